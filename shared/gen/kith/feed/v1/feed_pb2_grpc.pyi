@@ -4,24 +4,10 @@ isort:skip_file
 The contract of feed_service: what people post and who sees it."""
 
 from collections import abc as _abc
-from grpc import aio as _aio
 from shared.gen.kith.feed.v1 import feed_pb2 as _feed_pb2
 import abc as _abc_1
 import grpc as _grpc
-import sys
-import typing as _typing
 
-if sys.version_info >= (3, 11):
-    from typing import Self as _Self
-else:
-    from typing_extensions import Self as _Self
-
-_T = _typing.TypeVar("_T")
-
-class _MaybeAsyncIterator(_abc.AsyncIterator[_T], _abc.Iterator[_T], metaclass=_abc_1.ABCMeta): ...
-
-class _ServicerContext(_grpc.ServicerContext, _aio.ServicerContext):  # type: ignore[misc, type-arg]
-    ...
 
 GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
@@ -45,10 +31,7 @@ class FeedServiceStub:
     Messages of calls that are not declared yet are here so that their shape is known.
     """
 
-    @_typing.overload
-    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
-    @_typing.overload
-    def __new__(cls, channel: _aio.Channel) -> FeedServiceAsyncStub: ...
+    def __init__(self, channel: _grpc.Channel) -> None: ...
     GetFeed: _grpc.UnaryUnaryMultiCallable[_feed_pb2.GetFeedRequest, _feed_pb2.GetFeedResponse]
     """GetFeed returns a page of the posts by the user and their connections that the user may see,
     newest first. A page is full unless the feed ends with it. INVALID_PAGE_TOKEN.
@@ -86,64 +69,6 @@ class FeedServiceStub:
     ListUserTags: _grpc.UnaryUnaryMultiCallable[_feed_pb2.ListUserTagsRequest, _feed_pb2.ListUserTagsResponse]
     """ListUserTags lists the tags that the user has given to one person, by id."""
 
-@_typing.type_check_only
-class FeedServiceAsyncStub(FeedServiceStub):
-    """FeedService owns posts, the tags by which people are put into audiences, comments, photos and
-    weekly digests, and decides what each viewer may see.
-
-    A viewer sees a post when they are its author; or they are connected with the author, the post is
-    not deleted, no tag in its `excluded_tag_ids` was given to the viewer by the author, and the
-    audience is ALL, or TAGS and the author has given the viewer at least one of its tags. PRIVATE is
-    the author alone. Every call that reads follows this rule at the moment of the call, also against
-    changes made while it runs.
-
-    In every request `user_id` is the user on whose behalf the call is made. A post is named by its
-    author's id and its own id together. Errors are google.rpc.Status with an ErrorInfo whose reasons
-    are listed in kith.errors.v1. Reads of other people's posts answer UNAVAILABLE with RetryInfo when
-    graph_service cannot be reached. Text may hold any characters but control characters other than
-    newline and tab.
-
-    Messages of calls that are not declared yet are here so that their shape is known.
-    """
-
-    def __init__(self, channel: _aio.Channel) -> None: ...
-    GetFeed: _aio.UnaryUnaryMultiCallable[_feed_pb2.GetFeedRequest, _feed_pb2.GetFeedResponse]  # type: ignore[assignment]
-    """GetFeed returns a page of the posts by the user and their connections that the user may see,
-    newest first. A page is full unless the feed ends with it. INVALID_PAGE_TOKEN.
-    """
-    CreatePost: _aio.UnaryUnaryMultiCallable[_feed_pb2.CreatePostRequest, _feed_pb2.CreatePostResponse]  # type: ignore[assignment]
-    """CreatePost publishes a post and returns it. The server sets its time. INVALID_FIELD for tags
-    that are not the user's own; PHOTOS_NOT_CONFIGURED.
-    """
-    GetPost: _aio.UnaryUnaryMultiCallable[_feed_pb2.GetPostRequest, _feed_pb2.GetPostResponse]  # type: ignore[assignment]
-    """GetPost returns one post. POST_NOT_FOUND when there is none or the user may not see it."""
-    DeletePost: _aio.UnaryUnaryMultiCallable[_feed_pb2.DeletePostRequest, _feed_pb2.DeletePostResponse]  # type: ignore[assignment]
-    """DeletePost hides one of the user's own posts from everybody at once. Deleting it again succeeds.
-    POST_NOT_FOUND when the user has no such post.
-    """
-    CreateTag: _aio.UnaryUnaryMultiCallable[_feed_pb2.CreateTagRequest, _feed_pb2.CreateTagResponse]  # type: ignore[assignment]
-    """CreateTag creates a private label for people. TAG_NAME_TAKEN, TAG_LIMIT_REACHED."""
-    ListTags: _aio.UnaryUnaryMultiCallable[_feed_pb2.ListTagsRequest, _feed_pb2.ListTagsResponse]  # type: ignore[assignment]
-    """ListTags lists the user's own tags by id."""
-    UpdateTag: _aio.UnaryUnaryMultiCallable[_feed_pb2.UpdateTagRequest, _feed_pb2.UpdateTagResponse]  # type: ignore[assignment]
-    """UpdateTag renames a tag. TAG_NOT_FOUND, TAG_NAME_TAKEN, ETAG_MISMATCH."""
-    DeleteTag: _aio.UnaryUnaryMultiCallable[_feed_pb2.DeleteTagRequest, _feed_pb2.DeleteTagResponse]  # type: ignore[assignment]
-    """DeleteTag deletes a tag. Posts whose audience was this tag alone are seen by their author only;
-    people whom the tag kept from a post stay kept from it. TAG_NOT_FOUND.
-    """
-    AddTagMembers: _aio.UnaryUnaryMultiCallable[_feed_pb2.AddTagMembersRequest, _feed_pb2.AddTagMembersResponse]  # type: ignore[assignment]
-    """AddTagMembers gives a tag to people. All of them or none: NOT_CONNECTED when one is not
-    connected with the user. Who has the tag already keeps it. TAG_NOT_FOUND.
-    """
-    RemoveTagMembers: _aio.UnaryUnaryMultiCallable[_feed_pb2.RemoveTagMembersRequest, _feed_pb2.RemoveTagMembersResponse]  # type: ignore[assignment]
-    """RemoveTagMembers takes a tag away from people. Who does not have it is passed over.
-    TAG_NOT_FOUND.
-    """
-    ListTagMembers: _aio.UnaryUnaryMultiCallable[_feed_pb2.ListTagMembersRequest, _feed_pb2.ListTagMembersResponse]  # type: ignore[assignment]
-    """ListTagMembers lists the people who have a tag, by id. TAG_NOT_FOUND."""
-    ListUserTags: _aio.UnaryUnaryMultiCallable[_feed_pb2.ListUserTagsRequest, _feed_pb2.ListUserTagsResponse]  # type: ignore[assignment]
-    """ListUserTags lists the tags that the user has given to one person, by id."""
-
 class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
     """FeedService owns posts, the tags by which people are put into audiences, comments, photos and
     weekly digests, and decides what each viewer may see.
@@ -167,8 +92,8 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
     def GetFeed(
         self,
         request: _feed_pb2.GetFeedRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_feed_pb2.GetFeedResponse, _abc.Awaitable[_feed_pb2.GetFeedResponse]]:
+        context: _grpc.ServicerContext,
+    ) -> _feed_pb2.GetFeedResponse:
         """GetFeed returns a page of the posts by the user and their connections that the user may see,
         newest first. A page is full unless the feed ends with it. INVALID_PAGE_TOKEN.
         """
@@ -177,8 +102,8 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
     def CreatePost(
         self,
         request: _feed_pb2.CreatePostRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_feed_pb2.CreatePostResponse, _abc.Awaitable[_feed_pb2.CreatePostResponse]]:
+        context: _grpc.ServicerContext,
+    ) -> _feed_pb2.CreatePostResponse:
         """CreatePost publishes a post and returns it. The server sets its time. INVALID_FIELD for tags
         that are not the user's own; PHOTOS_NOT_CONFIGURED.
         """
@@ -187,16 +112,16 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
     def GetPost(
         self,
         request: _feed_pb2.GetPostRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_feed_pb2.GetPostResponse, _abc.Awaitable[_feed_pb2.GetPostResponse]]:
+        context: _grpc.ServicerContext,
+    ) -> _feed_pb2.GetPostResponse:
         """GetPost returns one post. POST_NOT_FOUND when there is none or the user may not see it."""
 
     @_abc_1.abstractmethod
     def DeletePost(
         self,
         request: _feed_pb2.DeletePostRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_feed_pb2.DeletePostResponse, _abc.Awaitable[_feed_pb2.DeletePostResponse]]:
+        context: _grpc.ServicerContext,
+    ) -> _feed_pb2.DeletePostResponse:
         """DeletePost hides one of the user's own posts from everybody at once. Deleting it again succeeds.
         POST_NOT_FOUND when the user has no such post.
         """
@@ -205,32 +130,32 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
     def CreateTag(
         self,
         request: _feed_pb2.CreateTagRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_feed_pb2.CreateTagResponse, _abc.Awaitable[_feed_pb2.CreateTagResponse]]:
+        context: _grpc.ServicerContext,
+    ) -> _feed_pb2.CreateTagResponse:
         """CreateTag creates a private label for people. TAG_NAME_TAKEN, TAG_LIMIT_REACHED."""
 
     @_abc_1.abstractmethod
     def ListTags(
         self,
         request: _feed_pb2.ListTagsRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_feed_pb2.ListTagsResponse, _abc.Awaitable[_feed_pb2.ListTagsResponse]]:
+        context: _grpc.ServicerContext,
+    ) -> _feed_pb2.ListTagsResponse:
         """ListTags lists the user's own tags by id."""
 
     @_abc_1.abstractmethod
     def UpdateTag(
         self,
         request: _feed_pb2.UpdateTagRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_feed_pb2.UpdateTagResponse, _abc.Awaitable[_feed_pb2.UpdateTagResponse]]:
+        context: _grpc.ServicerContext,
+    ) -> _feed_pb2.UpdateTagResponse:
         """UpdateTag renames a tag. TAG_NOT_FOUND, TAG_NAME_TAKEN, ETAG_MISMATCH."""
 
     @_abc_1.abstractmethod
     def DeleteTag(
         self,
         request: _feed_pb2.DeleteTagRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_feed_pb2.DeleteTagResponse, _abc.Awaitable[_feed_pb2.DeleteTagResponse]]:
+        context: _grpc.ServicerContext,
+    ) -> _feed_pb2.DeleteTagResponse:
         """DeleteTag deletes a tag. Posts whose audience was this tag alone are seen by their author only;
         people whom the tag kept from a post stay kept from it. TAG_NOT_FOUND.
         """
@@ -239,8 +164,8 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
     def AddTagMembers(
         self,
         request: _feed_pb2.AddTagMembersRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_feed_pb2.AddTagMembersResponse, _abc.Awaitable[_feed_pb2.AddTagMembersResponse]]:
+        context: _grpc.ServicerContext,
+    ) -> _feed_pb2.AddTagMembersResponse:
         """AddTagMembers gives a tag to people. All of them or none: NOT_CONNECTED when one is not
         connected with the user. Who has the tag already keeps it. TAG_NOT_FOUND.
         """
@@ -249,8 +174,8 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
     def RemoveTagMembers(
         self,
         request: _feed_pb2.RemoveTagMembersRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_feed_pb2.RemoveTagMembersResponse, _abc.Awaitable[_feed_pb2.RemoveTagMembersResponse]]:
+        context: _grpc.ServicerContext,
+    ) -> _feed_pb2.RemoveTagMembersResponse:
         """RemoveTagMembers takes a tag away from people. Who does not have it is passed over.
         TAG_NOT_FOUND.
         """
@@ -259,16 +184,16 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
     def ListTagMembers(
         self,
         request: _feed_pb2.ListTagMembersRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_feed_pb2.ListTagMembersResponse, _abc.Awaitable[_feed_pb2.ListTagMembersResponse]]:
+        context: _grpc.ServicerContext,
+    ) -> _feed_pb2.ListTagMembersResponse:
         """ListTagMembers lists the people who have a tag, by id. TAG_NOT_FOUND."""
 
     @_abc_1.abstractmethod
     def ListUserTags(
         self,
         request: _feed_pb2.ListUserTagsRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_feed_pb2.ListUserTagsResponse, _abc.Awaitable[_feed_pb2.ListUserTagsResponse]]:
+        context: _grpc.ServicerContext,
+    ) -> _feed_pb2.ListUserTagsResponse:
         """ListUserTags lists the tags that the user has given to one person, by id."""
 
-def add_FeedServiceServicer_to_server(servicer: FeedServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+def add_FeedServiceServicer_to_server(servicer: FeedServiceServicer, server: _grpc.Server) -> None: ...

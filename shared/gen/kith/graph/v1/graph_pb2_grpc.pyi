@@ -4,24 +4,10 @@ isort:skip_file
 The contract of graph_service: who is connected with whom."""
 
 from collections import abc as _abc
-from grpc import aio as _aio
 from shared.gen.kith.graph.v1 import graph_pb2 as _graph_pb2
 import abc as _abc_1
 import grpc as _grpc
-import sys
-import typing as _typing
 
-if sys.version_info >= (3, 11):
-    from typing import Self as _Self
-else:
-    from typing_extensions import Self as _Self
-
-_T = _typing.TypeVar("_T")
-
-class _MaybeAsyncIterator(_abc.AsyncIterator[_T], _abc.Iterator[_T], metaclass=_abc_1.ABCMeta): ...
-
-class _ServicerContext(_grpc.ServicerContext, _aio.ServicerContext):  # type: ignore[misc, type-arg]
-    ...
 
 GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
@@ -39,10 +25,7 @@ class GraphServiceStub:
     already took effect is a success.
     """
 
-    @_typing.overload
-    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
-    @_typing.overload
-    def __new__(cls, channel: _aio.Channel) -> GraphServiceAsyncStub: ...
+    def __init__(self, channel: _grpc.Channel) -> None: ...
     GetConnectedUserIds: _grpc.UnaryUnaryMultiCallable[_graph_pb2.GetConnectedUserIdsRequest, _graph_pb2.GetConnectedUserIdsResponse]
     """GetConnectedUserIds returns the connected ids of up to 100 users, in the order asked. A user
     whose revision is still `known_revision` is answered with `unchanged` and without ids. All
@@ -108,86 +91,6 @@ class GraphServiceStub:
     Internal: not meant for a gateway.
     """
 
-@_typing.type_check_only
-class GraphServiceAsyncStub(GraphServiceStub):
-    """GraphService owns mutual connections, the requests that lead to them, and blocks.
-
-    A pair of users is in one of these states: none, pending (one has asked the other), connected. A
-    block by either side excludes the other two. In every request `user_id` is the user on whose
-    behalf the call is made. User ids are issued by the caller's identity system: any positive
-    integer, and a user who never did anything is a user without connections, not an error.
-
-    Errors are google.rpc.Status with an ErrorInfo whose reasons are listed in kith.errors.v1. Every
-    call may answer UNAVAILABLE with RetryInfo; every write may be repeated, for repeating one that
-    already took effect is a success.
-    """
-
-    def __init__(self, channel: _aio.Channel) -> None: ...
-    GetConnectedUserIds: _aio.UnaryUnaryMultiCallable[_graph_pb2.GetConnectedUserIdsRequest, _graph_pb2.GetConnectedUserIdsResponse]  # type: ignore[assignment]
-    """GetConnectedUserIds returns the connected ids of up to 100 users, in the order asked. A user
-    whose revision is still `known_revision` is answered with `unchanged` and without ids. All
-    answers are of one moment. RESPONSE_TOO_LARGE when the answer would pass 10 MiB: nothing is
-    ever cut short. Internal: not meant for a gateway.
-    """
-    CheckConnections: _aio.UnaryUnaryMultiCallable[_graph_pb2.CheckConnectionsRequest, _graph_pb2.CheckConnectionsResponse]  # type: ignore[assignment]
-    """CheckConnections returns the state of one user towards up to 1,000 peers, in the order asked."""
-    GetConnection: _aio.UnaryUnaryMultiCallable[_graph_pb2.GetConnectionRequest, _graph_pb2.GetConnectionResponse]  # type: ignore[assignment]
-    """GetConnection returns the state of one pair as the user sees it. A peer who has blocked the
-    user looks like a stranger.
-    """
-    ListConnections: _aio.UnaryUnaryMultiCallable[_graph_pb2.ListConnectionsRequest, _graph_pb2.ListConnectionsResponse]  # type: ignore[assignment]
-    """ListConnections lists a user's connections, newest first."""
-    ListConnectionRequests: _aio.UnaryUnaryMultiCallable[_graph_pb2.ListConnectionRequestsRequest, _graph_pb2.ListConnectionRequestsResponse]  # type: ignore[assignment]
-    """ListConnectionRequests lists a user's open requests of one direction, newest first."""
-    ListBlockedUsers: _aio.UnaryUnaryMultiCallable[_graph_pb2.ListBlockedUsersRequest, _graph_pb2.ListBlockedUsersResponse]  # type: ignore[assignment]
-    """ListBlockedUsers lists the users whom the user has blocked, newest first."""
-    ListMutualConnections: _aio.UnaryUnaryMultiCallable[_graph_pb2.ListMutualConnectionsRequest, _graph_pb2.ListMutualConnectionsResponse]  # type: ignore[assignment]
-    """ListMutualConnections lists the users connected with both the user and the peer, by id."""
-    CountConnections: _aio.UnaryUnaryMultiCallable[_graph_pb2.CountConnectionsRequest, _graph_pb2.CountConnectionsResponse]  # type: ignore[assignment]
-    """CountConnections returns how many connections each of up to 1,000 users has, in the order asked."""
-    SuggestConnections: _aio.UnaryUnaryMultiCallable[_graph_pb2.SuggestConnectionsRequest, _graph_pb2.SuggestConnectionsResponse]  # type: ignore[assignment]
-    """SuggestConnections returns the users with the most connections in common with the user, without
-    those who are connected, asked, asking or blocked in either direction. Ties go to the lower id.
-    """
-    RequestConnection: _aio.UnaryUnaryMultiCallable[_graph_pb2.RequestConnectionRequest, _graph_pb2.RequestConnectionResponse]  # type: ignore[assignment]
-    """RequestConnection asks the peer for a connection. When the peer has already asked, the two are
-    connected at once. PEER_BLOCKED, CONNECTION_NOT_ALLOWED, CONNECTION_LIMIT_REACHED.
-    """
-    AcceptConnection: _aio.UnaryUnaryMultiCallable[_graph_pb2.AcceptConnectionRequest, _graph_pb2.AcceptConnectionResponse]  # type: ignore[assignment]
-    """AcceptConnection accepts the peer's request. CONNECTION_REQUEST_NOT_FOUND,
-    CONNECTION_LIMIT_REACHED when either side is at its limit.
-    """
-    DeclineConnection: _aio.UnaryUnaryMultiCallable[_graph_pb2.DeclineConnectionRequest, _graph_pb2.DeclineConnectionResponse]  # type: ignore[assignment]
-    """DeclineConnection removes the peer's request. ALREADY_CONNECTED when it was accepted meanwhile."""
-    CancelConnectionRequest: _aio.UnaryUnaryMultiCallable[_graph_pb2.CancelConnectionRequestRequest, _graph_pb2.CancelConnectionRequestResponse]  # type: ignore[assignment]
-    """CancelConnectionRequest withdraws the user's own request. ALREADY_CONNECTED when it was accepted
-    meanwhile.
-    """
-    RemoveConnection: _aio.UnaryUnaryMultiCallable[_graph_pb2.RemoveConnectionRequest, _graph_pb2.RemoveConnectionResponse]  # type: ignore[assignment]
-    """RemoveConnection ends a connection. Open requests are left alone."""
-    BlockUser: _aio.UnaryUnaryMultiCallable[_graph_pb2.BlockUserRequest, _graph_pb2.BlockUserResponse]  # type: ignore[assignment]
-    """BlockUser blocks the peer: any connection or request between the two ends in the same
-    transaction, and none can be made until UnblockUser.
-    """
-    UnblockUser: _aio.UnaryUnaryMultiCallable[_graph_pb2.UnblockUserRequest, _graph_pb2.UnblockUserResponse]  # type: ignore[assignment]
-    """UnblockUser lifts the user's block of the peer. It restores nothing."""
-    ImportConnections: _aio.StreamUnaryMultiCallable[_graph_pb2.ImportConnectionsRequest, _graph_pb2.ImportConnectionsResponse]  # type: ignore[assignment]
-    """ImportConnections adopts connections from elsewhere. Each message is one transaction and may be
-    sent again: what exists already is counted, not repeated. When the stream fails, ErrorInfo's
-    metadata `committed_chunks` says how many messages took effect, so that a client can go on
-    behind them. Internal: not meant for a gateway.
-    """
-    ExportConnections: _aio.UnaryStreamMultiCallable[_graph_pb2.ExportConnectionsRequest, _graph_pb2.ExportConnectionsResponse]  # type: ignore[assignment]
-    """ExportConnections streams every connection once, ordered by pair. Each message carries a cursor
-    from which a broken export goes on. Pairs that are connected during the whole export are all in
-    it. Internal: not meant for a gateway.
-    """
-    DeleteUser: _aio.UnaryUnaryMultiCallable[_graph_pb2.DeleteUserRequest, _graph_pb2.DeleteUserResponse]  # type: ignore[assignment]
-    """DeleteUser erases a user: connections, requests, blocks of either direction, and events about
-    them. One event `USER_DELETED` with the id stays as the tombstone that followers need.
-    Internal: not meant for a gateway.
-    """
-
 class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
     """GraphService owns mutual connections, the requests that lead to them, and blocks.
 
@@ -205,8 +108,8 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
     def GetConnectedUserIds(
         self,
         request: _graph_pb2.GetConnectedUserIdsRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_graph_pb2.GetConnectedUserIdsResponse, _abc.Awaitable[_graph_pb2.GetConnectedUserIdsResponse]]:
+        context: _grpc.ServicerContext,
+    ) -> _graph_pb2.GetConnectedUserIdsResponse:
         """GetConnectedUserIds returns the connected ids of up to 100 users, in the order asked. A user
         whose revision is still `known_revision` is answered with `unchanged` and without ids. All
         answers are of one moment. RESPONSE_TOO_LARGE when the answer would pass 10 MiB: nothing is
@@ -217,16 +120,16 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
     def CheckConnections(
         self,
         request: _graph_pb2.CheckConnectionsRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_graph_pb2.CheckConnectionsResponse, _abc.Awaitable[_graph_pb2.CheckConnectionsResponse]]:
+        context: _grpc.ServicerContext,
+    ) -> _graph_pb2.CheckConnectionsResponse:
         """CheckConnections returns the state of one user towards up to 1,000 peers, in the order asked."""
 
     @_abc_1.abstractmethod
     def GetConnection(
         self,
         request: _graph_pb2.GetConnectionRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_graph_pb2.GetConnectionResponse, _abc.Awaitable[_graph_pb2.GetConnectionResponse]]:
+        context: _grpc.ServicerContext,
+    ) -> _graph_pb2.GetConnectionResponse:
         """GetConnection returns the state of one pair as the user sees it. A peer who has blocked the
         user looks like a stranger.
         """
@@ -235,48 +138,48 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
     def ListConnections(
         self,
         request: _graph_pb2.ListConnectionsRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_graph_pb2.ListConnectionsResponse, _abc.Awaitable[_graph_pb2.ListConnectionsResponse]]:
+        context: _grpc.ServicerContext,
+    ) -> _graph_pb2.ListConnectionsResponse:
         """ListConnections lists a user's connections, newest first."""
 
     @_abc_1.abstractmethod
     def ListConnectionRequests(
         self,
         request: _graph_pb2.ListConnectionRequestsRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_graph_pb2.ListConnectionRequestsResponse, _abc.Awaitable[_graph_pb2.ListConnectionRequestsResponse]]:
+        context: _grpc.ServicerContext,
+    ) -> _graph_pb2.ListConnectionRequestsResponse:
         """ListConnectionRequests lists a user's open requests of one direction, newest first."""
 
     @_abc_1.abstractmethod
     def ListBlockedUsers(
         self,
         request: _graph_pb2.ListBlockedUsersRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_graph_pb2.ListBlockedUsersResponse, _abc.Awaitable[_graph_pb2.ListBlockedUsersResponse]]:
+        context: _grpc.ServicerContext,
+    ) -> _graph_pb2.ListBlockedUsersResponse:
         """ListBlockedUsers lists the users whom the user has blocked, newest first."""
 
     @_abc_1.abstractmethod
     def ListMutualConnections(
         self,
         request: _graph_pb2.ListMutualConnectionsRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_graph_pb2.ListMutualConnectionsResponse, _abc.Awaitable[_graph_pb2.ListMutualConnectionsResponse]]:
+        context: _grpc.ServicerContext,
+    ) -> _graph_pb2.ListMutualConnectionsResponse:
         """ListMutualConnections lists the users connected with both the user and the peer, by id."""
 
     @_abc_1.abstractmethod
     def CountConnections(
         self,
         request: _graph_pb2.CountConnectionsRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_graph_pb2.CountConnectionsResponse, _abc.Awaitable[_graph_pb2.CountConnectionsResponse]]:
+        context: _grpc.ServicerContext,
+    ) -> _graph_pb2.CountConnectionsResponse:
         """CountConnections returns how many connections each of up to 1,000 users has, in the order asked."""
 
     @_abc_1.abstractmethod
     def SuggestConnections(
         self,
         request: _graph_pb2.SuggestConnectionsRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_graph_pb2.SuggestConnectionsResponse, _abc.Awaitable[_graph_pb2.SuggestConnectionsResponse]]:
+        context: _grpc.ServicerContext,
+    ) -> _graph_pb2.SuggestConnectionsResponse:
         """SuggestConnections returns the users with the most connections in common with the user, without
         those who are connected, asked, asking or blocked in either direction. Ties go to the lower id.
         """
@@ -285,8 +188,8 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
     def RequestConnection(
         self,
         request: _graph_pb2.RequestConnectionRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_graph_pb2.RequestConnectionResponse, _abc.Awaitable[_graph_pb2.RequestConnectionResponse]]:
+        context: _grpc.ServicerContext,
+    ) -> _graph_pb2.RequestConnectionResponse:
         """RequestConnection asks the peer for a connection. When the peer has already asked, the two are
         connected at once. PEER_BLOCKED, CONNECTION_NOT_ALLOWED, CONNECTION_LIMIT_REACHED.
         """
@@ -295,8 +198,8 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
     def AcceptConnection(
         self,
         request: _graph_pb2.AcceptConnectionRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_graph_pb2.AcceptConnectionResponse, _abc.Awaitable[_graph_pb2.AcceptConnectionResponse]]:
+        context: _grpc.ServicerContext,
+    ) -> _graph_pb2.AcceptConnectionResponse:
         """AcceptConnection accepts the peer's request. CONNECTION_REQUEST_NOT_FOUND,
         CONNECTION_LIMIT_REACHED when either side is at its limit.
         """
@@ -305,16 +208,16 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
     def DeclineConnection(
         self,
         request: _graph_pb2.DeclineConnectionRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_graph_pb2.DeclineConnectionResponse, _abc.Awaitable[_graph_pb2.DeclineConnectionResponse]]:
+        context: _grpc.ServicerContext,
+    ) -> _graph_pb2.DeclineConnectionResponse:
         """DeclineConnection removes the peer's request. ALREADY_CONNECTED when it was accepted meanwhile."""
 
     @_abc_1.abstractmethod
     def CancelConnectionRequest(
         self,
         request: _graph_pb2.CancelConnectionRequestRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_graph_pb2.CancelConnectionRequestResponse, _abc.Awaitable[_graph_pb2.CancelConnectionRequestResponse]]:
+        context: _grpc.ServicerContext,
+    ) -> _graph_pb2.CancelConnectionRequestResponse:
         """CancelConnectionRequest withdraws the user's own request. ALREADY_CONNECTED when it was accepted
         meanwhile.
         """
@@ -323,16 +226,16 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
     def RemoveConnection(
         self,
         request: _graph_pb2.RemoveConnectionRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_graph_pb2.RemoveConnectionResponse, _abc.Awaitable[_graph_pb2.RemoveConnectionResponse]]:
+        context: _grpc.ServicerContext,
+    ) -> _graph_pb2.RemoveConnectionResponse:
         """RemoveConnection ends a connection. Open requests are left alone."""
 
     @_abc_1.abstractmethod
     def BlockUser(
         self,
         request: _graph_pb2.BlockUserRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_graph_pb2.BlockUserResponse, _abc.Awaitable[_graph_pb2.BlockUserResponse]]:
+        context: _grpc.ServicerContext,
+    ) -> _graph_pb2.BlockUserResponse:
         """BlockUser blocks the peer: any connection or request between the two ends in the same
         transaction, and none can be made until UnblockUser.
         """
@@ -341,16 +244,16 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
     def UnblockUser(
         self,
         request: _graph_pb2.UnblockUserRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_graph_pb2.UnblockUserResponse, _abc.Awaitable[_graph_pb2.UnblockUserResponse]]:
+        context: _grpc.ServicerContext,
+    ) -> _graph_pb2.UnblockUserResponse:
         """UnblockUser lifts the user's block of the peer. It restores nothing."""
 
     @_abc_1.abstractmethod
     def ImportConnections(
         self,
-        request_iterator: _MaybeAsyncIterator[_graph_pb2.ImportConnectionsRequest],
-        context: _ServicerContext,
-    ) -> _typing.Union[_graph_pb2.ImportConnectionsResponse, _abc.Awaitable[_graph_pb2.ImportConnectionsResponse]]:
+        request_iterator: _abc.Iterator[_graph_pb2.ImportConnectionsRequest],
+        context: _grpc.ServicerContext,
+    ) -> _graph_pb2.ImportConnectionsResponse:
         """ImportConnections adopts connections from elsewhere. Each message is one transaction and may be
         sent again: what exists already is counted, not repeated. When the stream fails, ErrorInfo's
         metadata `committed_chunks` says how many messages took effect, so that a client can go on
@@ -361,8 +264,8 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
     def ExportConnections(
         self,
         request: _graph_pb2.ExportConnectionsRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_graph_pb2.ExportConnectionsResponse], _abc.AsyncIterator[_graph_pb2.ExportConnectionsResponse]]:
+        context: _grpc.ServicerContext,
+    ) -> _abc.Iterator[_graph_pb2.ExportConnectionsResponse]:
         """ExportConnections streams every connection once, ordered by pair. Each message carries a cursor
         from which a broken export goes on. Pairs that are connected during the whole export are all in
         it. Internal: not meant for a gateway.
@@ -372,11 +275,11 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
     def DeleteUser(
         self,
         request: _graph_pb2.DeleteUserRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_graph_pb2.DeleteUserResponse, _abc.Awaitable[_graph_pb2.DeleteUserResponse]]:
+        context: _grpc.ServicerContext,
+    ) -> _graph_pb2.DeleteUserResponse:
         """DeleteUser erases a user: connections, requests, blocks of either direction, and events about
         them. One event `USER_DELETED` with the id stays as the tombstone that followers need.
         Internal: not meant for a gateway.
         """
 
-def add_GraphServiceServicer_to_server(servicer: GraphServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+def add_GraphServiceServicer_to_server(servicer: GraphServiceServicer, server: _grpc.Server) -> None: ...
