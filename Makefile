@@ -1,0 +1,70 @@
+# People, hooks and CI call the same targets; bare `make` lists them.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test lint format check proto migrate revision clean
+
+help: ## List what can be made
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
+
+setup: .venv/dev-installed ## Install everything that developing needs, into .venv
+
+run: .venv/installed ## Start PostgreSQL and both services on sample data, until Ctrl-C
+	@$(BIN)/python -m shared.cli run
+
+test: .venv/dev-installed ## Run every test
+	$(BIN)/python -m pytest
+
+lint: .venv/dev-installed ## Check style, types, layers, contracts and migrations
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/mypy
+	$(BIN)/python protos/contracts.py check
+	$(BIN)/python -m migrations.check
+
+format: .venv/dev-installed ## Format code and protos, and fix what can be fixed safely
+	$(BIN)/ruff check --fix-only
+	$(BIN)/ruff format
+	$(BIN)/buf format --write protos
+
+check: lint test ## What has to pass before a push
+
+proto: .venv/dev-installed ## Generate shared/gen from protos/
+	$(BIN)/python protos/contracts.py generate
+
+migrate: .venv/installed ## Bring both databases to the newest schema
+	$(BIN)/python -m shared.cli migrate
+
+revision: .venv/dev-installed ## Draft a migration: make revision service=graph m="what changes"
+	@test -n "$$service" -a -n "$$m" || \
+		{ echo 'usage: make revision service=graph|feed m="what changes"' >&2; exit 2; }
+	$(BIN)/alembic -c migrations/alembic.ini -n "$$service" revision --autogenerate -m "$$m"
+
+clean: ## Remove what tools leave behind; the environment and the data stay
+	rm -rf build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -path ./.venv -prune -o -name __pycache__ -type d -exec rm -rf {} +
+
+# Each stamp is as new as its last complete installation, so a second call costs nothing. Running
+# needs fewer packages than developing, and a newcomer's first `make run` waits only for those.
+
+.venv/created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo 'Kith needs Python 3.11 or newer as $(PYTHON); name another: make PYTHON=python3.12' >&2; \
+		exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet pip==26.3
+	@touch $@
+
+.venv/installed: .venv/created pyproject.toml
+	@echo 'Installing into .venv, which takes a minute the first time ...'
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+.venv/dev-installed: .venv/installed
+	$(BIN)/python -m pip install --quiet --group dev
+	@touch $@
