@@ -51,6 +51,7 @@ clean: ## Remove what tools leave behind; the environment and the data stay
 
 # Each stamp is as new as its last complete installation, so a second call costs nothing. Running
 # needs fewer packages than developing, and a newcomer's first `make run` waits only for those.
+# setuptools warns at length that an editable installation is one, hence PYTHONWARNINGS.
 
 .venv/created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -62,7 +63,7 @@ clean: ## Remove what tools leave behind; the environment and the data stay
 
 .venv/installed: .venv/created pyproject.toml
 	@echo 'Installing into .venv, which takes a minute the first time ...'
-	$(BIN)/python -m pip install --quiet --editable .
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable .
 	@touch $@
 
 .venv/dev-installed: .venv/installed
