@@ -1,0 +1,72 @@
+"""The composition root of graph_service: settings, database, servicer, server."""
+
+import os
+import sys
+from contextlib import ExitStack
+
+from prometheus_client import CollectorRegistry
+
+import migrations
+from graph_service import queries
+from graph_service.connections import Connections
+from graph_service.lookups import Lookups
+from graph_service.metrics import GraphMetrics, register_totals
+from graph_service.servicer import GraphServicer
+from graph_service.settings import GraphSettings
+from graph_service.transfers import Transfers
+from shared import logs
+from shared.database import Database
+from shared.embedded_postgres import EmbeddedPostgres
+from shared.gen.kith.graph.v1 import graph_pb2_grpc
+from shared.metrics import database_latency
+from shared.paging import PageTokens
+from shared.server import Service, run_until_stopped
+from shared.settings import SettingsError
+
+NAME = "kith.graph.v1.GraphService"
+
+
+def build(settings: GraphSettings, database_url: str) -> Service:
+    """Put the service together; nothing listens yet."""
+    registry = CollectorRegistry()
+    database = Database(settings.database, database_url, latency=database_latency(registry))
+    tokens = PageTokens(keys=settings.page_token_keys)
+    servicer = GraphServicer(
+        lookups=Lookups(database, tokens),
+        connections=Connections(
+            database, max_connections=settings.max_connections, metrics=GraphMetrics(registry)
+        ),
+        transfers=Transfers(database, tokens, max_connections=settings.max_connections),
+        max_message_bytes=settings.server.max_message_bytes,
+    )
+    register_totals(registry, lambda: database.read(queries.totals))
+    return Service(
+        name=NAME,
+        add_to=lambda server: graph_pb2_grpc.add_GraphServiceServicer_to_server(servicer, server),
+        registry=registry,
+        checks={"database": lambda: migrations.check(database, "graph")},
+        close=database.close,
+    )
+
+
+def main() -> int:
+    """Run the service until it is told to stop; returns the exit status."""
+    try:
+        settings = GraphSettings.read(os.environ)
+    except SettingsError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    logs.configure(service="graph_service", level=settings.server.log_level)
+    with ExitStack() as stack:
+        url = settings.database.url
+        if not url:
+            url = stack.enter_context(EmbeddedPostgres(settings.database.data_dir)).url(
+                "kith_graph"
+            )
+            migrations.upgrade("graph", url)
+        run_until_stopped(settings.server, build(settings, url))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

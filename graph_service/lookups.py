@@ -1,0 +1,107 @@
+"""Reading the graph: connected ids, states of pairs, lists, counts, suggestions."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from graph_service import queries
+from graph_service.queries import ConnectedIds, ListedPeer, PeerRow
+from shared.database import Database
+from shared.paging import PageTokens, Scope, from_micros, to_micros
+
+# Behind every row there can be, as PostgreSQL and Python both know dates.
+_END_OF_TIME = datetime(9999, 1, 1, tzinfo=UTC)
+_LARGEST_ID = 2**63 - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeerPage:
+    """A page of peers and the token of the next one, empty at the end."""
+
+    peers: list[ListedPeer]
+    next_page_token: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class IdPage:
+    """A page of ids and the token of the next one, empty at the end."""
+
+    ids: list[int]
+    next_page_token: str
+
+
+class Lookups:
+    """What can be asked of the graph. Every method is one SQL statement."""
+
+    def __init__(self, database: Database, tokens: PageTokens) -> None:
+        self._database = database
+        self._tokens = tokens
+
+    def connected_ids(self, known_revisions: Mapping[int, int]) -> list[ConnectedIds]:
+        """Return each asked user's revision, and the ids where the revision is not the known one."""
+        return self._database.read(
+            lambda connection: queries.connected_user_ids(
+                connection, known_revisions=known_revisions
+            )
+        )
+
+    def peers_at_revision(self, user_id: int, peer_ids: Sequence[int]) -> tuple[list[PeerRow], int]:
+        """Return each peer as the user sees it, in the order asked, and the user's revision."""
+        return self._database.read(
+            lambda connection: queries.peers_at_revision(
+                connection, user_id=user_id, peer_ids=peer_ids
+            )
+        )
+
+    def page(self, user_id: int, listing: str, *, page_size: int, page_token: str) -> PeerPage:
+        """Return a page of `connected`, `incoming`, `outgoing` or `blocked` peers, newest first."""
+        scope = Scope.of(listing, user_id)
+        position = self._tokens.read(scope, page_token, length=2)
+        before = (
+            (from_micros(position[0]), position[1]) if position else (_END_OF_TIME, _LARGEST_ID)
+        )
+        rows = self._database.read(
+            lambda connection: queries.peer_page(
+                connection,
+                user_id=user_id,
+                listing=listing,
+                before_time=before[0],
+                before_id=before[1],
+                limit=page_size + 1,
+            )
+        )
+        peers = rows[:page_size]
+        token = ""
+        if len(rows) > page_size:
+            last = peers[-1]
+            token = self._tokens.issue(scope, (to_micros(last.listed_at), last.row_id))
+        return PeerPage(peers=peers, next_page_token=token)
+
+    def mutual(self, user_id: int, peer_id: int, *, page_size: int, page_token: str) -> IdPage:
+        """Return a page of the users connected with both, by id."""
+        scope = Scope.of("mutual", user_id, peer_id)
+        position = self._tokens.read(scope, page_token, length=1)
+        ids = self._database.read(
+            lambda connection: queries.mutual_user_ids(
+                connection,
+                user_id=user_id,
+                peer_id=peer_id,
+                after_id=position[0] if position else 0,
+                limit=page_size + 1,
+            )
+        )
+        page = ids[:page_size]
+        token = self._tokens.issue(scope, (page[-1],)) if len(ids) > page_size else ""
+        return IdPage(ids=page, next_page_token=token)
+
+    def counts(self, user_ids: Sequence[int]) -> dict[int, int]:
+        """Return each user's number of connections, in the order asked."""
+        return self._database.read(
+            lambda connection: queries.connection_counts(connection, user_ids=user_ids)
+        )
+
+    def suggestions(self, user_id: int, *, limit: int) -> list[tuple[int, int]]:
+        """Return friends of friends with their number of connections in common, most first."""
+        return self._database.read(
+            lambda connection: queries.suggestions(connection, user_id=user_id, limit=limit)
+        )

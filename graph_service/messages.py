@@ -1,0 +1,78 @@
+"""What the graph knows, as protobuf messages."""
+
+from datetime import datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from graph_service.models import ACCEPTED
+from graph_service.queries import ConnectedIds, ListedPeer, PairRow, PeerRow
+from shared.gen.kith.graph.v1 import graph_pb2 as pb
+
+
+def timestamp(moment: datetime) -> Timestamp:
+    """Return a moment as the message."""
+    message = Timestamp()
+    message.FromDatetime(moment)
+    return message
+
+
+def connection(peer: PeerRow) -> pb.Connection:
+    """Return a pair as the user sees it. The user's own block goes before everything else."""
+    if peer.blocked_at is not None:
+        return pb.Connection(
+            peer_id=peer.peer_id,
+            state=pb.CONNECTION_STATE_BLOCKED,
+            create_time=timestamp(peer.blocked_at),
+        )
+    if peer.created_at is None or peer.updated_at is None:
+        return pb.Connection(peer_id=peer.peer_id, state=pb.CONNECTION_STATE_NONE)
+    if peer.status == ACCEPTED:
+        return pb.Connection(
+            peer_id=peer.peer_id,
+            state=pb.CONNECTION_STATE_CONNECTED,
+            create_time=timestamp(peer.created_at),
+            connect_time=timestamp(peer.updated_at),
+        )
+    return pb.Connection(
+        peer_id=peer.peer_id,
+        state=(
+            pb.CONNECTION_STATE_REQUEST_RECEIVED
+            if peer.requested_by == peer.peer_id
+            else pb.CONNECTION_STATE_REQUEST_SENT
+        ),
+        create_time=timestamp(peer.created_at),
+    )
+
+
+def listed(peer: ListedPeer, state: pb.ConnectionState.ValueType) -> pb.Connection:
+    """Return an entry of a list, all of whose entries are in one state."""
+    message = pb.Connection(
+        peer_id=peer.peer_id, state=state, create_time=timestamp(peer.created_at)
+    )
+    if state == pb.CONNECTION_STATE_CONNECTED:
+        message.connect_time.FromDatetime(peer.listed_at)
+    return message
+
+
+def connected_users(
+    answer: ConnectedIds, *, include_self: bool
+) -> pb.GetConnectedUserIdsResponse.ConnectedUsers:
+    """Return one user's answer of a batch."""
+    message = pb.GetConnectedUserIdsResponse.ConnectedUsers(
+        user_id=answer.user_id,
+        revision=answer.revision,
+        unchanged=answer.ids is None,
+        connected_user_ids=answer.ids or (),
+    )
+    if include_self and answer.ids is not None:
+        message.connected_user_ids.append(answer.user_id)
+    return message
+
+
+def pair(row: PairRow) -> pb.ConnectionPair:
+    """Return a connected pair as exports hold it."""
+    return pb.ConnectionPair(
+        first_user_id=row.user_a_id,
+        second_user_id=row.user_b_id,
+        connect_time=timestamp(row.updated_at),
+    )

@@ -1,0 +1,35 @@
+"""The metrics of graph_service."""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter
+
+from shared.metrics import StoredTotals
+
+ACTIVE_CONNECTIONS: Final = "active_connections_total"
+USERS: Final = "users_total"
+
+_GAUGES = {
+    ACTIVE_CONNECTIONS: "Pairs that are connected.",
+    USERS: "Users who ever had a connection, a request or a block.",
+}
+
+
+class GraphMetrics:
+    """Counters of what the graph's users do."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.connection_requests = Counter(
+            "connection_requests_total", "Requests for a connection made.", registry=registry
+        )
+        self.connection_accepts = Counter(
+            "connection_accepts_total",
+            "Connections made by accepting a request or by asking back.",
+            registry=registry,
+        )
+
+
+def register_totals(registry: CollectorRegistry, read: Callable[[], Mapping[str, int]]) -> None:
+    """Add the gauges that the database maintains."""
+    registry.register(StoredTotals(gauges=_GAUGES, read=read))

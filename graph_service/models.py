@@ -1,0 +1,181 @@
+"""The tables of graph_service, and for every index the queries it serves."""
+
+from enum import StrEnum
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Identity,
+    Index,
+    Integer,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+from shared.tables import big_id, moment, new_metadata
+
+metadata = new_metadata()
+
+PENDING: Final = "pending"
+ACCEPTED: Final = "accepted"
+
+
+class EventKind(StrEnum):
+    """What happened to a pair, as `connection_events` keeps it."""
+
+    REQUESTED = "requested"
+    CONNECTED = "connected"
+    DECLINED = "declined"
+    CANCELLED = "cancelled"
+    REMOVED = "removed"
+    BLOCKED = "blocked"
+    UNBLOCKED = "unblocked"
+    IMPORTED = "imported"
+    USER_DELETED = "user_deleted"
+
+
+_ACCEPTED = text(f"status = '{ACCEPTED}'")
+_PENDING = text(f"status = '{PENDING}'")
+
+# One row for each pair that is pending or connected; a pair without a row is in state none.
+connections = Table(
+    "connections",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    big_id("user_a_id"),
+    big_id("user_b_id"),
+    Column("status", Text, nullable=False),
+    big_id("requested_by"),
+    moment("created_at"),
+    # When it was accepted; while pending, the same as created_at.
+    moment("updated_at"),
+    UniqueConstraint("user_a_id", "user_b_id"),
+    CheckConstraint("user_a_id < user_b_id", name="ordered_pair"),
+    CheckConstraint("user_a_id > 0", name="positive_ids"),
+    CheckConstraint(f"status IN ('{PENDING}', '{ACCEPTED}')", name="known_status"),
+    CheckConstraint("requested_by IN (user_a_id, user_b_id)", name="requested_by_one_of_them"),
+)
+
+# connected_user_ids, mutual_user_ids, suggestions: the two sides of a pair, each read from its index
+# alone. `status` is in the predicate and must not become a third key column: PostgreSQL 18's skip
+# scan then chooses the wrong side and reads a million index entries for one user.
+Index(
+    "idx_connection_lookup",
+    connections.c.user_a_id,
+    connections.c.user_b_id,
+    postgresql_where=_ACCEPTED,
+)
+Index(
+    "idx_connection_reverse_lookup",
+    connections.c.user_b_id,
+    connections.c.user_a_id,
+    postgresql_where=_ACCEPTED,
+)
+# connection_page: newest first, one page from either side.
+Index(
+    "idx_connection_newest_a",
+    connections.c.user_a_id,
+    connections.c.updated_at.desc(),
+    connections.c.id.desc(),
+    postgresql_where=_ACCEPTED,
+)
+Index(
+    "idx_connection_newest_b",
+    connections.c.user_b_id,
+    connections.c.updated_at.desc(),
+    connections.c.id.desc(),
+    postgresql_where=_ACCEPTED,
+)
+
+ADDRESSEE: Final = "(CASE WHEN requested_by = user_a_id THEN user_b_id ELSE user_a_id END)"
+
+# request_page, by direction.
+Index(
+    "idx_connection_outgoing",
+    connections.c.requested_by,
+    connections.c.created_at.desc(),
+    connections.c.id.desc(),
+    postgresql_where=_PENDING,
+)
+Index(
+    "idx_connection_incoming",
+    text(ADDRESSEE),
+    connections.c.created_at.desc(),
+    connections.c.id.desc(),
+    postgresql_where=_PENDING,
+)
+# delete_user: all pending rows of a user, of either side.
+Index(
+    "idx_connection_pending_b",
+    connections.c.user_b_id,
+    connections.c.user_a_id,
+    postgresql_where=_PENDING,
+)
+
+blocks = Table(
+    "blocks",
+    metadata,
+    big_id("blocker_id", primary_key=True),
+    big_id("blocked_id", primary_key=True),
+    moment("created_at"),
+    CheckConstraint("blocker_id <> blocked_id", name="not_oneself"),
+)
+
+# blocked_page.
+Index(
+    "idx_block_newest",
+    blocks.c.blocker_id,
+    blocks.c.created_at.desc(),
+    blocks.c.blocked_id.desc(),
+)
+# suggestions and delete_user: who blocks this user.
+Index("idx_block_reverse", blocks.c.blocked_id, blocks.c.blocker_id)
+
+# One row for each user who ever had a connection or a request.
+users = Table(
+    "users",
+    metadata,
+    big_id("user_id", primary_key=True, autoincrement=False),
+    Column("revision", BigInteger, nullable=False, server_default=text("0")),
+    Column("connection_count", Integer, nullable=False, server_default=text("0")),
+    CheckConstraint("connection_count >= 0", name="count_not_negative"),
+)
+
+# Append-only: what followers read, and the audit log.
+connection_events = Table(
+    "connection_events",
+    metadata,
+    Column("seq", BigInteger, Identity(always=True), primary_key=True),
+    # Sequence numbers are handed out before the commit, so a reader that went by `seq` alone would
+    # pass over a transaction that commits late. It reads what is below the oldest running one.
+    Column(
+        "transaction_id",
+        BigInteger,
+        nullable=False,
+        server_default=text("((pg_current_xact_id())::text)::bigint"),
+    ),
+    Column("kind", Text, nullable=False),
+    big_id("actor_id"),
+    Column("peer_id", BigInteger),
+    Column("actor_revision", BigInteger, nullable=False, server_default=text("0")),
+    Column("peer_revision", BigInteger, nullable=False, server_default=text("0")),
+    moment("occurred_at"),
+)
+# delete_user: events about a user.
+Index("idx_connection_event_actor", connection_events.c.actor_id)
+Index("idx_connection_event_peer", connection_events.c.peer_id)
+
+# Maintained counts behind the gauges. Each is the sum over its slots; a transaction adds to one slot
+# chosen by its backend, so that writers do not queue for a single row.
+totals = Table(
+    "totals",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("slot", SmallInteger, primary_key=True, autoincrement=False),
+    Column("value", BigInteger, nullable=False, server_default=text("0")),
+)

@@ -1,0 +1,521 @@
+"""Every SQL statement of graph_service, one function each; its first line says what comes back.
+
+Functions that change something run in the caller's transaction. Pairs are always written with the
+lower id first. Users are locked before anything of theirs is read for a decision, in the order of
+their ids, so that two transactions never wait for each other.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, text
+
+from graph_service.models import ADDRESSEE, EventKind
+from shared.database import array_literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConnectedIds:
+    """One user's connections at one moment; ids are None when the revision is the known one."""
+
+    user_id: int
+    revision: int
+    ids: list[int] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class UserRow:
+    """What is kept of a user."""
+
+    user_id: int
+    revision: int = 0
+    connection_count: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairRow:
+    """A pair that is pending or connected."""
+
+    user_a_id: int
+    user_b_id: int
+    status: str
+    requested_by: int
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeerRow:
+    """A peer as a user sees it: the pair, and since when the user has blocked the peer."""
+
+    peer_id: int
+    status: str | None
+    requested_by: int | None
+    created_at: datetime | None
+    updated_at: datetime | None
+    blocked_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListedPeer:
+    """One entry of a list, with its place in the list's order."""
+
+    peer_id: int
+    created_at: datetime
+    listed_at: datetime
+    row_id: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """One change to be recorded; `peer_id` is None when a user was erased."""
+
+    actor_id: int
+    peer_id: int | None
+    actor_revision: int = 0
+    peer_revision: int = 0
+
+
+# The two sides of a pair are read as a UNION ALL of two index-only scans. `a = ANY(ids) OR b =
+# ANY(ids)` with a single CASE would lose the edge whose two ends are both asked.
+_CONNECTED_USER_IDS = text("""
+    SELECT asked.user_id, coalesce(u.revision, 0) AS revision,
+           CASE WHEN u.revision = asked.known_revision THEN NULL
+           ELSE ARRAY(
+               SELECT CASE WHEN c.user_a_id = asked.user_id THEN c.user_b_id ELSE c.user_a_id END
+               FROM (SELECT user_a_id, user_b_id FROM connections
+                     WHERE user_a_id = asked.user_id AND status = 'accepted'
+                     UNION ALL
+                     SELECT user_a_id, user_b_id FROM connections
+                     WHERE user_b_id = asked.user_id AND status = 'accepted') AS c)
+           END AS ids
+    FROM unnest(CAST(:user_ids AS bigint[]), CAST(:known_revisions AS bigint[]))
+         WITH ORDINALITY AS asked (user_id, known_revision, place)
+    LEFT JOIN users AS u ON u.user_id = asked.user_id
+    ORDER BY asked.place
+""")
+
+
+def connected_user_ids(
+    connection: Connection, *, known_revisions: Mapping[int, int]
+) -> list[ConnectedIds]:
+    """Each asked user's connections, in the order asked, all at one moment."""
+    rows = connection.execute(
+        _CONNECTED_USER_IDS,
+        {
+            "user_ids": array_literal(known_revisions),
+            "known_revisions": array_literal(known_revisions.values()),
+        },
+    )
+    return [
+        ConnectedIds(user_id=user_id, revision=revision, ids=ids) for user_id, revision, ids in rows
+    ]
+
+
+# A user's own block is shown; a block by the peer is not, which is why blocks are joined one way.
+_PEERS = text("""
+    SELECT asked.peer_id, c.status, c.requested_by, c.created_at, c.updated_at,
+           b.created_at AS blocked_at,
+           (SELECT revision FROM users WHERE user_id = :user_id) AS user_revision
+    FROM unnest(CAST(:peer_ids AS bigint[])) WITH ORDINALITY AS asked (peer_id, place)
+    LEFT JOIN connections AS c
+           ON c.user_a_id = least(asked.peer_id, :user_id)
+          AND c.user_b_id = greatest(asked.peer_id, :user_id)
+    LEFT JOIN blocks AS b ON b.blocker_id = :user_id AND b.blocked_id = asked.peer_id
+    ORDER BY asked.place
+""")
+
+
+def peers_at_revision(
+    connection: Connection, *, user_id: int, peer_ids: Sequence[int]
+) -> tuple[list[PeerRow], int]:
+    """Each asked peer as the user sees it, in the order asked, and the user's revision then."""
+    rows = [
+        dict(row)
+        for row in connection.execute(
+            _PEERS, {"user_id": user_id, "peer_ids": array_literal(peer_ids)}
+        ).mappings()
+    ]
+    revisions = [row.pop("user_revision") for row in rows]
+    return [PeerRow(**row) for row in rows], revisions[0] or 0
+
+
+_CONNECTION_PAGE = text("""
+    SELECT CASE WHEN c.user_a_id = :user_id THEN c.user_b_id ELSE c.user_a_id END AS peer_id,
+           c.created_at, c.updated_at AS listed_at, c.id AS row_id
+    FROM ((SELECT * FROM connections
+           WHERE user_a_id = :user_id AND status = 'accepted'
+             AND (updated_at, id) < (:before_time, :before_id)
+           ORDER BY updated_at DESC, id DESC LIMIT :limit)
+          UNION ALL
+          (SELECT * FROM connections
+           WHERE user_b_id = :user_id AND status = 'accepted'
+             AND (updated_at, id) < (:before_time, :before_id)
+           ORDER BY updated_at DESC, id DESC LIMIT :limit)) AS c
+    ORDER BY c.updated_at DESC, c.id DESC LIMIT :limit
+""")
+
+_OUTGOING_PAGE = text("""
+    SELECT CASE WHEN user_a_id = :user_id THEN user_b_id ELSE user_a_id END AS peer_id,
+           created_at, created_at AS listed_at, id AS row_id
+    FROM connections
+    WHERE requested_by = :user_id AND status = 'pending'
+      AND (created_at, id) < (:before_time, :before_id)
+    ORDER BY created_at DESC, id DESC LIMIT :limit
+""")
+
+_INCOMING_PAGE = text(f"""
+    SELECT requested_by AS peer_id, created_at, created_at AS listed_at, id AS row_id
+    FROM connections
+    WHERE {ADDRESSEE} = :user_id AND status = 'pending'
+      AND (created_at, id) < (:before_time, :before_id)
+    ORDER BY created_at DESC, id DESC LIMIT :limit
+""")
+
+_BLOCKED_PAGE = text("""
+    SELECT blocked_id AS peer_id, created_at, created_at AS listed_at, blocked_id AS row_id
+    FROM blocks
+    WHERE blocker_id = :user_id AND (created_at, blocked_id) < (:before_time, :before_id)
+    ORDER BY created_at DESC, blocked_id DESC LIMIT :limit
+""")
+
+_PAGES = {
+    "connected": _CONNECTION_PAGE,
+    "outgoing": _OUTGOING_PAGE,
+    "incoming": _INCOMING_PAGE,
+    "blocked": _BLOCKED_PAGE,
+}
+
+
+def peer_page(  # noqa: PLR0913 -- a page is a user, a list, a place and a size
+    connection: Connection,
+    *,
+    user_id: int,
+    listing: str,
+    before_time: datetime,
+    before_id: int,
+    limit: int,
+) -> list[ListedPeer]:
+    """Up to `limit` peers of one list before a place in its order, newest first."""
+    rows = connection.execute(
+        _PAGES[listing],
+        {
+            "user_id": user_id,
+            "before_time": before_time,
+            "before_id": before_id,
+            "limit": limit,
+        },
+    )
+    return [ListedPeer(**row) for row in rows.mappings()]
+
+
+_NEIGHBOURS = """
+    SELECT user_b_id AS id FROM connections WHERE user_a_id = {user} AND status = 'accepted'
+    UNION ALL
+    SELECT user_a_id AS id FROM connections WHERE user_b_id = {user} AND status = 'accepted'
+"""
+
+_MUTUAL_USER_IDS = text(f"""
+    SELECT mine.id
+    FROM ({_NEIGHBOURS.format(user=":user_id")}) AS mine
+    JOIN ({_NEIGHBOURS.format(user=":peer_id")}) AS theirs USING (id)
+    WHERE mine.id > :after_id
+    ORDER BY mine.id LIMIT :limit
+""")
+
+
+def mutual_user_ids(
+    connection: Connection, *, user_id: int, peer_id: int, after_id: int, limit: int
+) -> list[int]:
+    """Up to `limit` ids above `after_id` of users connected with both, ascending."""
+    rows = connection.execute(
+        _MUTUAL_USER_IDS,
+        {"user_id": user_id, "peer_id": peer_id, "after_id": after_id, "limit": limit},
+    )
+    return list(rows.scalars())
+
+
+_CONNECTION_COUNTS = text("""
+    SELECT asked.user_id, coalesce(u.connection_count, 0)
+    FROM unnest(CAST(:user_ids AS bigint[])) WITH ORDINALITY AS asked (user_id, place)
+    LEFT JOIN users AS u ON u.user_id = asked.user_id
+    ORDER BY asked.place
+""")
+
+
+def connection_counts(connection: Connection, *, user_ids: Sequence[int]) -> dict[int, int]:
+    """Each asked user's number of connections, in the order asked."""
+    rows = connection.execute(_CONNECTION_COUNTS, {"user_ids": array_literal(user_ids)})
+    return {user_id: count for user_id, count in rows}  # noqa: C416 -- rows are not tuples to mypy
+
+
+_SUGGESTIONS = text(f"""
+    WITH mine AS MATERIALIZED ({_NEIGHBOURS.format(user=":user_id")}),
+    candidates AS (
+        SELECT theirs.id, count(*) AS mutual_count
+        FROM mine CROSS JOIN LATERAL ({_NEIGHBOURS.format(user="mine.id")}) AS theirs
+        WHERE theirs.id <> :user_id
+        GROUP BY theirs.id
+    )
+    SELECT id, mutual_count
+    FROM candidates
+    WHERE NOT EXISTS (SELECT FROM connections AS c
+                      WHERE c.user_a_id = least(candidates.id, :user_id)
+                        AND c.user_b_id = greatest(candidates.id, :user_id))
+      AND NOT EXISTS (SELECT FROM blocks AS b
+                      WHERE (b.blocker_id = :user_id AND b.blocked_id = candidates.id)
+                         OR (b.blocker_id = candidates.id AND b.blocked_id = :user_id))
+    ORDER BY mutual_count DESC, id LIMIT :limit
+""")
+
+
+def suggestions(connection: Connection, *, user_id: int, limit: int) -> list[tuple[int, int]]:
+    """Up to `limit` friends of friends and how many connections they share with the user."""
+    rows = connection.execute(_SUGGESTIONS, {"user_id": user_id, "limit": limit})
+    return [(suggested_id, mutual_count) for suggested_id, mutual_count in rows]
+
+
+_EXPORT_PAGE = text("""
+    SELECT user_a_id, user_b_id, status, requested_by, created_at, updated_at
+    FROM connections
+    WHERE status = 'accepted' AND (user_a_id, user_b_id) > (:after_a, :after_b)
+    ORDER BY user_a_id, user_b_id LIMIT :limit
+""")
+
+
+def export_page(connection: Connection, *, after: tuple[int, int], limit: int) -> list[PairRow]:
+    """Up to `limit` connected pairs behind a pair, in the order of pairs."""
+    rows = connection.execute(
+        _EXPORT_PAGE, {"after_a": after[0], "after_b": after[1], "limit": limit}
+    )
+    return [PairRow(**row) for row in rows.mappings()]
+
+
+_CREATE_USERS = text("""
+    INSERT INTO users (user_id)
+    SELECT id FROM unnest(CAST(:user_ids AS bigint[])) AS id ORDER BY id
+    ON CONFLICT (user_id) DO NOTHING
+""")
+
+_LOCK_USERS = text("""
+    SELECT user_id, revision, connection_count FROM users
+    WHERE user_id = ANY (CAST(:user_ids AS bigint[]))
+    ORDER BY user_id FOR UPDATE
+""")
+
+
+def create_users(connection: Connection, *, user_ids: Collection[int]) -> int:
+    """How many of the users had no row yet; now all have one."""
+    return connection.execute(_CREATE_USERS, {"user_ids": array_literal(user_ids)}).rowcount
+
+
+def lock_users(connection: Connection, *, user_ids: Collection[int]) -> dict[int, UserRow]:
+    """The rows of those users who have one, locked until the transaction ends."""
+    rows = connection.execute(_LOCK_USERS, {"user_ids": array_literal(user_ids)}).mappings()
+    return {row["user_id"]: UserRow(**row) for row in rows}
+
+
+_CHANGE_USERS = text("""
+    UPDATE users AS u
+    SET connection_count = u.connection_count + change.amount,
+        revision = greatest(u.revision + 1,
+                            CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint))
+    FROM unnest(CAST(:user_ids AS bigint[]), CAST(:amounts AS bigint[]))
+         AS change (user_id, amount)
+    WHERE u.user_id = change.user_id
+    RETURNING u.user_id, u.revision
+""")
+
+
+def change_counts(connection: Connection, *, amounts: Mapping[int, int]) -> dict[int, int]:
+    """The new revision of each locked user whose number of connections changed by an amount."""
+    rows = connection.execute(
+        _CHANGE_USERS,
+        {"user_ids": array_literal(amounts), "amounts": array_literal(amounts.values())},
+    )
+    return {user_id: revision for user_id, revision in rows}  # noqa: C416 -- as above
+
+
+_PAIRS = text("""
+    SELECT c.user_a_id, c.user_b_id, c.status, c.requested_by, c.created_at, c.updated_at
+    FROM unnest(CAST(:user_a_ids AS bigint[]), CAST(:user_b_ids AS bigint[])) AS asked (a, b)
+    JOIN connections AS c ON c.user_a_id = asked.a AND c.user_b_id = asked.b
+""")
+
+
+def pairs(
+    connection: Connection, *, asked: Collection[tuple[int, int]]
+) -> dict[tuple[int, int], PairRow]:
+    """Those of the asked pairs that are pending or connected."""
+    rows = connection.execute(_PAIRS, _pair_literals(asked)).mappings()
+    return {(row["user_a_id"], row["user_b_id"]): PairRow(**row) for row in rows}
+
+
+_BLOCKS = text("""
+    SELECT b.blocker_id, b.blocked_id
+    FROM unnest(CAST(:user_a_ids AS bigint[]), CAST(:user_b_ids AS bigint[])) AS asked (a, b)
+    JOIN blocks AS b ON (b.blocker_id, b.blocked_id) IN ((asked.a, asked.b), (asked.b, asked.a))
+""")
+
+
+def blocks(connection: Connection, *, asked: Collection[tuple[int, int]]) -> set[tuple[int, int]]:
+    """(blocker, blocked) for every block between the two of an asked pair."""
+    rows = connection.execute(_BLOCKS, _pair_literals(asked))
+    return {(blocker_id, blocked_id) for blocker_id, blocked_id in rows}
+
+
+_INSERT_PENDING = text("""
+    INSERT INTO connections (user_a_id, user_b_id, status, requested_by)
+    VALUES (:user_a_id, :user_b_id, 'pending', :requested_by)
+""")
+
+
+def insert_pending(connection: Connection, *, pair: tuple[int, int], requested_by: int) -> None:
+    """Nothing; the pair is pending."""
+    connection.execute(
+        _INSERT_PENDING,
+        {"user_a_id": pair[0], "user_b_id": pair[1], "requested_by": requested_by},
+    )
+
+
+_ACCEPT = text("""
+    UPDATE connections SET status = 'accepted', updated_at = now()
+    WHERE user_a_id = :user_a_id AND user_b_id = :user_b_id
+""")
+
+
+def accept(connection: Connection, *, pair: tuple[int, int]) -> None:
+    """Nothing; the pending pair is connected."""
+    connection.execute(_ACCEPT, {"user_a_id": pair[0], "user_b_id": pair[1]})
+
+
+_DELETE_PAIR = text("""
+    DELETE FROM connections WHERE user_a_id = :user_a_id AND user_b_id = :user_b_id
+""")
+
+
+def delete_pair(connection: Connection, *, pair: tuple[int, int]) -> None:
+    """Nothing; the pair is in state none."""
+    connection.execute(_DELETE_PAIR, {"user_a_id": pair[0], "user_b_id": pair[1]})
+
+
+_INSERT_BLOCK = text("""
+    INSERT INTO blocks (blocker_id, blocked_id) VALUES (:blocker_id, :blocked_id)
+""")
+
+
+def insert_block(connection: Connection, *, blocker_id: int, blocked_id: int) -> None:
+    """Nothing; the block is in place."""
+    connection.execute(_INSERT_BLOCK, {"blocker_id": blocker_id, "blocked_id": blocked_id})
+
+
+_DELETE_BLOCK = text("""
+    DELETE FROM blocks WHERE blocker_id = :blocker_id AND blocked_id = :blocked_id
+""")
+
+
+def delete_block(connection: Connection, *, blocker_id: int, blocked_id: int) -> None:
+    """Nothing; the block is lifted."""
+    connection.execute(_DELETE_BLOCK, {"blocker_id": blocker_id, "blocked_id": blocked_id})
+
+
+_INSERT_EVENTS = text("""
+    INSERT INTO connection_events (kind, actor_id, peer_id, actor_revision, peer_revision)
+    SELECT :kind, actor_id, peer_id, actor_revision, peer_revision
+    FROM unnest(CAST(:actor_ids AS bigint[]), CAST(:peer_ids AS bigint[]),
+                CAST(:actor_revisions AS bigint[]), CAST(:peer_revisions AS bigint[]))
+         WITH ORDINALITY AS event (actor_id, peer_id, actor_revision, peer_revision, place)
+    ORDER BY place
+""")
+
+
+def insert_events(connection: Connection, *, kind: EventKind, events: Sequence[Event]) -> None:
+    """Nothing; the events are recorded in the order given."""
+    connection.execute(
+        _INSERT_EVENTS,
+        {
+            "kind": kind,
+            "actor_ids": array_literal(event.actor_id for event in events),
+            "peer_ids": array_literal(event.peer_id for event in events).replace("None", "NULL"),
+            "actor_revisions": array_literal(event.actor_revision for event in events),
+            "peer_revisions": array_literal(event.peer_revision for event in events),
+        },
+    )
+
+
+_IMPORT_PAIRS = text("""
+    INSERT INTO connections (user_a_id, user_b_id, status, requested_by, created_at, updated_at)
+    SELECT a, b, 'accepted', a, coalesce(connected_at, now()), coalesce(connected_at, now())
+    FROM unnest(CAST(:user_a_ids AS bigint[]), CAST(:user_b_ids AS bigint[]),
+                CAST(:connected_at AS timestamptz[])) AS imported (a, b, connected_at)
+    ON CONFLICT (user_a_id, user_b_id)
+    DO UPDATE SET status = 'accepted', updated_at = excluded.updated_at
+""")
+
+
+def import_pairs(
+    connection: Connection, *, connected_at: Mapping[tuple[int, int], datetime | None]
+) -> None:
+    """Nothing; the pairs are connected, since the given moment or now."""
+    moments = [None if moment is None else moment.isoformat() for moment in connected_at.values()]
+    connection.execute(_IMPORT_PAIRS, {**_pair_literals(connected_at), "connected_at": moments})
+
+
+_NEIGHBOUR_IDS = text(_NEIGHBOURS.format(user=":user_id"))
+
+
+def neighbour_ids(connection: Connection, *, user_id: int) -> set[int]:
+    """The ids of the user's connections, as of this statement."""
+    return set(connection.execute(_NEIGHBOUR_IDS, {"user_id": user_id}).scalars())
+
+
+_ERASE = [
+    text("DELETE FROM connections WHERE user_a_id = :user_id"),
+    text("DELETE FROM connections WHERE user_b_id = :user_id"),
+    text("DELETE FROM blocks WHERE blocker_id = :user_id"),
+    text("DELETE FROM blocks WHERE blocked_id = :user_id"),
+    text("DELETE FROM connection_events WHERE actor_id = :user_id"),
+    text("DELETE FROM connection_events WHERE peer_id = :user_id"),
+    text("DELETE FROM users WHERE user_id = :user_id"),
+]
+
+
+def erase_user(connection: Connection, *, user_id: int) -> None:
+    """Nothing; no row names the user any more."""
+    for statement in _ERASE:
+        connection.execute(statement, {"user_id": user_id})
+
+
+_ADD_TO_TOTALS = text("""
+    INSERT INTO totals (name, slot, value)
+    SELECT name, pg_backend_pid() % 16, amount
+    FROM unnest(CAST(:names AS text[]), CAST(:amounts AS bigint[])) AS change (name, amount)
+    ORDER BY name
+    ON CONFLICT (name, slot) DO UPDATE SET value = totals.value + excluded.value
+""")
+
+
+def add_to_totals(connection: Connection, *, amounts: Mapping[str, int]) -> None:
+    """Nothing; the maintained counts have changed. To be the last statement of a transaction."""
+    changed = {name: amount for name, amount in amounts.items() if amount}
+    if changed:
+        connection.execute(
+            _ADD_TO_TOTALS,
+            {"names": list(changed), "amounts": array_literal(changed.values())},
+        )
+
+
+_TOTALS = text("SELECT name, CAST(sum(value) AS bigint) FROM totals GROUP BY name")
+
+
+def totals(connection: Connection) -> dict[str, int]:
+    """The maintained counts by name."""
+    return {name: value for name, value in connection.execute(_TOTALS)}  # noqa: C416 -- as above
+
+
+def _pair_literals(pairs: Collection[tuple[int, int]]) -> dict[str, str]:
+    return {
+        "user_a_ids": array_literal(first for first, _ in pairs),
+        "user_b_ids": array_literal(second for _, second in pairs),
+    }

@@ -1,0 +1,292 @@
+"""GraphService: every RPC in the order of the proto. Decodes, calls, encodes."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import grpc
+
+from graph_service import messages
+from graph_service.connections import Connections, Outcome
+from graph_service.lookups import Lookups
+from graph_service.transfers import ImportedPair, Transfers
+from shared.errors import RateLimitError
+from shared.fields import Fields
+from shared.gen.kith.errors.v1 import errors_pb2
+from shared.gen.kith.graph.v1 import graph_pb2 as pb
+from shared.gen.kith.graph.v1 import graph_pb2_grpc
+
+_MAX_BATCH = 100
+_MAX_PEERS = 1_000
+_MAX_IMPORT_CHUNK = 10_000
+_PAGE = {"default": 50, "maximum": 500}
+_DIRECTIONS = {
+    pb.REQUEST_DIRECTION_INCOMING: ("incoming", pb.CONNECTION_STATE_REQUEST_RECEIVED),
+    pb.REQUEST_DIRECTION_OUTGOING: ("outgoing", pb.CONNECTION_STATE_REQUEST_SENT),
+}
+
+
+class GraphServicer(graph_pb2_grpc.GraphServiceServicer):
+    """The service of kith/graph/v1/graph.proto, where every call is documented."""
+
+    def __init__(
+        self,
+        *,
+        lookups: Lookups,
+        connections: Connections,
+        transfers: Transfers,
+        max_message_bytes: int,
+    ) -> None:
+        self._lookups = lookups
+        self._connections = connections
+        self._transfers = transfers
+        self._max_message_bytes = max_message_bytes
+
+    def GetConnectedUserIds(
+        self, request: pb.GetConnectedUserIdsRequest, context: grpc.ServicerContext
+    ) -> pb.GetConnectedUserIdsResponse:
+        with Fields() as fields:
+            user_ids = fields.identifiers(
+                "users", [user.user_id for user in request.users], min_items=1, max_items=_MAX_BATCH
+            )
+        known = [user.known_revision for user in request.users]
+        answers = self._lookups.connected_ids(dict(zip(user_ids, known, strict=True)))
+        response = pb.GetConnectedUserIdsResponse(
+            users=[
+                messages.connected_users(answer, include_self=request.include_self)
+                for answer in answers
+            ]
+        )
+        self._refuse_if_too_large(response)
+        return response
+
+    def CheckConnections(
+        self, request: pb.CheckConnectionsRequest, context: grpc.ServicerContext
+    ) -> pb.CheckConnectionsResponse:
+        with Fields() as fields:
+            user_id = fields.identifier("user_id", request.user_id)
+            peer_ids = fields.identifiers(
+                "peer_ids", request.peer_ids, min_items=1, max_items=_MAX_PEERS
+            )
+            for index, peer_id in enumerate(peer_ids):
+                if peer_id == user_id:
+                    fields.reject(f"peer_ids[{index}]", "must not be the user")
+        peers, revision = self._lookups.peers_at_revision(user_id, peer_ids)
+        return pb.CheckConnectionsResponse(
+            connections=[messages.connection(peer) for peer in peers], user_revision=revision
+        )
+
+    def GetConnection(
+        self, request: pb.GetConnectionRequest, context: grpc.ServicerContext
+    ) -> pb.GetConnectionResponse:
+        user_id, peer_id = _pair(request.user_id, request.peer_id)
+        peers, _ = self._lookups.peers_at_revision(user_id, [peer_id])
+        return pb.GetConnectionResponse(connection=messages.connection(peers[0]))
+
+    def ListConnections(
+        self, request: pb.ListConnectionsRequest, context: grpc.ServicerContext
+    ) -> pb.ListConnectionsResponse:
+        with Fields() as fields:
+            user_id = fields.identifier("user_id", request.user_id)
+            page_size = fields.page_size("page_size", request.page_size, **_PAGE)
+        page = self._lookups.page(
+            user_id, "connected", page_size=page_size, page_token=request.page_token
+        )
+        return pb.ListConnectionsResponse(
+            connections=[
+                messages.listed(peer, pb.CONNECTION_STATE_CONNECTED) for peer in page.peers
+            ],
+            next_page_token=page.next_page_token,
+        )
+
+    def ListConnectionRequests(
+        self, request: pb.ListConnectionRequestsRequest, context: grpc.ServicerContext
+    ) -> pb.ListConnectionRequestsResponse:
+        with Fields() as fields:
+            user_id = fields.identifier("user_id", request.user_id)
+            listing, state = fields.choice("direction", request.direction, choices=_DIRECTIONS)
+            page_size = fields.page_size("page_size", request.page_size, **_PAGE)
+        page = self._lookups.page(
+            user_id, listing, page_size=page_size, page_token=request.page_token
+        )
+        return pb.ListConnectionRequestsResponse(
+            connections=[messages.listed(peer, state) for peer in page.peers],
+            next_page_token=page.next_page_token,
+        )
+
+    def ListBlockedUsers(
+        self, request: pb.ListBlockedUsersRequest, context: grpc.ServicerContext
+    ) -> pb.ListBlockedUsersResponse:
+        with Fields() as fields:
+            user_id = fields.identifier("user_id", request.user_id)
+            page_size = fields.page_size("page_size", request.page_size, **_PAGE)
+        page = self._lookups.page(
+            user_id, "blocked", page_size=page_size, page_token=request.page_token
+        )
+        return pb.ListBlockedUsersResponse(
+            connections=[messages.listed(peer, pb.CONNECTION_STATE_BLOCKED) for peer in page.peers],
+            next_page_token=page.next_page_token,
+        )
+
+    def ListMutualConnections(
+        self, request: pb.ListMutualConnectionsRequest, context: grpc.ServicerContext
+    ) -> pb.ListMutualConnectionsResponse:
+        user_id, peer_id = _pair(request.user_id, request.peer_id)
+        with Fields() as fields:
+            page_size = fields.page_size("page_size", request.page_size, **_PAGE)
+        page = self._lookups.mutual(
+            user_id, peer_id, page_size=page_size, page_token=request.page_token
+        )
+        return pb.ListMutualConnectionsResponse(
+            mutual_user_ids=page.ids, next_page_token=page.next_page_token
+        )
+
+    def CountConnections(
+        self, request: pb.CountConnectionsRequest, context: grpc.ServicerContext
+    ) -> pb.CountConnectionsResponse:
+        with Fields() as fields:
+            user_ids = fields.identifiers(
+                "user_ids", request.user_ids, min_items=1, max_items=_MAX_PEERS
+            )
+        counts = self._lookups.counts(user_ids)
+        return pb.CountConnectionsResponse(
+            counts=[
+                pb.CountConnectionsResponse.ConnectionCount(user_id=user_id, connection_count=count)
+                for user_id, count in counts.items()
+            ]
+        )
+
+    def SuggestConnections(
+        self, request: pb.SuggestConnectionsRequest, context: grpc.ServicerContext
+    ) -> pb.SuggestConnectionsResponse:
+        with Fields() as fields:
+            user_id = fields.identifier("user_id", request.user_id)
+            limit = fields.page_size(
+                "max_suggestions", request.max_suggestions, default=20, maximum=100
+            )
+        return pb.SuggestConnectionsResponse(
+            suggestions=[
+                pb.SuggestConnectionsResponse.Suggestion(
+                    suggested_user_id=suggested_id, mutual_count=mutual_count
+                )
+                for suggested_id, mutual_count in self._lookups.suggestions(user_id, limit=limit)
+            ]
+        )
+
+    def RequestConnection(
+        self, request: pb.RequestConnectionRequest, context: grpc.ServicerContext
+    ) -> pb.RequestConnectionResponse:
+        outcome = self._connections.request(*_pair(request.user_id, request.peer_id))
+        return pb.RequestConnectionResponse(**_changed(outcome))
+
+    def AcceptConnection(
+        self, request: pb.AcceptConnectionRequest, context: grpc.ServicerContext
+    ) -> pb.AcceptConnectionResponse:
+        outcome = self._connections.accept(*_pair(request.user_id, request.peer_id))
+        return pb.AcceptConnectionResponse(**_changed(outcome))
+
+    def DeclineConnection(
+        self, request: pb.DeclineConnectionRequest, context: grpc.ServicerContext
+    ) -> pb.DeclineConnectionResponse:
+        outcome = self._connections.decline(*_pair(request.user_id, request.peer_id))
+        return pb.DeclineConnectionResponse(**_changed(outcome))
+
+    def CancelConnectionRequest(
+        self, request: pb.CancelConnectionRequestRequest, context: grpc.ServicerContext
+    ) -> pb.CancelConnectionRequestResponse:
+        outcome = self._connections.cancel(*_pair(request.user_id, request.peer_id))
+        return pb.CancelConnectionRequestResponse(**_changed(outcome))
+
+    def RemoveConnection(
+        self, request: pb.RemoveConnectionRequest, context: grpc.ServicerContext
+    ) -> pb.RemoveConnectionResponse:
+        outcome = self._connections.remove(*_pair(request.user_id, request.peer_id))
+        return pb.RemoveConnectionResponse(**_changed(outcome))
+
+    def BlockUser(
+        self, request: pb.BlockUserRequest, context: grpc.ServicerContext
+    ) -> pb.BlockUserResponse:
+        outcome = self._connections.block(*_pair(request.user_id, request.peer_id))
+        return pb.BlockUserResponse(**_changed(outcome))
+
+    def UnblockUser(
+        self, request: pb.UnblockUserRequest, context: grpc.ServicerContext
+    ) -> pb.UnblockUserResponse:
+        outcome = self._connections.unblock(*_pair(request.user_id, request.peer_id))
+        return pb.UnblockUserResponse(**_changed(outcome))
+
+    def ImportConnections(
+        self,
+        request_iterator: Iterator[pb.ImportConnectionsRequest],
+        context: grpc.ServicerContext,
+    ) -> pb.ImportConnectionsResponse:
+        result = self._transfers.import_chunks(_chunk(request) for request in request_iterator)
+        return pb.ImportConnectionsResponse(
+            imported_count=result.imported,
+            existing_count=result.existing,
+            blocked_count=result.blocked,
+            over_limit_count=result.over_limit,
+            committed_chunks=result.committed_chunks,
+        )
+
+    def ExportConnections(
+        self, request: pb.ExportConnectionsRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.ExportConnectionsResponse]:
+        for chunk in self._transfers.export(request.cursor):
+            yield pb.ExportConnectionsResponse(
+                connections=[messages.pair(row) for row in chunk.pairs], cursor=chunk.cursor
+            )
+
+    def DeleteUser(
+        self, request: pb.DeleteUserRequest, context: grpc.ServicerContext
+    ) -> pb.DeleteUserResponse:
+        with Fields() as fields:
+            user_id = fields.identifier("user_id", request.user_id)
+        removed = self._transfers.delete_user(user_id)
+        return pb.DeleteUserResponse(removed_connection_count=removed)
+
+    def _refuse_if_too_large(self, response: pb.GetConnectedUserIdsResponse) -> None:
+        if response.ByteSize() > self._max_message_bytes:
+            raise RateLimitError(
+                f"the answer would be larger than {self._max_message_bytes:,} bytes; "
+                "ask for fewer users at once",
+                reason=errors_pb2.ERROR_REASON_RESPONSE_TOO_LARGE,
+                metadata={"limit_bytes": str(self._max_message_bytes)},
+            )
+
+
+def _pair(user_id: int, peer_id: int) -> tuple[int, int]:
+    with Fields() as fields:
+        fields.identifier("user_id", user_id)
+        fields.other("peer_id", peer_id, than=user_id)
+    return user_id, peer_id
+
+
+def _changed(outcome: Outcome) -> dict[str, pb.Connection | int]:
+    return {
+        "connection": messages.connection(outcome.peer),
+        "user_revision": outcome.user_revision,
+        "peer_revision": outcome.peer_revision,
+    }
+
+
+def _chunk(request: pb.ImportConnectionsRequest) -> list[ImportedPair]:
+    now = datetime.now(UTC)
+    with Fields() as fields:
+        fields.count(
+            "connections", len(request.connections), min_items=0, max_items=_MAX_IMPORT_CHUNK
+        )
+        for index, pair in enumerate(request.connections):
+            at = f"connections[{index}]"
+            fields.identifier(f"{at}.first_user_id", pair.first_user_id)
+            fields.other(f"{at}.second_user_id", pair.second_user_id, than=pair.first_user_id)
+            fields.past(f"{at}.connect_time", pair.connect_time, now=now)
+    return [
+        ImportedPair(
+            first_user_id=pair.first_user_id,
+            second_user_id=pair.second_user_id,
+            connected_at=(
+                pair.connect_time.ToDatetime(UTC) if pair.HasField("connect_time") else None
+            ),
+        )
+        for pair in request.connections
+    ]

@@ -1,0 +1,47 @@
+"""Run by Alembic for the history of the section it was called with."""
+
+import os
+
+import sqlalchemy
+from alembic import context
+
+from feed_service import models as feed_models
+from graph_service import models as graph_models
+
+_METADATA = {"graph": graph_models.metadata, "feed": feed_models.metadata}
+# Any number will do, as long as everybody who migrates takes the same.
+_MIGRATION_LOCK = 7_215_118
+
+
+def run() -> None:
+    """Migrate in one session; a second process that comes meanwhile waits for the first."""
+    service = context.config.config_ini_section
+    url = context.config.get_main_option("sqlalchemy.url") or os.environ.get(
+        f"{service.upper()}_DATABASE_URL", ""
+    )
+    engine = sqlalchemy.create_engine(
+        url.replace("postgresql://", "postgresql+psycopg2://", 1),
+        poolclass=sqlalchemy.NullPool,
+        # A migration that waits for a lock holds up everybody behind it, so it gives up soon and is
+        # run again; building an index on a large table may take long.
+        connect_args={"options": "-c lock_timeout=5s -c statement_timeout=30min -c timezone=UTC"},
+    )
+    with engine.connect() as connection:
+        connection.execute(sqlalchemy.text("SELECT set_config('lock_timeout', '60s', false)"))
+        connection.execute(
+            sqlalchemy.text("SELECT pg_advisory_lock(:key)"), {"key": _MIGRATION_LOCK}
+        )
+        connection.execute(sqlalchemy.text("SELECT set_config('lock_timeout', '5s', false)"))
+        connection.commit()
+        context.configure(
+            connection=connection,
+            target_metadata=_METADATA[service],
+            compare_server_default=False,
+            transaction_per_migration=True,
+        )
+        with context.begin_transaction():
+            context.run_migrations()
+        connection.commit()
+
+
+run()

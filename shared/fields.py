@@ -1,0 +1,144 @@
+"""Readers for request fields: each returns the value and notes what is wrong with it.
+
+    with Fields() as fields:
+        viewer_id = fields.identifier("user_id", request.user_id)
+        body = fields.text("body", request.body, max_length=10_000)
+
+Leaving the block raises one ValidationError that names every offending field with its limit. Until
+then the values may be invalid, so a block only reads.
+"""
+
+import unicodedata
+import uuid
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Self, TypeVar
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from shared.errors import FieldViolation, ValidationError
+
+_ALLOWED_CONTROLS = "\n\t"
+
+T = TypeVar("T")
+
+
+class Fields:
+    """Collects the violations of one request."""
+
+    def __init__(self) -> None:
+        self._violations: list[FieldViolation] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if exc is None and self._violations:
+            listing = "; ".join(f"{v.field}: {v.description}" for v in self._violations)
+            raise ValidationError(listing, violations=self._violations)
+
+    def reject(self, field: str, description: str) -> None:
+        """Note that a field is wrong."""
+        self._violations.append(FieldViolation(field=field, description=description))
+
+    def identifier(self, field: str, value: int) -> int:
+        """Read an id: a positive integer."""
+        if value <= 0:
+            self.reject(field, "must be a positive integer")
+        return value
+
+    def identifiers(
+        self, field: str, values: Sequence[int], *, min_items: int = 0, max_items: int
+    ) -> list[int]:
+        """Read a list of ids: positive, none twice, within the given number of items."""
+        self.count(field, len(values), min_items=min_items, max_items=max_items)
+        if len(values) > max_items:
+            return []
+        seen = set[int]()
+        for index, value in enumerate(values):
+            if value <= 0:
+                self.reject(f"{field}[{index}]", "must be a positive integer")
+            elif value in seen:
+                self.reject(f"{field}[{index}]", "must not be given twice")
+            seen.add(value)
+        return list(values)
+
+    def count(self, field: str, count: int, *, min_items: int, max_items: int) -> None:
+        """Check the number of items of a list."""
+        if count < min_items:
+            self.reject(field, f"must have at least {min_items} item(s)")
+        elif count > max_items:
+            self.reject(field, f"must have at most {max_items:,} items; has {count:,}")
+
+    def other(self, field: str, value: int, *, than: int) -> int:
+        """Read the id of somebody else than the user."""
+        if self.identifier(field, value) == than:
+            self.reject(field, "must not be the user")
+        return value
+
+    def text(self, field: str, value: str, *, max_length: int) -> str:
+        """Read a text of 1 to `max_length` characters that says something.
+
+        Only white space is refused, and so are control characters other than newline and tab.
+        """
+        if len(value) > max_length:
+            self.reject(field, f"must have at most {max_length:,} characters; has {len(value):,}")
+        elif not value.strip():
+            self.reject(field, "must not be empty or only white space")
+        elif any(_is_forbidden(character) for character in value):
+            self.reject(field, "must not hold control characters other than newline and tab")
+        return value
+
+    def page_size(self, field: str, value: int, *, default: int, maximum: int) -> int:
+        """Read a page size as AIP-158 says: 0 is the default, too large is coerced."""
+        if value < 0:
+            self.reject(field, "must not be negative")
+        return min(value, maximum) or default
+
+    def choice(self, field: str, value: int, *, choices: Mapping[int, T]) -> T:
+        """Read an enum value that must be given and known."""
+        if value not in choices:
+            self.reject(field, "must be given" if value == 0 else f"has no value {value}")
+            return next(iter(choices.values()))
+        return choices[value]
+
+    def past(self, field: str, value: Timestamp, *, now: datetime) -> None:
+        """Check a time that must be valid, not before the year 1 and not in the future."""
+        try:
+            is_future = value.ToDatetime(UTC) > now
+        except (ValueError, OverflowError):
+            self.reject(field, "must be a valid time")
+            return
+        if is_future:
+            self.reject(field, "must not be in the future")
+
+    def request_id(self, field: str, value: str) -> uuid.UUID | None:
+        """Read an optional UUID."""
+        if not value:
+            return None
+        try:
+            return uuid.UUID(value)
+        except ValueError:
+            self.reject(field, "must be a UUID")
+            return None
+
+    def update_mask(
+        self, field: str, paths: Sequence[str], *, allowed: Collection[str]
+    ) -> set[str]:
+        """Read a field mask that must be given; `*` means all that may be updated."""
+        if not paths:
+            self.reject(field, "must be given")
+        for path in paths:
+            if path != "*" and path not in allowed:
+                self.reject(field, f"must only name {', '.join(sorted(allowed))} or *")
+        return set(allowed) if "*" in paths else set(paths)
+
+
+def _is_forbidden(character: str) -> bool:
+    return unicodedata.category(character) == "Cc" and character not in _ALLOWED_CONTROLS

@@ -1,0 +1,96 @@
+"""Page tokens: opaque, authenticated, bound to the call they belong to.
+
+A token is the position of the last item of a page, signed together with a digest of the request's
+other arguments (HMAC-SHA256, RFC 2104, cut to 16 bytes). It confers no rights: every page is
+filtered for its viewer again, so a token in the wrong hands shows nothing. Tokens carry no time
+and do not expire; they end when their key is retired. Follows AIP-158.
+"""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from shared.errors import ValidationError
+from shared.gen.kith.errors.v1 import errors_pb2
+
+_MAX_TOKEN_LENGTH = 512
+_MAC_BYTES = 16
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PageTokens:
+    """Issues and reads tokens. The first key signs, all of them verify, so keys can be rotated."""
+
+    keys: Sequence[bytes]
+
+    def issue(self, scope: "Scope", position: Sequence[int]) -> str:
+        """Return the token for going on behind `position`, a key of the list's order."""
+        payload = struct.pack(f">{len(position)}q", *position)
+        mac = self._mac(self.keys[0], scope, payload)
+        return base64.urlsafe_b64encode(payload + mac).decode().rstrip("=")
+
+    def read(
+        self, scope: "Scope", token: str, *, length: int, field: str = "page_token"
+    ) -> tuple[int, ...] | None:
+        """Return the position in a token, or None for the empty one that starts a list.
+
+        Raises ValidationError naming the field when the token is damaged, made up, or was
+        issued for other arguments.
+        """
+        if not token:
+            return None
+        if len(token) > _MAX_TOKEN_LENGTH:
+            raise _invalid_token(field)
+        try:
+            raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+        except (binascii.Error, ValueError):
+            raise _invalid_token(field) from None
+        payload, mac = raw[:-_MAC_BYTES], raw[-_MAC_BYTES:]
+        genuine = [hmac.compare_digest(mac, self._mac(key, scope, payload)) for key in self.keys]
+        if len(payload) != length * 8 or not any(genuine):
+            raise _invalid_token(field)
+        # base64 has several spellings of the same bytes; only the one we issue is accepted.
+        if base64.urlsafe_b64encode(raw).decode().rstrip("=") != token:
+            raise _invalid_token(field)
+        return struct.unpack(f">{length}q", payload)
+
+    @staticmethod
+    def _mac(key: bytes, scope: "Scope", payload: bytes) -> bytes:
+        return hmac.digest(key, scope.digest + payload, "sha256")[:_MAC_BYTES]
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What a token is bound to: the method and every argument but page size and token."""
+
+    digest: bytes
+
+    @classmethod
+    def of(cls, method: str, *arguments: object) -> "Scope":
+        """Digest a method's name and its arguments."""
+        return cls(hashlib.sha256(repr((method, *arguments)).encode()).digest())
+
+
+def to_micros(moment: datetime) -> int:
+    """Return microseconds since 1970, PostgreSQL's own precision, for use in a position."""
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def from_micros(micros: int) -> datetime:
+    """Return the moment for a position's microseconds."""
+    return _EPOCH + timedelta(microseconds=micros)
+
+
+def _invalid_token(field: str) -> ValidationError:
+    return ValidationError.of(
+        field,
+        "was not issued for this call; pass on the last one received, unchanged and with the same "
+        "other arguments, or start again with an empty one",
+        reason=errors_pb2.ERROR_REASON_INVALID_PAGE_TOKEN,
+    )
