@@ -39,7 +39,7 @@ TAG_NAME_LENGTH: Final = 50
 posts = Table(
     "posts",
     metadata,
-    big_id("author_id", primary_key=True, autoincrement=False),
+    big_id("author_id", primary_key=True),
     Column("id", BigInteger, Identity(always=False), primary_key=True),
     Column("body", Text, nullable=False),
     Column("audience", Text, nullable=False),
@@ -73,7 +73,7 @@ Index(
 tags = Table(
     "tags",
     metadata,
-    big_id("owner_user_id", primary_key=True, autoincrement=False),
+    big_id("owner_user_id", primary_key=True),
     Column("id", BigInteger, Identity(always=False), primary_key=True),
     Column("name", Text, nullable=False),
     Column("version", Integer, nullable=False, server_default=text("1")),
@@ -96,9 +96,9 @@ user_tags = Table(
     "user_tags",
     metadata,
     # member_page, delete_tag.
-    big_id("owner_user_id", primary_key=True, autoincrement=False),
-    big_id("tag_id", primary_key=True, autoincrement=False),
-    big_id("target_user_id", primary_key=True, autoincrement=False),
+    big_id("owner_user_id", primary_key=True),
+    big_id("tag_id", primary_key=True),
+    big_id("target_user_id", primary_key=True),
     # The owner's graph revision when the tag was given, so that a tag from before a broken
     # connection can be told from one given after it.
     Column("owner_revision", BigInteger, nullable=False),
@@ -126,9 +126,9 @@ Index(
 post_audience_tags = Table(
     "post_audience_tags",
     metadata,
-    big_id("author_id", primary_key=True, autoincrement=False),
-    big_id("post_id", primary_key=True, autoincrement=False),
-    big_id("tag_id", primary_key=True, autoincrement=False),
+    big_id("author_id", primary_key=True),
+    big_id("post_id", primary_key=True),
+    big_id("tag_id", primary_key=True),
     Column("excluded", Boolean, nullable=False, server_default=text("false")),
     # The post's own, which never changes: the order of a tag's posts without reading them.
     moment("created_at"),
@@ -150,7 +150,7 @@ Index(
 idempotency_keys = Table(
     "idempotency_keys",
     metadata,
-    big_id("user_id", primary_key=True, autoincrement=False),
+    big_id("user_id", primary_key=True),
     Column("request_id", Uuid, primary_key=True),
     Column("fingerprint", LargeBinary, nullable=False),
     Column("response", LargeBinary, nullable=False),

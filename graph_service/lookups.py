@@ -38,7 +38,7 @@ class Lookups:
         self._tokens = tokens
 
     def connected_ids(self, known_revisions: Mapping[int, int]) -> list[ConnectedIds]:
-        """Return each asked user's revision, and the ids where the revision is not the known one."""
+        """Return each user's revision, and the ids where the revision is not the known one."""
         return self._database.read(
             lambda connection: queries.connected_user_ids(
                 connection, known_revisions=known_revisions

@@ -7,6 +7,7 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
+    Computed,
     Identity,
     Index,
     Integer,
@@ -51,6 +52,14 @@ connections = Table(
     big_id("user_b_id"),
     Column("status", Text, nullable=False),
     big_id("requested_by"),
+    Column(
+        "addressee_id",
+        BigInteger,
+        Computed(
+            "CASE WHEN requested_by = user_a_id THEN user_b_id ELSE user_a_id END", persisted=True
+        ),
+        nullable=False,
+    ),
     moment("created_at"),
     # When it was accepted; while pending, the same as created_at.
     moment("updated_at"),
@@ -61,9 +70,9 @@ connections = Table(
     CheckConstraint("requested_by IN (user_a_id, user_b_id)", name="requested_by_one_of_them"),
 )
 
-# connected_user_ids, mutual_user_ids, suggestions: the two sides of a pair, each read from its index
-# alone. `status` is in the predicate and must not become a third key column: PostgreSQL 18's skip
-# scan then chooses the wrong side and reads a million index entries for one user.
+# connected_user_ids, mutual_user_ids, suggestions: the two sides of a pair, each read from its
+# index alone. `status` is in the predicate and must not become a third key column: PostgreSQL 18's
+# skip scan then chooses the wrong side and reads a large part of the index for one user.
 Index(
     "idx_connection_lookup",
     connections.c.user_a_id,
@@ -92,8 +101,6 @@ Index(
     postgresql_where=_ACCEPTED,
 )
 
-ADDRESSEE: Final = "(CASE WHEN requested_by = user_a_id THEN user_b_id ELSE user_a_id END)"
-
 # request_page, by direction.
 Index(
     "idx_connection_outgoing",
@@ -104,7 +111,7 @@ Index(
 )
 Index(
     "idx_connection_incoming",
-    text(ADDRESSEE),
+    connections.c.addressee_id,
     connections.c.created_at.desc(),
     connections.c.id.desc(),
     postgresql_where=_PENDING,
@@ -140,7 +147,7 @@ Index("idx_block_reverse", blocks.c.blocked_id, blocks.c.blocker_id)
 users = Table(
     "users",
     metadata,
-    big_id("user_id", primary_key=True, autoincrement=False),
+    big_id("user_id", primary_key=True),
     Column("revision", BigInteger, nullable=False, server_default=text("0")),
     Column("connection_count", Integer, nullable=False, server_default=text("0")),
     CheckConstraint("connection_count >= 0", name="count_not_negative"),
@@ -170,8 +177,8 @@ connection_events = Table(
 Index("idx_connection_event_actor", connection_events.c.actor_id)
 Index("idx_connection_event_peer", connection_events.c.peer_id)
 
-# Maintained counts behind the gauges. Each is the sum over its slots; a transaction adds to one slot
-# chosen by its backend, so that writers do not queue for a single row.
+# Maintained counts behind the gauges. Each is the sum over its slots; a transaction adds to one
+# slot chosen by its backend, so that writers do not queue for a single row.
 totals = Table(
     "totals",
     metadata,

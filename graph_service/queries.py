@@ -11,7 +11,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, text
 
-from graph_service.models import ADDRESSEE, EventKind
+from graph_service.models import EventKind
 from shared.database import array_literal
 
 
@@ -165,10 +165,10 @@ _OUTGOING_PAGE = text("""
     ORDER BY created_at DESC, id DESC LIMIT :limit
 """)
 
-_INCOMING_PAGE = text(f"""
+_INCOMING_PAGE = text("""
     SELECT requested_by AS peer_id, created_at, created_at AS listed_at, id AS row_id
     FROM connections
-    WHERE {ADDRESSEE} = :user_id AND status = 'pending'
+    WHERE addressee_id = :user_id AND status = 'pending'
       AND (created_at, id) < (:before_time, :before_id)
     ORDER BY created_at DESC, id DESC LIMIT :limit
 """)
@@ -188,7 +188,7 @@ _PAGES = {
 }
 
 
-def peer_page(  # noqa: PLR0913 -- a page is a user, a list, a place and a size
+def peer_page(
     connection: Connection,
     *,
     user_id: int,
@@ -437,7 +437,7 @@ def insert_events(connection: Connection, *, kind: EventKind, events: Sequence[E
         {
             "kind": kind,
             "actor_ids": array_literal(event.actor_id for event in events),
-            "peer_ids": array_literal(event.peer_id for event in events).replace("None", "NULL"),
+            "peer_ids": [event.peer_id for event in events],
             "actor_revisions": array_literal(event.actor_revision for event in events),
             "peer_revisions": array_literal(event.peer_revision for event in events),
         },

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import TypedDict
 
 import grpc
 
@@ -261,12 +262,20 @@ def _pair(user_id: int, peer_id: int) -> tuple[int, int]:
     return user_id, peer_id
 
 
-def _changed(outcome: Outcome) -> dict[str, pb.Connection | int]:
-    return {
-        "connection": messages.connection(outcome.peer),
-        "user_revision": outcome.user_revision,
-        "peer_revision": outcome.peer_revision,
-    }
+class _Changed(TypedDict):
+    """What the answers to all changes of a pair have in common."""
+
+    connection: pb.Connection
+    user_revision: int
+    peer_revision: int
+
+
+def _changed(outcome: Outcome) -> _Changed:
+    return _Changed(
+        connection=messages.connection(outcome.peer),
+        user_revision=outcome.user_revision,
+        peer_revision=outcome.peer_revision,
+    )
 
 
 def _chunk(request: pb.ImportConnectionsRequest) -> list[ImportedPair]:

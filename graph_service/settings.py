@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from shared.settings import DatabaseSettings, Environment, ServerSettings
 from shared.secret import page_token_keys
+from shared.settings import DatabaseSettings, Environment, ServerSettings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,9 @@
 """Access to one PostgreSQL database: reads without a transaction, writes in one, faults translated.
 
-A read runs in autocommit, so a statement costs one round trip and no BEGIN or COMMIT. The pool does
-not ping before use: that would cost every call a round trip to spare the rare one a retry, which
-`read` and `write` do themselves.
+Every connection is in autocommit, so a read costs one round trip and no BEGIN or COMMIT; a
+transaction says BEGIN and COMMIT itself, because SQLAlchemy's switch between the two modes would
+cost every read a second round trip. The pool does not ping before use: that, too, would cost every
+call a round trip, to spare the rare one a retry, which `read` and `write` do themselves.
 """
 
 import time
@@ -55,6 +56,7 @@ class Database:
         milliseconds = round(settings.statement_timeout.total_seconds() * 1000)
         self._engine = sqlalchemy.create_engine(
             url,
+            isolation_level="AUTOCOMMIT",
             pool_size=settings.pool_size,
             max_overflow=settings.max_overflow,
             pool_timeout=settings.pool_timeout.total_seconds(),
@@ -66,7 +68,6 @@ class Database:
                 "keepalives_count": 3,
             },
         )
-        self._reader = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         _observe_statements(self._engine, latency)
 
     def read(self, work: Callable[[Connection], T]) -> T:
@@ -103,9 +104,10 @@ class Database:
     def transaction(self) -> Iterator[Connection]:
         """Open a transaction, commit it at the end of the block, roll it back on any exception."""
         with _translated(), self._engine.connect() as connection:
-            with _translated(lost=ConnectionLostError):
+            with _translated(lost=ConnectionLostError), _rolled_back_on_error(connection):
+                connection.exec_driver_sql("BEGIN")
                 yield connection
-            connection.commit()
+            connection.exec_driver_sql("COMMIT")
 
     def ping(self) -> None:
         """Run the cheapest statement; raises UnavailableError when the database does not answer."""
@@ -116,7 +118,7 @@ class Database:
         self._engine.dispose()
 
     def _read_once(self, work: Callable[[Connection], T]) -> T:
-        with _translated(lost=ConnectionLostError), self._reader.connect() as connection:
+        with _translated(lost=ConnectionLostError), self._engine.connect() as connection:
             return work(connection)
 
 
@@ -126,6 +128,19 @@ def array_literal(ids: Iterable[int]) -> str:
     One string is an eighth of the cost of psycopg2's adaptation of a list at 5,000 ids.
     """
     return "{" + str(list(ids))[1:-1] + "}"
+
+
+@contextmanager
+def _rolled_back_on_error(connection: Connection) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        # In autocommit the pool would hand the open transaction to the next caller.
+        try:
+            connection.exec_driver_sql("ROLLBACK")
+        except DBAPIError:
+            connection.invalidate()
+        raise
 
 
 @contextmanager
@@ -174,7 +189,7 @@ def _observe_statements(engine: Engine, latency: Histogram) -> None:
 
 
 def _context(event_arguments: tuple[object, ...]) -> ExecutionContext:
-    # (connection, cursor, statement, parameters, context, executemany)
+    # The arguments are those of ConnectionEvents.before_cursor_execute; the context is the fifth.
     context = event_arguments[4]
     if not isinstance(context, ExecutionContext):
         raise TypeError(context)

@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import grpc
 from google.protobuf.any_pb2 import Any
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
@@ -233,7 +234,7 @@ def _bad_request(violations: Sequence[FieldViolation]) -> error_details_pb2.BadR
     )
 
 
-def _pack(status: status_pb2.Status, detail: object) -> None:
+def _pack(status: status_pb2.Status, detail: Message) -> None:
     packed = Any()
-    packed.Pack(detail)  # type: ignore[arg-type] -- the stubs want a Message, which these are
+    packed.Pack(detail)
     status.details.append(packed)

@@ -21,6 +21,7 @@ from shared.errors import FieldViolation, ValidationError
 
 _ALLOWED_CONTROLS = "\n\t"
 
+K = TypeVar("K", bound=int)
 T = TypeVar("T")
 
 
@@ -78,9 +79,9 @@ class Fields:
 
     def other(self, field: str, value: int, *, than: int) -> int:
         """Read the id of somebody else than the user."""
-        if self.identifier(field, value) == than:
+        if value == than > 0:
             self.reject(field, "must not be the user")
-        return value
+        return self.identifier(field, value)
 
     def text(self, field: str, value: str, *, max_length: int) -> str:
         """Read a text of 1 to `max_length` characters that says something.
@@ -101,7 +102,7 @@ class Fields:
             self.reject(field, "must not be negative")
         return min(value, maximum) or default
 
-    def choice(self, field: str, value: int, *, choices: Mapping[int, T]) -> T:
+    def choice(self, field: str, value: K, *, choices: Mapping[K, T]) -> T:
         """Read an enum value that must be given and known."""
         if value not in choices:
             self.reject(field, "must be given" if value == 0 else f"has no value {value}")

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
@@ -26,7 +26,10 @@ _LEFT_ALONE = ("/grpc.health.", "/grpc.reflection.")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 _log = logging.getLogger("kith.calls")
 
-Handler = grpc.RpcMethodHandler[Any, Any]
+if TYPE_CHECKING:
+    Handler = grpc.RpcMethodHandler[Any, Any]
+else:
+    Handler = grpc.RpcMethodHandler  # generic in the stubs only
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +151,7 @@ def report_errors(call: Call) -> Iterator[None]:
         if isinstance(error, InternalError):
             _log.exception("internal error")
         _abort(call, error)
-    except Exception:
+    except Exception:  # noqa: BLE001 -- whatever it is, the caller gets a status without details
         _log.exception("unexpected error")
         _abort(
             call,
@@ -177,7 +180,7 @@ def _request_id(details: grpc.HandlerCallDetails) -> str:
 
 
 def _code(context: grpc.ServicerContext, *, failed: bool) -> str:
-    code = context.code()  # type: ignore[attr-defined] -- in grpcio since 1.45, not in the stubs
+    code = context.code()  # type: ignore[attr-defined]  # since grpcio 1.45, not yet in the stubs
     if isinstance(code, grpc.StatusCode):
         return code.name
     if not context.is_active():
@@ -194,7 +197,7 @@ def _kind(handler: Handler) -> str:
 def _wrapped(
     handler: Handler, around: Callable[[grpc.ServicerContext], AbstractContextManager[None]]
 ) -> Handler:
-    behavior: Callable[..., Any] = (
+    behavior: Any = (
         handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
     )
 

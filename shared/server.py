@@ -29,8 +29,8 @@ class Service:
     """What distinguishes one of Kith's services from the other.
 
     `add_to` registers the servicer on a server, `checks` must all pass for the service to be ready,
-    `check_grace` gives a check that was good the seconds for which it may fail, and `close` releases
-    what the servicer holds once no call is left.
+    `check_grace` gives a check that was good the seconds for which it may fail, and `close`
+    releases what the servicer holds once no call is left.
     """
 
     name: str

@@ -6,7 +6,7 @@ from sqlalchemy import BigInteger, Column, DateTime, MetaData, func
 
 
 def new_metadata() -> MetaData:
-    """Return metadata that names every constraint by one convention, so migrations can refer to it."""
+    """Return metadata that names every constraint, so that migrations can refer to it."""
     return MetaData(
         naming_convention={
             "pk": "pk_%(table_name)s",
@@ -18,11 +18,11 @@ def new_metadata() -> MetaData:
 
 
 def moment(name: str, *, nullable: bool = False) -> Column[datetime]:
-    """Return a `timestamptz` column; PostgreSQL stamps it with the transaction's time by default."""
+    """Return a `timestamptz` column; by default the time of the transaction."""
     default = None if nullable else func.now()
     return Column(name, DateTime(timezone=True), nullable=nullable, server_default=default)
 
 
-def big_id(name: str, **options: bool) -> Column[int]:
+def big_id(name: str, *, primary_key: bool = False) -> Column[int]:
     """Return a `bigint` column that must be set."""
-    return Column(name, BigInteger, nullable=False, **options)
+    return Column(name, BigInteger, nullable=False, primary_key=primary_key, autoincrement=False)

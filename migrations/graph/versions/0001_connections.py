@@ -63,6 +63,15 @@ def upgrade() -> None:
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("requested_by", sa.BigInteger(), nullable=False),
         sa.Column(
+            "addressee_id",
+            sa.BigInteger(),
+            sa.Computed(
+                "CASE WHEN requested_by = user_a_id THEN user_b_id ELSE user_a_id END",
+                persisted=True,
+            ),
+            nullable=False,
+        ),
+        sa.Column(
             "created_at",
             sa.DateTime(timezone=True),
             server_default=sa.text("now()"),
@@ -91,13 +100,7 @@ def upgrade() -> None:
     op.create_index(
         "idx_connection_incoming",
         "connections",
-        [
-            sa.literal_column(
-                "(CASE WHEN requested_by = user_a_id THEN user_b_id ELSE user_a_id END)"
-            ),
-            sa.literal_column("created_at DESC"),
-            sa.literal_column("id DESC"),
-        ],
+        ["addressee_id", sa.literal_column("created_at DESC"), sa.literal_column("id DESC")],
         unique=False,
         postgresql_where=sa.text("status = 'pending'"),
     )

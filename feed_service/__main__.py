@@ -1,0 +1,82 @@
+"""The composition root of feed_service: settings, database, graph client, servicer, server."""
+
+import os
+import sys
+from contextlib import ExitStack
+
+from prometheus_client import CollectorRegistry
+
+import migrations
+from feed_service import queries
+from feed_service.feed import Feed
+from feed_service.graph_client import GraphClient
+from feed_service.metrics import FeedMetrics, register_totals
+from feed_service.posts import Posts
+from feed_service.servicer import FeedServicer
+from feed_service.settings import FeedSettings
+from feed_service.tags import Tags
+from shared import logs
+from shared.database import Database
+from shared.embedded_postgres import EmbeddedPostgres
+from shared.gen.kith.feed.v1 import feed_pb2_grpc
+from shared.metrics import ClientMetrics, database_latency
+from shared.paging import PageTokens
+from shared.server import Service, run_until_stopped
+from shared.settings import SettingsError
+
+NAME = "kith.feed.v1.FeedService"
+
+
+def build(settings: FeedSettings, database_url: str) -> Service:
+    """Put the service together; nothing listens yet."""
+    registry = CollectorRegistry()
+    metrics = FeedMetrics(registry)
+    database = Database(settings.database, database_url, latency=database_latency(registry))
+    tokens = PageTokens(keys=settings.page_token_keys)
+    graph = GraphClient(
+        settings.graph_target,
+        timeout=settings.graph_timeout,
+        cache_bytes=settings.connections_cache_bytes,
+        metrics=metrics,
+        client_metrics=ClientMetrics(registry),
+    )
+    servicer = FeedServicer(
+        feed=Feed(database, graph, tokens, metrics),
+        posts=Posts(database, graph, metrics),
+        tags=Tags(database, graph, tokens, max_tags=settings.max_tags),
+    )
+    register_totals(registry, lambda: database.read(queries.totals))
+
+    def close() -> None:
+        graph.close()
+        database.close()
+
+    return Service(
+        name=NAME,
+        add_to=lambda server: feed_pb2_grpc.add_FeedServiceServicer_to_server(servicer, server),
+        registry=registry,
+        checks={"database": lambda: migrations.check(database, "feed"), "graph": graph.ping},
+        check_grace={"graph": settings.graph_ready_grace.total_seconds()},
+        close=close,
+    )
+
+
+def main() -> int:
+    """Run the service until it is told to stop; returns the exit status."""
+    try:
+        settings = FeedSettings.read(os.environ)
+    except SettingsError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    logs.configure(service="feed_service", level=settings.server.log_level)
+    with ExitStack() as stack:
+        url = settings.database.url
+        if not url:
+            url = stack.enter_context(EmbeddedPostgres(settings.database.data_dir)).url("kith_feed")
+            migrations.upgrade("feed", url)
+        run_until_stopped(settings.server, build(settings, url))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

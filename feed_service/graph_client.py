@@ -1,0 +1,173 @@
+"""The only caller of graph_service: deadline, errors, and the cache of connected ids."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from threading import Lock
+from typing import TypeVar
+
+import grpc
+from cachetools import LRUCache
+
+from feed_service.metrics import FeedMetrics
+from shared.database import array_literal
+from shared.errors import (
+    AppException,
+    DeadlineError,
+    InternalError,
+    UnavailableError,
+    from_rpc_error,
+)
+from shared.gen.kith.errors.v1 import errors_pb2
+from shared.gen.kith.graph.v1 import graph_pb2 as pb
+from shared.gen.kith.graph.v1 import graph_pb2_grpc
+from shared.metrics import ClientMetrics
+
+T = TypeVar("T")
+
+_SERVICE = "kith.graph.v1.GraphService"
+_RETRY_AFTER = timedelta(seconds=1)
+_ENTRY_BYTES = 200
+# The server's limit; a client's own is 4 MiB, which the ids of a hundred hubs would pass.
+_MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConnectedIds:
+    """A user's connected ids at a revision, in the form in which SQL takes them."""
+
+    revision: int
+    literal: str
+
+    def literal_with(self, user_id: int) -> str:
+        """Return the ids and one more."""
+        return f"{self.literal[:-1]}{',' if len(self.literal) > len('{}') else ''}{user_id}}}"
+
+    @property
+    def ids(self) -> frozenset[int]:
+        """The ids as a set; parsed anew each time, for the hot path needs the literal alone."""
+        return frozenset(int(part) for part in self.literal[1:-1].split(",") if part)
+
+
+class GraphClient:
+    """Asks graph_service. Thread-safe."""
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        timeout: timedelta,
+        cache_bytes: int,
+        metrics: FeedMetrics,
+        client_metrics: ClientMetrics,
+    ) -> None:
+        self._channel = grpc.insecure_channel(
+            target,
+            options=[
+                ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
+                # After an outage the graph must be found again sooner than gRPC's two minutes.
+                ("grpc.initial_reconnect_backoff_ms", 100),
+                ("grpc.max_reconnect_backoff_ms", 1_000),
+            ],
+        )
+        self._stub = graph_pb2_grpc.GraphServiceStub(self._channel)
+        self._timeout = timeout.total_seconds()
+        self._metrics = metrics
+        self._client_metrics = client_metrics
+        self._cache: LRUCache[int, ConnectedIds] = LRUCache(cache_bytes, getsizeof=_size)
+        self._lock = Lock()
+
+    def held_ids(self, user_id: int) -> ConnectedIds:
+        """Return the cached ids of a user, or fetch them. They may be out of date: see `current`.
+
+        Raises UnavailableError when graph_service cannot be reached in time.
+        """
+        with self._lock:
+            held = self._cache.get(user_id)
+        (self._metrics.cache_hits if held else self._metrics.cache_misses).inc()
+        return held or self._ask(user_id, known=None)
+
+    def current(self, user_id: int, *, known: ConnectedIds) -> ConnectedIds:
+        """Return the ids of a user as of now: `known` itself when nothing has changed since."""
+        current = self._ask(user_id, known=known)
+        if current is not known:
+            self._metrics.changes_met.inc()
+        return current
+
+    def unconnected(self, user_id: int, peer_ids: Sequence[int]) -> tuple[list[int], int]:
+        """Return those peers who are not connected with the user, and the user's revision."""
+        request = pb.CheckConnectionsRequest(user_id=user_id, peer_ids=peer_ids)
+        response = self._call("CheckConnections", self._stub.CheckConnections, request)
+        return [
+            connection.peer_id
+            for connection in response.connections
+            if connection.state != pb.CONNECTION_STATE_CONNECTED
+        ], response.user_revision
+
+    def ping(self) -> None:
+        """Raise UnavailableError unless graph_service answers within a second."""
+        request = pb.CountConnectionsRequest(user_ids=[1])
+        self._call("CountConnections", self._stub.CountConnections, request)
+
+    def close(self) -> None:
+        """Close the channel."""
+        self._channel.close()
+
+    def _ask(self, user_id: int, *, known: ConnectedIds | None) -> ConnectedIds:
+        query = pb.GetConnectedUserIdsRequest.UserQuery(
+            user_id=user_id, known_revision=known.revision if known else 0
+        )
+        request = pb.GetConnectedUserIdsRequest(users=[query])
+        response = self._call("GetConnectedUserIds", self._stub.GetConnectedUserIds, request)
+        [answer] = response.users
+        if answer.unchanged and known is not None:
+            return known
+        literal = array_literal(answer.connected_user_ids)
+        if known is not None and answer.revision == known.revision and literal == known.literal:
+            # A user who never had a connection has no revision to be compared.
+            return known
+        current = ConnectedIds(revision=answer.revision, literal=literal)
+        self._keep(user_id, current)
+        return current
+
+    def _keep(self, user_id: int, ids: ConnectedIds) -> None:
+        if _size(ids) > self._cache.maxsize:
+            return
+        with self._lock:
+            held = self._cache.get(user_id)
+            # Answers may arrive out of order. An older one would do no harm, only cost a reread.
+            if held is None or held.revision <= ids.revision or ids.revision == 0:
+                self._cache[user_id] = ids
+
+    def _call(self, method: str, call: Callable[..., T], request: object) -> T:
+        labels = ("unary", _SERVICE, method)
+        self._client_metrics.started.labels(*labels).inc()
+        started = time.perf_counter()
+        code = grpc.StatusCode.OK.name
+        try:
+            return call(request, timeout=self._timeout)
+        except grpc.RpcError as error:
+            code = error.code().name if isinstance(error, grpc.Call) else "UNKNOWN"
+            raise _translate(error) from error
+        finally:
+            self._client_metrics.handling.labels(*labels).observe(time.perf_counter() - started)
+            self._client_metrics.handled.labels(*labels, code).inc()
+
+
+def _translate(error: grpc.RpcError) -> AppException:
+    """Fail closed: whatever keeps the graph from answering, nobody can say who may see what."""
+    translated = from_rpc_error(error)
+    if isinstance(translated, UnavailableError | DeadlineError):
+        return UnavailableError(
+            "graph_service cannot be reached",
+            reason=errors_pb2.ERROR_REASON_GRAPH_UNAVAILABLE,
+            retry_after=translated.retry_after or _RETRY_AFTER,
+        )
+    if isinstance(translated, InternalError):
+        return InternalError("internal error in graph_service", metadata=translated.metadata)
+    return translated
+
+
+def _size(ids: ConnectedIds) -> int:
+    return len(ids.literal) + _ENTRY_BYTES

@@ -1,0 +1,53 @@
+"""The metrics of feed_service."""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+from shared.metrics import LATENCY_BUCKETS, StoredTotals
+
+POSTS: Final = "posts_total"
+
+_GAUGES = {POSTS: "Posts that are not deleted."}
+
+
+class FeedMetrics:
+    """Counters and latencies of what the feed's users do."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.feed_requests = Counter(
+            "feed_requests_total", "Pages of feeds asked for.", registry=registry
+        )
+        self.feed_latency = Histogram(
+            "feed_latency_seconds",
+            "Time to make one page of a feed.",
+            buckets=LATENCY_BUCKETS,
+            registry=registry,
+        )
+        self.post_creations = Counter("post_creations_total", "Posts published.", registry=registry)
+        self.post_creation_latency = Histogram(
+            "post_creation_latency_seconds",
+            "Time to publish one post.",
+            buckets=LATENCY_BUCKETS,
+            registry=registry,
+        )
+        self.post_deletions = Counter("post_deletions_total", "Posts deleted.", registry=registry)
+        lookups = Counter(
+            "connections_cache_lookups_total",
+            "Lookups in the cache of connected ids, by whether they hit.",
+            ["result"],
+            registry=registry,
+        )
+        self.cache_hits = lookups.labels("hit")
+        self.cache_misses = lookups.labels("miss")
+        self.changes_met = Counter(
+            "feed_connection_changes_met_total",
+            "Reads during which the viewer's connections turned out to have changed.",
+            registry=registry,
+        )
+
+
+def register_totals(registry: CollectorRegistry, read: Callable[[], Mapping[str, int]]) -> None:
+    """Add the gauges that the database maintains."""
+    registry.register(StoredTotals(gauges=_GAUGES, read=read))

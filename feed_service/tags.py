@@ -1,0 +1,203 @@
+"""Tags: a user's private labels for people, from which audiences are made."""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
+
+from feed_service import messages, queries
+from feed_service.graph_client import GraphClient
+from feed_service.idempotency import create_once
+from feed_service.queries import MemberRow, TagRow
+from shared.database import Database
+from shared.errors import AbortedError, ConflictError, PreconditionError, ResourceNotFoundError
+from shared.gen.kith.errors.v1 import errors_pb2
+from shared.gen.kith.feed.v1 import feed_pb2 as pb
+from shared.paging import PageTokens, Scope
+
+
+@dataclass(frozen=True, kw_only=True)
+class TagPage:
+    """A page of tags and the token of the next one, empty at the end."""
+
+    tags: list[TagRow]
+    next_page_token: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemberPage:
+    """A page of people and the token of the next one, empty at the end."""
+
+    members: list[MemberRow]
+    next_page_token: str
+
+
+class Tags:
+    """What can be done with tags."""
+
+    def __init__(
+        self, database: Database, graph: GraphClient, tokens: PageTokens, *, max_tags: int
+    ) -> None:
+        self._database = database
+        self._graph = graph
+        self._tokens = tokens
+        self._max_tags = max_tags
+
+    def create(
+        self, request: pb.CreateTagRequest, *, name: str, request_id: uuid.UUID | None
+    ) -> pb.CreateTagResponse:
+        """Create a tag; repeating the request returns the first one's answer."""
+        owner_id = request.user_id
+
+        def create(connection: Connection) -> pb.CreateTagResponse:
+            count = queries.lock_and_count_tags(connection, owner_user_id=owner_id)
+            if count >= self._max_tags:
+                raise PreconditionError(
+                    f"the user has {self._max_tags:,} tags, the most there can be",
+                    reason=errors_pb2.ERROR_REASON_TAG_LIMIT_REACHED,
+                    metadata={"limit": str(self._max_tags)},
+                )
+            row = queries.insert_tag(connection, owner_user_id=owner_id, name=name)
+            if row is None:
+                raise _name_taken()
+            return pb.CreateTagResponse(tag=messages.tag(row))
+
+        def work(connection: Connection) -> pb.CreateTagResponse:
+            response, _ = create_once(
+                connection,
+                user_id=owner_id,
+                request_id=request_id,
+                request=request,
+                kind=pb.CreateTagResponse,
+                create=lambda: create(connection),
+            )
+            return response
+
+        return self._database.write(work)
+
+    def page(self, owner_id: int, *, page_size: int, page_token: str) -> TagPage:
+        """Return a page of the owner's tags, by id."""
+        scope = Scope.of("tags", owner_id)
+        position = self._tokens.read(scope, page_token, length=1)
+        rows = self._database.read(
+            lambda connection: queries.tag_page(
+                connection,
+                owner_user_id=owner_id,
+                after_id=position[0] if position else 0,
+                limit=page_size + 1,
+            )
+        )
+        page = rows[:page_size]
+        token = self._tokens.issue(scope, (page[-1].id,)) if len(rows) > page_size else ""
+        return TagPage(tags=page, next_page_token=token)
+
+    def rename(self, owner_id: int, tag_id: int, *, name: str, etag: str) -> TagRow:
+        """Rename a tag; with an etag, only if it is still the tag's current one."""
+
+        def work(connection: Connection) -> TagRow:
+            current = _required(
+                queries.locked_tag(connection, owner_user_id=owner_id, tag_id=tag_id)
+            )
+            if etag and etag != messages.etag(current.version):
+                raise AbortedError(
+                    "the tag was changed meanwhile; read it again",
+                    reason=errors_pb2.ERROR_REASON_ETAG_MISMATCH,
+                )
+            return queries.rename_tag(connection, owner_user_id=owner_id, tag_id=tag_id, name=name)
+
+        try:
+            return self._database.write(work)
+        except IntegrityError as error:
+            raise _name_taken() from error
+
+    def delete(self, owner_id: int, tag_id: int) -> None:
+        """Delete a tag; nobody sees a post by it any more, nobody sees more than before."""
+
+        def work(connection: Connection) -> None:
+            _required(queries.locked_tag(connection, owner_user_id=owner_id, tag_id=tag_id))
+            queries.delete_tag(connection, owner_user_id=owner_id, tag_id=tag_id)
+
+        self._database.write(work)
+
+    def add_members(self, owner_id: int, tag_id: int, target_ids: Sequence[int]) -> int:
+        """Give a tag to people who are all connected with the owner; returns how many are new."""
+        unconnected, revision = self._graph.unconnected(owner_id, target_ids)
+        if unconnected:
+            raise PreconditionError(
+                "only people the user is connected with can be given a tag",
+                reason=errors_pb2.ERROR_REASON_NOT_CONNECTED,
+                metadata={"target_user_id": str(unconnected[0])},
+            )
+
+        def work(connection: Connection) -> int:
+            _required(queries.locked_tag(connection, owner_user_id=owner_id, tag_id=tag_id))
+            return queries.add_members(
+                connection,
+                owner_user_id=owner_id,
+                tag_id=tag_id,
+                target_user_ids=target_ids,
+                owner_revision=revision,
+            )
+
+        return self._database.write(work)
+
+    def remove_members(self, owner_id: int, tag_id: int, target_ids: Sequence[int]) -> int:
+        """Take a tag from people; returns how many had it."""
+
+        def work(connection: Connection) -> int:
+            _required(queries.locked_tag(connection, owner_user_id=owner_id, tag_id=tag_id))
+            return queries.remove_members(
+                connection, owner_user_id=owner_id, tag_id=tag_id, target_user_ids=target_ids
+            )
+
+        return self._database.write(work)
+
+    def members(self, owner_id: int, tag_id: int, *, page_size: int, page_token: str) -> MemberPage:
+        """Return a page of the people who have a tag, by id."""
+        scope = Scope.of("members", owner_id, tag_id)
+        position = self._tokens.read(scope, page_token, length=1)
+        rows = self._database.read(
+            lambda connection: queries.member_page(
+                connection,
+                owner_user_id=owner_id,
+                tag_id=tag_id,
+                after_id=position[0] if position else 0,
+                limit=page_size + 1,
+            )
+        )
+        if rows is None:
+            raise _not_found()
+        page = rows[:page_size]
+        token = ""
+        if len(rows) > page_size:
+            token = self._tokens.issue(scope, (page[-1].target_user_id,))
+        return MemberPage(members=page, next_page_token=token)
+
+    def of_user(self, owner_id: int, target_id: int) -> list[TagRow]:
+        """Return the tags that the owner has given to one person, by id."""
+        return self._database.read(
+            lambda connection: queries.tags_of_user(
+                connection, owner_user_id=owner_id, target_user_id=target_id
+            )
+        )
+
+
+def _required(row: TagRow | None) -> TagRow:
+    if row is None:
+        raise _not_found()
+    return row
+
+
+def _not_found() -> ResourceNotFoundError:
+    return ResourceNotFoundError(
+        "the user has no such tag", reason=errors_pb2.ERROR_REASON_TAG_NOT_FOUND
+    )
+
+
+def _name_taken() -> ConflictError:
+    return ConflictError(
+        "the user already has a tag of this name",
+        reason=errors_pb2.ERROR_REASON_TAG_NAME_TAKEN,
+    )

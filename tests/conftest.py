@@ -1,0 +1,43 @@
+"""What every test may ask for."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shared.embedded_postgres import EmbeddedPostgres
+from tests.support.pair import Databases, Pair, running_pair
+from tests.support.people import People
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[EmbeddedPostgres]:
+    """One PostgreSQL for the whole run."""
+    # pytest's own temporary directories are closed to the account that PostgreSQL runs as when the
+    # tests run as root.
+    directory = Path(tempfile.mkdtemp(prefix="kith-test-"))
+    directory.chmod(0o755)
+    with EmbeddedPostgres(directory / "postgres") as running:
+        yield running
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def databases(cluster: EmbeddedPostgres) -> Databases:
+    """A maker of databases."""
+    return Databases(cluster)
+
+
+@pytest.fixture(scope="session")
+def pair(databases: Databases) -> Iterator[Pair]:
+    """The two services, shared by all tests that keep to people of their own."""
+    with running_pair(databases) as running:
+        yield running
+
+
+@pytest.fixture
+def people(pair: Pair) -> People:
+    """A maker of people nobody else uses, and of what is between them."""
+    return People(pair)

@@ -1,0 +1,127 @@
+"""Both services, started in this process on real ports with databases of their own."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import count
+
+import grpc
+import sqlalchemy
+
+import migrations
+from feed_service.__main__ import build as build_feed
+from feed_service.settings import FeedSettings
+from graph_service.__main__ import build as build_graph
+from graph_service.settings import GraphSettings
+from shared.embedded_postgres import EmbeddedPostgres
+from shared.gen.kith.feed.v1.feed_pb2_grpc import FeedServiceStub
+from shared.gen.kith.graph.v1.graph_pb2_grpc import GraphServiceStub
+from shared.server import RunningServer
+from tests.support.gate import Gate
+from tests.support.wire import WireTap
+
+_TEMPLATES = {"graph": "template_graph", "feed": "template_feed"}
+_ENVIRONMENT = {
+    "PAGE_TOKEN_KEYS": "a key for tests that is long enough to be taken",
+    "GRAPH_PORT": "0",
+    "GRAPH_METRICS_PORT": "0",
+    "FEED_PORT": "0",
+    "FEED_METRICS_PORT": "0",
+    "DRAIN_SECONDS": "0",
+    "GRACE_SECONDS": "5",
+}
+_OPTIONS = [("grpc.max_receive_message_length", 64 * 1024 * 1024)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """The running services, clients for both, and the proxies between their parts."""
+
+    graph: GraphServiceStub
+    feed: FeedServiceStub
+    graph_server: RunningServer
+    feed_server: RunningServer
+    graph_channel: grpc.Channel
+    feed_channel: grpc.Channel
+    graph_url: str
+    feed_url: str
+    graph_tap: WireTap
+    feed_tap: WireTap
+    gate: Gate
+
+
+class Databases:
+    """Makes databases with the newest schema, each a copy of a template migrated once."""
+
+    def __init__(self, cluster: EmbeddedPostgres) -> None:
+        self._cluster = cluster
+        self._numbers = count(1)
+        self._admin = sqlalchemy.create_engine(
+            cluster.url("postgres"), isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.NullPool
+        )
+        for service, template in _TEMPLATES.items():
+            migrations.upgrade(service, cluster.url(template))
+
+    def new(self, service: str) -> str:
+        """Return the URL of a new empty database of `graph` or `feed`."""
+        name = f"test_{service}_{next(self._numbers)}"
+        with self._admin.connect() as connection:
+            connection.execute(
+                sqlalchemy.text(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATES[service]}")
+            )
+        return self._cluster.url(name)
+
+
+@contextmanager
+def running_pair(
+    databases: Databases, environment: Mapping[str, str] | None = None
+) -> Iterator[Pair]:
+    """Start both services on new databases; `environment` is added to the settings."""
+    variables = {**_ENVIRONMENT, **(environment or {})}
+    graph_url, feed_url = databases.new("graph"), databases.new("feed")
+    with ExitStack() as stack:
+        graph_tap = stack.enter_context(_tap(graph_url))
+        feed_tap = stack.enter_context(_tap(feed_url))
+        variables["GRAPH_DATABASE_URL"] = _through(graph_tap, graph_url)
+        variables["FEED_DATABASE_URL"] = _through(feed_tap, feed_url)
+        graph_settings = GraphSettings.read(variables)
+        graph_server = RunningServer(
+            graph_settings.server, build_graph(graph_settings, graph_settings.database.url)
+        )
+        stack.callback(graph_server.stop)
+        gate = stack.enter_context(Gate(graph_server.address))
+        variables["GRAPH_TARGET"] = gate.address
+        feed_settings = FeedSettings.read(variables)
+        feed_server = RunningServer(
+            feed_settings.server, build_feed(feed_settings, feed_settings.database.url)
+        )
+        stack.callback(feed_server.stop)
+        graph_channel = stack.enter_context(
+            grpc.insecure_channel(graph_server.address, options=_OPTIONS)
+        )
+        feed_channel = stack.enter_context(
+            grpc.insecure_channel(feed_server.address, options=_OPTIONS)
+        )
+        yield Pair(
+            graph=GraphServiceStub(graph_channel),
+            feed=FeedServiceStub(feed_channel),
+            graph_server=graph_server,
+            feed_server=feed_server,
+            graph_channel=graph_channel,
+            feed_channel=feed_channel,
+            graph_url=graph_url,
+            feed_url=feed_url,
+            graph_tap=graph_tap,
+            feed_tap=feed_tap,
+            gate=gate,
+        )
+
+
+def _tap(url: str) -> WireTap:
+    parsed = sqlalchemy.make_url(url)
+    return WireTap(parsed.host or "127.0.0.1", parsed.port or 5432)
+
+
+def _through(tap: WireTap, url: str) -> str:
+    through = sqlalchemy.make_url(url).set(host="127.0.0.1", port=tap.port)
+    return through.update_query_dict({"sslmode": "disable"}).render_as_string(hide_password=False)

@@ -1,0 +1,125 @@
+"""A TCP proxy in front of PostgreSQL that sees every message a client sends.
+
+Counting on the wire counts what really costs a round trip: also the BEGIN and COMMIT that drivers
+send by themselves. A test can also stop a chosen statement before it reaches the server or before
+its answer reaches the client.
+"""
+
+import socket
+import struct
+import threading
+from collections.abc import Callable
+from typing import Self
+
+_SIMPLE_QUERY = ord("Q")
+_PARSE = ord("P")
+
+Hook = Callable[[str], None]
+
+
+class WireTap:
+    """Listens on a port of its own and passes everything on to `host:port`."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._target = (host, port)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._lock = threading.Lock()
+        self._statements: list[str] = []
+        self._sockets: list[socket.socket] = []
+        self.before_statement: Hook = lambda _statement: None
+        self.after_statement: Hook = lambda _statement: None
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc_info: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop listening and break every connection."""
+        self._listener.close()
+        self.break_connections()
+
+    def break_connections(self) -> None:
+        """Break every open connection, as a crash of the server or the network would."""
+        with self._lock:
+            sockets, self._sockets = self._sockets, []
+        for sock in sockets:
+            with _ignoring_closed():
+                sock.shutdown(socket.SHUT_RDWR)
+            sock.close()
+
+    def reset(self) -> None:
+        """Forget the statements seen so far."""
+        with self._lock:
+            self._statements.clear()
+
+    @property
+    def statements(self) -> list[str]:
+        """The statements sent since the last reset, BEGIN, COMMIT and ROLLBACK among them."""
+        with self._lock:
+            return list(self._statements)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            try:
+                server = socket.create_connection(self._target)
+            except OSError:
+                client.close()
+                continue
+            with self._lock:
+                self._sockets += [client, server]
+            pending: list[str] = []
+            threading.Thread(
+                target=self._forward, args=(client, server, pending), daemon=True
+            ).start()
+            threading.Thread(
+                target=self._answer, args=(server, client, pending), daemon=True
+            ).start()
+
+    def _forward(self, client: socket.socket, server: socket.socket, pending: list[str]) -> None:
+        with _ignoring_closed(), client, server:
+            startup = _read(client, 4)
+            server.sendall(startup + _read(client, struct.unpack(">i", startup)[0] - 4))
+            while True:
+                head = _read(client, 5)
+                body = _read(client, struct.unpack(">i", head[1:])[0] - 4)
+                if head[0] in (_SIMPLE_QUERY, _PARSE):
+                    statement = body.split(b"\0")[0].decode()
+                    with self._lock:
+                        self._statements.append(statement)
+                    self.before_statement(statement)
+                    pending.append(statement)
+                server.sendall(head + body)
+
+    def _answer(self, server: socket.socket, client: socket.socket, pending: list[str]) -> None:
+        with _ignoring_closed(), client, server:
+            while data := server.recv(65536):
+                if pending:
+                    self.after_statement(pending.pop())
+                client.sendall(data)
+
+
+class _ignoring_closed:  # noqa: N801 -- used as a function
+    """Passes over the errors of sockets that the other side has closed."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, _kind: type[BaseException] | None, error: object, _tb: object) -> bool:
+        return isinstance(error, OSError | EOFError | struct.error)
+
+
+def _read(sock: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        part = sock.recv(size - len(data))
+        if not part:
+            raise EOFError
+        data += part
+    return data
