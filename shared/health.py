@@ -1,0 +1,228 @@
+"""The standard health protocol, answered off the threads that serve calls.
+
+grpcio's own servicer (1.85) holds a lock while it sends, which the server's only completion thread
+then waits for when a watching client disconnects: the whole server hangs (grpc/grpc pull request
+43403). Here a status is a version under a condition, every watcher sends from a thread of its own
+without holding anything, and one that is slow or dead delays nobody.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import grpc
+from grpc_health.v1 import health_pb2 as pb
+from grpc_health.v1 import health_pb2_grpc
+
+from shared.errors import AppException
+
+LIVE = "live"
+READY = "ready"
+
+_SERVICE = "grpc.health.v1.Health"
+_ANSWER_THREADS = 2
+_SPARE_WATCH_THREADS = 8
+_POLL_SECONDS = 5.0
+_log = logging.getLogger("kith.health")
+
+_Status = pb.HealthCheckResponse.ServingStatus.ValueType
+
+
+class HealthServicer(health_pb2_grpc.HealthServicer):
+    """Says whether the process lives and whether the service is ready.
+
+    `live` is SERVING for as long as the process answers at all. `ready`, the empty name and the
+    names of the services are SERVING when the last round of checks was good, and NOT_SERVING for
+    ever once draining has begun.
+    """
+
+    def __init__(self, *, service_names: Sequence[str], max_watchers: int = 1024) -> None:
+        self._names = frozenset({READY, "", *service_names})
+        self._max_watchers = max_watchers
+        self._changed = threading.Condition()
+        self._ready = False
+        self._draining = False
+        self._watchers = 0
+        self._answers = ThreadPoolExecutor(_ANSWER_THREADS, thread_name_prefix="health")
+        self._watches = ThreadPoolExecutor(
+            max_watchers + _SPARE_WATCH_THREADS, thread_name_prefix="health-watch"
+        )
+
+    def set_ready(self, ready: bool) -> None:  # noqa: FBT001 -- there is nothing else it could mean
+        """Change what all names but `live` answer."""
+        with self._changed:
+            self._ready = ready
+            self._changed.notify_all()
+
+    def drain(self) -> None:
+        """Answer NOT_SERVING from now on, and end all watches once they were told."""
+        with self._changed:
+            self._draining = True
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """End all watches and let go of the threads."""
+        self.drain()
+        self._answers.shutdown(wait=False)
+        self._watches.shutdown(wait=False)
+
+    def Check(
+        self, request: pb.HealthCheckRequest, context: grpc.ServicerContext
+    ) -> pb.HealthCheckResponse:
+        """Answer one name's status; NOT_FOUND for an unknown one."""
+        status = self._status(request.service)
+        if status == pb.HealthCheckResponse.SERVICE_UNKNOWN:
+            context.abort(grpc.StatusCode.NOT_FOUND, "unknown service")
+        return pb.HealthCheckResponse(status=status)
+
+    def List(
+        self, request: pb.HealthListRequest, context: grpc.ServicerContext
+    ) -> pb.HealthListResponse:
+        """Answer the status of every name."""
+        return pb.HealthListResponse(
+            statuses={
+                name: pb.HealthCheckResponse(status=self._status(name))
+                for name in {*self._names, LIVE}
+            }
+        )
+
+    def Watch(
+        self, request: pb.HealthCheckRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.HealthCheckResponse]:
+        """Send the status at once and then every change; an unknown name may become known."""
+        with self._changed:
+            self._watchers += 1
+            is_refused = self._watchers > self._max_watchers
+        try:
+            if is_refused:
+                context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many watchers")
+            context.add_callback(self._wake)
+            yield from self._changes(request.service, context)
+        finally:
+            with self._changed:
+                self._watchers -= 1
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        """Return what a server needs to serve this, with the threads for it."""
+        return grpc.method_handlers_generic_handler(
+            _SERVICE,
+            {
+                "Check": grpc.unary_unary_rpc_method_handler(
+                    _on(self._answers, self.Check),
+                    pb.HealthCheckRequest.FromString,
+                    pb.HealthCheckResponse.SerializeToString,
+                ),
+                "List": grpc.unary_unary_rpc_method_handler(
+                    _on(self._answers, self.List),
+                    pb.HealthListRequest.FromString,
+                    pb.HealthListResponse.SerializeToString,
+                ),
+                "Watch": grpc.unary_stream_rpc_method_handler(
+                    _on(self._watches, self.Watch),
+                    pb.HealthCheckRequest.FromString,
+                    pb.HealthCheckResponse.SerializeToString,
+                ),
+            },
+        )
+
+    def _changes(
+        self, name: str, context: grpc.ServicerContext
+    ) -> Iterator[pb.HealthCheckResponse]:
+        sent: _Status | None = None
+        while context.is_active():
+            status = self._status(name)
+            if status != sent:
+                yield pb.HealthCheckResponse(status=status)
+                sent = status
+                continue
+            with self._changed:
+                if self._draining:
+                    return
+                if self._status(name) == sent and context.is_active():
+                    self._changed.wait(_POLL_SECONDS)
+
+    def _status(self, name: str) -> _Status:
+        if name == LIVE:
+            return pb.HealthCheckResponse.SERVING
+        if name not in self._names:
+            return pb.HealthCheckResponse.SERVICE_UNKNOWN
+        if self._ready and not self._draining:
+            return pb.HealthCheckResponse.SERVING
+        return pb.HealthCheckResponse.NOT_SERVING
+
+    def _wake(self) -> None:
+        # Runs on the server's completion thread: it must not wait for anything that sends, and the
+        # condition is never held while sending.
+        with self._changed:
+            self._changed.notify_all()
+
+
+def add_to_server(servicer: HealthServicer, server: grpc.Server) -> None:
+    """Let a server answer health."""
+    server.add_generic_rpc_handlers((servicer.handler(),))
+
+
+class Readiness:
+    """Runs the checks over and over and tells the servicer what came of them."""
+
+    def __init__(
+        self,
+        servicer: HealthServicer,
+        *,
+        checks: Mapping[str, Callable[[], None]],
+        grace_seconds: Mapping[str, float],
+        interval_seconds: float = 0.5,
+    ) -> None:
+        self._servicer = servicer
+        self._checks = checks
+        self._grace_seconds = grace_seconds
+        self._interval_seconds = interval_seconds
+        self._last_good: dict[str, float] = {}
+        self._failures: dict[str, str] | None = None
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="readiness", daemon=True)
+
+    def start(self) -> None:
+        """Begin; the first round decides whether the service becomes ready at all."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the round that is under way."""
+        self._stopping.set()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._round()
+            self._stopping.wait(self._interval_seconds)
+
+    def _round(self) -> None:
+        failures: dict[str, str] = {}
+        for name, check in self._checks.items():
+            try:
+                check()
+                self._last_good[name] = time.monotonic()
+            except Exception as error:  # noqa: BLE001 -- whatever a check raises means not ready
+                if not self._is_in_grace(name):
+                    failures[name] = str(error) if isinstance(error, AppException) else repr(error)
+        if failures.keys() != (self._failures or {}).keys() or self._failures is None:
+            _log.log(
+                logging.WARNING if failures else logging.INFO,
+                "not ready" if failures else "ready",
+                extra={"failures": failures},
+            )
+        self._failures = failures
+        self._servicer.set_ready(not failures)
+
+    def _is_in_grace(self, name: str) -> bool:
+        grace = self._grace_seconds.get(name, 0.0)
+        return time.monotonic() - self._last_good.get(name, float("-inf")) < grace
+
+
+def _on(pool: ThreadPoolExecutor, behavior: Callable[..., object]) -> partial[object]:
+    """Return the handler as grpcio runs it on a pool of its own."""
+    handler = partial(behavior)
+    handler.experimental_thread_pool = pool  # type: ignore[attr-defined]  # grpc._server looks for it
+    return handler
