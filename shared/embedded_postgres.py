@@ -25,6 +25,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -287,7 +288,7 @@ class _Guardian:
 
 def _spawn_guardian(directory: Path) -> subprocess.Popen[bytes]:
     with (directory / "postgres.log").open("ab") as log:
-        return subprocess.Popen(  # noqa: S603 -- our own command
+        guardian = subprocess.Popen(  # noqa: S603 -- our own command
             [sys.executable, "-m", "shared.embedded_postgres", directory],
             cwd=Path(__file__).parent.parent,
             stdin=subprocess.DEVNULL,
@@ -295,6 +296,9 @@ def _spawn_guardian(directory: Path) -> subprocess.Popen[bytes]:
             stderr=log,
             start_new_session=True,
         )
+    # It may end long before this process, which then has to take note of it.
+    threading.Thread(target=guardian.wait, name="guardian", daemon=True).start()
+    return guardian
 
 
 def _binaries() -> Path:
