@@ -4,7 +4,7 @@ import grpc
 
 from feed_service import messages
 from feed_service.feed import Feed, FeedQuery
-from feed_service.models import ALL, BODY_LENGTH, TAG_NAME_LENGTH, TAGS
+from feed_service.models import BODY_LENGTH, PRIVATE, TAG_NAME_LENGTH, TAGS
 from feed_service.posts import Audience, Posts
 from feed_service.tags import Tags
 from shared.errors import NotServedError
@@ -167,11 +167,11 @@ def _audience(fields: Fields, message: pb.Audience) -> Audience:
     excluded_tag_ids = fields.identifiers(
         "audience.excluded_tag_ids", message.excluded_tag_ids, max_items=_MAX_AUDIENCE_TAGS
     )
-    if kind == TAGS and not tag_ids:
+    if kind == TAGS and not message.tag_ids:
         fields.reject("audience.tag_ids", "must have at least 1 item with TAGS")
-    if kind != TAGS and tag_ids:
+    if kind != TAGS and message.tag_ids:
         fields.reject("audience.tag_ids", "must be empty unless the kind is TAGS")
-    if kind not in (ALL, TAGS) and excluded_tag_ids:
+    if kind == PRIVATE and message.excluded_tag_ids:
         fields.reject("audience.excluded_tag_ids", "must be empty with PRIVATE")
     for index, tag_id in enumerate(excluded_tag_ids):
         if tag_id in tag_ids:

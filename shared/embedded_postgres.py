@@ -29,7 +29,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Self
+from typing import IO, Self, TypedDict
 
 import psycopg2
 from psycopg2 import errors, sql
@@ -155,6 +155,14 @@ class _Files:
             return "there is no log"
 
 
+class _Identity(TypedDict):
+    """As whom a command is run; None is as this process."""
+
+    user: int | None
+    group: int | None
+    extra_groups: list[int] | None
+
+
 class _Guardian:
     """The parent of the server. Runs in a process of its own and ends with the last holder."""
 
@@ -162,6 +170,10 @@ class _Guardian:
         self._files = files
         self._bin = _binaries()
         self._account = pwd.getpwnam(_ACCOUNT) if os.geteuid() == 0 else None
+        self._identity = _Identity(user=None, group=None, extra_groups=None)
+        if self._account is not None:
+            uid, gid = self._account.pw_uid, self._account.pw_gid
+            self._identity = _Identity(user=uid, group=gid, extra_groups=[])
         self._server: subprocess.Popen[bytes] | None = None
 
     def run(self) -> None:
@@ -197,11 +209,24 @@ class _Guardian:
         fresh.mkdir(mode=0o700)
         if self._account is not None:
             os.chown(fresh, self._account.pw_uid, self._account.pw_gid)
-        command = [self._bin / "initdb", "-D", fresh, "-U", _SUPERUSER, "-A", "trust"]
+        command: list[str | Path] = [
+            self._bin / "initdb",
+            "-D",
+            fresh,
+            "-U",
+            _SUPERUSER,
+            "-A",
+            "trust",
+        ]
         locale = ["-E", "UTF8", "--locale=C.UTF-8"]
         with self._files.log.open("ab") as log:
-            subprocess.run(  # noqa: S603 -- our own command
-                [*command, *locale], check=True, stdout=log, stderr=log, **self._as_account()
+            subprocess.run(
+                [*command, *locale],
+                check=True,
+                cwd="/",
+                stdout=log,
+                stderr=log,
+                **self._identity,
             )
         fresh.rename(self._files.cluster)
 
@@ -224,7 +249,7 @@ class _Guardian:
     def _launch(self, port: int) -> subprocess.Popen[bytes]:
         options = [f"--{name}={value}" for name, value in _OPTIONS.items()]
         with self._files.log.open("ab") as log:
-            return subprocess.Popen(  # noqa: S603 -- our own command
+            return subprocess.Popen(
                 [
                     self._bin / "postgres",
                     "-D",
@@ -238,19 +263,10 @@ class _Guardian:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                cwd="/",
                 preexec_fn=_die_with_parent,  # noqa: PLW1509 -- the guardian has no threads
-                **self._as_account(),
+                **self._identity,
             )
-
-    def _as_account(self) -> dict[str, object]:
-        if self._account is None:
-            return {"cwd": "/"}
-        return {
-            "cwd": "/",
-            "user": self._account.pw_uid,
-            "group": self._account.pw_gid,
-            "extra_groups": [],
-        }
 
     def _choose_port(self) -> int:
         """Return the port of last time, if it is free, so that addresses stay the same."""
@@ -288,7 +304,7 @@ class _Guardian:
 
 def _spawn_guardian(directory: Path) -> subprocess.Popen[bytes]:
     with (directory / "postgres.log").open("ab") as log:
-        guardian = subprocess.Popen(  # noqa: S603 -- our own command
+        guardian = subprocess.Popen(
             [sys.executable, "-m", "shared.embedded_postgres", directory],
             cwd=Path(__file__).parent.parent,
             stdin=subprocess.DEVNULL,

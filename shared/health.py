@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import TypeAlias
 
 import grpc
 from grpc_health.v1 import health_pb2 as pb
@@ -28,7 +29,7 @@ _SPARE_WATCH_THREADS = 8
 _POLL_SECONDS = 5.0
 _log = logging.getLogger("kith.health")
 
-_Status = pb.HealthCheckResponse.ServingStatus.ValueType
+_Status: TypeAlias = "pb.HealthCheckResponse.ServingStatus"
 
 
 class HealthServicer(health_pb2_grpc.HealthServicer):
@@ -69,7 +70,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
         self._answers.shutdown(wait=False)
         self._watches.shutdown(wait=False)
 
-    def Check(
+    def Check(  # noqa: N802 -- named by the proto
         self, request: pb.HealthCheckRequest, context: grpc.ServicerContext
     ) -> pb.HealthCheckResponse:
         """Answer one name's status; NOT_FOUND for an unknown one."""
@@ -78,8 +79,10 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
             context.abort(grpc.StatusCode.NOT_FOUND, "unknown service")
         return pb.HealthCheckResponse(status=status)
 
-    def List(
-        self, request: pb.HealthListRequest, context: grpc.ServicerContext
+    def List(  # noqa: N802 -- named by the proto
+        self,
+        request: pb.HealthListRequest,  # noqa: ARG002 -- empty
+        context: grpc.ServicerContext,  # noqa: ARG002 -- gRPC passes it
     ) -> pb.HealthListResponse:
         """Answer the status of every name."""
         return pb.HealthListResponse(
@@ -89,7 +92,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
             }
         )
 
-    def Watch(
+    def Watch(  # noqa: N802 -- named by the proto
         self, request: pb.HealthCheckRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.HealthCheckResponse]:
         """Send the status at once and then every change; an unknown name may become known."""

@@ -12,7 +12,7 @@ from prometheus_client.core import Metric, UnknownMetricFamily
 from prometheus_client.registry import Collector
 
 # A series a metric that says when the process began to count; no dashboard reads it.
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]  # the library does not type it
 
 LATENCY_BUCKETS: Final = (
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10,

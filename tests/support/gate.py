@@ -9,7 +9,7 @@ import grpc
 Hook = Callable[[str], None]
 
 
-class Gate(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # not generic at run time
+class Gate(grpc.GenericRpcHandler):
     """Stands between two services; it knows no message, only bytes."""
 
     def __init__(self, target: str) -> None:
@@ -43,14 +43,14 @@ class Gate(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # not generic at 
         """Return a handler that passes the call on."""
         path = handler_call_details.method
         method = path.rsplit("/", 1)[-1]
-        call = self._channel.unary_unary(path)
+        call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(path)
 
         def forward(request: bytes, context: grpc.ServicerContext) -> bytes:
             self.before_call(method)
             try:
                 response: bytes = call(request, timeout=context.time_remaining())
             except grpc.RpcError as error:
-                context.abort(error.code(), error.details())
+                context.abort(error.code(), error.details() or "")
             self.after_call(method)
             return response
 

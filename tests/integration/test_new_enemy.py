@@ -1,0 +1,220 @@
+"""A read that is paused between any two of its steps never shows what it must not.
+
+Alice removes Bob, or blocks him, or takes a tag from him, and then posts. Bob's read was under way
+all the time: the proxies between the parts of the pair stop it at a chosen step, let Alice act, and
+let it go on.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import grpc
+import pytest
+
+from feed_service.graph_client import ConnectedIds, GraphClient
+from shared.gen.kith.feed.v1 import feed_pb2
+from tests.support.errors import reason_of
+from tests.support.pair import Pair
+from tests.support.people import ALL, People, tagged
+
+_STEPS = [
+    "before the 1st question to the graph",
+    "after the 1st question to the graph",
+    "before the posts are read",
+    "after the posts are read",
+    "before the 2nd question to the graph",
+    "after the 2nd question to the graph",
+]
+# When the connections are at hand, the only question is the one afterwards.
+_CASES = [("cold", step) for step in _STEPS] + [
+    ("warm", step) for step in _STEPS if "2nd" not in step
+]
+
+
+@dataclass
+class Pause:
+    """Runs an action once, when a read comes to a step."""
+
+    pair: Pair
+
+    def at(self, step: str, action: Callable[[], None]) -> None:
+        """Choose the step and what happens while the read is paused there."""
+        when, _, what = step.partition(" the ")
+        questions = 0
+        is_over = False
+
+        def act() -> None:
+            nonlocal is_over
+            if not is_over:
+                is_over = True
+                action()
+
+        def on_question(method: str) -> None:
+            nonlocal questions
+            if method == "GetConnectedUserIds" and not is_over:
+                questions += 1
+                if what.startswith(str(questions)):
+                    act()
+
+        def on_statement(statement: str) -> None:
+            if what == "posts are read" and "p.body" in statement:
+                act()
+
+        if when == "before":
+            self.pair.gate.before_call = on_question
+            self.pair.feed_tap.before_statement = on_statement
+        else:
+            self.pair.gate.after_call = on_question
+            self.pair.feed_tap.after_statement = on_statement
+
+    def off(self) -> None:
+        """Let everything through."""
+        self.pair.gate.before_call = self.pair.gate.after_call = lambda _method: None
+        self.pair.feed_tap.before_statement = lambda _statement: None
+        self.pair.feed_tap.after_statement = lambda _statement: None
+
+
+@pytest.fixture
+def pause(pair: Pair) -> Iterator[Pause]:
+    """A pause that is gone after the test."""
+    pause = Pause(pair)
+    yield pause
+    pause.off()
+
+
+def _bob_and_alice(people: People, start: str) -> tuple[int, int]:
+    """Return two connected people; when warm, feed_service holds Bob's connections already."""
+    bob, alice = people.connected(2)
+    people.post(alice, body="from before")
+    if start == "warm":
+        people.feed(bob)
+    return bob, alice
+
+
+def _sees(pair: Pair, viewer_id: int, author_id: int, post_id: int) -> bool:
+    request = feed_pb2.GetPostRequest(user_id=viewer_id, author_id=author_id, post_id=post_id)
+    try:
+        pair.feed.GetPost(request)
+    except grpc.RpcError as error:
+        if reason_of(error) == "POST_NOT_FOUND":
+            return False
+        raise
+    return True
+
+
+@pytest.mark.parametrize(("start", "step"), _CASES)
+@pytest.mark.parametrize("ending", ["remove", "block"])
+def test_a_feed_never_shows_what_was_posted_after_a_connection_ended(
+    people: People, pause: Pause, ending: str, start: str, step: str
+) -> None:
+    bob, alice = _bob_and_alice(people, start)
+    written_after: list[int] = []
+
+    def end_and_post() -> None:
+        getattr(people, ending)(alice, bob)
+        written_after.append(people.post(alice))
+
+    pause.at(step, end_and_post)
+    page = people.feed(bob)
+    pause.off()
+
+    assert written_after
+    assert not set(page) & set(written_after)
+    assert people.feed(bob) == []
+
+
+@pytest.mark.parametrize(("start", "step"), _CASES)
+def test_a_feed_never_shows_what_was_posted_for_a_tag_after_the_tag_was_taken(
+    people: People, pause: Pause, start: str, step: str
+) -> None:
+    bob, alice = _bob_and_alice(people, start)
+    tag = people.tag(alice, "family", bob)
+    written_after: list[int] = []
+
+    def take_and_post() -> None:
+        people.take(alice, tag, bob)
+        written_after.append(people.post(alice, tagged(tag)))
+
+    pause.at(step, take_and_post)
+    page = people.feed(bob)
+
+    assert written_after
+    assert not set(page) & set(written_after)
+
+
+@pytest.mark.parametrize(("start", "step"), _CASES)
+def test_a_single_post_is_not_shown_when_the_connection_ended_before_it_became_visible(
+    pair: Pair, people: People, pause: Pause, start: str, step: str
+) -> None:
+    bob, alice = _bob_and_alice(people, start)
+    tag = people.tag(alice, "family", bob)
+    hidden = people.post(alice, tagged(people.tag(alice, "nobody")))
+    made_visible: list[int] = []
+
+    def end_and_post() -> None:
+        people.remove(alice, bob)
+        made_visible.append(people.post(alice, tagged(tag)))
+
+    pause.at(step, end_and_post)
+    shown = _sees(pair, bob, alice, hidden)
+
+    assert made_visible
+    assert not shown
+    assert not any(_sees(pair, bob, alice, post) for post in made_visible)
+
+
+def test_without_the_question_afterwards_the_post_would_leak(
+    people: People, pause: Pause, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bob, alice = people.connected(2)
+    people.feed(bob)
+    written_after: list[int] = []
+
+    def trust(_self: GraphClient, _user_id: int, *, known: ConnectedIds) -> ConnectedIds:
+        return known
+
+    def end_and_post() -> None:
+        people.remove(alice, bob)
+        written_after.append(people.post(alice, ALL))
+
+    monkeypatch.setattr(GraphClient, "current", trust)
+    pause.at("before the posts are read", end_and_post)
+
+    assert people.feed(bob) == written_after
+
+
+@pytest.mark.usefixtures("pause")
+def test_a_viewer_whose_connections_change_during_every_read_still_gets_a_page(
+    pair: Pair, people: People
+) -> None:
+    bob, alice, *others = people.connected(8)
+    post = people.post(alice)
+    people.feed(bob)
+    gone = iter(others)
+
+    def remove_another(statement: str) -> None:
+        if "p.body" in statement:
+            people.remove(bob, next(gone))
+
+    pair.feed_tap.before_statement = remove_another
+
+    assert people.feed(bob) == [post]
+
+
+@pytest.mark.usefixtures("pause")
+def test_a_viewer_whose_connections_never_hold_still_is_not_shown_someone_just_removed(
+    pair: Pair, people: People
+) -> None:
+    bob, alice, *others = people.connected(8)
+    people.feed(bob)
+    written_after: list[int] = []
+    gone = iter([*others[:2], alice])
+
+    def remove_another(statement: str) -> None:
+        if "p.body" in statement and (peer := next(gone, None)):
+            people.remove(peer, bob)
+            written_after.append(people.post(peer))
+
+    pair.feed_tap.before_statement = remove_another
+
+    assert not set(people.feed(bob)) & set(written_after)

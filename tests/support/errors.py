@@ -1,0 +1,33 @@
+"""Looking into the details of an error."""
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from shared.errors import AppException, from_rpc_error
+
+
+def decoded(error: BaseException) -> AppException:
+    """Return the exception that a caught error stands for."""
+    assert isinstance(error, grpc.RpcError)
+    return from_rpc_error(error)
+
+
+def reason_of(error: BaseException) -> str:
+    """Return the ErrorInfo's reason, or nothing when there is no ErrorInfo."""
+    assert isinstance(error, grpc.Call)
+    status = rpc_status.from_call(error)
+    for detail in () if status is None else status.details:
+        info = error_details_pb2.ErrorInfo()
+        if detail.Unpack(info):
+            assert info.domain == "kith"
+            return info.reason
+    return ""
+
+
+def fields_of(caught: pytest.ExceptionInfo[grpc.RpcError]) -> list[str]:
+    """Return the fields that an INVALID_ARGUMENT names."""
+    assert isinstance(caught.value, grpc.Call)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    return [violation.field for violation in decoded(caught.value).violations]
