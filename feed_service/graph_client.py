@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import grpc
 from cachetools import LRUCache
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from feed_service.metrics import FeedMetrics
 from shared.database import array_literal
@@ -28,6 +29,8 @@ T = TypeVar("T")
 
 _SERVICE = "kith.graph.v1.GraphService"
 _RETRY_AFTER = timedelta(seconds=1)
+_PING_SECONDS = 1.0
+# What an entry of the cache costs beside its literal.
 _ENTRY_BYTES = 200
 # The server's limit; a client's own is 4 MiB, which the ids of a hundred hubs would pass.
 _MAX_MESSAGE_BYTES = 64 * 1024 * 1024
@@ -72,6 +75,7 @@ class GraphClient:
             ],
         )
         self._stub = graph_pb2_grpc.GraphServiceStub(self._channel)
+        self._health = health_pb2_grpc.HealthStub(self._channel)
         self._timeout = timeout.total_seconds()
         self._metrics = metrics
         self._client_metrics = client_metrics
@@ -106,9 +110,16 @@ class GraphClient:
         ], response.user_revision
 
     def ping(self) -> None:
-        """Raise UnavailableError unless graph_service answers within a second."""
-        request = pb.CountConnectionsRequest(user_ids=[1])
-        self._call("CountConnections", self._stub.CountConnections, request)
+        """Raise UnavailableError unless graph_service says within a second that it is ready."""
+        request = health_pb2.HealthCheckRequest(service=_SERVICE)
+        try:
+            answer = self._health.Check(request, timeout=_PING_SECONDS)
+        except grpc.RpcError as error:
+            raise _translate(error) from error
+        if answer.status != health_pb2.HealthCheckResponse.SERVING:
+            raise UnavailableError(
+                "graph_service is not ready", reason=errors_pb2.ERROR_REASON_GRAPH_UNAVAILABLE
+            )
 
     def close(self) -> None:
         """Close the channel."""

@@ -83,19 +83,22 @@ class Database:
     def write(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in one transaction and commit it; nothing of it stays when it raises.
 
-        `work` is repeated when it lost against a concurrent transaction, or when the connection
-        broke before the commit, so it must have no other effects. Raises AbortedError after several
+        `work` is repeated when it lost against a concurrent transaction, and once when the
+        connection broke before the commit, so it must have no other effects. Raises AbortedError after several
         attempts, and UnavailableError when the connection breaks during the commit: then the
         outcome is unknown and the caller repeats the call, which every write of Kith allows.
         """
+        has_reconnected = False
         for _ in range(_WRITE_ATTEMPTS - 1):
             try:
                 with self.transaction() as connection:
                     return work(connection)
-            except (AbortedError, ConnectionLostError) as error:
-                if error.reason != errors_pb2.ERROR_REASON_CONTENTION and not isinstance(
-                    error, ConnectionLostError
-                ):
+            except ConnectionLostError:
+                if has_reconnected:
+                    raise
+                has_reconnected = True
+            except AbortedError as error:
+                if error.reason != errors_pb2.ERROR_REASON_CONTENTION:
                     raise
         with self.transaction() as connection:
             return work(connection)
