@@ -84,9 +84,10 @@ class Database:
         """Run `work` in one transaction and commit it; nothing of it stays when it raises.
 
         `work` is repeated when it lost against a concurrent transaction, and once when the
-        connection broke before the commit, so it must have no other effects. Raises AbortedError after several
-        attempts, and UnavailableError when the connection breaks during the commit: then the
-        outcome is unknown and the caller repeats the call, which every write of Kith allows.
+        connection broke before the commit, so it must have no other effects. Raises AbortedError
+        after several attempts, and UnavailableError when the connection breaks during the commit:
+        then the outcome is unknown and the caller repeats the call, which every write of Kith
+        allows.
         """
         has_reconnected = False
         for _ in range(_WRITE_ATTEMPTS - 1):
