@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from prometheus_client import CollectorRegistry
 
 import migrations
-from feed_service import queries
 from feed_service.feed import Feed
 from feed_service.graph_client import GraphClient
 from feed_service.metrics import FeedMetrics, register_totals
@@ -23,6 +22,7 @@ from shared.metrics import ClientMetrics, database_latency
 from shared.paging import PageTokens
 from shared.server import Service, run_until_stopped
 from shared.settings import SettingsError
+from shared.totals import read_totals
 
 NAME = "kith.feed.v1.FeedService"
 
@@ -45,7 +45,7 @@ def build(settings: FeedSettings, database_url: str) -> Service:
         posts=Posts(database, graph, metrics),
         tags=Tags(database, graph, tokens, max_tags=settings.max_tags),
     )
-    register_totals(registry, lambda: database.read(queries.totals))
+    register_totals(registry, lambda: database.read(read_totals))
 
     def close() -> None:
         graph.close()

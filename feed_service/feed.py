@@ -1,8 +1,8 @@
 """The feed: pages of what a viewer's connections have posted."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import datetime
 
 from feed_service import queries
 from feed_service.graph_client import ConnectedIds, GraphClient
@@ -10,10 +10,7 @@ from feed_service.metrics import FeedMetrics
 from feed_service.queries import PostRow
 from feed_service.safe_read import safe_read
 from shared.database import Database, array_literal
-from shared.paging import PageTokens, Scope, from_micros, to_micros
-
-_END_OF_TIME = datetime(9999, 1, 1, tzinfo=UTC)
-_LARGEST_ID = 2**63 - 1
+from shared.paging import Page, PageTokens, Scope, newest_first, place
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,14 +24,6 @@ class FeedQuery:
     page_token: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class FeedPage:
-    """A page and the token of the next one, empty at the end."""
-
-    posts: list[PostRow]
-    next_page_token: str
-
-
 class Feed:
     """Reads feeds, one SQL statement a page."""
 
@@ -46,30 +35,29 @@ class Feed:
         self._tokens = tokens
         self._metrics = metrics
 
-    def page(self, query: FeedQuery) -> FeedPage:
+    def page(self, query: FeedQuery) -> Page[PostRow]:
         """Return a page of what the viewer may see, newest first; full unless the feed ends."""
         self._metrics.feed_requests.inc()
         with self._metrics.feed_latency.time():
             scope = Scope.of(
                 "feed", query.viewer_id, sorted(query.tag_ids), sorted(query.author_ids)
             )
-            position = self._tokens.read(scope, query.page_token, length=2)
-            before = (
-                (from_micros(position[0]), position[1]) if position else (_END_OF_TIME, _LARGEST_ID)
-            )
+            before = place(self._tokens.read(scope, query.page_token, length=2))
             result = safe_read(
                 self._graph, query.viewer_id, lambda held: self._rows(query, held, before)
             )
-            rows = result.value[: query.page_size]
-            token = ""
-            if len(result.value) > query.page_size:
-                token = self._tokens.issue(scope, (to_micros(rows[-1].created_at), rows[-1].id))
-            posts = [
+            page = self._tokens.cut(
+                scope,
+                result.value,
+                size=query.page_size,
+                position=lambda row: newest_first(row.created_at, row.id),
+            )
+            allowed = [
                 row
-                for row in rows
+                for row in page.items
                 if result.allows(author_id=row.author_id, viewer_id=query.viewer_id)
             ]
-            return FeedPage(posts=posts, next_page_token=token)
+            return replace(page, items=allowed)
 
     def _rows(
         self, query: FeedQuery, held: ConnectedIds, before: tuple[datetime, int]

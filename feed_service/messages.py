@@ -1,12 +1,9 @@
 """What the feed holds, as protobuf messages."""
 
-from datetime import datetime
-
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from feed_service.models import ALL, PRIVATE, TAGS
 from feed_service.queries import MemberRow, PostRow, TagRow
 from shared.gen.kith.feed.v1 import feed_pb2 as pb
+from shared.messages import timestamp
 
 AUDIENCE_KINDS = {
     pb.AUDIENCE_KIND_ALL: ALL,
@@ -14,13 +11,6 @@ AUDIENCE_KINDS = {
     pb.AUDIENCE_KIND_PRIVATE: PRIVATE,
 }
 _KIND_OF_AUDIENCE = {audience: kind for kind, audience in AUDIENCE_KINDS.items()}
-
-
-def timestamp(moment: datetime) -> Timestamp:
-    """Return a moment as the message."""
-    message = Timestamp()
-    message.FromDatetime(moment)
-    return message
 
 
 def post(row: PostRow, *, viewer_id: int) -> pb.Post:

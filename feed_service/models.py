@@ -17,7 +17,6 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
-    SmallInteger,
     Table,
     Text,
     Uuid,
@@ -26,6 +25,7 @@ from sqlalchemy import (
 )
 
 from shared.tables import big_id, moment, new_metadata
+from shared.totals import totals_table
 
 metadata = new_metadata()
 
@@ -159,11 +159,4 @@ idempotency_keys = Table(
 # purge of what has expired.
 Index("idx_idempotency_key_created_at", idempotency_keys.c.created_at)
 
-# Maintained counts behind the gauges; see the table of the same name in graph_service.
-totals = Table(
-    "totals",
-    metadata,
-    Column("name", Text, primary_key=True),
-    Column("slot", SmallInteger, primary_key=True, autoincrement=False),
-    Column("value", BigInteger, nullable=False, server_default=text("0")),
-)
+totals = totals_table(metadata)

@@ -17,6 +17,7 @@ from shared.database import Database
 from shared.errors import FieldViolation, ResourceNotFoundError, ValidationError
 from shared.gen.kith.errors.v1 import errors_pb2
 from shared.gen.kith.feed.v1 import feed_pb2 as pb
+from shared.totals import add_to_totals
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +59,7 @@ class Posts:
                 tag_ids=audience.tag_ids,
                 excluded_tag_ids=audience.excluded_tag_ids,
             )
-            queries.add_to_totals(connection, amounts={POSTS: 1})
+            add_to_totals(connection, amounts={POSTS: 1})
             return pb.CreatePostResponse(post=messages.post(row, viewer_id=author_id))
 
         def work(connection: Connection) -> tuple[pb.CreatePostResponse, bool]:
@@ -103,7 +104,7 @@ class Posts:
             found, deleted = queries.delete_post(connection, author_id=author_id, post_id=post_id)
             if not found:
                 raise _not_found()
-            queries.add_to_totals(connection, amounts={POSTS: -int(deleted)})
+            add_to_totals(connection, amounts={POSTS: -int(deleted)})
             return deleted
 
         if self._database.write(work):

@@ -5,7 +5,7 @@ of every join.
 """
 
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -511,30 +511,3 @@ def answer_request(
     connection.execute(
         _ANSWER_REQUEST, {"user_id": user_id, "request_id": request_id, "response": response}
     )
-
-
-_ADD_TO_TOTALS = text("""
-    INSERT INTO totals (name, slot, value)
-    SELECT name, pg_backend_pid() % 16, amount
-    FROM unnest(CAST(:names AS text[]), CAST(:amounts AS bigint[])) AS change (name, amount)
-    ORDER BY name
-    ON CONFLICT (name, slot) DO UPDATE SET value = totals.value + excluded.value
-""")
-
-
-def add_to_totals(connection: Connection, *, amounts: Mapping[str, int]) -> None:
-    """Nothing; the maintained counts have changed. To be the last statement of a transaction."""
-    changed = {name: amount for name, amount in amounts.items() if amount}
-    if changed:
-        connection.execute(
-            _ADD_TO_TOTALS,
-            {"names": list(changed), "amounts": array_literal(changed.values())},
-        )
-
-
-_TOTALS = text("SELECT name, CAST(sum(value) AS bigint) FROM totals GROUP BY name")
-
-
-def totals(connection: Connection) -> dict[str, int]:
-    """The maintained counts by name."""
-    return {name: value for name, value in connection.execute(_TOTALS)}  # noqa: C416 -- rows are not tuples to mypy

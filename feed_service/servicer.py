@@ -43,7 +43,7 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
             raise NotServedError("newer_than is not served yet")
         page = self._feed.page(query)
         return pb.GetFeedResponse(
-            posts=[messages.post(row, viewer_id=query.viewer_id) for row in page.posts],
+            posts=[messages.post(row, viewer_id=query.viewer_id) for row in page.items],
             next_page_token=page.next_page_token,
         )
 
@@ -95,7 +95,7 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
             page_size = fields.page_size("page_size", request.page_size, default=50, maximum=500)
         page = self._tags.page(owner_id, page_size=page_size, page_token=request.page_token)
         return pb.ListTagsResponse(
-            tags=[messages.tag(row) for row in page.tags], next_page_token=page.next_page_token
+            tags=[messages.tag(row) for row in page.items], next_page_token=page.next_page_token
         )
 
     def UpdateTag(
@@ -147,7 +147,7 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
             owner_id, tag_id, page_size=page_size, page_token=request.page_token
         )
         return pb.ListTagMembersResponse(
-            members=[messages.member(row) for row in page.members],
+            members=[messages.member(row) for row in page.items],
             next_page_token=page.next_page_token,
         )
 

@@ -2,7 +2,6 @@
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
@@ -15,23 +14,7 @@ from shared.database import Database
 from shared.errors import AbortedError, ConflictError, PreconditionError, ResourceNotFoundError
 from shared.gen.kith.errors.v1 import errors_pb2
 from shared.gen.kith.feed.v1 import feed_pb2 as pb
-from shared.paging import PageTokens, Scope
-
-
-@dataclass(frozen=True, kw_only=True)
-class TagPage:
-    """A page of tags and the token of the next one, empty at the end."""
-
-    tags: list[TagRow]
-    next_page_token: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class MemberPage:
-    """A page of people and the token of the next one, empty at the end."""
-
-    members: list[MemberRow]
-    next_page_token: str
+from shared.paging import Page, PageTokens, Scope
 
 
 class Tags:
@@ -77,7 +60,7 @@ class Tags:
 
         return self._database.write(work)
 
-    def page(self, owner_id: int, *, page_size: int, page_token: str) -> TagPage:
+    def page(self, owner_id: int, *, page_size: int, page_token: str) -> Page[TagRow]:
         """Return a page of the owner's tags, by id."""
         scope = Scope.of("tags", owner_id)
         position = self._tokens.read(scope, page_token, length=1)
@@ -89,9 +72,7 @@ class Tags:
                 limit=page_size + 1,
             )
         )
-        page = rows[:page_size]
-        token = self._tokens.issue(scope, (page[-1].id,)) if len(rows) > page_size else ""
-        return TagPage(tags=page, next_page_token=token)
+        return self._tokens.cut(scope, rows, size=page_size, position=lambda row: (row.id,))
 
     def rename(self, owner_id: int, tag_id: int, *, name: str, etag: str) -> TagRow:
         """Rename a tag; with an etag, only if it is still the tag's current one."""
@@ -154,7 +135,9 @@ class Tags:
 
         return self._database.write(work)
 
-    def members(self, owner_id: int, tag_id: int, *, page_size: int, page_token: str) -> MemberPage:
+    def members(
+        self, owner_id: int, tag_id: int, *, page_size: int, page_token: str
+    ) -> Page[MemberRow]:
         """Return a page of the people who have a tag, by id."""
         scope = Scope.of("members", owner_id, tag_id)
         position = self._tokens.read(scope, page_token, length=1)
@@ -169,11 +152,9 @@ class Tags:
         )
         if rows is None:
             raise _not_found()
-        page = rows[:page_size]
-        token = ""
-        if len(rows) > page_size:
-            token = self._tokens.issue(scope, (page[-1].target_user_id,))
-        return MemberPage(members=page, next_page_token=token)
+        return self._tokens.cut(
+            scope, rows, size=page_size, position=lambda row: (row.target_user_id,)
+        )
 
     def of_user(self, owner_id: int, target_id: int) -> list[TagRow]:
         """Return the tags that the owner has given to one person, by id."""

@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from prometheus_client import CollectorRegistry
 
 import migrations
-from graph_service import queries
 from graph_service.connections import Connections
 from graph_service.lookups import Lookups
 from graph_service.metrics import GraphMetrics, register_totals
@@ -22,6 +21,7 @@ from shared.metrics import database_latency
 from shared.paging import PageTokens
 from shared.server import Service, run_until_stopped
 from shared.settings import SettingsError
+from shared.totals import read_totals
 
 NAME = "kith.graph.v1.GraphService"
 
@@ -39,7 +39,7 @@ def build(settings: GraphSettings, database_url: str) -> Service:
         transfers=Transfers(database, tokens, max_connections=settings.max_connections),
         max_message_bytes=settings.server.max_message_bytes,
     )
-    register_totals(registry, lambda: database.read(queries.totals))
+    register_totals(registry, lambda: database.read(read_totals))
     return Service(
         name=NAME,
         add_to=lambda server: graph_pb2_grpc.add_GraphServiceServicer_to_server(servicer, server),

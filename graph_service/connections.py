@@ -17,6 +17,7 @@ from graph_service.queries import Event, PairRow, PeerRow, UserRow
 from shared.database import Database
 from shared.errors import PreconditionError, ResourceNotFoundError, UnauthorizedError
 from shared.gen.kith.errors.v1 import errors_pb2
+from shared.totals import add_to_totals
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,7 +248,7 @@ def _recorded(locked: _Locked, kind: EventKind, *, created_users: int) -> _Locke
         peer_revision=locked.peer.revision,
     )
     queries.insert_events(locked.connection, kind=kind, events=[event])
-    queries.add_to_totals(
+    add_to_totals(
         locked.connection,
         amounts={ACTIVE_CONNECTIONS: amount, USERS: created_users},
     )

@@ -1,33 +1,11 @@
 """Reading the graph: connected ids, states of pairs, lists, counts, suggestions."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from graph_service import queries
 from graph_service.queries import ConnectedIds, ListedPeer, PeerRow
 from shared.database import Database
-from shared.paging import PageTokens, Scope, from_micros, to_micros
-
-# Behind every row there can be, as PostgreSQL and Python both know dates.
-_END_OF_TIME = datetime(9999, 1, 1, tzinfo=UTC)
-_LARGEST_ID = 2**63 - 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class PeerPage:
-    """A page of peers and the token of the next one, empty at the end."""
-
-    peers: list[ListedPeer]
-    next_page_token: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class IdPage:
-    """A page of ids and the token of the next one, empty at the end."""
-
-    ids: list[int]
-    next_page_token: str
+from shared.paging import Page, PageTokens, Scope, newest_first, place
 
 
 class Lookups:
@@ -53,31 +31,30 @@ class Lookups:
             )
         )
 
-    def page(self, user_id: int, listing: str, *, page_size: int, page_token: str) -> PeerPage:
+    def page(
+        self, user_id: int, listing: str, *, page_size: int, page_token: str
+    ) -> Page[ListedPeer]:
         """Return a page of `connected`, `incoming`, `outgoing` or `blocked` peers, newest first."""
         scope = Scope.of(listing, user_id)
-        position = self._tokens.read(scope, page_token, length=2)
-        before = (
-            (from_micros(position[0]), position[1]) if position else (_END_OF_TIME, _LARGEST_ID)
-        )
+        before_time, before_id = place(self._tokens.read(scope, page_token, length=2))
         rows = self._database.read(
             lambda connection: queries.peer_page(
                 connection,
                 user_id=user_id,
                 listing=listing,
-                before_time=before[0],
-                before_id=before[1],
+                before_time=before_time,
+                before_id=before_id,
                 limit=page_size + 1,
             )
         )
-        peers = rows[:page_size]
-        token = ""
-        if len(rows) > page_size:
-            last = peers[-1]
-            token = self._tokens.issue(scope, (to_micros(last.listed_at), last.row_id))
-        return PeerPage(peers=peers, next_page_token=token)
+        return self._tokens.cut(
+            scope,
+            rows,
+            size=page_size,
+            position=lambda row: newest_first(row.listed_at, row.row_id),
+        )
 
-    def mutual(self, user_id: int, peer_id: int, *, page_size: int, page_token: str) -> IdPage:
+    def mutual(self, user_id: int, peer_id: int, *, page_size: int, page_token: str) -> Page[int]:
         """Return a page of the users connected with both, by id."""
         scope = Scope.of("mutual", user_id, peer_id)
         position = self._tokens.read(scope, page_token, length=1)
@@ -90,9 +67,7 @@ class Lookups:
                 limit=page_size + 1,
             )
         )
-        page = ids[:page_size]
-        token = self._tokens.issue(scope, (page[-1],)) if len(ids) > page_size else ""
-        return IdPage(ids=page, next_page_token=token)
+        return self._tokens.cut(scope, ids, size=page_size, position=lambda id_: (id_,))
 
     def counts(self, user_ids: Sequence[int]) -> dict[int, int]:
         """Return each user's number of connections, in the order asked."""

@@ -1,19 +1,9 @@
 """What the graph knows, as protobuf messages."""
 
-from datetime import datetime
-
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from graph_service.models import ACCEPTED
 from graph_service.queries import ConnectedIds, ListedPeer, PairRow, PeerRow
 from shared.gen.kith.graph.v1 import graph_pb2 as pb
-
-
-def timestamp(moment: datetime) -> Timestamp:
-    """Return a moment as the message."""
-    message = Timestamp()
-    message.FromDatetime(moment)
-    return message
+from shared.messages import timestamp
 
 
 def connection(peer: PeerRow) -> pb.Connection:

@@ -11,7 +11,6 @@ from sqlalchemy import (
     Identity,
     Index,
     Integer,
-    SmallInteger,
     Table,
     Text,
     UniqueConstraint,
@@ -19,6 +18,7 @@ from sqlalchemy import (
 )
 
 from shared.tables import big_id, moment, new_metadata
+from shared.totals import totals_table
 
 metadata = new_metadata()
 
@@ -177,12 +177,4 @@ connection_events = Table(
 Index("idx_connection_event_actor", connection_events.c.actor_id)
 Index("idx_connection_event_peer", connection_events.c.peer_id)
 
-# Maintained counts behind the gauges. Each is the sum over its slots; a transaction adds to one
-# slot chosen by its backend, so that writers do not queue for a single row.
-totals = Table(
-    "totals",
-    metadata,
-    Column("name", Text, primary_key=True),
-    Column("slot", SmallInteger, primary_key=True, autoincrement=False),
-    Column("value", BigInteger, nullable=False, server_default=text("0")),
-)
+totals = totals_table(metadata)

@@ -487,33 +487,6 @@ def erase_user(connection: Connection, *, user_id: int) -> None:
         connection.execute(statement, {"user_id": user_id})
 
 
-_ADD_TO_TOTALS = text("""
-    INSERT INTO totals (name, slot, value)
-    SELECT name, pg_backend_pid() % 16, amount
-    FROM unnest(CAST(:names AS text[]), CAST(:amounts AS bigint[])) AS change (name, amount)
-    ORDER BY name
-    ON CONFLICT (name, slot) DO UPDATE SET value = totals.value + excluded.value
-""")
-
-
-def add_to_totals(connection: Connection, *, amounts: Mapping[str, int]) -> None:
-    """Nothing; the maintained counts have changed. To be the last statement of a transaction."""
-    changed = {name: amount for name, amount in amounts.items() if amount}
-    if changed:
-        connection.execute(
-            _ADD_TO_TOTALS,
-            {"names": list(changed), "amounts": array_literal(changed.values())},
-        )
-
-
-_TOTALS = text("SELECT name, CAST(sum(value) AS bigint) FROM totals GROUP BY name")
-
-
-def totals(connection: Connection) -> dict[str, int]:
-    """The maintained counts by name."""
-    return {name: value for name, value in connection.execute(_TOTALS)}  # noqa: C416 -- as above
-
-
 def _pair_literals(pairs: Collection[tuple[int, int]]) -> dict[str, str]:
     return {
         "user_a_ids": array_literal(first for first, _ in pairs),

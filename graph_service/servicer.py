@@ -94,7 +94,7 @@ class GraphServicer(graph_pb2_grpc.GraphServiceServicer):
         )
         return pb.ListConnectionsResponse(
             connections=[
-                messages.listed(peer, pb.CONNECTION_STATE_CONNECTED) for peer in page.peers
+                messages.listed(peer, pb.CONNECTION_STATE_CONNECTED) for peer in page.items
             ],
             next_page_token=page.next_page_token,
         )
@@ -110,7 +110,7 @@ class GraphServicer(graph_pb2_grpc.GraphServiceServicer):
             user_id, listing, page_size=page_size, page_token=request.page_token
         )
         return pb.ListConnectionRequestsResponse(
-            connections=[messages.listed(peer, state) for peer in page.peers],
+            connections=[messages.listed(peer, state) for peer in page.items],
             next_page_token=page.next_page_token,
         )
 
@@ -124,7 +124,7 @@ class GraphServicer(graph_pb2_grpc.GraphServiceServicer):
             user_id, "blocked", page_size=page_size, page_token=request.page_token
         )
         return pb.ListBlockedUsersResponse(
-            connections=[messages.listed(peer, pb.CONNECTION_STATE_BLOCKED) for peer in page.peers],
+            connections=[messages.listed(peer, pb.CONNECTION_STATE_BLOCKED) for peer in page.items],
             next_page_token=page.next_page_token,
         )
 
@@ -138,7 +138,7 @@ class GraphServicer(graph_pb2_grpc.GraphServiceServicer):
             user_id, peer_id, page_size=page_size, page_token=request.page_token
         )
         return pb.ListMutualConnectionsResponse(
-            mutual_user_ids=page.ids, next_page_token=page.next_page_token
+            mutual_user_ids=page.items, next_page_token=page.next_page_token
         )
 
     def CountConnections(

@@ -15,6 +15,7 @@ from graph_service.queries import Event, PairRow
 from shared.database import Database
 from shared.errors import AbortedError, AppException
 from shared.paging import PageTokens, Scope
+from shared.totals import add_to_totals
 
 EXPORT_CHUNK = 5_000
 _EXPORT_SCOPE = Scope.of("export")
@@ -130,9 +131,7 @@ class Transfers:
         accepted, outcome = self._decide(wanted, existing, blocked, counts)
         if accepted:
             _connect(connection, accepted)
-        queries.add_to_totals(
-            connection, amounts={ACTIVE_CONNECTIONS: len(accepted), USERS: created}
-        )
+        add_to_totals(connection, amounts={ACTIVE_CONNECTIONS: len(accepted), USERS: created})
         repeated = len(chunk) - len(wanted)
         return ImportResult(
             imported=len(accepted),
@@ -195,7 +194,7 @@ def _erase(connection: Connection, user_id: int, neighbours: set[int], *, was_kn
             kind=EventKind.USER_DELETED,
             events=[Event(actor_id=user_id, peer_id=None)],
         )
-    queries.add_to_totals(
+    add_to_totals(
         connection,
         amounts={ACTIVE_CONNECTIONS: -len(neighbours), USERS: -int(was_known)},
     )

@@ -19,6 +19,7 @@ import fcntl
 import importlib.util
 import os
 import pwd
+import secrets
 import shutil
 import signal
 import socket
@@ -40,6 +41,10 @@ _START_SECONDS = 60
 _STOP_SECONDS = 30
 _POLL_SECONDS = 0.05
 _PR_SET_PDEATHSIG = 1
+_PID_FILE_LINES = 8
+# Below the ports that systems give to outgoing connections: a client that tries to reconnect to one
+# of those while nobody listens may by chance be connected with itself, and hold it.
+_PORTS = range(20_000, 32_000)
 _OPTIONS = {
     "jit": "off",
     "log_line_prefix": "%m [%p] ",
@@ -132,6 +137,7 @@ class _Files:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.cluster = directory / "postgres"
+        self.pid = self.cluster / "postmaster.pid"
         self.holders = directory / "postgres.holders"
         self.guardian = directory / "postgres.guardian"
         self.port = directory / "postgres.port"
@@ -140,13 +146,20 @@ class _Files:
 
     def is_guarded(self) -> bool:
         with self.guardian.open("a") as lock:
-            return not _try_lock(lock)
+            return not _try_lock(lock, fcntl.LOCK_SH)
 
     def ready_port(self) -> int:
         try:
             return int(self.ready.read_text())
         except (FileNotFoundError, ValueError):
             return 0
+
+    def pid_lines(self) -> list[str]:
+        """Return what the server says of itself: first its pid, on line 8 whether it is ready."""
+        try:
+            return self.pid.read_text().splitlines()
+        except FileNotFoundError:
+            return []
 
     def last_log_lines(self) -> str:
         try:
@@ -233,18 +246,23 @@ class _Guardian:
     def _start(self) -> None:
         """Start the server, again and again while what is left of the one before is in the way."""
         self._files.ready.unlink(missing_ok=True)
-        port = self._choose_port()
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
             self._remove_stale_pid()
+            port = self._choose_port()
             self._server = self._launch(port)
             while self._server.poll() is None and time.monotonic() < deadline:
-                if _accepts(port):
+                if self._is_ready(self._server.pid):
                     self._files.ready.write_text(str(port))
                     return
                 time.sleep(_POLL_SECONDS)
             time.sleep(0.2)
         raise EmbeddedPostgresError("the server does not start")
+
+    def _is_ready(self, pid: int) -> bool:
+        """Whether this very server says so; its port might have been taken by another's."""
+        lines = self._files.pid_lines()
+        return len(lines) >= _PID_FILE_LINES and [lines[0], lines[7].strip()] == [str(pid), "ready"]
 
     def _launch(self, port: int) -> subprocess.Popen[bytes]:
         options = [f"--{name}={value}" for name, value in _OPTIONS.items()]
@@ -274,21 +292,24 @@ class _Guardian:
             port = int(self._files.port.read_text())
             with _bound(port):
                 return port
-        with _bound(0) as sock:
-            fresh: int = sock.getsockname()[1]
-        self._files.port.write_text(str(fresh))
-        return fresh
+        while True:
+            port = secrets.choice(_PORTS)
+            with contextlib.suppress(OSError), _bound(port):
+                self._files.port.write_text(str(port))
+                return port
 
     def _remove_stale_pid(self) -> None:
-        """Remove the pid file of a server that is gone if its pid now belongs to something else."""
-        pid_file = self._files.cluster / "postmaster.pid"
+        """Remove the pid file of a server that is gone if its pid is no running server's.
+
+        PostgreSQL takes any process for the server, also another program that was given its pid, or
+        a zombie that nobody waits for, as in a container without an init.
+        """
         with contextlib.suppress(FileNotFoundError, IndexError):
-            pid = pid_file.read_text().split()[0]
-            command = Path(f"/proc/{pid}/comm")
-            if Path("/proc/self").exists() and not (
-                command.exists() and command.read_text().strip() == "postgres"
-            ):
-                pid_file.unlink()
+            process = Path("/proc") / self._files.pid_lines()[0] / "stat"
+            _, _, name_and_state = process.read_text().partition(" (")
+            name, _, state = name_and_state.rpartition(") ")
+            if name != "postgres" or state.startswith("Z"):
+                self._files.pid.unlink()
 
     def _stop(self) -> None:
         self._files.ready.unlink(missing_ok=True)
@@ -329,9 +350,9 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
 
 
-def _try_lock(file: IO[str]) -> bool:
+def _try_lock(file: IO[str], kind: int = fcntl.LOCK_EX) -> bool:
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

@@ -2,8 +2,9 @@
 
 grpcio's own servicer (1.85) holds a lock while it sends, which the server's only completion thread
 then waits for when a watching client disconnects: the whole server hangs (grpc/grpc pull request
-43403). Here a status is a version under a condition, every watcher sends from a thread of its own
-without holding anything, and one that is slow or dead delays nobody.
+43403). Here a change only wakes the watchers; each reads the status and sends it from a thread of its own
+without holding anything. One that is slow or dead delays nobody, and one that is slower than the
+changes sees the latest of them.
 """
 
 import logging
@@ -26,7 +27,6 @@ READY = "ready"
 _SERVICE = "grpc.health.v1.Health"
 _ANSWER_THREADS = 2
 _SPARE_WATCH_THREADS = 8
-_POLL_SECONDS = 5.0
 _log = logging.getLogger("kith.health")
 
 _Status: TypeAlias = "pb.HealthCheckResponse.ServingStatus"
@@ -43,10 +43,10 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
     def __init__(self, *, service_names: Sequence[str], max_watchers: int = 1024) -> None:
         self._names = frozenset({READY, "", *service_names})
         self._max_watchers = max_watchers
-        self._changed = threading.Condition()
         self._ready = False
         self._draining = False
-        self._watchers = 0
+        self._lock = threading.Lock()
+        self._watchers = set[threading.Event]()
         self._answers = ThreadPoolExecutor(_ANSWER_THREADS, thread_name_prefix="health")
         self._watches = ThreadPoolExecutor(
             max_watchers + _SPARE_WATCH_THREADS, thread_name_prefix="health-watch"
@@ -54,15 +54,14 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
 
     def set_ready(self, ready: bool) -> None:  # noqa: FBT001 -- there is nothing else it could mean
         """Change what all names but `live` answer."""
-        with self._changed:
+        if ready != self._ready:
             self._ready = ready
-            self._changed.notify_all()
+            self._wake_watchers()
 
     def drain(self) -> None:
         """Answer NOT_SERVING from now on, and end all watches once they were told."""
-        with self._changed:
-            self._draining = True
-            self._changed.notify_all()
+        self._draining = True
+        self._wake_watchers()
 
     def close(self) -> None:
         """End all watches and let go of the threads."""
@@ -96,17 +95,20 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
         self, request: pb.HealthCheckRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.HealthCheckResponse]:
         """Send the status at once and then every change; an unknown name may become known."""
-        with self._changed:
-            self._watchers += 1
-            is_refused = self._watchers > self._max_watchers
+        woken = threading.Event()
+        with self._lock:
+            is_refused = len(self._watchers) >= self._max_watchers
+            if not is_refused:
+                self._watchers.add(woken)
+        if is_refused:
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many watchers")
         try:
-            if is_refused:
-                context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many watchers")
-            context.add_callback(self._wake)
-            yield from self._changes(request.service, context)
+            # Runs on the server's only completion thread, which must not wait for anything.
+            context.add_callback(woken.set)
+            yield from self._changes(request.service, context, woken)
         finally:
-            with self._changed:
-                self._watchers -= 1
+            with self._lock:
+                self._watchers.remove(woken)
 
     def handler(self) -> grpc.GenericRpcHandler:
         """Return what a server needs to serve this, with the threads for it."""
@@ -132,20 +134,22 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
         )
 
     def _changes(
-        self, name: str, context: grpc.ServicerContext
+        self, name: str, context: grpc.ServicerContext, woken: threading.Event
     ) -> Iterator[pb.HealthCheckResponse]:
         sent: _Status | None = None
-        while context.is_active():
+        while True:
+            # Cleared before anything is looked at, so that no change can be missed.
+            woken.clear()
+            if not context.is_active():
+                return
+            is_last = self._draining
             status = self._status(name)
             if status != sent:
                 yield pb.HealthCheckResponse(status=status)
                 sent = status
-                continue
-            with self._changed:
-                if self._draining:
-                    return
-                if self._status(name) == sent and context.is_active():
-                    self._changed.wait(_POLL_SECONDS)
+            if is_last:
+                return
+            woken.wait()
 
     def _status(self, name: str) -> _Status:
         if name == LIVE:
@@ -156,11 +160,10 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
             return pb.HealthCheckResponse.SERVING
         return pb.HealthCheckResponse.NOT_SERVING
 
-    def _wake(self) -> None:
-        # Runs on the server's completion thread: it must not wait for anything that sends, and the
-        # condition is never held while sending.
-        with self._changed:
-            self._changed.notify_all()
+    def _wake_watchers(self) -> None:
+        with self._lock:
+            for woken in self._watchers:
+                woken.set()
 
 
 def add_to_server(servicer: HealthServicer, server: grpc.Server) -> None:
@@ -195,6 +198,10 @@ class Readiness:
     def stop(self) -> None:
         """End after the round that is under way."""
         self._stopping.set()
+
+    def join(self, timeout_seconds: float) -> None:
+        """Wait for that round, whose checks use what is about to be closed."""
+        self._thread.join(timeout_seconds)
 
     def _run(self) -> None:
         while not self._stopping.is_set():

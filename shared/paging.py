@@ -11,9 +11,10 @@ import binascii
 import hashlib
 import hmac
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Generic, TypeVar
 
 from shared.errors import ValidationError
 from shared.gen.kith.errors.v1 import errors_pb2
@@ -21,6 +22,10 @@ from shared.gen.kith.errors.v1 import errors_pb2
 _MAX_TOKEN_LENGTH = 512
 _MAC_BYTES = 16
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# Newer than every row there can be.
+_START = (datetime(9999, 1, 1, tzinfo=UTC), 2**63 - 1)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +65,33 @@ class PageTokens:
             raise _invalid_token(field)
         return struct.unpack(f">{length}q", payload)
 
+    def cut(
+        self,
+        scope: "Scope",
+        rows: Sequence[T],
+        *,
+        size: int,
+        position: Callable[[T], Sequence[int]],
+    ) -> "Page[T]":
+        """Make a page of rows that were read with one more than fit, which tells the end.
+
+        `position` returns a row's place in the list's order.
+        """
+        items = list(rows[:size])
+        token = self.issue(scope, position(items[-1])) if len(rows) > size else ""
+        return Page(items=items, next_page_token=token)
+
     @staticmethod
     def _mac(key: bytes, scope: "Scope", payload: bytes) -> bytes:
         return hmac.digest(key, scope.digest + payload, "sha256")[:_MAC_BYTES]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page(Generic[T]):
+    """A part of a list, and the token of the next part; empty at the end of the list."""
+
+    items: list[T]
+    next_page_token: str
 
 
 @dataclass(frozen=True)
@@ -77,14 +106,20 @@ class Scope:
         return cls(hashlib.sha256(repr((method, *arguments)).encode()).digest())
 
 
-def to_micros(moment: datetime) -> int:
-    """Return microseconds since 1970, PostgreSQL's own precision, for use in a position."""
-    return (moment - _EPOCH) // timedelta(microseconds=1)
+def newest_first(moment: datetime, row_id: int) -> tuple[int, int]:
+    """Return the position of a row in a list that is ordered by time and id, newest first.
+
+    The time is in microseconds since 1970, PostgreSQL's own precision.
+    """
+    return ((moment - _EPOCH) // timedelta(microseconds=1), row_id)
 
 
-def from_micros(micros: int) -> datetime:
-    """Return the moment for a position's microseconds."""
-    return _EPOCH + timedelta(microseconds=micros)
+def place(position: tuple[int, ...] | None) -> tuple[datetime, int]:
+    """Return the time and id behind which such a list goes on; None is its start."""
+    if position is None:
+        return _START
+    micros, row_id = position
+    return _EPOCH + timedelta(microseconds=micros), row_id
 
 
 def _invalid_token(field: str) -> ValidationError:

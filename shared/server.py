@@ -21,6 +21,7 @@ from shared.interceptors import Around, identify, log_call, measure, report_erro
 from shared.metrics import ServerMetrics
 from shared.settings import ServerSettings
 
+_LAST_ROUND_SECONDS = 2
 _log = logging.getLogger("kith.server")
 
 
@@ -87,6 +88,7 @@ class RunningServer:
         self._health.close()
         self._metrics.shutdown()
         self._metrics.server_close()
+        self._readiness.join(_LAST_ROUND_SECONDS)
         self._service.close()
 
 
