@@ -140,10 +140,11 @@ def _rolled_back_on_error(connection: Connection) -> Iterator[None]:
         yield
     except BaseException:
         # In autocommit the pool would hand the open transaction to the next caller.
-        try:
-            connection.exec_driver_sql("ROLLBACK")
-        except DBAPIError:
-            connection.invalidate()
+        if not connection.invalidated:
+            try:
+                connection.exec_driver_sql("ROLLBACK")
+            except DBAPIError:
+                connection.invalidate()
         raise
 
 

@@ -39,6 +39,9 @@ class WireTap:
 
     def close(self) -> None:
         """Stop listening and break every connection."""
+        # Closing alone would leave the accepting thread in the kernel, and with it the port.
+        with _ignoring_closed():
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.break_connections()
 

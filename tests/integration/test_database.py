@@ -1,0 +1,213 @@
+"""Reads and writes against a database that fails in the ways databases do."""
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import sqlalchemy
+from prometheus_client import CollectorRegistry
+from sqlalchemy import Connection, text
+
+from shared.database import Database
+from shared.errors import AbortedError, DeadlineError, RateLimitError, UnavailableError
+from shared.metrics import database_latency
+from shared.settings import DatabaseSettings, Environment
+from tests.support.pair import Databases
+from tests.support.wire import WireTap
+
+
+@pytest.fixture
+def url(databases: Databases) -> str:
+    """A database with two accounts of 10."""
+    url = databases.new("graph")
+    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE accounts (id int PRIMARY KEY, amount int)"))
+        connection.execute(text("INSERT INTO accounts VALUES (1, 10), (2, 10)"))
+    return url
+
+
+@pytest.fixture
+def tap(url: str) -> Iterator[WireTap]:
+    """A proxy in front of that database."""
+    parsed = sqlalchemy.make_url(url)
+    assert parsed.host
+    assert parsed.port
+    with WireTap(parsed.host, parsed.port) as tap:
+        yield tap
+
+
+@pytest.fixture
+def database(url: str, tap: WireTap) -> Iterator[Database]:
+    """The database, through the proxy."""
+    database = _database(url, tap, {})
+    yield database
+    database.close()
+
+
+def _database(url: str, tap: WireTap, variables: dict[str, str]) -> Database:
+    environment = Environment(variables)
+    settings = replace(DatabaseSettings.read(environment, "GRAPH"), data_dir=Path())
+    through = sqlalchemy.make_url(url).set(port=tap.port).update_query_dict({"sslmode": "disable"})
+    return Database(
+        settings,
+        through.render_as_string(hide_password=False),
+        latency=database_latency(CollectorRegistry()),
+    )
+
+
+def _amounts(connection: Connection) -> list[int]:
+    return list(connection.execute(text("SELECT amount FROM accounts ORDER BY id")).scalars())
+
+
+def _take(connection: Connection, account: int, amount: int = 1) -> None:
+    connection.execute(
+        text("UPDATE accounts SET amount = amount - :amount WHERE id = :id"),
+        {"amount": amount, "id": account},
+    )
+
+
+def test_nothing_stays_of_a_transaction_that_raises(database: Database) -> None:
+    def work(connection: Connection) -> None:
+        _take(connection, 1)
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        database.write(work)
+
+    assert database.read(_amounts) == [10, 10]
+
+
+def test_a_connection_that_raised_is_fit_for_the_next_call(
+    database: Database, tap: WireTap
+) -> None:
+    with pytest.raises(sqlalchemy.exc.ProgrammingError):
+        database.write(lambda connection: connection.execute(text("SELECT nothing")))
+    tap.reset()
+
+    database.write(lambda connection: _take(connection, 1))
+
+    assert [statement.split()[0] for statement in tap.statements] == ["BEGIN", "UPDATE", "COMMIT"]
+    assert database.read(_amounts) == [9, 10]
+
+
+def test_a_read_hides_that_its_connection_had_broken(database: Database, tap: WireTap) -> None:
+    database.read(_amounts)
+    tap.break_connections()
+
+    assert database.read(_amounts) == [10, 10]
+
+
+def test_a_write_hides_that_its_connection_had_broken(database: Database, tap: WireTap) -> None:
+    database.read(_amounts)
+    tap.break_connections()
+
+    database.write(lambda connection: _take(connection, 1))
+
+    assert database.read(_amounts) == [9, 10]
+
+
+def test_a_connection_that_breaks_in_the_middle_changes_nothing_twice(
+    database: Database, tap: WireTap
+) -> None:
+    breaks = iter([True])
+
+    def work(connection: Connection) -> None:
+        _take(connection, 1)
+        if next(breaks, False):
+            tap.break_connections()
+        _take(connection, 2)
+
+    database.write(work)
+
+    assert database.read(_amounts) == [9, 9]
+
+
+def test_a_commit_without_an_answer_is_reported_and_not_repeated(
+    database: Database, tap: WireTap
+) -> None:
+    def break_after_commit(statement: str) -> None:
+        if statement == "COMMIT":
+            tap.break_connections()
+
+    tap.after_statement = break_after_commit
+
+    with pytest.raises(UnavailableError) as caught:
+        database.write(lambda connection: _take(connection, 1))
+
+    assert caught.value.retry_after
+    assert database.read(_amounts) == [9, 10]
+
+
+def test_two_writes_that_lock_each_other_out_both_succeed(database: Database) -> None:
+    both_hold_one = threading.Barrier(2)
+
+    def move(first: int, second: int) -> None:
+        attempts = iter([True])
+
+        def work(connection: Connection) -> None:
+            _take(connection, first)
+            if next(attempts, False):
+                both_hold_one.wait(10)
+            _take(connection, second)
+
+        database.write(work)
+
+    threads = [threading.Thread(target=move, args=pair, daemon=True) for pair in [(1, 2), (2, 1)]]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+
+    assert database.read(_amounts) == [8, 8]
+
+
+def test_a_write_that_always_loses_is_aborted(database: Database) -> None:
+    def work(connection: Connection) -> None:
+        connection.execute(
+            text("DO $$ BEGIN RAISE EXCEPTION 'lost' USING ERRCODE = '40001'; END $$")
+        )
+
+    with pytest.raises(AbortedError):
+        database.write(work)
+
+
+def test_a_statement_that_takes_too_long_is_stopped(url: str, tap: WireTap) -> None:
+    database = _database(url, tap, {"DATABASE_STATEMENT_TIMEOUT_SECONDS": "0.1"})
+
+    with pytest.raises(DeadlineError):
+        database.read(lambda connection: connection.execute(text("SELECT pg_sleep(30)")))
+
+    database.close()
+
+
+def test_a_pool_without_a_free_connection_refuses_after_a_while(url: str, tap: WireTap) -> None:
+    database = _database(
+        url,
+        tap,
+        {
+            "DATABASE_POOL_SIZE": "1",
+            "DATABASE_MAX_OVERFLOW": "0",
+            "DATABASE_POOL_TIMEOUT_SECONDS": "0.1",
+        },
+    )
+
+    with database.transaction(), pytest.raises(RateLimitError) as caught:
+        database.read(_amounts)
+
+    assert caught.value.retry_after
+    database.close()
+
+
+def test_a_database_that_is_not_there_is_unavailable(url: str, tap: WireTap) -> None:
+    tap.close()
+    database = _database(url, tap, {})
+
+    with pytest.raises(UnavailableError) as caught:
+        database.read(_amounts)
+
+    assert caught.value.retry_after
+    assert "SELECT" not in caught.value.message
+    database.close()
