@@ -180,7 +180,7 @@ def test_health_answers_while_every_worker_is_busy() -> None:
         release.wait(_TIMEOUT)
         return b""
 
-    handler: "grpc.RpcMethodHandler[bytes, bytes]" = grpc.unary_unary_rpc_method_handler(wait)
+    handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(wait)
     served.add(grpc.method_handlers_generic_handler("test.Busy", {"Wait": handler}))
     served.start()
     call: grpc.UnaryUnaryMultiCallable[bytes, bytes]

@@ -1,0 +1,277 @@
+"""The embedded PostgreSQL keeps what it acknowledged and leaves nothing behind, whoever is killed.
+
+Every holder here is a process of its own, because a hold ends with its process.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import psycopg2
+import pytest
+import sqlalchemy
+
+_ROOT = Path(__file__).parents[2]
+_WITHIN_SECONDS = 30
+_HOLDER = """
+import sys
+from pathlib import Path
+from shared.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
+
+try:
+    with EmbeddedPostgres(Path(sys.argv[1])) as cluster:
+        print(cluster.url("kept"), flush=True)
+        sys.stdin.read()
+except EmbeddedPostgresError as error:
+    sys.exit(str(error))
+"""
+
+
+class Holder:
+    """A process that holds the cluster in a directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _HOLDER, directory],
+            cwd=_ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    @property
+    def url(self) -> sqlalchemy.URL:
+        """Where the cluster is; waits until it is ready."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline().strip()
+        assert line, self.failure()
+        return sqlalchemy.make_url(line)
+
+    def failure(self) -> str:
+        """Return what was said when it could not start."""
+        _, said = self.process.communicate(timeout=_WITHIN_SECONDS)
+        return said
+
+    def leave(self) -> None:
+        """Let go of the cluster and exit."""
+        self.process.communicate(timeout=_WITHIN_SECONDS)
+        assert self.process.returncode == 0
+
+    def kill(self) -> None:
+        """Die without a chance to let go."""
+        self.process.kill()
+        self.process.communicate(timeout=_WITHIN_SECONDS)
+
+
+class Cluster:
+    """A directory, and the processes that its cluster is made of."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._holders: list[Holder] = []
+
+    def hold(self) -> Holder:
+        """Start a holder."""
+        self._holders.append(Holder(self.directory))
+        return self._holders[-1]
+
+    def postmaster(self) -> int:
+        """Return the pid of the server."""
+        pid_file = self.directory / "postgres" / "postmaster.pid"
+        return int(pid_file.read_text().split()[0])
+
+    def guardian(self) -> int:
+        """Return the pid of the guardian."""
+        [pid] = [pid for pid in self.processes() if pid != self.postmaster()]
+        return pid
+
+    def processes(self) -> list[int]:
+        """Return the pids of all processes of this cluster that are still there."""
+        listing = subprocess.run(
+            ["ps", "-A", "-ww", "-o", "pid=,stat=,args="],
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        holders = {holder.process.pid for holder in self._holders}
+        found = [line.split(maxsplit=2) for line in listing.stdout.splitlines()]
+        return [
+            int(pid)
+            for pid, state, *arguments in found
+            if str(self.directory) in "".join(arguments)
+            and not state.startswith("Z")
+            and int(pid) not in holders
+        ]
+
+    def close(self) -> None:
+        """Kill whatever a failed test may have left."""
+        for holder in self._holders:
+            holder.kill()
+        _until(lambda: not self.processes())
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    directory = Path(tempfile.mkdtemp(prefix="kith-cluster-"))
+    directory.chmod(0o755)
+    cluster = Cluster(directory)
+    yield cluster
+    cluster.close()
+    shutil.rmtree(directory)
+
+
+def _until(is_true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _WITHIN_SECONDS
+    while not is_true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _execute(url: sqlalchemy.URL, statement: str) -> list[tuple[object, ...]]:
+    connection = psycopg2.connect(
+        host=url.host, port=url.port, user=url.username, dbname=url.database
+    )
+    try:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(statement)
+            return cursor.fetchall() if cursor.description else []
+    finally:
+        connection.close()
+
+
+def _write(url: sqlalchemy.URL, number: int = 1) -> None:
+    _execute(url, "CREATE TABLE IF NOT EXISTS kept (number integer)")
+    _execute(url, f"INSERT INTO kept SELECT generate_series(1, {number})")
+
+
+def _rows(url: sqlalchemy.URL) -> int:
+    return len(_execute(url, "SELECT number FROM kept"))
+
+
+def _answers(url: sqlalchemy.URL) -> bool:
+    try:
+        _execute(url, "SELECT 1")
+    except psycopg2.OperationalError:
+        return False
+    return True
+
+
+def test_data_and_address_survive_a_restart(cluster: Cluster) -> None:
+    first = cluster.hold()
+    url = first.url
+    _write(url)
+    first.leave()
+
+    again = cluster.hold().url
+
+    assert (_rows(again), again) == (1, url)
+
+
+def test_the_cluster_stops_with_the_last_of_its_holders(cluster: Cluster) -> None:
+    first = cluster.hold()
+    url = first.url
+    second = cluster.hold()
+    assert second.url == url
+
+    first.leave()
+    is_up_with_one = _answers(url)
+    second.leave()
+
+    assert is_up_with_one
+    _until(lambda: not cluster.processes())
+    assert not _answers(url)
+
+
+def test_the_cluster_stops_when_its_last_holder_is_killed(cluster: Cluster) -> None:
+    holder = cluster.hold()
+    assert _answers(holder.url)
+
+    holder.kill()
+
+    _until(lambda: not cluster.processes())
+
+
+def test_two_processes_that_start_at_once_share_one_new_cluster(cluster: Cluster) -> None:
+    first, second = cluster.hold(), cluster.hold()
+
+    urls = {first.url, second.url}
+
+    assert len(urls) == 1
+    _write(urls.pop())
+
+
+def test_rows_survive_when_server_and_guardian_and_holder_are_killed(cluster: Cluster) -> None:
+    holder = cluster.hold()
+    _write(holder.url, number=10_000)
+    # The guardian first, so that it does not start another server.
+    for pid in (cluster.guardian(), cluster.postmaster()):
+        os.kill(pid, signal.SIGKILL)
+    holder.kill()
+
+    again = cluster.hold().url
+
+    assert _rows(again) == 10_000
+
+
+def test_a_killed_server_is_started_again_at_its_address(cluster: Cluster) -> None:
+    url = cluster.hold().url
+    _write(url)
+    killed = cluster.postmaster()
+
+    os.kill(killed, signal.SIGKILL)
+
+    _until(lambda: _answers(url))
+    assert _rows(url) == 1
+    assert cluster.postmaster() != killed
+
+
+def test_a_killed_guardian_is_replaced_by_the_next_holder(cluster: Cluster) -> None:
+    _write(cluster.hold().url)
+
+    os.kill(cluster.guardian(), signal.SIGKILL)
+    again = cluster.hold().url
+
+    assert _rows(again) == 1
+
+
+def test_a_server_file_that_names_a_foreign_process_is_no_obstacle(cluster: Cluster) -> None:
+    holder = cluster.hold()
+    _write(holder.url)
+    pid_file = cluster.directory / "postgres" / "postmaster.pid"
+    _, *rest = pid_file.read_text().splitlines(keepends=True)
+    for pid in (cluster.guardian(), cluster.postmaster()):
+        os.kill(pid, signal.SIGKILL)
+    holder.kill()
+    _until(lambda: not cluster.processes())
+    # As after a reboot, when the pid was given to something else: here, to this test.
+    pid_file.write_text("".join([f"{os.getpid()}\n", *rest]))
+
+    again = cluster.hold().url
+
+    assert _rows(again) == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only as root does PostgreSQL need another account")
+def test_a_directory_closed_to_the_servers_account_is_named_with_the_remedy(
+    cluster: Cluster,
+) -> None:
+    closed = cluster.directory / "closed"
+    closed.mkdir(mode=0o700)
+    with ExitStack() as stack:
+        holder = Holder(closed / "data")
+        stack.callback(holder.kill)
+        said = holder.failure()
+
+    assert holder.process.returncode == 1
+    assert f"cannot enter {closed}" in said
+    assert "chmod o+x" in said
+    assert "Traceback" not in said
