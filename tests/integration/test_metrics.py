@@ -1,0 +1,281 @@
+"""Every named metric moves when its event happens, and Prometheus can read them all."""
+
+import shutil
+import subprocess
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import grpc
+import pytest
+from google.rpc import code_pb2
+from prometheus_client.parser import text_string_to_metric_families
+
+from shared.gen.kith.feed.v1 import feed_pb2 as feed
+from shared.gen.kith.graph.v1 import graph_pb2 as graph
+from shared.server import RunningServer
+from tests.support.pair import Databases, Pair, running_pair
+from tests.support.people import ALL, People
+
+_GRAPH = "kith.graph.v1.GraphService"
+_FEED = "kith.feed.v1.FeedService"
+
+
+@pytest.fixture(scope="module")
+def pair(databases: Databases) -> Iterator[Pair]:
+    """A pair that nobody else moves the metrics of."""
+    with running_pair(databases) as running:
+        yield running
+
+
+@dataclass(frozen=True)
+class Scrape:
+    """The samples of one GET /metrics."""
+
+    text: str
+
+    def value(self, name: str, **labels: str) -> float:
+        """Return the sum of the samples with a name and at least these labels."""
+        return sum(
+            sample.value
+            for family in text_string_to_metric_families(self.text)
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
+
+    def has(self, name: str) -> bool:
+        """Whether there is a sample with a name."""
+        return f"\n{name} " in self.text
+
+
+def scrape(server: RunningServer) -> Scrape:
+    url = f"http://127.0.0.1:{server.metrics_port}/metrics"
+    with urllib.request.urlopen(url, timeout=10) as response:
+        return Scrape(response.read().decode())
+
+
+def _request(pair: Pair, people: People) -> None:
+    user, peer = people.new(2)
+    pair.graph.RequestConnection(graph.RequestConnectionRequest(user_id=user, peer_id=peer))
+
+
+def _accept(pair: Pair, people: People) -> None:
+    user, peer = people.new(2)
+    pair.graph.RequestConnection(graph.RequestConnectionRequest(user_id=user, peer_id=peer))
+    pair.graph.AcceptConnection(graph.AcceptConnectionRequest(user_id=peer, peer_id=user))
+
+
+def _cross(pair: Pair, people: People) -> None:
+    user, peer = people.new(2)
+    for one, other in ((user, peer), (peer, user)):
+        pair.graph.RequestConnection(graph.RequestConnectionRequest(user_id=one, peer_id=other))
+
+
+def _request_twice(pair: Pair, people: People) -> None:
+    user, peer = people.new(2)
+    for _ in range(2):
+        pair.graph.RequestConnection(graph.RequestConnectionRequest(user_id=user, peer_id=peer))
+
+
+def _remove(pair: Pair, people: People) -> None:
+    user, peer = people.connected(2)
+    pair.graph.RemoveConnection(graph.RemoveConnectionRequest(user_id=user, peer_id=peer))
+
+
+def _connect(_pair: Pair, people: People) -> None:
+    people.connected(3)
+
+
+def _delete_user(pair: Pair, people: People) -> None:
+    user, *_ = people.connected(3)
+    pair.graph.DeleteUser(graph.DeleteUserRequest(user_id=user))
+
+
+def _feed(_pair: Pair, people: People) -> None:
+    people.feed(people.new(1)[0])
+
+
+def _post(_pair: Pair, people: People) -> None:
+    people.post(people.new(1)[0])
+
+
+def _post_twice(pair: Pair, people: People) -> None:
+    request = feed.CreatePostRequest(
+        user_id=people.new(1)[0],
+        body="hello",
+        audience=ALL,
+        request_id="7a2d6a5e-63a4-4b35-9f6d-2f2f3f6d0d11",
+    )
+    for _ in range(2):
+        pair.feed.CreatePost(request)
+
+
+def _delete_twice(pair: Pair, people: People) -> None:
+    [user] = people.new(1)
+    request = feed.DeletePostRequest(user_id=user, post_id=people.post(user))
+    for _ in range(2):
+        pair.feed.DeletePost(request)
+
+
+_EVENTS: dict[str, tuple[Callable[[Pair, People], None], dict[str, float]]] = {
+    "a request": (
+        _request,
+        {
+            "connection_requests_total": 1,
+            "connection_accepts_total": 0,
+            "active_connections_total": 0,
+            "users_total": 2,
+        },
+    ),
+    "an accepted request": (
+        _accept,
+        {
+            "connection_requests_total": 1,
+            "connection_accepts_total": 1,
+            "active_connections_total": 1,
+            "users_total": 2,
+        },
+    ),
+    "two requests that cross": (
+        _cross,
+        {"connection_accepts_total": 1, "active_connections_total": 1},
+    ),
+    "a repeated request": (_request_twice, {"connection_requests_total": 1}),
+    "a removed connection": (_remove, {"active_connections_total": 0, "users_total": 2}),
+    "an import": (_connect, {"active_connections_total": 2, "users_total": 3}),
+    "an erased user": (_delete_user, {"active_connections_total": 0, "users_total": 2}),
+    "a feed": (_feed, {"feed_requests_total": 1, "feed_latency_seconds_count": 1}),
+    "a post": (
+        _post,
+        {
+            "post_creations_total": 1,
+            "post_creation_latency_seconds_count": 1,
+            "post_deletions_total": 0,
+            "posts_total": 1,
+        },
+    ),
+    "a post whose request is repeated": (
+        _post_twice,
+        {
+            "post_creations_total": 1,
+            "post_creation_latency_seconds_count": 1,
+            "posts_total": 1,
+        },
+    ),
+    "a post that is deleted twice": (
+        _delete_twice,
+        {"post_creations_total": 1, "post_deletions_total": 1, "posts_total": 0},
+    ),
+}
+
+
+@pytest.mark.parametrize("event", _EVENTS)
+def test_an_event_moves_the_metrics_that_count_it(pair: Pair, people: People, event: str) -> None:
+    happen, expected = _EVENTS[event]
+    before = _values(pair, expected)
+
+    happen(pair, people)
+
+    after = _values(pair, expected)
+    assert {name: after[name] - before[name] for name in expected} == expected
+
+
+def test_a_statement_is_timed_where_it_runs(pair: Pair, people: People) -> None:
+    user, _ = people.connected(2)
+    people.feed(user)
+    before = [scrape(server) for server in (pair.graph_server, pair.feed_server)]
+
+    people.feed(user)
+
+    after = [scrape(server) for server in (pair.graph_server, pair.feed_server)]
+    for earlier, later in zip(before, after, strict=True):
+        count = "db_query_latency_seconds_count"
+        # The readiness checks run statements, too.
+        assert later.value(count) > earlier.value(count)
+    statements = {"name": "db_statements_per_call_sum", "grpc_method": "GetFeed"}
+    assert after[1].value(**statements) - before[1].value(**statements) == 1
+
+
+def test_a_call_is_counted_by_its_method_and_code_on_both_ends(pair: Pair, people: People) -> None:
+    [user] = people.new(1)
+    people.feed(user)
+    labels = {
+        "grpc_service": _GRAPH,
+        "grpc_method": "GetConnectedUserIds",
+        "grpc_type": "unary",
+    }
+    ends = {"server": pair.graph_server, "client": pair.feed_server}
+
+    def counts(end: str) -> list[float]:
+        seen = scrape(ends[end])
+        return [
+            seen.value(f"grpc_{end}_started_total", **labels),
+            seen.value(f"grpc_{end}_handled_total", grpc_code="OK", **labels),
+            seen.value(f"grpc_{end}_handling_seconds_count", **labels),
+        ]
+
+    before = {end: counts(end) for end in ends}
+    people.feed(user)
+    after = {end: counts(end) for end in ends}
+
+    for end in ends:
+        assert [b - a for a, b in zip(before[end], after[end], strict=True)] == [1, 1, 1]
+
+
+def test_a_refused_call_is_counted_under_its_code(pair: Pair) -> None:
+    labels = {
+        "name": "grpc_server_handled_total",
+        "grpc_service": _FEED,
+        "grpc_method": "GetPost",
+        "grpc_code": code_pb2.Code.Name(code_pb2.INVALID_ARGUMENT),
+    }
+    before = scrape(pair.feed_server).value(**labels)
+
+    with pytest.raises(grpc.RpcError):
+        pair.feed.GetPost(feed.GetPostRequest())
+
+    assert scrape(pair.feed_server).value(**labels) - before == 1
+
+
+def test_a_streaming_call_is_counted_as_one(pair: Pair, people: People) -> None:
+    labels = {
+        "name": "grpc_server_handled_total",
+        "grpc_type": "client_stream",
+        "grpc_method": "ImportConnections",
+        "grpc_code": "OK",
+    }
+    before = scrape(pair.graph_server).value(**labels)
+
+    people.connected(2)
+
+    assert scrape(pair.graph_server).value(**labels) - before == 1
+
+
+@pytest.mark.parametrize("service", ["graph", "feed"])
+def test_promtool_finds_nothing_to_object_to(pair: Pair, people: People, service: str) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed")
+    user, _ = people.connected(2)
+    people.post(user)
+    people.feed(user)
+    server = {"graph": pair.graph_server, "feed": pair.feed_server}[service]
+
+    checked = subprocess.run(
+        [promtool, "check", "metrics"],
+        check=False,
+        input=scrape(server).text,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+    assert (checked.returncode, checked.stdout) == (0, "")
+
+
+def _values(pair: Pair, names: dict[str, float]) -> dict[str, float]:
+    """Return what both ports say of some metrics, each of which has to be on one of them."""
+    scrapes = [scrape(server) for server in (pair.graph_server, pair.feed_server)]
+    for name in names:
+        assert sum(seen.has(name) for seen in scrapes) == 1
+    return {name: sum(seen.value(name) for seen in scrapes) for name in names}
