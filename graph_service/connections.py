@@ -5,7 +5,7 @@ counts hold still while the rule is decided. A change that has already taken eff
 without a second effect.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
@@ -15,7 +15,7 @@ from graph_service.metrics import ACTIVE_CONNECTIONS, USERS, GraphMetrics
 from graph_service.models import ACCEPTED, PENDING, EventKind
 from graph_service.queries import Event, PairRow, PeerRow, UserRow
 from shared.database import Database
-from shared.errors import PreconditionError, ResourceNotFoundError, UnauthorizedError
+from shared.errors import AbortedError, PreconditionError, ResourceNotFoundError, UnauthorizedError
 from shared.gen.kith.errors.v1 import errors_pb2
 from shared.totals import add_to_totals
 
@@ -109,7 +109,7 @@ class Connections:
     ) -> Outcome:
         def work(connection: Connection) -> tuple[Outcome, EventKind | None]:
             ids = [user_id, peer_id]
-            created = queries.create_users(connection, user_ids=ids) if creates_users else 0
+            created = ensure_users(connection, ids) if creates_users else 0
             locked = _lock(connection, user_id, peer_id)
             kind = rule(locked)
             if kind is not None:
@@ -212,6 +212,17 @@ def _unblock(locked: _Locked) -> EventKind | None:
 def ordered(first_id: int, second_id: int) -> tuple[int, int]:
     """Return a pair as it is stored, the lower id first."""
     return (min(first_id, second_id), max(first_id, second_id))
+
+
+def ensure_users(connection: Connection, user_ids: Collection[int]) -> int:
+    """Make sure that all users have a row and keep it, locked; returns how many are new.
+
+    Raises AbortedError, for the transaction to be repeated, when one of them is erased meanwhile.
+    """
+    created = queries.create_users(connection, user_ids=user_ids)
+    if len(queries.lock_users(connection, user_ids=user_ids)) < len(user_ids):
+        raise AbortedError("a user was erased meanwhile; repeat the call")
+    return created
 
 
 def _lock(connection: Connection, user_id: int, peer_id: int) -> _Locked:

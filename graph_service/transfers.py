@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from graph_service import queries
-from graph_service.connections import ordered
+from graph_service.connections import ensure_users, ordered
 from graph_service.metrics import ACTIVE_CONNECTIONS, USERS
 from graph_service.models import ACCEPTED, EventKind
 from graph_service.queries import Event, PairRow
@@ -121,7 +121,7 @@ class Transfers:
             ordered(pair.first_user_id, pair.second_user_id): pair.connected_at for pair in chunk
         }
         ids = {user_id for pair in wanted for user_id in pair}
-        created = queries.create_users(connection, user_ids=ids)
+        created = ensure_users(connection, ids)
         counts = {
             user_id: user.connection_count
             for user_id, user in queries.lock_users(connection, user_ids=ids).items()
