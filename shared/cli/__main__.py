@@ -1,0 +1,173 @@
+"""Reading the command line, and saying in one line what went wrong."""
+
+import os
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TypeAlias
+
+import grpc
+from rich.console import Console
+from sqlalchemy.exc import DBAPIError
+
+from shared.cli import databases, pages, transfers
+from shared.cli.clients import connected, sentence
+from shared.cli.run import run
+from shared.cli.terminal import CommandError
+from shared.embedded_postgres import EmbeddedPostgresError
+from shared.settings import SettingsError
+
+_Command: TypeAlias = Callable[[Namespace, Console], None]
+_INTERRUPTED = 130
+
+
+def main() -> int:
+    """Run one command; returns the exit status."""
+    # A terminal that cannot show a character shows a question mark instead of a traceback.
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
+    arguments = _parser().parse_args()
+    command: _Command = arguments.command
+    try:
+        command(arguments, Console())
+        sys.stdout.flush()
+    except (CommandError, EmbeddedPostgresError, SettingsError) as error:
+        return _fail(str(error))
+    except grpc.RpcError as error:
+        return _fail(sentence(error))
+    except DBAPIError as error:
+        return _fail(f"the database does not answer: {error.orig}")
+    except BrokenPipeError:
+        # Whoever read the output, such as `head`, has enough; Python must not complain at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    return 0
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="kith", description="A social graph and the feed behind it.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add(commands.add_parser, "run", _run, "start everything on a sample, until Ctrl-C")
+    _add(commands.add_parser, "migrate", _migrate, "bring both databases to the newest schema")
+
+    feed = _add(commands.add_parser, "feed", _feed, "print a person's feed")
+    feed.add_argument("user", type=int)
+    feed.add_argument("--pages", type=_positive, default=1, help="how many (default 1)")
+    connections = _add(
+        commands.add_parser, "connections", _connections, "print a person's connections"
+    )
+    connections.add_argument("user", type=int)
+
+    imports = commands.add_parser("import", help="bring data in from a file").add_subparsers(
+        required=True, metavar="WHAT"
+    )
+    edges = _add(
+        imports.add_parser, "connections", _import_connections, "from a CSV file of id pairs"
+    )
+    edges.add_argument("file", type=Path)
+    edges.add_argument(
+        "--id-offset", type=int, default=0, help="added to every id; ids must be positive"
+    )
+    texts = _add(
+        imports.add_parser, "posts", _import_posts, "from a file of texts, to all connections"
+    )
+    texts.add_argument("file", type=Path, help=".csv, or any other with one text a line")
+    texts.add_argument("--column", default="text", help="of the CSV file (default text)")
+    texts.add_argument(
+        "--authors", type=_positive, required=True, help="they are people 1 to AUTHORS"
+    )
+    texts.add_argument("--seed", type=int, default=1, help="who writes what (default 1)")
+
+    exports = commands.add_parser("export", help="write data out").add_subparsers(
+        required=True, metavar="WHAT"
+    )
+    out = _add(exports.add_parser, "connections", _export_connections, "as CSV")
+    out.add_argument("file", type=Path, nargs="?", help="standard output when left out")
+    for command in (feed, connections, edges, texts, out):
+        _add_targets(command)
+    return parser
+
+
+def _add(
+    add_parser: Callable[..., ArgumentParser], name: str, command: _Command, summary: str
+) -> ArgumentParser:
+    parser = add_parser(name, help=summary, description=summary)
+    parser.set_defaults(command=command)
+    return parser
+
+
+def _add_targets(parser: ArgumentParser) -> None:
+    for service, default in (("graph", "127.0.0.1:50051"), ("feed", "127.0.0.1:50052")):
+        variable = f"{service.upper()}_TARGET"
+        parser.add_argument(
+            f"--{service}",
+            metavar="HOST:PORT",
+            default=os.environ.get(variable) or default,
+            help=f"where {service}_service is (default {variable}, then {default})",
+        )
+
+
+def _positive(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise ValueError(text)
+    return number
+
+
+def _run(_arguments: Namespace, console: Console) -> None:
+    run(console)
+
+
+def _migrate(_arguments: Namespace, console: Console) -> None:
+    with ExitStack() as stack:
+        databases.migrate(stack)
+    console.print("Both databases have the newest schema.")
+
+
+def _feed(arguments: Namespace, console: Console) -> None:
+    with connected(graph=arguments.graph, feed=arguments.feed) as clients:
+        pages.print_feed(arguments.user, clients, console, pages=arguments.pages)
+
+
+def _connections(arguments: Namespace, console: Console) -> None:
+    with connected(graph=arguments.graph, feed=arguments.feed) as clients:
+        pages.print_connections(arguments.user, clients, console)
+
+
+def _import_connections(arguments: Namespace, console: Console) -> None:
+    with connected(graph=arguments.graph, feed=arguments.feed) as clients:
+        transfers.import_connections(
+            arguments.file, clients, console, id_offset=arguments.id_offset
+        )
+
+
+def _import_posts(arguments: Namespace, console: Console) -> None:
+    with connected(graph=arguments.graph, feed=arguments.feed) as clients:
+        transfers.import_posts(
+            arguments.file,
+            clients,
+            console,
+            column=arguments.column,
+            authors=arguments.authors,
+            seed=arguments.seed,
+        )
+
+
+def _export_connections(arguments: Namespace, _console: Console) -> None:
+    with connected(graph=arguments.graph, feed=arguments.feed) as clients:
+        if arguments.file is None:
+            transfers.export_connections(clients, sys.stdout)
+            return
+        with arguments.file.open("w", encoding="utf-8", newline="") as out:
+            transfers.export_connections(clients, out)
+
+
+def _fail(message: str) -> int:
+    sys.stderr.write(f"kith: {message}\n")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""Clients for both services as a person at a terminal wants them: patient, and clear in failure.
+
+Every call that this package makes may be repeated, so gRPC itself repeats what a service refuses
+for a moment. Creations carry request ids for that.
+"""
+
+import json
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
+
+import grpc
+from grpc_health.v1.health_pb2_grpc import HealthStub
+from grpc_status import rpc_status
+
+from shared.errors import from_rpc_error
+from shared.gen.kith.feed.v1.feed_pb2_grpc import FeedServiceStub
+from shared.gen.kith.graph.v1.graph_pb2_grpc import GraphServiceStub
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+TIMEOUT_SECONDS = 30
+_THREADS = 8
+_WINDOW = 1_000
+_NAMESPACE = uuid.UUID("6f2b5f3e-6a35-4a57-9d0b-0d8c1a4ce1a7")
+_RETRIES = {
+    "maxAttempts": 4,
+    "initialBackoff": "0.2s",
+    "maxBackoff": "2s",
+    "backoffMultiplier": 2,
+    "retryableStatusCodes": ["ABORTED", "RESOURCE_EXHAUSTED", "UNAVAILABLE"],
+}
+_OPTIONS = (
+    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
+    (
+        "grpc.service_config",
+        json.dumps({"methodConfig": [{"name": [{}], "retryPolicy": _RETRIES}]}),
+    ),
+    # A service that has just been started is to be noticed at once.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    # A proxy for web pages does not lead to the services.
+    ("grpc.enable_http_proxy", 0),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clients:
+    """Stubs of both services."""
+
+    graph: GraphServiceStub
+    feed: FeedServiceStub
+    graph_health: HealthStub
+    feed_health: HealthStub
+
+
+@contextmanager
+def connected(*, graph: str, feed: str) -> Iterator[Clients]:
+    """Open a channel to each service; nothing is sent before the first call."""
+    with (
+        grpc.insecure_channel(graph, options=_OPTIONS) as graph_channel,
+        grpc.insecure_channel(feed, options=_OPTIONS) as feed_channel,
+    ):
+        yield Clients(
+            graph=GraphServiceStub(graph_channel),
+            feed=FeedServiceStub(feed_channel),
+            graph_health=HealthStub(graph_channel),
+            feed_health=HealthStub(feed_channel),
+        )
+
+
+def sentence(error: grpc.RpcError) -> str:
+    """Return what went wrong in one line: the reason and the message."""
+    if isinstance(error, grpc.Call) and rpc_status.from_call(error) is None:
+        hint = ""
+        if error.code() is grpc.StatusCode.UNAVAILABLE:
+            hint = " -- is Kith running? Start it with `kith run`"
+        return " ".join(f"{error.code().name}: {error.details()}{hint}".split())
+    known = from_rpc_error(error)
+    return " ".join(f"{known.reason_name}: {known.message}".split())
+
+
+def in_parallel(call: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """Yield what `call` returns for each item, in order, with several calls under way at a time."""
+    remaining = iter(items)
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="client") as pool:
+        try:
+            while window := list(islice(remaining, _WINDOW)):
+                yield from pool.map(call, window)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def request_id(*parts: object) -> str:
+    """Return the UUID that stands for these values, the same in every run."""
+    return str(uuid.uuid5(_NAMESPACE, repr(parts)))

@@ -1,0 +1,101 @@
+"""Loading the sample into running services, again and again if need be, with one result.
+
+A load that was cut off is repeated from the start: connections and members that are there stay as
+they are, tags are looked up first, and posts have request ids that are always the same. Those count
+for a day; a load that is repeated later posts some texts twice.
+"""
+
+import uuid
+from collections.abc import Mapping
+
+from rich.progress import Progress
+
+from shared.cli.clients import TIMEOUT_SECONDS, Clients, in_parallel, request_id
+from shared.cli.sample import Sample, SamplePost, SampleTag
+from shared.cli.transfers import IMPORT_CHUNK, Pair, import_chunk
+from shared.gen.kith.feed.v1 import feed_pb2
+from shared.gen.kith.graph.v1 import graph_pb2
+
+
+def is_empty(clients: Clients) -> bool:
+    """Whether nobody is connected with anybody."""
+    chunks = clients.graph.ExportConnections(
+        graph_pb2.ExportConnectionsRequest(), timeout=TIMEOUT_SECONDS
+    )
+    first = next(iter(chunks), None)
+    chunks.cancel()
+    return first is None
+
+
+def load_sample(sample: Sample, clients: Clients, progress: Progress) -> None:
+    """Bring connections, then tags with their members, then posts to the services."""
+    connections = progress.add_task("connections", total=len(sample.pairs))
+    tags = progress.add_task("tags", total=len(sample.tags))
+    posts = progress.add_task("posts", total=len(sample.posts))
+    for start in range(0, len(sample.pairs), IMPORT_CHUNK):
+        chunk = [Pair(*pair) for pair in sample.pairs[start : start + IMPORT_CHUNK]]
+        import_chunk(clients, chunk)
+        progress.advance(connections, len(chunk))
+
+    def give_tags(owner: tuple[int, list[SampleTag]]) -> tuple[int, dict[str, int]]:
+        owner_id, wanted = owner
+        tag_ids = _tag_ids(clients, owner_id, wanted)
+        progress.advance(tags)
+        return owner_id, tag_ids
+
+    tag_ids = dict(in_parallel(give_tags, sample.tags.items()))
+
+    def create(numbered: tuple[int, SamplePost]) -> None:
+        number, post = numbered
+        _create_post(clients, number, post, tag_ids.get(post.author_id, {}))
+        progress.advance(posts)
+
+    for _ in in_parallel(create, enumerate(sample.posts)):
+        pass
+
+
+def _tag_ids(clients: Clients, owner_id: int, wanted: list[SampleTag]) -> dict[str, int]:
+    """Return the owner's tags by name, created where missing, with their members."""
+    listed = clients.feed.ListTags(
+        feed_pb2.ListTagsRequest(user_id=owner_id, page_size=500), timeout=TIMEOUT_SECONDS
+    )
+    ids = {tag.name: tag.tag_id for tag in listed.tags}
+    for tag in wanted:
+        if tag.name not in ids:
+            ids[tag.name] = _create_tag(clients, owner_id, tag.name)
+        clients.feed.AddTagMembers(
+            feed_pb2.AddTagMembersRequest(
+                user_id=owner_id, tag_id=ids[tag.name], target_user_ids=tag.member_ids
+            ),
+            timeout=TIMEOUT_SECONDS,
+        )
+    return ids
+
+
+def _create_tag(clients: Clients, owner_id: int, name: str) -> int:
+    # Not a request id that is always the same: it would bring back the answer about a tag that was
+    # deleted since.
+    created = clients.feed.CreateTag(
+        feed_pb2.CreateTagRequest(user_id=owner_id, name=name, request_id=str(uuid.uuid4())),
+        timeout=TIMEOUT_SECONDS,
+    )
+    return created.tag.tag_id
+
+
+def _create_post(
+    clients: Clients, number: int, post: SamplePost, tag_ids: Mapping[str, int]
+) -> None:
+    audience = feed_pb2.Audience(
+        kind=post.kind,
+        tag_ids=[tag_ids[name] for name in post.tag_names],
+        excluded_tag_ids=[tag_ids[name] for name in post.excluded_tag_names],
+    )
+    clients.feed.CreatePost(
+        feed_pb2.CreatePostRequest(
+            user_id=post.author_id,
+            body=post.body,
+            audience=audience,
+            request_id=request_id("sample", number, post),
+        ),
+        timeout=TIMEOUT_SECONDS,
+    )

@@ -1,0 +1,85 @@
+"""The services as processes of their own, which end with this one."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Self
+
+import grpc
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health_pb2_grpc import HealthStub
+
+from shared.cli.terminal import CommandError
+
+_READY_SECONDS = 60
+_STOP_SECONDS = 30
+_POLL_SECONDS = 0.1
+_LAST_LINES = 10
+
+
+class ServiceProcess:
+    """One service, from the beginning of the block to its end. Its log is a file."""
+
+    def __init__(self, module: str, *, environment: Mapping[str, str], log: Path) -> None:
+        self.module = module
+        self._environment = environment
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "shared.cli.attached", str(os.getpid()), self.module],
+                env={**os.environ, **self._environment},
+                # `-m` looks in the working directory first, where a person may have a package of
+                # the same name.
+                cwd=Path(__file__).parents[2],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                # Ctrl-C is for the command line, which then stops the services in its own order.
+                process_group=0,
+            )
+        return self
+
+    def __exit__(self, *_exc_info: object) -> None:
+        """Let the service finish what it is doing; returns when it has gone."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def require_alive(self) -> None:
+        """Raise CommandError with the end of the log if the service has ended by itself."""
+        status = None if self._process is None else self._process.poll()
+        if status is not None:
+            lines = self._log.read_text(errors="replace").splitlines()[-_LAST_LINES:]
+            raise CommandError(
+                "\n".join([f"{self.module} ended with status {status}; its log ends with", *lines])
+            )
+
+
+def wait_until_ready(services: Sequence[tuple[ServiceProcess, HealthStub]]) -> None:
+    """Return when every service says that it is ready; raises CommandError if one ends or hangs."""
+    deadline = time.monotonic() + _READY_SECONDS
+    for process, health in services:
+        while not _is_ready(health):
+            process.require_alive()
+            if time.monotonic() > deadline:
+                raise CommandError(f"{process.module} was not ready within {_READY_SECONDS} s")
+            time.sleep(_POLL_SECONDS)
+
+
+def _is_ready(health: HealthStub) -> bool:
+    with suppress(grpc.RpcError):
+        answer = health.Check(health_pb2.HealthCheckRequest(service="ready"), timeout=1)
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+    return False

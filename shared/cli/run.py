@@ -1,0 +1,204 @@
+"""`kith run`: everything on this machine, until Ctrl-C."""
+
+import os
+import signal
+import socket
+import sys
+import time
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import grpc
+from rich.console import Console
+
+from shared.cli.clients import Clients, connected
+from shared.cli.databases import migrate
+from shared.cli.loading import is_empty, load_sample
+from shared.cli.pages import print_feed
+from shared.cli.processes import ServiceProcess, wait_until_ready
+from shared.cli.sample import FEWEST_PEOPLE, make_sample
+from shared.cli.terminal import CommandError, progress
+from shared.settings import DatabaseSettings, Environment, ServerSettings
+
+_SAMPLE_PERSON = 17
+_DEFAULT_TARGETS = ("127.0.0.1:50051", "127.0.0.1:50052")
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_WATCH_SECONDS = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Plan:
+    """What to start, and where."""
+
+    graph: ServerSettings
+    feed: ServerSettings
+    data_dir: Path
+    sample_people: int
+
+    @property
+    def graph_target(self) -> str:
+        return _target(self.graph)
+
+    @property
+    def feed_target(self) -> str:
+        return _target(self.feed)
+
+
+def run(console: Console) -> None:
+    """Start PostgreSQL and both services, load the sample, and stay until told to stop.
+
+    Raises CommandError when something cannot start or ends by itself; everything is stopped then.
+    """
+    for number in _SIGNALS:
+        # Also SIGINT, which a shell without job control has its background processes ignore.
+        signal.signal(number, signal.default_int_handler)
+    with suppress(KeyboardInterrupt), ExitStack() as stack:
+        try:
+            _run(_plan(), stack, console)
+        finally:
+            # What is started has to be stopped, however often somebody asks for it.
+            for number in _SIGNALS:
+                signal.signal(number, signal.SIG_IGN)
+            console.print("Stopping ...")
+
+
+def _run(plan: _Plan, stack: ExitStack, console: Console) -> None:
+    plan.data_dir.mkdir(parents=True, exist_ok=True)
+    console.print("Starting PostgreSQL ...")
+    migrate(stack)
+    console.print("Starting graph_service and feed_service ...")
+    graph = stack.enter_context(_service("graph", plan.graph, plan))
+    feed = stack.enter_context(_service("feed", plan.feed, plan))
+    clients = stack.enter_context(connected(graph=plan.graph_target, feed=plan.feed_target))
+    wait_until_ready([(graph, clients.graph_health), (feed, clients.feed_health)])
+    try:
+        _load_once(plan, clients, console)
+        _welcome(plan, clients, console)
+    except grpc.RpcError:
+        graph.require_alive()
+        feed.require_alive()
+        raise
+    while True:
+        time.sleep(_WATCH_SECONDS)
+        graph.require_alive()
+        feed.require_alive()
+
+
+def _plan() -> _Plan:
+    environment = Environment(os.environ)
+    graph = ServerSettings.read(environment, "GRAPH", port=50051, metrics_port=9101)
+    feed = ServerSettings.read(environment, "FEED", port=50052, metrics_port=9102)
+    data_dir = DatabaseSettings.read(environment, "GRAPH").data_dir
+    sample_people = environment.integer(
+        "KITH_SAMPLE_PEOPLE", 2_000, minimum=FEWEST_PEOPLE, maximum=100_000
+    )
+    environment.check()
+    with ExitStack() as held:
+        # All at once, so that no two of them get the same free port.
+        return _Plan(
+            graph=_with_ports(graph, "GRAPH", held),
+            feed=_with_ports(feed, "FEED", held),
+            data_dir=data_dir,
+            sample_people=sample_people,
+        )
+
+
+def _with_ports(server: ServerSettings, prefix: str, held: ExitStack) -> ServerSettings:
+    """Check that the ports are free, and put a free one where 0 asks for any."""
+    return replace(
+        server,
+        port=_free_port(server.host, server.port, f"{prefix}_PORT", held),
+        metrics_port=_free_port(server.host, server.metrics_port, f"{prefix}_METRICS_PORT", held),
+    )
+
+
+def _free_port(host: str, port: int, variable: str, held: ExitStack) -> int:
+    sock = held.enter_context(socket.socket())
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+    except OSError as error:
+        raise CommandError(
+            f"cannot listen on {host}:{port} ({error.strerror}): stop what uses it -- another "
+            f"`kith run`? -- or choose another port with {variable}"
+        ) from error
+    return int(sock.getsockname()[1])
+
+
+def _service(name: str, server: ServerSettings, plan: _Plan) -> ServiceProcess:
+    return ServiceProcess(
+        f"{name}_service",
+        environment={
+            f"{name.upper()}_PORT": str(server.port),
+            f"{name.upper()}_METRICS_PORT": str(server.metrics_port),
+            "GRAPH_TARGET": plan.graph_target,
+            "KITH_DATA_DIR": str(plan.data_dir),
+        },
+        log=plan.data_dir / f"{name}_service.log",
+    )
+
+
+def _load_once(plan: _Plan, clients: Clients, console: Console) -> None:
+    """Load the sample unless it was loaded before, or the graph holds somebody else's data."""
+    loading, loaded = plan.data_dir / "sample.loading", plan.data_dir / "sample.loaded"
+    if loaded.exists():
+        return
+    if not loading.exists() and not is_empty(clients):
+        console.print("The graph is not empty, so no sample is loaded.")
+        return
+    loading.touch()
+    console.print(f"Loading a sample of {plan.sample_people:,} people, once:", highlight=False)
+    with progress(console) as bar:
+        load_sample(make_sample(plan.sample_people), clients, bar)
+    loading.rename(loaded)
+
+
+def _welcome(plan: _Plan, clients: Clients, console: Console) -> None:
+    console.print()
+    print_feed(_SAMPLE_PERSON, clients, console)
+    console.print()
+    console.rule("Kith is running")
+    for name, server, target in (
+        ("graph_service", plan.graph, plan.graph_target),
+        ("feed_service", plan.feed, plan.feed_target),
+    ):
+        metrics = f"http://{_reachable(server.host)}:{server.metrics_port}/metrics"
+        _say(console, f"{name:<13}  gRPC {target}  metrics {metrics}")
+    _say(console, "logs and data  " + str(plan.data_dir))
+    _say(console, "\nTry, in another terminal:\n")
+    for call in _calls_to_try(plan):
+        _say(console, f"    {call}")
+    _say(console, "\nCtrl-C stops everything; the data stays.")
+
+
+def _calls_to_try(plan: _Plan) -> list[str]:
+    kith = _shown(Path(sys.executable).with_name("kith"))
+    graph, feed = (
+        "" if target == default else f" --{name} {target}"
+        for name, target, default in zip(
+            ("graph", "feed"), (plan.graph_target, plan.feed_target), _DEFAULT_TARGETS, strict=True
+        )
+    )
+    return [
+        f"{kith} feed {_SAMPLE_PERSON} --pages 2{feed}",
+        f"{kith} connections {_SAMPLE_PERSON}{graph}",
+        f"{kith} export connections connections.csv{graph}",
+    ]
+
+
+def _target(server: ServerSettings) -> str:
+    return f"{_reachable(server.host)}:{server.port}"
+
+
+def _reachable(host: str) -> str:
+    return "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 -- nothing is bound here
+
+
+def _shown(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _say(console: Console, line: str) -> None:
+    """Print a line as it is: a command that is broken in two cannot be pasted."""
+    console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,330 @@
+import csv
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass, field
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Self
+
+import grpc
+import pytest
+
+from shared.gen.kith.feed.v1 import feed_pb2
+from shared.gen.kith.feed.v1.feed_pb2_grpc import FeedServiceStub
+
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/self").exists(), reason="what is left running is looked up in /proc"
+)
+
+ROOT = Path(__file__).parents[2]
+RUNNING = "Ctrl-C stops everything"
+SECONDS = 60
+ALL = feed_pb2.Audience(kind=feed_pb2.AUDIENCE_KIND_ALL)
+
+
+@dataclass
+class Home:
+    """A directory for data, ports of its own, and everything that was started with them."""
+
+    people: int
+    directory: Path = field(init=False)
+    environment: dict[str, str] = field(init=False)
+    feed_target: str = field(init=False)
+    metrics_address: str = field(init=False)
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def __enter__(self) -> Self:
+        self.directory = Path(tempfile.mkdtemp(prefix="kith-run-"))
+        # As root, PostgreSQL runs under another account, which has to get in here.
+        self.directory.chmod(0o755)
+        graph, feed, graph_metrics, feed_metrics = free_ports(4)
+        self.feed_target = f"127.0.0.1:{feed}"
+        self.metrics_address = f"127.0.0.1:{feed_metrics}"
+        self.environment = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "KITH_DATA_DIR": str(self.directory),
+            "KITH_SAMPLE_PEOPLE": str(self.people),
+            "GRAPH_PORT": str(graph),
+            "GRAPH_METRICS_PORT": str(graph_metrics),
+            "GRAPH_TARGET": f"127.0.0.1:{graph}",
+            "FEED_PORT": str(feed),
+            "FEED_METRICS_PORT": str(feed_metrics),
+            "FEED_TARGET": self.feed_target,
+            "DRAIN_SECONDS": "0",
+            "COLUMNS": "100",
+        }
+        return self
+
+    def __exit__(self, *_exc_info: object) -> None:
+        self.kill_everything()
+        for process in self.processes:
+            process.wait()
+        shutil.rmtree(self.directory)
+
+    def start(self) -> "Started":
+        output = self.directory / "output"
+        with output.open("wb") as out:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "shared.cli", "run"],
+                cwd=self.directory,
+                env=self.environment,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+            )
+        self.processes.append(process)
+        return Started(process, output)
+
+    def kith(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "shared.cli", *arguments],
+            cwd=self.directory,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+
+    def pids(self, name: str = "") -> set[int]:
+        """What runs here and has this name in its command, by the directory in its environment."""
+        found = set[int]()
+        for process in Path("/proc").iterdir():
+            if process.name.isdecimal():
+                with suppress(OSError):
+                    command = (process / "cmdline").read_bytes()
+                    known = command + (process / "environ").read_bytes()
+                    if (
+                        command
+                        and str(self.directory).encode() in known
+                        and name.encode() in command
+                    ):
+                        found.add(int(process.name))
+        return found
+
+    def kill_everything(self) -> None:
+        while pids := self.pids():
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.01)
+
+    def post_count(self) -> int:
+        connection = HTTPConnection(self.metrics_address, timeout=SECONDS)
+        with closing(connection):
+            connection.request("GET", "/metrics")
+            page = connection.getresponse().read().decode()
+        found = re.search(r"^posts_total (\S+)$", page, re.MULTILINE)
+        assert found
+        return int(float(found[1]))
+
+
+@dataclass
+class Started:
+    """A `kith run` and what it has said."""
+
+    process: subprocess.Popen[bytes]
+    output: Path
+
+    def said(self) -> str:
+        return self.output.read_text()
+
+    def until_running(self) -> str:
+        wait_until(lambda: RUNNING in self.said() or self.process.poll() is not None)
+        assert self.process.poll() is None, self.said()
+        return self.said()
+
+    def interrupt(self) -> int:
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(SECONDS)
+
+
+def free_ports(count: int) -> list[int]:
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for sock in sockets:
+            sock.bind(("127.0.0.1", 0))
+        return [sock.getsockname()[1] for sock in sockets]
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def home() -> Iterator[Home]:
+    with Home(people=20) as fresh:
+        yield fresh
+
+
+@pytest.fixture(scope="module")
+def lived_in() -> Iterator[tuple[Home, str]]:
+    """A home where everything runs, and what the command that started it said."""
+    with Home(people=60) as fresh:
+        started = fresh.start()
+        yield fresh, started.until_running()
+        started.interrupt()
+
+
+def test_the_first_run_loads_the_sample_and_shows_a_page_and_where_everything_is(
+    lived_in: tuple[Home, str],
+) -> None:
+    home, said = lived_in
+    assert home.post_count() == 120
+    assert "Loading a sample of 60 people" in said
+    assert "The feed of person 17, page 1" in said
+    for variable in ("GRAPH_PORT", "GRAPH_METRICS_PORT", "FEED_PORT", "FEED_METRICS_PORT"):
+        assert f"127.0.0.1:{home.environment[variable]}" in said
+
+
+def test_the_calls_to_try_work_as_they_are_printed(lived_in: tuple[Home, str]) -> None:
+    home, said = lived_in
+    calls = [
+        line.split() for line in said.splitlines() if line.startswith("    ") and "kith " in line
+    ]
+    assert len(calls) == 3
+    for _, *arguments in calls:
+        answer = home.kith(*arguments)
+        assert (answer.returncode, answer.stderr) == (0, "")
+    assert (home.directory / "connections.csv").exists()
+
+
+def test_a_second_run_beside_the_first_says_which_port_is_taken(
+    lived_in: tuple[Home, str],
+) -> None:
+    home, _ = lived_in
+    answer = home.kith("run")
+    assert answer.returncode == 1
+    assert f"127.0.0.1:{home.environment['GRAPH_PORT']}" in answer.stderr
+    assert "GRAPH_PORT" in answer.stderr
+    assert len(answer.stderr.splitlines()) == 1
+
+
+def test_what_is_imported_can_be_exported_and_imported_again(lived_in: tuple[Home, str]) -> None:
+    home, _ = lived_in
+    edges, copy = home.directory / "edges.csv", home.directory / "copy.csv"
+    edges.write_text("a,b\n0,1\n1,2\n2,1\n")
+    first = home.kith("import", "connections", edges, "--id-offset", "7000")
+    home.kith("export", "connections", copy)
+    again = home.kith("import", "connections", copy)
+    assert "2 imported, 1 there already" in first.stdout
+    with copy.open(newline="") as file:
+        pairs = [(row["first_user_id"], row["second_user_id"]) for row in csv.DictReader(file)]
+    assert ("7000", "7001") in pairs
+    assert ("7001", "7002") in pairs
+    assert f"\n0 imported, {len(pairs):,} there already" in again.stdout
+
+
+def test_an_edge_list_with_a_bad_line_names_it(lived_in: tuple[Home, str]) -> None:
+    home, _ = lived_in
+    edges = home.directory / "bad.csv"
+    edges.write_text("1,2\n3,four\n")
+    answer = home.kith("import", "connections", edges)
+    assert answer.returncode == 1
+    assert answer.stderr == "kith: line 2 is not a pair of ids: ['3', 'four']\n"
+
+
+def test_imported_posts_are_in_the_feed_whatever_their_script_and_only_once(
+    lived_in: tuple[Home, str],
+) -> None:
+    home, _ = lived_in
+    texts = home.directory / "texts.csv"
+    texts.write_text('id,said\n1,"[b]so, so[/b] 🇮🇪💪🏿"\n2,نتوريا يا صديقي\n3,  \n')
+    arguments = ("import", "posts", texts, "--column", "said", "--authors", "1")
+    before = home.post_count()
+    answers = [home.kith(*arguments), home.kith(*arguments)]
+    feed = home.kith("feed", "1")
+    assert home.post_count() == before + 2
+    assert "1 refused, the first in line 4: INVALID_FIELD: body" in answers[0].stdout
+    assert "[b]so, so[/b] 🇮🇪💪🏿" in feed.stdout
+    assert "نتوريا يا صديقي" in feed.stdout
+    assert "to all connections" in feed.stdout
+
+
+def test_an_error_of_a_service_is_one_line(lived_in: tuple[Home, str]) -> None:
+    home, _ = lived_in
+    answer = home.kith("feed", "0")
+    assert answer.returncode == 1
+    assert answer.stderr.startswith("kith: INVALID_FIELD: user_id")
+    assert len(answer.stderr.splitlines()) == 1
+
+
+def test_without_services_the_command_line_says_how_to_start_them(home: Home) -> None:
+    answer = home.kith("connections", "17")
+    assert answer.returncode == 1
+    assert "`kith run`" in answer.stderr
+    assert len(answer.stderr.splitlines()) == 1
+
+
+def test_ctrl_c_leaves_nothing_running_and_the_next_run_has_the_data_without_loading(
+    home: Home,
+) -> None:
+    first = home.start()
+    first.until_running()
+    status = first.interrupt()
+    left = home.pids()
+    second = home.start()
+    said = second.until_running()
+    assert (status, left) == (0, set())
+    assert "Loading" not in said
+    assert "The feed of person 17, page 1" in said
+    assert home.post_count() == 40
+
+
+def test_a_service_that_dies_is_named_and_takes_everything_with_it(home: Home) -> None:
+    started = home.start()
+    started.until_running()
+    (feed_pid,) = home.pids("feed_service")
+    os.kill(feed_pid, signal.SIGKILL)
+    status = started.process.wait(SECONDS)
+    assert (status, home.pids()) == (1, set())
+    assert "feed_service ended with status -9; its log ends with" in started.said()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other kernels do not tell a child")
+def test_a_command_line_killed_alone_takes_everything_with_it(home: Home) -> None:
+    started = home.start()
+    wait_until(lambda: home.pids("graph_service") and home.pids("feed_service"))
+    started.process.kill()
+    started.process.wait()
+    wait_until(lambda: not home.pids())
+
+
+def test_everything_killed_during_the_load_comes_back_with_each_acknowledged_write() -> None:
+    with Home(people=500) as home:
+        home.start()
+        with grpc.insecure_channel(home.feed_target) as channel:
+            wait_until((home.directory / "sample.loading").exists)
+            feed = FeedServiceStub(channel)
+            acknowledged = [
+                feed.CreatePost(
+                    feed_pb2.CreatePostRequest(user_id=9_001, body=f"Post {n}", audience=ALL),
+                    timeout=SECONDS,
+                    wait_for_ready=True,
+                ).post
+                for n in range(20)
+            ]
+        home.kill_everything()
+        was_loaded = (home.directory / "sample.loaded").exists()
+
+        said = home.start().until_running()
+
+        with grpc.insecure_channel(home.feed_target) as channel:
+            page = FeedServiceStub(channel).GetFeed(feed_pb2.GetFeedRequest(user_id=9_001))
+        assert not was_loaded
+        assert "Loading a sample" in said
+        assert list(page.posts) == acknowledged[::-1]
+        assert home.post_count() == 1_000 + len(acknowledged)
