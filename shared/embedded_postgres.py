@@ -93,10 +93,12 @@ class EmbeddedPostgres:
             raise
 
     def stop(self) -> None:
-        """Let go of the cluster; it stops when nobody else holds it."""
+        """Let go of the cluster; returns when somebody else holds it or the server has stopped."""
         if self._hold is not None:
             self._hold.close()
             self._hold = None
+            while self._files.is_guarded() and not self._files.is_held():
+                time.sleep(_POLL_SECONDS)
 
     def url(self, database: str) -> str:
         """Return the URL of a database, which is created if there is none of this name."""
@@ -147,6 +149,17 @@ class _Files:
     def is_guarded(self) -> bool:
         with self.guardian.open("a") as lock:
             return not _try_lock(lock, fcntl.LOCK_SH)
+
+    def is_held(self) -> bool:
+        """Whether there are holders, and not a guardian that waits for them or stops the server."""
+        with self.holders.open("a") as lock:
+            if _try_lock(lock):
+                return False
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            return True
 
     def ready_port(self) -> int:
         try:
