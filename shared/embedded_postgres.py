@@ -153,13 +153,7 @@ class _Files:
     def is_held(self) -> bool:
         """Whether there are holders, and not a guardian that waits for them or stops the server."""
         with self.holders.open("a") as lock:
-            if _try_lock(lock):
-                return False
-            try:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return False
-            return True
+            return not _try_lock(lock) and _try_lock(lock, fcntl.LOCK_SH)
 
     def ready_port(self) -> int:
         try:
