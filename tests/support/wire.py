@@ -8,7 +8,8 @@ its answer reaches the client.
 import socket
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Self
 
 _SIMPLE_QUERY = ord("Q")
@@ -49,10 +50,8 @@ class WireTap:
         """Break every open connection, as a crash of the server or the network would."""
         with self._lock:
             sockets, self._sockets = self._sockets, []
-        for sock in sockets:
-            with _ignoring_closed():
-                sock.shutdown(socket.SHUT_RDWR)
-            sock.close()
+        with _hung_up(*sockets):
+            pass
 
     def reset(self) -> None:
         """Forget the statements seen so far."""
@@ -87,7 +86,7 @@ class WireTap:
             ).start()
 
     def _forward(self, client: socket.socket, server: socket.socket, pending: list[str]) -> None:
-        with _ignoring_closed(), client, server:
+        with _ignoring_closed(), _hung_up(client, server):
             startup = _read(client, 4)
             server.sendall(startup + _read(client, struct.unpack(">i", startup)[0] - 4))
             while True:
@@ -102,11 +101,25 @@ class WireTap:
                 server.sendall(head + body)
 
     def _answer(self, server: socket.socket, client: socket.socket, pending: list[str]) -> None:
-        with _ignoring_closed(), client, server:
+        with _ignoring_closed(), _hung_up(client, server):
             while data := server.recv(65536):
                 if pending:
                     self.after_statement(pending.pop())
                 client.sendall(data)
+
+
+@contextmanager
+def _hung_up(*sockets: socket.socket) -> Iterator[None]:
+    """Ends connections after the block, also those on which another thread is waiting."""
+    try:
+        yield
+    finally:
+        for sock in sockets:
+            # Closing alone would not reach the other side while a thread is in recv.
+            with _ignoring_closed():
+                sock.shutdown(socket.SHUT_RDWR)
+        for sock in sockets:
+            sock.close()
 
 
 class _ignoring_closed:  # noqa: N801 -- used as a function
