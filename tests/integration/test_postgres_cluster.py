@@ -18,6 +18,8 @@ import psycopg2
 import pytest
 import sqlalchemy
 
+from shared.embedded_postgres import binaries
+
 _ROOT = Path(__file__).parents[2]
 _WITHIN_SECONDS = 30
 _HOLDER = """
@@ -243,7 +245,17 @@ def test_a_killed_guardian_is_replaced_by_the_next_holder(cluster: Cluster) -> N
     assert _rows(again) == 1
 
 
-def test_a_server_file_that_names_a_foreign_process_is_no_obstacle(cluster: Cluster) -> None:
+@pytest.mark.parametrize(
+    ("command", "is_over"),
+    [
+        pytest.param(["sleep", "600"], False, id="another program"),
+        # Nobody waits for it here, and nobody does in a container without an init.
+        pytest.param([binaries() / "postgres", "--version"], True, id="a zombie"),
+    ],
+)
+def test_a_server_file_whose_pid_is_no_servers_is_no_obstacle(
+    cluster: Cluster, command: list[str], *, is_over: bool
+) -> None:
     holder = cluster.hold()
     _write(holder.url)
     pid_file = cluster.directory / "postgres" / "postmaster.pid"
@@ -252,11 +264,16 @@ def test_a_server_file_that_names_a_foreign_process_is_no_obstacle(cluster: Clus
         os.kill(pid, signal.SIGKILL)
     holder.kill()
     _until(lambda: not cluster.processes())
-    # As after a reboot, when the pid was given to something else: here, to this test.
-    pid_file.write_text("".join([f"{os.getpid()}\n", *rest]))
+    # PostgreSQL passes over the processes of other accounts, so it must be one of its own.
+    account = pid_file.owner()
+    with subprocess.Popen(command, user=account, cwd="/", stdout=subprocess.DEVNULL) as process:
+        if is_over:
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        pid_file.write_text("".join([f"{process.pid}\n", *rest]))
 
-    again = cluster.hold().url
+        again = cluster.hold().url
 
+        process.kill()
     assert _rows(again) == 1
 
 
