@@ -50,12 +50,13 @@ def run(console: Console) -> None:
 
     Raises CommandError when something cannot start or ends by itself; everything is stopped then.
     """
+    plan = _plan()
     for number in _SIGNALS:
         # Also SIGINT, which a shell without job control has its background processes ignore.
         signal.signal(number, signal.default_int_handler)
     with suppress(KeyboardInterrupt), ExitStack() as stack:
         try:
-            _run(_plan(), stack, console)
+            _run(plan, stack, console)
         finally:
             # What is started has to be stopped, however often somebody asks for it.
             for number in _SIGNALS:
