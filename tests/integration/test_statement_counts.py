@@ -1,0 +1,103 @@
+"""How many messages a call costs each database, counted on the wire."""
+
+from collections.abc import Callable
+
+from shared.gen.kith.feed.v1 import feed_pb2 as feed
+from shared.gen.kith.graph.v1 import graph_pb2 as graph
+from tests.support.pair import Pair
+from tests.support.people import People, tagged
+
+
+def _counts(pair: Pair, call: Callable[[], object]) -> tuple[int, int]:
+    """Return what a call sends to the feed's database and to the graph's."""
+    pair.feed_tap.reset()
+    pair.graph_tap.reset()
+    call()
+    # The readiness checks share the connections.
+    seen = [
+        [text for text in tap.statements if "alembic_version" not in text]
+        for tap in (pair.feed_tap, pair.graph_tap)
+    ]
+    return len(seen[0]), len(seen[1])
+
+
+def _world(people: People, *, size: int) -> int:
+    """Return a viewer with `size` connections, each with two tags and two posts."""
+    viewer, *authors = people.connected(size + 1)
+    for author in authors:
+        tags = [people.tag(author, name, viewer) for name in ("one", "two")]
+        people.post(author)
+        people.post(author, tagged(*tags))
+    return viewer
+
+
+def test_connected_ids_of_a_hundred_users_are_one_statement(pair: Pair, people: People) -> None:
+    user_ids = people.new(100)
+    people.connect(user_ids[0], *user_ids[1:])
+    queries = [graph.GetConnectedUserIdsRequest.UserQuery(user_id=user_id) for user_id in user_ids]
+    request = graph.GetConnectedUserIdsRequest(users=queries)
+
+    assert _counts(pair, lambda: pair.graph.GetConnectedUserIds(request)) == (0, 1)
+
+
+def test_a_feed_is_one_statement_in_each_database_when_the_cache_is_warm(
+    pair: Pair, people: People
+) -> None:
+    viewer = _world(people, size=5)
+    people.feed(viewer)
+
+    assert _counts(pair, lambda: people.feed(viewer)) == (1, 1)
+
+
+def test_a_feed_is_one_more_statement_in_the_graph_when_the_cache_is_cold(
+    pair: Pair, people: People
+) -> None:
+    viewer = _world(people, size=5)
+
+    assert _counts(pair, lambda: people.feed(viewer)) == (1, 2)
+
+
+def test_twice_the_connections_tags_and_page_size_cost_the_same(pair: Pair, people: People) -> None:
+    small, large = _world(people, size=5), _world(people, size=10)
+    people.feed(small)
+    people.feed(large)
+
+    assert _counts(pair, lambda: people.feed(small, page_size=10)) == _counts(
+        pair, lambda: people.feed(large, page_size=20)
+    )
+
+
+def test_no_read_opens_a_transaction(pair: Pair, people: People) -> None:
+    viewer = _world(people, size=2)
+    [post] = pair.feed.GetFeed(feed.GetFeedRequest(user_id=viewer, page_size=1)).posts
+    pair.feed_tap.reset()
+    pair.graph_tap.reset()
+
+    pair.feed.GetFeed(feed.GetFeedRequest(user_id=viewer))
+    pair.feed.GetPost(
+        feed.GetPostRequest(user_id=viewer, author_id=post.author_id, post_id=post.post_id)
+    )
+    pair.feed.ListTags(feed.ListTagsRequest(user_id=viewer))
+    pair.graph.ListConnections(graph.ListConnectionsRequest(user_id=viewer))
+    pair.graph.SuggestConnections(graph.SuggestConnectionsRequest(user_id=viewer))
+
+    sent = [*pair.feed_tap.statements, *pair.graph_tap.statements]
+    assert sent
+    assert not [text for text in sent if text.split()[0] in {"BEGIN", "COMMIT", "ROLLBACK", "SET"}]
+
+
+def test_lookups_are_one_statement_each(pair: Pair, people: People) -> None:
+    user, *peers = people.connected(4)
+    calls: list[Callable[[], object]] = [
+        lambda: pair.graph.CheckConnections(
+            graph.CheckConnectionsRequest(user_id=user, peer_ids=peers)
+        ),
+        lambda: pair.graph.ListConnections(graph.ListConnectionsRequest(user_id=user)),
+        lambda: pair.graph.ListMutualConnections(
+            graph.ListMutualConnectionsRequest(user_id=peers[0], peer_id=peers[1])
+        ),
+        lambda: pair.graph.CountConnections(graph.CountConnectionsRequest(user_ids=peers)),
+        lambda: pair.graph.SuggestConnections(graph.SuggestConnectionsRequest(user_id=user)),
+    ]
+
+    assert [_counts(pair, call) for call in calls] == [(0, 1)] * len(calls)
