@@ -108,21 +108,13 @@ user_tags = Table(
     ),
     CheckConstraint("owner_user_id <> target_user_id", name="not_oneself"),
 )
-# tags_given_to (visibility): has this author given this viewer one of these tags? user_tag_page.
+# VISIBLE: has this author given this viewer one of these tags? tags_of_user, feed_page by tags.
 Index(
     "idx_user_tag_lookup",
     user_tags.c.owner_user_id,
     user_tags.c.target_user_id,
     user_tags.c.tag_id,
 )
-# Every tag that anybody gave to one viewer.
-Index(
-    "idx_user_tag_target",
-    user_tags.c.target_user_id,
-    user_tags.c.owner_user_id,
-    user_tags.c.tag_id,
-)
-
 post_audience_tags = Table(
     "post_audience_tags",
     metadata,

@@ -167,12 +167,6 @@ def upgrade() -> None:
         ["owner_user_id", "target_user_id", "tag_id"],
         unique=False,
     )
-    op.create_index(
-        "idx_user_tag_target",
-        "user_tags",
-        ["target_user_id", "owner_user_id", "tag_id"],
-        unique=False,
-    )
 
 
 def downgrade() -> None:

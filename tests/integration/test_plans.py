@@ -1,0 +1,235 @@
+"""On a loaded database every hot query uses the index that models.py says serves it."""
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+import sqlalchemy
+from sqlalchemy import Connection, event, text
+
+from feed_service import queries as feed
+from graph_service import queries as graph
+from tests.support.pair import Databases
+
+_PEOPLE = 10_000
+_AUTHORS = 2_000
+_START = {"before_time": datetime(9999, 1, 1, tzinfo=UTC), "before_id": 2**63 - 1}
+
+_LOAD_GRAPH = [
+    # A ring with chords: everybody is connected with twelve others on each side.
+    f"""INSERT INTO connections (user_a_id, user_b_id, status, requested_by, created_at, updated_at)
+        SELECT DISTINCT ON (1, 2) least(a, b), greatest(a, b), 'accepted', a,
+               timestamptz '2026-01-01' + a * interval '1 minute',
+               timestamptz '2026-01-01' + (a * 12 + n) * interval '1 second'
+        FROM generate_series(1, {_PEOPLE}) AS a, generate_series(1, 12) AS n,
+             LATERAL (SELECT (a + n * n * 7) % {_PEOPLE} + 1 AS b) AS other
+        WHERE a <> b""",
+    f"""INSERT INTO connections (user_a_id, user_b_id, status, requested_by)
+        SELECT least(a, b), greatest(a, b), 'pending', a
+        FROM generate_series(1, {_PEOPLE}) AS a, generate_series(1, 2) AS n,
+             LATERAL (SELECT (a + 5000 + n * 13) % {_PEOPLE} + 1 AS b) AS other
+        WHERE a <> b ON CONFLICT DO NOTHING""",
+    f"""INSERT INTO blocks (blocker_id, blocked_id)
+        SELECT a, a + {_PEOPLE} + n FROM generate_series(1, {_PEOPLE}) AS a,
+             generate_series(1, 3) AS n""",
+    f"INSERT INTO users SELECT a, 1, 24 FROM generate_series(1, {_PEOPLE}) AS a",
+    "VACUUM ANALYZE",
+]
+
+_LOAD_FEED = [
+    f"""INSERT INTO tags (owner_user_id, id, name)
+        SELECT a, a * 3 + n, 'tag ' || n
+        FROM generate_series(1, {_PEOPLE}) AS a, generate_series(0, 2) AS n""",
+    f"""INSERT INTO user_tags (owner_user_id, tag_id, target_user_id, owner_revision)
+        SELECT a, a * 3 + n % 3, (a + n * n * 7) % {_PEOPLE} + 1, 1
+        FROM generate_series(1, {_PEOPLE}) AS a, generate_series(1, 12) AS n
+        WHERE a <> (a + n * n * 7) % {_PEOPLE} + 1 ON CONFLICT DO NOTHING""",
+    f"""INSERT INTO posts (author_id, body, audience, created_at)
+        SELECT a, 'body', (ARRAY['all', 'tags', 'private'])[n % 3 + 1],
+               timestamptz '2026-01-01' + (n * {_AUTHORS} + a) * interval '1 second'
+        FROM generate_series(1, {_AUTHORS}) AS a, generate_series(1, 60) AS n""",
+    """INSERT INTO post_audience_tags (author_id, post_id, tag_id, created_at)
+        SELECT author_id, id, author_id * 3 + id % 3, created_at FROM posts
+        WHERE audience = 'tags'""",
+    "VACUUM ANALYZE",
+]
+
+
+@pytest.fixture(scope="module")
+def loaded_graph(databases: Databases) -> Iterator[Connection]:
+    """A graph of more than 100,000 connections."""
+    yield from _loaded(databases.new("graph"), _LOAD_GRAPH)
+
+
+@pytest.fixture(scope="module")
+def loaded_feed(databases: Databases) -> Iterator[Connection]:
+    """120,000 posts."""
+    yield from _loaded(databases.new("feed"), _LOAD_FEED)
+
+
+def _loaded(url: str, statements: list[str]) -> Iterator[Connection]:
+    engine = sqlalchemy.create_engine(
+        url, isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.NullPool
+    )
+    with engine.connect() as connection:
+        for statement in statements:
+            connection.execute(text(statement))
+        yield connection
+
+
+class _ExplainedError(Exception):
+    """Ends a query function once its plan is known."""
+
+
+def _plan(connection: Connection, query: Callable[[], object]) -> dict[str, Any]:
+    """Return the plan of the statement that a function of queries.py runs."""
+    found: list[dict[str, Any]] = []
+
+    def explain(
+        _connection: object,
+        cursor: Any,
+        statement: str,
+        parameters: object,
+        _context: object,
+        _executemany: object,
+    ) -> None:
+        cursor.execute("EXPLAIN (FORMAT JSON) " + statement, parameters)
+        answer = cursor.fetchone()[0]
+        found.append((json.loads(answer) if isinstance(answer, str) else answer)[0]["Plan"])
+        raise _ExplainedError
+
+    event.listen(connection, "before_cursor_execute", explain)
+    try:
+        with pytest.raises(_ExplainedError):
+            query()
+    finally:
+        event.remove(connection, "before_cursor_execute", explain)
+    return found[0]
+
+
+def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for child in plan.get("Plans", []):
+        yield from _nodes(child)
+
+
+def _indexes(plan: dict[str, Any]) -> set[str]:
+    return {node["Index Name"] for node in _nodes(plan) if "Index Name" in node}
+
+
+def _scanned_tables(plan: dict[str, Any]) -> set[str]:
+    return {node["Relation Name"] for node in _nodes(plan) if node["Node Type"] == "Seq Scan"}
+
+
+def _page(connection: Connection, listing: str) -> Callable[[], object]:
+    return lambda: graph.peer_page(connection, user_id=77, listing=listing, limit=21, **_START)  # type: ignore[arg-type]  # the two are what they say
+
+
+def test_connected_ids_are_read_from_both_sides_indexes_alone(loaded_graph: Connection) -> None:
+    plan = _plan(
+        loaded_graph,
+        lambda: graph.connected_user_ids(
+            loaded_graph, known_revisions=dict.fromkeys(range(1, 101), 0)
+        ),
+    )
+
+    by_index_alone = {
+        node["Index Name"] for node in _nodes(plan) if node["Node Type"] == "Index Only Scan"
+    }
+    assert {"idx_connection_lookup", "idx_connection_reverse_lookup"} <= by_index_alone
+    assert "connections" not in _scanned_tables(plan)
+
+
+@pytest.mark.parametrize(
+    ("listing", "indexes"),
+    [
+        ("connected", {"idx_connection_newest_a", "idx_connection_newest_b"}),
+        ("incoming", {"idx_connection_incoming"}),
+        ("outgoing", {"idx_connection_outgoing"}),
+        ("blocked", {"idx_block_newest"}),
+    ],
+)
+def test_a_page_of_peers_is_read_in_the_order_of_its_index(
+    loaded_graph: Connection, listing: str, indexes: set[str]
+) -> None:
+    plan = _plan(loaded_graph, _page(loaded_graph, listing))
+
+    assert _indexes(plan) == indexes
+
+
+def test_mutual_connections_are_read_from_both_sides_indexes(loaded_graph: Connection) -> None:
+    plan = _plan(
+        loaded_graph,
+        lambda: graph.mutual_user_ids(loaded_graph, user_id=77, peer_id=78, after_id=0, limit=51),
+    )
+
+    assert _indexes(plan) == {"idx_connection_lookup", "idx_connection_reverse_lookup"}
+    assert not _scanned_tables(plan)
+
+
+def test_suggestions_are_read_from_both_sides_indexes(loaded_graph: Connection) -> None:
+    plan = _plan(loaded_graph, lambda: graph.suggestions(loaded_graph, user_id=77, limit=20))
+
+    assert {"idx_connection_lookup", "idx_connection_reverse_lookup"} <= _indexes(plan)
+    assert "connections" not in _scanned_tables(plan)
+
+
+def test_states_of_pairs_are_read_by_the_unique_pair(loaded_graph: Connection) -> None:
+    plan = _plan(
+        loaded_graph,
+        lambda: graph.peers_at_revision(loaded_graph, user_id=77, peer_ids=[78, 79]),
+    )
+
+    assert "uq_connections_user_a_id_user_b_id" in _indexes(plan)
+    assert not _scanned_tables(plan)
+
+
+def test_a_feed_page_is_read_author_by_author(loaded_feed: Connection) -> None:
+    connected = "{" + ",".join(str(number) for number in range(100, 125)) + "}"
+    plan = _plan(
+        loaded_feed,
+        lambda: feed.feed_page(
+            loaded_feed,
+            viewer_id=77,
+            connected_ids=connected,
+            author_ids=connected,
+            tag_ids=[],
+            limit=21,
+            **_START,  # type: ignore[arg-type]  # the two are what they say
+        ),
+    )
+
+    assert {"idx_post_author", "pk_posts"} <= _indexes(plan)
+    assert not _scanned_tables(plan) & {"posts", "post_audience_tags"}
+
+
+def test_a_single_post_is_read_by_its_name(loaded_feed: Connection) -> None:
+    plan = _plan(
+        loaded_feed,
+        lambda: feed.visible_post(
+            loaded_feed, viewer_id=77, connected_ids="{100}", author_id=100, post_id=100
+        ),
+    )
+
+    assert _indexes(plan) & {"pk_posts", "idx_post_author"}
+    assert not _scanned_tables(plan)
+
+
+def test_members_of_a_tag_are_read_in_their_order(loaded_feed: Connection) -> None:
+    plan = _plan(
+        loaded_feed,
+        lambda: feed.member_page(loaded_feed, owner_user_id=77, tag_id=231, after_id=0, limit=51),
+    )
+
+    assert {"pk_tags", "pk_user_tags"} <= _indexes(plan)
+
+
+def test_the_tags_of_a_person_are_read_by_owner_and_person(loaded_feed: Connection) -> None:
+    plan = _plan(
+        loaded_feed,
+        lambda: feed.tags_of_user(loaded_feed, owner_user_id=77, target_user_id=85),
+    )
+
+    assert "idx_user_tag_lookup" in _indexes(plan)

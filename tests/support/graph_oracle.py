@@ -1,0 +1,33 @@
+"""The questions to a graph, answered from its edges with sets."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+
+
+class GraphOracle:
+    """A graph that holds still."""
+
+    def __init__(self, edges: Iterable[tuple[int, int]]) -> None:
+        self.neighbours: dict[int, set[int]] = defaultdict(set)
+        for first, second in edges:
+            self.neighbours[first].add(second)
+            self.neighbours[second].add(first)
+
+    @property
+    def users(self) -> list[int]:
+        """Everybody with a connection, by id."""
+        return sorted(self.neighbours)
+
+    def mutual(self, user: int, peer: int) -> list[int]:
+        """Who is connected with both, by id."""
+        return sorted(self.neighbours[user] & self.neighbours[peer])
+
+    def suggestions(self, user: int, limit: int) -> list[tuple[int, int]]:
+        """Who has most connections in common with the user, and how many; then by id."""
+        counts = Counter(
+            candidate
+            for friend in self.neighbours[user]
+            for candidate in self.neighbours[friend]
+            if candidate != user and candidate not in self.neighbours[user]
+        )
+        return sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:limit]
