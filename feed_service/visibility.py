@@ -13,8 +13,8 @@ from typing import Final
 
 
 def _has_one_of_its_tags(*, excluded: bool) -> str:
-    # OFFSET 0 keeps PostgreSQL from reading the tags of all posts into a hash table to look a page's
-    # posts up in; two probes of an index for each post are what it takes.
+    # OFFSET 0 keeps PostgreSQL from reading the tags of all posts into a hash table, to look those
+    # of a page up in it; two probes of an index for each post are what it takes.
     return f"""EXISTS (
         SELECT FROM post_audience_tags AS audience
         JOIN user_tags AS given

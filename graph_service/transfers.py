@@ -96,13 +96,17 @@ class Transfers:
         """Erase a user; returns how many connections ended. Repeating it erases nothing more."""
 
         def work(connection: Connection) -> int:
+            # Whoever has a connection, request, block or event has a row in users.
             # Neighbours can be locked only once they are known, and a new one may come in between:
             # then the locks are taken again, all of them, in order.
             neighbours = queries.neighbour_ids(connection, user_id=user_id)
             users = queries.lock_users(connection, user_ids={user_id, *neighbours})
+            if user_id not in users:
+                return 0
             if queries.neighbour_ids(connection, user_id=user_id) - neighbours:
                 raise AbortedError("the user's connections changed; repeat the call")
-            return _erase(connection, user_id, neighbours, was_known=user_id in users)
+            _erase(connection, user_id, neighbours)
+            return len(neighbours)
 
         return self._database.write(work)
 
@@ -184,18 +188,13 @@ def _connect(connection: Connection, pairs: Mapping[tuple[int, int], datetime | 
     )
 
 
-def _erase(connection: Connection, user_id: int, neighbours: set[int], *, was_known: bool) -> int:
+def _erase(connection: Connection, user_id: int, neighbours: set[int]) -> None:
     queries.erase_user(connection, user_id=user_id)
     if neighbours:
         queries.change_counts(connection, amounts=dict.fromkeys(neighbours, -1))
-    if was_known:
-        queries.insert_events(
-            connection,
-            kind=EventKind.USER_DELETED,
-            events=[Event(actor_id=user_id, peer_id=None)],
-        )
-    add_to_totals(
+    queries.insert_events(
         connection,
-        amounts={ACTIVE_CONNECTIONS: -len(neighbours), USERS: -int(was_known)},
+        kind=EventKind.USER_DELETED,
+        events=[Event(actor_id=user_id, peer_id=None)],
     )
-    return len(neighbours)
+    add_to_totals(connection, amounts={ACTIVE_CONNECTIONS: -len(neighbours), USERS: -1})
