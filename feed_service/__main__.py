@@ -1,5 +1,6 @@
 """The composition root of feed_service: settings, database, graph client, servicer, server."""
 
+import logging
 import os
 import sys
 from contextlib import ExitStack
@@ -16,7 +17,7 @@ from feed_service.settings import FeedSettings
 from feed_service.tags import Tags
 from shared import logs
 from shared.database import Database
-from shared.embedded_postgres import EmbeddedPostgres
+from shared.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 from shared.gen.kith.feed.v1 import feed_pb2_grpc
 from shared.metrics import ClientMetrics, database_latency
 from shared.paging import PageTokens
@@ -69,12 +70,17 @@ def main() -> int:
         sys.stderr.write(f"{error}\n")
         return 2
     logs.configure(service="feed_service", level=settings.server.log_level)
-    with ExitStack() as stack:
-        url = settings.database.url
-        if not url:
-            url = stack.enter_context(EmbeddedPostgres(settings.database.data_dir)).url("kith_feed")
-            migrations.upgrade("feed", url)
-        run_until_stopped(settings.server, build(settings, url))
+    try:
+        with ExitStack() as stack:
+            url = settings.database.url
+            if not url:
+                cluster = stack.enter_context(EmbeddedPostgres(settings.database.data_dir))
+                url = cluster.url("kith_feed")
+                migrations.upgrade("feed", url)
+            run_until_stopped(settings.server, build(settings, url))
+    except EmbeddedPostgresError as error:
+        logging.getLogger("kith.server").critical("no database", extra={"reason": str(error)})
+        return 1
     return 0
 
 

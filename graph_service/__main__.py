@@ -1,5 +1,6 @@
 """The composition root of graph_service: settings, database, servicer, server."""
 
+import logging
 import os
 import sys
 from contextlib import ExitStack
@@ -15,7 +16,7 @@ from graph_service.settings import GraphSettings
 from graph_service.transfers import Transfers
 from shared import logs
 from shared.database import Database
-from shared.embedded_postgres import EmbeddedPostgres
+from shared.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 from shared.gen.kith.graph.v1 import graph_pb2_grpc
 from shared.metrics import database_latency
 from shared.paging import PageTokens
@@ -57,14 +58,17 @@ def main() -> int:
         sys.stderr.write(f"{error}\n")
         return 2
     logs.configure(service="graph_service", level=settings.server.log_level)
-    with ExitStack() as stack:
-        url = settings.database.url
-        if not url:
-            url = stack.enter_context(EmbeddedPostgres(settings.database.data_dir)).url(
-                "kith_graph"
-            )
-            migrations.upgrade("graph", url)
-        run_until_stopped(settings.server, build(settings, url))
+    try:
+        with ExitStack() as stack:
+            url = settings.database.url
+            if not url:
+                cluster = stack.enter_context(EmbeddedPostgres(settings.database.data_dir))
+                url = cluster.url("kith_graph")
+                migrations.upgrade("graph", url)
+            run_until_stopped(settings.server, build(settings, url))
+    except EmbeddedPostgresError as error:
+        logging.getLogger("kith.server").critical("no database", extra={"reason": str(error)})
+        return 1
     return 0
 
 
