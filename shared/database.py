@@ -113,10 +113,6 @@ class Database:
                 yield connection
             connection.exec_driver_sql("COMMIT")
 
-    def ping(self) -> None:
-        """Run the cheapest statement; raises UnavailableError when the database does not answer."""
-        self.read(lambda connection: connection.execute(sqlalchemy.text("SELECT 1")))
-
     def close(self) -> None:
         """Close all pooled connections."""
         self._engine.dispose()
