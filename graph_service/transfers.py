@@ -97,16 +97,17 @@ class Transfers:
 
         def work(connection: Connection) -> int:
             # Whoever has a connection, request, block or event has a row in users.
-            # Neighbours can be locked only once they are known, and a new one may come in between:
-            # then the locks are taken again, all of them, in order.
+            # Neighbours can be locked only once they are known, and one may come or go in
+            # between: whoever came has no lock yet, so all are taken again, in order.
             neighbours = queries.neighbour_ids(connection, user_id=user_id)
             users = queries.lock_users(connection, user_ids={user_id, *neighbours})
             if user_id not in users:
                 return 0
-            if queries.neighbour_ids(connection, user_id=user_id) - neighbours:
+            current = queries.neighbour_ids(connection, user_id=user_id)
+            if current - neighbours:
                 raise AbortedError("the user's connections changed; repeat the call")
-            _erase(connection, user_id, neighbours)
-            return len(neighbours)
+            _erase(connection, user_id, current)
+            return len(current)
 
         return self._database.write(work)
 
