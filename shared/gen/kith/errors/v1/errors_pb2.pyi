@@ -86,6 +86,18 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """UNAUTHENTICATED. The caller has not shown who it is."""
     ERROR_REASON_NOT_SERVED: _ErrorReason.ValueType  # 27
     """UNIMPLEMENTED. This part of the API is documented but not served by this version."""
+    ERROR_REASON_OBJECT_STORE_UNAVAILABLE: _ErrorReason.ValueType  # 28
+    """UNAVAILABLE. The object store cannot be reached, so nobody can say whether photos are there.
+    RetryInfo says when to retry.
+    """
+    ERROR_REASON_CONSUMER_TOO_SLOW: _ErrorReason.ValueType  # 29
+    """RESOURCE_EXHAUSTED. A stream's consumer did not take a message in time. Resume from the last
+    cursor.
+    """
+    ERROR_REASON_DRAINING: _ErrorReason.ValueType  # 30
+    """UNAVAILABLE. The server is stopping and has ended this stream. Resume from the last cursor;
+    RetryInfo says when.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the `reason` of the google.rpc.ErrorInfo in every error that Kith answers, without
@@ -157,4 +169,16 @@ ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 26
 """UNAUTHENTICATED. The caller has not shown who it is."""
 ERROR_REASON_NOT_SERVED: ErrorReason.ValueType  # 27
 """UNIMPLEMENTED. This part of the API is documented but not served by this version."""
+ERROR_REASON_OBJECT_STORE_UNAVAILABLE: ErrorReason.ValueType  # 28
+"""UNAVAILABLE. The object store cannot be reached, so nobody can say whether photos are there.
+RetryInfo says when to retry.
+"""
+ERROR_REASON_CONSUMER_TOO_SLOW: ErrorReason.ValueType  # 29
+"""RESOURCE_EXHAUSTED. A stream's consumer did not take a message in time. Resume from the last
+cursor.
+"""
+ERROR_REASON_DRAINING: ErrorReason.ValueType  # 30
+"""UNAVAILABLE. The server is stopping and has ended this stream. Resume from the last cursor;
+RetryInfo says when.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

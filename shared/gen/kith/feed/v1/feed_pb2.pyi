@@ -446,8 +446,8 @@ class GetFeedRequest(_message.Message):
     page_token: _builtins.str
     """The `next_page_token` of the page before; empty for the first page."""
     newer_than: _builtins.str
-    """The `refresh_token` of an earlier first page: only posts newer than it. Not served yet; must be
-    empty.
+    """The `refresh_token` of an earlier first page with the same filters: only posts that have come
+    since. Empty for no bound.
     """
     @_builtins.property
     def tag_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
@@ -490,7 +490,7 @@ class GetFeedResponse(_message.Message):
     next_page_token: _builtins.str
     """For the next page; empty at the end of the feed and only there."""
     refresh_token: _builtins.str
-    """For `newer_than`. Not served yet; empty."""
+    """For `newer_than`, to ask later for what has come since; set on a first page only."""
     stale: _builtins.bool
     """The page was made with connections that could not be validated, because the operator allows
     that for a bounded time while graph_service cannot be reached.
@@ -540,7 +540,9 @@ class CreatePostRequest(_message.Message):
 
     @_builtins.property
     def photo_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Keys from CreatePhotoUploads, up to 10. Not served yet; must be empty."""
+        """Keys from CreatePhotoUploads whose photos have been uploaded, up to 10, each at most once and
+        in no other post; the post shows the photos in this order.
+        """
 
     def __init__(
         self,
@@ -1752,7 +1754,7 @@ class GetDigestRequest(_message.Message):
     """The first day of the week, 1 Monday to 7 Sunday as in ISO 8601; 0 for the service's setting."""
     @_builtins.property
     def week_of(self) -> _timestamp_pb2.Timestamp:
-        """Any moment of the week; now when unset."""
+        """Any moment of the week; now when unset. Not before 1970, nor in a week that has not begun."""
 
     @_builtins.property
     def tag_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
@@ -1778,7 +1780,17 @@ Global___GetDigestRequest: _TypeAlias = GetDigestRequest  # noqa: Y015
 
 @_typing.final
 class GetDigestResponse(_message.Message):
-    """GetDigestResponse is a week's digest."""
+    """GetDigestResponse is a week's digest. A week is the seven days from the first day of the week in
+    the user's time zone. Of the visible posts in it,
+
+    1. those of importance 1.0 (DIGEST_MIN_IMPORTANCE) and below are left out;
+    2. the best 2 (DIGEST_POSTS_PER_AUTHOR_PER_DAY) of each author and day are kept, by importance,
+       then the lower id;
+    3. if a post that passed the first rule reaches 7.0, those at 4.0 and below are left out;
+    4. of the rest, the 12 (DIGEST_MAX_POSTS) most important are chosen with at most a third of the
+       places for one author (ties: the newest, then the higher id); places still free are filled by
+       importance without that limit.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

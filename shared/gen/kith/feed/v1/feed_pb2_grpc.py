@@ -40,8 +40,6 @@ class FeedServiceStub:
     are listed in kith.errors.v1. Reads of other people's posts answer UNAVAILABLE with RetryInfo when
     graph_service cannot be reached. Text may hold any characters but control characters other than
     newline and tab.
-
-    Messages of calls that are not declared yet are here so that their shape is known.
     """
 
     def __init__(self, channel):
@@ -55,6 +53,11 @@ class FeedServiceStub:
                 request_serializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.GetFeedRequest.SerializeToString,
                 response_deserializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.GetFeedResponse.FromString,
                 _registered_method=True)
+        self.GetDigest = channel.unary_unary(
+                '/kith.feed.v1.FeedService/GetDigest',
+                request_serializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.GetDigestRequest.SerializeToString,
+                response_deserializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.GetDigestResponse.FromString,
+                _registered_method=True)
         self.CreatePost = channel.unary_unary(
                 '/kith.feed.v1.FeedService/CreatePost',
                 request_serializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.CreatePostRequest.SerializeToString,
@@ -65,10 +68,30 @@ class FeedServiceStub:
                 request_serializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.GetPostRequest.SerializeToString,
                 response_deserializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.GetPostResponse.FromString,
                 _registered_method=True)
+        self.BatchGetPosts = channel.unary_unary(
+                '/kith.feed.v1.FeedService/BatchGetPosts',
+                request_serializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.BatchGetPostsRequest.SerializeToString,
+                response_deserializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.BatchGetPostsResponse.FromString,
+                _registered_method=True)
+        self.ListPosts = channel.unary_unary(
+                '/kith.feed.v1.FeedService/ListPosts',
+                request_serializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.ListPostsRequest.SerializeToString,
+                response_deserializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.ListPostsResponse.FromString,
+                _registered_method=True)
+        self.UpdatePost = channel.unary_unary(
+                '/kith.feed.v1.FeedService/UpdatePost',
+                request_serializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.UpdatePostRequest.SerializeToString,
+                response_deserializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.UpdatePostResponse.FromString,
+                _registered_method=True)
         self.DeletePost = channel.unary_unary(
                 '/kith.feed.v1.FeedService/DeletePost',
                 request_serializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.DeletePostRequest.SerializeToString,
                 response_deserializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.DeletePostResponse.FromString,
+                _registered_method=True)
+        self.CreatePhotoUploads = channel.unary_unary(
+                '/kith.feed.v1.FeedService/CreatePhotoUploads',
+                request_serializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.CreatePhotoUploadsRequest.SerializeToString,
+                response_deserializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.CreatePhotoUploadsResponse.FromString,
                 _registered_method=True)
         self.CreateTag = channel.unary_unary(
                 '/kith.feed.v1.FeedService/CreateTag',
@@ -110,6 +133,66 @@ class FeedServiceStub:
                 request_serializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.ListUserTagsRequest.SerializeToString,
                 response_deserializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.ListUserTagsResponse.FromString,
                 _registered_method=True)
+        self.CreateComment = channel.unary_unary(
+                '/kith.feed.v1.FeedService/CreateComment',
+                request_serializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.CreateCommentRequest.SerializeToString,
+                response_deserializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.CreateCommentResponse.FromString,
+                _registered_method=True)
+        self.ListComments = channel.unary_unary(
+                '/kith.feed.v1.FeedService/ListComments',
+                request_serializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.ListCommentsRequest.SerializeToString,
+                response_deserializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.ListCommentsResponse.FromString,
+                _registered_method=True)
+        self.UpdateComment = channel.unary_unary(
+                '/kith.feed.v1.FeedService/UpdateComment',
+                request_serializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.UpdateCommentRequest.SerializeToString,
+                response_deserializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.UpdateCommentResponse.FromString,
+                _registered_method=True)
+        self.DeleteComment = channel.unary_unary(
+                '/kith.feed.v1.FeedService/DeleteComment',
+                request_serializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.DeleteCommentRequest.SerializeToString,
+                response_deserializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.DeleteCommentResponse.FromString,
+                _registered_method=True)
+        self.SetPostImportance = channel.unary_unary(
+                '/kith.feed.v1.FeedService/SetPostImportance',
+                request_serializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.SetPostImportanceRequest.SerializeToString,
+                response_deserializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.SetPostImportanceResponse.FromString,
+                _registered_method=True)
+        self.ExplainVisibility = channel.unary_unary(
+                '/kith.feed.v1.FeedService/ExplainVisibility',
+                request_serializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.ExplainVisibilityRequest.SerializeToString,
+                response_deserializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.ExplainVisibilityResponse.FromString,
+                _registered_method=True)
+        self.PreviewAudience = channel.unary_unary(
+                '/kith.feed.v1.FeedService/PreviewAudience',
+                request_serializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.PreviewAudienceRequest.SerializeToString,
+                response_deserializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.PreviewAudienceResponse.FromString,
+                _registered_method=True)
+        self.MarkFeedRead = channel.unary_unary(
+                '/kith.feed.v1.FeedService/MarkFeedRead',
+                request_serializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.MarkFeedReadRequest.SerializeToString,
+                response_deserializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.MarkFeedReadResponse.FromString,
+                _registered_method=True)
+        self.CountUnreadPosts = channel.unary_unary(
+                '/kith.feed.v1.FeedService/CountUnreadPosts',
+                request_serializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.CountUnreadPostsRequest.SerializeToString,
+                response_deserializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.CountUnreadPostsResponse.FromString,
+                _registered_method=True)
+        self.ImportPosts = channel.stream_unary(
+                '/kith.feed.v1.FeedService/ImportPosts',
+                request_serializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.ImportPostsRequest.SerializeToString,
+                response_deserializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.ImportPostsResponse.FromString,
+                _registered_method=True)
+        self.ExportUser = channel.unary_stream(
+                '/kith.feed.v1.FeedService/ExportUser',
+                request_serializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.ExportUserRequest.SerializeToString,
+                response_deserializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.ExportUserResponse.FromString,
+                _registered_method=True)
+        self.DeleteUser = channel.unary_unary(
+                '/kith.feed.v1.FeedService/DeleteUser',
+                request_serializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.DeleteUserRequest.SerializeToString,
+                response_deserializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.DeleteUserResponse.FromString,
+                _registered_method=True)
 
 
 class FeedServiceServicer:
@@ -127,8 +210,6 @@ class FeedServiceServicer:
     are listed in kith.errors.v1. Reads of other people's posts answer UNAVAILABLE with RetryInfo when
     graph_service cannot be reached. Text may hold any characters but control characters other than
     newline and tab.
-
-    Messages of calls that are not declared yet are here so that their shape is known.
     """
 
     def GetFeed(self, request, context):
@@ -139,9 +220,20 @@ class FeedServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetDigest(self, request, context):
+        """GetDigest returns the most important posts of one week that the user may see, by the rules in
+        GetDigestResponse. The digest of a week that is over keeps its choice of posts from its first
+        reading on; a post that the user may no longer see is missing from it, and nothing takes its
+        place.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CreatePost(self, request, context):
         """CreatePost publishes a post and returns it. The server sets its time. INVALID_FIELD for tags
-        that are not the user's own; PHOTOS_NOT_CONFIGURED.
+        that are not the user's own and for photos that were not uploaded; PHOTOS_NOT_CONFIGURED,
+        OBJECT_STORE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -154,9 +246,43 @@ class FeedServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BatchGetPosts(self, request, context):
+        """BatchGetPosts returns those of up to 100 posts that the user may see, and names the others.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPosts(self, request, context):
+        """ListPosts lists the posts of one author that the user may see, newest first. One's own are
+        listed even while graph_service cannot be reached. INVALID_PAGE_TOKEN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdatePost(self, request, context):
+        """UpdatePost changes the text or the audience of one of the user's own posts; every read that
+        begins afterwards goes by the new audience. A new audience replaces the whole former one, also
+        exclusions by tags that have been deleted. POST_NOT_FOUND, ETAG_MISMATCH, INVALID_FIELD.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeletePost(self, request, context):
-        """DeletePost hides one of the user's own posts from everybody at once. Deleting it again succeeds.
-        POST_NOT_FOUND when the user has no such post.
+        """DeletePost hides one of the user's own posts from everybody at once, and removes its photos
+        from the object store soon after; what is left is purged after POST_PURGE_DAYS. Deleting it
+        again succeeds until then. POST_NOT_FOUND when the user has no such post.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreatePhotoUploads(self, request, context):
+        """CreatePhotoUploads returns permissions to upload photos straight to the object store, which a
+        post can name once they are there. An upload that no post has named within a day is removed.
+        PHOTOS_NOT_CONFIGURED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -193,7 +319,9 @@ class FeedServiceServicer:
 
     def AddTagMembers(self, request, context):
         """AddTagMembers gives a tag to people. All of them or none: NOT_CONNECTED when one is not
-        connected with the user. Who has the tag already keeps it. TAG_NOT_FOUND.
+        connected with the user. Who has the tag already keeps it. When a connection ends, the tags
+        that the two have given each other end with it and do not return with a new connection.
+        TAG_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -208,7 +336,9 @@ class FeedServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListTagMembers(self, request, context):
-        """ListTagMembers lists the people who have a tag, by id. TAG_NOT_FOUND.
+        """ListTagMembers lists the people who have a tag, by id. Somebody whose connection with the user
+        has just ended may still be listed for a moment, without the tag having any effect.
+        TAG_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -216,6 +346,109 @@ class FeedServiceServicer:
 
     def ListUserTags(self, request, context):
         """ListUserTags lists the tags that the user has given to one person, by id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateComment(self, request, context):
+        """CreateComment writes a comment on a post that the user may see. POST_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListComments(self, request, context):
+        """ListComments lists the comments on a post that the user may see, oldest first. POST_NOT_FOUND,
+        INVALID_PAGE_TOKEN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateComment(self, request, context):
+        """UpdateComment changes one of the user's own comments on a post that the user may still see.
+        COMMENT_NOT_FOUND, ETAG_MISMATCH.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteComment(self, request, context):
+        """DeleteComment deletes a comment that the user has written, whether or not the user may still
+        see its post, or that stands under one of the user's own posts. Deleting it again succeeds.
+        COMMENT_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetPostImportance(self, request, context):
+        """SetPostImportance stores the scores of a scorer that runs elsewhere, in the place of Kith's own.
+        Posts that do not exist are passed over. Internal: not meant for a gateway.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExplainVisibility(self, request, context):
+        """ExplainVisibility tells an author why one person sees or does not see one of the author's
+        posts. POST_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PreviewAudience(self, request, context):
+        """PreviewAudience lists exactly the people who would see a draft if it were published now.
+        INVALID_FIELD for tags that are not the user's own; INVALID_PAGE_TOKEN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def MarkFeedRead(self, request, context):
+        """MarkFeedRead moves the user's read position, which all devices share, up to a post that the
+        user may see. POST_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CountUnreadPosts(self, request, context):
+        """CountUnreadPosts counts the posts in the user's feed, by others, that are newer than the read
+        position.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportPosts(self, request_iterator, context):
+        """ImportPosts adopts posts from elsewhere, with their times. Each message is one transaction and
+        may be sent again: what was imported before is counted, not repeated. When the stream fails,
+        ErrorInfo's metadata `committed_chunks` says how many messages took effect, so that a client can
+        go on behind them. INVALID_FIELD for tags that are not their author's own. Internal: not meant
+        for a gateway.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportUser(self, request, context):
+        """ExportUser streams everything that feed_service holds of a user. Each message carries a cursor
+        from which a broken export goes on. INVALID_PAGE_TOKEN for a cursor. Internal: not meant for a
+        gateway.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteUser(self, request, context):
+        """DeleteUser erases a user: posts with their photos and comments, the user's comments, tags in
+        either direction, digests, read position. The work is done in steps that each commit; a call
+        that breaks off is finished by calling again, and a call that finds nothing succeeds. The keys of
+        photos stay noted until the object store has removed them. The id may be issued anew only after
+        both services have erased it. Internal: not meant for a gateway.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -229,6 +462,11 @@ def add_FeedServiceServicer_to_server(servicer, server):
                     request_deserializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.GetFeedRequest.FromString,
                     response_serializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.GetFeedResponse.SerializeToString,
             ),
+            'GetDigest': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetDigest,
+                    request_deserializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.GetDigestRequest.FromString,
+                    response_serializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.GetDigestResponse.SerializeToString,
+            ),
             'CreatePost': grpc.unary_unary_rpc_method_handler(
                     servicer.CreatePost,
                     request_deserializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.CreatePostRequest.FromString,
@@ -239,10 +477,30 @@ def add_FeedServiceServicer_to_server(servicer, server):
                     request_deserializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.GetPostRequest.FromString,
                     response_serializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.GetPostResponse.SerializeToString,
             ),
+            'BatchGetPosts': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchGetPosts,
+                    request_deserializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.BatchGetPostsRequest.FromString,
+                    response_serializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.BatchGetPostsResponse.SerializeToString,
+            ),
+            'ListPosts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPosts,
+                    request_deserializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.ListPostsRequest.FromString,
+                    response_serializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.ListPostsResponse.SerializeToString,
+            ),
+            'UpdatePost': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdatePost,
+                    request_deserializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.UpdatePostRequest.FromString,
+                    response_serializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.UpdatePostResponse.SerializeToString,
+            ),
             'DeletePost': grpc.unary_unary_rpc_method_handler(
                     servicer.DeletePost,
                     request_deserializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.DeletePostRequest.FromString,
                     response_serializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.DeletePostResponse.SerializeToString,
+            ),
+            'CreatePhotoUploads': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreatePhotoUploads,
+                    request_deserializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.CreatePhotoUploadsRequest.FromString,
+                    response_serializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.CreatePhotoUploadsResponse.SerializeToString,
             ),
             'CreateTag': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateTag,
@@ -284,6 +542,66 @@ def add_FeedServiceServicer_to_server(servicer, server):
                     request_deserializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.ListUserTagsRequest.FromString,
                     response_serializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.ListUserTagsResponse.SerializeToString,
             ),
+            'CreateComment': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateComment,
+                    request_deserializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.CreateCommentRequest.FromString,
+                    response_serializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.CreateCommentResponse.SerializeToString,
+            ),
+            'ListComments': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListComments,
+                    request_deserializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.ListCommentsRequest.FromString,
+                    response_serializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.ListCommentsResponse.SerializeToString,
+            ),
+            'UpdateComment': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateComment,
+                    request_deserializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.UpdateCommentRequest.FromString,
+                    response_serializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.UpdateCommentResponse.SerializeToString,
+            ),
+            'DeleteComment': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteComment,
+                    request_deserializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.DeleteCommentRequest.FromString,
+                    response_serializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.DeleteCommentResponse.SerializeToString,
+            ),
+            'SetPostImportance': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetPostImportance,
+                    request_deserializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.SetPostImportanceRequest.FromString,
+                    response_serializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.SetPostImportanceResponse.SerializeToString,
+            ),
+            'ExplainVisibility': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainVisibility,
+                    request_deserializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.ExplainVisibilityRequest.FromString,
+                    response_serializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.ExplainVisibilityResponse.SerializeToString,
+            ),
+            'PreviewAudience': grpc.unary_unary_rpc_method_handler(
+                    servicer.PreviewAudience,
+                    request_deserializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.PreviewAudienceRequest.FromString,
+                    response_serializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.PreviewAudienceResponse.SerializeToString,
+            ),
+            'MarkFeedRead': grpc.unary_unary_rpc_method_handler(
+                    servicer.MarkFeedRead,
+                    request_deserializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.MarkFeedReadRequest.FromString,
+                    response_serializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.MarkFeedReadResponse.SerializeToString,
+            ),
+            'CountUnreadPosts': grpc.unary_unary_rpc_method_handler(
+                    servicer.CountUnreadPosts,
+                    request_deserializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.CountUnreadPostsRequest.FromString,
+                    response_serializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.CountUnreadPostsResponse.SerializeToString,
+            ),
+            'ImportPosts': grpc.stream_unary_rpc_method_handler(
+                    servicer.ImportPosts,
+                    request_deserializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.ImportPostsRequest.FromString,
+                    response_serializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.ImportPostsResponse.SerializeToString,
+            ),
+            'ExportUser': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportUser,
+                    request_deserializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.ExportUserRequest.FromString,
+                    response_serializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.ExportUserResponse.SerializeToString,
+            ),
+            'DeleteUser': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteUser,
+                    request_deserializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.DeleteUserRequest.FromString,
+                    response_serializer=shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.DeleteUserResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'kith.feed.v1.FeedService', rpc_method_handlers)
@@ -307,8 +625,6 @@ class FeedService:
     are listed in kith.errors.v1. Reads of other people's posts answer UNAVAILABLE with RetryInfo when
     graph_service cannot be reached. Text may hold any characters but control characters other than
     newline and tab.
-
-    Messages of calls that are not declared yet are here so that their shape is known.
     """
 
     @staticmethod
@@ -328,6 +644,33 @@ class FeedService:
             '/kith.feed.v1.FeedService/GetFeed',
             shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.GetFeedRequest.SerializeToString,
             shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.GetFeedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetDigest(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kith.feed.v1.FeedService/GetDigest',
+            shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.GetDigestRequest.SerializeToString,
+            shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.GetDigestResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -393,6 +736,87 @@ class FeedService:
             _registered_method=True)
 
     @staticmethod
+    def BatchGetPosts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kith.feed.v1.FeedService/BatchGetPosts',
+            shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.BatchGetPostsRequest.SerializeToString,
+            shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.BatchGetPostsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPosts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kith.feed.v1.FeedService/ListPosts',
+            shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.ListPostsRequest.SerializeToString,
+            shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.ListPostsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdatePost(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kith.feed.v1.FeedService/UpdatePost',
+            shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.UpdatePostRequest.SerializeToString,
+            shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.UpdatePostResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def DeletePost(request,
             target,
             options=(),
@@ -409,6 +833,33 @@ class FeedService:
             '/kith.feed.v1.FeedService/DeletePost',
             shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.DeletePostRequest.SerializeToString,
             shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.DeletePostResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreatePhotoUploads(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kith.feed.v1.FeedService/CreatePhotoUploads',
+            shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.CreatePhotoUploadsRequest.SerializeToString,
+            shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.CreatePhotoUploadsResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -625,6 +1076,330 @@ class FeedService:
             '/kith.feed.v1.FeedService/ListUserTags',
             shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.ListUserTagsRequest.SerializeToString,
             shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.ListUserTagsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateComment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kith.feed.v1.FeedService/CreateComment',
+            shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.CreateCommentRequest.SerializeToString,
+            shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.CreateCommentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListComments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kith.feed.v1.FeedService/ListComments',
+            shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.ListCommentsRequest.SerializeToString,
+            shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.ListCommentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateComment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kith.feed.v1.FeedService/UpdateComment',
+            shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.UpdateCommentRequest.SerializeToString,
+            shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.UpdateCommentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteComment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kith.feed.v1.FeedService/DeleteComment',
+            shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.DeleteCommentRequest.SerializeToString,
+            shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.DeleteCommentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetPostImportance(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kith.feed.v1.FeedService/SetPostImportance',
+            shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.SetPostImportanceRequest.SerializeToString,
+            shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.SetPostImportanceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainVisibility(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kith.feed.v1.FeedService/ExplainVisibility',
+            shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.ExplainVisibilityRequest.SerializeToString,
+            shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.ExplainVisibilityResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PreviewAudience(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kith.feed.v1.FeedService/PreviewAudience',
+            shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.PreviewAudienceRequest.SerializeToString,
+            shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.PreviewAudienceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MarkFeedRead(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kith.feed.v1.FeedService/MarkFeedRead',
+            shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.MarkFeedReadRequest.SerializeToString,
+            shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.MarkFeedReadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CountUnreadPosts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kith.feed.v1.FeedService/CountUnreadPosts',
+            shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.CountUnreadPostsRequest.SerializeToString,
+            shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.CountUnreadPostsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportPosts(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/kith.feed.v1.FeedService/ImportPosts',
+            shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.ImportPostsRequest.SerializeToString,
+            shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.ImportPostsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/kith.feed.v1.FeedService/ExportUser',
+            shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.ExportUserRequest.SerializeToString,
+            shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.ExportUserResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kith.feed.v1.FeedService/DeleteUser',
+            shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.DeleteUserRequest.SerializeToString,
+            shared_dot_gen_dot_kith_dot_feed_dot_v1_dot_feed__pb2.DeleteUserResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,8 +27,6 @@ class FeedServiceStub:
     are listed in kith.errors.v1. Reads of other people's posts answer UNAVAILABLE with RetryInfo when
     graph_service cannot be reached. Text may hold any characters but control characters other than
     newline and tab.
-
-    Messages of calls that are not declared yet are here so that their shape is known.
     """
 
     def __init__(self, channel: _grpc.Channel) -> None: ...
@@ -36,15 +34,39 @@ class FeedServiceStub:
     """GetFeed returns a page of the posts by the user and their connections that the user may see,
     newest first. A page is full unless the feed ends with it. INVALID_PAGE_TOKEN.
     """
+    GetDigest: _grpc.UnaryUnaryMultiCallable[_feed_pb2.GetDigestRequest, _feed_pb2.GetDigestResponse]
+    """GetDigest returns the most important posts of one week that the user may see, by the rules in
+    GetDigestResponse. The digest of a week that is over keeps its choice of posts from its first
+    reading on; a post that the user may no longer see is missing from it, and nothing takes its
+    place.
+    """
     CreatePost: _grpc.UnaryUnaryMultiCallable[_feed_pb2.CreatePostRequest, _feed_pb2.CreatePostResponse]
     """CreatePost publishes a post and returns it. The server sets its time. INVALID_FIELD for tags
-    that are not the user's own; PHOTOS_NOT_CONFIGURED.
+    that are not the user's own and for photos that were not uploaded; PHOTOS_NOT_CONFIGURED,
+    OBJECT_STORE_UNAVAILABLE.
     """
     GetPost: _grpc.UnaryUnaryMultiCallable[_feed_pb2.GetPostRequest, _feed_pb2.GetPostResponse]
     """GetPost returns one post. POST_NOT_FOUND when there is none or the user may not see it."""
+    BatchGetPosts: _grpc.UnaryUnaryMultiCallable[_feed_pb2.BatchGetPostsRequest, _feed_pb2.BatchGetPostsResponse]
+    """BatchGetPosts returns those of up to 100 posts that the user may see, and names the others."""
+    ListPosts: _grpc.UnaryUnaryMultiCallable[_feed_pb2.ListPostsRequest, _feed_pb2.ListPostsResponse]
+    """ListPosts lists the posts of one author that the user may see, newest first. One's own are
+    listed even while graph_service cannot be reached. INVALID_PAGE_TOKEN.
+    """
+    UpdatePost: _grpc.UnaryUnaryMultiCallable[_feed_pb2.UpdatePostRequest, _feed_pb2.UpdatePostResponse]
+    """UpdatePost changes the text or the audience of one of the user's own posts; every read that
+    begins afterwards goes by the new audience. A new audience replaces the whole former one, also
+    exclusions by tags that have been deleted. POST_NOT_FOUND, ETAG_MISMATCH, INVALID_FIELD.
+    """
     DeletePost: _grpc.UnaryUnaryMultiCallable[_feed_pb2.DeletePostRequest, _feed_pb2.DeletePostResponse]
-    """DeletePost hides one of the user's own posts from everybody at once. Deleting it again succeeds.
-    POST_NOT_FOUND when the user has no such post.
+    """DeletePost hides one of the user's own posts from everybody at once, and removes its photos
+    from the object store soon after; what is left is purged after POST_PURGE_DAYS. Deleting it
+    again succeeds until then. POST_NOT_FOUND when the user has no such post.
+    """
+    CreatePhotoUploads: _grpc.UnaryUnaryMultiCallable[_feed_pb2.CreatePhotoUploadsRequest, _feed_pb2.CreatePhotoUploadsResponse]
+    """CreatePhotoUploads returns permissions to upload photos straight to the object store, which a
+    post can name once they are there. An upload that no post has named within a day is removed.
+    PHOTOS_NOT_CONFIGURED.
     """
     CreateTag: _grpc.UnaryUnaryMultiCallable[_feed_pb2.CreateTagRequest, _feed_pb2.CreateTagResponse]
     """CreateTag creates a private label for people. TAG_NAME_TAKEN, TAG_LIMIT_REACHED."""
@@ -58,16 +80,75 @@ class FeedServiceStub:
     """
     AddTagMembers: _grpc.UnaryUnaryMultiCallable[_feed_pb2.AddTagMembersRequest, _feed_pb2.AddTagMembersResponse]
     """AddTagMembers gives a tag to people. All of them or none: NOT_CONNECTED when one is not
-    connected with the user. Who has the tag already keeps it. TAG_NOT_FOUND.
+    connected with the user. Who has the tag already keeps it. When a connection ends, the tags
+    that the two have given each other end with it and do not return with a new connection.
+    TAG_NOT_FOUND.
     """
     RemoveTagMembers: _grpc.UnaryUnaryMultiCallable[_feed_pb2.RemoveTagMembersRequest, _feed_pb2.RemoveTagMembersResponse]
     """RemoveTagMembers takes a tag away from people. Who does not have it is passed over.
     TAG_NOT_FOUND.
     """
     ListTagMembers: _grpc.UnaryUnaryMultiCallable[_feed_pb2.ListTagMembersRequest, _feed_pb2.ListTagMembersResponse]
-    """ListTagMembers lists the people who have a tag, by id. TAG_NOT_FOUND."""
+    """ListTagMembers lists the people who have a tag, by id. Somebody whose connection with the user
+    has just ended may still be listed for a moment, without the tag having any effect.
+    TAG_NOT_FOUND.
+    """
     ListUserTags: _grpc.UnaryUnaryMultiCallable[_feed_pb2.ListUserTagsRequest, _feed_pb2.ListUserTagsResponse]
     """ListUserTags lists the tags that the user has given to one person, by id."""
+    CreateComment: _grpc.UnaryUnaryMultiCallable[_feed_pb2.CreateCommentRequest, _feed_pb2.CreateCommentResponse]
+    """CreateComment writes a comment on a post that the user may see. POST_NOT_FOUND."""
+    ListComments: _grpc.UnaryUnaryMultiCallable[_feed_pb2.ListCommentsRequest, _feed_pb2.ListCommentsResponse]
+    """ListComments lists the comments on a post that the user may see, oldest first. POST_NOT_FOUND,
+    INVALID_PAGE_TOKEN.
+    """
+    UpdateComment: _grpc.UnaryUnaryMultiCallable[_feed_pb2.UpdateCommentRequest, _feed_pb2.UpdateCommentResponse]
+    """UpdateComment changes one of the user's own comments on a post that the user may still see.
+    COMMENT_NOT_FOUND, ETAG_MISMATCH.
+    """
+    DeleteComment: _grpc.UnaryUnaryMultiCallable[_feed_pb2.DeleteCommentRequest, _feed_pb2.DeleteCommentResponse]
+    """DeleteComment deletes a comment that the user has written, whether or not the user may still
+    see its post, or that stands under one of the user's own posts. Deleting it again succeeds.
+    COMMENT_NOT_FOUND.
+    """
+    SetPostImportance: _grpc.UnaryUnaryMultiCallable[_feed_pb2.SetPostImportanceRequest, _feed_pb2.SetPostImportanceResponse]
+    """SetPostImportance stores the scores of a scorer that runs elsewhere, in the place of Kith's own.
+    Posts that do not exist are passed over. Internal: not meant for a gateway.
+    """
+    ExplainVisibility: _grpc.UnaryUnaryMultiCallable[_feed_pb2.ExplainVisibilityRequest, _feed_pb2.ExplainVisibilityResponse]
+    """ExplainVisibility tells an author why one person sees or does not see one of the author's
+    posts. POST_NOT_FOUND.
+    """
+    PreviewAudience: _grpc.UnaryUnaryMultiCallable[_feed_pb2.PreviewAudienceRequest, _feed_pb2.PreviewAudienceResponse]
+    """PreviewAudience lists exactly the people who would see a draft if it were published now.
+    INVALID_FIELD for tags that are not the user's own; INVALID_PAGE_TOKEN.
+    """
+    MarkFeedRead: _grpc.UnaryUnaryMultiCallable[_feed_pb2.MarkFeedReadRequest, _feed_pb2.MarkFeedReadResponse]
+    """MarkFeedRead moves the user's read position, which all devices share, up to a post that the
+    user may see. POST_NOT_FOUND.
+    """
+    CountUnreadPosts: _grpc.UnaryUnaryMultiCallable[_feed_pb2.CountUnreadPostsRequest, _feed_pb2.CountUnreadPostsResponse]
+    """CountUnreadPosts counts the posts in the user's feed, by others, that are newer than the read
+    position.
+    """
+    ImportPosts: _grpc.StreamUnaryMultiCallable[_feed_pb2.ImportPostsRequest, _feed_pb2.ImportPostsResponse]
+    """ImportPosts adopts posts from elsewhere, with their times. Each message is one transaction and
+    may be sent again: what was imported before is counted, not repeated. When the stream fails,
+    ErrorInfo's metadata `committed_chunks` says how many messages took effect, so that a client can
+    go on behind them. INVALID_FIELD for tags that are not their author's own. Internal: not meant
+    for a gateway.
+    """
+    ExportUser: _grpc.UnaryStreamMultiCallable[_feed_pb2.ExportUserRequest, _feed_pb2.ExportUserResponse]
+    """ExportUser streams everything that feed_service holds of a user. Each message carries a cursor
+    from which a broken export goes on. INVALID_PAGE_TOKEN for a cursor. Internal: not meant for a
+    gateway.
+    """
+    DeleteUser: _grpc.UnaryUnaryMultiCallable[_feed_pb2.DeleteUserRequest, _feed_pb2.DeleteUserResponse]
+    """DeleteUser erases a user: posts with their photos and comments, the user's comments, tags in
+    either direction, digests, read position. The work is done in steps that each commit; a call
+    that breaks off is finished by calling again, and a call that finds nothing succeeds. The keys of
+    photos stay noted until the object store has removed them. The id may be issued anew only after
+    both services have erased it. Internal: not meant for a gateway.
+    """
 
 class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
     """FeedService owns posts, the tags by which people are put into audiences, comments, photos and
@@ -84,8 +165,6 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
     are listed in kith.errors.v1. Reads of other people's posts answer UNAVAILABLE with RetryInfo when
     graph_service cannot be reached. Text may hold any characters but control characters other than
     newline and tab.
-
-    Messages of calls that are not declared yet are here so that their shape is known.
     """
 
     @_abc_1.abstractmethod
@@ -99,13 +178,26 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def GetDigest(
+        self,
+        request: _feed_pb2.GetDigestRequest,
+        context: _grpc.ServicerContext,
+    ) -> _feed_pb2.GetDigestResponse:
+        """GetDigest returns the most important posts of one week that the user may see, by the rules in
+        GetDigestResponse. The digest of a week that is over keeps its choice of posts from its first
+        reading on; a post that the user may no longer see is missing from it, and nothing takes its
+        place.
+        """
+
+    @_abc_1.abstractmethod
     def CreatePost(
         self,
         request: _feed_pb2.CreatePostRequest,
         context: _grpc.ServicerContext,
     ) -> _feed_pb2.CreatePostResponse:
         """CreatePost publishes a post and returns it. The server sets its time. INVALID_FIELD for tags
-        that are not the user's own; PHOTOS_NOT_CONFIGURED.
+        that are not the user's own and for photos that were not uploaded; PHOTOS_NOT_CONFIGURED,
+        OBJECT_STORE_UNAVAILABLE.
         """
 
     @_abc_1.abstractmethod
@@ -117,13 +209,54 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         """GetPost returns one post. POST_NOT_FOUND when there is none or the user may not see it."""
 
     @_abc_1.abstractmethod
+    def BatchGetPosts(
+        self,
+        request: _feed_pb2.BatchGetPostsRequest,
+        context: _grpc.ServicerContext,
+    ) -> _feed_pb2.BatchGetPostsResponse:
+        """BatchGetPosts returns those of up to 100 posts that the user may see, and names the others."""
+
+    @_abc_1.abstractmethod
+    def ListPosts(
+        self,
+        request: _feed_pb2.ListPostsRequest,
+        context: _grpc.ServicerContext,
+    ) -> _feed_pb2.ListPostsResponse:
+        """ListPosts lists the posts of one author that the user may see, newest first. One's own are
+        listed even while graph_service cannot be reached. INVALID_PAGE_TOKEN.
+        """
+
+    @_abc_1.abstractmethod
+    def UpdatePost(
+        self,
+        request: _feed_pb2.UpdatePostRequest,
+        context: _grpc.ServicerContext,
+    ) -> _feed_pb2.UpdatePostResponse:
+        """UpdatePost changes the text or the audience of one of the user's own posts; every read that
+        begins afterwards goes by the new audience. A new audience replaces the whole former one, also
+        exclusions by tags that have been deleted. POST_NOT_FOUND, ETAG_MISMATCH, INVALID_FIELD.
+        """
+
+    @_abc_1.abstractmethod
     def DeletePost(
         self,
         request: _feed_pb2.DeletePostRequest,
         context: _grpc.ServicerContext,
     ) -> _feed_pb2.DeletePostResponse:
-        """DeletePost hides one of the user's own posts from everybody at once. Deleting it again succeeds.
-        POST_NOT_FOUND when the user has no such post.
+        """DeletePost hides one of the user's own posts from everybody at once, and removes its photos
+        from the object store soon after; what is left is purged after POST_PURGE_DAYS. Deleting it
+        again succeeds until then. POST_NOT_FOUND when the user has no such post.
+        """
+
+    @_abc_1.abstractmethod
+    def CreatePhotoUploads(
+        self,
+        request: _feed_pb2.CreatePhotoUploadsRequest,
+        context: _grpc.ServicerContext,
+    ) -> _feed_pb2.CreatePhotoUploadsResponse:
+        """CreatePhotoUploads returns permissions to upload photos straight to the object store, which a
+        post can name once they are there. An upload that no post has named within a day is removed.
+        PHOTOS_NOT_CONFIGURED.
         """
 
     @_abc_1.abstractmethod
@@ -167,7 +300,9 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _grpc.ServicerContext,
     ) -> _feed_pb2.AddTagMembersResponse:
         """AddTagMembers gives a tag to people. All of them or none: NOT_CONNECTED when one is not
-        connected with the user. Who has the tag already keeps it. TAG_NOT_FOUND.
+        connected with the user. Who has the tag already keeps it. When a connection ends, the tags
+        that the two have given each other end with it and do not return with a new connection.
+        TAG_NOT_FOUND.
         """
 
     @_abc_1.abstractmethod
@@ -186,7 +321,10 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _feed_pb2.ListTagMembersRequest,
         context: _grpc.ServicerContext,
     ) -> _feed_pb2.ListTagMembersResponse:
-        """ListTagMembers lists the people who have a tag, by id. TAG_NOT_FOUND."""
+        """ListTagMembers lists the people who have a tag, by id. Somebody whose connection with the user
+        has just ended may still be listed for a moment, without the tag having any effect.
+        TAG_NOT_FOUND.
+        """
 
     @_abc_1.abstractmethod
     def ListUserTags(
@@ -195,5 +333,131 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _grpc.ServicerContext,
     ) -> _feed_pb2.ListUserTagsResponse:
         """ListUserTags lists the tags that the user has given to one person, by id."""
+
+    @_abc_1.abstractmethod
+    def CreateComment(
+        self,
+        request: _feed_pb2.CreateCommentRequest,
+        context: _grpc.ServicerContext,
+    ) -> _feed_pb2.CreateCommentResponse:
+        """CreateComment writes a comment on a post that the user may see. POST_NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def ListComments(
+        self,
+        request: _feed_pb2.ListCommentsRequest,
+        context: _grpc.ServicerContext,
+    ) -> _feed_pb2.ListCommentsResponse:
+        """ListComments lists the comments on a post that the user may see, oldest first. POST_NOT_FOUND,
+        INVALID_PAGE_TOKEN.
+        """
+
+    @_abc_1.abstractmethod
+    def UpdateComment(
+        self,
+        request: _feed_pb2.UpdateCommentRequest,
+        context: _grpc.ServicerContext,
+    ) -> _feed_pb2.UpdateCommentResponse:
+        """UpdateComment changes one of the user's own comments on a post that the user may still see.
+        COMMENT_NOT_FOUND, ETAG_MISMATCH.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteComment(
+        self,
+        request: _feed_pb2.DeleteCommentRequest,
+        context: _grpc.ServicerContext,
+    ) -> _feed_pb2.DeleteCommentResponse:
+        """DeleteComment deletes a comment that the user has written, whether or not the user may still
+        see its post, or that stands under one of the user's own posts. Deleting it again succeeds.
+        COMMENT_NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def SetPostImportance(
+        self,
+        request: _feed_pb2.SetPostImportanceRequest,
+        context: _grpc.ServicerContext,
+    ) -> _feed_pb2.SetPostImportanceResponse:
+        """SetPostImportance stores the scores of a scorer that runs elsewhere, in the place of Kith's own.
+        Posts that do not exist are passed over. Internal: not meant for a gateway.
+        """
+
+    @_abc_1.abstractmethod
+    def ExplainVisibility(
+        self,
+        request: _feed_pb2.ExplainVisibilityRequest,
+        context: _grpc.ServicerContext,
+    ) -> _feed_pb2.ExplainVisibilityResponse:
+        """ExplainVisibility tells an author why one person sees or does not see one of the author's
+        posts. POST_NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def PreviewAudience(
+        self,
+        request: _feed_pb2.PreviewAudienceRequest,
+        context: _grpc.ServicerContext,
+    ) -> _feed_pb2.PreviewAudienceResponse:
+        """PreviewAudience lists exactly the people who would see a draft if it were published now.
+        INVALID_FIELD for tags that are not the user's own; INVALID_PAGE_TOKEN.
+        """
+
+    @_abc_1.abstractmethod
+    def MarkFeedRead(
+        self,
+        request: _feed_pb2.MarkFeedReadRequest,
+        context: _grpc.ServicerContext,
+    ) -> _feed_pb2.MarkFeedReadResponse:
+        """MarkFeedRead moves the user's read position, which all devices share, up to a post that the
+        user may see. POST_NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def CountUnreadPosts(
+        self,
+        request: _feed_pb2.CountUnreadPostsRequest,
+        context: _grpc.ServicerContext,
+    ) -> _feed_pb2.CountUnreadPostsResponse:
+        """CountUnreadPosts counts the posts in the user's feed, by others, that are newer than the read
+        position.
+        """
+
+    @_abc_1.abstractmethod
+    def ImportPosts(
+        self,
+        request_iterator: _abc.Iterator[_feed_pb2.ImportPostsRequest],
+        context: _grpc.ServicerContext,
+    ) -> _feed_pb2.ImportPostsResponse:
+        """ImportPosts adopts posts from elsewhere, with their times. Each message is one transaction and
+        may be sent again: what was imported before is counted, not repeated. When the stream fails,
+        ErrorInfo's metadata `committed_chunks` says how many messages took effect, so that a client can
+        go on behind them. INVALID_FIELD for tags that are not their author's own. Internal: not meant
+        for a gateway.
+        """
+
+    @_abc_1.abstractmethod
+    def ExportUser(
+        self,
+        request: _feed_pb2.ExportUserRequest,
+        context: _grpc.ServicerContext,
+    ) -> _abc.Iterator[_feed_pb2.ExportUserResponse]:
+        """ExportUser streams everything that feed_service holds of a user. Each message carries a cursor
+        from which a broken export goes on. INVALID_PAGE_TOKEN for a cursor. Internal: not meant for a
+        gateway.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteUser(
+        self,
+        request: _feed_pb2.DeleteUserRequest,
+        context: _grpc.ServicerContext,
+    ) -> _feed_pb2.DeleteUserResponse:
+        """DeleteUser erases a user: posts with their photos and comments, the user's comments, tags in
+        either direction, digests, read position. The work is done in steps that each commit; a call
+        that breaks off is finished by calling again, and a call that finds nothing succeeds. The keys of
+        photos stay noted until the object store has removed them. The id may be issued anew only after
+        both services have erased it. Internal: not meant for a gateway.
+        """
 
 def add_FeedServiceServicer_to_server(servicer: FeedServiceServicer, server: _grpc.Server) -> None: ...

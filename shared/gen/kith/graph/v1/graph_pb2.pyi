@@ -286,6 +286,7 @@ class GetConnectedUserIdsResponse(_message.Message):
         REVISION_FIELD_NUMBER: _builtins.int
         UNCHANGED_FIELD_NUMBER: _builtins.int
         CONNECTED_USER_IDS_FIELD_NUMBER: _builtins.int
+        RECONNECTIONS_FIELD_NUMBER: _builtins.int
         user_id: _builtins.int
         """The user."""
         revision: _builtins.int
@@ -299,6 +300,10 @@ class GetConnectedUserIdsResponse(_message.Message):
         def connected_user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
             """The connected users' ids, in no particular order."""
 
+        @_builtins.property
+        def reconnections(self) -> _containers.RepeatedCompositeFieldContainer[Global___GetConnectedUserIdsResponse.Reconnection]:
+            """Those of the connections that are not the first between the two."""
+
         def __init__(
             self,
             *,
@@ -306,10 +311,42 @@ class GetConnectedUserIdsResponse(_message.Message):
             revision: _builtins.int = ...,
             unchanged: _builtins.bool = ...,
             connected_user_ids: _abc.Iterable[_builtins.int] | None = ...,
+            reconnections: _abc.Iterable[Global___GetConnectedUserIdsResponse.Reconnection] | None = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["connected_user_ids", b"connected_user_ids", "revision", b"revision", "unchanged", b"unchanged", "user_id", b"user_id"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["connected_user_ids", b"connected_user_ids", "reconnections", b"reconnections", "revision", b"revision", "unchanged", b"unchanged", "user_id", b"user_id"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Reconnection(_message.Message):
+        """Reconnection is a present connection before which an earlier one had ended. Whatever a service
+        keeps for a pair while it lasts, such as a tag, and noted at one of these revisions or an
+        earlier one, belongs to a connection that is over.
+        """
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        PEER_ID_FIELD_NUMBER: _builtins.int
+        USER_REVISION_FIELD_NUMBER: _builtins.int
+        PEER_REVISION_FIELD_NUMBER: _builtins.int
+        peer_id: _builtins.int
+        """The other user."""
+        user_revision: _builtins.int
+        """The user's revision right after the last ending."""
+        peer_revision: _builtins.int
+        """The peer's revision right after the last ending."""
+        def __init__(
+            self,
+            *,
+            peer_id: _builtins.int = ...,
+            user_revision: _builtins.int = ...,
+            peer_revision: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["peer_id", b"peer_id", "peer_revision", b"peer_revision", "user_revision", b"user_revision"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 

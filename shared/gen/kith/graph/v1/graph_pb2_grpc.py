@@ -134,6 +134,11 @@ class GraphServiceStub:
                 request_serializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.ExportConnectionsRequest.SerializeToString,
                 response_deserializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.ExportConnectionsResponse.FromString,
                 _registered_method=True)
+        self.WatchConnections = channel.unary_stream(
+                '/kith.graph.v1.GraphService/WatchConnections',
+                request_serializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.WatchConnectionsRequest.SerializeToString,
+                response_deserializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.WatchConnectionsResponse.FromString,
+                _registered_method=True)
         self.DeleteUser = channel.unary_unary(
                 '/kith.graph.v1.GraphService/DeleteUser',
                 request_serializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.DeleteUserRequest.SerializeToString,
@@ -294,6 +299,19 @@ class GraphServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchConnections(self, request, context):
+        """WatchConnections streams every change of the graph, each once, in an order in which the changes
+        of each user follow each other as they happened. A stream begins with a message that carries a
+        cursor, and goes on for as long as the consumer reads it; when nothing happens, a heartbeat
+        comes every few seconds. A stream that breaks off is resumed from the last cursor received.
+        CONSUMER_TOO_SLOW for one that does not take its messages in time, DRAINING when the server
+        stops, OVERLOADED when there are too many streams, INVALID_PAGE_TOKEN for a cursor. Internal:
+        not meant for a gateway.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteUser(self, request, context):
         """DeleteUser erases a user: connections, requests, blocks of either direction, and events about
         them. One event `USER_DELETED` with the id stays as the tombstone that followers need.
@@ -395,6 +413,11 @@ def add_GraphServiceServicer_to_server(servicer, server):
                     servicer.ExportConnections,
                     request_deserializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.ExportConnectionsRequest.FromString,
                     response_serializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.ExportConnectionsResponse.SerializeToString,
+            ),
+            'WatchConnections': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchConnections,
+                    request_deserializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.WatchConnectionsRequest.FromString,
+                    response_serializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.WatchConnectionsResponse.SerializeToString,
             ),
             'DeleteUser': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteUser,
@@ -898,6 +921,33 @@ class GraphService:
             '/kith.graph.v1.GraphService/ExportConnections',
             shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.ExportConnectionsRequest.SerializeToString,
             shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.ExportConnectionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchConnections(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/kith.graph.v1.GraphService/WatchConnections',
+            shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.WatchConnectionsRequest.SerializeToString,
+            shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.WatchConnectionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

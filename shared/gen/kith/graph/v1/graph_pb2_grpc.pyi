@@ -85,6 +85,15 @@ class GraphServiceStub:
     from which a broken export goes on. Pairs that are connected during the whole export are all in
     it. Internal: not meant for a gateway.
     """
+    WatchConnections: _grpc.UnaryStreamMultiCallable[_graph_pb2.WatchConnectionsRequest, _graph_pb2.WatchConnectionsResponse]
+    """WatchConnections streams every change of the graph, each once, in an order in which the changes
+    of each user follow each other as they happened. A stream begins with a message that carries a
+    cursor, and goes on for as long as the consumer reads it; when nothing happens, a heartbeat
+    comes every few seconds. A stream that breaks off is resumed from the last cursor received.
+    CONSUMER_TOO_SLOW for one that does not take its messages in time, DRAINING when the server
+    stops, OVERLOADED when there are too many streams, INVALID_PAGE_TOKEN for a cursor. Internal:
+    not meant for a gateway.
+    """
     DeleteUser: _grpc.UnaryUnaryMultiCallable[_graph_pb2.DeleteUserRequest, _graph_pb2.DeleteUserResponse]
     """DeleteUser erases a user: connections, requests, blocks of either direction, and events about
     them. One event `USER_DELETED` with the id stays as the tombstone that followers need.
@@ -269,6 +278,21 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
         """ExportConnections streams every connection once, ordered by pair. Each message carries a cursor
         from which a broken export goes on. Pairs that are connected during the whole export are all in
         it. Internal: not meant for a gateway.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchConnections(
+        self,
+        request: _graph_pb2.WatchConnectionsRequest,
+        context: _grpc.ServicerContext,
+    ) -> _abc.Iterator[_graph_pb2.WatchConnectionsResponse]:
+        """WatchConnections streams every change of the graph, each once, in an order in which the changes
+        of each user follow each other as they happened. A stream begins with a message that carries a
+        cursor, and goes on for as long as the consumer reads it; when nothing happens, a heartbeat
+        comes every few seconds. A stream that breaks off is resumed from the last cursor received.
+        CONSUMER_TOO_SLOW for one that does not take its messages in time, DRAINING when the server
+        stops, OVERLOADED when there are too many streams, INVALID_PAGE_TOKEN for a cursor. Internal:
+        not meant for a gateway.
         """
 
     @_abc_1.abstractmethod
