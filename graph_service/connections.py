@@ -269,6 +269,8 @@ def _recorded(locked: _Locked, kind: EventKind, *, created_users: int) -> _Locke
 def _recounted(locked: _Locked, amount: int) -> _Locked:
     user_id, peer_id = locked.user.user_id, locked.peer.user_id
     revisions = queries.change_counts(locked.connection, amounts={user_id: amount, peer_id: amount})
+    if amount < 0:
+        queries.record_ending(locked.connection, pair=locked.key, revisions=revisions)
     return replace(
         locked,
         user=replace(locked.user, revision=revisions[user_id]),

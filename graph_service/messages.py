@@ -53,6 +53,14 @@ def connected_users(
         revision=answer.revision,
         unchanged=answer.ids is None,
         connected_user_ids=answer.ids or (),
+        reconnections=[
+            pb.GetConnectedUserIdsResponse.Reconnection(
+                peer_id=reconnection.peer_id,
+                user_revision=reconnection.user_revision,
+                peer_revision=reconnection.peer_revision,
+            )
+            for reconnection in answer.reconnections
+        ],
     )
     if include_self and answer.ids is not None:
         message.connected_user_ids.append(answer.user_id)

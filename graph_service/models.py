@@ -11,6 +11,7 @@ from sqlalchemy import (
     Identity,
     Index,
     Integer,
+    PrimaryKeyConstraint,
     Table,
     Text,
     UniqueConstraint,
@@ -153,19 +154,37 @@ users = Table(
     CheckConstraint("connection_count >= 0", name="count_not_negative"),
 )
 
-# Append-only: what followers read, and the audit log.
+# One row for each pair whose connection has ever ended: both revisions right after it did, the last
+# time. What was noted for a pair at these revisions or before is of a connection that is over, also
+# when the two have connected again since.
+endings = Table(
+    "endings",
+    metadata,
+    big_id("user_a_id"),
+    big_id("user_b_id"),
+    Column("user_a_revision", BigInteger, nullable=False),
+    Column("user_b_revision", BigInteger, nullable=False),
+    moment("ended_at"),
+    PrimaryKeyConstraint(
+        "user_a_id", "user_b_id", postgresql_include=["user_a_revision", "user_b_revision"]
+    ),
+    CheckConstraint("user_a_id < user_b_id", name="ordered_pair"),
+)
+# connected_user_ids, with the primary key for the other side, and delete_user. Both hold the
+# revisions, so that the endings of somebody who parted with many are read from the index alone.
+Index(
+    "idx_ending_reverse",
+    endings.c.user_b_id,
+    endings.c.user_a_id,
+    postgresql_include=["user_a_revision", "user_b_revision"],
+)
+
+# Append-only: what followers read, and the audit log. Numbers are handed out while both users are
+# locked, so their order is that of each user's changes; but a lower one may be committed later.
 connection_events = Table(
     "connection_events",
     metadata,
     Column("seq", BigInteger, Identity(always=True), primary_key=True),
-    # Sequence numbers are handed out before the commit, so a reader that went by `seq` alone would
-    # pass over a transaction that commits late. It reads what is below the oldest running one.
-    Column(
-        "transaction_id",
-        BigInteger,
-        nullable=False,
-        server_default=text("((pg_current_xact_id())::text)::bigint"),
-    ),
     Column("kind", Text, nullable=False),
     big_id("actor_id"),
     Column("peer_id", BigInteger),

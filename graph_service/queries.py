@@ -16,12 +16,22 @@ from shared.database import array_literal
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reconnection:
+    """A connection before which another of the pair had ended, and the revisions right after."""
+
+    peer_id: int
+    user_revision: int
+    peer_revision: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class ConnectedIds:
     """One user's connections at one moment; ids are None when the revision is the known one."""
 
     user_id: int
     revision: int
     ids: list[int] | None
+    reconnections: list[Reconnection]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +99,17 @@ _CONNECTED_USER_IDS = text("""
                      UNION ALL
                      SELECT user_a_id, user_b_id FROM connections
                      WHERE user_b_id = asked.user_id AND status = 'accepted') AS c)
-           END AS ids
+           END AS ids,
+           CASE WHEN u.revision = asked.known_revision THEN NULL
+           ELSE ARRAY(
+               SELECT ARRAY[e.user_b_id, e.user_a_revision, e.user_b_revision]
+               FROM endings AS e JOIN connections AS c USING (user_a_id, user_b_id)
+               WHERE e.user_a_id = asked.user_id AND c.status = 'accepted'
+               UNION ALL
+               SELECT ARRAY[e.user_a_id, e.user_b_revision, e.user_a_revision]
+               FROM endings AS e JOIN connections AS c USING (user_a_id, user_b_id)
+               WHERE e.user_b_id = asked.user_id AND c.status = 'accepted')
+           END AS reconnections
     FROM unnest(CAST(:user_ids AS bigint[]), CAST(:known_revisions AS bigint[]))
          WITH ORDINALITY AS asked (user_id, known_revision, place)
     LEFT JOIN users AS u ON u.user_id = asked.user_id
@@ -109,7 +129,16 @@ def connected_user_ids(
         },
     )
     return [
-        ConnectedIds(user_id=user_id, revision=revision, ids=ids) for user_id, revision, ids in rows
+        ConnectedIds(
+            user_id=user_id,
+            revision=revision,
+            ids=ids,
+            reconnections=[
+                Reconnection(peer_id=peer_id, user_revision=own, peer_revision=theirs)
+                for peer_id, own, theirs in reconnections or ()
+            ],
+        )
+        for user_id, revision, ids, reconnections in rows
     ]
 
 
@@ -400,6 +429,31 @@ def delete_pair(connection: Connection, *, pair: tuple[int, int]) -> None:
     connection.execute(_DELETE_PAIR, {"user_a_id": pair[0], "user_b_id": pair[1]})
 
 
+_RECORD_ENDING = text("""
+    INSERT INTO endings (user_a_id, user_b_id, user_a_revision, user_b_revision)
+    VALUES (:user_a_id, :user_b_id, :user_a_revision, :user_b_revision)
+    ON CONFLICT (user_a_id, user_b_id) DO UPDATE
+    SET user_a_revision = excluded.user_a_revision,
+        user_b_revision = excluded.user_b_revision,
+        ended_at = excluded.ended_at
+""")
+
+
+def record_ending(
+    connection: Connection, *, pair: tuple[int, int], revisions: Mapping[int, int]
+) -> None:
+    """Nothing; the pair's last connection ended with these revisions of the two."""
+    connection.execute(
+        _RECORD_ENDING,
+        {
+            "user_a_id": pair[0],
+            "user_b_id": pair[1],
+            "user_a_revision": revisions[pair[0]],
+            "user_b_revision": revisions[pair[1]],
+        },
+    )
+
+
 _INSERT_BLOCK = text("""
     INSERT INTO blocks (blocker_id, blocked_id) VALUES (:blocker_id, :blocked_id)
 """)
@@ -473,6 +527,8 @@ def neighbour_ids(connection: Connection, *, user_id: int) -> set[int]:
 _ERASE = [
     text("DELETE FROM connections WHERE user_a_id = :user_id"),
     text("DELETE FROM connections WHERE user_b_id = :user_id"),
+    text("DELETE FROM endings WHERE user_a_id = :user_id"),
+    text("DELETE FROM endings WHERE user_b_id = :user_id"),
     text("DELETE FROM blocks WHERE blocker_id = :user_id"),
     text("DELETE FROM blocks WHERE blocked_id = :user_id"),
     text("DELETE FROM connection_events WHERE actor_id = :user_id"),

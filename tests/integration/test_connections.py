@@ -235,7 +235,8 @@ def test_an_export_goes_on_from_its_cursor(databases: Databases) -> None:
 def test_an_erased_user_is_in_no_table_but_for_the_tombstone(databases: Databases) -> None:
     with running_pair(databases) as pair:
         people = People(pair)
-        alice, bob, carol, dave = people.connected(4)
+        alice, bob, carol, dave, erin = people.connected(5)
+        people.remove(alice, erin)
         people.block(alice, carol)
         people.block(dave, alice)
         before = _ids(pair, bob).revision

@@ -51,6 +51,11 @@ _INVARIANTS = {
         SELECT name FROM totals GROUP BY name HAVING sum(value) <> CASE name
             WHEN 'users_total' THEN (SELECT count(*) FROM users)
             ELSE (SELECT count(*) FROM connections WHERE status = 'accepted') END""",
+    "no connection ends without a trace": """
+        SELECT e.seq FROM connection_events AS e LEFT JOIN endings AS n
+            ON n.user_a_id = least(actor_id, peer_id) AND n.user_b_id = greatest(actor_id, peer_id)
+        WHERE kind = 'removed' AND (n.user_a_id IS NULL OR e.actor_revision >
+            CASE WHEN actor_id = n.user_a_id THEN user_a_revision ELSE user_b_revision END)""",
     "connecting and ending alternate in the events of a pair": """
         SELECT pair FROM (
             SELECT ARRAY[least(actor_id, peer_id), greatest(actor_id, peer_id)] AS pair,
