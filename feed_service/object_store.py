@@ -1,0 +1,213 @@
+"""The only caller of the object store: S3, or whatever speaks its protocol.
+
+Photos travel between people and the store, never through Kith: a signed form permits one upload,
+a signed URL one kind of read. Signing is local; only looking at objects and removing them calls the
+store.
+"""
+
+import logging
+from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import (
+    ALL_COMPLETED,
+    FIRST_EXCEPTION,
+    CancelledError,
+    Future,
+    ThreadPoolExecutor,
+    wait,
+)
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from typing import Final, TypeVar
+
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from feed_service.metrics import FeedMetrics
+from feed_service.settings import ObjectStoreSettings
+from feed_service.url_signer import SignedUrl, UrlSigner
+from shared.errors import UnavailableError
+from shared.gen.kith.errors.v1 import errors_pb2
+
+T = TypeVar("T")
+
+MAX_PHOTO_BYTES: Final = 10 * 1024 * 1024
+
+_UPLOAD_TIME = timedelta(minutes=10)
+_RETRY_AFTER = timedelta(seconds=1)
+_THREADS = 8
+_CONNECT_SECONDS = 1
+_READ_SECONDS = 2
+_ATTEMPTS = 2
+# Both attempts and the pause between them; also the most that a caller waits in a queue of others.
+_WAIT_SECONDS = 8
+_FAULTS = (
+    BotoCoreError,
+    ClientError,
+    RuntimeError,  # botocore's word for credentials that are expired after it has renewed them
+    TimeoutError,
+    CancelledError,
+)
+_PROBE = "probe"
+_log = logging.getLogger("kith.object_store")
+
+
+@dataclass(frozen=True, kw_only=True)
+class UploadPermission:
+    """An HTML form that uploads one object: where to post it, and its fields but the file."""
+
+    url: str
+    fields: Mapping[str, str]
+    expire_time: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredObject:
+    """An object that is in the store."""
+
+    size: int
+    content_type: str
+
+
+class ObjectStore:
+    """One bucket. Thread-safe."""
+
+    def __init__(self, settings: ObjectStoreSettings, *, metrics: FeedMetrics) -> None:
+        session = settings.session()
+        self._bucket = settings.bucket
+        self._client = session.client(
+            "s3",
+            endpoint_url=settings.endpoint_url or None,
+            config=Config(
+                signature_version="s3v4",
+                s3={"addressing_style": settings.addressing_style},
+                connect_timeout=_CONNECT_SECONDS,
+                read_timeout=_READ_SECONDS,
+                retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+                max_pool_connections=_THREADS,
+            ),
+        )
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="object-store")
+        self._head_seconds = metrics.s3_latency.labels("head_object")
+        self._delete_seconds = metrics.s3_latency.labels("delete_object")
+        credentials = session.get_credentials()
+        if credentials is None:
+            raise ValueError("settings are read only where there are credentials")
+        self._signer = UrlSigner(
+            credentials, base_url=self._base_url(), region=self._client.meta.region_name
+        )
+
+    def upload_permission(self, key: str, *, content_type: str) -> UploadPermission:
+        """Return the permission to upload one photo within ten minutes; nothing is sent.
+
+        The store holds it to this key, this content type and 1 byte to MAX_PHOTO_BYTES.
+        """
+        # Temporary credentials do not end before: botocore renews them ten minutes ahead.
+        expire_time = datetime.now(UTC).replace(microsecond=0) + _UPLOAD_TIME
+        with _translated():
+            form = self._client.generate_presigned_post(
+                self._bucket,
+                key,
+                Fields={"Content-Type": content_type},
+                Conditions=[
+                    {"Content-Type": content_type},
+                    ["content-length-range", 1, MAX_PHOTO_BYTES],
+                ],
+                ExpiresIn=round(_UPLOAD_TIME.total_seconds()),
+            )
+        return UploadPermission(url=form["url"], fields=form["fields"], expire_time=expire_time)
+
+    def download_url(self, key: str, *, now: datetime) -> SignedUrl:
+        """Return where an object can be read; nothing is sent, and nobody knows whether it exists.
+
+        Raises UnavailableError when temporary credentials have ended and cannot be renewed.
+        """
+        try:
+            return self._signer.signed_url(key, now=now)
+        except _FAULTS as error:  # without `_translated`, which costs as much as a signature
+            raise _unavailable(error) from error
+
+    def stored_objects(self, keys: Collection[str]) -> dict[str, StoredObject]:
+        """Return those of the objects that exist.
+
+        Raises UnavailableError when the store does not answer for one of them, in bounded time.
+        """
+        calls = {key: self._pool.submit(self._head, key) for key in keys}
+        ended = _ended(calls.values(), until=FIRST_EXCEPTION)
+        with _translated():
+            for call in ended:
+                call.result()  # so that a fault is known by its cause, not by who waited for it
+            found = {key: call.result(timeout=0) for key, call in calls.items()}
+        return {key: stored for key, stored in found.items() if stored is not None}
+
+    def remove(self, keys: Collection[str]) -> set[str]:
+        """Return the keys of those objects that are gone now; the others are to be tried again."""
+        calls = {key: self._pool.submit(self._delete, key) for key in keys}
+        ended = _ended(calls.values(), until=ALL_COMPLETED)
+        faults = [fault for call in ended if (fault := call.exception()) is not None]
+        gone = {key for key, call in calls.items() if call in ended and call.exception() is None}
+        if len(gone) < len(calls):
+            _log.warning(
+                "objects were not removed",
+                extra={"objects": len(calls) - len(gone), "reason": str(next(iter(faults), None))},
+            )
+        return gone
+
+    def close(self) -> None:
+        """Stop; calls under way end first."""
+        self._pool.shutdown(cancel_futures=True)
+        self._client.close()
+
+    def _head(self, key: str) -> StoredObject | None:
+        try:
+            with self._head_seconds.time():
+                answer = self._client.head_object(Bucket=self._bucket, Key=key)
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] == HTTPStatus.NOT_FOUND:
+                return None
+            raise
+        return StoredObject(size=answer["ContentLength"], content_type=answer["ContentType"])
+
+    def _delete(self, key: str) -> None:
+        # One call each: the one for many asks for a checksum that other stores do not know.
+        try:
+            with self._delete_seconds.time():
+                self._client.delete_object(Bucket=self._bucket, Key=key)
+        except ClientError as error:
+            # S3 itself does not mind. A missing bucket is another matter: a setting is wrong.
+            if error.response["Error"]["Code"] != "NoSuchKey":
+                raise
+
+    def _base_url(self) -> str:
+        """Return what comes before the key in URLs; boto3 knows every way to address a bucket."""
+        with _translated():
+            url = self._client.generate_presigned_url(
+                "get_object", Params={"Bucket": self._bucket, "Key": _PROBE}
+            )
+        return url.partition("?")[0].removesuffix(_PROBE)
+
+
+def _ended(calls: Collection[Future[T]], *, until: str) -> Collection[Future[T]]:
+    """Wait, in bounded time, and return the calls that have ended; the others are given up."""
+    ended = wait(calls, timeout=_WAIT_SECONDS, return_when=until).done
+    for call in calls:
+        call.cancel()
+    return ended
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except _FAULTS as error:
+        raise _unavailable(error) from error
+
+
+def _unavailable(error: Exception) -> UnavailableError:
+    _log.warning("the object store does not answer", extra={"reason": repr(error)})
+    return UnavailableError(
+        "the object store cannot be reached",
+        reason=errors_pb2.ERROR_REASON_OBJECT_STORE_UNAVAILABLE,
+        retry_after=_RETRY_AFTER,
+    )
