@@ -6,10 +6,10 @@ BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format check proto migrate revision clean
+.PHONY: help setup run test conformance lint format check proto migrate revision clean
 
 help: ## List what can be made
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 setup: .venv/dev-installed ## Install everything that developing needs, into .venv
 
@@ -18,6 +18,9 @@ run: .venv/installed ## Start PostgreSQL and both services on sample data, until
 
 test: .venv/dev-installed ## Run every test
 	$(BIN)/python -m pytest
+
+conformance: .venv/dev-installed ## Try the object store on OpenStack Swift, which has to be installed
+	$(BIN)/python -m pytest -rs tests/conformance
 
 lint: .venv/dev-installed ## Check style, types, layers, contracts and migrations
 	$(BIN)/ruff check
@@ -63,7 +66,7 @@ clean: ## Remove what tools leave behind; the environment and the data stay
 
 .venv/installed: .venv/created pyproject.toml
 	@echo 'Installing into .venv, which takes a minute the first time ...'
-	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable .
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable . --group run
 	@touch $@
 
 .venv/dev-installed: .venv/installed

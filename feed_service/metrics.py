@@ -25,6 +25,15 @@ class FeedMetrics:
             buckets=LATENCY_BUCKETS,
             registry=registry,
         )
+        self.digest_requests = Counter(
+            "digest_requests_total", "Weekly digests asked for.", registry=registry
+        )
+        self.digest_latency = Histogram(
+            "digest_latency_seconds",
+            "Time to make one weekly digest.",
+            buckets=LATENCY_BUCKETS,
+            registry=registry,
+        )
         self.post_creations = Counter("post_creations_total", "Posts published.", registry=registry)
         self.post_creation_latency = Histogram(
             "post_creation_latency_seconds",
@@ -33,6 +42,13 @@ class FeedMetrics:
             registry=registry,
         )
         self.post_deletions = Counter("post_deletions_total", "Posts deleted.", registry=registry)
+        self.s3_latency = Histogram(
+            "s3_operation_latency_seconds",
+            "Time of one call to the object store.",
+            ["operation"],
+            buckets=LATENCY_BUCKETS,
+            registry=registry,
+        )
         lookups = Counter(
             "connections_cache_lookups_total",
             "Lookups in the cache of connected ids, by whether they hit.",

@@ -1,11 +1,89 @@
 """The settings of feed_service."""
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Literal, cast
+
+import boto3
+from botocore.exceptions import BotoCoreError
 
 from shared.secret import page_token_keys
 from shared.settings import DatabaseSettings, Environment, ServerSettings
+
+_BUCKET_NAME = re.compile(r"[A-Za-z0-9._-]{3,63}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectStoreSettings:
+    """Where photos are: a bucket of S3, or of a store that speaks its protocol."""
+
+    bucket: str
+    """The bucket: S3_BUCKET."""
+    endpoint_url: str
+    """Where the store is, as callers reach it too; empty for AWS: S3_ENDPOINT_URL."""
+    region: str
+    """The bucket's region: S3_REGION."""
+    addressing_style: Literal["auto", "path", "virtual"]
+    """Whether URLs have the bucket in their path or in their host: S3_ADDRESSING_STYLE."""
+    access_key_id: str
+    """AWS_ACCESS_KEY_ID; empty for wherever else boto3 finds credentials."""
+    secret_access_key: str = field(repr=False)
+    """AWS_SECRET_ACCESS_KEY."""
+    session_token: str = field(repr=False)
+    """AWS_SESSION_TOKEN."""
+
+    @classmethod
+    def read(cls, environment: Environment) -> "ObjectStoreSettings | None":
+        """Read the variables; None when no bucket is named, and photos are refused then."""
+        bucket = environment.text("S3_BUCKET", "")
+        if not bucket:
+            return None
+        if not _BUCKET_NAME.fullmatch(bucket):
+            environment.problem("S3_BUCKET", f"must be the name of a bucket; is {bucket!r}")
+        endpoint_url = environment.text("S3_ENDPOINT_URL", "")
+        if endpoint_url and not endpoint_url.startswith(("http://", "https://")):
+            environment.problem("S3_ENDPOINT_URL", "must start with http:// or https://")
+        style = environment.choice(
+            "S3_ADDRESSING_STYLE", "AUTO", choices=("AUTO", "PATH", "VIRTUAL")
+        )
+        settings = cls(
+            bucket=bucket,
+            endpoint_url=endpoint_url,
+            region=environment.text("S3_REGION", "us-east-1"),
+            addressing_style=cast("Literal['auto', 'path', 'virtual']", style.lower()),
+            access_key_id=environment.text("AWS_ACCESS_KEY_ID", ""),
+            secret_access_key=environment.text("AWS_SECRET_ACCESS_KEY", ""),
+            session_token=environment.text("AWS_SESSION_TOKEN", ""),
+        )
+        settings._check_credentials(environment)
+        return settings
+
+    def session(self) -> boto3.Session:
+        """Return a session with the credentials that are set, or boto3's own search for them."""
+        return boto3.Session(
+            aws_access_key_id=self.access_key_id or None,
+            aws_secret_access_key=self.secret_access_key or None,
+            aws_session_token=self.session_token or None,
+            region_name=self.region,
+        )
+
+    def _check_credentials(self, environment: Environment) -> None:
+        try:
+            found = (
+                bool(self.access_key_id) == bool(self.secret_access_key)
+                and self.session().get_credentials() is not None
+            )
+        except BotoCoreError as error:
+            environment.problem("S3_BUCKET", f"is set, but its credentials cannot be used: {error}")
+            return
+        if not found:
+            environment.problem(
+                "S3_BUCKET",
+                "is set, but there are no credentials; set AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY, or any other source that boto3 knows",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +104,10 @@ class FeedSettings:
     """Memory for the cache of connected ids: CONNECTIONS_CACHE_BYTES."""
     max_tags: int
     """How many tags a user may have: MAX_TAGS."""
+    purge_after: timedelta
+    """How long deleted posts and comments are kept, hidden: PURGE_DAYS."""
+    object_store: ObjectStoreSettings | None
+    """Where photos are: S3_BUCKET and its companions. None when photos are not configured."""
 
     @classmethod
     def read(cls, variables: Mapping[str, str]) -> "FeedSettings":
@@ -48,6 +130,10 @@ class FeedSettings:
                 "CONNECTIONS_CACHE_BYTES", 64 * mebibyte, minimum=0, maximum=16 * 1024 * mebibyte
             ),
             max_tags=environment.integer("MAX_TAGS", 500, minimum=1, maximum=500),
+            purge_after=timedelta(
+                days=environment.integer("PURGE_DAYS", 30, minimum=0, maximum=3650)
+            ),
+            object_store=ObjectStoreSettings.read(environment),
         )
         environment.check()
         return settings

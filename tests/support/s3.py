@@ -56,7 +56,7 @@ class S3Server:
     objects: dict[str, Stored] = field(default_factory=dict)
     requests: list[tuple[str, str]] = field(default_factory=list)
     """The method and key of everything that was asked."""
-    before_answer: Callable[[str, str], None] = lambda _method, _key: None
+    before_answer: Callable[[str, str], object] = lambda _method, _key: None
     """Is told a method and key before they are answered; may wait, and may raise a RefusedError."""
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 

@@ -57,3 +57,52 @@ def test_the_key_beside_the_embedded_database_stays_the_same(tmp_path: Path) -> 
 
     assert first == second
     assert (tmp_path / "page_token_key").stat().st_mode & 0o077 == 0
+
+
+_STORE = {"S3_BUCKET": "photos", "AWS_ACCESS_KEY_ID": "AKID", "AWS_SECRET_ACCESS_KEY": "hidden"}
+
+
+def test_without_a_bucket_there_is_no_object_store() -> None:
+    assert FeedSettings.read({**_OWN, "S3_ENDPOINT_URL": "http://store:9000"}).object_store is None
+
+
+def test_an_object_store_is_that_of_aws_unless_told_otherwise() -> None:
+    store = FeedSettings.read({**_OWN, **_STORE}).object_store
+
+    assert store is not None
+    assert (store.endpoint_url, store.region, store.addressing_style) == ("", "us-east-1", "auto")
+
+
+def test_no_secret_of_the_object_store_is_shown_with_the_settings() -> None:
+    shown = repr(FeedSettings.read({**_OWN, **_STORE, "AWS_SESSION_TOKEN": "hidden too"}))
+
+    assert "AKID" in shown
+    assert "hidden" not in shown
+
+
+def test_an_object_store_that_cannot_be_reached_as_described_is_told_with_the_rest() -> None:
+    wrong = {
+        "S3_BUCKET": "my/photos",
+        "S3_ENDPOINT_URL": "store:9000",
+        "S3_ADDRESSING_STYLE": "host",
+        "MAX_TAGS": "501",
+    }
+
+    with pytest.raises(SettingsError) as caught:
+        FeedSettings.read({**_OWN, **_STORE, **wrong})
+
+    assert {line.split()[0] for line in str(caught.value).splitlines()} == {*wrong}
+
+
+@pytest.mark.parametrize("known", [{}, {"AWS_ACCESS_KEY_ID": "AKID"}], ids=["none", "half a pair"])
+def test_a_bucket_without_credentials_is_told(
+    known: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+
+    with pytest.raises(SettingsError, match="S3_BUCKET is set, but there are no credentials"):
+        FeedSettings.read({**_OWN, "S3_BUCKET": "photos", **known})
