@@ -4,35 +4,50 @@ import logging
 import os
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 
 from prometheus_client import CollectorRegistry
 
 import migrations
+from feed_service.audiences import Audiences
 from feed_service.feed import Feed
 from feed_service.graph_client import GraphClient
 from feed_service.metrics import FeedMetrics, register_totals
+from feed_service.object_store import ObjectStore
+from feed_service.photos import Photos
 from feed_service.posts import Posts
 from feed_service.servicer import FeedServicer
 from feed_service.settings import FeedSettings
 from feed_service.tags import Tags
+from feed_service.upkeep import Upkeep
 from shared import logs
-from shared.database import Database
+from shared.database import BACKGROUND, Database
 from shared.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 from shared.gen.kith.feed.v1 import feed_pb2_grpc
 from shared.metrics import ClientMetrics, database_latency
 from shared.paging import PageTokens
+from shared.rounds import Rounds
 from shared.server import Service, run_until_stopped
 from shared.settings import SettingsError
 from shared.totals import read_totals
 
 NAME = "kith.feed.v1.FeedService"
+_UPKEEP_SECONDS = 30
 
 
 def build(settings: FeedSettings, database_url: str) -> Service:
     """Put the service together; nothing listens yet."""
     registry = CollectorRegistry()
     metrics = FeedMetrics(registry)
-    database = Database(settings.database, database_url, latency=database_latency(registry))
+    latency = database_latency(registry)
+    database = Database(settings.database, database_url, latency=latency)
+    background = Database(
+        # So few that the work beside the calls never takes a connection from them.
+        replace(settings.database, pool_size=1, max_overflow=2),
+        database_url,
+        latency=latency,
+        name=BACKGROUND,
+    )
     tokens = PageTokens(keys=settings.page_token_keys)
     graph = GraphClient(
         settings.graph_target,
@@ -41,15 +56,29 @@ def build(settings: FeedSettings, database_url: str) -> Service:
         metrics=metrics,
         client_metrics=ClientMetrics(registry),
     )
+    store = ObjectStore(settings.object_store, metrics=metrics) if settings.object_store else None
+    upkeep = Rounds(
+        "upkeep",
+        Upkeep(background, store, purge_after=settings.purge_after).run,
+        interval_seconds=_UPKEEP_SECONDS,
+    )
+    photos = Photos(database, store, remove_soon=upkeep.soon)
     servicer = FeedServicer(
         feed=Feed(database, graph, tokens, metrics),
-        posts=Posts(database, graph, metrics),
+        posts=Posts(database, graph, tokens, photos, metrics),
+        photos=photos,
         tags=Tags(database, graph, tokens, max_tags=settings.max_tags),
+        audiences=Audiences(database, graph, tokens),
     )
     register_totals(registry, lambda: database.read(read_totals))
+    upkeep.start()
 
     def close() -> None:
+        upkeep.stop()
         graph.close()
+        if store is not None:
+            store.close()
+        background.close()
         database.close()
 
     return Service(

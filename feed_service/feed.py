@@ -1,14 +1,15 @@
 """The feed: pages of what a viewer's connections have posted."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import dataclass
 
-from feed_service import queries
-from feed_service.graph_client import ConnectedIds, GraphClient
+from feed_service import queries, refresh
+from feed_service.graph_client import GraphClient
 from feed_service.metrics import FeedMetrics
-from feed_service.queries import PostRow
+from feed_service.queries.posts import FeedPlace, PostRow
+from feed_service.refresh import Seen
 from feed_service.safe_read import safe_read
+from feed_service.visibility import Viewer
 from shared.database import Database, array_literal
 from shared.paging import Page, PageTokens, Scope, newest_first, place
 
@@ -20,8 +21,33 @@ class FeedQuery:
     viewer_id: int
     tag_ids: Sequence[int]
     author_ids: Sequence[int]
+    newer_than: str
     page_size: int
     page_token: str
+
+    @property
+    def scope(self) -> Scope:
+        """What a page token is bound to."""
+        since = [self.newer_than] if self.newer_than else []
+        return Scope.of("feed", *self._filters, *since)
+
+    @property
+    def refresh_scope(self) -> Scope:
+        """What a refresh token is bound to."""
+        return Scope.of("refresh", *self._filters)
+
+    @property
+    def _filters(self) -> tuple[object, ...]:
+        return (self.viewer_id, sorted(self.tag_ids), sorted(self.author_ids))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeedPage:
+    """A page of a feed; the refresh token is empty on all pages but the first."""
+
+    posts: Sequence[PostRow]
+    next_page_token: str
+    refresh_token: str
 
 
 class Feed:
@@ -35,49 +61,47 @@ class Feed:
         self._tokens = tokens
         self._metrics = metrics
 
-    def page(self, query: FeedQuery) -> Page[PostRow]:
+    def page(self, query: FeedQuery) -> FeedPage:
         """Return a page of what the viewer may see, newest first; full unless the feed ends."""
         self._metrics.feed_requests.inc()
         with self._metrics.feed_latency.time():
-            scope = Scope.of(
-                "feed", query.viewer_id, sorted(query.tag_ids), sorted(query.author_ids)
-            )
-            before = place(self._tokens.read(scope, query.page_token, length=2))
+            before = self._tokens.read(query.scope, query.page_token, length=2)
+            seen = refresh.read(self._tokens, query.refresh_scope, query.newer_than)
+            part = FeedPlace(before=place(before), after=seen.after, seen_ids=seen.ids)
             result = safe_read(
-                self._graph, query.viewer_id, lambda held: self._rows(query, held, before)
+                self._graph, query.viewer_id, lambda viewer: self._rows(query, viewer, part)
             )
             page = self._tokens.cut(
-                scope,
+                query.scope,
                 result.value,
                 size=query.page_size,
                 position=lambda row: newest_first(row.created_at, row.id),
             )
-            allowed = [
-                row
-                for row in page.items
-                if result.allows(author_id=row.author_id, viewer_id=query.viewer_id)
-            ]
-            return replace(page, items=allowed)
+            return FeedPage(
+                posts=[
+                    row
+                    for row in page.items
+                    if result.allows(author_id=row.author_id, viewer_id=query.viewer_id)
+                ],
+                next_page_token=page.next_page_token,
+                refresh_token="" if before else self._refresh_token(query, seen, page),
+            )
 
-    def _rows(
-        self, query: FeedQuery, held: ConnectedIds, before: tuple[datetime, int]
-    ) -> list[PostRow]:
+    def _rows(self, query: FeedQuery, viewer: Viewer, part: FeedPlace) -> list[PostRow]:
         return self._database.read(
-            lambda connection: queries.feed_page(
+            lambda connection: queries.posts.feed_page(
                 connection,
-                viewer_id=query.viewer_id,
-                connected_ids=held.literal,
-                author_ids=_author_ids(query, held),
+                viewer=viewer,
+                # Whose posts to look at; whether they may be seen is decided elsewhere.
+                author_ids=(
+                    array_literal(query.author_ids) if query.author_ids else viewer.feed_author_ids
+                ),
                 tag_ids=query.tag_ids,
-                before_time=before[0],
-                before_id=before[1],
+                place=part,
                 limit=query.page_size + 1,
             )
         )
 
-
-def _author_ids(query: FeedQuery, held: ConnectedIds) -> str:
-    """Return whose posts to look at; whether they may be seen is decided elsewhere."""
-    if query.author_ids:
-        return array_literal(query.author_ids)
-    return held.literal_with(query.viewer_id)
+    def _refresh_token(self, query: FeedQuery, seen: Seen, page: Page[PostRow]) -> str:
+        now_seen = seen.and_page(page.items, is_last=not page.next_page_token)
+        return refresh.issue(self._tokens, query.refresh_scope, now_seen)

@@ -12,6 +12,7 @@ from cachetools import LRUCache
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from feed_service.metrics import FeedMetrics
+from feed_service.visibility import Viewer
 from shared.database import array_literal
 from shared.errors import (
     AppException,
@@ -30,27 +31,18 @@ T = TypeVar("T")
 _SERVICE = "kith.graph.v1.GraphService"
 _RETRY_AFTER = timedelta(seconds=1)
 _PING_SECONDS = 1.0
-# What an entry of the cache costs beside its literal.
-_ENTRY_BYTES = 200
+# What an entry of the cache costs beside its texts.
+_ENTRY_BYTES = 500
 # The server's limit; a client's own is 4 MiB, which the ids of a hundred hubs would pass.
 _MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConnectedIds:
-    """A user's connected ids at a revision, in the form in which SQL takes them."""
+class HeldViewer:
+    """A user with their connections as of a revision."""
 
     revision: int
-    literal: str
-
-    def literal_with(self, user_id: int) -> str:
-        """Return the ids and one more."""
-        return f"{self.literal[:-1]}{',' if len(self.literal) > len('{}') else ''}{user_id}}}"
-
-    @property
-    def ids(self) -> frozenset[int]:
-        """The ids as a set; parsed anew each time, for the hot path needs the literal alone."""
-        return frozenset(int(part) for part in self.literal[1:-1].split(",") if part)
+    viewer: Viewer
 
 
 class GraphClient:
@@ -79,11 +71,13 @@ class GraphClient:
         self._timeout = timeout.total_seconds()
         self._metrics = metrics
         self._client_metrics = client_metrics
-        self._cache: LRUCache[int, ConnectedIds] = LRUCache(cache_bytes, getsizeof=_size)
+        self._cache: LRUCache[int, HeldViewer] = LRUCache(cache_bytes, getsizeof=_size)
         self._lock = Lock()
 
-    def held_ids(self, user_id: int) -> ConnectedIds:
-        """Return the cached ids of a user, or fetch them. They may be out of date: see `current`.
+    def held(self, user_id: int) -> HeldViewer:
+        """Return the cached connections of a user, or fetch them.
+
+        They may be out of date: see `current`.
 
         Raises UnavailableError when graph_service cannot be reached in time.
         """
@@ -92,9 +86,9 @@ class GraphClient:
         (self._metrics.cache_hits if held else self._metrics.cache_misses).inc()
         return held or self._ask(user_id, known=None)
 
-    def current(self, user_id: int, *, known: ConnectedIds) -> ConnectedIds:
-        """Return the ids of a user as of now: `known` itself when nothing has changed since."""
-        current = self._ask(user_id, known=known)
+    def current(self, known: HeldViewer) -> HeldViewer:
+        """Return a user's connections as of now: `known` itself when nothing has changed since."""
+        current = self._ask(known.viewer.user_id, known=known)
         if current is not known:
             self._metrics.changes_met.inc()
         return current
@@ -125,7 +119,7 @@ class GraphClient:
         """Close the channel."""
         self._channel.close()
 
-    def _ask(self, user_id: int, *, known: ConnectedIds | None) -> ConnectedIds:
+    def _ask(self, user_id: int, *, known: HeldViewer | None) -> HeldViewer:
         query = pb.GetConnectedUserIdsRequest.UserQuery(
             user_id=user_id, known_revision=known.revision if known else 0
         )
@@ -134,22 +128,21 @@ class GraphClient:
         [answer] = response.users
         if answer.unchanged and known is not None:
             return known
-        literal = array_literal(answer.connected_user_ids)
-        if known is not None and answer.revision == known.revision and literal == known.literal:
+        current = HeldViewer(revision=answer.revision, viewer=_viewer(answer))
+        if current == known:
             # A user who never had a connection has no revision to be compared.
             return known
-        current = ConnectedIds(revision=answer.revision, literal=literal)
         self._keep(user_id, current)
         return current
 
-    def _keep(self, user_id: int, ids: ConnectedIds) -> None:
-        if _size(ids) > self._cache.maxsize:
+    def _keep(self, user_id: int, current: HeldViewer) -> None:
+        if _size(current) > self._cache.maxsize:
             return
         with self._lock:
             held = self._cache.get(user_id)
             # Answers may arrive out of order. An older one would do no harm, only cost a reread.
-            if held is None or held.revision <= ids.revision or ids.revision == 0:
-                self._cache[user_id] = ids
+            if held is None or held.revision <= current.revision or current.revision == 0:
+                self._cache[user_id] = current
 
     def _call(self, method: str, call: Callable[..., T], request: object) -> T:
         labels = ("unary", _SERVICE, method)
@@ -180,5 +173,23 @@ def _translate(error: grpc.RpcError) -> AppException:
     return translated
 
 
-def _size(ids: ConnectedIds) -> int:
-    return len(ids.literal) + _ENTRY_BYTES
+def _viewer(answer: pb.GetConnectedUserIdsResponse.ConnectedUsers) -> Viewer:
+    reconnections = answer.reconnections
+    return Viewer(
+        user_id=answer.user_id,
+        connected_ids=array_literal(answer.connected_user_ids),
+        reconnected_ids=array_literal(peer.peer_id for peer in reconnections),
+        own_revisions=array_literal(peer.user_revision for peer in reconnections),
+        peer_revisions=array_literal(peer.peer_revision for peer in reconnections),
+    )
+
+
+def _size(held: HeldViewer) -> int:
+    viewer = held.viewer
+    texts = (
+        viewer.connected_ids,
+        viewer.reconnected_ids,
+        viewer.own_revisions,
+        viewer.peer_revisions,
+    )
+    return sum(map(len, texts)) + _ENTRY_BYTES

@@ -1,26 +1,46 @@
 """What the feed holds, as protobuf messages."""
 
+from collections.abc import Callable
+
 from feed_service.models import ALL, PRIVATE, TAGS
-from feed_service.queries import MemberRow, PostRow, TagRow
+from feed_service.object_store import MAX_PHOTO_BYTES, UploadPermission
+from feed_service.queries.audiences import Explanation
+from feed_service.queries.posts import PostRow
+from feed_service.queries.tags import MemberRow, TagRow
+from feed_service.url_signer import SignedUrl
+from feed_service.visibility import Clause
 from shared.gen.kith.feed.v1 import feed_pb2 as pb
 from shared.messages import timestamp
+
+DownloadUrl = Callable[[str], SignedUrl | None]
 
 AUDIENCE_KINDS = {
     pb.AUDIENCE_KIND_ALL: ALL,
     pb.AUDIENCE_KIND_TAGS: TAGS,
     pb.AUDIENCE_KIND_PRIVATE: PRIVATE,
 }
+CONTENT_TYPES = {
+    pb.PHOTO_CONTENT_TYPE_JPEG: "image/jpeg",
+    pb.PHOTO_CONTENT_TYPE_PNG: "image/png",
+    pb.PHOTO_CONTENT_TYPE_WEBP: "image/webp",
+    pb.PHOTO_CONTENT_TYPE_AVIF: "image/avif",
+}
 _KIND_OF_AUDIENCE = {audience: kind for kind, audience in AUDIENCE_KINDS.items()}
+_CLAUSES = {
+    clause: pb.VisibilityClause.Value(f"VISIBILITY_CLAUSE_{clause.name}") for clause in Clause
+}
 
 
-def post(row: PostRow, *, viewer_id: int) -> pb.Post:
+def post(row: PostRow, *, viewer_id: int, download_url: DownloadUrl) -> pb.Post:
     """Return a post as the viewer sees it: its audience and etag are for the author alone."""
     message = pb.Post(
         author_id=row.author_id,
         post_id=row.id,
         body=row.body,
+        photos=[photo(key, download_url(key)) for key in row.photo_keys],
         create_time=timestamp(row.created_at),
         edit_time=None if row.edited_at is None else timestamp(row.edited_at),
+        comment_count=row.comment_count,
     )
     if viewer_id == row.author_id:
         message.etag = etag(row.version)
@@ -32,6 +52,33 @@ def post(row: PostRow, *, viewer_id: int) -> pb.Post:
             )
         )
     return message
+
+
+def photo(key: str, signed: SignedUrl | None) -> pb.Photo:
+    """Return a photo, which has no URL while nobody can sign one."""
+    if signed is None:
+        return pb.Photo(key=key)
+    return pb.Photo(key=key, url=signed.url, expire_time=timestamp(signed.expire_time))
+
+
+def photo_upload(
+    key: str, permission: UploadPermission
+) -> pb.CreatePhotoUploadsResponse.PhotoUpload:
+    """Return the permission to upload one photo."""
+    return pb.CreatePhotoUploadsResponse.PhotoUpload(
+        key=key,
+        url=permission.url,
+        fields=permission.fields,
+        expire_time=timestamp(permission.expire_time),
+        max_size_bytes=MAX_PHOTO_BYTES,
+    )
+
+
+def explanation(found: Explanation) -> pb.ExplainVisibilityResponse:
+    """Return why a viewer sees a post or not."""
+    return pb.ExplainVisibilityResponse(
+        visible=found.clause.is_visible, clause=_CLAUSES[found.clause], tag_ids=found.tag_ids
+    )
 
 
 def tag(row: TagRow) -> pb.Tag:

@@ -11,12 +11,14 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    DateTime,
     Double,
     ForeignKeyConstraint,
     Identity,
     Index,
     Integer,
     LargeBinary,
+    SmallInteger,
     Table,
     Text,
     Uuid,
@@ -34,6 +36,8 @@ TAGS: Final = "tags"
 PRIVATE: Final = "private"
 
 BODY_LENGTH: Final = 10_000
+COMMENT_LENGTH: Final = 2_000
+EXTERNAL_ID_LENGTH: Final = 100
 TAG_NAME_LENGTH: Final = 50
 
 posts = Table(
@@ -43,7 +47,12 @@ posts = Table(
     Column("id", BigInteger, Identity(always=False), primary_key=True),
     Column("body", Text, nullable=False),
     Column("audience", Text, nullable=False),
+    # By the built-in heuristic, or by a scorer that runs elsewhere: `importance_given`. Null in
+    # rows that the version before this one writes while it still runs.
     Column("importance", Double),
+    Column("importance_given", Boolean, nullable=False, server_default=text("false")),
+    # The name that an importer has for the post.
+    Column("external_id", Text),
     # Counts the changes of the row; callers see it as the etag.
     Column("version", Integer, nullable=False, server_default=text("1")),
     moment("created_at"),
@@ -53,7 +62,7 @@ posts = Table(
     CheckConstraint(f"char_length(body) BETWEEN 1 AND {BODY_LENGTH}", name="body_length"),
     CheckConstraint("importance BETWEEN 0 AND 10", name="importance_range"),
 )
-# feed_page: the newest posts of each author.
+# feed_page, author_page, unread_count, digest_choice: the newest posts of each author.
 Index(
     "idx_post_author",
     posts.c.author_id,
@@ -69,6 +78,104 @@ Index(
     postgresql_include=["author_id", "audience"],
     postgresql_where=text("deleted_at IS NULL"),
 )
+# import_posts: a post of an importer once for each author.
+Index(
+    "uq_post_external_id",
+    posts.c.author_id,
+    posts.c.external_id,
+    unique=True,
+    postgresql_where=text("external_id IS NOT NULL"),
+)
+# purge_posts.
+Index("idx_post_deleted_at", posts.c.deleted_at, postgresql_where=text("deleted_at IS NOT NULL"))
+
+# What changes often stays out of posts, so that index-only scans keep their visibility map.
+post_stats = Table(
+    "post_stats",
+    metadata,
+    big_id("author_id", primary_key=True),
+    big_id("post_id", primary_key=True),
+    Column("comment_count", Integer, nullable=False, server_default=text("0")),
+    ForeignKeyConstraint(
+        ["author_id", "post_id"], ["posts.author_id", "posts.id"], ondelete="CASCADE"
+    ),
+    CheckConstraint("comment_count >= 0", name="count_not_negative"),
+)
+
+post_photos = Table(
+    "post_photos",
+    metadata,
+    # The photos of a page of posts, in the author's order.
+    big_id("author_id", primary_key=True),
+    big_id("post_id", primary_key=True),
+    Column("place", SmallInteger, primary_key=True, autoincrement=False),
+    Column("object_key", Text, nullable=False),
+    ForeignKeyConstraint(
+        ["author_id", "post_id"], ["posts.author_id", "posts.id"], ondelete="CASCADE"
+    ),
+)
+# An object belongs to one post.
+Index("uq_post_photo_object_key", post_photos.c.author_id, post_photos.c.object_key, unique=True)
+
+# Permissions to upload that no post has used yet.
+photo_uploads = Table(
+    "photo_uploads",
+    metadata,
+    big_id("owner_user_id", primary_key=True),
+    Column("object_key", Text, primary_key=True),
+    Column("content_type", Text, nullable=False),
+    moment("created_at"),
+)
+# expire_uploads.
+Index("idx_photo_upload_created_at", photo_uploads.c.created_at)
+
+# Objects that no post has any more, until the object store has removed them.
+object_removals = Table(
+    "object_removals",
+    metadata,
+    big_id("owner_user_id", primary_key=True),
+    Column("object_key", Text, primary_key=True),
+    # Moved ahead by whoever tries, so that nobody else tries at the same time.
+    moment("due_at"),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+)
+# claim_removals.
+Index("idx_object_removal_due_at", object_removals.c.due_at)
+
+comments = Table(
+    "comments",
+    metadata,
+    big_id("post_author_id", primary_key=True),
+    big_id("post_id", primary_key=True),
+    Column("id", BigInteger, Identity(always=False), primary_key=True),
+    big_id("author_id"),
+    Column("body", Text, nullable=False),
+    Column("version", Integer, nullable=False, server_default=text("1")),
+    moment("created_at"),
+    moment("edited_at", nullable=True),
+    moment("deleted_at", nullable=True),
+    ForeignKeyConstraint(
+        ["post_author_id", "post_id"], ["posts.author_id", "posts.id"], ondelete="CASCADE"
+    ),
+    CheckConstraint(f"char_length(body) BETWEEN 1 AND {COMMENT_LENGTH}", name="body_length"),
+)
+# comment_page.
+Index(
+    "idx_comment_post",
+    comments.c.post_author_id,
+    comments.c.post_id,
+    comments.c.created_at,
+    comments.c.id,
+    postgresql_where=text("deleted_at IS NULL"),
+)
+# exported_comments, erase_comments.
+Index("idx_comment_author", comments.c.author_id, comments.c.id)
+# purge_comments.
+Index(
+    "idx_comment_deleted_at",
+    comments.c.deleted_at,
+    postgresql_where=text("deleted_at IS NOT NULL"),
+)
 
 tags = Table(
     "tags",
@@ -83,6 +190,8 @@ tags = Table(
     moment("deleted_at", nullable=True),
     CheckConstraint(f"char_length(name) BETWEEN 1 AND {TAG_NAME_LENGTH}", name="name_length"),
 )
+# drop_unused_tags.
+Index("idx_tag_deleted_at", tags.c.deleted_at, postgresql_where=text("deleted_at IS NOT NULL"))
 # insert_tag, rename_tag: a name once for each owner, whatever its case.
 Index(
     "uq_tag_name",
@@ -99,8 +208,8 @@ user_tags = Table(
     big_id("owner_user_id", primary_key=True),
     big_id("tag_id", primary_key=True),
     big_id("target_user_id", primary_key=True),
-    # The owner's graph revision when the tag was given, so that a tag from before a broken
-    # connection can be told from one given after it.
+    # The owner's graph revision when the tag was given: the tag ends with the connection that was
+    # there then, and must not hold in a later one. See visibility.
     Column("owner_revision", BigInteger, nullable=False),
     moment("created_at"),
     ForeignKeyConstraint(
@@ -115,6 +224,9 @@ Index(
     user_tags.c.target_user_id,
     user_tags.c.tag_id,
 )
+# erase_tags_given_to: the tags that others have given to a user.
+Index("idx_user_tag_target", user_tags.c.target_user_id, user_tags.c.owner_user_id)
+
 post_audience_tags = Table(
     "post_audience_tags",
     metadata,
@@ -146,9 +258,65 @@ idempotency_keys = Table(
     Column("request_id", Uuid, primary_key=True),
     Column("fingerprint", LargeBinary, nullable=False),
     Column("response", LargeBinary, nullable=False),
+    # Somebody else whom the response names, so that it can go when they are erased.
+    Column("about_user_id", BigInteger),
     moment("created_at"),
 )
-# purge of what has expired.
+# purge_requests.
 Index("idx_idempotency_key_created_at", idempotency_keys.c.created_at)
+# erase_requests.
+Index(
+    "idx_idempotency_key_about_user",
+    idempotency_keys.c.about_user_id,
+    postgresql_where=text("about_user_id IS NOT NULL"),
+)
+
+# Up to where a user has read their feed.
+read_positions = Table(
+    "read_positions",
+    metadata,
+    big_id("user_id", primary_key=True),
+    moment("read_at"),
+    big_id("post_id"),
+)
+
+# The choice of posts of a week that is over, from its first reading on.
+frozen_digests = Table(
+    "frozen_digests",
+    metadata,
+    big_id("user_id", primary_key=True),
+    Column("start_at", DateTime(timezone=True), primary_key=True),
+    # A digest of the other arguments: the same week can be asked for in several ways.
+    Column("fingerprint", LargeBinary, primary_key=True),
+    Column("left_out_count", Integer, nullable=False),
+    moment("created_at"),
+)
+frozen_digest_items = Table(
+    "frozen_digest_items",
+    metadata,
+    big_id("user_id", primary_key=True),
+    Column("start_at", DateTime(timezone=True), primary_key=True),
+    Column("fingerprint", LargeBinary, primary_key=True),
+    big_id("author_id", primary_key=True),
+    big_id("post_id", primary_key=True),
+    Column("importance", Double, nullable=False),
+    Column("reason", Text, nullable=False),
+    ForeignKeyConstraint(
+        ["user_id", "start_at", "fingerprint"],
+        ["frozen_digests.user_id", "frozen_digests.start_at", "frozen_digests.fingerprint"],
+        ondelete="CASCADE",
+    ),
+)
+# erase_from_digests: a user's posts in the digests of others.
+Index("idx_frozen_digest_item_author", frozen_digest_items.c.author_id)
+
+# How far this database has followed the changes of the graph.
+followed = Table(
+    "followed",
+    metadata,
+    Column("stream", Text, primary_key=True),
+    Column("cursor", Text, nullable=False),
+    moment("updated_at"),
+)
 
 totals = totals_table(metadata)

@@ -1,150 +1,188 @@
-"""Publishing, showing and deleting single posts."""
+"""Posts: publishing, showing, listing, changing, deleting and scoring them."""
 
 import time
-import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
 from feed_service import messages, queries
-from feed_service.graph_client import ConnectedIds, GraphClient
-from feed_service.idempotency import create_once
+from feed_service.audiences import hold_own_tags
+from feed_service.graph_client import GraphClient
+from feed_service.idempotency import Request, create_prepared_once
 from feed_service.metrics import POSTS, FeedMetrics
-from feed_service.queries import PostRow
+from feed_service.photos import Photos
+from feed_service.queries.posts import Audience, PostName, PostRow
 from feed_service.safe_read import safe_read
+from feed_service.visibility import Viewer
 from shared.database import Database
-from shared.errors import FieldViolation, ResourceNotFoundError, ValidationError
+from shared.errors import ResourceNotFoundError, require_etag
 from shared.gen.kith.errors.v1 import errors_pb2
 from shared.gen.kith.feed.v1 import feed_pb2 as pb
+from shared.paging import Page, PageTokens, Scope, newest_first, place
 from shared.totals import add_to_totals
 
 
 @dataclass(frozen=True, kw_only=True)
-class Audience:
-    """Who may see a post, by the author's own tags."""
+class Draft:
+    """What a post is made of."""
 
-    kind: str
-    tag_ids: Sequence[int] = ()
-    excluded_tag_ids: Sequence[int] = ()
+    body: str
+    audience: Audience
+    photo_keys: Sequence[str] = ()
 
 
 class Posts:
-    """What can be done with a post."""
+    """What can be done with posts."""
 
-    def __init__(self, database: Database, graph: GraphClient, metrics: FeedMetrics) -> None:
+    def __init__(
+        self,
+        database: Database,
+        graph: GraphClient,
+        tokens: PageTokens,
+        photos: Photos,
+        metrics: FeedMetrics,
+    ) -> None:
         self._database = database
         self._graph = graph
+        self._tokens = tokens
+        self._photos = photos
         self._metrics = metrics
 
     def create(
-        self,
-        request: pb.CreatePostRequest,
-        *,
-        body: str,
-        audience: Audience,
-        request_id: uuid.UUID | None,
+        self, request: Request[pb.CreatePostResponse], draft: Draft
     ) -> pb.CreatePostResponse:
         """Publish a post; repeating the request returns the first one's answer."""
         started = time.perf_counter()
-        author_id = request.user_id
-
-        def create(connection: Connection) -> pb.CreatePostResponse:
-            _require_own_tags(connection, author_id, audience)
-            row = queries.insert_post(
-                connection,
-                author_id=author_id,
-                body=body,
-                audience=audience.kind,
-                tag_ids=audience.tag_ids,
-                excluded_tag_ids=audience.excluded_tag_ids,
-            )
-            add_to_totals(connection, amounts={POSTS: 1})
-            return pb.CreatePostResponse(post=messages.post(row, viewer_id=author_id))
-
-        def work(connection: Connection) -> tuple[pb.CreatePostResponse, bool]:
-            return create_once(
-                connection,
-                user_id=author_id,
-                request_id=request_id,
-                request=request,
-                kind=pb.CreatePostResponse,
-                create=lambda: create(connection),
-            )
-
-        response, is_new = self._database.write(work)
+        response, is_new = create_prepared_once(
+            self._database,
+            request,
+            prepare=lambda: self._photos.require_uploaded(request.user_id, draft.photo_keys),
+            create=lambda connection, _: self._create(connection, request.user_id, draft),
+        )
         if is_new:
             self._metrics.post_creations.inc()
             self._metrics.post_creation_latency.observe(time.perf_counter() - started)
         return response
 
-    def get(self, viewer_id: int, author_id: int, post_id: int) -> PostRow:
-        """Return the post, if there is one that the viewer may see.
+    def get(self, viewer_id: int, name: PostName) -> PostRow:
+        """Return the post, if there is one that the viewer may see."""
+        found = self.batch(viewer_id, [name])
+        if name not in found:
+            raise not_found()
+        return found[name]
 
-        One's own posts are read without the graph, so that they can be reached when it cannot.
+    def batch(self, viewer_id: int, names: Sequence[PostName]) -> Mapping[PostName, PostRow]:
+        """Return those of the posts that the viewer may see.
+
+        One's own are read without the graph, so that they can be reached when it cannot.
         """
+        if all(author_id == viewer_id for author_id, _ in names):
+            return self._visible(Viewer(user_id=viewer_id), names)
+        result = safe_read(self._graph, viewer_id, lambda viewer: self._visible(viewer, names))
+        return {
+            name: row
+            for name, row in result.value.items()
+            if result.allows(author_id=row.author_id, viewer_id=viewer_id)
+        }
+
+    def page(
+        self, viewer_id: int, author_id: int, *, page_size: int, page_token: str
+    ) -> Page[PostRow]:
+        """Return a page of what the viewer may see of one author, newest first.
+
+        One's own are read without the graph.
+        """
+        scope = Scope.of("posts", viewer_id, author_id)
+        before = place(self._tokens.read(scope, page_token, length=2))
+
+        def read(viewer: Viewer) -> list[PostRow]:
+            return self._database.read(
+                lambda connection: queries.posts.author_page(
+                    connection,
+                    viewer=viewer,
+                    author_id=author_id,
+                    before=before,
+                    limit=page_size + 1,
+                )
+            )
+
         if viewer_id == author_id:
-            found = self._find(viewer_id, author_id, post_id, connected_ids="{}")
+            rows = read(Viewer(user_id=viewer_id))
         else:
-
-            def read(connected: ConnectedIds) -> PostRow | None:
-                return self._find(viewer_id, author_id, post_id, connected_ids=connected.literal)
-
             result = safe_read(self._graph, viewer_id, read)
-            allowed = result.allows(author_id=author_id, viewer_id=viewer_id)
-            found = result.value if allowed else None
-        if found is None:
-            raise _not_found()
-        return found
+            is_allowed = result.allows(author_id=author_id, viewer_id=viewer_id)
+            rows = result.value if is_allowed else []
+        return self._tokens.cut(
+            scope, rows, size=page_size, position=lambda row: newest_first(row.created_at, row.id)
+        )
+
+    def update(
+        self, name: PostName, *, body: str | None, audience: Audience | None, etag: str
+    ) -> PostRow:
+        """Change one of the author's own posts; with an etag, only if it is still current."""
+        author_id, post_id = name
+
+        def work(connection: Connection) -> PostRow:
+            if audience is not None:
+                hold_own_tags(connection, author_id, audience, field="post.audience")
+            version = queries.posts.lock_post(connection, author_id=author_id, post_id=post_id)
+            if version is None:
+                raise not_found()
+            require_etag(etag, messages.etag(version))
+            queries.posts.update_post(connection, name=name, body=body, audience=audience)
+            author = Viewer(user_id=author_id)
+            return queries.posts.visible_posts(connection, viewer=author, names=[name])[name]
+
+        return self._database.write(work)
 
     def delete(self, author_id: int, post_id: int) -> None:
         """Hide one of the author's own posts from everybody."""
 
         def work(connection: Connection) -> bool:
-            found, deleted = queries.delete_post(connection, author_id=author_id, post_id=post_id)
+            found, deleted = queries.posts.delete_post(
+                connection, author_id=author_id, post_id=post_id
+            )
             if not found:
-                raise _not_found()
+                raise not_found()
             add_to_totals(connection, amounts={POSTS: -int(deleted)})
             return deleted
 
         if self._database.write(work):
             self._metrics.post_deletions.inc()
+            self._photos.remove_soon()
 
-    def _find(
-        self, viewer_id: int, author_id: int, post_id: int, *, connected_ids: str
-    ) -> PostRow | None:
+    def score(self, importances: Mapping[PostName, float]) -> int:
+        """Store the scores of an external scorer; returns how many of the posts exist."""
+        return self._database.write(
+            lambda connection: queries.posts.set_importance(connection, importances=importances)
+        )
+
+    def _create(
+        self, connection: Connection, author_id: int, draft: Draft
+    ) -> pb.CreatePostResponse:
+        hold_own_tags(connection, author_id, draft.audience, field="audience")
+        self._photos.take(connection, author_id, draft.photo_keys)
+        row = queries.posts.insert_post(
+            connection,
+            author_id=author_id,
+            body=draft.body,
+            audience=draft.audience,
+            photo_keys=draft.photo_keys,
+        )
+        add_to_totals(connection, amounts={POSTS: 1})
+        return pb.CreatePostResponse(
+            post=messages.post(row, viewer_id=author_id, download_url=self._photos.download_url)
+        )
+
+    def _visible(self, viewer: Viewer, names: Sequence[PostName]) -> dict[PostName, PostRow]:
         return self._database.read(
-            lambda connection: queries.visible_post(
-                connection,
-                viewer_id=viewer_id,
-                connected_ids=connected_ids,
-                author_id=author_id,
-                post_id=post_id,
-            )
+            lambda connection: queries.posts.visible_posts(connection, viewer=viewer, names=names)
         )
 
 
-def _require_own_tags(connection: Connection, author_id: int, audience: Audience) -> None:
-    if not audience.tag_ids and not audience.excluded_tag_ids:
-        return
-    wanted = {*audience.tag_ids, *audience.excluded_tag_ids}
-    owned = queries.owned_tag_ids(connection, owner_user_id=author_id, tag_ids=wanted)
-    lists = {
-        "audience.tag_ids": audience.tag_ids,
-        "audience.excluded_tag_ids": audience.excluded_tag_ids,
-    }
-    violations = [
-        FieldViolation(field=f"{field}[{index}]", description="must be one of the user's own tags")
-        for field, tag_ids in lists.items()
-        for index, tag_id in enumerate(tag_ids)
-        if tag_id not in owned
-    ]
-    if violations:
-        listing = "; ".join(f"{v.field}: {v.description}" for v in violations)
-        raise ValidationError(listing, violations=violations)
-
-
-def _not_found() -> ResourceNotFoundError:
+def not_found() -> ResourceNotFoundError:
+    """Return the one answer for a post that is not there and for one that may not be seen."""
     return ResourceNotFoundError(
         "there is no such post, or it may not be seen",
         reason=errors_pb2.ERROR_REASON_POST_NOT_FOUND,

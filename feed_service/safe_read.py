@@ -12,7 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from feed_service.graph_client import ConnectedIds, GraphClient
+from feed_service.graph_client import GraphClient
+from feed_service.visibility import Viewer
+from shared.errors import AbortedError
 
 T = TypeVar("T")
 
@@ -23,34 +25,41 @@ _MAX_REREADS = 2
 class Validated(Generic[T]):
     """What was read, and whom to drop from it.
 
-    `still_connected` is None when the ids held still. A viewer whose connections change faster than
-    they can be read gets the last read, to be limited to the authors who are still connected.
+    `unchanged_ids` is None when the connections held still. A viewer whose connections change
+    faster than they can be read gets the last read, to be limited to the authors with whom the
+    connection of then is still there.
     """
 
     value: T
-    still_connected: frozenset[int] | None = None
+    unchanged_ids: frozenset[int] | None = None
 
     def allows(self, *, author_id: int, viewer_id: int) -> bool:
         """Whether an author's posts may stay in what was read."""
         return (
-            self.still_connected is None
-            or author_id == viewer_id
-            or author_id in self.still_connected
+            self.unchanged_ids is None or author_id == viewer_id or author_id in self.unchanged_ids
         )
 
 
-def safe_read(
-    graph: GraphClient, viewer_id: int, read: Callable[[ConnectedIds], T]
-) -> Validated[T]:
-    """Run `read` with the viewer's connected ids until they held still, at most three times.
+def safe_read(graph: GraphClient, viewer_id: int, read: Callable[[Viewer], T]) -> Validated[T]:
+    """Run `read` with the viewer's connections until they held still, at most three times.
 
     Raises UnavailableError when graph_service cannot be reached: without it nothing is shown.
     """
-    held = graph.held_ids(viewer_id)
+    held = graph.held(viewer_id)
     for _ in range(_MAX_REREADS + 1):
-        value = read(held)
-        current = graph.current(viewer_id, known=held)
-        if current is held:
+        value, read_with = read(held.viewer), held
+        held = graph.current(read_with)
+        if held is read_with:
             return Validated(value=value)
-        held = current
-    return Validated(value=value, still_connected=held.ids)
+    return Validated(value=value, unchanged_ids=held.viewer.unchanged_since(read_with.viewer))
+
+
+def steady_read(graph: GraphClient, viewer_id: int, read: Callable[[Viewer], T]) -> T:
+    """Do the same for an answer from which nobody can be dropped, such as a count.
+
+    Raises AbortedError, for the call to be repeated, when the connections never held still.
+    """
+    result = safe_read(graph, viewer_id, read)
+    if result.unchanged_ids is not None:
+        raise AbortedError("the user's connections keep changing; repeat the call")
+    return result.value

@@ -1,13 +1,18 @@
 """FeedService: every RPC in the order of the proto. Decodes, calls, encodes."""
 
+from collections.abc import Sequence
+
 import grpc
 
 from feed_service import messages
+from feed_service.audiences import Audiences
 from feed_service.feed import Feed, FeedQuery
+from feed_service.idempotency import Request
 from feed_service.models import BODY_LENGTH, PRIVATE, TAG_NAME_LENGTH, TAGS
-from feed_service.posts import Audience, Posts
+from feed_service.photos import Photos
+from feed_service.posts import Draft, Posts
+from feed_service.queries.posts import Audience, PostName, PostRow
 from feed_service.tags import Tags
-from shared.errors import NotServedError
 from shared.fields import Fields
 from shared.gen.kith.feed.v1 import feed_pb2 as pb
 from shared.gen.kith.feed.v1 import feed_pb2_grpc
@@ -16,15 +21,26 @@ _MAX_AUDIENCE_TAGS = 50
 _MAX_FILTER_TAGS = 50
 _MAX_FILTER_AUTHORS = 100
 _MAX_MEMBERS = 1_000
+_MAX_PHOTOS = 10
+_MAX_BATCH = 100
+_KEY_LENGTH = 200
+_MAX_SCORES = 1_000
+_MAX_IMPORTANCE = 10.0
+_POST_PAGE = {"default": 20, "maximum": 100}
+_VIEWER_PAGE = {"default": 50, "maximum": 1_000}
 
 
 class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
     """The service of kith/feed/v1/feed.proto, where every call is documented."""
 
-    def __init__(self, *, feed: Feed, posts: Posts, tags: Tags) -> None:
+    def __init__(
+        self, *, feed: Feed, posts: Posts, photos: Photos, tags: Tags, audiences: Audiences
+    ) -> None:
         self._feed = feed
         self._posts = posts
+        self._photos = photos
         self._tags = tags
+        self._audiences = audiences
 
     def GetFeed(
         self, request: pb.GetFeedRequest, context: grpc.ServicerContext
@@ -36,28 +52,35 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
                 author_ids=fields.identifiers(
                     "author_ids", request.author_ids, max_items=_MAX_FILTER_AUTHORS
                 ),
-                page_size=fields.page_size("page_size", request.page_size, default=20, maximum=100),
+                newer_than=request.newer_than,
+                page_size=fields.page_size("page_size", request.page_size, **_POST_PAGE),
                 page_token=request.page_token,
             )
-        if request.newer_than:
-            raise NotServedError("newer_than is not served yet")
         page = self._feed.page(query)
         return pb.GetFeedResponse(
-            posts=[messages.post(row, viewer_id=query.viewer_id) for row in page.items],
+            posts=self._shown(page.posts, query.viewer_id),
             next_page_token=page.next_page_token,
+            refresh_token=page.refresh_token,
         )
 
     def CreatePost(
         self, request: pb.CreatePostRequest, context: grpc.ServicerContext
     ) -> pb.CreatePostResponse:
         with Fields() as fields:
-            fields.identifier("user_id", request.user_id)
-            body = fields.text("body", request.body, max_length=BODY_LENGTH)
-            audience = _audience(fields, request.audience)
-            request_id = fields.request_id("request_id", request.request_id)
-        if request.photo_keys:
-            raise NotServedError("photos are not served yet")
-        return self._posts.create(request, body=body, audience=audience, request_id=request_id)
+            creation = Request(
+                message=request,
+                user_id=fields.identifier("user_id", request.user_id),
+                request_id=fields.request_id("request_id", request.request_id),
+                answered_by=pb.CreatePostResponse,
+            )
+            draft = Draft(
+                body=fields.text("body", request.body, max_length=BODY_LENGTH),
+                audience=_audience(fields, "audience", request.audience),
+                photo_keys=fields.texts(
+                    "photo_keys", request.photo_keys, max_items=_MAX_PHOTOS, max_length=_KEY_LENGTH
+                ),
+            )
+        return self._posts.create(creation, draft)
 
     def GetPost(
         self, request: pb.GetPostRequest, context: grpc.ServicerContext
@@ -66,8 +89,58 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
             viewer_id = fields.identifier("user_id", request.user_id)
             author_id = fields.identifier("author_id", request.author_id)
             post_id = fields.identifier("post_id", request.post_id)
-        row = self._posts.get(viewer_id, author_id, post_id)
-        return pb.GetPostResponse(post=messages.post(row, viewer_id=viewer_id))
+        row = self._posts.get(viewer_id, (author_id, post_id))
+        return pb.GetPostResponse(post=self._shown([row], viewer_id)[0])
+
+    def BatchGetPosts(
+        self, request: pb.BatchGetPostsRequest, context: grpc.ServicerContext
+    ) -> pb.BatchGetPostsResponse:
+        with Fields() as fields:
+            viewer_id = fields.identifier("user_id", request.user_id)
+            names = _post_names(fields, "posts", request.posts, max_items=_MAX_BATCH)
+        found = self._posts.batch(viewer_id, names)
+        return pb.BatchGetPostsResponse(
+            posts=self._shown([found[name] for name in names if name in found], viewer_id),
+            not_found=[
+                pb.PostName(author_id=author_id, post_id=post_id)
+                for author_id, post_id in names
+                if (author_id, post_id) not in found
+            ],
+        )
+
+    def ListPosts(
+        self, request: pb.ListPostsRequest, context: grpc.ServicerContext
+    ) -> pb.ListPostsResponse:
+        with Fields() as fields:
+            viewer_id = fields.identifier("user_id", request.user_id)
+            author_id = fields.identifier("author_id", request.author_id)
+            page_size = fields.page_size("page_size", request.page_size, **_POST_PAGE)
+        page = self._posts.page(
+            viewer_id, author_id, page_size=page_size, page_token=request.page_token
+        )
+        return pb.ListPostsResponse(
+            posts=self._shown(page.items, viewer_id), next_page_token=page.next_page_token
+        )
+
+    def UpdatePost(
+        self, request: pb.UpdatePostRequest, context: grpc.ServicerContext
+    ) -> pb.UpdatePostResponse:
+        body, audience = None, None
+        with Fields() as fields:
+            author_id = fields.identifier("user_id", request.user_id)
+            post_id = fields.identifier("post.post_id", request.post.post_id)
+            fields.own("post.author_id", request.post.author_id, user_id=author_id)
+            changed = fields.update_mask(
+                "update_mask", request.update_mask.paths, allowed={"body", "audience"}
+            )
+            if "body" in changed:
+                body = fields.text("post.body", request.post.body, max_length=BODY_LENGTH)
+            if "audience" in changed:
+                audience = _audience(fields, "post.audience", request.post.audience)
+        row = self._posts.update(
+            (author_id, post_id), body=body, audience=audience, etag=request.post.etag
+        )
+        return pb.UpdatePostResponse(post=self._shown([row], author_id)[0])
 
     def DeletePost(
         self, request: pb.DeletePostRequest, context: grpc.ServicerContext
@@ -78,14 +151,39 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         self._posts.delete(author_id, post_id)
         return pb.DeletePostResponse()
 
+    def CreatePhotoUploads(
+        self, request: pb.CreatePhotoUploadsRequest, context: grpc.ServicerContext
+    ) -> pb.CreatePhotoUploadsResponse:
+        with Fields() as fields:
+            creation = Request(
+                message=request,
+                user_id=fields.identifier("user_id", request.user_id),
+                request_id=fields.request_id("request_id", request.request_id),
+                answered_by=pb.CreatePhotoUploadsResponse,
+            )
+            fields.count("photos", len(request.photos), min_items=1, max_items=_MAX_PHOTOS)
+            content_types = [
+                fields.choice(
+                    f"photos[{index}].content_type",
+                    draft.content_type,
+                    choices=messages.CONTENT_TYPES,
+                )
+                for index, draft in enumerate(request.photos[:_MAX_PHOTOS])
+            ]
+        return self._photos.permit_uploads(creation, content_types)
+
     def CreateTag(
         self, request: pb.CreateTagRequest, context: grpc.ServicerContext
     ) -> pb.CreateTagResponse:
         with Fields() as fields:
-            fields.identifier("user_id", request.user_id)
+            creation = Request(
+                message=request,
+                user_id=fields.identifier("user_id", request.user_id),
+                request_id=fields.request_id("request_id", request.request_id),
+                answered_by=pb.CreateTagResponse,
+            )
             name = _tag_name(fields, "name", request.name)
-            request_id = fields.request_id("request_id", request.request_id)
-        return self._tags.create(request, name=name, request_id=request_id)
+        return self._tags.create(creation, name=name)
 
     def ListTags(
         self, request: pb.ListTagsRequest, context: grpc.ServicerContext
@@ -160,22 +258,89 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         rows = self._tags.of_user(owner_id, target_id)
         return pb.ListUserTagsResponse(tags=[messages.tag(row) for row in rows])
 
+    def SetPostImportance(
+        self, request: pb.SetPostImportanceRequest, context: grpc.ServicerContext
+    ) -> pb.SetPostImportanceResponse:
+        with Fields() as fields:
+            names = _post_names(
+                fields, "scores", [score.post for score in request.scores], max_items=_MAX_SCORES
+            )
+            importances = [
+                fields.number(
+                    f"scores[{index}].importance", score.importance, maximum=_MAX_IMPORTANCE
+                )
+                for index, score in enumerate(request.scores)
+            ]
+        scored = self._posts.score(dict(zip(names, importances, strict=True)))
+        return pb.SetPostImportanceResponse(scored_count=scored)
 
-def _audience(fields: Fields, message: pb.Audience) -> Audience:
-    kind = fields.choice("audience.kind", message.kind, choices=messages.AUDIENCE_KINDS)
-    tag_ids = fields.identifiers("audience.tag_ids", message.tag_ids, max_items=_MAX_AUDIENCE_TAGS)
+    def ExplainVisibility(
+        self, request: pb.ExplainVisibilityRequest, context: grpc.ServicerContext
+    ) -> pb.ExplainVisibilityResponse:
+        with Fields() as fields:
+            author_id = fields.identifier("user_id", request.user_id)
+            post_id = fields.identifier("post_id", request.post_id)
+            viewer_id = fields.identifier("viewer_id", request.viewer_id)
+        return messages.explanation(self._audiences.explain(viewer_id, (author_id, post_id)))
+
+    def PreviewAudience(
+        self, request: pb.PreviewAudienceRequest, context: grpc.ServicerContext
+    ) -> pb.PreviewAudienceResponse:
+        with Fields() as fields:
+            author_id = fields.identifier("user_id", request.user_id)
+            audience = _audience(fields, "audience", request.audience)
+            page_size = fields.page_size("page_size", request.page_size, **_VIEWER_PAGE)
+        preview = self._audiences.preview(
+            author_id, audience, page_size=page_size, page_token=request.page_token
+        )
+        return pb.PreviewAudienceResponse(
+            viewer_ids=preview.page.items,
+            total_count=preview.total_count,
+            next_page_token=preview.page.next_page_token,
+        )
+
+    def _shown(self, rows: Sequence[PostRow], viewer_id: int) -> list[pb.Post]:
+        return [
+            messages.post(row, viewer_id=viewer_id, download_url=self._photos.download_url)
+            for row in rows
+        ]
+
+
+def _post_names(
+    fields: Fields, field: str, names: Sequence[pb.PostName], *, max_items: int
+) -> list[PostName]:
+    fields.count(field, len(names), min_items=1, max_items=max_items)
+    seen = set[PostName]()
+    for index, name in enumerate(names[:max_items]):
+        found = _post_name(fields, f"{field}[{index}]", name)
+        if found in seen:
+            fields.reject(f"{field}[{index}]", "must not be given twice")
+        seen.add(found)
+    return [(name.author_id, name.post_id) for name in names]
+
+
+def _post_name(fields: Fields, field: str, name: pb.PostName) -> PostName:
+    return (
+        fields.identifier(f"{field}.author_id", name.author_id),
+        fields.identifier(f"{field}.post_id", name.post_id),
+    )
+
+
+def _audience(fields: Fields, field: str, message: pb.Audience) -> Audience:
+    kind = fields.choice(f"{field}.kind", message.kind, choices=messages.AUDIENCE_KINDS)
+    tag_ids = fields.identifiers(f"{field}.tag_ids", message.tag_ids, max_items=_MAX_AUDIENCE_TAGS)
     excluded_tag_ids = fields.identifiers(
-        "audience.excluded_tag_ids", message.excluded_tag_ids, max_items=_MAX_AUDIENCE_TAGS
+        f"{field}.excluded_tag_ids", message.excluded_tag_ids, max_items=_MAX_AUDIENCE_TAGS
     )
     if kind == TAGS and not message.tag_ids:
-        fields.reject("audience.tag_ids", "must have at least 1 item with TAGS")
+        fields.reject(f"{field}.tag_ids", "must have at least 1 item with TAGS")
     if kind != TAGS and message.tag_ids:
-        fields.reject("audience.tag_ids", "must be empty unless the kind is TAGS")
+        fields.reject(f"{field}.tag_ids", "must be empty unless the kind is TAGS")
     if kind == PRIVATE and message.excluded_tag_ids:
-        fields.reject("audience.excluded_tag_ids", "must be empty with PRIVATE")
+        fields.reject(f"{field}.excluded_tag_ids", "must be empty with PRIVATE")
     for index, tag_id in enumerate(excluded_tag_ids):
         if tag_id in tag_ids:
-            fields.reject(f"audience.excluded_tag_ids[{index}]", "must not be in tag_ids as well")
+            fields.reject(f"{field}.excluded_tag_ids[{index}]", "must not be in tag_ids as well")
     return Audience(kind=kind, tag_ids=tag_ids, excluded_tag_ids=excluded_tag_ids)
 
 

@@ -1,6 +1,5 @@
 """Tags: a user's private labels for people, from which audiences are made."""
 
-import uuid
 from collections.abc import Sequence
 
 from sqlalchemy import Connection
@@ -8,10 +7,15 @@ from sqlalchemy.exc import IntegrityError
 
 from feed_service import messages, queries
 from feed_service.graph_client import GraphClient
-from feed_service.idempotency import create_once
-from feed_service.queries import MemberRow, TagRow
+from feed_service.idempotency import Request, create_once
+from feed_service.queries.tags import MemberRow, TagRow
 from shared.database import Database
-from shared.errors import AbortedError, ConflictError, PreconditionError, ResourceNotFoundError
+from shared.errors import (
+    ConflictError,
+    PreconditionError,
+    ResourceNotFoundError,
+    require_etag,
+)
 from shared.gen.kith.errors.v1 import errors_pb2
 from shared.gen.kith.feed.v1 import feed_pb2 as pb
 from shared.paging import Page, PageTokens, Scope
@@ -28,44 +32,32 @@ class Tags:
         self._tokens = tokens
         self._max_tags = max_tags
 
-    def create(
-        self, request: pb.CreateTagRequest, *, name: str, request_id: uuid.UUID | None
-    ) -> pb.CreateTagResponse:
+    def create(self, request: Request[pb.CreateTagResponse], *, name: str) -> pb.CreateTagResponse:
         """Create a tag; repeating the request returns the first one's answer."""
         owner_id = request.user_id
 
         def create(connection: Connection) -> pb.CreateTagResponse:
-            count = queries.lock_and_count_tags(connection, owner_user_id=owner_id)
+            count = queries.tags.lock_and_count_tags(connection, owner_user_id=owner_id)
             if count >= self._max_tags:
                 raise PreconditionError(
                     f"the user has {self._max_tags:,} tags, the most there can be",
                     reason=errors_pb2.ERROR_REASON_TAG_LIMIT_REACHED,
                     metadata={"limit": str(self._max_tags)},
                 )
-            row = queries.insert_tag(connection, owner_user_id=owner_id, name=name)
+            row = queries.tags.insert_tag(connection, owner_user_id=owner_id, name=name)
             if row is None:
                 raise _name_taken()
             return pb.CreateTagResponse(tag=messages.tag(row))
 
-        def work(connection: Connection) -> pb.CreateTagResponse:
-            response, _ = create_once(
-                connection,
-                user_id=owner_id,
-                request_id=request_id,
-                request=request,
-                kind=pb.CreateTagResponse,
-                create=lambda: create(connection),
-            )
-            return response
-
-        return self._database.write(work)
+        response, _ = create_once(self._database, request, create)
+        return response
 
     def page(self, owner_id: int, *, page_size: int, page_token: str) -> Page[TagRow]:
         """Return a page of the owner's tags, by id."""
         scope = Scope.of("tags", owner_id)
         position = self._tokens.read(scope, page_token, length=1)
         rows = self._database.read(
-            lambda connection: queries.tag_page(
+            lambda connection: queries.tags.tag_page(
                 connection,
                 owner_user_id=owner_id,
                 after_id=position[0] if position else 0,
@@ -79,14 +71,12 @@ class Tags:
 
         def work(connection: Connection) -> TagRow:
             current = _required(
-                queries.locked_tag(connection, owner_user_id=owner_id, tag_id=tag_id)
+                queries.tags.locked_tag(connection, owner_user_id=owner_id, tag_id=tag_id)
             )
-            if etag and etag != messages.etag(current.version):
-                raise AbortedError(
-                    "the tag was changed meanwhile; read it again",
-                    reason=errors_pb2.ERROR_REASON_ETAG_MISMATCH,
-                )
-            return queries.rename_tag(connection, owner_user_id=owner_id, tag_id=tag_id, name=name)
+            require_etag(etag, messages.etag(current.version))
+            return queries.tags.rename_tag(
+                connection, owner_user_id=owner_id, tag_id=tag_id, name=name
+            )
 
         try:
             return self._database.write(work)
@@ -97,8 +87,8 @@ class Tags:
         """Delete a tag; nobody sees a post by it any more, nobody sees more than before."""
 
         def work(connection: Connection) -> None:
-            _required(queries.locked_tag(connection, owner_user_id=owner_id, tag_id=tag_id))
-            queries.delete_tag(connection, owner_user_id=owner_id, tag_id=tag_id)
+            _required(queries.tags.locked_tag(connection, owner_user_id=owner_id, tag_id=tag_id))
+            queries.tags.delete_tag(connection, owner_user_id=owner_id, tag_id=tag_id)
 
         self._database.write(work)
 
@@ -113,8 +103,8 @@ class Tags:
             )
 
         def work(connection: Connection) -> int:
-            _required(queries.locked_tag(connection, owner_user_id=owner_id, tag_id=tag_id))
-            return queries.add_members(
+            _required(queries.tags.locked_tag(connection, owner_user_id=owner_id, tag_id=tag_id))
+            return queries.tags.add_members(
                 connection,
                 owner_user_id=owner_id,
                 tag_id=tag_id,
@@ -128,8 +118,8 @@ class Tags:
         """Take a tag from people; returns how many had it."""
 
         def work(connection: Connection) -> int:
-            _required(queries.locked_tag(connection, owner_user_id=owner_id, tag_id=tag_id))
-            return queries.remove_members(
+            _required(queries.tags.locked_tag(connection, owner_user_id=owner_id, tag_id=tag_id))
+            return queries.tags.remove_members(
                 connection, owner_user_id=owner_id, tag_id=tag_id, target_user_ids=target_ids
             )
 
@@ -142,7 +132,7 @@ class Tags:
         scope = Scope.of("members", owner_id, tag_id)
         position = self._tokens.read(scope, page_token, length=1)
         rows = self._database.read(
-            lambda connection: queries.member_page(
+            lambda connection: queries.tags.member_page(
                 connection,
                 owner_user_id=owner_id,
                 tag_id=tag_id,
@@ -159,7 +149,7 @@ class Tags:
     def of_user(self, owner_id: int, target_id: int) -> list[TagRow]:
         """Return the tags that the owner has given to one person, by id."""
         return self._database.read(
-            lambda connection: queries.tags_of_user(
+            lambda connection: queries.tags.tags_of_user(
                 connection, owner_user_id=owner_id, target_user_id=target_id
             )
         )

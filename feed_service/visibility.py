@@ -6,38 +6,166 @@ author has given the viewer at least one of its tags. PRIVATE is the author alon
 seen by nobody. Blocks need no clause of their own: a block ends the connection in the same
 transaction, and the ids are those of the graph.
 
+A tag belongs to the connection during which it was given. It was stored with the author's revision
+of then, and holds if that is above the author's revision right after the last ending of a
+connection between the two; there is one only where the present connection is not the first.
+
 It fails closed. An audience it does not know, and TAGS without tags, are seen by the author alone.
 """
 
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
 
-def _has_one_of_its_tags(*, excluded: bool) -> str:
-    # OFFSET 0 keeps PostgreSQL from reading the tags of all posts into a hash table, to look those
-    # of a page up in it; two probes of an index for each post are what it takes.
-    return f"""EXISTS (
-        SELECT FROM post_audience_tags AS audience
+class Clause(StrEnum):
+    """The part of the rule that decided."""
+
+    AUTHOR = "author"
+    AUDIENCE_ALL = "audience_all"
+    HAS_TAG = "has_tag"
+    NOT_CONNECTED = "not_connected"
+    PRIVATE = "private"
+    EXCLUDED = "excluded"
+    NO_TAG = "no_tag"
+    DELETED = "deleted"
+
+    @property
+    def is_visible(self) -> bool:
+        """Whether the viewer sees the post."""
+        return self in _VISIBLE_CLAUSES
+
+
+_VISIBLE_CLAUSES: Final = (Clause.AUTHOR, Clause.AUDIENCE_ALL, Clause.HAS_TAG)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Viewer:
+    """A user and their connections, in the form in which the rule takes them.
+
+    `reconnected_ids` are those of the connected ids with whom an earlier connection has ended, and
+    with them go the revisions of the user and of the peer right after that.
+    """
+
+    user_id: int
+    connected_ids: str = "{}"
+    reconnected_ids: str = "{}"
+    own_revisions: str = "{}"
+    peer_revisions: str = "{}"
+
+    @property
+    def parameters(self) -> dict[str, int | str]:
+        """What VISIBLE, CLAUSE and HOLDS_BY_VIEWER have to be bound to."""
+        return {
+            "viewer_id": self.user_id,
+            "connected_ids": self.connected_ids,
+            "reconnected_ids": self.reconnected_ids,
+            "own_revisions": self.own_revisions,
+            "peer_revisions": self.peer_revisions,
+        }
+
+    @property
+    def feed_author_ids(self) -> str:
+        """The ids of everybody who can be in the viewer's feed: the connections and the viewer."""
+        separator = "," if len(self.connected_ids) > len("{}") else ""
+        return f"{self.connected_ids[:-1]}{separator}{self.user_id}}}"
+
+    def unchanged_since(self, earlier: "Viewer") -> frozenset[int]:
+        """Return whom the viewer is connected with by the same connection as earlier."""
+        ended, ended_earlier = self._endings, earlier._endings
+        return frozenset(
+            peer_id
+            for peer_id in _ids(self.connected_ids)
+            if ended.get(peer_id) == ended_earlier.get(peer_id)
+        )
+
+    @property
+    def _endings(self) -> dict[int, int]:
+        return dict(zip(_ids(self.reconnected_ids), _ids(self.own_revisions), strict=True))
+
+
+def tag_holds(given: str, *, peer: str, revisions: str) -> str:
+    """Return whether a row `given` of user_tags belongs to the present connection with a peer.
+
+    `revisions` are those of the tag's owner, in the order of :reconnected_ids.
+    """
+    return f"""{given}.owner_revision > coalesce(
+        (CAST({revisions} AS bigint[]))
+            [array_position(CAST(:reconnected_ids AS bigint[]), {peer})], 0)"""
+
+
+def deciding_tags(*, excluded: bool, viewer: str = ":viewer_id", peer: str, revisions: str) -> str:
+    """Return the query for those tags of a post that its author has given to the viewer."""
+    return f"""
+        SELECT audience.tag_id FROM post_audience_tags AS audience
         JOIN user_tags AS given
           ON given.owner_user_id = audience.author_id
          AND given.tag_id = audience.tag_id
-         AND given.target_user_id = :viewer_id
+         AND given.target_user_id = {viewer}
+         AND {tag_holds("given", peer=peer, revisions=revisions)}
         WHERE audience.author_id = p.author_id
           AND audience.post_id = p.id
-          AND audience.excluded = {excluded}
-        OFFSET 0)"""
+          AND audience.excluded = {excluded}"""
 
 
-VISIBLE: Final = f"""(
-    p.deleted_at IS NULL AND CASE
-        WHEN p.author_id = :viewer_id THEN true
-        WHEN p.author_id = ANY (CAST(:connected_ids AS bigint[]))
-        THEN NOT {_has_one_of_its_tags(excluded=True)}
-             AND (p.audience = 'all'
-                  OR (p.audience = 'tags' AND {_has_one_of_its_tags(excluded=False)}))
-        ELSE false
-    END)"""
-"""True for a row `p` of posts that :viewer_id may see, given the :connected_ids of the viewer.
+def clause(
+    *,
+    viewer: str = ":viewer_id",
+    is_connected: str = "p.author_id = ANY (CAST(:connected_ids AS bigint[]))",
+    peer: str = "p.author_id",
+    revisions: str = ":peer_revisions",
+) -> str:
+    """Return the expression for the clause that decides about a row `p` of posts.
 
-A CASE and not an OR: PostgreSQL would take the two sides of an OR to the indexes and read all posts
-of every author, instead of the newest in the order of an index.
-"""
+    The defaults take the viewer from the parameters and look at many posts. A query that looks at
+    many viewers of one post says where the viewer is, and takes :reconnected_ids and the revisions
+    from the author's side.
+
+    OFFSET 0 keeps PostgreSQL from reading the tags of all posts into a hash table, to look those of
+    a page up in it; two probes of an index for each post are what it takes.
+    """
+
+    def has_tag(*, excluded: bool) -> str:
+        tags = deciding_tags(excluded=excluded, viewer=viewer, peer=peer, revisions=revisions)
+        return f"EXISTS ({tags} OFFSET 0)"
+
+    return f"""CASE
+        WHEN p.deleted_at IS NOT NULL THEN '{Clause.DELETED}'
+        WHEN p.author_id = {viewer} THEN '{Clause.AUTHOR}'
+        WHEN ({is_connected}) IS NOT TRUE THEN '{Clause.NOT_CONNECTED}'
+        WHEN p.audience = 'private' THEN '{Clause.PRIVATE}'
+        WHEN {has_tag(excluded=True)} THEN '{Clause.EXCLUDED}'
+        WHEN p.audience = 'all' THEN '{Clause.AUDIENCE_ALL}'
+        WHEN p.audience = 'tags' AND {has_tag(excluded=False)} THEN '{Clause.HAS_TAG}'
+        ELSE '{Clause.NO_TAG}'
+    END"""
+
+
+def visible(clause: str) -> str:
+    """Return the condition that a clause lets the viewer see row `p`.
+
+    A CASE and neither OR nor IN: PostgreSQL takes the sides of an OR to the indexes, and believes of
+    an IN that hardly any post passes; either way it reads all posts of every author, instead of the
+    newest in the order of an index. That the post is not deleted is said twice, because the indexes
+    hold no deleted ones.
+    """
+    shown = " ".join(f"WHEN '{shown}' THEN true" for shown in _VISIBLE_CLAUSES)
+    return f"(p.deleted_at IS NULL AND CASE {clause} {shown} ELSE false END)"
+
+
+CLAUSE: Final = clause()
+"""The clause that decides whether :viewer_id sees row `p` of posts."""
+
+VISIBLE: Final = visible(CLAUSE)
+"""True for a row `p` of posts that :viewer_id may see. To be bound to `Viewer.parameters`."""
+
+DECIDING_TAGS: Final = {
+    Clause.HAS_TAG: deciding_tags(excluded=False, peer="p.author_id", revisions=":peer_revisions"),
+    Clause.EXCLUDED: deciding_tags(excluded=True, peer="p.author_id", revisions=":peer_revisions"),
+}
+"""The queries for the tags that made a clause decide."""
+
+
+def _ids(literal: str) -> list[int]:
+    """Parse an array literal, anew each time, for hot paths need the text alone."""
+    return [int(part) for part in literal[1:-1].split(",") if part]

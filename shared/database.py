@@ -33,6 +33,9 @@ from shared.settings import DatabaseSettings
 T = TypeVar("T")
 
 RETRY_AFTER = timedelta(seconds=1)
+# What a database's operator sees as the name of a session: what it works for.
+CALLS = "kith calls"
+BACKGROUND = "kith background"
 _CONNECT_TIMEOUT_SECONDS = 2
 _WRITE_ATTEMPTS = 5
 
@@ -52,7 +55,9 @@ class ConnectionLostError(UnavailableError):
 class Database:
     """A pool of connections. Thread-safe."""
 
-    def __init__(self, settings: DatabaseSettings, url: str, *, latency: Histogram) -> None:
+    def __init__(
+        self, settings: DatabaseSettings, url: str, *, latency: Histogram, name: str = CALLS
+    ) -> None:
         milliseconds = round(settings.statement_timeout.total_seconds() * 1000)
         self._engine = sqlalchemy.create_engine(
             url,
@@ -61,6 +66,7 @@ class Database:
             max_overflow=settings.max_overflow,
             pool_timeout=settings.pool_timeout.total_seconds(),
             connect_args={
+                "application_name": name,
                 "connect_timeout": _CONNECT_TIMEOUT_SECONDS,
                 "options": f"-c statement_timeout={milliseconds} -c timezone=UTC -c jit=off",
                 "keepalives_idle": 10,

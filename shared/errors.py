@@ -74,6 +74,12 @@ class ValidationError(AppException):
         violation = FieldViolation(field=field, description=description)
         return cls(f"{field}: {description}", violations=[violation], reason=reason)
 
+    @classmethod
+    def of_all(cls, violations: Sequence[FieldViolation]) -> "ValidationError":
+        """Build the error for several fields."""
+        listing = "; ".join(f"{v.field}: {v.description}" for v in violations)
+        return cls(listing, violations=violations)
+
 
 class UnauthenticatedError(AppException):
     """The caller has not shown who it is."""
@@ -147,6 +153,15 @@ class NotServedError(AppException):
 
 class InternalError(AppException):
     """A fault of ours. The message says nothing but where to look it up."""
+
+
+def require_etag(given: str, current: str) -> None:
+    """Raise AbortedError if a caller names a state of something that is not its current one."""
+    if given and given != current:
+        raise AbortedError(
+            "it was changed meanwhile; read it again",
+            reason=errors_pb2.ERROR_REASON_ETAG_MISMATCH,
+        )
 
 
 _CLASSES: Sequence[type[AppException]] = (

@@ -41,8 +41,7 @@ class Fields:
         traceback: TracebackType | None,
     ) -> None:
         if exc is None and self._violations:
-            listing = "; ".join(f"{v.field}: {v.description}" for v in self._violations)
-            raise ValidationError(listing, violations=self._violations)
+            raise ValidationError.of_all(self._violations)
 
     def reject(self, field: str, description: str) -> None:
         """Note that a field is wrong."""
@@ -95,6 +94,30 @@ class Fields:
         elif any(_is_forbidden(character) for character in value):
             self.reject(field, "must not hold control characters other than newline and tab")
         return value
+
+    def texts(
+        self, field: str, values: Sequence[str], *, max_items: int, max_length: int
+    ) -> list[str]:
+        """Read a list of texts, none twice, within the given number of items."""
+        self.count(field, len(values), min_items=0, max_items=max_items)
+        seen = set[str]()
+        for index, value in enumerate(values[:max_items]):
+            self.text(f"{field}[{index}]", value, max_length=max_length)
+            if value in seen:
+                self.reject(f"{field}[{index}]", "must not be given twice")
+            seen.add(value)
+        return list(values)
+
+    def number(self, field: str, value: float, *, maximum: float) -> float:
+        """Read a number from 0 to a maximum."""
+        if not 0 <= value <= maximum:
+            self.reject(field, f"must be from 0 to {maximum:g}")
+        return value
+
+    def own(self, field: str, value: int, *, user_id: int) -> None:
+        """Check an id that may be left out, and otherwise must be the user's."""
+        if value not in (0, user_id):
+            self.reject(field, "must be the user or left out")
 
     def page_size(self, field: str, value: int, *, default: int, maximum: int) -> int:
         """Read a page size as AIP-158 says: 0 is the default, too large is coerced."""

@@ -19,7 +19,7 @@ from typing import Generic, TypeVar
 from shared.errors import ValidationError
 from shared.gen.kith.errors.v1 import errors_pb2
 
-_MAX_TOKEN_LENGTH = 512
+_MAX_TOKEN_LENGTH = 4096
 _MAC_BYTES = 16
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Newer than every row there can be.
@@ -41,12 +41,12 @@ class PageTokens:
         return base64.urlsafe_b64encode(payload + mac).decode().rstrip("=")
 
     def read(
-        self, scope: "Scope", token: str, *, length: int, field: str = "page_token"
+        self, scope: "Scope", token: str, *, length: int | None, field: str = "page_token"
     ) -> tuple[int, ...] | None:
         """Return the position in a token, or None for the empty one that starts a list.
 
-        Raises ValidationError naming the field when the token is damaged, made up, or was
-        issued for other arguments.
+        `length` is the number of integers in it; None takes any number. Raises ValidationError
+        naming the field when the token is damaged, made up, or was issued for other arguments.
         """
         if not token:
             return None
@@ -58,12 +58,13 @@ class PageTokens:
             raise _invalid_token(field) from None
         payload, mac = raw[:-_MAC_BYTES], raw[-_MAC_BYTES:]
         genuine = [hmac.compare_digest(mac, self._mac(key, scope, payload)) for key in self.keys]
-        if len(payload) != length * 8 or not any(genuine):
+        count = len(payload) // 8 if length is None else length
+        if len(payload) != count * 8 or not any(genuine):
             raise _invalid_token(field)
         # base64 has several spellings of the same bytes; only the one we issue is accepted.
         if base64.urlsafe_b64encode(raw).decode().rstrip("=") != token:
             raise _invalid_token(field)
-        return struct.unpack(f">{length}q", payload)
+        return struct.unpack(f">{count}q", payload)
 
     def cut(
         self,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import grpc
 import pytest
 
-from feed_service.graph_client import ConnectedIds, GraphClient
+from feed_service.graph_client import GraphClient, HeldViewer
 from shared.gen.kith.feed.v1 import feed_pb2
 from tests.support.errors import reason_of
 from tests.support.pair import Pair
@@ -170,7 +170,7 @@ def test_without_the_question_afterwards_the_post_would_leak(
     people.feed(bob)
     written_after: list[int] = []
 
-    def trust(_self: GraphClient, _user_id: int, *, known: ConnectedIds) -> ConnectedIds:
+    def trust(_self: GraphClient, known: HeldViewer) -> HeldViewer:
         return known
 
     def end_and_post() -> None:

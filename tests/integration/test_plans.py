@@ -10,12 +10,16 @@ import sqlalchemy
 from sqlalchemy import Connection, event, text
 
 from feed_service import queries as feed
+from feed_service.queries.posts import FeedPlace
+from feed_service.visibility import Viewer
 from graph_service import queries as graph
 from tests.support.pair import Databases
 
 _PEOPLE = 10_000
 _AUTHORS = 2_000
-_START = {"before_time": datetime(9999, 1, 1, tzinfo=UTC), "before_id": 2**63 - 1}
+_END_OF_TIME = (datetime(9999, 1, 1, tzinfo=UTC), 2**63 - 1)
+_BEGINNING = (datetime(1970, 1, 1, tzinfo=UTC), 0)
+_START = {"before_time": _END_OF_TIME[0], "before_id": _END_OF_TIME[1]}
 
 _LOAD_GRAPH = [
     # A ring with chords: everybody is connected with twelve others on each side.
@@ -56,6 +60,14 @@ _LOAD_FEED = [
     """INSERT INTO post_audience_tags (author_id, post_id, tag_id, created_at)
         SELECT author_id, id, author_id * 3 + id % 3, created_at FROM posts
         WHERE audience = 'tags'""",
+    """INSERT INTO post_photos (author_id, post_id, place, object_key)
+        SELECT author_id, id, place, 'photos/' || id || '/' || place
+        FROM posts, generate_series(1, 2) AS place WHERE id % 3 = 0""",
+    """INSERT INTO post_stats (author_id, post_id, comment_count)
+        SELECT author_id, id, 2 FROM posts WHERE id % 2 = 0""",
+    """INSERT INTO comments (post_author_id, post_id, author_id, body)
+        SELECT author_id, id, author_id % 50 + n, 'comment'
+        FROM posts, generate_series(1, 2) AS n WHERE id % 2 = 0""",
     "VACUUM ANALYZE",
 ]
 
@@ -198,14 +210,13 @@ def test_a_feed_page_is_read_author_by_author(loaded_feed: Connection) -> None:
     connected = "{" + ",".join(str(number) for number in range(100, 125)) + "}"
     plan = _plan(
         loaded_feed,
-        lambda: feed.feed_page(
+        lambda: feed.posts.feed_page(
             loaded_feed,
-            viewer_id=77,
-            connected_ids=connected,
+            viewer=Viewer(user_id=77, connected_ids=connected),
             author_ids=connected,
             tag_ids=[],
+            place=FeedPlace(before=_END_OF_TIME, after=_BEGINNING),
             limit=21,
-            **_START,  # type: ignore[arg-type]  # the two are what they say
         ),
     )
 
@@ -216,8 +227,10 @@ def test_a_feed_page_is_read_author_by_author(loaded_feed: Connection) -> None:
 def test_a_single_post_is_read_by_its_name(loaded_feed: Connection) -> None:
     plan = _plan(
         loaded_feed,
-        lambda: feed.visible_post(
-            loaded_feed, viewer_id=77, connected_ids="{100}", author_id=100, post_id=100
+        lambda: feed.posts.visible_posts(
+            loaded_feed,
+            viewer=Viewer(user_id=77, connected_ids="{100}"),
+            names=[(100, 100), (100, 2_100)],
         ),
     )
 
@@ -228,7 +241,9 @@ def test_a_single_post_is_read_by_its_name(loaded_feed: Connection) -> None:
 def test_members_of_a_tag_are_read_in_their_order(loaded_feed: Connection) -> None:
     plan = _plan(
         loaded_feed,
-        lambda: feed.member_page(loaded_feed, owner_user_id=77, tag_id=231, after_id=0, limit=51),
+        lambda: feed.tags.member_page(
+            loaded_feed, owner_user_id=77, tag_id=231, after_id=0, limit=51
+        ),
     )
 
     assert {"pk_tags", "pk_user_tags"} <= _indexes(plan)
@@ -237,7 +252,7 @@ def test_members_of_a_tag_are_read_in_their_order(loaded_feed: Connection) -> No
 def test_the_tags_of_a_person_are_read_by_owner_and_person(loaded_feed: Connection) -> None:
     plan = _plan(
         loaded_feed,
-        lambda: feed.tags_of_user(loaded_feed, owner_user_id=77, target_user_id=85),
+        lambda: feed.tags.tags_of_user(loaded_feed, owner_user_id=77, target_user_id=85),
     )
 
     assert "idx_user_tag_lookup" in _indexes(plan)

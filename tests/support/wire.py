@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Self
 
+from shared.database import BACKGROUND
+
 _SIMPLE_QUERY = ord("Q")
 _PARSE = ord("P")
 
@@ -88,11 +90,14 @@ class WireTap:
     def _forward(self, client: socket.socket, server: socket.socket, pending: list[str]) -> None:
         with _ignoring_closed(), _hung_up(client, server):
             startup = _read(client, 4)
-            server.sendall(startup + _read(client, struct.unpack(">i", startup)[0] - 4))
+            parameters = _read(client, struct.unpack(">i", startup)[0] - 4)
+            # What is done beside the calls has sessions of its own, which no call is charged with.
+            is_counted = BACKGROUND.encode() not in parameters
+            server.sendall(startup + parameters)
             while True:
                 head = _read(client, 5)
                 body = _read(client, struct.unpack(">i", head[1:])[0] - 4)
-                if head[0] in (_SIMPLE_QUERY, _PARSE):
+                if is_counted and head[0] in (_SIMPLE_QUERY, _PARSE):
                     statement = body.split(b"\0")[0].decode()
                     with self._lock:
                         self._statements.append(statement)

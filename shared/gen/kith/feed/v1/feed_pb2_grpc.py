@@ -272,7 +272,7 @@ class FeedServiceServicer:
 
     def DeletePost(self, request, context):
         """DeletePost hides one of the user's own posts from everybody at once, and removes its photos
-        from the object store soon after; what is left is purged after POST_PURGE_DAYS. Deleting it
+        from the object store soon after; what is left is purged after PURGE_DAYS. Deleting it
         again succeeds until then. POST_NOT_FOUND when the user has no such post.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

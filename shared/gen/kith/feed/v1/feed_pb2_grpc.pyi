@@ -60,7 +60,7 @@ class FeedServiceStub:
     """
     DeletePost: _grpc.UnaryUnaryMultiCallable[_feed_pb2.DeletePostRequest, _feed_pb2.DeletePostResponse]
     """DeletePost hides one of the user's own posts from everybody at once, and removes its photos
-    from the object store soon after; what is left is purged after POST_PURGE_DAYS. Deleting it
+    from the object store soon after; what is left is purged after PURGE_DAYS. Deleting it
     again succeeds until then. POST_NOT_FOUND when the user has no such post.
     """
     CreatePhotoUploads: _grpc.UnaryUnaryMultiCallable[_feed_pb2.CreatePhotoUploadsRequest, _feed_pb2.CreatePhotoUploadsResponse]
@@ -244,7 +244,7 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _grpc.ServicerContext,
     ) -> _feed_pb2.DeletePostResponse:
         """DeletePost hides one of the user's own posts from everybody at once, and removes its photos
-        from the object store soon after; what is left is purged after POST_PURGE_DAYS. Deleting it
+        from the object store soon after; what is left is purged after PURGE_DAYS. Deleting it
         again succeeds until then. POST_NOT_FOUND when the user has no such post.
         """
 

@@ -1,33 +1,12 @@
-"""Every SQL statement of feed_service, one function each; its first line says what comes back.
+"""Tags and the people who have them."""
 
-Functions that change something run in the caller's transaction. The author's or owner's id is part
-of every join.
-"""
-
-import uuid
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, text
 
-from feed_service.visibility import VISIBLE
 from shared.database import array_literal
-
-
-@dataclass(frozen=True, kw_only=True)
-class PostRow:
-    """A post with its tags; the tags are empty unless the viewer is the author."""
-
-    author_id: int
-    id: int
-    body: str
-    audience: str
-    version: int
-    created_at: datetime
-    edited_at: datetime | None
-    tag_ids: list[int]
-    excluded_tag_ids: list[int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,204 +27,32 @@ class MemberRow:
     created_at: datetime
 
 
-@dataclass(frozen=True, kw_only=True)
-class Replay:
-    """What a creation with this request id was asked and answered the first time."""
-
-    fingerprint: bytes
-    response: bytes
-
-
-def _audience_tags(*, excluded: bool) -> str:
-    return f"""ARRAY(
-        SELECT audience.tag_id FROM post_audience_tags AS audience
-        JOIN tags AS tag ON tag.owner_user_id = audience.author_id AND tag.id = audience.tag_id
-        WHERE audience.author_id = p.author_id AND audience.post_id = p.id
-          AND audience.excluded = {excluded} AND tag.deleted_at IS NULL
-          AND p.author_id = :viewer_id
-        ORDER BY audience.tag_id)"""
-
-
-_POST_COLUMNS = f"""
-    p.author_id, p.id, p.body, p.audience, p.version, p.created_at, p.edited_at,
-    {_audience_tags(excluded=False)} AS tag_ids,
-    {_audience_tags(excluded=True)} AS excluded_tag_ids
-"""
-
-# For every author the newest visible posts, and of these the newest. Each author's part is read in
-# the order of idx_post_author and stops at the page's size, so the cost grows with the connections
-# and not with their posts.
-_FEED_PAGE = text(f"""
-    WITH authors AS (
-        SELECT author_id
-        FROM unnest(CAST(:author_ids AS bigint[])) AS author_id
-        WHERE NOT :by_tags OR author_id = :viewer_id OR EXISTS (
-            SELECT FROM user_tags AS chosen
-            WHERE chosen.owner_user_id = :viewer_id
-              AND chosen.target_user_id = author_id
-              AND chosen.tag_id = ANY (CAST(:tag_ids AS bigint[])))
-    ),
-    page AS (
-        SELECT p.author_id, p.id
-        FROM authors CROSS JOIN LATERAL (
-            SELECT p.author_id, p.id, p.created_at
-            FROM posts AS p
-            WHERE p.author_id = authors.author_id
-              AND (p.created_at, p.id) < (:before_time, :before_id)
-              AND {VISIBLE}
-            ORDER BY p.created_at DESC, p.id DESC LIMIT :limit) AS p
-        ORDER BY p.created_at DESC, p.id DESC LIMIT :limit
-    )
-    SELECT {_POST_COLUMNS}
-    FROM page JOIN posts AS p ON p.author_id = page.author_id AND p.id = page.id
-    ORDER BY p.created_at DESC, p.id DESC
-""")
-
-
-def feed_page(
-    connection: Connection,
-    *,
-    viewer_id: int,
-    connected_ids: str,
-    author_ids: str,
-    tag_ids: Sequence[int],
-    before_time: datetime,
-    before_id: int,
-    limit: int,
-) -> list[PostRow]:
-    """Up to `limit` posts by the authors that the viewer may see, before a place, newest first."""
-    rows = connection.execute(
-        _FEED_PAGE,
-        {
-            "viewer_id": viewer_id,
-            "connected_ids": connected_ids,
-            "author_ids": author_ids,
-            "by_tags": bool(tag_ids),
-            "tag_ids": array_literal(tag_ids),
-            "before_time": before_time,
-            "before_id": before_id,
-            "limit": limit,
-        },
-    )
-    return [PostRow(**row) for row in rows.mappings()]
-
-
-_VISIBLE_POST = text(f"""
-    SELECT {_POST_COLUMNS} FROM posts AS p
-    WHERE p.author_id = :author_id AND p.id = :post_id AND {VISIBLE}
-""")
-
-
-def visible_post(
-    connection: Connection, *, viewer_id: int, connected_ids: str, author_id: int, post_id: int
-) -> PostRow | None:
-    """The post, if there is one that the viewer may see."""
-    row = (
-        connection.execute(
-            _VISIBLE_POST,
-            {
-                "viewer_id": viewer_id,
-                "connected_ids": connected_ids,
-                "author_id": author_id,
-                "post_id": post_id,
-            },
-        )
-        .mappings()
-        .one_or_none()
-    )
-    return None if row is None else PostRow(**row)
-
-
-_INSERT_POST = text("""
-    INSERT INTO posts (author_id, body, audience) VALUES (:author_id, :body, :audience)
-    RETURNING id, version, created_at
-""")
-
-_INSERT_AUDIENCE_TAGS = text("""
-    INSERT INTO post_audience_tags (author_id, post_id, tag_id, excluded, created_at)
-    SELECT :author_id, :post_id, tag_id, excluded, :created_at
-    FROM unnest(CAST(:tag_ids AS bigint[]), CAST(:excluded AS boolean[])) AS t (tag_id, excluded)
-""")
-
-
-def insert_post(
-    connection: Connection,
-    *,
-    author_id: int,
-    body: str,
-    audience: str,
-    tag_ids: Sequence[int],
-    excluded_tag_ids: Sequence[int],
-) -> PostRow:
-    """The new post, as its author sees it."""
-    created = (
-        connection.execute(
-            _INSERT_POST, {"author_id": author_id, "body": body, "audience": audience}
-        )
-        .mappings()
-        .one()
-    )
-    if tag_ids or excluded_tag_ids:
-        connection.execute(
-            _INSERT_AUDIENCE_TAGS,
-            {
-                "author_id": author_id,
-                "post_id": created["id"],
-                "created_at": created["created_at"],
-                "tag_ids": array_literal([*tag_ids, *excluded_tag_ids]),
-                "excluded": [False] * len(tag_ids) + [True] * len(excluded_tag_ids),
-            },
-        )
-    return PostRow(
-        author_id=author_id,
-        body=body,
-        audience=audience,
-        edited_at=None,
-        tag_ids=sorted(tag_ids),
-        excluded_tag_ids=sorted(excluded_tag_ids),
-        **created,
-    )
-
-
-_DELETE_POST = text("""
-    WITH found AS (
-        SELECT author_id, id, deleted_at FROM posts
-        WHERE author_id = :author_id AND id = :post_id FOR UPDATE
-    ),
-    deleted AS (
-        UPDATE posts AS p SET deleted_at = now(), version = p.version + 1
-        FROM found
-        WHERE p.author_id = found.author_id AND p.id = found.id AND found.deleted_at IS NULL
-        RETURNING p.id
-    )
-    SELECT (SELECT count(*) FROM found), (SELECT count(*) FROM deleted)
-""")
-
-
-def delete_post(connection: Connection, *, author_id: int, post_id: int) -> tuple[bool, bool]:
-    """Whether the author has such a post, deleted or not, and whether it was deleted now."""
-    found, deleted = connection.execute(
-        _DELETE_POST, {"author_id": author_id, "post_id": post_id}
-    ).one()
-    return bool(found), bool(deleted)
-
-
-# The rows are held until the transaction ends, so that no tag can be deleted between being checked
-# and being put into an audience.
 _OWNED_TAGS = text("""
     SELECT id FROM tags
     WHERE owner_user_id = :owner_user_id AND id = ANY (CAST(:tag_ids AS bigint[]))
       AND deleted_at IS NULL
-    ORDER BY id FOR SHARE
+    ORDER BY id
 """)
+
+_HOLD_OWNED_TAGS = text(f"{_OWNED_TAGS.text} FOR SHARE")
 
 
 def owned_tag_ids(
     connection: Connection, *, owner_user_id: int, tag_ids: Collection[int]
 ) -> set[int]:
-    """Those of the ids that are tags of the owner; they stay so until the transaction ends."""
+    """Those of the ids that are tags of the owner."""
     rows = connection.execute(
         _OWNED_TAGS, {"owner_user_id": owner_user_id, "tag_ids": array_literal(tag_ids)}
+    )
+    return set(rows.scalars())
+
+
+def hold_owned_tag_ids(
+    connection: Connection, *, owner_user_id: int, tag_ids: Collection[int]
+) -> set[int]:
+    """Those of the ids that are tags of the owner; they stay so until the transaction ends."""
+    rows = connection.execute(
+        _HOLD_OWNED_TAGS, {"owner_user_id": owner_user_id, "tag_ids": array_literal(tag_ids)}
     )
     return set(rows.scalars())
 
@@ -468,46 +275,3 @@ def tags_of_user(
         _TAGS_OF_USER, {"owner_user_id": owner_user_id, "target_user_id": target_user_id}
     )
     return [TagRow(**row) for row in rows.mappings()]
-
-
-# The empty insert makes a second transaction with the same id wait for the first, and see its row.
-_CLAIM_REQUEST = text("""
-    INSERT INTO idempotency_keys (user_id, request_id, fingerprint, response)
-    VALUES (:user_id, :request_id, :fingerprint, '')
-    ON CONFLICT (user_id, request_id) DO UPDATE
-       SET fingerprint = excluded.fingerprint, response = '', created_at = now()
-     WHERE idempotency_keys.created_at < now() - interval '24 hours'
-    RETURNING user_id
-""")
-
-_REPLAY = text("""
-    SELECT fingerprint, response FROM idempotency_keys
-    WHERE user_id = :user_id AND request_id = :request_id
-""")
-
-
-def claim_request(
-    connection: Connection, *, user_id: int, request_id: uuid.UUID, fingerprint: bytes
-) -> Replay | None:
-    """What the request answered before, or None when it is new and now ours to answer."""
-    key = {"user_id": user_id, "request_id": request_id}
-    claimed = connection.execute(_CLAIM_REQUEST, {**key, "fingerprint": fingerprint})
-    if claimed.one_or_none() is not None:
-        return None
-    row = connection.execute(_REPLAY, key).mappings().one()
-    return Replay(fingerprint=bytes(row["fingerprint"]), response=bytes(row["response"]))
-
-
-_ANSWER_REQUEST = text("""
-    UPDATE idempotency_keys SET response = :response
-    WHERE user_id = :user_id AND request_id = :request_id
-""")
-
-
-def answer_request(
-    connection: Connection, *, user_id: int, request_id: uuid.UUID, response: bytes
-) -> None:
-    """Nothing; repeating the request will answer this."""
-    connection.execute(
-        _ANSWER_REQUEST, {"user_id": user_id, "request_id": request_id, "response": response}
-    )

@@ -1,0 +1,120 @@
+"""Audiences: whose tags they may name, why one person sees a post, who would see a draft."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from feed_service import queries
+from feed_service.graph_client import GraphClient
+from feed_service.queries.audiences import Explanation
+from feed_service.queries.posts import Audience, PostName
+from feed_service.safe_read import steady_read
+from feed_service.visibility import Viewer
+from shared.database import Database
+from shared.errors import FieldViolation, ResourceNotFoundError, ValidationError
+from shared.gen.kith.errors.v1 import errors_pb2
+from shared.paging import Page, PageTokens, Scope
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preview:
+    """How many people would see a draft, and a page of them, by id."""
+
+    total_count: int
+    page: Page[int]
+
+
+class Audiences:
+    """Answers authors who want to know who sees what."""
+
+    def __init__(self, database: Database, graph: GraphClient, tokens: PageTokens) -> None:
+        self._database = database
+        self._graph = graph
+        self._tokens = tokens
+
+    def explain(self, viewer_id: int, name: PostName) -> Explanation:
+        """Return why the viewer sees the post or not."""
+        found = steady_read(
+            self._graph,
+            viewer_id,
+            lambda viewer: self._database.read(
+                lambda connection: queries.audiences.explanation(
+                    connection, viewer=viewer, name=name
+                )
+            ),
+        )
+        if found is None:
+            raise ResourceNotFoundError(
+                "the user has no such post", reason=errors_pb2.ERROR_REASON_POST_NOT_FOUND
+            )
+        return found
+
+    def preview(
+        self, author_id: int, audience: Audience, *, page_size: int, page_token: str
+    ) -> Preview:
+        """Return who would see a draft with this audience now."""
+        scope = Scope.of(
+            "preview",
+            author_id,
+            audience.kind,
+            sorted(audience.tag_ids),
+            sorted(audience.excluded_tag_ids),
+        )
+        position = self._tokens.read(scope, page_token, length=1)
+        if wanted := _named_tags(audience):
+            owned = self._database.read(
+                lambda connection: queries.tags.owned_tag_ids(
+                    connection, owner_user_id=author_id, tag_ids=wanted
+                )
+            )
+            _require_owned(owned, audience, field="audience")
+
+        def read(author: Viewer) -> tuple[int, list[int]]:
+            return self._database.read(
+                lambda connection: queries.audiences.preview(
+                    connection,
+                    author=author,
+                    audience=audience,
+                    after_id=position[0] if position else 0,
+                    limit=page_size + 1,
+                )
+            )
+
+        total_count, viewer_ids = steady_read(self._graph, author_id, read)
+        page = self._tokens.cut(scope, viewer_ids, size=page_size, position=lambda id_: (id_,))
+        return Preview(total_count=total_count, page=page)
+
+
+def hold_own_tags(
+    connection: Connection, author_id: int, audience: Audience, *, field: str
+) -> None:
+    """Keep the audience's tags from being deleted until the transaction ends.
+
+    Raises ValidationError naming those in `field` that are not the author's own.
+    """
+    if wanted := _named_tags(audience):
+        owned = queries.tags.hold_owned_tag_ids(connection, owner_user_id=author_id, tag_ids=wanted)
+        _require_owned(owned, audience, field=field)
+
+
+def foreign_tags(owned: Collection[int], audience: Audience, *, field: str) -> list[FieldViolation]:
+    """Return a violation for each tag of the audience that is not among those owned."""
+    lists = {"tag_ids": audience.tag_ids, "excluded_tag_ids": audience.excluded_tag_ids}
+    return [
+        FieldViolation(
+            field=f"{field}.{name}[{index}]", description="must be one of the user's own tags"
+        )
+        for name, tag_ids in lists.items()
+        for index, tag_id in enumerate(tag_ids)
+        if tag_id not in owned
+    ]
+
+
+def _require_owned(owned: Collection[int], audience: Audience, *, field: str) -> None:
+    if violations := foreign_tags(owned, audience, field=field):
+        raise ValidationError.of_all(violations)
+
+
+def _named_tags(audience: Audience) -> set[int]:
+    return {*audience.tag_ids, *audience.excluded_tag_ids}

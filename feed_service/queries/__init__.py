@@ -1,0 +1,9 @@
+"""Every SQL statement of feed_service, one function each; its first line says what comes back.
+
+A module for each thing that is stored or asked for. Functions that change something run in the
+caller's transaction. The author's or owner's id is part of every join.
+"""
+
+from feed_service.queries import audiences, photos, posts, requests, tags, upkeep
+
+__all__ = ["audiences", "photos", "posts", "requests", "tags", "upkeep"]

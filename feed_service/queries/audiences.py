@@ -1,0 +1,92 @@
+"""Why one viewer sees a post, and who would see a draft: the rule of `visibility` itself."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, text
+
+from feed_service.queries.posts import Audience, PostName
+from feed_service.visibility import CLAUSE, DECIDING_TAGS, Clause, Viewer, clause, visible
+from shared.database import array_literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """The clause that decided, and the tags that made it decide."""
+
+    clause: Clause
+    tag_ids: Sequence[int]
+
+
+_EXPLANATION = text(f"""
+    SELECT decided.clause,
+           CASE decided.clause
+               WHEN '{Clause.HAS_TAG}' THEN ARRAY({DECIDING_TAGS[Clause.HAS_TAG]} ORDER BY 1)
+               WHEN '{Clause.EXCLUDED}' THEN ARRAY({DECIDING_TAGS[Clause.EXCLUDED]} ORDER BY 1)
+               ELSE '{{}}'
+           END AS tag_ids
+    FROM posts AS p CROSS JOIN LATERAL (SELECT {CLAUSE} AS clause) AS decided
+    WHERE p.author_id = :author_id AND p.id = :post_id
+""")
+
+
+def explanation(connection: Connection, *, viewer: Viewer, name: PostName) -> Explanation | None:
+    """Why the viewer sees the post or not; None when there is no such post."""
+    row = connection.execute(
+        _EXPLANATION, {**viewer.parameters, "author_id": name[0], "post_id": name[1]}
+    ).one_or_none()
+    return None if row is None else Explanation(clause=Clause(row[0]), tag_ids=row[1])
+
+
+# The draft and its tags stand where the rule looks for a post and its tags, so that it is the same
+# rule; the viewers are the author's connections, and the revisions those of the author.
+_PREVIEW = text(f"""
+    WITH post_audience_tags AS (
+        SELECT CAST(:viewer_id AS bigint) AS author_id, CAST(0 AS bigint) AS post_id,
+               tag_id, excluded
+        FROM unnest(CAST(:tag_ids AS bigint[]), CAST(:excluded AS boolean[]))
+             AS named (tag_id, excluded)
+    ),
+    draft AS (
+        SELECT CAST(:viewer_id AS bigint) AS author_id, CAST(0 AS bigint) AS id,
+               CAST(:audience AS text) AS audience, CAST(NULL AS timestamptz) AS deleted_at
+    ),
+    viewers AS MATERIALIZED (
+        SELECT reader.id
+        FROM draft AS p CROSS JOIN unnest(CAST(:connected_ids AS bigint[])) AS reader (id)
+        WHERE {
+    visible(
+        clause(
+            viewer="reader.id",
+            is_connected="reader.id = ANY (CAST(:connected_ids AS bigint[]))",
+            peer="reader.id",
+            revisions=":own_revisions",
+        )
+    )
+}
+    )
+    SELECT counted.total_count, page.id
+    FROM (SELECT count(*) AS total_count FROM viewers) AS counted
+    LEFT JOIN LATERAL (
+        SELECT id FROM viewers WHERE id > :after_id ORDER BY id LIMIT :limit) AS page ON true
+    ORDER BY page.id
+""")
+
+
+def preview(
+    connection: Connection, *, author: Viewer, audience: Audience, after_id: int, limit: int
+) -> tuple[int, list[int]]:
+    """How many people would see a draft, and up to `limit` of them behind an id, by id."""
+    tag_ids = [*audience.tag_ids, *audience.excluded_tag_ids]
+    rows = connection.execute(
+        _PREVIEW,
+        {
+            **author.parameters,
+            "audience": audience.kind,
+            "tag_ids": array_literal(tag_ids),
+            "excluded": [tag_id in audience.excluded_tag_ids for tag_id in tag_ids],
+            "after_id": after_id,
+            "limit": limit,
+        },
+    ).all()
+    return rows[0][0], [viewer_id for _, viewer_id in rows if viewer_id is not None]

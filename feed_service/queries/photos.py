@@ -1,0 +1,122 @@
+"""Photos on their way into posts and out of the object store."""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import timedelta
+
+from sqlalchemy import Connection, text
+
+ObjectName = tuple[int, str]
+"""An owner's id and the key of one of their objects."""
+
+_INSERT_UPLOADS = text("""
+    INSERT INTO photo_uploads (owner_user_id, object_key, content_type)
+    SELECT :owner_user_id, object_key, content_type
+    FROM unnest(CAST(:object_keys AS text[]), CAST(:content_types AS text[]))
+         AS upload (object_key, content_type)
+""")
+
+
+def insert_uploads(
+    connection: Connection, *, owner_user_id: int, content_types: Mapping[str, str]
+) -> None:
+    """Nothing; the owner may upload these keys, each of its content type."""
+    connection.execute(
+        _INSERT_UPLOADS,
+        {
+            "owner_user_id": owner_user_id,
+            "object_keys": list(content_types),
+            "content_types": list(content_types.values()),
+        },
+    )
+
+
+_UPLOADS = text("""
+    SELECT object_key, content_type FROM photo_uploads
+    WHERE owner_user_id = :owner_user_id AND object_key = ANY (CAST(:object_keys AS text[]))
+""")
+
+
+def uploads(
+    connection: Connection, *, owner_user_id: int, object_keys: Sequence[str]
+) -> dict[str, str]:
+    """The content type of each of those keys that the owner may upload and no post has used."""
+    rows = connection.execute(
+        _UPLOADS, {"owner_user_id": owner_user_id, "object_keys": list(object_keys)}
+    )
+    return {object_key: content_type for object_key, content_type in rows}  # noqa: C416 -- rows are not tuples to mypy
+
+
+_TAKE_UPLOADS = text("""
+    DELETE FROM photo_uploads
+    WHERE owner_user_id = :owner_user_id AND object_key = ANY (CAST(:object_keys AS text[]))
+    RETURNING object_key
+""")
+
+
+def take_uploads(
+    connection: Connection, *, owner_user_id: int, object_keys: Sequence[str]
+) -> set[str]:
+    """Those of the keys that no post had used; nobody can use them any more."""
+    rows = connection.execute(
+        _TAKE_UPLOADS, {"owner_user_id": owner_user_id, "object_keys": list(object_keys)}
+    )
+    return set(rows.scalars())
+
+
+_EXPIRE_UPLOADS = text("""
+    WITH expired AS (
+        DELETE FROM photo_uploads AS upload
+        USING (SELECT owner_user_id, object_key FROM photo_uploads
+               WHERE created_at < now() - CAST(:age AS interval)
+               ORDER BY created_at LIMIT :limit FOR UPDATE SKIP LOCKED) AS old
+        WHERE upload.owner_user_id = old.owner_user_id AND upload.object_key = old.object_key
+        RETURNING upload.owner_user_id, upload.object_key
+    )
+    INSERT INTO object_removals (owner_user_id, object_key)
+    SELECT owner_user_id, object_key FROM expired
+""")
+
+
+def expire_uploads(connection: Connection, *, age: timedelta, limit: int) -> int:
+    """How many uploads were older than `age`; they are to be removed now."""
+    return connection.execute(_EXPIRE_UPLOADS, {"age": age, "limit": limit}).rowcount
+
+
+# Whoever claims a removal puts off the next attempt, longer each time, so that no transaction is
+# open while the object store is asked, and a process that dies leaves nothing undone.
+_CLAIM_REMOVALS = text("""
+    UPDATE object_removals AS removal
+    SET attempts = removal.attempts + 1,
+        due_at = now() + least(interval '1 hour', interval '15 seconds' * 2 ^ removal.attempts)
+    FROM (SELECT owner_user_id, object_key FROM object_removals
+          WHERE due_at <= now() ORDER BY due_at LIMIT :limit FOR UPDATE SKIP LOCKED) AS due
+    WHERE removal.owner_user_id = due.owner_user_id AND removal.object_key = due.object_key
+    RETURNING removal.owner_user_id, removal.object_key
+""")
+
+
+def claim_removals(connection: Connection, *, limit: int) -> list[ObjectName]:
+    """Up to `limit` objects that are due to be removed, and now nobody else's to remove."""
+    return [
+        (owner_user_id, object_key)
+        for owner_user_id, object_key in connection.execute(_CLAIM_REMOVALS, {"limit": limit})
+    ]
+
+
+_FINISH_REMOVALS = text("""
+    DELETE FROM object_removals AS removal
+    USING unnest(CAST(:owner_user_ids AS bigint[]), CAST(:object_keys AS text[]))
+          AS gone (owner_user_id, object_key)
+    WHERE removal.owner_user_id = gone.owner_user_id AND removal.object_key = gone.object_key
+""")
+
+
+def finish_removals(connection: Connection, *, objects: Collection[ObjectName]) -> None:
+    """Nothing; the objects are gone from the object store, and so is the note of it."""
+    connection.execute(
+        _FINISH_REMOVALS,
+        {
+            "owner_user_ids": [owner_user_id for owner_user_id, _ in objects],
+            "object_keys": [object_key for _, object_key in objects],
+        },
+    )

@@ -1,0 +1,394 @@
+"""Posts: pages of them, single ones, and what their authors do with them."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, text
+
+from feed_service.importance import heuristic
+from feed_service.visibility import VISIBLE, Viewer, tag_holds
+from shared.database import array_literal
+
+PostName = tuple[int, int]
+"""An author's id and the id of one of their posts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audience:
+    """Who may see a post, by the author's own tags."""
+
+    kind: str
+    tag_ids: Sequence[int] = ()
+    excluded_tag_ids: Sequence[int] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PostRow:
+    """A post with what belongs to it; the tags are empty unless the viewer is the author."""
+
+    author_id: int
+    id: int
+    body: str
+    audience: str
+    version: int
+    created_at: datetime
+    edited_at: datetime | None
+    tag_ids: list[int]
+    excluded_tag_ids: list[int]
+    photo_keys: list[str]
+    comment_count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeedPlace:
+    """A part of a feed: what comes behind one place in its order and before another.
+
+    `seen_ids` are posts that are left out because the reader has them already.
+    """
+
+    before: tuple[datetime, int]
+    after: tuple[datetime, int]
+    seen_ids: Sequence[int] = ()
+
+
+def _audience_tags(*, excluded: bool) -> str:
+    return f"""ARRAY(
+        SELECT audience.tag_id FROM post_audience_tags AS audience
+        JOIN tags AS tag ON tag.owner_user_id = audience.author_id AND tag.id = audience.tag_id
+        WHERE audience.author_id = p.author_id AND audience.post_id = p.id
+          AND audience.excluded = {excluded} AND tag.deleted_at IS NULL
+          AND p.author_id = :viewer_id
+        ORDER BY audience.tag_id)"""
+
+
+POST_COLUMNS = f"""
+    p.author_id, p.id, p.body, p.audience, p.version, p.created_at, p.edited_at,
+    {_audience_tags(excluded=False)} AS tag_ids,
+    {_audience_tags(excluded=True)} AS excluded_tag_ids,
+    ARRAY(SELECT photo.object_key FROM post_photos AS photo
+          WHERE photo.author_id = p.author_id AND photo.post_id = p.id
+          ORDER BY photo.place) AS photo_keys,
+    coalesce((SELECT stats.comment_count FROM post_stats AS stats
+              WHERE stats.author_id = p.author_id AND stats.post_id = p.id), 0) AS comment_count
+"""
+"""What PostRow holds, of a row `p` of posts."""
+
+FEED_AUTHORS = f"""
+    SELECT author_id
+    FROM unnest(CAST(:author_ids AS bigint[])) AS author_id
+    WHERE NOT :by_tags OR author_id = :viewer_id OR EXISTS (
+        SELECT FROM user_tags AS chosen
+        WHERE chosen.owner_user_id = :viewer_id
+          AND chosen.target_user_id = author_id
+          AND chosen.tag_id = ANY (CAST(:tag_ids AS bigint[]))
+          AND {tag_holds("chosen", peer="author_id", revisions=":own_revisions")})
+"""
+"""Those of :author_ids who are left when :by_tags: to whom the viewer gave one of :tag_ids."""
+
+# For every author the newest visible posts, and of these the newest. Each author's part is read in
+# the order of idx_post_author and stops at the page's size, so the cost grows with the connections
+# and not with their posts.
+_FEED_PAGE = text(f"""
+    WITH authors AS ({FEED_AUTHORS}),
+    page AS (
+        SELECT p.author_id, p.id
+        FROM authors CROSS JOIN LATERAL (
+            SELECT p.author_id, p.id, p.created_at
+            FROM posts AS p
+            WHERE p.author_id = authors.author_id
+              AND (p.created_at, p.id) < (:before_time, :before_id)
+              AND (p.created_at, p.id) > (:after_time, :after_id)
+              AND p.id <> ALL (CAST(:seen_ids AS bigint[]))
+              AND {VISIBLE}
+            ORDER BY p.created_at DESC, p.id DESC LIMIT :limit) AS p
+        ORDER BY p.created_at DESC, p.id DESC LIMIT :limit
+    )
+    SELECT {POST_COLUMNS}
+    FROM page JOIN posts AS p ON p.author_id = page.author_id AND p.id = page.id
+    ORDER BY p.created_at DESC, p.id DESC
+""")
+
+
+def feed_page(
+    connection: Connection,
+    *,
+    viewer: Viewer,
+    author_ids: str,
+    tag_ids: Sequence[int],
+    place: FeedPlace,
+    limit: int,
+) -> list[PostRow]:
+    """Up to `limit` posts by the authors that the viewer may see, in one place, newest first."""
+    rows = connection.execute(
+        _FEED_PAGE,
+        {
+            **viewer.parameters,
+            "author_ids": author_ids,
+            "by_tags": bool(tag_ids),
+            "tag_ids": array_literal(tag_ids),
+            "before_time": place.before[0],
+            "before_id": place.before[1],
+            "after_time": place.after[0],
+            "after_id": place.after[1],
+            "seen_ids": array_literal(place.seen_ids),
+            "limit": limit,
+        },
+    )
+    return [PostRow(**row) for row in rows.mappings()]
+
+
+_AUTHOR_PAGE = text(f"""
+    SELECT {POST_COLUMNS} FROM posts AS p
+    WHERE p.author_id = :author_id AND (p.created_at, p.id) < (:before_time, :before_id)
+      AND {VISIBLE}
+    ORDER BY p.created_at DESC, p.id DESC LIMIT :limit
+""")
+
+
+def author_page(
+    connection: Connection,
+    *,
+    viewer: Viewer,
+    author_id: int,
+    before: tuple[datetime, int],
+    limit: int,
+) -> list[PostRow]:
+    """Up to `limit` posts by one author that the viewer may see, before a place, newest first."""
+    rows = connection.execute(
+        _AUTHOR_PAGE,
+        {
+            **viewer.parameters,
+            "author_id": author_id,
+            "before_time": before[0],
+            "before_id": before[1],
+            "limit": limit,
+        },
+    )
+    return [PostRow(**row) for row in rows.mappings()]
+
+
+_VISIBLE_POSTS = text(f"""
+    SELECT {POST_COLUMNS}
+    FROM unnest(CAST(:author_ids AS bigint[]), CAST(:post_ids AS bigint[]))
+         AS asked (author_id, post_id)
+    JOIN posts AS p ON p.author_id = asked.author_id AND p.id = asked.post_id AND {VISIBLE}
+""")
+
+
+def visible_posts(
+    connection: Connection, *, viewer: Viewer, names: Collection[PostName]
+) -> dict[PostName, PostRow]:
+    """Those of the named posts that the viewer may see."""
+    rows = connection.execute(_VISIBLE_POSTS, {**viewer.parameters, **name_literals(names)})
+    return {(row["author_id"], row["id"]): PostRow(**row) for row in rows.mappings()}
+
+
+# Held until the transaction ends, so that the post is neither deleted nor shown to others between
+# the look at it and what is written because of it.
+_HOLD_VISIBLE_POST = text(f"""
+    SELECT p.created_at FROM posts AS p
+    WHERE p.author_id = :author_id AND p.id = :post_id AND {VISIBLE}
+    FOR SHARE OF p
+""")
+
+
+def hold_visible_post(connection: Connection, *, viewer: Viewer, name: PostName) -> datetime | None:
+    """When the post was made, if the viewer may see it; it holds still until the transaction ends."""
+    found: datetime | None = connection.execute(
+        _HOLD_VISIBLE_POST,
+        {**viewer.parameters, "author_id": name[0], "post_id": name[1]},
+    ).scalar()
+    return found
+
+
+_INSERT_POST = text(f"""
+    INSERT INTO posts (author_id, body, audience, importance)
+    VALUES (:author_id, :body, :audience,
+            {heuristic(body="CAST(:body AS text)", photo_count=":photo_count")})
+    RETURNING id, version, created_at
+""")
+
+_INSERT_PHOTOS = text("""
+    INSERT INTO post_photos (author_id, post_id, place, object_key)
+    SELECT :author_id, :post_id, place, object_key
+    FROM unnest(CAST(:photo_keys AS text[])) WITH ORDINALITY AS photo (object_key, place)
+""")
+
+
+def insert_post(
+    connection: Connection,
+    *,
+    author_id: int,
+    body: str,
+    audience: Audience,
+    photo_keys: Sequence[str],
+) -> PostRow:
+    """The new post, as its author sees it."""
+    created = (
+        connection.execute(
+            _INSERT_POST,
+            {
+                "author_id": author_id,
+                "body": body,
+                "audience": audience.kind,
+                "photo_count": len(photo_keys),
+            },
+        )
+        .mappings()
+        .one()
+    )
+    insert_audience_tags(connection, audiences={(author_id, created["id"]): audience})
+    if photo_keys:
+        connection.execute(
+            _INSERT_PHOTOS,
+            {"author_id": author_id, "post_id": created["id"], "photo_keys": list(photo_keys)},
+        )
+    return PostRow(
+        author_id=author_id,
+        body=body,
+        audience=audience.kind,
+        edited_at=None,
+        tag_ids=sorted(audience.tag_ids),
+        excluded_tag_ids=sorted(audience.excluded_tag_ids),
+        photo_keys=list(photo_keys),
+        comment_count=0,
+        **created,
+    )
+
+
+_INSERT_AUDIENCE_TAGS = text("""
+    INSERT INTO post_audience_tags (author_id, post_id, tag_id, excluded, created_at)
+    SELECT p.author_id, p.id, named.tag_id, named.excluded, p.created_at
+    FROM unnest(CAST(:author_ids AS bigint[]), CAST(:post_ids AS bigint[]),
+                CAST(:tag_ids AS bigint[]), CAST(:excluded AS boolean[]))
+         AS named (author_id, post_id, tag_id, excluded)
+    JOIN posts AS p ON p.author_id = named.author_id AND p.id = named.post_id
+""")
+
+
+def insert_audience_tags(connection: Connection, *, audiences: Mapping[PostName, Audience]) -> None:
+    """Nothing; the tags of these posts' audiences are stored."""
+    named = [
+        (*name, tag_id, excluded)
+        for name, audience in audiences.items()
+        for excluded, tag_ids in ((False, audience.tag_ids), (True, audience.excluded_tag_ids))
+        for tag_id in tag_ids
+    ]
+    if named:
+        author_ids, post_ids, tag_ids, excluded = zip(*named, strict=True)
+        connection.execute(
+            _INSERT_AUDIENCE_TAGS,
+            {
+                "author_ids": array_literal(author_ids),
+                "post_ids": array_literal(post_ids),
+                "tag_ids": array_literal(tag_ids),
+                "excluded": list(excluded),
+            },
+        )
+
+
+_LOCK_POST = text("""
+    SELECT version FROM posts
+    WHERE author_id = :author_id AND id = :post_id AND deleted_at IS NULL
+    FOR NO KEY UPDATE
+""")
+
+
+def lock_post(connection: Connection, *, author_id: int, post_id: int) -> int | None:
+    """The version of the author's post, which nobody else can change until the transaction ends."""
+    found: int | None = connection.execute(
+        _LOCK_POST, {"author_id": author_id, "post_id": post_id}
+    ).scalar()
+    return found
+
+
+_UPDATE_POST = text(f"""
+    UPDATE posts AS p
+    SET body = coalesce(:body, p.body),
+        audience = coalesce(:audience, p.audience),
+        importance = CASE WHEN p.importance_given OR CAST(:body AS text) IS NULL THEN p.importance
+                     ELSE {
+    heuristic(
+        body="CAST(:body AS text)",
+        photo_count='''(SELECT count(*) FROM post_photos AS photo
+                            WHERE photo.author_id = p.author_id AND photo.post_id = p.id)''',
+    )
+} END,
+        version = p.version + 1,
+        edited_at = now()
+    WHERE p.author_id = :author_id AND p.id = :post_id
+""")
+
+_CLEAR_AUDIENCE_TAGS = text("""
+    DELETE FROM post_audience_tags WHERE author_id = :author_id AND post_id = :post_id
+""")
+
+
+def update_post(
+    connection: Connection, *, name: PostName, body: str | None, audience: Audience | None
+) -> None:
+    """Nothing; the locked post has a new text or a new audience, where one is given."""
+    key = {"author_id": name[0], "post_id": name[1]}
+    connection.execute(_UPDATE_POST, {**key, "body": body, "audience": audience and audience.kind})
+    if audience is not None:
+        connection.execute(_CLEAR_AUDIENCE_TAGS, key)
+        insert_audience_tags(connection, audiences={name: audience})
+
+
+# The photos of a deleted post are nobody's any more, and noted for removal from the object store.
+_DELETE_POST = text("""
+    WITH found AS (
+        SELECT author_id, id, deleted_at FROM posts
+        WHERE author_id = :author_id AND id = :post_id FOR UPDATE
+    ),
+    deleted AS (
+        UPDATE posts AS p SET deleted_at = now(), version = p.version + 1
+        FROM found
+        WHERE p.author_id = found.author_id AND p.id = found.id AND found.deleted_at IS NULL
+        RETURNING p.author_id, p.id
+    ),
+    photos AS (
+        DELETE FROM post_photos AS photo USING deleted
+        WHERE photo.author_id = deleted.author_id AND photo.post_id = deleted.id
+        RETURNING photo.author_id, photo.object_key
+    ),
+    removals AS (
+        INSERT INTO object_removals (owner_user_id, object_key)
+        SELECT author_id, object_key FROM photos
+    )
+    SELECT (SELECT count(*) FROM found), (SELECT count(*) FROM deleted)
+""")
+
+
+def delete_post(connection: Connection, *, author_id: int, post_id: int) -> tuple[bool, bool]:
+    """Whether the author has such a post, deleted or not, and whether it was deleted now."""
+    found, deleted = connection.execute(
+        _DELETE_POST, {"author_id": author_id, "post_id": post_id}
+    ).one()
+    return bool(found), bool(deleted)
+
+
+_SET_IMPORTANCE = text("""
+    UPDATE posts AS p SET importance = scored.importance, importance_given = true
+    FROM unnest(CAST(:author_ids AS bigint[]), CAST(:post_ids AS bigint[]),
+                CAST(:importances AS double precision[]))
+         AS scored (author_id, post_id, importance)
+    WHERE p.author_id = scored.author_id AND p.id = scored.post_id AND p.deleted_at IS NULL
+""")
+
+
+def set_importance(connection: Connection, *, importances: Mapping[PostName, float]) -> int:
+    """How many of the posts exist; they have their importance now, whatever it was before."""
+    return connection.execute(
+        _SET_IMPORTANCE,
+        {**name_literals(importances), "importances": list(importances.values())},
+    ).rowcount
+
+
+def name_literals(names: Collection[PostName]) -> dict[str, str]:
+    """The names of posts as the parameters :author_ids and :post_ids."""
+    return {
+        "author_ids": array_literal(author_id for author_id, _ in names),
+        "post_ids": array_literal(post_id for _, post_id in names),
+    }

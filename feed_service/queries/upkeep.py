@@ -1,0 +1,65 @@
+"""What is cleaned up beside the calls, a limited number of rows at a time."""
+
+from datetime import timedelta
+
+from sqlalchemy import Connection, text
+
+# What belongs to a post goes with it.
+_PURGE_POSTS = text("""
+    DELETE FROM posts AS p
+    USING (SELECT author_id, id FROM posts
+           WHERE deleted_at < now() - CAST(:age AS interval)
+           ORDER BY deleted_at LIMIT :limit FOR UPDATE SKIP LOCKED) AS old
+    WHERE p.author_id = old.author_id AND p.id = old.id
+""")
+
+
+def purge_posts(connection: Connection, *, age: timedelta, limit: int) -> int:
+    """How many posts were deleted longer than `age` ago; they are gone."""
+    return connection.execute(_PURGE_POSTS, {"age": age, "limit": limit}).rowcount
+
+
+_PURGE_COMMENTS = text("""
+    DELETE FROM comments AS c
+    USING (SELECT post_author_id, post_id, id FROM comments
+           WHERE deleted_at < now() - CAST(:age AS interval)
+           ORDER BY deleted_at LIMIT :limit FOR UPDATE SKIP LOCKED) AS old
+    WHERE c.post_author_id = old.post_author_id AND c.post_id = old.post_id AND c.id = old.id
+""")
+
+
+def purge_comments(connection: Connection, *, age: timedelta, limit: int) -> int:
+    """How many comments were deleted longer than `age` ago; they are gone."""
+    return connection.execute(_PURGE_COMMENTS, {"age": age, "limit": limit}).rowcount
+
+
+_PURGE_REQUESTS = text("""
+    DELETE FROM idempotency_keys AS kept
+    USING (SELECT user_id, request_id FROM idempotency_keys
+           WHERE created_at < now() - interval '24 hours'
+           ORDER BY created_at LIMIT :limit FOR UPDATE SKIP LOCKED) AS old
+    WHERE kept.user_id = old.user_id AND kept.request_id = old.request_id
+""")
+
+
+def purge_requests(connection: Connection, *, limit: int) -> int:
+    """How many request ids are not to be replayed any more; they are forgotten."""
+    return connection.execute(_PURGE_REQUESTS, {"limit": limit}).rowcount
+
+
+# A deleted tag stays for as long as a post excludes people by it.
+_DROP_UNUSED_TAGS = text("""
+    DELETE FROM tags AS tag
+    USING (SELECT owner_user_id, id FROM tags AS deleted
+           WHERE deleted_at IS NOT NULL
+             AND NOT EXISTS (SELECT FROM post_audience_tags AS audience
+                             WHERE audience.author_id = deleted.owner_user_id
+                               AND audience.tag_id = deleted.id)
+           LIMIT :limit FOR UPDATE SKIP LOCKED) AS unused
+    WHERE tag.owner_user_id = unused.owner_user_id AND tag.id = unused.id
+""")
+
+
+def drop_unused_tags(connection: Connection, *, limit: int) -> int:
+    """How many deleted tags kept nobody from any post any more; they are gone."""
+    return connection.execute(_DROP_UNUSED_TAGS, {"limit": limit}).rowcount
