@@ -1,4 +1,6 @@
-"""Becomes a service that cannot outlive the process that started it: attached.py PARENT MODULE.
+"""Becomes a service that cannot outlive the process that started it.
+
+attached.py PARENT MODULE [ARGUMENT ...]
 
 On Linux the kernel ends it with its parent, whatever ends the parent. That is asked for here, after
 the fork, because between fork and exec a process that had threads may hardly do anything.
@@ -14,13 +16,13 @@ _PR_SET_PDEATHSIG = 1
 
 def main() -> None:
     """Ask for the parent's death to be told, then become the service."""
-    parent, module = int(sys.argv[1]), sys.argv[2]
+    parent, command = int(sys.argv[1]), sys.argv[2:]
     if sys.platform == "linux":
         # Not SIGTERM: a graceful stop would keep the ports from whoever starts Kith again now.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         sys.exit("the parent has gone already")
-    os.execv(sys.executable, [sys.executable, "-m", module])  # noqa: S606 -- a module of Kith's
+    os.execv(sys.executable, [sys.executable, "-m", *command])  # noqa: S606 -- a module of ours
 
 
 if __name__ == "__main__":

@@ -15,17 +15,21 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from shared.cli.terminal import CommandError
 
-_READY_SECONDS = 60
+READY_SECONDS = 60
 _STOP_SECONDS = 30
 _POLL_SECONDS = 0.1
 _LAST_LINES = 10
+_ATTACHED = (sys.executable, "-m", "shared.cli.attached")
 
 
 class ServiceProcess:
     """One service, from the beginning of the block to its end. Its log is a file."""
 
-    def __init__(self, module: str, *, environment: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self, module: str, *arguments: str, environment: Mapping[str, str], log: Path
+    ) -> None:
         self.module = module
+        self._arguments = arguments
         self._environment = environment
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
@@ -33,7 +37,7 @@ class ServiceProcess:
     def __enter__(self) -> Self:
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "shared.cli.attached", str(os.getpid()), self.module],
+                [*_ATTACHED, str(os.getpid()), self.module, *self._arguments],
                 env={**os.environ, **self._environment},
                 # `-m` looks in the working directory first, where a person may have a package of
                 # the same name.
@@ -69,12 +73,12 @@ class ServiceProcess:
 
 def wait_until_ready(services: Sequence[tuple[ServiceProcess, HealthStub]]) -> None:
     """Return when every service says that it is ready; raises CommandError if one ends or hangs."""
-    deadline = time.monotonic() + _READY_SECONDS
+    deadline = time.monotonic() + READY_SECONDS
     for process, health in services:
         while not _is_ready(health):
             process.require_alive()
             if time.monotonic() > deadline:
-                raise CommandError(f"{process.module} was not ready within {_READY_SECONDS} s")
+                raise CommandError(f"{process.module} was not ready within {READY_SECONDS} s")
             time.sleep(_POLL_SECONDS)
 
 

@@ -5,6 +5,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,8 @@ from shared.cli.clients import Clients, connected
 from shared.cli.databases import migrate
 from shared.cli.loading import is_empty, load_sample
 from shared.cli.pages import print_feed
+from shared.cli.photos import HOST as PHOTOS_HOST
+from shared.cli.photos import PhotoStore, is_installed
 from shared.cli.processes import ServiceProcess, wait_until_ready
 from shared.cli.sample import FEWEST_PEOPLE, make_sample
 from shared.cli.terminal import CommandError, progress
@@ -35,6 +38,8 @@ class _Plan:
     feed: ServerSettings
     data_dir: Path
     sample_people: int
+    photos_port: int | None
+    """Where to start an object store; None when another is configured, or none is wanted."""
 
     @property
     def graph_target(self) -> str:
@@ -66,24 +71,31 @@ def run(console: Console) -> None:
 
 def _run(plan: _Plan, stack: ExitStack, console: Console) -> None:
     plan.data_dir.mkdir(parents=True, exist_ok=True)
+    store = _object_store(plan, stack)
     console.print("Starting PostgreSQL ...")
     migrate(stack)
+    if store:
+        store.create_bucket()
     console.print("Starting graph_service and feed_service ...")
     graph = stack.enter_context(_service("graph", plan.graph, plan))
-    feed = stack.enter_context(_service("feed", plan.feed, plan))
+    feed = stack.enter_context(_service("feed", plan.feed, plan, store))
+    processes = [graph, feed, *([store] if store else [])]
     clients = stack.enter_context(connected(graph=plan.graph_target, feed=plan.feed_target))
     wait_until_ready([(graph, clients.graph_health), (feed, clients.feed_health)])
     try:
         _load_once(plan, clients, console)
-        _welcome(plan, clients, console)
+        _welcome(plan, clients, store, console)
     except grpc.RpcError:
-        graph.require_alive()
-        feed.require_alive()
+        _require_alive(processes)
         raise
     while True:
         time.sleep(_WATCH_SECONDS)
-        graph.require_alive()
-        feed.require_alive()
+        _require_alive(processes)
+
+
+def _require_alive(processes: Sequence[ServiceProcess]) -> None:
+    for process in processes:
+        process.require_alive()
 
 
 def _plan() -> _Plan:
@@ -94,6 +106,8 @@ def _plan() -> _Plan:
     sample_people = environment.integer(
         "KITH_SAMPLE_PEOPLE", 2_000, minimum=FEWEST_PEOPLE, maximum=100_000
     )
+    wants_photos = environment.choice("KITH_PHOTOS", "ON", choices=("ON", "OFF")) == "ON"
+    has_store = bool(environment.text("S3_BUCKET", ""))
     environment.check()
     with ExitStack() as held:
         # All at once, so that no two of them get the same free port.
@@ -102,6 +116,9 @@ def _plan() -> _Plan:
             feed=_with_ports(feed, "FEED", held),
             data_dir=data_dir,
             sample_people=sample_people,
+            photos_port=_free_port(PHOTOS_HOST, 0, "KITH_PHOTOS", held)
+            if wants_photos and not has_store and is_installed()
+            else None,
         )
 
 
@@ -127,10 +144,19 @@ def _free_port(host: str, port: int, variable: str, held: ExitStack) -> int:
     return int(sock.getsockname()[1])
 
 
-def _service(name: str, server: ServerSettings, plan: _Plan) -> ServiceProcess:
+def _object_store(plan: _Plan, stack: ExitStack) -> PhotoStore | None:
+    if plan.photos_port is None:
+        return None
+    return stack.enter_context(PhotoStore(plan.photos_port, log=plan.data_dir / "object_store.log"))
+
+
+def _service(
+    name: str, server: ServerSettings, plan: _Plan, store: PhotoStore | None = None
+) -> ServiceProcess:
     return ServiceProcess(
         f"{name}_service",
         environment={
+            **(store.settings if store else {}),
             f"{name.upper()}_PORT": str(server.port),
             f"{name.upper()}_METRICS_PORT": str(server.metrics_port),
             "GRAPH_TARGET": plan.graph_target,
@@ -155,7 +181,7 @@ def _load_once(plan: _Plan, clients: Clients, console: Console) -> None:
     loading.rename(loaded)
 
 
-def _welcome(plan: _Plan, clients: Clients, console: Console) -> None:
+def _welcome(plan: _Plan, clients: Clients, store: PhotoStore | None, console: Console) -> None:
     console.print()
     print_feed(_SAMPLE_PERSON, clients, console)
     console.print()
@@ -166,6 +192,8 @@ def _welcome(plan: _Plan, clients: Clients, console: Console) -> None:
     ):
         metrics = f"http://{_reachable(server.host)}:{server.metrics_port}/metrics"
         _say(console, f"{name:<13}  gRPC {target}  metrics {metrics}")
+    if store:
+        _say(console, f"photos         {store.url}, in memory: they go when Kith stops")
     _say(console, "logs and data  " + str(plan.data_dir))
     _say(console, "\nTry, in another terminal:\n")
     for call in _calls_to_try(plan):

@@ -20,6 +20,7 @@ import pytest
 
 from shared.gen.kith.feed.v1 import feed_pb2
 from shared.gen.kith.feed.v1.feed_pb2_grpc import FeedServiceStub
+from tests.support.browser import get, post_form
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self").exists(), reason="what is left running is looked up in /proc"
@@ -202,6 +203,30 @@ def test_the_calls_to_try_work_as_they_are_printed(lived_in: tuple[Home, str]) -
     assert (home.directory / "connections.csv").exists()
 
 
+def test_a_photo_can_be_uploaded_posted_and_looked_at_without_any_setting(
+    lived_in: tuple[Home, str],
+) -> None:
+    home, said = lived_in
+    draft = feed_pb2.CreatePhotoUploadsRequest.PhotoUploadDraft(
+        content_type=feed_pb2.PHOTO_CONTENT_TYPE_PNG
+    )
+    with grpc.insecure_channel(home.feed_target) as channel:
+        feed = FeedServiceStub(channel)
+        (upload,) = feed.CreatePhotoUploads(
+            feed_pb2.CreatePhotoUploadsRequest(user_id=17, photos=[draft])
+        ).uploads
+        uploaded = post_form(upload.url, upload.fields, b"a photo")
+        post = feed.CreatePost(
+            feed_pb2.CreatePostRequest(
+                user_id=17, body="With a photo", audience=ALL, photo_keys=[upload.key]
+            )
+        ).post
+    seen = get(post.photos[0].url)
+    assert upload.url.removesuffix("/kith-photos") in said
+    assert uploaded.status == 204
+    assert (seen.status, seen.body, seen.content_type) == (200, b"a photo", "image/png")
+
+
 def test_a_second_run_beside_the_first_says_which_port_is_taken(
     lived_in: tuple[Home, str],
 ) -> None:
@@ -282,6 +307,13 @@ def test_ctrl_c_leaves_nothing_running_and_the_next_run_has_the_data_without_loa
     assert "Loading" not in said
     assert "The feed of person 17, page 1" in said
     assert home.post_count() == 40
+
+
+def test_without_photos_no_object_store_is_started(home: Home) -> None:
+    home.environment["KITH_PHOTOS"] = "off"
+    said = home.start().until_running()
+    assert "photos " not in said
+    assert home.pids("moto") == set()
 
 
 def test_a_service_that_dies_is_named_and_takes_everything_with_it(home: Home) -> None:

@@ -17,7 +17,7 @@ class Answer:
 
     status: int
     body: bytes
-    headers: Mapping[str, str]
+    content_type: str
 
     @property
     def code(self) -> str:
@@ -35,7 +35,11 @@ def send(
     with closing(HTTPConnection(parts.netloc, timeout=_SECONDS)) as connection:
         connection.request(method, target, body, dict(headers or {}))
         answer = connection.getresponse()
-        return Answer(status=answer.status, body=answer.read(), headers=dict(answer.headers))
+        return Answer(
+            status=answer.status,
+            body=answer.read(),
+            content_type=answer.headers.get("Content-Type", ""),
+        )
 
 
 def get(url: str) -> Answer:
