@@ -1,9 +1,9 @@
 """Asking a feed for what has come since: the token that a first page is answered with.
 
-A post becomes visible when its transaction commits, a moment after it got its time. So what is newer
-than the newest post of a page is not all that has come since: another post may have got its time a
-little earlier and be committed a little later. The token therefore reaches back by more than a
-transaction can last, and names the posts behind that which the reader has already.
+A post becomes visible when its transaction commits, a moment after it got its time. So what is
+newer than the newest post of a page is not all that has come since: another post may have got its
+time a little earlier and be committed a little later. The token therefore reaches back by more than
+a transaction can last, and names the posts behind that which the reader has already.
 """
 
 from collections.abc import Sequence

@@ -72,16 +72,12 @@ class Viewer:
 
     def unchanged_since(self, earlier: "Viewer") -> frozenset[int]:
         """Return whom the viewer is connected with by the same connection as earlier."""
-        ended, ended_earlier = self._endings, earlier._endings
+        ended, ended_earlier = _endings(self), _endings(earlier)
         return frozenset(
             peer_id
             for peer_id in _ids(self.connected_ids)
             if ended.get(peer_id) == ended_earlier.get(peer_id)
         )
-
-    @property
-    def _endings(self) -> dict[int, int]:
-        return dict(zip(_ids(self.reconnected_ids), _ids(self.own_revisions), strict=True))
 
 
 def tag_holds(given: str, *, peer: str, revisions: str) -> str:
@@ -144,10 +140,10 @@ def clause(
 def visible(clause: str) -> str:
     """Return the condition that a clause lets the viewer see row `p`.
 
-    A CASE and neither OR nor IN: PostgreSQL takes the sides of an OR to the indexes, and believes of
-    an IN that hardly any post passes; either way it reads all posts of every author, instead of the
-    newest in the order of an index. That the post is not deleted is said twice, because the indexes
-    hold no deleted ones.
+    A CASE and neither OR nor IN: PostgreSQL takes the sides of an OR to the indexes, and believes
+    of an IN that hardly any post passes; either way it reads all posts of every author, instead of
+    the newest in the order of an index. That the post is not deleted is said twice, because the
+    indexes hold no deleted ones.
     """
     shown = " ".join(f"WHEN '{shown}' THEN true" for shown in _VISIBLE_CLAUSES)
     return f"(p.deleted_at IS NULL AND CASE {clause} {shown} ELSE false END)"
@@ -164,6 +160,10 @@ DECIDING_TAGS: Final = {
     Clause.EXCLUDED: deciding_tags(excluded=True, peer="p.author_id", revisions=":peer_revisions"),
 }
 """The queries for the tags that made a clause decide."""
+
+
+def _endings(viewer: Viewer) -> dict[int, int]:
+    return dict(zip(_ids(viewer.reconnected_ids), _ids(viewer.own_revisions), strict=True))
 
 
 def _ids(literal: str) -> list[int]:

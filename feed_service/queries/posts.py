@@ -194,7 +194,7 @@ _HOLD_VISIBLE_POST = text(f"""
 
 
 def hold_visible_post(connection: Connection, *, viewer: Viewer, name: PostName) -> datetime | None:
-    """When the post was made, if the viewer may see it; it holds still until the transaction ends."""
+    """When the post was made, if the viewer may see it; it is held until the transaction ends."""
     found: datetime | None = connection.execute(
         _HOLD_VISIBLE_POST,
         {**viewer.parameters, "author_id": name[0], "post_id": name[1]},
