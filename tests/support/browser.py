@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from hashlib import sha256
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPSConnection
 from urllib.parse import urlsplit
 
 _SECONDS = 30
@@ -32,7 +32,8 @@ def send(
     """Send a request."""
     parts = urlsplit(url)
     target = f"{parts.path}?{parts.query}" if parts.query else parts.path
-    with closing(HTTPConnection(parts.netloc, timeout=_SECONDS)) as connection:
+    kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+    with closing(kind(parts.netloc, timeout=_SECONDS)) as connection:
         connection.request(method, target, body, dict(headers or {}))
         answer = connection.getresponse()
         return Answer(
