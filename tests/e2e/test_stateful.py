@@ -1,10 +1,14 @@
-"""Random lives of a few people, step by step compared with the oracle."""
+"""Random lives of a few people, step by step compared with the oracle.
 
-from collections.abc import Callable, Iterator
-from typing import Any
+The number of lives is that of KITH_LIVES; `make oracle` lives for longer than `make test` does.
+"""
 
-import grpc
+import os
+import sys
+from collections.abc import Iterator
+
 import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -21,12 +25,14 @@ from hypothesis.stateful import (
 
 from shared.gen.kith.feed.v1 import feed_pb2 as feed
 from shared.gen.kith.graph.v1 import graph_pb2 as graph
-from tests.support.errors import reason_of
+from tests.support.comparison import Comparison
+from tests.support.errors import refusal
 from tests.support.oracle import ALL, PRIVATE, TAGS, Oracle, Post
 from tests.support.pair import Databases, Pair, running_pair
 from tests.support.people import People
 
 _PEOPLE = 5
+_LIVES = int(os.environ.get("KITH_LIVES", "40"))
 _CHANGES = {
     "request": "RequestConnection",
     "accept": "AcceptConnection",
@@ -36,14 +42,16 @@ _CHANGES = {
     "block": "BlockUser",
     "unblock": "UnblockUser",
 }
-_KINDS = {
-    ALL: feed.AUDIENCE_KIND_ALL,
-    TAGS: feed.AUDIENCE_KIND_TAGS,
-    PRIVATE: feed.AUDIENCE_KIND_PRIVATE,
-}
 _STEPS_BETWEEN_COMPARISONS = 5
+# A digest by these rules leaves nothing out.
+_ENVIRONMENT = {
+    "DIGEST_MIN_IMPORTANCE": "0",
+    "DIGEST_POSTS_PER_AUTHOR_PER_DAY": "100",
+    "DIGEST_MAX_POSTS": "100",
+}
 
 _person = st.integers(0, _PEOPLE - 1)
+_kind = st.sampled_from([ALL, ALL, TAGS, PRIVATE])
 
 
 class Lives(RuleBasedStateMachine):
@@ -52,6 +60,7 @@ class Lives(RuleBasedStateMachine):
     pair: Pair
     tags = Bundle("tags")
     posts = Bundle("posts")
+    comments = Bundle("comments")
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,6 +69,15 @@ class Lives(RuleBasedStateMachine):
         self._oracle = Oracle()
         self._tag_ids = dict[str, int]()
         self._post_ids = dict[str, int]()
+        self._comment_ids = dict[str, int]()
+        self._compare = Comparison(
+            pair=self.pair,
+            oracle=self._oracle,
+            people=self._ids,
+            tag_ids=self._tag_ids,
+            post_ids=self._post_ids,
+            comment_ids=self._comment_ids,
+        )
         self._steps = 0
 
     @initialize(
@@ -86,6 +104,11 @@ class Lives(RuleBasedStateMachine):
     def connect(self, user: int, peer: int) -> None:
         self._become_connected(user, peer)
 
+    @rule(user=_person, peer=_person)
+    def part_and_connect_again(self, user: int, peer: int) -> None:
+        self._change("remove", self._ids[user], self._ids[peer])
+        self._become_connected(user, peer)
+
     def _become_connected(self, user: int, peer: int) -> None:
         for change, by, other in (("request", user, peer), ("accept", peer, user)):
             self._change(change, self._ids[by], self._ids[other])
@@ -100,13 +123,23 @@ class Lives(RuleBasedStateMachine):
         self._oracle.create_tag(name, self._ids[owner])
         return name
 
+    @rule(tag=tags, label=st.sampled_from(["Family", "family", "work"]))
+    def rename_tag(self, tag: str, label: str) -> None:
+        request = feed.UpdateTagRequest(
+            user_id=self._oracle.owners[tag],
+            tag=feed.Tag(tag_id=self._tag_ids[tag], name=label),
+            update_mask=FieldMask(paths=["name"]),
+        )
+        refused = refusal(self.pair.feed.UpdateTag, request)
+        assert refused == self._oracle.rename_tag(tag, label)
+
     @rule(tag=tags)
     def delete_tag(self, tag: str) -> None:
         owner = self._oracle.owners[tag]
         expected = "TAG_NOT_FOUND" if tag in self._oracle.deleted_tags else ""
         self._oracle.delete_tag(tag)
         request = feed.DeleteTagRequest(user_id=owner, tag_id=self._tag_ids[tag])
-        assert _refusal(self.pair.feed.DeleteTag, request) == expected
+        assert refusal(self.pair.feed.DeleteTag, request) == expected
 
     @rule(tag=tags, person=_person)
     def give_tag(self, tag: str, person: int) -> None:
@@ -119,12 +152,12 @@ class Lives(RuleBasedStateMachine):
         request = feed.AddTagMembersRequest(
             user_id=owner, tag_id=self._tag_ids[tag], target_user_ids=[target]
         )
-        refusal = _refusal(self.pair.feed.AddTagMembers, request)
+        refused = refusal(self.pair.feed.AddTagMembers, request)
         # When both hold, either may be told first.
         expected = {self._oracle.give(tag, target)}
         if tag in self._oracle.deleted_tags and not self._oracle.are_connected(owner, target):
             expected.add("NOT_CONNECTED")
-        assert refusal in expected
+        assert refused in expected
 
     @rule(tag=tags, person=_person)
     def take_tag(self, tag: str, person: int) -> None:
@@ -134,36 +167,54 @@ class Lives(RuleBasedStateMachine):
         request = feed.RemoveTagMembersRequest(
             user_id=owner, tag_id=self._tag_ids[tag], target_user_ids=[target]
         )
-        refusal = _refusal(self.pair.feed.RemoveTagMembers, request)
-        assert refusal == self._oracle.take(tag, target)
+        refused = refusal(self.pair.feed.RemoveTagMembers, request)
+        assert refused == self._oracle.take(tag, target)
 
-    @rule(
-        target=posts,
-        author=_person,
-        kind=st.sampled_from([ALL, ALL, TAGS, PRIVATE]),
-        data=st.data(),
-    )
+    @rule(target=posts, author=_person, kind=_kind, data=st.data())
     def post(self, author: int, kind: str, data: st.DataObject) -> str:
-        own = sorted(self._oracle.tags_of(self._ids[author]))
-        chosen = (
-            frozenset(data.draw(st.lists(st.sampled_from(own), max_size=2)))
-            if own
-            else frozenset[str]()
-        )
-        excluded = (
-            frozenset(data.draw(st.lists(st.sampled_from(own), max_size=1)))
-            if own
-            else frozenset[str]()
-        )
-        if kind == TAGS and not chosen:
-            kind = PRIVATE
+        name = f"post {len(self._post_ids)}"
+        kind, tags, excluded = self._audience(self._ids[author], kind, data)
         post = Post(
-            author=self._ids[author],
-            audience=kind,
-            tags=chosen if kind == TAGS else frozenset(),
-            excluded=frozenset() if kind == PRIVATE else excluded - chosen,
+            author=self._ids[author], audience=kind, tags=tags, excluded=excluded, body=name
         )
-        return self._publish(post)
+        self._oracle.posts[name] = post
+        audience = self._compare.audience_of(name)
+        self._post_ids[name] = self._people.post(post.author, audience, body=name)
+        return name
+
+    def _audience(
+        self, author: int, kind: str, data: st.DataObject
+    ) -> tuple[str, frozenset[str], frozenset[str]]:
+        own = sorted(self._oracle.tags_of(author))
+        some = st.lists(st.sampled_from(own), max_size=2) if own else st.just([])
+        chosen, excluded = (frozenset(data.draw(some)) for _ in range(2))
+        if kind == PRIVATE or (kind == TAGS and not chosen):
+            return PRIVATE, frozenset(), frozenset()
+        return kind, chosen if kind == TAGS else frozenset(), excluded - chosen
+
+    @rule(post=posts)
+    def edit_post(self, post: str) -> None:
+        request = feed.UpdatePostRequest(
+            user_id=self._oracle.posts[post].author,
+            post=feed.Post(post_id=self._post_ids[post], body=f"{post} again"),
+            update_mask=FieldMask(paths=["body"]),
+        )
+        refused = refusal(self.pair.feed.UpdatePost, request)
+        assert refused == self._oracle.edit_post(post, f"{post} again")
+
+    @rule(post=posts, kind=_kind, data=st.data())
+    def change_audience(self, post: str, kind: str, data: st.DataObject) -> None:
+        author = self._oracle.posts[post].author
+        kind, tags, excluded = self._audience(author, kind, data)
+        expected = self._oracle.change_audience(post, kind, tags, excluded)
+        if expected:
+            return
+        request = feed.UpdatePostRequest(
+            user_id=author,
+            post=feed.Post(post_id=self._post_ids[post], audience=self._compare.audience_of(post)),
+            update_mask=FieldMask(paths=["audience"]),
+        )
+        assert refusal(self.pair.feed.UpdatePost, request) == expected
 
     @rule(post=posts)
     def delete_post(self, post: str) -> None:
@@ -174,13 +225,62 @@ class Lives(RuleBasedStateMachine):
             )
         )
 
+    @rule(target=comments, post=posts, person=_person)
+    def comment(self, post: str, person: int) -> "str | MultipleResults[str]":
+        name, user = f"comment {len(self._oracle.comments)}", self._ids[person]
+        expected = self._oracle.comment(name, post, user, name)
+        request = feed.CreateCommentRequest(
+            user_id=user, post=self._compare.name_of(post), body=name
+        )
+        if expected:
+            assert refusal(self.pair.feed.CreateComment, request) == expected
+            return multiple()
+        self._comment_ids[name] = self.pair.feed.CreateComment(request).comment.comment_id
+        return name
+
+    @rule(comment=comments, person=_person)
+    def edit_comment(self, comment: str, person: int) -> None:
+        user, body = self._ids[person], f"{comment} again"
+        request = feed.UpdateCommentRequest(
+            user_id=user,
+            comment=feed.Comment(
+                post=self._compare.name_of(self._oracle.comments[comment].post),
+                comment_id=self._comment_ids[comment],
+                body=body,
+            ),
+            update_mask=FieldMask(paths=["body"]),
+        )
+        refused = refusal(self.pair.feed.UpdateComment, request)
+        assert refused == self._oracle.edit_comment(comment, user, body)
+
+    @rule(comment=comments, person=_person)
+    def delete_comment(self, comment: str, person: int) -> None:
+        user = self._ids[person]
+        request = feed.DeleteCommentRequest(
+            user_id=user,
+            post=self._compare.name_of(self._oracle.comments[comment].post),
+            comment_id=self._comment_ids[comment],
+        )
+        refused = refusal(self.pair.feed.DeleteComment, request)
+        assert refused == self._oracle.delete_comment(comment, user)
+
+    @rule(post=posts, person=_person)
+    def mark_read(self, post: str, person: int) -> None:
+        user = self._ids[person]
+        request = feed.MarkFeedReadRequest(user_id=user, post=self._compare.name_of(post))
+        refused = refusal(self.pair.feed.MarkFeedRead, request)
+        assert refused == self._oracle.mark_read(user, post)
+
+    @rule(post=posts)
+    def preview(self, post: str) -> None:
+        known = self._oracle.posts[post]
+        if not known.deleted and not (known.tags | known.excluded) & self._oracle.deleted_tags:
+            self._compare.preview_of(post)
+
     @precondition(lambda self: self._is_time_to_compare())
     @invariant()
     def everybody_sees_what_the_oracle_says(self) -> None:
-        for user in self._ids:
-            self._compare_graph(user)
-            self._compare_feed(user)
-            self._compare_single_posts(user)
+        self._compare.everything()
 
     @rule(user=_person, page_size=st.integers(1, 4), data=st.data())
     def filter_a_feed(self, user: int, page_size: int, data: st.DataObject) -> None:
@@ -208,7 +308,8 @@ class Lives(RuleBasedStateMachine):
         )
         if any(tag in self._oracle.deleted_tags for tag in tags):
             return
-        assert self._all_pages(request) == [self._post_ids[name] for name in expected]
+        found = [post.post_id for post in self._compare.all_pages(request)]
+        assert found == [self._post_ids[name] for name in expected]
 
     def _is_time_to_compare(self) -> bool:
         self._steps += 1
@@ -219,86 +320,25 @@ class Lives(RuleBasedStateMachine):
             return
         method = _CHANGES[change]
         request = getattr(graph, f"{method}Request")(user_id=user, peer_id=peer)
-        refusal = _refusal(getattr(self.pair.graph, method), request)
-        assert refusal == getattr(self._oracle, change)(user, peer)
-
-    def _publish(self, post: Post) -> str:
-        name = f"post {len(self._post_ids)}"
-        audience = feed.Audience(
-            kind=_KINDS[post.audience],
-            tag_ids=[self._tag_ids[tag] for tag in post.tags],
-            excluded_tag_ids=[self._tag_ids[tag] for tag in post.excluded],
-        )
-        self._post_ids[name] = self._people.post(post.author, audience, body=name)
-        self._oracle.posts[name] = post
-        return name
-
-    def _compare_graph(self, user: int) -> None:
-        calls, oracle = self.pair.graph, self._oracle
-        connected = calls.ListConnections(graph.ListConnectionsRequest(user_id=user)).connections
-        assert {peer.peer_id for peer in connected} == oracle.connections(user)
-        for direction, expected in (
-            (graph.REQUEST_DIRECTION_INCOMING, oracle.incoming(user)),
-            (graph.REQUEST_DIRECTION_OUTGOING, oracle.outgoing(user)),
-        ):
-            request = graph.ListConnectionRequestsRequest(user_id=user, direction=direction)
-            listed = calls.ListConnectionRequests(request).connections
-            assert {peer.peer_id for peer in listed} == expected
-        blocked = calls.ListBlockedUsers(graph.ListBlockedUsersRequest(user_id=user)).connections
-        assert {peer.peer_id for peer in blocked} == oracle.blocked(user)
-        count = calls.CountConnections(graph.CountConnectionsRequest(user_ids=[user])).counts[0]
-        assert count.connection_count == len(oracle.connections(user))
-        query = graph.GetConnectedUserIdsRequest.UserQuery(user_id=user)
-        answer = calls.GetConnectedUserIds(graph.GetConnectedUserIdsRequest(users=[query])).users[0]
-        assert set(answer.connected_user_ids) == oracle.connections(user)
-
-    def _compare_feed(self, user: int) -> None:
-        request = feed.GetFeedRequest(user_id=user, page_size=3)
-        expected = [self._post_ids[name] for name in self._oracle.feed(user)]
-        assert self._all_pages(request) == expected
-
-    def _compare_single_posts(self, user: int) -> None:
-        for name, post_id in self._post_ids.items():
-            request = feed.GetPostRequest(
-                user_id=user, author_id=self._oracle.posts[name].author, post_id=post_id
-            )
-            expected = "" if self._oracle.may_see(user, name) else "POST_NOT_FOUND"
-            assert _refusal(self.pair.feed.GetPost, request) == expected
-
-    def _all_pages(self, request: feed.GetFeedRequest) -> list[int]:
-        found = list[int]()
-        while True:
-            response = self.pair.feed.GetFeed(request)
-            found += [post.post_id for post in response.posts]
-            if not response.next_page_token:
-                return found
-            assert len(response.posts) == request.page_size
-            request.page_token = response.next_page_token
-
-
-def _refusal(call: Callable[[Any], object], request: object) -> str:
-    try:
-        call(request)
-    except grpc.RpcError as error:
-        return reason_of(error)
-    return ""
+        refused = refusal(getattr(self.pair.graph, method), request)
+        assert refused == getattr(self._oracle, change)(user, peer)
 
 
 @pytest.fixture(scope="module")
 def own_pair(databases: Databases) -> Iterator[Pair]:
     """A pair for these people alone."""
-    with running_pair(databases) as running:
+    with running_pair(databases, _ENVIRONMENT) as running:
         yield running
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(300 + 10 * _LIVES)
 def test_every_page_and_list_is_what_the_oracle_says(own_pair: Pair) -> None:
     machine = type("LivesOnThisPair", (Lives,), {"pair": own_pair})
 
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=40,
+            max_examples=_LIVES,
             stateful_step_count=40,
             deadline=None,
             derandomize=True,
@@ -308,3 +348,5 @@ def test_every_page_and_list_is_what_the_oracle_says(own_pair: Pair) -> None:
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+    sys.stdout.write(f"{Comparison.decisions:,} decisions compared in {_LIVES:,} lives\n")

@@ -1,5 +1,8 @@
 """Looking into the details of an error."""
 
+from collections.abc import Callable
+from typing import Any
+
 import grpc
 import pytest
 from google.rpc import error_details_pb2
@@ -31,3 +34,12 @@ def fields_of(caught: pytest.ExceptionInfo[grpc.RpcError]) -> list[str]:
     assert isinstance(caught.value, grpc.Call)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     return [violation.field for violation in decoded(caught.value).violations]
+
+
+def refusal(call: Callable[[Any], object], request: object) -> str:
+    """Return the reason for which a call is refused, or nothing when it succeeds."""
+    try:
+        call(request)
+    except grpc.RpcError as error:
+        return reason_of(error)
+    return ""

@@ -16,6 +16,17 @@ class Post:
     audience: str
     tags: frozenset[str]
     excluded: frozenset[str]
+    body: str = ""
+    deleted: bool = False
+
+
+@dataclass
+class Comment:
+    """A comment in the order of its creation."""
+
+    post: str
+    author: int
+    body: str
     deleted: bool = False
 
 
@@ -29,7 +40,10 @@ class Oracle:
     owners: dict[str, int] = field(default_factory=dict)
     deleted_tags: set[str] = field(default_factory=set)
     members: dict[str, set[int]] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
     posts: dict[str, Post] = field(default_factory=dict)
+    comments: dict[str, Comment] = field(default_factory=dict)
+    read: dict[int, str] = field(default_factory=dict)
 
     # The graph.
 
@@ -70,14 +84,14 @@ class Oracle:
 
     def remove(self, user: int, peer: int) -> str:
         """End a connection."""
-        self.connected.discard(frozenset((user, peer)))
+        self._disconnect(user, peer)
         return ""
 
     def block(self, user: int, peer: int) -> str:
         """Block, which ends everything between the two unless they are blocked already."""
         self.blocks.add((user, peer))
         self.requests -= {(user, peer), (peer, user)}
-        self.connected.discard(frozenset((user, peer)))
+        self._disconnect(user, peer)
         return ""
 
     def unblock(self, user: int, peer: int) -> str:
@@ -109,12 +123,30 @@ class Oracle:
         self.requests -= {(user, peer), (peer, user)}
         self.connected.add(frozenset((user, peer)))
 
+    def _disconnect(self, user: int, peer: int) -> None:
+        """The tags that the two have given each other end with their connection."""
+        self.connected.discard(frozenset((user, peer)))
+        for tag, owner in self.owners.items():
+            if owner in (user, peer):
+                self.members[tag] -= {user, peer}
+
     # Tags.
 
     def create_tag(self, tag: str, owner: int) -> None:
-        """Create a tag that nobody has yet."""
+        """Create a tag that nobody has yet, under a label that its owner has for no other."""
         self.owners[tag] = owner
+        self.labels[tag] = tag
         self.members[tag] = set()
+
+    def rename_tag(self, tag: str, label: str) -> str:
+        """Give a tag another label."""
+        if tag in self.deleted_tags:
+            return "TAG_NOT_FOUND"
+        taken = {self.labels[other].lower() for other in self.tags_of(self.owners[tag]) - {tag}}
+        if label.lower() in taken:
+            return "TAG_NAME_TAKEN"
+        self.labels[tag] = label
+        return ""
 
     def delete_tag(self, tag: str) -> None:
         """Delete a tag: it lets nobody see anything, and goes on keeping people from posts."""
@@ -146,26 +178,97 @@ class Oracle:
         """Delete a post."""
         self.posts[post].deleted = True
 
-    def may_see(self, viewer: int, name: str) -> bool:
-        """Tell by the rule of the design whether a viewer sees a post.
+    def edit_post(self, name: str, body: str) -> str:
+        """Change a text."""
+        if self.posts[name].deleted:
+            return "POST_NOT_FOUND"
+        self.posts[name].body = body
+        return ""
 
-        The tags that one person has given another stay stored when their connection ends, without
-        any effect until the two are connected again.
-        """
+    def change_audience(
+        self, name: str, audience: str, tags: frozenset[str], excluded: frozenset[str]
+    ) -> str:
+        """Change an audience."""
         post = self.posts[name]
         if post.deleted:
-            return False
+            return "POST_NOT_FOUND"
+        post.audience, post.tags, post.excluded = audience, tags, excluded
+        return ""
+
+    def clause(self, viewer: int, name: str) -> tuple[str, set[str]]:  # noqa: PLR0911 -- one for each clause
+        """Tell by the rule of the design what decides, and by which tags."""
+        post = self.posts[name]
+        excluding = {tag for tag in post.excluded if viewer in self.members[tag]}
+        including = {tag for tag in post.tags - self.deleted_tags if viewer in self.members[tag]}
+        if post.deleted:
+            return "DELETED", set()
         if viewer == post.author:
-            return True
+            return "AUTHOR", set()
         if not self.are_connected(viewer, post.author):
-            return False
-        if any(viewer in self.members[tag] for tag in post.excluded):
-            return False
+            return "NOT_CONNECTED", set()
+        if post.audience == PRIVATE:
+            return "PRIVATE", set()
+        if excluding:
+            return "EXCLUDED", excluding
         if post.audience == ALL:
-            return True
-        given = {tag for tag in post.tags - self.deleted_tags if viewer in self.members[tag]}
-        return post.audience == TAGS and bool(given)
+            return "AUDIENCE_ALL", set()
+        return ("HAS_TAG", including) if including else ("NO_TAG", set())
+
+    def may_see(self, viewer: int, name: str) -> bool:
+        """Tell whether a viewer sees a post."""
+        return self.clause(viewer, name)[0] in {"AUTHOR", "AUDIENCE_ALL", "HAS_TAG"}
 
     def feed(self, viewer: int) -> list[str]:
         """The posts that a viewer sees, newest first."""
         return [name for name in reversed(self.posts) if self.may_see(viewer, name)]
+
+    def mark_read(self, viewer: int, name: str) -> str:
+        """Move a read position forward."""
+        if not self.may_see(viewer, name):
+            return "POST_NOT_FOUND"
+        order = list(self.posts)
+        if viewer not in self.read or order.index(name) > order.index(self.read[viewer]):
+            self.read[viewer] = name
+        return ""
+
+    def unread(self, viewer: int) -> int:
+        """How many posts by others are newer than the read position."""
+        order = list(self.posts)
+        after = order.index(self.read[viewer]) + 1 if viewer in self.read else 0
+        return sum(
+            self.posts[name].author != viewer and self.may_see(viewer, name)
+            for name in order[after:]
+        )
+
+    # Comments.
+
+    def comment(self, comment: str, post: str, author: int, body: str) -> str:
+        """Write a comment."""
+        if not self.may_see(author, post):
+            return "POST_NOT_FOUND"
+        self.comments[comment] = Comment(post=post, author=author, body=body)
+        return ""
+
+    def edit_comment(self, name: str, user: int, body: str) -> str:
+        """Change a comment of one's own, under a post that one sees."""
+        comment = self.comments[name]
+        if comment.deleted or comment.author != user or not self.may_see(user, comment.post):
+            return "COMMENT_NOT_FOUND"
+        comment.body = body
+        return ""
+
+    def delete_comment(self, name: str, user: int) -> str:
+        """Delete a comment of one's own or under a post of one's own."""
+        comment = self.comments[name]
+        if user not in (comment.author, self.posts[comment.post].author):
+            return "COMMENT_NOT_FOUND"
+        comment.deleted = True
+        return ""
+
+    def comments_on(self, post: str) -> list[str]:
+        """The comments on a post, oldest first."""
+        return [
+            name
+            for name, comment in self.comments.items()
+            if comment.post == post and not comment.deleted
+        ]

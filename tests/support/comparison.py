@@ -1,0 +1,221 @@
+"""Everything that people can ask of the pair, compared with what the oracle says."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from shared.gen.kith.feed.v1 import feed_pb2 as feed
+from shared.gen.kith.graph.v1 import graph_pb2 as graph
+from tests.support.errors import refusal
+from tests.support.oracle import ALL, PRIVATE, TAGS, Oracle
+from tests.support.pair import Pair
+
+KINDS = {
+    ALL: feed.AUDIENCE_KIND_ALL,
+    TAGS: feed.AUDIENCE_KIND_TAGS,
+    PRIVATE: feed.AUDIENCE_KIND_PRIVATE,
+}
+
+
+@dataclass(kw_only=True)
+class Comparison:
+    """One group of people; the ids that the pair gave to what the oracle calls by names."""
+
+    pair: Pair
+    oracle: Oracle
+    people: Sequence[int]
+    tag_ids: Mapping[str, int] = field(default_factory=dict)
+    post_ids: Mapping[str, int] = field(default_factory=dict)
+    comment_ids: Mapping[str, int] = field(default_factory=dict)
+
+    decisions: ClassVar[int] = 0
+    """How often it was compared whether one viewer sees one post, by all comparisons together."""
+
+    def everything(self) -> None:
+        """Compare all that can be asked."""
+        for user in self.people:
+            self.graph_of(user)
+            self.tags_of(user)
+            visible = self.feed_of(user)
+            self.lists_for(user)
+            self.batch_for(user)
+            self.digest_of(user, visible)
+            self.comments_for(user)
+            self.explanations_for(user)
+            self.unread_of(user)
+
+    def graph_of(self, user: int) -> None:
+        """Compare connections, requests, blocks and counts."""
+        calls, oracle = self.pair.graph, self.oracle
+        connected = calls.ListConnections(graph.ListConnectionsRequest(user_id=user)).connections
+        assert {peer.peer_id for peer in connected} == oracle.connections(user)
+        for direction, expected in (
+            (graph.REQUEST_DIRECTION_INCOMING, oracle.incoming(user)),
+            (graph.REQUEST_DIRECTION_OUTGOING, oracle.outgoing(user)),
+        ):
+            request = graph.ListConnectionRequestsRequest(user_id=user, direction=direction)
+            listed = calls.ListConnectionRequests(request).connections
+            assert {peer.peer_id for peer in listed} == expected
+        blocked = calls.ListBlockedUsers(graph.ListBlockedUsersRequest(user_id=user)).connections
+        assert {peer.peer_id for peer in blocked} == oracle.blocked(user)
+        count = calls.CountConnections(graph.CountConnectionsRequest(user_ids=[user])).counts[0]
+        assert count.connection_count == len(oracle.connections(user))
+        query = graph.GetConnectedUserIdsRequest.UserQuery(user_id=user)
+        answer = calls.GetConnectedUserIds(graph.GetConnectedUserIdsRequest(users=[query])).users[0]
+        assert set(answer.connected_user_ids) == oracle.connections(user)
+
+    def tags_of(self, user: int) -> None:
+        """Compare a user's tags and their names."""
+        listed = self.pair.feed.ListTags(feed.ListTagsRequest(user_id=user)).tags
+        assert {tag.tag_id: tag.name for tag in listed} == {
+            self.tag_ids[tag]: self.oracle.labels[tag] for tag in self.oracle.tags_of(user)
+        }
+
+    def feed_of(self, user: int) -> list[str]:
+        """Compare every page of a feed with what is in its posts; the names of the posts."""
+        expected = self.oracle.feed(user)
+        posts = self.all_pages(feed.GetFeedRequest(user_id=user, page_size=3))
+        assert [post.post_id for post in posts] == self._ids(expected)
+        for post, name in zip(posts, expected, strict=True):
+            self._post(user, post, name)
+        self._count(len(self.post_ids))
+        return expected
+
+    def lists_for(self, user: int) -> None:
+        """Compare the list of each author's posts."""
+        for author in self.people:
+            request = feed.ListPostsRequest(user_id=user, author_id=author, page_size=100)
+            listed = [post.post_id for post in self.pair.feed.ListPosts(request).posts]
+            by_author = [
+                name for name in self.oracle.feed(user) if self.oracle.posts[name].author == author
+            ]
+            assert listed == self._ids(by_author)
+        self._count(len(self.post_ids))
+
+    def batch_for(self, user: int) -> None:
+        """Compare all posts read by name, together and one of them alone."""
+        if not self.post_ids:
+            return
+        names = [self.name_of(post) for post in self.post_ids]
+        request = feed.BatchGetPostsRequest(user_id=user, posts=names)
+        response = self.pair.feed.BatchGetPosts(request)
+        expected = [post for post in self.post_ids if self.oracle.may_see(user, post)]
+        assert [post.post_id for post in response.posts] == self._ids(expected)
+        assert len(response.not_found) == len(names) - len(expected)
+        for post in list(self.post_ids)[-2:]:
+            self.single_post(user, post)
+        self._count(len(names))
+
+    def single_post(self, user: int, post: str) -> None:
+        """Compare one post read by its name."""
+        name = self.name_of(post)
+        request = feed.GetPostRequest(user_id=user, author_id=name.author_id, post_id=name.post_id)
+        expected = "" if self.oracle.may_see(user, post) else "POST_NOT_FOUND"
+        assert refusal(self.pair.feed.GetPost, request) == expected
+        self._count(1)
+
+    def digest_of(self, user: int, visible: Sequence[str]) -> None:
+        """Compare the digest of this week, by rules that leave nothing out, with the feed."""
+        request = feed.GetDigestRequest(user_id=user, include_own_posts=True)
+        response = self.pair.feed.GetDigest(request)
+        assert [item.post.post_id for item in response.items] == self._ids(visible[::-1])
+        assert response.left_out_count == 0
+        self._count(len(self.post_ids))
+
+    def comments_for(self, user: int) -> None:
+        """Compare the comments on every post."""
+        for post in self.post_ids:
+            request = feed.ListCommentsRequest(user_id=user, post=self.name_of(post), page_size=200)
+            if not self.oracle.may_see(user, post):
+                assert refusal(self.pair.feed.ListComments, request) == "POST_NOT_FOUND"
+                continue
+            listed = self.pair.feed.ListComments(request).comments
+            expected = self.oracle.comments_on(post)
+            assert [comment.comment_id for comment in listed] == [
+                self.comment_ids[name] for name in expected
+            ]
+            assert [comment.body for comment in listed] == [
+                self.oracle.comments[name].body for name in expected
+            ]
+        self._count(len(self.post_ids))
+
+    def explanations_for(self, viewer: int) -> None:
+        """Compare the clause that decides about each post."""
+        for post in self.post_ids:
+            name = self.name_of(post)
+            request = feed.ExplainVisibilityRequest(
+                user_id=name.author_id, post_id=name.post_id, viewer_id=viewer
+            )
+            response = self.pair.feed.ExplainVisibility(request)
+            clause, tags = self.oracle.clause(viewer, post)
+            assert feed.VisibilityClause.Name(response.clause) == f"VISIBILITY_CLAUSE_{clause}"
+            assert list(response.tag_ids) == sorted(self.tag_ids[tag] for tag in tags)
+            assert response.visible == self.oracle.may_see(viewer, post)
+        self._count(len(self.post_ids))
+
+    def unread_of(self, user: int) -> None:
+        """Compare the number of unread posts."""
+        response = self.pair.feed.CountUnreadPosts(feed.CountUnreadPostsRequest(user_id=user))
+        assert response.unread_count == self.oracle.unread(user)
+
+    def preview_of(self, post: str) -> None:
+        """Compare who would see a post's audience with who sees the post."""
+        author = self.oracle.posts[post].author
+        request = feed.PreviewAudienceRequest(
+            user_id=author, audience=self.audience_of(post), page_size=3
+        )
+        found = list[int]()
+        while True:
+            response = self.pair.feed.PreviewAudience(request)
+            found += response.viewer_ids
+            if not response.next_page_token:
+                break
+            request.page_token = response.next_page_token
+        expected = {
+            viewer
+            for viewer in self.people
+            if viewer != author and self.oracle.may_see(viewer, post)
+        }
+        assert found == sorted(expected)
+        assert response.total_count == len(found)
+        self._count(len(self.people))
+
+    def audience_of(self, post: str) -> feed.Audience:
+        """Return a post's audience as a message."""
+        asked = self.oracle.posts[post]
+        return feed.Audience(
+            kind=KINDS[asked.audience],
+            tag_ids=[self.tag_ids[tag] for tag in asked.tags],
+            excluded_tag_ids=[self.tag_ids[tag] for tag in asked.excluded],
+        )
+
+    def name_of(self, post: str) -> feed.PostName:
+        """Return a post's name as a message."""
+        return feed.PostName(author_id=self.oracle.posts[post].author, post_id=self.post_ids[post])
+
+    def all_pages(self, request: feed.GetFeedRequest) -> list[feed.Post]:
+        """Return what all pages of a feed hold, each of which but the last has to be full."""
+        found = list[feed.Post]()
+        while True:
+            response = self.pair.feed.GetFeed(request)
+            found += response.posts
+            if not response.next_page_token:
+                return found
+            assert len(response.posts) == request.page_size
+            request.page_token = response.next_page_token
+
+    def _post(self, viewer: int, post: feed.Post, name: str) -> None:
+        known = self.oracle.posts[name]
+        assert post.body == known.body
+        assert post.comment_count == len(self.oracle.comments_on(name))
+        assert post.HasField("audience") == (viewer == known.author)
+        if viewer == known.author:
+            assert set(post.audience.tag_ids) == {
+                self.tag_ids[tag] for tag in known.tags - self.oracle.deleted_tags
+            }
+
+    def _ids(self, names: Sequence[str]) -> list[int]:
+        return [self.post_ids[name] for name in names]
+
+    def _count(self, decisions: int) -> None:
+        Comparison.decisions += decisions
