@@ -87,6 +87,37 @@ class ObjectStoreSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DigestRules:
+    """What a weekly digest is made by, see GetDigestResponse."""
+
+    min_importance: float
+    """Posts of this importance and below are left out: DIGEST_MIN_IMPORTANCE."""
+    posts_per_author_per_day: int
+    """How many posts of one author and day are considered: DIGEST_POSTS_PER_AUTHOR_PER_DAY."""
+    max_posts: int
+    """How many posts a digest has at most: DIGEST_MAX_POSTS."""
+    week_start_day: int
+    """The first day of a week, 1 Monday to 7 Sunday: DIGEST_WEEK_START."""
+
+    @classmethod
+    def read(cls, environment: Environment) -> "DigestRules":
+        """Read the variables."""
+        return cls(
+            min_importance=environment.number("DIGEST_MIN_IMPORTANCE", 1, minimum=0, maximum=10),
+            posts_per_author_per_day=environment.integer(
+                "DIGEST_POSTS_PER_AUTHOR_PER_DAY", 2, minimum=1, maximum=100
+            ),
+            max_posts=environment.integer("DIGEST_MAX_POSTS", 12, minimum=1, maximum=100),
+            week_start_day=environment.integer("DIGEST_WEEK_START", 7, minimum=1, maximum=7),
+        )
+
+    @property
+    def posts_per_author(self) -> int:
+        """An author's share, a third of the places, beyond which only free places are filled."""
+        return max(1, self.max_posts // 3)
+
+
+@dataclass(frozen=True, kw_only=True)
 class FeedSettings:
     """Everything that can be set, from `FEED_*` and the variables both services share."""
 
@@ -106,6 +137,8 @@ class FeedSettings:
     """How many tags a user may have: MAX_TAGS."""
     purge_after: timedelta
     """How long deleted posts and comments are kept, hidden: PURGE_DAYS."""
+    digest: DigestRules
+    """What weekly digests are made by: DIGEST_MIN_IMPORTANCE and its companions."""
     object_store: ObjectStoreSettings | None
     """Where photos are: S3_BUCKET and its companions. None when photos are not configured."""
 
@@ -133,6 +166,7 @@ class FeedSettings:
             purge_after=timedelta(
                 days=environment.integer("PURGE_DAYS", 30, minimum=0, maximum=3650)
             ),
+            digest=DigestRules.read(environment),
             object_store=ObjectStoreSettings.read(environment),
         )
         environment.check()

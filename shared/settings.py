@@ -27,10 +27,13 @@ class Environment:
         """Read a whole number within limits, both included."""
         return int(self._number(name, default, minimum=minimum, maximum=maximum, kind=int))
 
+    def number(self, name: str, default: float, *, minimum: float, maximum: float) -> float:
+        """Read a number within limits, both included."""
+        return self._number(name, default, minimum=minimum, maximum=maximum, kind=float)
+
     def duration(self, name: str, default: float, *, minimum: float, maximum: float) -> timedelta:
         """Read a number of seconds within limits, both included."""
-        seconds = self._number(name, default, minimum=minimum, maximum=maximum, kind=float)
-        return timedelta(seconds=seconds)
+        return timedelta(seconds=self.number(name, default, minimum=minimum, maximum=maximum))
 
     def choice(self, name: str, default: str, *, choices: tuple[str, ...]) -> str:
         """Read one of some words, in upper case."""
