@@ -10,12 +10,14 @@ from prometheus_client import CollectorRegistry
 
 import migrations
 from feed_service.audiences import Audiences
+from feed_service.comments import Comments
 from feed_service.feed import Feed
 from feed_service.graph_client import GraphClient
 from feed_service.metrics import FeedMetrics, register_totals
 from feed_service.object_store import ObjectStore
 from feed_service.photos import Photos
 from feed_service.posts import Posts
+from feed_service.read_positions import ReadPositions
 from feed_service.servicer import FeedServicer
 from feed_service.settings import FeedSettings
 from feed_service.tags import Tags
@@ -68,7 +70,9 @@ def build(settings: FeedSettings, database_url: str) -> Service:
         posts=Posts(database, graph, tokens, photos, metrics),
         photos=photos,
         tags=Tags(database, graph, tokens, max_tags=settings.max_tags),
+        comments=Comments(database, graph, tokens),
         audiences=Audiences(database, graph, tokens),
+        read_positions=ReadPositions(database, graph),
     )
     register_totals(registry, lambda: database.read(read_totals))
     upkeep.start()

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from feed_service.models import ALL, PRIVATE, TAGS
 from feed_service.object_store import MAX_PHOTO_BYTES, UploadPermission
 from feed_service.queries.audiences import Explanation
+from feed_service.queries.comments import CommentRow
 from feed_service.queries.posts import PostRow
 from feed_service.queries.tags import MemberRow, TagRow
 from feed_service.url_signer import SignedUrl
@@ -94,6 +95,19 @@ def tag(row: TagRow) -> pb.Tag:
 def member(row: MemberRow) -> pb.TagMember:
     """Return a person who has a tag."""
     return pb.TagMember(target_user_id=row.target_user_id, create_time=timestamp(row.created_at))
+
+
+def comment(row: CommentRow) -> pb.Comment:
+    """Return a comment."""
+    return pb.Comment(
+        post=pb.PostName(author_id=row.post_author_id, post_id=row.post_id),
+        comment_id=row.id,
+        author_id=row.author_id,
+        body=row.body,
+        create_time=timestamp(row.created_at),
+        edit_time=None if row.edited_at is None else timestamp(row.edited_at),
+        etag=etag(row.version),
+    )
 
 
 def etag(version: int) -> str:

@@ -13,7 +13,7 @@ from feed_service.idempotency import Request, create_prepared_once
 from feed_service.metrics import POSTS, FeedMetrics
 from feed_service.photos import Photos
 from feed_service.queries.posts import Audience, PostName, PostRow
-from feed_service.safe_read import safe_read
+from feed_service.safe_read import read_of_author, safe_read
 from feed_service.visibility import Viewer
 from shared.database import Database
 from shared.errors import ResourceNotFoundError, require_etag
@@ -107,12 +107,7 @@ class Posts:
                 )
             )
 
-        if viewer_id == author_id:
-            rows = read(Viewer(user_id=viewer_id))
-        else:
-            result = safe_read(self._graph, viewer_id, read)
-            is_allowed = result.allows(author_id=author_id, viewer_id=viewer_id)
-            rows = result.value if is_allowed else []
+        rows = read_of_author(self._graph, viewer_id, author_id, read) or []
         return self._tokens.cut(
             scope, rows, size=page_size, position=lambda row: newest_first(row.created_at, row.id)
         )

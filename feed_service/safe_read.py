@@ -63,3 +63,16 @@ def steady_read(graph: GraphClient, viewer_id: int, read: Callable[[Viewer], T])
     if result.unchanged_ids is not None:
         raise AbortedError("the user's connections keep changing; repeat the call")
     return result.value
+
+
+def read_of_author(
+    graph: GraphClient, viewer_id: int, author_id: int, read: Callable[[Viewer], T | None]
+) -> T | None:
+    """Run `read` for something of one author's; None when it is not for this viewer by now.
+
+    One's own is read without the graph, so that it can be reached when the graph cannot.
+    """
+    if author_id == viewer_id:
+        return read(Viewer(user_id=viewer_id))
+    result = safe_read(graph, viewer_id, read)
+    return result.value if result.allows(author_id=author_id, viewer_id=viewer_id) else None

@@ -6,16 +6,19 @@ import grpc
 
 from feed_service import messages
 from feed_service.audiences import Audiences
+from feed_service.comments import Comments
 from feed_service.feed import Feed, FeedQuery
 from feed_service.idempotency import Request
-from feed_service.models import BODY_LENGTH, PRIVATE, TAG_NAME_LENGTH, TAGS
+from feed_service.models import BODY_LENGTH, COMMENT_LENGTH, PRIVATE, TAG_NAME_LENGTH, TAGS
 from feed_service.photos import Photos
 from feed_service.posts import Draft, Posts
 from feed_service.queries.posts import Audience, PostName, PostRow
+from feed_service.read_positions import ReadPositions
 from feed_service.tags import Tags
 from shared.fields import Fields
 from shared.gen.kith.feed.v1 import feed_pb2 as pb
 from shared.gen.kith.feed.v1 import feed_pb2_grpc
+from shared.messages import timestamp
 
 _MAX_AUDIENCE_TAGS = 50
 _MAX_FILTER_TAGS = 50
@@ -27,6 +30,7 @@ _KEY_LENGTH = 200
 _MAX_SCORES = 1_000
 _MAX_IMPORTANCE = 10.0
 _POST_PAGE = {"default": 20, "maximum": 100}
+_COMMENT_PAGE = {"default": 50, "maximum": 200}
 _VIEWER_PAGE = {"default": 50, "maximum": 1_000}
 
 
@@ -34,13 +38,23 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
     """The service of kith/feed/v1/feed.proto, where every call is documented."""
 
     def __init__(
-        self, *, feed: Feed, posts: Posts, photos: Photos, tags: Tags, audiences: Audiences
+        self,
+        *,
+        feed: Feed,
+        posts: Posts,
+        photos: Photos,
+        tags: Tags,
+        comments: Comments,
+        audiences: Audiences,
+        read_positions: ReadPositions,
     ) -> None:
         self._feed = feed
         self._posts = posts
         self._photos = photos
         self._tags = tags
+        self._comments = comments
         self._audiences = audiences
+        self._read_positions = read_positions
 
     def GetFeed(
         self, request: pb.GetFeedRequest, context: grpc.ServicerContext
@@ -258,6 +272,62 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         rows = self._tags.of_user(owner_id, target_id)
         return pb.ListUserTagsResponse(tags=[messages.tag(row) for row in rows])
 
+    def CreateComment(
+        self, request: pb.CreateCommentRequest, context: grpc.ServicerContext
+    ) -> pb.CreateCommentResponse:
+        with Fields() as fields:
+            author_id = fields.identifier("user_id", request.user_id)
+            post = _post_name(fields, "post", request.post)
+            body = fields.text("body", request.body, max_length=COMMENT_LENGTH)
+            creation = Request(
+                message=request,
+                user_id=author_id,
+                request_id=fields.request_id("request_id", request.request_id),
+                answered_by=pb.CreateCommentResponse,
+                about_user_id=None if post[0] == author_id else post[0],
+            )
+        return self._comments.create(creation, post, body=body)
+
+    def ListComments(
+        self, request: pb.ListCommentsRequest, context: grpc.ServicerContext
+    ) -> pb.ListCommentsResponse:
+        with Fields() as fields:
+            viewer_id = fields.identifier("user_id", request.user_id)
+            post = _post_name(fields, "post", request.post)
+            page_size = fields.page_size("page_size", request.page_size, **_COMMENT_PAGE)
+        page = self._comments.page(
+            viewer_id, post, page_size=page_size, page_token=request.page_token
+        )
+        return pb.ListCommentsResponse(
+            comments=[messages.comment(row) for row in page.items],
+            next_page_token=page.next_page_token,
+        )
+
+    def UpdateComment(
+        self, request: pb.UpdateCommentRequest, context: grpc.ServicerContext
+    ) -> pb.UpdateCommentResponse:
+        with Fields() as fields:
+            author_id = fields.identifier("user_id", request.user_id)
+            post = _post_name(fields, "comment.post", request.comment.post)
+            comment_id = fields.identifier("comment.comment_id", request.comment.comment_id)
+            fields.own("comment.author_id", request.comment.author_id, user_id=author_id)
+            fields.update_mask("update_mask", request.update_mask.paths, allowed={"body"})
+            body = fields.text("comment.body", request.comment.body, max_length=COMMENT_LENGTH)
+        row = self._comments.update(
+            author_id, (*post, comment_id), body=body, etag=request.comment.etag
+        )
+        return pb.UpdateCommentResponse(comment=messages.comment(row))
+
+    def DeleteComment(
+        self, request: pb.DeleteCommentRequest, context: grpc.ServicerContext
+    ) -> pb.DeleteCommentResponse:
+        with Fields() as fields:
+            user_id = fields.identifier("user_id", request.user_id)
+            post = _post_name(fields, "post", request.post)
+            comment_id = fields.identifier("comment_id", request.comment_id)
+        self._comments.delete(user_id, (*post, comment_id))
+        return pb.DeleteCommentResponse()
+
     def SetPostImportance(
         self, request: pb.SetPostImportanceRequest, context: grpc.ServicerContext
     ) -> pb.SetPostImportanceResponse:
@@ -298,6 +368,23 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
             total_count=preview.total_count,
             next_page_token=preview.page.next_page_token,
         )
+
+    def MarkFeedRead(
+        self, request: pb.MarkFeedReadRequest, context: grpc.ServicerContext
+    ) -> pb.MarkFeedReadResponse:
+        with Fields() as fields:
+            user_id = fields.identifier("user_id", request.user_id)
+            post = _post_name(fields, "post", request.post)
+        read_time = self._read_positions.mark(user_id, post)
+        return pb.MarkFeedReadResponse(read_time=timestamp(read_time))
+
+    def CountUnreadPosts(
+        self, request: pb.CountUnreadPostsRequest, context: grpc.ServicerContext
+    ) -> pb.CountUnreadPostsResponse:
+        with Fields() as fields:
+            user_id = fields.identifier("user_id", request.user_id)
+        unread = self._read_positions.unread(user_id)
+        return pb.CountUnreadPostsResponse(unread_count=unread.count, more=unread.more)
 
     def _shown(self, rows: Sequence[PostRow], viewer_id: int) -> list[pb.Post]:
         return [

@@ -115,8 +115,13 @@ def newest_first(moment: datetime, row_id: int) -> tuple[int, int]:
     return ((moment - _EPOCH) // timedelta(microseconds=1), row_id)
 
 
+def oldest_first(moment: datetime, row_id: int) -> tuple[int, int]:
+    """Return the position of a row in a list of the opposite order."""
+    return newest_first(moment, row_id)
+
+
 def place(position: tuple[int, ...] | None) -> tuple[datetime, int]:
-    """Return the time and id behind which such a list goes on; None is its start."""
+    """Return the time and id behind which such a list goes on; None is the newest first's start."""
     if position is None:
         return _START
     micros, row_id = position

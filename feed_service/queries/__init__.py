@@ -4,6 +4,24 @@ A module for each thing that is stored or asked for. Functions that change somet
 caller's transaction. The author's or owner's id is part of every join.
 """
 
-from feed_service.queries import audiences, photos, posts, requests, tags, upkeep
+from feed_service.queries import (
+    audiences,
+    comments,
+    photos,
+    posts,
+    read_positions,
+    requests,
+    tags,
+    upkeep,
+)
 
-__all__ = ["audiences", "photos", "posts", "requests", "tags", "upkeep"]
+__all__ = [
+    "audiences",
+    "comments",
+    "photos",
+    "posts",
+    "read_positions",
+    "requests",
+    "tags",
+    "upkeep",
+]

@@ -184,13 +184,23 @@ def visible_posts(
     return {(row["author_id"], row["id"]): PostRow(**row) for row in rows.mappings()}
 
 
-# Held until the transaction ends, so that the post is neither deleted nor shown to others between
-# the look at it and what is written because of it.
-_HOLD_VISIBLE_POST = text(f"""
+_VISIBLE_POST = text(f"""
     SELECT p.created_at FROM posts AS p
     WHERE p.author_id = :author_id AND p.id = :post_id AND {VISIBLE}
-    FOR SHARE OF p
 """)
+
+# Held until the transaction ends, so that the post is neither deleted nor shown to others between
+# the look at it and what is written because of it.
+_HOLD_VISIBLE_POST = text(f"{_VISIBLE_POST.text} FOR SHARE OF p")
+
+
+def visible_post_time(connection: Connection, *, viewer: Viewer, name: PostName) -> datetime | None:
+    """When the post was made, if the viewer may see it."""
+    found: datetime | None = connection.execute(
+        _VISIBLE_POST,
+        {**viewer.parameters, "author_id": name[0], "post_id": name[1]},
+    ).scalar()
+    return found
 
 
 def hold_visible_post(connection: Connection, *, viewer: Viewer, name: PostName) -> datetime | None:

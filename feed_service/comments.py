@@ -1,0 +1,126 @@
+"""Comments: writing, listing, changing and deleting them.
+
+Whoever can see a post can read its comments and write some. Before a comment is written or changed
+the graph is asked whether its author can see the post, and in the transaction the post is asked
+again, by the connections that the graph has confirmed.
+"""
+
+from typing import Final
+
+from sqlalchemy import Connection
+
+from feed_service import messages, posts, queries
+from feed_service.graph_client import GraphClient
+from feed_service.idempotency import Request, create_prepared_once
+from feed_service.queries.comments import CommentName, CommentRow
+from feed_service.queries.posts import PostName
+from feed_service.safe_read import read_of_author
+from feed_service.visibility import Viewer
+from shared.database import Database
+from shared.errors import ResourceNotFoundError, require_etag
+from shared.gen.kith.errors.v1 import errors_pb2
+from shared.gen.kith.feed.v1 import feed_pb2 as pb
+from shared.paging import Page, PageTokens, Scope, oldest_first, place
+
+_BEFORE_ALL: Final = (0, 0)
+
+
+class Comments:
+    """What can be done with comments."""
+
+    def __init__(self, database: Database, graph: GraphClient, tokens: PageTokens) -> None:
+        self._database = database
+        self._graph = graph
+        self._tokens = tokens
+
+    def create(
+        self, request: Request[pb.CreateCommentResponse], post: PostName, *, body: str
+    ) -> pb.CreateCommentResponse:
+        """Write a comment; repeating the request returns the first one's answer."""
+        author_id = request.user_id
+
+        def prepare() -> Viewer:
+            author = self._confirmed_viewer(author_id, post)
+            if author is None:
+                raise posts.not_found()
+            return author
+
+        def create(connection: Connection, author: Viewer) -> pb.CreateCommentResponse:
+            if queries.posts.hold_visible_post(connection, viewer=author, name=post) is None:
+                raise posts.not_found()
+            row = queries.comments.insert_comment(
+                connection, post=post, author_id=author_id, body=body
+            )
+            return pb.CreateCommentResponse(comment=messages.comment(row))
+
+        response, _ = create_prepared_once(self._database, request, prepare=prepare, create=create)
+        return response
+
+    def page(
+        self, viewer_id: int, post: PostName, *, page_size: int, page_token: str
+    ) -> Page[CommentRow]:
+        """Return a page of the comments on a post that the viewer may see, oldest first."""
+        scope = Scope.of("comments", viewer_id, *post)
+        after = place(self._tokens.read(scope, page_token, length=2) or _BEFORE_ALL)
+
+        def read(viewer: Viewer) -> list[CommentRow] | None:
+            return self._database.read(
+                lambda connection: queries.comments.comment_page(
+                    connection, viewer=viewer, post=post, after=after, limit=page_size + 1
+                )
+            )
+
+        rows = read_of_author(self._graph, viewer_id, post[0], read)
+        if rows is None:
+            raise posts.not_found()
+        return self._tokens.cut(
+            scope, rows, size=page_size, position=lambda row: oldest_first(row.created_at, row.id)
+        )
+
+    def update(self, author_id: int, name: CommentName, *, body: str, etag: str) -> CommentRow:
+        """Change one of the author's own comments; with an etag, only if it is still current."""
+        post = name[:2]
+        author = self._confirmed_viewer(author_id, post)
+        if author is None:
+            raise _not_found()
+
+        def work(connection: Connection) -> CommentRow:
+            if queries.posts.hold_visible_post(connection, viewer=author, name=post) is None:
+                raise _not_found()
+            version = queries.comments.lock_comment(connection, name=name, author_id=author_id)
+            if version is None:
+                raise _not_found()
+            require_etag(etag, messages.etag(version))
+            return queries.comments.update_comment(connection, name=name, body=body)
+
+        return self._database.write(work)
+
+    def delete(self, user_id: int, name: CommentName) -> None:
+        """Delete a comment that the user has written, or that is on a post of the user's."""
+        if not self._database.write(
+            lambda connection: queries.comments.delete_comment(
+                connection, name=name, user_id=user_id
+            )
+        ):
+            raise _not_found()
+
+    def _confirmed_viewer(self, user_id: int, post: PostName) -> Viewer | None:
+        """Return the user as the graph knows them, if they may see the post."""
+
+        def read(viewer: Viewer) -> Viewer | None:
+            seen = self._database.read(
+                lambda connection: queries.posts.visible_post_time(
+                    connection, viewer=viewer, name=post
+                )
+            )
+            return viewer if seen else None
+
+        return read_of_author(self._graph, user_id, post[0], read)
+
+
+def _not_found() -> ResourceNotFoundError:
+    """Return the one answer for no comment, for another's, and for one that may not be seen."""
+    return ResourceNotFoundError(
+        "there is no such comment of the user's, or its post may not be seen",
+        reason=errors_pb2.ERROR_REASON_COMMENT_NOT_FOUND,
+    )

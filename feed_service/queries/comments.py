@@ -1,0 +1,177 @@
+"""Comments, and how many each post has.
+
+Whoever locks both locks the comment before the count of its post, so no two wait for each other.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, text
+
+from feed_service.queries.posts import PostName
+from feed_service.visibility import VISIBLE, Viewer
+
+CommentName = tuple[int, int, int]
+"""The name of a post, and the id of one of its comments."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommentRow:
+    """A comment."""
+
+    post_author_id: int
+    post_id: int
+    id: int
+    author_id: int
+    body: str
+    version: int
+    created_at: datetime
+    edited_at: datetime | None
+
+
+_COLUMNS = """c.post_author_id, c.post_id, c.id, c.author_id, c.body, c.version, c.created_at,
+    c.edited_at"""
+
+_NAMED = "c.post_author_id = :post_author_id AND c.post_id = :post_id AND c.id = :comment_id"
+
+_COUNT_COMMENT = text("""
+    INSERT INTO post_stats (author_id, post_id, comment_count)
+    VALUES (:post_author_id, :post_id, 1)
+    ON CONFLICT (author_id, post_id)
+    DO UPDATE SET comment_count = post_stats.comment_count + 1
+""")
+
+# The time is that of the statement, not of the transaction, which may have waited for the count.
+_INSERT_COMMENT = text(f"""
+    INSERT INTO comments AS c (post_author_id, post_id, author_id, body, created_at)
+    VALUES (:post_author_id, :post_id, :author_id, :body, clock_timestamp())
+    RETURNING {_COLUMNS}
+""")
+
+
+def insert_comment(
+    connection: Connection, *, post: PostName, author_id: int, body: str
+) -> CommentRow:
+    """The new comment, which is counted.
+
+    It is counted first. That locks the count until the transaction ends, so the comments on a post
+    get their times in the order in which others come to see them: a reader who goes on behind the
+    last one read misses none.
+    """
+    of_post = {"post_author_id": post[0], "post_id": post[1]}
+    connection.execute(_COUNT_COMMENT, of_post)
+    row = connection.execute(_INSERT_COMMENT, {**of_post, "author_id": author_id, "body": body})
+    return CommentRow(**row.mappings().one())
+
+
+# One row more than there are comments tells a post without comments from one that is hidden.
+_COMMENT_PAGE = text(f"""
+    SELECT comment.*
+    FROM posts AS p
+    LEFT JOIN LATERAL (
+        SELECT {_COLUMNS}
+        FROM comments AS c
+        WHERE c.post_author_id = p.author_id AND c.post_id = p.id AND c.deleted_at IS NULL
+          AND (c.created_at, c.id) > (:after_time, :after_id)
+        ORDER BY c.created_at, c.id LIMIT :limit) AS comment ON true
+    WHERE p.author_id = :author_id AND p.id = :post_id AND {VISIBLE}
+    ORDER BY comment.created_at, comment.id
+""")
+
+
+def comment_page(
+    connection: Connection,
+    *,
+    viewer: Viewer,
+    post: PostName,
+    after: tuple[datetime, int],
+    limit: int,
+) -> list[CommentRow] | None:
+    """Up to `limit` comments on a post behind a place, oldest first.
+
+    None when the viewer may not see the post.
+    """
+    rows = (
+        connection.execute(
+            _COMMENT_PAGE,
+            {
+                **viewer.parameters,
+                "author_id": post[0],
+                "post_id": post[1],
+                "after_time": after[0],
+                "after_id": after[1],
+                "limit": limit,
+            },
+        )
+        .mappings()
+        .all()
+    )
+    if not rows:
+        return None
+    return [CommentRow(**row) for row in rows if row["id"] is not None]
+
+
+_LOCK_COMMENT = text(f"""
+    SELECT c.version FROM comments AS c
+    WHERE {_NAMED} AND c.author_id = :author_id AND c.deleted_at IS NULL
+    FOR NO KEY UPDATE
+""")
+
+
+def lock_comment(connection: Connection, *, name: CommentName, author_id: int) -> int | None:
+    """The version of the author's comment, which nobody else can change meanwhile."""
+    found: int | None = connection.execute(
+        _LOCK_COMMENT, {**_parameters(name), "author_id": author_id}
+    ).scalar()
+    return found
+
+
+_UPDATE_COMMENT = text(f"""
+    UPDATE comments AS c SET body = :body, version = c.version + 1, edited_at = now()
+    WHERE {_NAMED}
+    RETURNING {_COLUMNS}
+""")
+
+
+def update_comment(connection: Connection, *, name: CommentName, body: str) -> CommentRow:
+    """The locked comment with its new text."""
+    row = connection.execute(_UPDATE_COMMENT, {**_parameters(name), "body": body})
+    return CommentRow(**row.mappings().one())
+
+
+_DELETE_COMMENT = text(f"""
+    WITH found AS (
+        SELECT c.post_author_id, c.post_id, c.id, c.deleted_at FROM comments AS c
+        WHERE {_NAMED} AND :user_id IN (c.author_id, c.post_author_id)
+        FOR NO KEY UPDATE
+    ),
+    deleted AS (
+        UPDATE comments AS c SET deleted_at = now(), version = c.version + 1
+        FROM found
+        WHERE c.post_author_id = found.post_author_id AND c.post_id = found.post_id
+          AND c.id = found.id AND found.deleted_at IS NULL
+        RETURNING c.post_author_id, c.post_id
+    ),
+    counted AS (
+        UPDATE post_stats AS stats SET comment_count = stats.comment_count - 1
+        FROM deleted
+        WHERE stats.author_id = deleted.post_author_id AND stats.post_id = deleted.post_id
+    )
+    SELECT count(*) FROM found
+""")
+
+
+def delete_comment(connection: Connection, *, name: CommentName, user_id: int) -> bool:
+    """Whether there is such a comment, by the user or on the user's post; it is deleted now.
+
+    It is taken off the count only by the first to delete it.
+    """
+    found: int = connection.execute(
+        _DELETE_COMMENT, {**_parameters(name), "user_id": user_id}
+    ).scalar_one()
+    return bool(found)
+
+
+def _parameters(name: CommentName) -> Mapping[str, int]:
+    return dict(zip(("post_author_id", "post_id", "comment_id"), name, strict=True))

@@ -1,0 +1,55 @@
+"""Up to where users have read their feeds, and how much there is behind that."""
+
+from datetime import datetime
+
+from sqlalchemy import Connection, text
+
+from feed_service.visibility import VISIBLE, Viewer
+
+_MOVE_FORWARD = text("""
+    INSERT INTO read_positions AS held (user_id, read_at, post_id)
+    VALUES (:user_id, :read_at, :post_id)
+    ON CONFLICT (user_id)
+    DO UPDATE SET read_at = excluded.read_at, post_id = excluded.post_id
+    WHERE (excluded.read_at, excluded.post_id) > (held.read_at, held.post_id)
+""")
+
+_POSITION = text("SELECT read_at FROM read_positions WHERE user_id = :user_id")
+
+
+def move_forward(connection: Connection, *, user_id: int, place: tuple[datetime, int]) -> datetime:
+    """The time of the user's position, which is at this place now, or was behind it already."""
+    connection.execute(
+        _MOVE_FORWARD, {"user_id": user_id, "read_at": place[0], "post_id": place[1]}
+    )
+    moment: datetime = connection.execute(_POSITION, {"user_id": user_id}).scalar_one()
+    return moment
+
+
+# Each author's part is read in the order of idx_post_author and stops at the limit, and so does the
+# whole: the cost grows with the connections and, up to the limit, with what is unread.
+_UNREAD_COUNT = text(f"""
+    WITH position AS (
+        SELECT coalesce(max(read_at), '-infinity') AS read_at,
+               coalesce(max(post_id), 0) AS post_id
+        FROM read_positions WHERE user_id = :viewer_id
+    )
+    SELECT count(*) FROM (
+        SELECT FROM position
+        CROSS JOIN unnest(CAST(:connected_ids AS bigint[])) AS author (id)
+        CROSS JOIN LATERAL (
+            SELECT FROM posts AS p
+            WHERE p.author_id = author.id
+              AND (p.created_at, p.id) > (position.read_at, position.post_id)
+              AND {VISIBLE}
+            ORDER BY p.created_at DESC, p.id DESC LIMIT :limit) AS unread
+        LIMIT :limit) AS unread
+""")
+
+
+def unread_count(connection: Connection, *, viewer: Viewer, limit: int) -> int:
+    """How many posts by others the viewer may see behind their position, at most `limit`."""
+    count: int = connection.execute(
+        _UNREAD_COUNT, {**viewer.parameters, "limit": limit}
+    ).scalar_one()
+    return count

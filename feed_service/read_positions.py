@@ -1,0 +1,63 @@
+"""Read positions: up to where users have read their feeds, shared by all their devices."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from feed_service import posts, queries
+from feed_service.graph_client import GraphClient
+from feed_service.queries.posts import PostName
+from feed_service.safe_read import read_of_author, steady_read
+from feed_service.visibility import Viewer
+from shared.database import Database
+
+_MOST_COUNTED: Final = 1_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unread:
+    """How much of a feed is unread; `more` when it is more than is counted."""
+
+    count: int
+    more: bool
+
+
+class ReadPositions:
+    """Moves read positions, and counts what is behind them."""
+
+    def __init__(self, database: Database, graph: GraphClient) -> None:
+        self._database = database
+        self._graph = graph
+
+    def mark(self, user_id: int, post: PostName) -> datetime:
+        """Move the user's position up to a post that they may see, never back; return its time."""
+
+        def read(viewer: Viewer) -> datetime | None:
+            return self._database.read(
+                lambda connection: queries.posts.visible_post_time(
+                    connection, viewer=viewer, name=post
+                )
+            )
+
+        author_id, post_id = post
+        moment = read_of_author(self._graph, user_id, author_id, read)
+        if moment is None:
+            raise posts.not_found()
+        return self._database.write(
+            lambda connection: queries.read_positions.move_forward(
+                connection, user_id=user_id, place=(moment, post_id)
+            )
+        )
+
+    def unread(self, user_id: int) -> Unread:
+        """Return how many posts by others are newer than the user's position."""
+        count = steady_read(
+            self._graph,
+            user_id,
+            lambda viewer: self._database.read(
+                lambda connection: queries.read_positions.unread_count(
+                    connection, viewer=viewer, limit=_MOST_COUNTED + 1
+                )
+            ),
+        )
+        return Unread(count=min(count, _MOST_COUNTED), more=count > _MOST_COUNTED)
