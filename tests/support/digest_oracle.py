@@ -1,0 +1,152 @@
+"""What a digest should hold, from the design and the proto alone: plain lists, no cleverness.
+
+Days are found by walking through the minutes and reading the date on a clock of the time zone.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from functools import cache
+from itertools import groupby
+from zoneinfo import ZoneInfo
+
+ALL, TAGS, PRIVATE = "all", "tags", "private"
+
+_DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Post:
+    """A post as it is stored."""
+
+    author: int
+    id: int
+    at: datetime
+    importance: float
+    audience: str = ALL
+    tags: frozenset[int] = frozenset()
+    excluded: frozenset[int] = frozenset()
+    deleted: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """A viewer, their connections, who has which tag, and what was posted."""
+
+    viewer: int
+    connected: frozenset[int]
+    members: Mapping[int, frozenset[int]]
+    posts: Sequence[Post]
+
+    def sees(self, post: Post) -> bool:
+        """Whether the viewer sees a post."""
+        if post.deleted:
+            return False
+        if post.author == self.viewer:
+            return True
+        if post.author not in self.connected or post.audience == PRIVATE:
+            return False
+        if self._has_one(post.excluded):
+            return False
+        return post.audience == ALL or self._has_one(post.tags)
+
+    def _has_one(self, tags: frozenset[int]) -> bool:
+        return any(self.viewer in self.members[tag] for tag in tags)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What a digest is asked for, and the rules that are set."""
+
+    week_of: datetime
+    zone: ZoneInfo
+    start_day: int
+    tags: frozenset[int]
+    own: bool
+    min_importance: float
+    per_author_and_day: int
+    places: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """A post of a digest: its name, why it is there, and on which day of the week."""
+
+    author: int
+    id: int
+    importance: float
+    reason: str
+    day: int
+
+
+def digest(world: World, question: Question) -> tuple[list[Chosen], int]:
+    """Return the posts of a digest, oldest first, and how many visible ones are left out."""
+    days = week(question.week_of, question.zone, question.start_day)
+    visible = [
+        (post, day)
+        for post in world.posts
+        for day in days
+        if (post.author != world.viewer or question.own)
+        and (
+            not question.tags
+            or post.author == world.viewer
+            or any(post.author in world.members[tag] for tag in question.tags)
+        )
+        and world.sees(post)
+        and first_moment(day, question.zone) <= post.at < first_moment(day + _DAY, question.zone)
+    ]
+    important = [(post, day) for post, day in visible if post.importance > question.min_importance]
+
+    def author_and_day(entry: tuple[Post, date]) -> tuple[int, date]:
+        return entry[0].author, entry[1]
+
+    best = list[Post]()
+    for _, group in groupby(sorted(important, key=author_and_day), author_and_day):
+        ranked = sorted((post for post, _ in group), key=lambda post: (-post.importance, post.id))
+        best += ranked[: question.per_author_and_day]
+
+    if any(post.importance >= 7.0 for post, _ in important):
+        best = [post for post in best if post.importance > 4.0]
+
+    best.sort(key=lambda post: (post.importance, post.at, post.id), reverse=True)
+    share = max(1, question.places // 3)
+    reasons = dict[Post, str]()
+    for post in best:
+        of_author = [other for other in reasons if other.author == post.author]
+        if len(reasons) < question.places and len(of_author) < share:
+            reasons[post] = "important"
+    for post in best:
+        if len(reasons) < question.places and post not in reasons:
+            reasons[post] = "filled_place"
+
+    day_of = dict(visible)
+    chosen = [
+        Chosen(
+            author=post.author,
+            id=post.id,
+            importance=post.importance,
+            reason=reasons[post],
+            day=days.index(day_of[post]),
+        )
+        for post in sorted(reasons, key=lambda post: (post.at, post.id))
+    ]
+    return chosen, len(visible) - len(chosen)
+
+
+def week(moment: datetime, zone: ZoneInfo, start_day: int) -> list[date]:
+    """Return the seven days of the week in which a moment is."""
+    day = moment.date() - 2 * _DAY
+    while first_moment(day + _DAY, zone) <= moment:
+        day += _DAY
+    while day.isoweekday() != start_day:
+        day -= _DAY
+    return [day + number * _DAY for number in range(7)]
+
+
+@cache
+def first_moment(day: date, zone: ZoneInfo) -> datetime:
+    """Return the first minute at which clocks show a date or a later one."""
+    moment = datetime.combine(day, time(), UTC) - timedelta(hours=16)
+    while moment.astimezone(zone).date() < day:
+        moment += timedelta(minutes=1)
+    return moment
