@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -146,6 +147,7 @@ def test_objects_are_looked_at_side_by_side(server: S3Server, store: ObjectStore
     server.before_answer = lambda _method, _key: all_there.wait()
 
     assert store.stored_objects([str(n) for n in range(8)]) == {}
+    assert len(server.requests) == 8
 
 
 def test_removed_objects_are_gone_and_removing_them_again_says_so_too(
@@ -290,6 +292,40 @@ def test_a_store_that_does_not_answer_is_given_up(server: S3Server, store: Objec
 
     require_unavailable(store)
     end_of_test.set()
+
+
+def test_temporary_credentials_serve_until_they_end_and_cannot_be_renewed(
+    server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = datetime.now(UTC).replace(microsecond=0)
+    credentials = {
+        "Version": 1,
+        "AccessKeyId": server.access_key,
+        "SecretAccessKey": server.secret_key,
+        "SessionToken": "a/token+=",
+        "Expiration": (now + timedelta(minutes=5)).isoformat(),
+    }
+    source = tmp_path / "credentials"
+    source.write_text(json.dumps(credentials))
+    (tmp_path / "config").write_text(f"[default]\ncredential_process = cat {source}\n")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    server.objects = {KEY: PHOTO}
+    settings = replace(settings_for(server), access_key_id="", secret_access_key="")
+
+    with closing(ObjectStore(settings, metrics=FeedMetrics(CollectorRegistry()))) as store:
+        signed = store.download_url(KEY, now=now)
+        found = store.stored_objects([KEY])
+        source.write_text("{}")
+
+        with pytest.raises(UnavailableError) as caught:
+            store.download_url(KEY, now=now + timedelta(minutes=2))
+
+    assert (get(signed.url).body, signed.expire_time) == (PHOTO.body, now + timedelta(minutes=5))
+    assert list(found) == [KEY]
+    assert caught.value.reason == errors_pb2.ERROR_REASON_OBJECT_STORE_UNAVAILABLE
 
 
 def test_a_store_without_the_bucket_keeps_what_was_to_be_removed_in_mind(
