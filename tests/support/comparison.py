@@ -31,8 +31,8 @@ class Comparison:
     decisions: ClassVar[int] = 0
     """How often it was compared whether one viewer sees one post, by all comparisons together."""
 
-    def everything(self) -> None:
-        """Compare all that can be asked."""
+    def what_is_cheap(self) -> None:
+        """Compare what few calls tell of all posts."""
         for user in self.people:
             self.graph_of(user)
             self.tags_of(user)
@@ -40,9 +40,13 @@ class Comparison:
             self.lists_for(user)
             self.batch_for(user)
             self.digest_of(user, visible)
+            self.unread_of(user)
+
+    def post_by_post(self) -> None:
+        """Compare what takes a call for each post."""
+        for user in self.people:
             self.comments_for(user)
             self.explanations_for(user)
-            self.unread_of(user)
 
     def graph_of(self, user: int) -> None:
         """Compare connections, requests, blocks and counts."""
