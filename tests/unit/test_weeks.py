@@ -99,8 +99,8 @@ def test_around_a_change_of_the_clocks_every_day_begins_where_walking_the_minute
 ) -> None:
     change = oracle.first_moment(day, ZoneInfo(zone))
 
-    for hours in range(-30, 54):
-        moment = change + timedelta(hours=hours)
+    for half_hours in range(-60, 108):
+        moment = change + half_hours * timedelta(minutes=30)
         for start_day in range(1, 8):
             days = oracle.week(moment, ZoneInfo(zone), start_day)
             week = _week(moment, zone, start_day)

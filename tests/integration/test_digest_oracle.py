@@ -1,0 +1,228 @@
+"""The digests of thousands of random weeks are those that a plain computation finds."""
+
+import random
+from collections.abc import Iterator, Sequence
+from datetime import UTC, date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+import sqlalchemy
+from sqlalchemy import Connection, text
+
+from feed_service import queries
+from feed_service.settings import DigestRules
+from feed_service.visibility import Viewer
+from feed_service.weeks import Week
+from shared.database import array_literal
+from tests.support import digest_oracle as oracle
+from tests.support.pair import Databases
+
+_WORLDS = 125
+_QUESTIONS = 32
+_MICROSECOND = timedelta(microseconds=1)
+
+# Days on which clocks were changed in every way, and one on which nothing happened.
+_DAYS = [
+    ("UTC", date(2026, 11, 25)),
+    ("Europe/Lisbon", date(2026, 3, 29)),
+    ("Europe/Lisbon", date(2026, 10, 25)),
+    ("America/Sao_Paulo", date(2018, 11, 4)),
+    ("America/Sao_Paulo", date(2019, 2, 17)),
+    ("America/Havana", date(2026, 11, 1)),
+    ("Asia/Beirut", date(2022, 3, 27)),
+    ("Africa/Cairo", date(2026, 10, 30)),
+    ("Australia/Lord_Howe", date(2026, 4, 5)),
+    ("Asia/Kathmandu", date(2026, 1, 1)),
+    ("America/St_Johns", date(2007, 11, 4)),
+    ("Pacific/Apia", date(2011, 12, 30)),
+]
+_ZONES = sorted({zone for zone, _ in _DAYS})
+# Equal ones, and every threshold from both sides. The heuristic's own, of a text of 500 characters
+# without photos, is told to the database by none at all.
+_HEURISTIC = 5.0
+_IMPORTANCES = [0.0, 0.9, 1.0, 1.1, 2.5, 3.9, 4.0, 4.1, _HEURISTIC, 6.0, 6.0, 6.9, 7.0, 9.5, 10.0]
+
+
+class _Worlds:
+    """Makes worlds of people and posts that share one database."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)
+        self._post_ids = list(range(1, 100_000))
+        self._random.shuffle(self._post_ids)
+
+    def world(self, viewer: int) -> tuple[oracle.World, ZoneInfo, datetime]:
+        """Return a world, and the time zone and the moment that its posts are around."""
+        pick = self._random
+        zone_name, day = pick.choice(_DAYS)
+        zone = ZoneInfo(zone_name)
+        middle = datetime.combine(day, time(12), UTC)
+        authors = range(viewer + 1, viewer + pick.randint(1, 8))
+        connected = frozenset(author for author in authors if pick.random() < 0.9)
+        members = {
+            tag: self._some(people)
+            for owner, people in [(viewer, authors), *((author, [viewer]) for author in authors)]
+            for tag in _tags(owner)
+        }
+        # Weeks may be quiet, and all posts of one may come from a few people.
+        importances = pick.choice([_IMPORTANCES, _IMPORTANCES[:8], _IMPORTANCES[5:]])
+        busy = pick.sample([viewer, *authors], k=pick.randint(1, len(authors) + 1))
+        posts = [
+            self._post(pick.choice(busy), self._moment(middle, zone), importances)
+            for _ in range(pick.choice([0, 5, 20, 60]))
+        ]
+        world = oracle.World(viewer=viewer, connected=connected, members=members, posts=posts)
+        return world, zone, middle
+
+    def question(self, world: oracle.World, zone: ZoneInfo, middle: datetime) -> oracle.Question:
+        """Return a question about a world."""
+        pick = self._random
+        return oracle.Question(
+            week_of=pick.choice([middle, self._moment(middle, zone)]),
+            zone=pick.choice([zone, zone, ZoneInfo(pick.choice(_ZONES))]),
+            start_day=pick.choice([7, 1, pick.randint(1, 7)]),
+            tags=pick.choice([frozenset(), self._some(_tags(world.viewer))]),
+            own=pick.random() < 0.5,
+            min_importance=pick.choice([1.0, 0.0, 4.0, 6.9]),
+            per_author_and_day=pick.choice([2, 1, 3, 100]),
+            places=pick.choice([12, 12, 1, 2, 3, 7, 30]),
+        )
+
+    def _post(self, author: int, at: datetime, importances: list[float]) -> oracle.Post:
+        pick = self._random
+        audience = pick.choice([oracle.ALL] * 6 + [oracle.TAGS] * 3 + [oracle.PRIVATE])
+        tags = self._some(_tags(author)) if audience == oracle.TAGS else frozenset()
+        return oracle.Post(
+            author=author,
+            id=self._post_ids.pop(),
+            at=at,
+            importance=pick.choice(importances),
+            audience=audience,
+            tags=tags,
+            excluded=self._some(_tags(author)) - tags if pick.random() < 0.2 else frozenset(),
+            deleted=pick.random() < 0.05,
+        )
+
+    def _moment(self, middle: datetime, zone: ZoneInfo) -> datetime:
+        """Return a moment near the middle, often one that others have too or where a day begins."""
+        pick = self._random
+        day = middle.date() + timedelta(days=pick.randint(-9, 9))
+        edge = oracle.first_moment(day, zone) + pick.choice([-1, 0, 0, 1]) * _MICROSECOND
+        some_hour = middle + timedelta(hours=pick.randint(-9 * 24, 9 * 24))
+        any_time = middle + timedelta(seconds=pick.uniform(-9 * 86_400, 9 * 86_400))
+        return pick.choice([edge, some_hour, any_time])
+
+    def _some(self, ids: Sequence[int]) -> frozenset[int]:
+        return frozenset(each for each in ids if self._random.random() < 0.5)
+
+
+def _tags(owner: int) -> list[int]:
+    return [owner * 10, owner * 10 + 1]
+
+
+@pytest.fixture(scope="module")
+def database(databases: Databases) -> Iterator[Connection]:
+    engine = sqlalchemy.create_engine(
+        databases.new("feed"),
+        isolation_level="AUTOCOMMIT",
+        poolclass=sqlalchemy.NullPool,
+        connect_args={"options": "-c jit=off"},
+    )
+    with engine.connect() as connection:
+        yield connection
+
+
+def test_the_digests_of_random_weeks_are_those_of_the_oracle(database: Connection) -> None:
+    worlds = _Worlds(seed=20261125)
+    made = [worlds.world(viewer=1_000 * number) for number in range(1, _WORLDS + 1)]
+    _store(database, [world for world, _, _ in made])
+
+    reasons = set[str]()
+    for world, zone, middle in made:
+        for _ in range(_QUESTIONS):
+            question = worlds.question(world, zone, middle)
+            expected = oracle.digest(world, question)
+            assert _answer(database, world, question) == expected, (world, question)
+            reasons |= {chosen.reason for chosen in expected[0]}
+
+    assert reasons == {"important", "filled_place"}
+
+
+def _answer(
+    connection: Connection, world: oracle.World, question: oracle.Question
+) -> tuple[list[oracle.Chosen], int]:
+    choice = queries.digests.choice(
+        connection,
+        viewer=Viewer(user_id=world.viewer, connected_ids=array_literal(world.connected)),
+        week=Week.around(question.week_of, question.zone, start_day=question.start_day),
+        rules=DigestRules(
+            min_importance=question.min_importance,
+            posts_per_author_per_day=question.per_author_and_day,
+            max_posts=question.places,
+            week_start_day=question.start_day,
+        ),
+        tag_ids=sorted(question.tags),
+        include_own_posts=question.own,
+    )
+    return [
+        oracle.Chosen(
+            author=post.author_id,
+            id=post.id,
+            importance=post.importance,
+            reason=post.reason,
+            day=post.day,
+        )
+        for post in choice.posts
+    ], choice.left_out_count
+
+
+def _store(connection: Connection, worlds: list[oracle.World]) -> None:
+    tags = [(tag // 10, tag) for world in worlds for tag in world.members]
+    given = [
+        (tag // 10, tag, person)
+        for world in worlds
+        for tag, people in world.members.items()
+        for person in people
+    ]
+    posts = [post for world in worlds for post in world.posts]
+    named = [
+        (post.author, post.id, tag, excluded, post.at)
+        for post in posts
+        for excluded, post_tags in ((False, post.tags), (True, post.excluded))
+        for tag in post_tags
+    ]
+    _insert(connection, "tags (owner_user_id, id, name)", [(*tag, f"tag {tag[1]}") for tag in tags])
+    _insert(
+        connection,
+        "user_tags (owner_user_id, tag_id, target_user_id, owner_revision)",
+        [(*row, 1) for row in given],
+    )
+    _insert(
+        connection,
+        "posts (author_id, id, body, audience, importance, created_at, deleted_at)",
+        [
+            (
+                post.author,
+                post.id,
+                "x" * 500,
+                post.audience,
+                None if post.importance == _HEURISTIC else post.importance,
+                post.at,
+                post.at if post.deleted else None,
+            )
+            for post in posts
+        ],
+    )
+    _insert(
+        connection, "post_audience_tags (author_id, post_id, tag_id, excluded, created_at)", named
+    )
+    connection.execute(text("ANALYZE"))
+
+
+def _insert(connection: Connection, columns: str, rows: Sequence[tuple[object, ...]]) -> None:
+    names = [f"v{number}" for number in range(len(rows[0]))]
+    values = ", ".join(f":{name}" for name in names)
+    connection.execute(
+        text(f"INSERT INTO {columns} VALUES ({values})"),
+        [dict(zip(names, row, strict=True)) for row in rows],
+    )
