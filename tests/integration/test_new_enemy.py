@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 import grpc
 import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from feed_service.graph_client import GraphClient, HeldViewer
 from shared.gen.kith.feed.v1 import feed_pb2
 from tests.support.errors import reason_of
 from tests.support.pair import Pair
-from tests.support.people import ALL, People, tagged
+from tests.support.people import ALL, PRIVATE, People, tagged
 
 _STEPS = [
     "before the 1st question to the graph",
@@ -57,7 +58,7 @@ class Pause:
                     act()
 
         def on_statement(statement: str) -> None:
-            if what == "posts are read" and "p.body" in statement:
+            if what == "posts are read" and "posts AS p" in statement:
                 act()
 
         if when == "before":
@@ -89,6 +90,17 @@ def _bob_and_alice(people: People, start: str) -> tuple[int, int]:
     if start == "warm":
         people.feed(bob)
     return bob, alice
+
+
+def _comments(pair: Pair, viewer_id: int, post: feed_pb2.PostName) -> list[feed_pb2.Comment]:
+    """Return what the viewer is shown, which is nothing when the post is not to be seen."""
+    try:
+        request = feed_pb2.ListCommentsRequest(user_id=viewer_id, post=post)
+        return list(pair.feed.ListComments(request).comments)
+    except grpc.RpcError as error:
+        if reason_of(error) == "POST_NOT_FOUND":
+            return []
+        raise
 
 
 def _sees(pair: Pair, viewer_id: int, author_id: int, post_id: int) -> bool:
@@ -218,3 +230,55 @@ def test_a_viewer_whose_connections_never_hold_still_is_not_shown_someone_just_r
     pair.feed_tap.before_statement = remove_another
 
     assert not set(people.feed(bob)) & set(written_after)
+
+
+@pytest.mark.parametrize(("start", "step"), _CASES)
+@pytest.mark.parametrize("ending", ["remove", "block"])
+def test_comments_written_after_a_connection_ended_are_never_shown(
+    people: People, pause: Pause, ending: str, start: str, step: str
+) -> None:
+    pair = pause.pair
+    bob, alice = _bob_and_alice(people, start)
+    post = feed_pb2.PostName(author_id=alice, post_id=people.post(alice))
+    written_after: list[feed_pb2.Comment] = []
+
+    def end_and_write() -> None:
+        getattr(people, ending)(alice, bob)
+        request = feed_pb2.CreateCommentRequest(user_id=alice, post=post, body="between us")
+        written_after.append(pair.feed.CreateComment(request).comment)
+
+    pause.at(step, end_and_write)
+    shown = _comments(pair, bob, post)
+    pause.off()
+
+    assert written_after
+    assert not [comment for comment in shown if comment in written_after]
+
+
+@pytest.mark.parametrize(("start", "step"), _CASES)
+def test_a_comment_is_not_written_on_a_post_that_became_visible_after_the_connection_ended(
+    pair: Pair, people: People, pause: Pause, start: str, step: str
+) -> None:
+    bob, alice = _bob_and_alice(people, start)
+    post_id = people.post(alice, PRIVATE)
+    name = feed_pb2.PostName(author_id=alice, post_id=post_id)
+
+    def end_and_show() -> None:
+        people.remove(alice, bob)
+        pair.feed.UpdatePost(
+            feed_pb2.UpdatePostRequest(
+                user_id=alice,
+                post=feed_pb2.Post(post_id=post_id, audience=ALL),
+                update_mask=FieldMask(paths=["audience"]),
+            )
+        )
+
+    pause.at(step, end_and_show)
+    with pytest.raises(grpc.RpcError) as caught:
+        pair.feed.CreateComment(
+            feed_pb2.CreateCommentRequest(user_id=bob, post=name, body="what is this?")
+        )
+    pause.off()
+
+    assert reason_of(caught.value) == "POST_NOT_FOUND"
+    assert _comments(pair, alice, name) == []

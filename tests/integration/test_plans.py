@@ -68,6 +68,8 @@ _LOAD_FEED = [
     """INSERT INTO comments (post_author_id, post_id, author_id, body)
         SELECT author_id, id, author_id % 50 + n, 'comment'
         FROM posts, generate_series(1, 2) AS n WHERE id % 2 = 0""",
+    f"""INSERT INTO read_positions (user_id, read_at, post_id)
+        SELECT a, timestamptz '2026-01-01', 1 FROM generate_series(1, {_PEOPLE}) AS a""",
     "VACUUM ANALYZE",
 ]
 
@@ -256,3 +258,38 @@ def test_the_tags_of_a_person_are_read_by_owner_and_person(loaded_feed: Connecti
     )
 
     assert "idx_user_tag_lookup" in _indexes(plan)
+
+
+def test_comments_are_read_in_the_order_of_their_index(loaded_feed: Connection) -> None:
+    plan = _plan(
+        loaded_feed,
+        lambda: feed.comments.comment_page(
+            loaded_feed,
+            viewer=Viewer(user_id=77, connected_ids="{100}"),
+            post=(100, 100),
+            after=_BEGINNING,
+            limit=51,
+        ),
+    )
+
+    [page] = [node for node in _nodes(plan) if node["Node Type"] == "Limit"]
+    assert [node["Index Name"] for node in page["Plans"]] == ["idx_comment_post"]
+    assert not _scanned_tables(plan)
+
+
+def test_unread_posts_are_counted_author_by_author(loaded_feed: Connection) -> None:
+    connected = "{" + ",".join(str(number) for number in range(100, 125)) + "}"
+    plan = _plan(
+        loaded_feed,
+        lambda: feed.read_positions.unread_count(
+            loaded_feed, viewer=Viewer(user_id=77, connected_ids=connected), limit=1_001
+        ),
+    )
+
+    [conditions] = [
+        node["Index Cond"] for node in _nodes(plan) if node.get("Index Name") == "idx_post_author"
+    ]
+    assert "author_id = author.id" in conditions
+    assert "ROW(created_at, id) >" in conditions
+    assert not _scanned_tables(plan)
+    assert not [node for node in _nodes(plan) if "Sort" in node["Node Type"]]

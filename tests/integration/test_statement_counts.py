@@ -101,3 +101,38 @@ def test_lookups_are_one_statement_each(pair: Pair, people: People) -> None:
     ]
 
     assert [_counts(pair, call) for call in calls] == [(0, 1)] * len(calls)
+
+
+def test_comments_and_unread_posts_are_one_statement_in_each_database(
+    pair: Pair, people: People
+) -> None:
+    viewer, author = people.connected(2)
+    post = feed.PostName(author_id=author, post_id=people.post(author))
+    for _ in range(3):
+        pair.feed.CreateComment(feed.CreateCommentRequest(user_id=viewer, post=post, body="hello"))
+    calls: list[Callable[[], object]] = [
+        lambda: pair.feed.ListComments(feed.ListCommentsRequest(user_id=viewer, post=post)),
+        lambda: pair.feed.CountUnreadPosts(feed.CountUnreadPostsRequest(user_id=viewer)),
+    ]
+
+    assert [_counts(pair, call) for call in calls] == [(1, 1)] * len(calls)
+
+
+def test_the_comments_on_an_own_post_cost_the_graph_nothing(pair: Pair, people: People) -> None:
+    [author] = people.new(1)
+    post = feed.PostName(author_id=author, post_id=people.post(author))
+    request = feed.ListCommentsRequest(user_id=author, post=post)
+
+    assert _counts(pair, lambda: pair.feed.ListComments(request)) == (1, 0)
+
+
+def test_writing_a_comment_is_a_look_at_the_post_and_a_transaction_of_three_statements(
+    pair: Pair, people: People
+) -> None:
+    viewer, author = people.connected(2)
+    people.feed(viewer)
+    post = feed.PostName(author_id=author, post_id=people.post(author))
+    request = feed.CreateCommentRequest(user_id=viewer, post=post, body="hello")
+
+    # BEGIN and COMMIT are counted too.
+    assert _counts(pair, lambda: pair.feed.CreateComment(request)) == (1 + 5, 1)

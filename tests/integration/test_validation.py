@@ -1,5 +1,6 @@
 """Bad input gets an INVALID_ARGUMENT that names its fields, and leaves no row behind."""
 
+import uuid
 from collections.abc import Callable, Iterator
 
 import grpc
@@ -104,6 +105,12 @@ def test_a_tag_of_somebody_else_is_refused_like_one_that_does_not_exist(
 
 
 _Call = Callable[[Pair], object]
+_POST = feed.PostName(author_id=7, post_id=1)
+
+
+def _comment(**changes: object) -> feed.CreateCommentRequest:
+    return feed.CreateCommentRequest(**{"user_id": 7, "post": _POST, "body": "x", **changes})  # type: ignore[arg-type]  # each case sets its own
+
 
 _BAD_CALLS: dict[str, tuple[_Call, list[str]]] = {
     "GetFeed of nobody": (lambda p: p.feed.GetFeed(feed.GetFeedRequest()), ["user_id"]),
@@ -227,6 +234,81 @@ _BAD_CALLS: dict[str, tuple[_Call, list[str]]] = {
         lambda p: p.graph.DeleteUser(graph.DeleteUserRequest()),
         ["user_id"],
     ),
+    "CreateComment without anything": (
+        lambda p: p.feed.CreateComment(feed.CreateCommentRequest()),
+        ["user_id", "post.author_id", "post.post_id", "body"],
+    ),
+    "CreateComment with a long body": (
+        lambda p: p.feed.CreateComment(_comment(body="x" * 2_001)),
+        ["body"],
+    ),
+    "CreateComment with a body of white space": (
+        lambda p: p.feed.CreateComment(_comment(body="\n\t ")),
+        ["body"],
+    ),
+    "CreateComment with a control character": (
+        lambda p: p.feed.CreateComment(_comment(body="a\x07b")),
+        ["body"],
+    ),
+    "CreateComment with a request id that is no UUID": (
+        lambda p: p.feed.CreateComment(_comment(request_id="again")),
+        ["request_id"],
+    ),
+    "ListComments of a negative page size": (
+        lambda p: p.feed.ListComments(
+            feed.ListCommentsRequest(user_id=7, post=_POST, page_size=-1)
+        ),
+        ["page_size"],
+    ),
+    "ListComments of no post": (
+        lambda p: p.feed.ListComments(feed.ListCommentsRequest(user_id=7)),
+        ["post.author_id", "post.post_id"],
+    ),
+    "UpdateComment without anything": (
+        lambda p: p.feed.UpdateComment(feed.UpdateCommentRequest()),
+        [
+            "user_id",
+            "comment.post.author_id",
+            "comment.post.post_id",
+            "comment.comment_id",
+            "update_mask",
+            "comment.body",
+        ],
+    ),
+    "UpdateComment of somebody else's": (
+        lambda p: p.feed.UpdateComment(
+            feed.UpdateCommentRequest(
+                user_id=7,
+                comment=feed.Comment(post=_POST, comment_id=1, author_id=8, body="x"),
+                update_mask=FieldMask(paths=["*"]),
+            )
+        ),
+        ["comment.author_id"],
+    ),
+    "UpdateComment of what cannot be updated": (
+        lambda p: p.feed.UpdateComment(
+            feed.UpdateCommentRequest(
+                user_id=7,
+                comment=feed.Comment(post=_POST, comment_id=1, body="x"),
+                update_mask=FieldMask(paths=["body", "author_id"]),
+            )
+        ),
+        ["update_mask"],
+    ),
+    "DeleteComment of a negative id": (
+        lambda p: p.feed.DeleteComment(
+            feed.DeleteCommentRequest(user_id=7, post=_POST, comment_id=-1)
+        ),
+        ["comment_id"],
+    ),
+    "MarkFeedRead of no post": (
+        lambda p: p.feed.MarkFeedRead(feed.MarkFeedReadRequest(user_id=7)),
+        ["post.author_id", "post.post_id"],
+    ),
+    "CountUnreadPosts of nobody": (
+        lambda p: p.feed.CountUnreadPosts(feed.CountUnreadPostsRequest()),
+        ["user_id"],
+    ),
 }
 
 
@@ -248,3 +330,28 @@ def test_a_body_of_the_greatest_length_is_taken(pair: Pair, people: People) -> N
 
     [post] = pair.feed.GetFeed(feed.GetFeedRequest(user_id=author)).posts
     assert len(post.body) == 10_000
+
+
+def test_a_comment_of_the_greatest_length_is_taken(pair: Pair, people: People) -> None:
+    [author] = people.new(1)
+    post = feed.PostName(author_id=author, post_id=people.post(author))
+    body = "\U0001f600" * 2_000
+
+    pair.feed.CreateComment(feed.CreateCommentRequest(user_id=author, post=post, body=body))
+
+    [comment] = pair.feed.ListComments(feed.ListCommentsRequest(user_id=author, post=post)).comments
+    assert comment.body == body
+
+
+def test_a_refused_comment_leaves_no_row_behind(pair: Pair, people: People) -> None:
+    author, friend = people.connected(2)
+    post = feed.PostName(author_id=author, post_id=people.post(author, PRIVATE))
+    before = _row_counts(pair)
+
+    for request_id in ("", str(uuid.uuid4())):
+        with pytest.raises(grpc.RpcError):
+            pair.feed.CreateComment(_comment(user_id=friend, post=post, request_id=request_id))
+        with pytest.raises(grpc.RpcError):
+            pair.feed.MarkFeedRead(feed.MarkFeedReadRequest(user_id=friend, post=post))
+
+    assert _row_counts(pair) == before
