@@ -20,6 +20,7 @@ from shared.gen.kith.errors.v1 import errors_pb2
 
 DOMAIN = "kith"
 _PREFIX = "ERROR_REASON_"
+_MOST_VIOLATIONS = 10
 
 Reason = errors_pb2.ErrorReason
 
@@ -76,9 +77,13 @@ class ValidationError(AppException):
 
     @classmethod
     def of_all(cls, violations: Sequence[FieldViolation]) -> "ValidationError":
-        """Build the error for several fields."""
-        listing = "; ".join(f"{v.field}: {v.description}" for v in violations)
-        return cls(listing, violations=violations)
+        """Build the error for several fields, of which it names the first ten.
+
+        A status travels in headers, which clients refuse past 8 KiB.
+        """
+        named, rest = violations[:_MOST_VIOLATIONS], len(violations[_MOST_VIOLATIONS:])
+        listing = "; ".join(f"{v.field}: {v.description}" for v in named)
+        return cls(listing + (f"; and {rest:,} more" if rest else ""), violations=named)
 
 
 class UnauthenticatedError(AppException):

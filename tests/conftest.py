@@ -10,6 +10,7 @@ import pytest
 from shared.embedded_postgres import EmbeddedPostgres
 from tests.support.pair import Databases, Pair, running_pair
 from tests.support.people import People
+from tests.support.rows import row_counts
 
 
 @pytest.fixture(scope="session")
@@ -41,3 +42,11 @@ def pair(databases: Databases) -> Iterator[Pair]:
 def people(pair: Pair) -> People:
     """A maker of people nobody else uses, and of what is between them."""
     return People(pair)
+
+
+@pytest.fixture
+def unchanged(pair: Pair) -> Iterator[None]:
+    """Fails the test when it leaves another number of rows in any table of either database."""
+    before = row_counts(pair)
+    yield
+    assert row_counts(pair) == before

@@ -1,11 +1,10 @@
 """Bad input gets an INVALID_ARGUMENT that names its fields, and leaves no row behind."""
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import grpc
 import pytest
-import sqlalchemy
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from shared.gen.kith.feed.v1 import feed_pb2 as feed
@@ -13,29 +12,9 @@ from shared.gen.kith.graph.v1 import graph_pb2 as graph
 from tests.support.errors import decoded, fields_of
 from tests.support.pair import Pair
 from tests.support.people import ALL, PRIVATE, People, tagged
+from tests.support.rows import row_counts
 
 _FOREIGN = "a tag of somebody else"
-
-
-@pytest.fixture
-def unchanged(pair: Pair) -> Iterator[None]:
-    """Fails the test when it leaves another number of rows in any table of either database."""
-    before = _row_counts(pair)
-    yield
-    assert _row_counts(pair) == before
-
-
-def _row_counts(pair: Pair) -> dict[str, int]:
-    counts = dict[str, int]()
-    for url in (pair.graph_url, pair.feed_url):
-        engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
-        with engine.connect() as connection:
-            for table in sqlalchemy.inspect(connection).get_table_names():
-                count = sqlalchemy.select(sqlalchemy.func.count())
-                counts[f"{url}/{table}"] = connection.execute(
-                    count.select_from(sqlalchemy.table(table))
-                ).scalar_one()
-    return counts
 
 
 def _draft(**changes: object) -> feed.CreatePostRequest:
@@ -93,7 +72,7 @@ def test_a_tag_of_somebody_else_is_refused_like_one_that_does_not_exist(
     own, foreign = people.tag(author, "own"), people.tag(other, _FOREIGN)
     audience = tagged(own)
     getattr(audience, list_name).append(foreign)
-    before = _row_counts(pair)
+    before = row_counts(pair)
 
     with pytest.raises(grpc.RpcError) as caught:
         pair.feed.CreatePost(_draft(user_id=author, audience=audience))
@@ -101,7 +80,7 @@ def test_a_tag_of_somebody_else_is_refused_like_one_that_does_not_exist(
     index = 1 if list_name == "tag_ids" else 0
     assert fields_of(caught) == [f"audience.{list_name}[{index}]"]
     assert _FOREIGN not in str(decoded(caught.value))
-    assert _row_counts(pair) == before
+    assert row_counts(pair) == before
 
 
 _Call = Callable[[Pair], object]
@@ -346,7 +325,7 @@ def test_a_comment_of_the_greatest_length_is_taken(pair: Pair, people: People) -
 def test_a_refused_comment_leaves_no_row_behind(pair: Pair, people: People) -> None:
     author, friend = people.connected(2)
     post = feed.PostName(author_id=author, post_id=people.post(author, PRIVATE))
-    before = _row_counts(pair)
+    before = row_counts(pair)
 
     for request_id in ("", str(uuid.uuid4())):
         with pytest.raises(grpc.RpcError):
@@ -354,4 +333,4 @@ def test_a_refused_comment_leaves_no_row_behind(pair: Pair, people: People) -> N
         with pytest.raises(grpc.RpcError):
             pair.feed.MarkFeedRead(feed.MarkFeedReadRequest(user_id=friend, post=post))
 
-    assert _row_counts(pair) == before
+    assert row_counts(pair) == before

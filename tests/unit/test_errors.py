@@ -9,7 +9,13 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from shared import errors
-from shared.errors import AppException, FieldViolation, from_rpc_error
+from shared.errors import (
+    AppException,
+    FieldViolation,
+    ValidationError,
+    from_rpc_error,
+    to_status,
+)
 from shared.gen.kith.errors.v1 import errors_pb2
 from shared.interceptors import Around, identify, log_call, measure, report_errors
 from shared.metrics import ServerMetrics
@@ -104,3 +110,15 @@ def test_violations_name_every_field() -> None:
 
     assert b"body" in detail.value
     assert b"user_id" in detail.value
+
+
+def test_an_error_about_very_many_fields_still_fits_into_headers() -> None:
+    violations = [
+        FieldViolation(field=f"connections[{index}].second_user_id", description="must be positive")
+        for index in range(10_000)
+    ]
+
+    error = ValidationError.of_all(violations)
+
+    assert "and 9,990 more" in error.message
+    assert to_status(error).ByteSize() + len(error.message) < 6_000

@@ -1,0 +1,188 @@
+"""Every call of both services refuses what no call may take, by its name, and writes nothing.
+
+The calls are those of the contracts, so one that is added is tried here without being named.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+
+from shared.gen.kith.feed.v1 import feed_pb2
+from shared.gen.kith.graph.v1 import graph_pb2
+from tests.support.errors import fields_of
+from tests.support.pair import Pair
+
+# They ask about everybody, so there is nothing they need to be given.
+_ASK_FOR_EVERYTHING = {"ExportConnections", "WatchConnections"}
+# An empty chunk imports nothing, as when a stream ends with the size of a chunk.
+_MAY_BE_EMPTY = {"ImportConnections", "ImportPosts"}
+_MESSAGE = FieldDescriptor.TYPE_MESSAGE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rpc:
+    """A call of one of the services."""
+
+    service: str
+    method: MethodDescriptor
+
+    @property
+    def name(self) -> str:
+        return self.method.name
+
+    def __str__(self) -> str:
+        return f"{self.service} {self.name}"
+
+    def request(self) -> Any:
+        """Return an empty request."""
+        return GetMessageClass(self.method.input_type)()
+
+    def send(self, pair: Pair, request: Message) -> None:
+        """Call, and read the whole answer."""
+        stub = getattr(getattr(pair, self.service), self.name)
+        answer = stub(iter([request]) if self.method.client_streaming else request, timeout=10)
+        if self.method.server_streaming:
+            list(answer)
+
+
+_RPCS = [
+    Rpc(service=service, method=method)
+    for service, file, name in (
+        ("graph", graph_pb2, "GraphService"),
+        ("feed", feed_pb2, "FeedService"),
+    )
+    for method in file.DESCRIPTOR.services_by_name[name].methods
+]
+
+
+def _fields(descriptor: Descriptor, *path: FieldDescriptor) -> Iterator[list[FieldDescriptor]]:
+    """Yield the way to every field of a request, through the messages in it."""
+    for field in descriptor.fields:
+        yield [*path, field]
+        if field.type == _MESSAGE and field.message_type.full_name.startswith("kith."):
+            yield from _fields(field.message_type, *path, field)
+
+
+def _ways_to(rpc: Rpc, kind: int) -> list[list[FieldDescriptor]]:
+    return [way for way in _fields(rpc.method.input_type) if way[-1].type == kind]
+
+
+def _put(message: Any, way: list[FieldDescriptor], value: object) -> None:
+    *outer, last = way
+    for field in outer:
+        held = getattr(message, field.name)
+        message = held.add() if field.is_repeated else held
+    if last.is_repeated:
+        getattr(message, last.name).append(value)
+    else:
+        setattr(message, last.name, value)
+
+
+def _everything_changed(rpc: Rpc) -> Any:
+    """Return a request that, where it has a mask, changes all that it can."""
+    request = rpc.request()
+    if "update_mask" in rpc.method.input_type.fields_by_name:
+        request.update_mask.paths.append("*")
+    return request
+
+
+def _named(way: list[FieldDescriptor]) -> str:
+    return ".".join(field.name + ("[0]" if field.is_repeated else "") for field in way)
+
+
+def _refused(pair: Pair, rpc: Rpc, request: Message) -> list[str]:
+    with pytest.raises(grpc.RpcError) as caught:
+        rpc.send(pair, request)
+    return fields_of(caught)
+
+
+@pytest.mark.usefixtures("unchanged")
+@pytest.mark.parametrize(
+    "rpc",
+    [rpc for rpc in _RPCS if rpc.name not in _ASK_FOR_EVERYTHING | _MAY_BE_EMPTY],
+    ids=str,
+)
+def test_a_request_without_anything_is_refused(pair: Pair, rpc: Rpc) -> None:
+    assert _refused(pair, rpc, rpc.request())
+
+
+_IDS = [
+    pytest.param(rpc, way, id=f"{rpc} {_named(way)}")
+    for rpc in _RPCS
+    for way in _ways_to(rpc, FieldDescriptor.TYPE_INT64)
+    if way[-1].name.endswith(("_id", "_ids"))
+]
+
+
+@pytest.mark.usefixtures("unchanged")
+@pytest.mark.parametrize(("rpc", "way"), _IDS)
+def test_a_negative_id_is_refused_by_the_name_of_its_field(
+    pair: Pair, rpc: Rpc, way: list[FieldDescriptor]
+) -> None:
+    request = _everything_changed(rpc)
+    _put(request, way, -7)
+
+    refused = _refused(pair, rpc, request)
+
+    # In a list of users the one is named that carries the id.
+    assert any(_named(way).startswith(field) for field in refused)
+
+
+_TEXTS = [
+    pytest.param(rpc, way, text, id=f"{rpc} {_named(way)} {kind}")
+    for rpc in _RPCS
+    for way in _ways_to(rpc, FieldDescriptor.TYPE_STRING)
+    for kind, text in (
+        ("too long", "x" * 100_000),
+        ("with a control character", "a\x00b"),
+        ("of white space", " \n\t\u2003"),
+    )
+    # What has to be the current one is compared and not stored; it may hold anything.
+    if way[-1].name not in {"etag", "url", "key"}
+]
+
+
+@pytest.mark.usefixtures("unchanged")
+@pytest.mark.parametrize(("rpc", "way", "text"), _TEXTS)
+def test_a_text_that_cannot_be_is_refused(
+    pair: Pair, rpc: Rpc, way: list[FieldDescriptor], text: str
+) -> None:
+    request = _everything_changed(rpc)
+    for field in rpc.method.input_type.fields:
+        # So that nothing but the text is wrong where a token is read after everything else.
+        if field.name in {"user_id", "author_id", "peer_id", "target_user_id", "tag_id"}:
+            setattr(request, field.name, 7 if field.name == "user_id" else 8)
+    _put(request, way, text)
+
+    assert _refused(pair, rpc, request)
+
+
+_LISTS = [
+    pytest.param(rpc, way, id=f"{rpc} {_named(way)}")
+    for rpc in _RPCS
+    for way in _fields(rpc.method.input_type)
+    if way[-1].is_repeated and len(way) == 1
+]
+
+
+@pytest.mark.usefixtures("unchanged")
+@pytest.mark.parametrize(("rpc", "way"), _LISTS)
+def test_a_list_past_every_limit_is_refused_by_its_name(
+    pair: Pair, rpc: Rpc, way: list[FieldDescriptor]
+) -> None:
+    request = rpc.request()
+    [field] = way
+    items = getattr(request, field.name)
+    for number in range(10_001):
+        if field.type == _MESSAGE:
+            items.add()
+        else:
+            items.append(f"text {number}" if field.type == FieldDescriptor.TYPE_STRING else number)
+
+    assert field.name in _refused(pair, rpc, request)
