@@ -1,8 +1,8 @@
 """A read that is paused between any two of its steps never shows what it must not.
 
-Alice removes Bob, or blocks him, or takes a tag from him, and then posts. Bob's read was under way
-all the time: the proxies between the parts of the pair stop it at a chosen step, let Alice act, and
-let it go on.
+Alice removes Bob, or blocks him, or takes a tag from him, or lets him back, and then posts. Bob's
+read was under way all the time: the proxies between the parts of the pair stop it at a chosen step,
+let Alice act, and let it go on.
 """
 
 from collections.abc import Callable, Iterator
@@ -30,6 +30,10 @@ _STEPS = [
 _CASES = [("cold", step) for step in _STEPS] + [
     ("warm", step) for step in _STEPS if "2nd" not in step
 ]
+
+
+Read = Callable[[Pair, int, int], list[int]]
+"""What a viewer is shown of an author, by one of the calls."""
 
 
 @dataclass
@@ -114,10 +118,29 @@ def _sees(pair: Pair, viewer_id: int, author_id: int, post_id: int) -> bool:
     return True
 
 
+def _feed(pair: Pair, viewer_id: int, _author_id: int) -> list[int]:
+    request = feed_pb2.GetFeedRequest(user_id=viewer_id)
+    return [post.post_id for post in pair.feed.GetFeed(request).posts]
+
+
+def _list(pair: Pair, viewer_id: int, author_id: int) -> list[int]:
+    request = feed_pb2.ListPostsRequest(user_id=viewer_id, author_id=author_id)
+    return [post.post_id for post in pair.feed.ListPosts(request).posts]
+
+
+def _digest(pair: Pair, viewer_id: int, _author_id: int) -> list[int]:
+    request = feed_pb2.GetDigestRequest(user_id=viewer_id)
+    return [item.post.post_id for item in pair.feed.GetDigest(request).items]
+
+
+_READS = pytest.mark.parametrize("read", [_feed, _list, _digest])
+
+
+@_READS
 @pytest.mark.parametrize(("start", "step"), _CASES)
 @pytest.mark.parametrize("ending", ["remove", "block"])
-def test_a_feed_never_shows_what_was_posted_after_a_connection_ended(
-    people: People, pause: Pause, ending: str, start: str, step: str
+def test_what_was_posted_after_a_connection_ended_is_never_shown(
+    people: People, pause: Pause, read: Read, ending: str, start: str, step: str
 ) -> None:
     bob, alice = _bob_and_alice(people, start)
     written_after: list[int] = []
@@ -127,31 +150,39 @@ def test_a_feed_never_shows_what_was_posted_after_a_connection_ended(
         written_after.append(people.post(alice))
 
     pause.at(step, end_and_post)
-    page = people.feed(bob)
+    page = read(pause.pair, bob, alice)
     pause.off()
 
     assert written_after
     assert not set(page) & set(written_after)
-    assert people.feed(bob) == []
+    assert read(pause.pair, bob, alice) == []
 
 
+@_READS
 @pytest.mark.parametrize(("start", "step"), _CASES)
-def test_a_feed_never_shows_what_was_posted_for_a_tag_after_the_tag_was_taken(
-    people: People, pause: Pause, start: str, step: str
+@pytest.mark.parametrize("ending", ["taken", "ended with its connection"])
+def test_what_was_posted_for_a_tag_after_the_tag_was_gone_is_never_shown(
+    people: People, pause: Pause, read: Read, ending: str, start: str, step: str
 ) -> None:
     bob, alice = _bob_and_alice(people, start)
     tag = people.tag(alice, "family", bob)
     written_after: list[int] = []
 
-    def take_and_post() -> None:
-        people.take(alice, tag, bob)
+    def end_and_post() -> None:
+        if ending == "taken":
+            people.take(alice, tag, bob)
+        else:
+            people.remove(alice, bob)
+            people.connect(alice, bob)
         written_after.append(people.post(alice, tagged(tag)))
 
-    pause.at(step, take_and_post)
-    page = people.feed(bob)
+    pause.at(step, end_and_post)
+    page = read(pause.pair, bob, alice)
+    pause.off()
 
     assert written_after
     assert not set(page) & set(written_after)
+    assert not set(read(pause.pair, bob, alice)) & set(written_after)
 
 
 @pytest.mark.parametrize(("start", "step"), _CASES)
