@@ -1,5 +1,6 @@
 """Owns connections: who is mutually connected with whom, who has asked whom, who blocks whom.
 
-A call enters at `servicer` (decode, call, encode), follows the rules in `connections`, `lookups` or
-`transfers`, and reaches the database by the statements in `queries`, whose tables are in `models`.
+A call enters at `servicer` (decode, call, encode), follows the rules in `connections`, `lookups`,
+`transfers` or `watches`, and reaches the database by the statements in `queries`, whose tables are
+in `models`.
 """

@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 
 from prometheus_client import CollectorRegistry
 
@@ -14,8 +15,9 @@ from graph_service.metrics import GraphMetrics, register_totals
 from graph_service.servicer import GraphServicer
 from graph_service.settings import GraphSettings
 from graph_service.transfers import Transfers
+from graph_service.watches import CONNECTIONS, Watches
 from shared import logs
-from shared.database import Database
+from shared.database import BACKGROUND, Database
 from shared.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 from shared.gen.kith.graph.v1 import graph_pb2_grpc
 from shared.metrics import database_latency
@@ -30,23 +32,45 @@ NAME = "kith.graph.v1.GraphService"
 def build(settings: GraphSettings, database_url: str) -> Service:
     """Put the service together; nothing listens yet."""
     registry = CollectorRegistry()
-    database = Database(settings.database, database_url, latency=database_latency(registry))
+    latency = database_latency(registry)
+    database = Database(settings.database, database_url, latency=latency)
+    background = Database(
+        replace(settings.database, pool_size=CONNECTIONS, max_overflow=0),
+        database_url,
+        latency=latency,
+        name=BACKGROUND,
+    )
     tokens = PageTokens(keys=settings.page_token_keys)
+    watches = Watches(
+        background,
+        tokens,
+        max_watchers=settings.max_watchers,
+        heartbeat=settings.watch_heartbeat,
+        send_limit=settings.watch_send,
+    )
     servicer = GraphServicer(
         lookups=Lookups(database, tokens),
         connections=Connections(
             database, max_connections=settings.max_connections, metrics=GraphMetrics(registry)
         ),
         transfers=Transfers(database, tokens, max_connections=settings.max_connections),
+        watches=watches,
         max_message_bytes=settings.server.max_message_bytes,
     )
     register_totals(registry, lambda: database.read(read_totals))
+
+    def close() -> None:
+        background.close()
+        database.close()
+
     return Service(
         name=NAME,
         add_to=lambda server: graph_pb2_grpc.add_GraphServiceServicer_to_server(servicer, server),
         registry=registry,
         checks={"database": lambda: migrations.check(database, "graph")},
-        close=database.close,
+        stream_threads={"WatchConnections": settings.max_watchers},
+        drain=watches.drain,
+        close=close,
     )
 
 

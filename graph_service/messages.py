@@ -1,9 +1,13 @@
 """What the graph knows, as protobuf messages."""
 
-from graph_service.models import ACCEPTED
-from graph_service.queries import ConnectedIds, ListedPeer, PairRow, PeerRow
+from graph_service.models import ACCEPTED, EventKind
+from graph_service.queries import ConnectedIds, EventRow, ListedPeer, PairRow, PeerRow
 from shared.gen.kith.graph.v1 import graph_pb2 as pb
 from shared.messages import timestamp
+
+_EVENT_KINDS = {
+    kind: pb.ConnectionEventKind.Value(f"CONNECTION_EVENT_KIND_{kind.name}") for kind in EventKind
+}
 
 
 def connection(peer: PeerRow) -> pb.Connection:
@@ -73,4 +77,17 @@ def pair(row: PairRow) -> pb.ConnectionPair:
         first_user_id=row.user_a_id,
         second_user_id=row.user_b_id,
         connect_time=timestamp(row.updated_at),
+    )
+
+
+def event(row: EventRow) -> pb.ConnectionEvent:
+    """Return one change of the graph."""
+    return pb.ConnectionEvent(
+        sequence=row.seq,
+        kind=_EVENT_KINDS[EventKind(row.kind)],
+        actor_id=row.actor_id,
+        peer_id=row.peer_id or 0,
+        actor_revision=row.actor_revision,
+        peer_revision=row.peer_revision,
+        event_time=timestamp(row.occurred_at),
     )

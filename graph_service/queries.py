@@ -87,6 +87,19 @@ class Event:
     peer_revision: int = 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class EventRow:
+    """One recorded change; `peer_id` is None when a user was erased."""
+
+    seq: int
+    kind: str
+    actor_id: int
+    peer_id: int | None
+    actor_revision: int
+    peer_revision: int
+    occurred_at: datetime
+
+
 # The two sides of a pair are read as a UNION ALL of two index-only scans. `a = ANY(ids) OR b =
 # ANY(ids)` with a single CASE would lose the edge whose two ends are both asked.
 _CONNECTED_USER_IDS = text("""
@@ -485,7 +498,10 @@ _INSERT_EVENTS = text("""
 
 
 def insert_events(connection: Connection, *, kind: EventKind, events: Sequence[Event]) -> None:
-    """Nothing; the events are recorded in the order given."""
+    """Nothing; the events are recorded in the order given, their users being locked.
+
+    That lock makes the order of their numbers the order in which each user's changes happened.
+    """
     connection.execute(
         _INSERT_EVENTS,
         {
@@ -496,6 +512,44 @@ def insert_events(connection: Connection, *, kind: EventKind, events: Sequence[E
             "peer_revisions": array_literal(event.peer_revision for event in events),
         },
     )
+
+
+_EVENTS = text("""
+    SELECT seq, kind, actor_id, peer_id, actor_revision, peer_revision, occurred_at
+    FROM connection_events
+    WHERE seq > :after AND seq <= :until
+    ORDER BY seq LIMIT :limit
+""")
+
+
+def events(connection: Connection, *, after: int, until: int, limit: int) -> list[EventRow]:
+    """Up to `limit` events behind one number and not behind another, in order."""
+    rows = connection.execute(_EVENTS, {"after": after, "until": until, "limit": limit})
+    return [EventRow(**row) for row in rows.mappings()]
+
+
+_LAST_EVENT_NUMBER = text("""
+    SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM connection_events_seq_seq
+""")
+
+
+def last_event_number(connection: Connection) -> int:
+    """The highest number that an event was given, whether it is committed or not."""
+    return int(connection.execute(_LAST_EVENT_NUMBER).scalar_one())
+
+
+# The mode that INSERT takes; what locks more to change the table takes this one as well.
+_EVENT_WRITERS = text("""
+    SELECT virtualtransaction FROM pg_locks
+    WHERE locktype = 'relation' AND relation = CAST('connection_events' AS regclass)
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND mode = 'RowExclusiveLock' AND granted
+""")
+
+
+def event_writers(connection: Connection) -> set[str]:
+    """The transactions under way that may have given a number to an event."""
+    return set(connection.execute(_EVENT_WRITERS).scalars())
 
 
 _IMPORT_PAIRS = text("""

@@ -10,6 +10,7 @@ from graph_service import messages
 from graph_service.connections import Connections, Outcome
 from graph_service.lookups import Lookups
 from graph_service.transfers import ImportedPair, Transfers
+from graph_service.watches import Watches
 from shared.errors import RateLimitError
 from shared.fields import Fields
 from shared.gen.kith.errors.v1 import errors_pb2
@@ -35,11 +36,13 @@ class GraphServicer(graph_pb2_grpc.GraphServiceServicer):
         lookups: Lookups,
         connections: Connections,
         transfers: Transfers,
+        watches: Watches,
         max_message_bytes: int,
     ) -> None:
         self._lookups = lookups
         self._connections = connections
         self._transfers = transfers
+        self._watches = watches
         self._max_message_bytes = max_message_bytes
 
     def GetConnectedUserIds(
@@ -235,6 +238,14 @@ class GraphServicer(graph_pb2_grpc.GraphServiceServicer):
         for chunk in self._transfers.export(request.cursor):
             yield pb.ExportConnectionsResponse(
                 connections=[messages.pair(row) for row in chunk.pairs], cursor=chunk.cursor
+            )
+
+    def WatchConnections(
+        self, request: pb.WatchConnectionsRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.WatchConnectionsResponse]:
+        for changes in self._watches.follow(request.cursor, context):
+            yield pb.WatchConnectionsResponse(
+                events=[messages.event(row) for row in changes.events], cursor=changes.cursor
             )
 
     def DeleteUser(

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 
 from shared.secret import page_token_keys
 from shared.settings import DatabaseSettings, Environment, ServerSettings
@@ -17,6 +18,12 @@ class GraphSettings:
     """Keys that sign page tokens: PAGE_TOKEN_KEYS, newest first, separated by commas."""
     max_connections: int
     """How many connections a user may have: MAX_CONNECTIONS."""
+    max_watchers: int
+    """How many streams of changes may be open at once: GRAPH_MAX_WATCHERS."""
+    watch_heartbeat: timedelta
+    """After how long a silence a stream sends a heartbeat: WATCH_HEARTBEAT_SECONDS."""
+    watch_send: timedelta
+    """How long a message may wait for a stream's consumer: WATCH_SEND_SECONDS."""
 
     @classmethod
     def read(cls, variables: Mapping[str, str]) -> "GraphSettings":
@@ -30,6 +37,11 @@ class GraphSettings:
             max_connections=environment.integer(
                 "MAX_CONNECTIONS", 5_000, minimum=1, maximum=100_000
             ),
+            max_watchers=environment.integer("GRAPH_MAX_WATCHERS", 64, minimum=1, maximum=1_024),
+            watch_heartbeat=environment.duration(
+                "WATCH_HEARTBEAT_SECONDS", 5, minimum=0.1, maximum=3600
+            ),
+            watch_send=environment.duration("WATCH_SEND_SECONDS", 30, minimum=0.1, maximum=3600),
         )
         environment.check()
         return settings

@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import TypeAlias
 
 import grpc
@@ -20,6 +19,7 @@ from grpc_health.v1 import health_pb2 as pb
 from grpc_health.v1 import health_pb2_grpc
 
 from shared.errors import AppException
+from shared.threads import on_threads
 
 LIVE = "live"
 READY = "ready"
@@ -116,17 +116,17 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
             _SERVICE,
             {
                 "Check": grpc.unary_unary_rpc_method_handler(
-                    _on(self._answers, self.Check),
+                    on_threads(self._answers, self.Check),
                     pb.HealthCheckRequest.FromString,
                     pb.HealthCheckResponse.SerializeToString,
                 ),
                 "List": grpc.unary_unary_rpc_method_handler(
-                    _on(self._answers, self.List),
+                    on_threads(self._answers, self.List),
                     pb.HealthListRequest.FromString,
                     pb.HealthListResponse.SerializeToString,
                 ),
                 "Watch": grpc.unary_stream_rpc_method_handler(
-                    _on(self._watches, self.Watch),
+                    on_threads(self._watches, self.Watch),
                     pb.HealthCheckRequest.FromString,
                     pb.HealthCheckResponse.SerializeToString,
                 ),
@@ -229,10 +229,3 @@ class Readiness:
     def _is_in_grace(self, name: str) -> bool:
         grace = self._grace_seconds.get(name, 0.0)
         return time.monotonic() - self._last_good.get(name, float("-inf")) < grace
-
-
-def _on(pool: ThreadPoolExecutor, behavior: Callable[..., object]) -> partial[object]:
-    """Return the handler as grpcio runs it on a pool of its own."""
-    handler = partial(behavior)
-    handler.experimental_thread_pool = pool  # type: ignore[attr-defined]  # grpc._server looks for it
-    return handler

@@ -10,7 +10,8 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from shared import logs
 from shared.database import statements_in_call
 from shared.errors import AppException, InternalError, to_status
 from shared.metrics import ServerMetrics
+from shared.threads import on_threads
 
 _LEFT_ALONE = ("/grpc.health.", "/grpc.reflection.")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
@@ -47,10 +49,14 @@ Step = Callable[[Call], AbstractContextManager[None]]
 
 
 class Around(grpc.ServerInterceptor):
-    """Runs every handler inside the given steps, the first one outermost."""
+    """Runs every handler inside the given steps, the first one outermost.
 
-    def __init__(self, steps: Sequence[Step]) -> None:
+    The methods named in `threads` by their full paths run on those instead of the server's own.
+    """
+
+    def __init__(self, steps: Sequence[Step], *, threads: Mapping[str, ThreadPoolExecutor]) -> None:
         self._steps = steps
+        self._threads = threads
 
     def intercept_service(
         self,
@@ -79,7 +85,7 @@ class Around(grpc.ServerInterceptor):
                     stack.enter_context(step(call))
                 yield
 
-        return _wrapped(handler, around)
+        return _wrapped(handler, around, threads=self._threads.get(path))
 
 
 def identify(call: Call) -> AbstractContextManager[None]:
@@ -195,7 +201,10 @@ def _kind(handler: Handler) -> str:
 
 
 def _wrapped(
-    handler: Handler, around: Callable[[grpc.ServicerContext], AbstractContextManager[None]]
+    handler: Handler,
+    around: Callable[[grpc.ServicerContext], AbstractContextManager[None]],
+    *,
+    threads: ThreadPoolExecutor | None,
 ) -> Handler:
     behavior: Any = (
         handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
@@ -209,6 +218,9 @@ def _wrapped(
         with around(context):
             yield from behavior(request, context)
 
+    wrapped: Callable[..., object] = stream if handler.response_streaming else respond
+    if threads is not None:
+        wrapped = on_threads(threads, wrapped)
     factory: Callable[..., Handler] = {
         (False, False): grpc.unary_unary_rpc_method_handler,
         (False, True): grpc.unary_stream_rpc_method_handler,
@@ -216,7 +228,7 @@ def _wrapped(
         (True, True): grpc.stream_stream_rpc_method_handler,
     }[handler.request_streaming, handler.response_streaming]
     return factory(
-        stream if handler.response_streaming else respond,
+        wrapped,
         request_deserializer=handler.request_deserializer,
         response_serializer=handler.response_serializer,
     )

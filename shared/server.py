@@ -1,7 +1,8 @@
 """The gRPC server as Kith runs it: limits, health, reflection, metrics port, drain.
 
-The order of a stop: health says NOT_SERVING, load balancers get the drain period to notice, new
-calls are refused, calls in flight get the grace period to finish.
+The order of a stop: health says NOT_SERVING and streams that have no end are ended, load balancers
+get the drain period to notice, new calls are refused, calls in flight get the grace period to
+finish.
 """
 
 import logging
@@ -22,6 +23,8 @@ from shared.metrics import ServerMetrics
 from shared.settings import ServerSettings
 
 _LAST_ROUND_SECONDS = 2
+# For those beyond the streams that there may be: each is told so at once.
+_SPARE_STREAM_THREADS = 8
 _log = logging.getLogger("kith.server")
 
 
@@ -30,8 +33,10 @@ class Service:
     """What distinguishes one of Kith's services from the other.
 
     `add_to` registers the servicer on a server, `checks` must all pass for the service to be ready,
-    `check_grace` gives a check that was good the seconds for which it may fail, and `close`
-    releases what the servicer holds once no call is left.
+    `check_grace` gives a check that was good the seconds for which it may fail. `stream_threads`
+    names the methods whose streams last for as long as their clients like, and how many of each
+    there may be: they get threads of their own, and `drain` ends them. `close` releases what the
+    servicer holds once no call is left.
     """
 
     name: str
@@ -40,6 +45,8 @@ class Service:
     checks: Mapping[str, Callable[[], None]]
     close: Callable[[], None]
     check_grace: Mapping[str, float] = field(default_factory=dict)
+    stream_threads: Mapping[str, int] = field(default_factory=dict)
+    drain: Callable[[], None] = lambda: None
 
 
 class RunningServer:
@@ -52,11 +59,18 @@ class RunningServer:
         self._readiness = Readiness(
             self._health, checks=service.checks, grace_seconds=service.check_grace
         )
+        self._stream_threads = {
+            f"/{service.name}/{method}": ThreadPoolExecutor(
+                number + _SPARE_STREAM_THREADS, thread_name_prefix=method
+            )
+            for method, number in service.stream_threads.items()
+        }
         self._server = grpc.server(
             ThreadPoolExecutor(settings.threads, thread_name_prefix="call"),
             interceptors=[
                 Around(
-                    [identify, measure(ServerMetrics(service.registry)), log_call, report_errors]
+                    [identify, measure(ServerMetrics(service.registry)), log_call, report_errors],
+                    threads=self._stream_threads,
                 )
             ],
             options=_options(settings),
@@ -83,9 +97,12 @@ class RunningServer:
         """Drain, finish what is in flight within the grace period, release everything."""
         self._readiness.stop()
         self._health.drain()
+        self._service.drain()
         threading.Event().wait(self._settings.drain.total_seconds())
         self._server.stop(self._settings.grace.total_seconds()).wait()
         self._health.close()
+        for threads in self._stream_threads.values():
+            threads.shutdown(wait=False)
         self._metrics.shutdown()
         self._metrics.server_close()
         self._readiness.join(_LAST_ROUND_SECONDS)

@@ -39,6 +39,9 @@ _LOAD_GRAPH = [
         SELECT a, a + {_PEOPLE} + n FROM generate_series(1, {_PEOPLE}) AS a,
              generate_series(1, 3) AS n""",
     f"INSERT INTO users SELECT a, 1, 24 FROM generate_series(1, {_PEOPLE}) AS a",
+    f"""INSERT INTO connection_events (kind, actor_id, peer_id)
+        SELECT 'requested', a, a % {_PEOPLE} + 1 FROM generate_series(1, {_PEOPLE}) AS a,
+             generate_series(1, 5) AS n""",
     """INSERT INTO endings (user_a_id, user_b_id, user_a_revision, user_b_revision)
         SELECT user_a_id, user_b_id, 1, 1 FROM connections
         WHERE status = 'accepted' AND id % 10 = 0""",
@@ -196,6 +199,16 @@ def test_suggestions_are_read_from_both_sides_indexes(loaded_graph: Connection) 
 
     assert {"idx_connection_lookup", "idx_connection_reverse_lookup"} <= _indexes(plan)
     assert "connections" not in _scanned_tables(plan)
+
+
+def test_events_are_read_in_the_order_of_their_numbers(loaded_graph: Connection) -> None:
+    plan = _plan(
+        loaded_graph,
+        lambda: graph.events(loaded_graph, after=20_000, until=45_000, limit=1_000),
+    )
+
+    assert [node["Node Type"] for node in _nodes(plan)] == ["Limit", "Index Scan"]
+    assert _indexes(plan) == {"pk_connection_events"}
 
 
 def test_states_of_pairs_are_read_by_the_unique_pair(loaded_graph: Connection) -> None:

@@ -1,0 +1,283 @@
+"""Streams of changes: every event once and in order, also while many transactions write at once.
+
+The order of events is that of their numbers, but a lower number may be committed after a higher
+one, and who went by numbers alone would pass over it. So nothing is read beyond the last number
+that is settled: it and all before it are committed, or never will be. Whoever inserts an event
+holds a lock on the table from before its number is drawn until its commit can be seen. A number
+that was read before the holders of that lock were listed is therefore settled once none of those is
+left.
+
+Snapshots do not tell it: one ends behind the last transaction that has completed, and so does not
+name a later one that is running. They also wait for every other database of the cluster.
+
+One thread looks for what is settled, for as long as anybody watches. A consumer's events are read
+when it takes them, so nothing piles up in memory for one that is slow.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+import grpc
+from sqlalchemy import Connection
+
+from graph_service import queries
+from graph_service.queries import EventRow
+from shared.database import RETRY_AFTER, Database
+from shared.errors import AppException, RateLimitError, UnavailableError, ValidationError
+from shared.gen.kith.errors.v1 import errors_pb2
+from shared.paging import PageTokens, Scope
+
+BATCH = 1_000
+_SCOPE = Scope.of("watch")
+_POLL_SECONDS = 0.1
+_LAST_SEND_SECONDS = 1.0
+# All streams wake at once and read in turn, so many of them need no more than a few connections.
+_READERS = 4
+CONNECTIONS = _READERS + 1
+T = TypeVar("T")
+_log = logging.getLogger("kith.watches")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changes:
+    """Some events in order, or none in a heartbeat, and the cursor behind them."""
+
+    events: list[EventRow]
+    cursor: str
+
+
+class Watches:
+    """The streams that are open, and the thread that wakes them when there is something to read."""
+
+    def __init__(
+        self,
+        database: Database,
+        tokens: PageTokens,
+        *,
+        max_watchers: int,
+        heartbeat: timedelta,
+        send_limit: timedelta,
+    ) -> None:
+        self._database = database
+        self._tokens = tokens
+        self._max_watchers = max_watchers
+        self._heartbeat_seconds = heartbeat.total_seconds()
+        self._send_seconds = send_limit.total_seconds()
+        self._lock = threading.Lock()
+        self._watches = set[_Watch]()
+        self._thread: threading.Thread | None = None
+        self._settled: int | None = None
+        self._is_draining = False
+        self._readers = threading.BoundedSemaphore(_READERS)
+
+    def follow(self, cursor: str, call: grpc.RpcContext) -> Iterator[Changes]:
+        """Yield every event behind a cursor, and heartbeats, for as long as the call lasts.
+
+        The empty cursor starts at what is settled now: whoever then reads the state of the graph
+        misses nothing. Raises ValidationError naming `cursor`, RateLimitError when there are too
+        many streams or this one's consumer is too slow, and UnavailableError when the server drains
+        or the database cannot be reached; the consumer resumes from the last cursor it received.
+        """
+        after = self._position(cursor)
+        with self._joined(call) as watch:
+            if after is None:
+                # What the thread found last may be a moment old; while others write it has to do.
+                after = self._read(_Frontier().advance)
+            for settled in self._turns(watch):
+                after = settled if after is None else after
+                events = self._events(after=after, until=settled)
+                if len(events) == BATCH:
+                    after = events[-1].seq
+                    watch.woken.set()
+                else:
+                    after = max(after, settled)
+                if events or watch.silent_seconds() >= self._heartbeat_seconds:
+                    cursor = self._tokens.issue(_SCOPE, [after])
+                    yield from self._sent(watch, Changes(events=events, cursor=cursor))
+
+    def drain(self) -> None:
+        """End all streams, and let no new one begin."""
+        with self._lock:
+            self._is_draining = True
+            for watch in self._watches:
+                watch.end(_draining())
+
+    def _position(self, cursor: str) -> int | None:
+        position = self._tokens.read(_SCOPE, cursor, length=1, field="cursor")
+        if position is None:
+            return None
+        # After a restored backup, numbers that the consumer has seen are handed out once more.
+        if position[0] > self._read(queries.last_event_number):
+            raise ValidationError.of(
+                "cursor",
+                "is ahead of the events there are; start again with an empty one",
+                reason=errors_pb2.ERROR_REASON_INVALID_PAGE_TOKEN,
+            )
+        return position[0]
+
+    @contextmanager
+    def _joined(self, call: grpc.RpcContext) -> "Iterator[_Watch]":
+        watch = _Watch(call)
+        with self._lock:
+            if self._is_draining:
+                raise _draining()
+            if len(self._watches) >= self._max_watchers:
+                raise RateLimitError(
+                    f"there are {self._max_watchers} streams already, the most there can be",
+                    metadata={"limit": str(self._max_watchers)},
+                    retry_after=RETRY_AFTER,
+                )
+            self._watches.add(watch)
+            if self._thread is None:
+                # What was settled when the last stream ended is too old to start from.
+                self._settled = None
+                self._thread = threading.Thread(target=self._run, name="watches", daemon=True)
+                self._thread.start()
+        try:
+            call.add_callback(watch.woken.set)
+            yield watch
+        finally:
+            with self._lock:
+                self._watches.remove(watch)
+
+    def _turns(self, watch: "_Watch") -> Iterator[int]:
+        """Yield what is settled whenever there may be something to send, until the call is over."""
+        while True:
+            # Cleared before anything is looked at, so that nothing can be missed.
+            watch.woken.clear()
+            if not watch.call.is_active():
+                return
+            if watch.ending is not None:
+                raise watch.ending
+            if (settled := self._settled) is None:
+                watch.woken.wait()
+            else:
+                yield settled
+                watch.woken.wait(max(0, self._heartbeat_seconds - watch.silent_seconds()))
+
+    def _events(self, *, after: int, until: int) -> list[EventRow]:
+        if after >= until:
+            return []
+        return self._read(
+            lambda connection: queries.events(connection, after=after, until=until, limit=BATCH)
+        )
+
+    def _read(self, work: Callable[[Connection], T]) -> T:
+        with self._readers:
+            return self._database.read(work)
+
+    def _sent(self, watch: "_Watch", changes: Changes) -> Iterator[Changes]:
+        """Yield some changes, which takes as long as the consumer lets them wait."""
+        started = watch.sending_since = time.monotonic()
+        yield changes
+        watch.sending_since = None
+        watch.sent_at = time.monotonic()
+        if watch.sent_at - started > self._send_seconds:
+            raise RateLimitError(
+                f"a message was not taken within {self._send_seconds:g} seconds; "
+                "resume from the last cursor",
+                reason=errors_pb2.ERROR_REASON_CONSUMER_TOO_SLOW,
+            )
+
+    def _run(self) -> None:
+        frontier = _Frontier()
+        while self._is_needed():
+            try:
+                self._tell(self._database.read(frontier.advance))
+            except Exception:  # noqa: BLE001 -- whatever it is, the streams must not hang on in silence
+                _log.warning("events cannot be read", exc_info=True)
+                frontier = _Frontier()
+                self._fail()
+            self._cancel_stuck()
+            time.sleep(_POLL_SECONDS)
+
+    def _is_needed(self) -> bool:
+        with self._lock:
+            if not self._watches:
+                self._thread = None
+            return bool(self._watches)
+
+    def _tell(self, settled: int | None) -> None:
+        with self._lock:
+            if settled != self._settled:
+                self._settled = settled
+                for watch in self._watches:
+                    watch.woken.set()
+
+    def _fail(self) -> None:
+        with self._lock:
+            self._settled = None
+            for watch in self._watches:
+                watch.end(
+                    UnavailableError("events cannot be read just now", retry_after=RETRY_AFTER)
+                )
+
+    def _cancel_stuck(self) -> None:
+        """Give up on those to whom nothing can be said, for the message before is still waiting."""
+        limit = _LAST_SEND_SECONDS if self._is_draining else 2 * self._send_seconds
+        with self._lock:
+            stuck = [watch for watch in self._watches if watch.is_sending_for(limit)]
+        for watch in stuck:
+            watch.call.cancel()
+
+
+class _Watch:
+    """One stream, as its own thread and the one that wakes it see it."""
+
+    def __init__(self, call: grpc.RpcContext) -> None:
+        self.call = call
+        self.woken = threading.Event()
+        self.ending: AppException | None = None
+        self.sent_at = float("-inf")
+        self.sending_since: float | None = None
+
+    def end(self, error: AppException) -> None:
+        """Let the stream end with an error as soon as it sends nothing."""
+        self.ending = error
+        self.woken.set()
+
+    def silent_seconds(self) -> float:
+        """For how long nothing was sent; for ever before the first message."""
+        return time.monotonic() - self.sent_at
+
+    def is_sending_for(self, seconds: float) -> bool:
+        """Whether one message has been waiting for the consumer for longer than that."""
+        since = self.sending_since
+        return since is not None and time.monotonic() - since > seconds
+
+
+class _Frontier:
+    """The number up to which all events are settled; None until the first is known."""
+
+    def __init__(self) -> None:
+        self._settled: int | None = None
+        self._candidate = 0
+        self._writers: set[str] = set()
+
+    def advance(self, connection: Connection) -> int | None:
+        """Return how far it is now, after another look at who is writing."""
+        if self._writers:
+            self._writers &= queries.event_writers(connection)
+        else:
+            last = queries.last_event_number(connection)
+            if last != self._settled:
+                # Only now, or somebody could draw a number and commit it in between unseen.
+                self._writers = queries.event_writers(connection)
+            self._candidate = last
+        if not self._writers:
+            self._settled = self._candidate
+        return self._settled
+
+
+def _draining() -> UnavailableError:
+    return UnavailableError(
+        "the server is stopping; resume from the last cursor",
+        reason=errors_pb2.ERROR_REASON_DRAINING,
+        retry_after=RETRY_AFTER,
+    )
