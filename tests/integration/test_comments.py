@@ -2,7 +2,7 @@
 
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -321,6 +321,49 @@ def test_a_deleted_post_takes_its_comments_along(
         assert _refusal(comments.write, user, post) == "POST_NOT_FOUND"
     assert _refusal(comments.update, friend, comment, "new") == "COMMENT_NOT_FOUND"
     comments.delete(friend, comment)
+
+
+@pytest.fixture
+def before_the_post_is_held(pair: Pair) -> Iterator[Callable[[Callable[[], object]], None]]:
+    """Chooses what happens once, when a comment's post was confirmed and is not held yet."""
+
+    def choose(action: Callable[[], object]) -> None:
+        def act(statement: str) -> None:
+            if "FOR SHARE OF p" in statement:
+                pair.feed_tap.before_statement = lambda _statement: None
+                action()
+
+        pair.feed_tap.before_statement = act
+
+    yield choose
+    pair.feed_tap.before_statement = lambda _statement: None
+
+
+def test_a_comment_is_refused_when_its_post_is_hidden_while_it_is_on_its_way(
+    pair: Pair,
+    comments: Comments,
+    posted: tuple[int, int, Post],
+    before_the_post_is_held: Callable[[Callable[[], object]], None],
+) -> None:
+    author, friend, post = posted
+    written = comments.write(friend, post, "before")
+
+    def set_audience(audience: pb.Audience) -> None:
+        changed = pb.Post(post_id=post[1], audience=audience)
+        pair.feed.UpdatePost(
+            pb.UpdatePostRequest(
+                user_id=author, post=changed, update_mask=FieldMask(paths=["audience"])
+            )
+        )
+
+    before_the_post_is_held(lambda: set_audience(PRIVATE))
+    assert _refusal(comments.write, friend, post) == "POST_NOT_FOUND"
+    set_audience(ALL)
+    before_the_post_is_held(lambda: set_audience(PRIVATE))
+    assert _refusal(comments.update, friend, written, "after") == "COMMENT_NOT_FOUND"
+
+    assert comments.bodies(author, post) == ["before"]
+    assert comments.count(author, post) == 1
 
 
 def test_a_repeated_request_returns_the_first_comment(

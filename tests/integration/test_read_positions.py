@@ -93,10 +93,12 @@ def test_posts_of_one_moment_are_told_apart_by_their_ids(pair: Pair, people: Peo
     posts = [people.post(friend) for _ in range(4)]
     _set_times(pair, friend, datetime(2026, 1, 1, tzinfo=UTC))
 
-    _mark(pair, user, friend, posts[2])
-    _mark(pair, user, friend, posts[0])
+    unread = list[int]()
+    for place in (0, 2, 1):
+        _mark(pair, user, friend, posts[place])
+        unread.append(_unread(pair, user))
 
-    assert _unread(pair, user) == 1
+    assert unread == [3, 1, 1]
 
 
 def test_only_a_post_that_the_user_may_see_can_be_marked(pair: Pair, people: People) -> None:
