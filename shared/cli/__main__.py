@@ -5,6 +5,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from contextlib import ExitStack
+from datetime import date
 from pathlib import Path
 from typing import TypeAlias
 
@@ -56,6 +57,23 @@ def _parser() -> ArgumentParser:
     feed = _add(commands.add_parser, "feed", _feed, "print a person's feed")
     feed.add_argument("user", type=int)
     feed.add_argument("--pages", type=_positive, default=1, help="how many (default 1)")
+    digest = _add(commands.add_parser, "digest", _digest, "print a person's digest of a week")
+    digest.add_argument("user", type=int)
+    digest.add_argument(
+        "--week-of",
+        type=date.fromisoformat,
+        help="any day of it, as YYYY-MM-DD (default today)",
+    )
+    digest.add_argument("--time-zone", default="UTC", help="such as Europe/Lisbon (default UTC)")
+    explain = _add(
+        commands.add_parser, "explain", _explain, "say why a person sees a post or does not"
+    )
+    for name, what in (
+        ("author", "who wrote it"),
+        ("post", "its number, which `kith feed` prints"),
+        ("viewer", "who looks"),
+    ):
+        explain.add_argument(name, type=int, help=what)
     connections = _add(
         commands.add_parser, "connections", _connections, "print a person's connections"
     )
@@ -86,7 +104,7 @@ def _parser() -> ArgumentParser:
     )
     out = _add(exports.add_parser, "connections", _export_connections, "as CSV")
     out.add_argument("file", type=Path, nargs="?", help="standard output when left out")
-    for command in (feed, connections, edges, texts, out):
+    for command in (feed, digest, explain, connections, edges, texts, out):
         _add_targets(command)
     return parser
 
@@ -129,6 +147,24 @@ def _migrate(_arguments: Namespace, console: Console) -> None:
 def _feed(arguments: Namespace, console: Console) -> None:
     with connected(graph=arguments.graph, feed=arguments.feed) as clients:
         pages.print_feed(arguments.user, clients, console, pages=arguments.pages)
+
+
+def _digest(arguments: Namespace, console: Console) -> None:
+    with connected(graph=arguments.graph, feed=arguments.feed) as clients:
+        pages.print_digest(
+            arguments.user,
+            clients,
+            console,
+            week_of=arguments.week_of,
+            time_zone=arguments.time_zone,
+        )
+
+
+def _explain(arguments: Namespace, console: Console) -> None:
+    with connected(graph=arguments.graph, feed=arguments.feed) as clients:
+        pages.print_explanation(
+            arguments.author, arguments.post, arguments.viewer, clients, console
+        )
 
 
 def _connections(arguments: Namespace, console: Console) -> None:

@@ -4,7 +4,8 @@ A text stands on lines of its own, so that one written from right to left turns 
 """
 
 from collections.abc import Mapping
-from datetime import UTC
+from datetime import UTC, date, datetime, time
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console
@@ -13,8 +14,22 @@ from rich.table import Table
 from rich.text import Text
 
 from shared.cli.clients import TIMEOUT_SECONDS, Clients
+from shared.cli.terminal import CommandError
 from shared.gen.kith.feed.v1 import feed_pb2
 from shared.gen.kith.graph.v1 import graph_pb2
+from shared.messages import timestamp
+
+_FILLED = feed_pb2.DIGEST_REASON_FILLED_PLACE
+_CLAUSES = {
+    feed_pb2.VISIBILITY_CLAUSE_AUTHOR: "it is their own.",
+    feed_pb2.VISIBILITY_CLAUSE_AUDIENCE_ALL: "it is for all connections.",
+    feed_pb2.VISIBILITY_CLAUSE_HAS_TAG: "they have the tag {tags}.",
+    feed_pb2.VISIBILITY_CLAUSE_NOT_CONNECTED: "the two are not connected.",
+    feed_pb2.VISIBILITY_CLAUSE_PRIVATE: "it is private.",
+    feed_pb2.VISIBILITY_CLAUSE_EXCLUDED: "it is not for those with the tag {tags}.",
+    feed_pb2.VISIBILITY_CLAUSE_NO_TAG: "they have none of its tags.",
+    feed_pb2.VISIBILITY_CLAUSE_DELETED: "it is deleted.",
+}
 
 
 def print_feed(user_id: int, clients: Clients, console: Console, *, pages: int = 1) -> None:
@@ -27,13 +42,55 @@ def print_feed(user_id: int, clients: Clients, console: Console, *, pages: int =
         )
         console.rule(f"The feed of person {user_id}, page {number}")
         for post in page.posts:
-            console.print(_heading(post, user_id, names), highlight=False)
-            console.print(Padding(Text(post.body), (0, 0, 1, 4), expand=False))
+            _print_post(post, user_id, names, console)
         token = page.next_page_token
         if not token:
             console.print("That is all there is.")
             return
     console.print(f"There is more: kith feed {user_id} --pages {pages + 1}", highlight=False)
+
+
+def print_digest(
+    user_id: int, clients: Clients, console: Console, *, week_of: date | None, time_zone: str
+) -> None:
+    """Print the digest of a week, by default of the one that is under way."""
+    names = _tag_names(user_id, clients)
+    request = feed_pb2.GetDigestRequest(user_id=user_id, time_zone=time_zone)
+    zone = _zone(time_zone)
+    if week_of is not None:
+        request.week_of.CopyFrom(timestamp(datetime.combine(week_of, time(12), zone)))
+    digest = clients.feed.GetDigest(request, timeout=TIMEOUT_SECONDS)
+    first, last = (
+        moment.ToDatetime(UTC).astimezone(zone) for moment in (digest.start_time, digest.end_time)
+    )
+    console.rule(f"The digest of person {user_id}, from {first:%Y-%m-%d} to {last:%Y-%m-%d}")
+    for item in digest.items:
+        reason = "filled a free place" if item.reason == _FILLED else "among the most important"
+        note = f"importance {item.importance:.1f}, {reason}"
+        _print_post(item.post, user_id, names, console, note=note)
+    console.print(digest.summary or "Nothing to tell.", highlight=False)
+    state = "Its choice of posts is final." if digest.frozen else "The week is not over yet."
+    console.print(f"{digest.left_out_count:,} posts were left out. {state}", highlight=False)
+
+
+def print_explanation(
+    author_id: int, post_id: int, viewer_id: int, clients: Clients, console: Console
+) -> None:
+    """Print whether and why a person sees a post."""
+    answer = clients.feed.ExplainVisibility(
+        feed_pb2.ExplainVisibilityRequest(user_id=author_id, post_id=post_id, viewer_id=viewer_id),
+        timeout=TIMEOUT_SECONDS,
+    )
+    names = _tag_names(author_id, clients)
+    tags = ", ".join(names.get(tag_id, "a deleted tag") for tag_id in answer.tag_ids)
+    verb = "sees" if answer.visible else "does not see"
+    console.print(
+        f"Person {viewer_id} {verb} post {post_id} of person {author_id}: "
+        + _CLAUSES[answer.clause].format(tags=tags),
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def print_connections(user_id: int, clients: Clients, console: Console) -> None:
@@ -55,11 +112,35 @@ def print_connections(user_id: int, clients: Clients, console: Console) -> None:
         console.print(table)
 
 
-def _heading(post: feed_pb2.Post, viewer_id: int, tag_names: Mapping[int, str]) -> Text:
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (ValueError, ZoneInfoNotFoundError):
+        raise CommandError(f"there is no time zone {name!r}") from None
+
+
+def _print_post(
+    post: feed_pb2.Post,
+    viewer_id: int,
+    tag_names: Mapping[int, str],
+    console: Console,
+    *,
+    note: str = "",
+) -> None:
+    console.print(_heading(post, viewer_id, tag_names, note), highlight=False)
+    console.print(Padding(Text(post.body), (0, 0, 1, 4), expand=False))
+
+
+def _heading(post: feed_pb2.Post, viewer_id: int, tag_names: Mapping[int, str], note: str) -> Text:
     heading = Text(f"person {post.author_id}", style="bold")
-    heading.append(f"  {_local(post.create_time)}", style="dim")
+    heading.append(f"  {_local(post.create_time)}  post {post.post_id}", style="dim")
     if post.author_id == viewer_id:
         heading.append(f"  to {_audience(post.audience, tag_names)}", style="cyan")
+    for count, what in ((len(post.photos), "photo"), (post.comment_count, "comment")):
+        if count:
+            heading.append(f"  {count:,} {what}{'s' if count > 1 else ''}", style="dim")
+    if note:
+        heading.append(f"  {note}", style="dim")
     return heading
 
 

@@ -278,12 +278,11 @@ def _hurry_removals(pair: Pair) -> None:
 
 
 def _count(pair: Pair, table: str, key: str) -> int:
-    statement = f"SELECT count(*) FROM {table} WHERE object_key = :key"
-    return int(_execute(pair, statement, key=key)[0][0])
+    return len(_execute(pair, f"SELECT FROM {table} WHERE object_key = :key", key=key))
 
 
-def _execute(pair: Pair, statement: str, **parameters: object) -> list[tuple[object, ...]]:
+def _execute(pair: Pair, statement: str, **parameters: object) -> list[object]:
     engine = sqlalchemy.create_engine(pair.feed_url, poolclass=sqlalchemy.NullPool)
     with engine.begin() as connection:
         result = connection.execute(sqlalchemy.text(statement), parameters)
-        return [tuple(row) for row in result] if result.returns_rows else []
+        return list(result) if result.returns_rows else []

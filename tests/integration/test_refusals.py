@@ -65,8 +65,9 @@ def _fields(descriptor: Descriptor, *path: FieldDescriptor) -> Iterator[list[Fie
     """Yield the way to every field of a request, through the messages in it."""
     for field in descriptor.fields:
         yield [*path, field]
-        if field.type == _MESSAGE and field.message_type.full_name.startswith("kith."):
-            yield from _fields(field.message_type, *path, field)
+        message = field.message_type
+        if message is not None and message.full_name.startswith("kith."):
+            yield from _fields(message, *path, field)
 
 
 def _ways_to(rpc: Rpc, kind: int) -> list[list[FieldDescriptor]]:

@@ -77,6 +77,7 @@ def pair(databases: Databases) -> Iterator[Pair]:
 
 @pytest.fixture(params=_CREATIONS, ids=lambda creation: creation.call)
 def creation(request: pytest.FixtureRequest) -> Creation:
+    assert isinstance(request.param, Creation)
     return request.param
 
 
