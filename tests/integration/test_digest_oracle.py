@@ -64,8 +64,8 @@ class _Worlds:
             for owner, people in [(viewer, authors), *((author, [viewer]) for author in authors)]
             for tag in _tags(owner)
         }
-        # Weeks may be quiet, and all posts of one may come from a few people.
-        importances = pick.choice([_IMPORTANCES, _IMPORTANCES[:8], _IMPORTANCES[5:]])
+        # A week may be quiet, of one importance throughout, and written by a few people alone.
+        importances = pick.choice([_IMPORTANCES, _IMPORTANCES[:8], _IMPORTANCES[5:], [6.0]])
         busy = pick.sample([viewer, *authors], k=pick.randint(1, len(authors) + 1))
         posts = [
             self._post(pick.choice(busy), self._moment(middle, zone), importances)
@@ -108,9 +108,9 @@ class _Worlds:
         pick = self._random
         day = middle.date() + timedelta(days=pick.randint(-9, 9))
         edge = oracle.first_moment(day, zone) + pick.choice([-1, 0, 0, 1]) * _MICROSECOND
-        some_hour = middle + timedelta(hours=pick.randint(-9 * 24, 9 * 24))
+        shared = middle + timedelta(hours=12 * pick.randint(-18, 18))
         any_time = middle + timedelta(seconds=pick.uniform(-9 * 86_400, 9 * 86_400))
-        return pick.choice([edge, some_hour, any_time])
+        return pick.choice([edge, shared, any_time])
 
     def _some(self, ids: Sequence[int]) -> frozenset[int]:
         return frozenset(each for each in ids if self._random.random() < 0.5)
