@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 import migrations
 from feed_service.audiences import Audiences
 from feed_service.comments import Comments
+from feed_service.digest import Digests
 from feed_service.feed import Feed
 from feed_service.graph_client import GraphClient
 from feed_service.metrics import FeedMetrics, register_totals
@@ -67,6 +68,7 @@ def build(settings: FeedSettings, database_url: str) -> Service:
     photos = Photos(database, store, remove_soon=upkeep.soon)
     servicer = FeedServicer(
         feed=Feed(database, graph, tokens, metrics),
+        digests=Digests(database, graph, settings.digest, metrics),
         posts=Posts(database, graph, tokens, photos, metrics),
         photos=photos,
         tags=Tags(database, graph, tokens, max_tags=settings.max_tags),

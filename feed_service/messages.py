@@ -6,6 +6,7 @@ from feed_service.models import ALL, PRIVATE, TAGS
 from feed_service.object_store import MAX_PHOTO_BYTES, UploadPermission
 from feed_service.queries.audiences import Explanation
 from feed_service.queries.comments import CommentRow
+from feed_service.queries.digests import ChosenPost, Reason
 from feed_service.queries.posts import PostRow
 from feed_service.queries.tags import MemberRow, TagRow
 from feed_service.url_signer import SignedUrl
@@ -29,6 +30,9 @@ CONTENT_TYPES = {
 _KIND_OF_AUDIENCE = {audience: kind for kind, audience in AUDIENCE_KINDS.items()}
 _CLAUSES = {
     clause: pb.VisibilityClause.Value(f"VISIBILITY_CLAUSE_{clause.name}") for clause in Clause
+}
+_DIGEST_REASONS = {
+    reason: pb.DigestReason.Value(f"DIGEST_REASON_{reason.name}") for reason in Reason
 }
 
 
@@ -72,6 +76,17 @@ def photo_upload(
         fields=permission.fields,
         expire_time=timestamp(permission.expire_time),
         max_size_bytes=MAX_PHOTO_BYTES,
+    )
+
+
+def digest_item(
+    row: ChosenPost, *, viewer_id: int, download_url: DownloadUrl
+) -> pb.GetDigestResponse.DigestItem:
+    """Return a post of a digest as the viewer sees it."""
+    return pb.GetDigestResponse.DigestItem(
+        post=post(row, viewer_id=viewer_id, download_url=download_url),
+        importance=row.importance,
+        reason=_DIGEST_REASONS[row.reason],
     )
 
 

@@ -1,12 +1,15 @@
 """FeedService: every RPC in the order of the proto. Decodes, calls, encodes."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
 
 import grpc
 
 from feed_service import messages
 from feed_service.audiences import Audiences
 from feed_service.comments import Comments
+from feed_service.digest import DigestQuery, Digests
 from feed_service.feed import Feed, FeedQuery
 from feed_service.idempotency import Request
 from feed_service.models import BODY_LENGTH, COMMENT_LENGTH, PRIVATE, TAG_NAME_LENGTH, TAGS
@@ -15,6 +18,7 @@ from feed_service.posts import Draft, Posts
 from feed_service.queries.posts import Audience, PostName, PostRow
 from feed_service.read_positions import ReadPositions
 from feed_service.tags import Tags
+from feed_service.weeks import MONDAY, SUNDAY, time_zones
 from shared.fields import Fields
 from shared.gen.kith.feed.v1 import feed_pb2 as pb
 from shared.gen.kith.feed.v1 import feed_pb2_grpc
@@ -29,6 +33,8 @@ _MAX_BATCH = 100
 _KEY_LENGTH = 200
 _MAX_SCORES = 1_000
 _MAX_IMPORTANCE = 10.0
+_FIRST_MOMENT = datetime(1970, 1, 1, tzinfo=UTC)
+_UTC = ZoneInfo("UTC")
 _POST_PAGE = {"default": 20, "maximum": 100}
 _COMMENT_PAGE = {"default": 50, "maximum": 200}
 _VIEWER_PAGE = {"default": 50, "maximum": 1_000}
@@ -41,6 +47,7 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         self,
         *,
         feed: Feed,
+        digests: Digests,
         posts: Posts,
         photos: Photos,
         tags: Tags,
@@ -49,6 +56,7 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         read_positions: ReadPositions,
     ) -> None:
         self._feed = feed
+        self._digests = digests
         self._posts = posts
         self._photos = photos
         self._tags = tags
@@ -75,6 +83,35 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
             posts=self._shown(page.posts, query.viewer_id),
             next_page_token=page.next_page_token,
             refresh_token=page.refresh_token,
+        )
+
+    def GetDigest(
+        self, request: pb.GetDigestRequest, context: grpc.ServicerContext
+    ) -> pb.GetDigestResponse:
+        with Fields() as fields:
+            query = DigestQuery(
+                viewer_id=fields.identifier("user_id", request.user_id),
+                week_of=_week_of(fields, request),
+                time_zone=_time_zone(fields, "time_zone", request.time_zone),
+                tag_ids=fields.identifiers("tag_ids", request.tag_ids, max_items=_MAX_FILTER_TAGS),
+                include_own_posts=request.include_own_posts,
+                week_start_day=request.week_start_day,
+            )
+            if request.week_start_day and not MONDAY <= request.week_start_day <= SUNDAY:
+                fields.reject("week_start_day", "must be 1 (Monday) to 7 (Sunday), or left out")
+        digest = self._digests.digest(query)
+        return pb.GetDigestResponse(
+            items=[
+                messages.digest_item(
+                    row, viewer_id=query.viewer_id, download_url=self._photos.download_url
+                )
+                for row in digest.posts
+            ],
+            start_time=timestamp(digest.week.start),
+            end_time=timestamp(digest.week.end),
+            summary=digest.summary,
+            left_out_count=digest.left_out_count,
+            frozen=digest.is_frozen,
         )
 
     def CreatePost(
@@ -333,7 +370,11 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
     ) -> pb.SetPostImportanceResponse:
         with Fields() as fields:
             names = _post_names(
-                fields, "scores", [score.post for score in request.scores], max_items=_MAX_SCORES
+                fields,
+                "scores",
+                [score.post for score in request.scores],
+                max_items=_MAX_SCORES,
+                within=".post",
             )
             importances = [
                 fields.number(
@@ -393,13 +434,33 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         ]
 
 
+def _week_of(fields: Fields, request: pb.GetDigestRequest) -> datetime | None:
+    if not request.HasField("week_of"):
+        return None
+    try:
+        moment = request.week_of.ToDatetime(UTC)
+    except (ValueError, OverflowError):
+        fields.reject("week_of", "must be a valid time")
+        return None
+    if moment < _FIRST_MOMENT:
+        fields.reject("week_of", "must not be before 1970")
+    return moment
+
+
+def _time_zone(fields: Fields, field: str, name: str) -> ZoneInfo:
+    if name and name not in time_zones():
+        fields.reject(field, "must be an IANA time zone, such as Europe/Lisbon")
+        return _UTC
+    return ZoneInfo(name) if name else _UTC
+
+
 def _post_names(
-    fields: Fields, field: str, names: Sequence[pb.PostName], *, max_items: int
+    fields: Fields, field: str, names: Sequence[pb.PostName], *, max_items: int, within: str = ""
 ) -> list[PostName]:
     fields.count(field, len(names), min_items=1, max_items=max_items)
     seen = set[PostName]()
     for index, name in enumerate(names[:max_items]):
-        found = _post_name(fields, f"{field}[{index}]", name)
+        found = _post_name(fields, f"{field}[{index}]{within}", name)
         if found in seen:
             fields.reject(f"{field}[{index}]", "must not be given twice")
         seen.add(found)

@@ -7,6 +7,7 @@ caller's transaction. The author's or owner's id is part of every join.
 from feed_service.queries import (
     audiences,
     comments,
+    digests,
     photos,
     posts,
     read_positions,
@@ -18,6 +19,7 @@ from feed_service.queries import (
 __all__ = [
     "audiences",
     "comments",
+    "digests",
     "photos",
     "posts",
     "read_positions",
