@@ -13,6 +13,7 @@ from feed_service.audiences import Audiences
 from feed_service.comments import Comments
 from feed_service.digest import Digests
 from feed_service.feed import Feed
+from feed_service.follower import Follower
 from feed_service.graph_client import GraphClient
 from feed_service.metrics import FeedMetrics, register_totals
 from feed_service.object_store import ObjectStore
@@ -65,6 +66,7 @@ def build(settings: FeedSettings, database_url: str) -> Service:
         Upkeep(background, store, purge_after=settings.purge_after).run,
         interval_seconds=_UPKEEP_SECONDS,
     )
+    follower = Follower(background, graph, metrics)
     photos = Photos(database, store, remove_soon=upkeep.soon)
     servicer = FeedServicer(
         feed=Feed(database, graph, tokens, metrics),
@@ -78,8 +80,10 @@ def build(settings: FeedSettings, database_url: str) -> Service:
     )
     register_totals(registry, lambda: database.read(read_totals))
     upkeep.start()
+    follower.start()
 
     def close() -> None:
+        follower.stop()
         upkeep.stop()
         graph.close()
         if store is not None:

@@ -1,7 +1,8 @@
 """The only caller of graph_service: deadline, errors, and the cache of connected ids."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from threading import Lock
@@ -64,6 +65,9 @@ class GraphClient:
                 # After an outage the graph must be found again sooner than gRPC's two minutes.
                 ("grpc.initial_reconnect_backoff_ms", 100),
                 ("grpc.max_reconnect_backoff_ms", 1_000),
+                # A watch has no deadline that would tell that the graph is gone without a word.
+                ("grpc.keepalive_time_ms", 30_000),
+                ("grpc.keepalive_timeout_ms", 5_000),
             ],
         )
         self._stub = graph_pb2_grpc.GraphServiceStub(self._channel)
@@ -102,6 +106,21 @@ class GraphClient:
             for connection in response.connections
             if connection.state != pb.CONNECTION_STATE_CONNECTED
         ], response.user_revision
+
+    def connections(self, user_ids: Sequence[int]) -> list[HeldViewer]:
+        """Return up to 100 users with their connections as of now; they are not cached."""
+        request = pb.GetConnectedUserIdsRequest(
+            users=[pb.GetConnectedUserIdsRequest.UserQuery(user_id=id_) for id_ in user_ids]
+        )
+        response = self._call("GetConnectedUserIds", self._stub.GetConnectedUserIds, request)
+        return [
+            HeldViewer(revision=answer.revision, viewer=_viewer(answer))
+            for answer in response.users
+        ]
+
+    def watch(self, cursor: str) -> "Watch":
+        """Return the changes of the graph from a cursor on; the empty cursor means from now on."""
+        return Watch(self._stub, cursor, self._client_metrics)
 
     def ping(self) -> None:
         """Raise UnavailableError unless graph_service says within a second that it is ready."""
@@ -145,18 +164,43 @@ class GraphClient:
                 self._cache[user_id] = current
 
     def _call(self, method: str, call: Callable[..., T], request: object) -> T:
-        labels = ("unary", _SERVICE, method)
-        self._client_metrics.started.labels(*labels).inc()
-        started = time.perf_counter()
-        code = grpc.StatusCode.OK.name
-        try:
+        with _measured(self._client_metrics, "unary", method):
             return call(request, timeout=self._timeout)
-        except grpc.RpcError as error:
-            code = error.code().name if isinstance(error, grpc.Call) else "UNKNOWN"
-            raise _translate(error) from error
-        finally:
-            self._client_metrics.handling.labels(*labels).observe(time.perf_counter() - started)
-            self._client_metrics.handled.labels(*labels, code).inc()
+
+
+class Watch:
+    """A stream of changes, which goes on until it is cancelled or breaks."""
+
+    def __init__(
+        self, stub: graph_pb2_grpc.GraphServiceStub, cursor: str, metrics: ClientMetrics
+    ) -> None:
+        self._call = stub.WatchConnections(pb.WatchConnectionsRequest(cursor=cursor))
+        self._metrics = metrics
+
+    def __iter__(self) -> Iterator[pb.WatchConnectionsResponse]:
+        """Yield the messages; raises what `GraphClient` raises, also when it was cancelled."""
+        with _measured(self._metrics, "server_stream", "WatchConnections"):
+            yield from self._call
+
+    def cancel(self) -> None:
+        """End the stream, from any thread."""
+        self._call.cancel()
+
+
+@contextmanager
+def _measured(metrics: ClientMetrics, kind: str, method: str) -> Iterator[None]:
+    labels = (kind, _SERVICE, method)
+    metrics.started.labels(*labels).inc()
+    started = time.perf_counter()
+    code = grpc.StatusCode.OK.name
+    try:
+        yield
+    except grpc.RpcError as error:
+        code = error.code().name if isinstance(error, grpc.Call) else "UNKNOWN"
+        raise _translate(error) from error
+    finally:
+        metrics.handling.labels(*labels).observe(time.perf_counter() - started)
+        metrics.handled.labels(*labels, code).inc()
 
 
 def _translate(error: grpc.RpcError) -> AppException:

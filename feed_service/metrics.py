@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from shared.metrics import LATENCY_BUCKETS, StoredTotals
 
@@ -60,6 +60,17 @@ class FeedMetrics:
         self.changes_met = Counter(
             "feed_connection_changes_met_total",
             "Reads during which the viewer's connections turned out to have changed.",
+            registry=registry,
+        )
+        self.followed_at = Gauge(
+            "connections_followed_timestamp_seconds",
+            "When this process last heard from the graph what has changed; one process at a time "
+            "does, so look at the maximum.",
+            registry=registry,
+        )
+        self.tags_ended = Counter(
+            "tags_ended_total",
+            "Tags taken from people by the end of a connection.",
             registry=registry,
         )
 

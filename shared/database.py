@@ -38,6 +38,11 @@ CALLS = "kith calls"
 BACKGROUND = "kith background"
 _CONNECT_TIMEOUT_SECONDS = 2
 _WRITE_ATTEMPTS = 5
+# So that the locks of a client that has vanished do not outlive it by hours.
+_SERVER_KEEPALIVES = (
+    "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
+)
+_TRY_LOCK = sqlalchemy.text("SELECT pg_try_advisory_lock(hashtextextended(:name, 0))")
 
 # Codes of https://www.postgresql.org/docs/current/errcodes-appendix.html
 _CANCELLED = "57014"
@@ -68,7 +73,8 @@ class Database:
             connect_args={
                 "application_name": name,
                 "connect_timeout": _CONNECT_TIMEOUT_SECONDS,
-                "options": f"-c statement_timeout={milliseconds} -c timezone=UTC -c jit=off",
+                "options": f"-c statement_timeout={milliseconds} -c timezone=UTC -c jit=off "
+                f"{_SERVER_KEEPALIVES}",
                 "keepalives_idle": 10,
                 "keepalives_interval": 5,
                 "keepalives_count": 3,
@@ -113,11 +119,25 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
         """Open a transaction, commit it at the end of the block, roll it back on any exception."""
+        with _translated(), self._engine.connect() as connection, in_transaction(connection):
+            yield connection
+
+    @contextmanager
+    def held_lock(self, name: str) -> Iterator[Connection | None]:
+        """Hold a lock that one block at a time can have; None in a block that does not have it.
+
+        The lock lasts as long as the connection that comes with it. So whoever writes over that
+        connection, `in_transaction`, has the lock while doing so, whatever happened before.
+        """
         with _translated(), self._engine.connect() as connection:
-            with _translated(lost=ConnectionLostError), _rolled_back_on_error(connection):
-                connection.exec_driver_sql("BEGIN")
+            if not connection.execute(_TRY_LOCK, {"name": name}).scalar_one():
+                yield None
+                return
+            try:
                 yield connection
-            connection.exec_driver_sql("COMMIT")
+            finally:
+                # The pool would keep the connection, and with it the lock.
+                connection.invalidate()
 
     def close(self) -> None:
         """Close all pooled connections."""
@@ -134,6 +154,15 @@ def array_literal(ids: Iterable[int]) -> str:
     One string is an eighth of the cost of psycopg2's adaptation of a list at 5,000 ids.
     """
     return "{" + str(list(ids))[1:-1] + "}"
+
+
+@contextmanager
+def in_transaction(connection: Connection) -> Iterator[None]:
+    """Open a transaction on a connection, commit it at the end of the block, or roll it back."""
+    with _translated(lost=ConnectionLostError), _rolled_back_on_error(connection):
+        connection.exec_driver_sql("BEGIN")
+        yield
+    connection.exec_driver_sql("COMMIT")
 
 
 @contextmanager

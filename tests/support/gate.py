@@ -1,10 +1,12 @@
-"""A gRPC proxy that passes every unary call on, and lets a test act before and after it."""
+"""A gRPC proxy that passes every call with one request on, and lets a test act on either side."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Self
 
 import grpc
+
+_ENDLESS_SECONDS = 1e9
 
 Hook = Callable[[str], None]
 
@@ -14,6 +16,7 @@ class Gate(grpc.GenericRpcHandler):
 
     def __init__(self, target: str) -> None:
         self._channel = grpc.insecure_channel(target)
+        self._under_way = set[grpc.Call]()
         self._server = grpc.server(ThreadPoolExecutor(16))
         self._server.add_generic_rpc_handlers((self,))
         self.port = self._server.add_insecure_port("127.0.0.1:0")
@@ -32,6 +35,11 @@ class Gate(grpc.GenericRpcHandler):
         self._server.stop(None).wait()
         self._channel.close()
 
+    def break_calls(self) -> None:
+        """Break every call under way, as a crash of the server would."""
+        for call in list(self._under_way):
+            call.cancel()
+
     @property
     def address(self) -> str:
         """Where it listens."""
@@ -43,15 +51,28 @@ class Gate(grpc.GenericRpcHandler):
         """Return a handler that passes the call on."""
         path = handler_call_details.method
         method = path.rsplit("/", 1)[-1]
-        call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(path)
+        # On the wire a call with one answer is a stream of one message.
+        call: grpc.UnaryStreamMultiCallable[bytes, bytes] = self._channel.unary_stream(path)
 
-        def forward(request: bytes, context: grpc.ServicerContext) -> bytes:
+        def forward(request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
             self.before_call(method)
+            remaining = context.time_remaining()
+            # Without a deadline it is so large a number that a client takes it for the past.
+            has_deadline = remaining is not None and remaining < _ENDLESS_SECONDS
+            answers = call(request, timeout=remaining if has_deadline else None)
+
+            def hang_up() -> None:
+                answers.cancel()
+
+            context.add_callback(hang_up)
+            self._under_way.add(answers)
             try:
-                response: bytes = call(request, timeout=context.time_remaining())
+                for answer in answers:
+                    self.after_call(method)
+                    yield answer
             except grpc.RpcError as error:
                 context.abort(error.code(), error.details() or "")
-            self.after_call(method)
-            return response
+            finally:
+                self._under_way.discard(answers)
 
-        return grpc.unary_unary_rpc_method_handler(forward)
+        return grpc.unary_stream_rpc_method_handler(forward)

@@ -117,6 +117,27 @@ def running_pair(
         )
 
 
+@contextmanager
+def another_feed(
+    pair: Pair, environment: Mapping[str, str] | None = None
+) -> Iterator[tuple[RunningServer, FeedServiceStub]]:
+    """Start feed_service once more, on the database and with the graph of a pair."""
+    settings = FeedSettings.read(
+        {
+            **_ENVIRONMENT,
+            **(environment or {}),
+            "FEED_DATABASE_URL": _through(pair.feed_tap, pair.feed_url),
+            "GRAPH_TARGET": pair.gate.address,
+        }
+    )
+    server = RunningServer(settings.server, build_feed(settings, settings.database.url))
+    try:
+        with grpc.insecure_channel(server.address, options=_OPTIONS) as channel:
+            yield server, FeedServiceStub(channel)
+    finally:
+        server.stop()
+
+
 def _tap(url: str) -> WireTap:
     parsed = sqlalchemy.make_url(url)
     return WireTap(parsed.host or "127.0.0.1", parsed.port or 5432)

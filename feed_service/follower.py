@@ -1,0 +1,151 @@
+"""Follows the changes of the graph: when a connection ends, the tags of the two for each other end.
+
+Who sees what does not wait for it: a tag of a past connection has no effect (see `visibility`). It
+keeps lists of people clean, and the tables from holding what has no effect any more.
+
+One process at a time follows, the one that holds a lock of the database, and writes over the
+connection that the lock belongs to; when it dies, another one takes over. How far it has come is
+stored in the transaction in which it acts, so nothing is missed and a repetition changes nothing.
+"""
+
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+from sqlalchemy import Connection
+
+from feed_service import queries
+from feed_service.graph_client import GraphClient, Watch
+from feed_service.metrics import FeedMetrics
+from feed_service.queries.following import Ending, Owner
+from shared.database import Database, in_transaction
+from shared.errors import AppException, ValidationError
+from shared.gen.kith.graph.v1 import graph_pb2 as pb
+
+_LOCK: Final = "follower"
+_STREAM: Final = "connections"
+_PAUSE_SECONDS: Final = 1
+# The most that the graph answers for in one call.
+_OWNERS: Final = 100
+# An erased user is not among them. Their tags go when the feed erases them, and to take tags away
+# by the id alone, late, could hit somebody to whom the id was issued anew.
+_ENDINGS: Final = (pb.CONNECTION_EVENT_KIND_REMOVED, pb.CONNECTION_EVENT_KIND_BLOCKED)
+_log = logging.getLogger("kith.follower")
+
+
+class Follower:
+    """The thread that follows, or waits for its turn."""
+
+    def __init__(self, database: Database, graph: GraphClient, metrics: FeedMetrics) -> None:
+        self._database = database
+        self._graph = graph
+        self._metrics = metrics
+        self._stopping = threading.Event()
+        self._watch: Watch | None = None
+        self._is_following: bool | None = None
+        self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self, timeout_seconds: float = 5) -> None:
+        """End at once; a transaction under way may take until the timeout."""
+        self._stopping.set()
+        if (watch := self._watch) is not None:
+            watch.cancel()
+        self._thread.join(timeout_seconds)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                with self._database.held_lock(_LOCK) as holder:
+                    if holder is not None:
+                        self._follow(holder)
+            except Exception as error:  # noqa: BLE001 -- the next attempt may go better, whatever it was
+                self._tell(error)
+            self._stopping.wait(_PAUSE_SECONDS)
+
+    def _follow(self, holder: Connection) -> None:
+        cursor = queries.following.cursor(holder, stream=_STREAM)
+        if cursor is None:
+            cursor = self._begin(holder)
+        try:
+            with self._watching(cursor) as changes:
+                for change in changes:
+                    self._apply(holder, change)
+                    self._tell(None)
+        except ValidationError:
+            # The graph was restored from a backup, or has other keys: the place is not known to it.
+            queries.following.forget_cursor(holder, stream=_STREAM)
+            raise
+
+    def _begin(self, holder: Connection) -> str:
+        """Return the place of now, with everything done that happened before."""
+        with self._watching("") as changes:
+            cursor = next(changes).cursor
+        for owner_ids in _owners(holder):
+            if self._stopping.is_set():
+                raise InterruptedError("there are tags that were not looked at")
+            held = self._graph.connections(owner_ids)
+            owners = [Owner(revision=user.revision, viewer=user.viewer) for user in held]
+            with in_transaction(holder):
+                ended = queries.following.end_past_tags(holder, owners=owners)
+            self._metrics.tags_ended.inc(ended)
+        with in_transaction(holder):
+            queries.following.move_cursor(holder, stream=_STREAM, cursor=cursor)
+        return cursor
+
+    def _apply(self, holder: Connection, change: pb.WatchConnectionsResponse) -> None:
+        endings = _endings(change.events)
+        with in_transaction(holder):
+            ended = queries.following.end_tags(holder, endings=endings) if endings else 0
+            queries.following.move_cursor(holder, stream=_STREAM, cursor=change.cursor)
+        self._metrics.tags_ended.inc(ended)
+        self._metrics.followed_at.set_to_current_time()
+
+    @contextmanager
+    def _watching(self, cursor: str) -> Iterator[Iterator[pb.WatchConnectionsResponse]]:
+        watch = self._watch = self._graph.watch(cursor)
+        if self._stopping.is_set():
+            # Whoever set it may have seen no watch to cancel.
+            watch.cancel()
+        try:
+            yield iter(watch)
+        finally:
+            watch.cancel()
+
+    def _tell(self, error: Exception | None) -> None:
+        """Log whether the graph is followed when that has changed."""
+        is_following = error is None
+        if is_following == self._is_following or self._stopping.is_set():
+            return
+        self._is_following = is_following
+        if error is None:
+            _log.info("following the graph")
+        else:
+            trace = None if isinstance(error, AppException) else error
+            _log.warning("not following the graph", extra={"reason": str(error)}, exc_info=trace)
+
+
+def _owners(connection: Connection) -> Iterator[list[int]]:
+    """Yield everybody who has given tags, as many at a time as the graph answers for."""
+    last = 0
+    while found := queries.following.owner_ids(connection, after_id=last, limit=_OWNERS):
+        last = found[-1]
+        yield found
+
+
+def _endings(events: Sequence[pb.ConnectionEvent]) -> list[Ending]:
+    """Return both sides of every connection that ended."""
+    return [
+        Ending(owner_user_id=owner_id, target_user_id=target_id, owner_revision=revision)
+        for event in events
+        if event.kind in _ENDINGS
+        for owner_id, target_id, revision in (
+            (event.actor_id, event.peer_id, event.actor_revision),
+            (event.peer_id, event.actor_id, event.peer_revision),
+        )
+    ]

@@ -1,0 +1,143 @@
+"""How far the changes of the graph have been followed, and the tags that end by them."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, text
+
+from feed_service.visibility import Viewer
+from shared.database import array_literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """The end of a connection as one side sees it: a user, their peer, the user's revision then."""
+
+    owner_user_id: int
+    target_user_id: int
+    owner_revision: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Owner:
+    """Somebody who has given tags, with their connections as of a revision."""
+
+    revision: int
+    viewer: Viewer
+
+
+_CURSOR = text("SELECT cursor FROM followed WHERE stream = :stream")
+
+
+def cursor(connection: Connection, *, stream: str) -> str | None:
+    """The place up to which the stream has been followed; None when it never was."""
+    found: str | None = connection.execute(_CURSOR, {"stream": stream}).scalar()
+    return found
+
+
+_MOVE_CURSOR = text("""
+    INSERT INTO followed (stream, cursor) VALUES (:stream, :cursor)
+    ON CONFLICT (stream) DO UPDATE SET cursor = excluded.cursor, updated_at = now()
+""")
+
+
+def move_cursor(connection: Connection, *, stream: str, cursor: str) -> None:
+    """Nothing; the stream has been followed up to this place."""
+    connection.execute(_MOVE_CURSOR, {"stream": stream, "cursor": cursor})
+
+
+_FORGET_CURSOR = text("DELETE FROM followed WHERE stream = :stream")
+
+
+def forget_cursor(connection: Connection, *, stream: str) -> None:
+    """Nothing; the stream counts as never followed."""
+    connection.execute(_FORGET_CURSOR, {"stream": stream})
+
+
+# A tag of a later connection has a higher revision: events that come late, or twice, do it no harm.
+_END_TAGS = text("""
+    DELETE FROM user_tags AS given
+    USING unnest(CAST(:owner_ids AS bigint[]), CAST(:target_ids AS bigint[]),
+                 CAST(:revisions AS bigint[]))
+          AS ended (owner_user_id, target_user_id, owner_revision)
+    WHERE given.owner_user_id = ended.owner_user_id
+      AND given.target_user_id = ended.target_user_id
+      AND given.owner_revision <= ended.owner_revision
+""")
+
+
+def end_tags(connection: Connection, *, endings: Collection[Ending]) -> int:
+    """How many tags ended with these connections."""
+    return connection.execute(
+        _END_TAGS,
+        {
+            "owner_ids": array_literal(ending.owner_user_id for ending in endings),
+            "target_ids": array_literal(ending.target_user_id for ending in endings),
+            "revisions": array_literal(ending.owner_revision for ending in endings),
+        },
+    ).rowcount
+
+
+# One probe of the primary key for each owner, however many people each has tagged.
+_OWNER_IDS = text("""
+    WITH RECURSIVE owner (id) AS (
+        (SELECT owner_user_id FROM user_tags WHERE owner_user_id > :after_id
+         ORDER BY owner_user_id LIMIT 1)
+        UNION ALL
+        SELECT (SELECT owner_user_id FROM user_tags WHERE owner_user_id > owner.id
+                ORDER BY owner_user_id LIMIT 1)
+        FROM owner WHERE owner.id IS NOT NULL
+    )
+    SELECT id FROM owner WHERE id IS NOT NULL LIMIT :limit
+""")
+
+
+def owner_ids(connection: Connection, *, after_id: int, limit: int) -> list[int]:
+    """Up to `limit` people behind an id who have given tags, by id."""
+    rows = connection.execute(_OWNER_IDS, {"after_id": after_id, "limit": limit})
+    return list(rows.scalars())
+
+
+# The rule of visibility.tag_holds for many owners at once, and that there is a connection at all.
+_END_PAST_TAGS = text("""
+    WITH owner AS (
+        SELECT id, revision, CAST(connected_ids AS bigint[]) AS connected_ids,
+               CAST(reconnected_ids AS bigint[]) AS reconnected_ids,
+               CAST(own_revisions AS bigint[]) AS own_revisions
+        FROM unnest(CAST(:owner_ids AS bigint[]), CAST(:revisions AS bigint[]),
+                    CAST(:connected_ids AS text[]), CAST(:reconnected_ids AS text[]),
+                    CAST(:own_revisions AS text[]))
+             AS asked (id, revision, connected_ids, reconnected_ids, own_revisions)
+    ),
+    connected AS (
+        SELECT owner.id AS owner_id, peer.id AS peer_id
+        FROM owner CROSS JOIN unnest(owner.connected_ids) AS peer (id)
+    ),
+    reconnected AS (
+        SELECT owner.id AS owner_id, peer.id AS peer_id, peer.revision
+        FROM owner CROSS JOIN unnest(owner.reconnected_ids, owner.own_revisions)
+             AS peer (id, revision)
+    )
+    DELETE FROM user_tags AS given
+    USING owner
+    WHERE given.owner_user_id = owner.id AND given.owner_revision <= owner.revision
+      AND NOT EXISTS (
+          SELECT FROM connected LEFT JOIN reconnected USING (owner_id, peer_id)
+          WHERE owner_id = given.owner_user_id AND peer_id = given.target_user_id
+            AND given.owner_revision > coalesce(reconnected.revision, 0))
+""")
+
+
+def end_past_tags(connection: Connection, *, owners: Sequence[Owner]) -> int:
+    """How many tags of these owners ended with a connection that was over at their revisions."""
+    viewers = [owner.viewer for owner in owners]
+    return connection.execute(
+        _END_PAST_TAGS,
+        {
+            "owner_ids": array_literal(viewer.user_id for viewer in viewers),
+            "revisions": array_literal(owner.revision for owner in owners),
+            "connected_ids": [viewer.connected_ids for viewer in viewers],
+            "reconnected_ids": [viewer.reconnected_ids for viewer in viewers],
+            "own_revisions": [viewer.own_revisions for viewer in viewers],
+        },
+    ).rowcount
