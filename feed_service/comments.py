@@ -46,7 +46,7 @@ class Comments:
             return author
 
         def create(connection: Connection, author: Viewer) -> pb.CreateCommentResponse:
-            if queries.posts.hold_visible_post(connection, viewer=author, name=post) is None:
+            if not queries.posts.hold_visible_post(connection, viewer=author, name=post):
                 raise posts.not_found()
             row = queries.comments.insert_comment(
                 connection, post=post, author_id=author_id, body=body
@@ -85,7 +85,7 @@ class Comments:
             raise _not_found()
 
         def work(connection: Connection) -> CommentRow:
-            if queries.posts.hold_visible_post(connection, viewer=author, name=post) is None:
+            if not queries.posts.hold_visible_post(connection, viewer=author, name=post):
                 raise _not_found()
             version = queries.comments.lock_comment(connection, name=name, author_id=author_id)
             if version is None:

@@ -189,10 +189,6 @@ _VISIBLE_POST = text(f"""
     WHERE p.author_id = :author_id AND p.id = :post_id AND {VISIBLE}
 """)
 
-# Held until the transaction ends, so that the post is neither deleted nor shown to others between
-# the look at it and what is written because of it.
-_HOLD_VISIBLE_POST = text(f"{_VISIBLE_POST.text} FOR SHARE OF p")
-
 
 def visible_post_time(connection: Connection, *, viewer: Viewer, name: PostName) -> datetime | None:
     """When the post was made, if the viewer may see it."""
@@ -203,13 +199,17 @@ def visible_post_time(connection: Connection, *, viewer: Viewer, name: PostName)
     return found
 
 
-def hold_visible_post(connection: Connection, *, viewer: Viewer, name: PostName) -> datetime | None:
-    """When the post was made, if the viewer may see it; it is held until the transaction ends."""
-    found: datetime | None = connection.execute(
-        _HOLD_VISIBLE_POST,
-        {**viewer.parameters, "author_id": name[0], "post_id": name[1]},
-    ).scalar()
-    return found
+# A lock that has waited for a change of the post goes on with the new post and the tags of before,
+# so what the viewer may see is asked by a statement of its own, when the post is held.
+_HOLD_POST = text("""
+    SELECT FROM posts AS p WHERE p.author_id = :author_id AND p.id = :post_id FOR SHARE
+""")
+
+
+def hold_visible_post(connection: Connection, *, viewer: Viewer, name: PostName) -> bool:
+    """Whether the viewer may see the post, which cannot change until the transaction ends."""
+    connection.execute(_HOLD_POST, {"author_id": name[0], "post_id": name[1]})
+    return visible_post_time(connection, viewer=viewer, name=name) is not None
 
 
 _INSERT_POST = text(f"""

@@ -329,7 +329,7 @@ def before_the_post_is_held(pair: Pair) -> Iterator[Callable[[Callable[[], objec
 
     def choose(action: Callable[[], object]) -> None:
         def act(statement: str) -> None:
-            if "FOR SHARE OF p" in statement:
+            if "posts AS p" in statement and "FOR SHARE" in statement:
                 pair.feed_tap.before_statement = lambda _statement: None
                 action()
 

@@ -1,0 +1,162 @@
+"""Migrations keep what is there, forward and back, and meet the code of the version before."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import sqlalchemy
+from sqlalchemy import Connection, text
+
+import migrations
+from feed_service import queries
+from feed_service.importance import IMPORTANCE
+from graph_service import queries as graph_queries
+from shared.embedded_postgres import EmbeddedPostgres
+
+
+@contextmanager
+def _connected(url: str) -> Iterator[Connection]:
+    engine = sqlalchemy.create_engine(
+        url, isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.NullPool
+    )
+    with engine.connect() as connection:
+        yield connection
+
+
+# As the version before writes them.
+_OLD_POSTS = """
+    INSERT INTO posts (author_id, body, audience)
+    SELECT n % 50 + 1, repeat('x', n % 700 + 1), 'all' FROM generate_series(1, 12000) AS n
+"""
+_POSTS = "SELECT author_id, id, body, audience, created_at FROM posts ORDER BY author_id, id"
+
+
+@pytest.fixture
+def feed_url(cluster: EmbeddedPostgres, request: pytest.FixtureRequest) -> str:
+    """An empty database with the first schema of the feed."""
+    url = cluster.url(f"migrated_{request.node.name[:40]}")
+    migrations.upgrade("feed", url, "feed_0001")
+    return url
+
+
+def test_old_posts_are_scored_as_new_ones_are(feed_url: str) -> None:
+    with _connected(feed_url) as connection:
+        connection.execute(text(_OLD_POSTS))
+        migrations.upgrade("feed", feed_url)
+
+        wrong = text(f"""
+            SELECT count(*) FROM posts AS p, LATERAL (SELECT p.importance AS stored) AS old
+            WHERE stored IS DISTINCT FROM (
+                SELECT {IMPORTANCE}
+                FROM (SELECT p.author_id, p.id, p.body, CAST(NULL AS float8) AS importance) AS p)
+        """)
+        assert connection.execute(wrong).scalar_one() == 0
+
+
+def test_posts_survive_the_way_forward_and_back(feed_url: str) -> None:
+    with _connected(feed_url) as connection:
+        connection.execute(text(_OLD_POSTS))
+        before = connection.execute(text(_POSTS)).all()
+
+        migrations.upgrade("feed", feed_url)
+        forward = connection.execute(text(_POSTS)).all()
+        migrations.downgrade("feed", feed_url, "feed_0001")
+        back = connection.execute(text(_POSTS)).all()
+
+    assert forward == before
+    assert back == before
+
+
+def test_the_version_before_goes_on_writing_posts_and_replays(feed_url: str) -> None:
+    migrations.upgrade("feed", feed_url)
+    with _connected(feed_url) as connection:
+        connection.execute(text(_OLD_POSTS))
+        connection.execute(
+            text(
+                "INSERT INTO idempotency_keys (user_id, request_id, fingerprint, response)"
+                " VALUES (1, gen_random_uuid(), 'x', 'x')"
+            )
+        )
+        unscored = text(f"SELECT min({IMPORTANCE}), max({IMPORTANCE}) FROM posts AS p")
+        low, high = connection.execute(unscored).one()
+
+    assert 2 <= low < high <= 5
+
+
+def test_an_index_whose_build_broke_off_is_built_anew(feed_url: str) -> None:
+    migrations.upgrade("feed", feed_url, "feed_0002")
+    with _connected(feed_url) as connection:
+        connection.execute(text("CREATE INDEX idx_post_deleted_at ON posts (deleted_at)"))
+        connection.execute(
+            text(
+                "UPDATE pg_index SET indisvalid = false"
+                " WHERE indexrelid = 'idx_post_deleted_at'::regclass"
+            )
+        )
+        migrations.upgrade("feed", feed_url)
+
+        state = text(
+            "SELECT indisvalid, indpred IS NOT NULL FROM pg_index"
+            " WHERE indexrelid = 'idx_post_deleted_at'::regclass"
+        )
+        assert connection.execute(state).one() == (True, True)
+
+
+def test_every_migration_can_be_taken_back_and_repeated_with_data(feed_url: str) -> None:
+    with _connected(feed_url) as connection:
+        connection.execute(text(_OLD_POSTS))
+        for _ in range(2):
+            migrations.upgrade("feed", feed_url)
+            connection.execute(
+                text(
+                    "INSERT INTO comments (post_author_id, post_id, author_id, body)"
+                    " SELECT author_id, id, 7, 'hello' FROM posts LIMIT 100"
+                )
+            )
+            queries.upkeep.purge_requests(connection, limit=10)
+            migrations.downgrade("feed", feed_url, "feed_0001")
+
+        assert connection.execute(text("SELECT count(*) FROM posts")).scalar_one() == 12_000
+
+
+def test_endings_are_found_in_the_events_of_the_version_before(
+    cluster: EmbeddedPostgres,
+) -> None:
+    url = cluster.url("migrated_endings")
+    migrations.upgrade("graph", url, "graph_0001")
+    events = [
+        ("connected", 2, 1, 20, 10),
+        ("removed", 1, 2, 11, 21),
+        ("connected", 1, 2, 12, 22),
+        ("connected", 3, 1, 30, 13),
+        ("blocked", 2, 4, 0, 0),
+    ]
+    with _connected(url) as connection:
+        for kind, actor, peer, actor_revision, peer_revision in events:
+            connection.execute(
+                text(
+                    "INSERT INTO connection_events"
+                    " (kind, actor_id, peer_id, actor_revision, peer_revision)"
+                    f" VALUES ('{kind}', {actor}, {peer}, {actor_revision}, {peer_revision})"
+                )
+            )
+        connection.execute(
+            text(
+                "INSERT INTO connections (user_a_id, user_b_id, status, requested_by)"
+                " VALUES (1, 2, 'accepted', 1), (1, 3, 'accepted', 3)"
+            )
+        )
+        connection.execute(text("INSERT INTO users VALUES (1, 13, 2), (2, 22, 1), (3, 30, 1)"))
+        migrations.upgrade("graph", url)
+
+        [one, two] = graph_queries.connected_user_ids(connection, known_revisions={1: 0, 2: 0})
+        migrations.downgrade("graph", url, "graph_0001")
+        left = connection.execute(text("SELECT count(*) FROM connection_events")).scalar_one()
+
+    assert [(r.peer_id, r.user_revision, r.peer_revision) for r in one.reconnections] == [
+        (2, 11, 21)
+    ]
+    assert [(r.peer_id, r.user_revision, r.peer_revision) for r in two.reconnections] == [
+        (1, 21, 11)
+    ]
+    assert left == len(events)
