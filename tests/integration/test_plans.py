@@ -4,15 +4,20 @@ import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 import sqlalchemy
 from sqlalchemy import Connection, event, text
 
 from feed_service import queries as feed
+from feed_service.queries.digests import FrozenName
 from feed_service.queries.posts import FeedPlace
+from feed_service.settings import DigestRules
 from feed_service.visibility import Viewer
+from feed_service.weeks import Week
 from graph_service import queries as graph
+from shared.settings import Environment
 from tests.support.pair import Databases
 
 _PEOPLE = 10_000
@@ -20,6 +25,8 @@ _AUTHORS = 2_000
 _END_OF_TIME = (datetime(9999, 1, 1, tzinfo=UTC), 2**63 - 1)
 _BEGINNING = (datetime(1970, 1, 1, tzinfo=UTC), 0)
 _START = {"before_time": _END_OF_TIME[0], "before_id": _END_OF_TIME[1]}
+# It holds the last quarter of the posts.
+_WEEK = Week.around(datetime(2026, 1, 2, tzinfo=UTC), ZoneInfo("UTC"), start_day=5)
 
 _LOAD_GRAPH = [
     # A ring with chords: everybody is connected with twelve others on each side.
@@ -73,6 +80,14 @@ _LOAD_FEED = [
         FROM posts, generate_series(1, 2) AS n WHERE id % 2 = 0""",
     f"""INSERT INTO read_positions (user_id, read_at, post_id)
         SELECT a, timestamptz '2026-01-01', 1 FROM generate_series(1, {_PEOPLE}) AS a""",
+    f"""INSERT INTO frozen_digests (user_id, start_at, fingerprint, left_out_count)
+        SELECT a, timestamptz '2026-01-02', 'arguments', 0
+        FROM generate_series(1, {_AUTHORS}) AS a""",
+    f"""INSERT INTO frozen_digest_items
+            (user_id, start_at, fingerprint, author_id, post_id, importance, reason)
+        SELECT a, timestamptz '2026-01-02', 'arguments', p.author_id, p.id, 5, 'important'
+        FROM generate_series(1, {_AUTHORS}) AS a
+        JOIN posts AS p ON p.author_id = a % {_AUTHORS} + 1 AND p.id % 5 = 0""",
     "VACUUM ANALYZE",
 ]
 
@@ -237,6 +252,43 @@ def test_a_feed_page_is_read_author_by_author(loaded_feed: Connection) -> None:
 
     assert {"idx_post_author", "pk_posts"} <= _indexes(plan)
     assert not _scanned_tables(plan) & {"posts", "post_audience_tags"}
+
+
+def test_the_posts_of_a_week_are_read_author_by_author(loaded_feed: Connection) -> None:
+    connected = "{" + ",".join(str(number) for number in range(100, 125)) + "}"
+    plan = _plan(
+        loaded_feed,
+        lambda: feed.digests.choice(
+            loaded_feed,
+            viewer=Viewer(user_id=77, connected_ids=connected),
+            week=_WEEK,
+            rules=DigestRules.read(Environment({})),
+            tag_ids=[],
+            include_own_posts=True,
+        ),
+    )
+
+    [conditions] = [
+        node["Index Cond"] for node in _nodes(plan) if node.get("Index Name") == "idx_post_author"
+    ]
+    assert "author_id = author_id.author_id" in conditions
+    assert "created_at >=" in conditions
+    assert "created_at <" in conditions
+    assert not _scanned_tables(plan) & {"posts", "post_audience_tags"}
+
+
+def test_a_frozen_digest_is_read_by_its_name(loaded_feed: Connection) -> None:
+    plan = _plan(
+        loaded_feed,
+        lambda: feed.digests.frozen_choice(
+            loaded_feed,
+            viewer=Viewer(user_id=77, connected_ids="{78}"),
+            name=FrozenName(viewer_id=77, week=_WEEK, fingerprint=b"arguments"),
+        ),
+    )
+
+    assert {"pk_frozen_digests", "pk_frozen_digest_items"} <= _indexes(plan)
+    assert not _scanned_tables(plan)
 
 
 def test_a_single_post_is_read_by_its_name(loaded_feed: Connection) -> None:

@@ -2,6 +2,9 @@
 
 from collections.abc import Callable
 
+import sqlalchemy
+from google.protobuf.timestamp_pb2 import Timestamp
+
 from shared.gen.kith.feed.v1 import feed_pb2 as feed
 from shared.gen.kith.graph.v1 import graph_pb2 as graph
 from tests.support.pair import Pair
@@ -29,6 +32,20 @@ def _world(people: People, *, size: int) -> int:
         people.post(author)
         people.post(author, tagged(*tags))
     return viewer
+
+
+def _add_photos(pair: Pair, viewer: int) -> None:
+    """Give every post that a viewer sees two photos."""
+    page = pair.feed.GetFeed(feed.GetFeedRequest(user_id=viewer, page_size=100))
+    engine = sqlalchemy.create_engine(pair.feed_url, poolclass=sqlalchemy.NullPool)
+    with engine.begin() as connection:
+        connection.execute(
+            sqlalchemy.text("""
+                INSERT INTO post_photos (author_id, post_id, place, object_key)
+                SELECT author_id, id, place, 'photos/' || id || '/' || place
+                FROM posts, generate_series(1, 2) AS place WHERE id = ANY (:ids)"""),
+            {"ids": [post.post_id for post in page.posts]},
+        )
 
 
 def test_connected_ids_of_a_hundred_users_are_one_statement(pair: Pair, people: People) -> None:
@@ -67,6 +84,33 @@ def test_twice_the_connections_tags_and_page_size_cost_the_same(pair: Pair, peop
     )
 
 
+def _digest(pair: Pair, viewer: int, *, week_of: Timestamp | None = None) -> Callable[[], object]:
+    request = feed.GetDigestRequest(user_id=viewer, week_of=week_of, include_own_posts=True)
+    return lambda: pair.feed.GetDigest(request)
+
+
+def test_a_digest_is_one_statement_in_each_database_whatever_it_is_chosen_from(
+    pair: Pair, people: People
+) -> None:
+    small, large = _world(people, size=5), _world(people, size=10)
+    _add_photos(pair, small)
+    _add_photos(pair, large)
+
+    assert _counts(pair, _digest(pair, small)) == (1, 1)
+    assert _counts(pair, _digest(pair, large)) == (1, 1)
+
+
+def test_a_week_that_is_over_is_looked_for_chosen_and_frozen_once(
+    pair: Pair, people: People
+) -> None:
+    viewer = _world(people, size=5)
+    people.feed(viewer)
+    digest = _digest(pair, viewer, week_of=Timestamp(seconds=1_700_000_000))
+
+    assert _counts(pair, digest) == (3, 1)
+    assert _counts(pair, digest) == (1, 1)
+
+
 def test_no_read_opens_a_transaction(pair: Pair, people: People) -> None:
     viewer = _world(people, size=2)
     [post] = pair.feed.GetFeed(feed.GetFeedRequest(user_id=viewer, page_size=1)).posts
@@ -78,6 +122,8 @@ def test_no_read_opens_a_transaction(pair: Pair, people: People) -> None:
         feed.GetPostRequest(user_id=viewer, author_id=post.author_id, post_id=post.post_id)
     )
     pair.feed.ListTags(feed.ListTagsRequest(user_id=viewer))
+    _digest(pair, viewer)()
+    _digest(pair, viewer, week_of=Timestamp(seconds=1_700_000_000))()
     pair.graph.ListConnections(graph.ListConnectionsRequest(user_id=viewer))
     pair.graph.SuggestConnections(graph.SuggestConnectionsRequest(user_id=viewer))
 
