@@ -116,7 +116,7 @@ class Digests:
 
         def read(connection: Connection, viewer: Viewer) -> Choice:
             frozen = name and queries.digests.frozen_choice(connection, viewer=viewer, name=name)
-            return frozen or queries.digests.choice(
+            return frozen or queries.digests.digest_choice(
                 connection,
                 viewer=viewer,
                 week=week,

@@ -111,7 +111,7 @@ _CHOICE = text(f"""
 """)
 
 
-def choice(
+def digest_choice(
     connection: Connection,
     *,
     viewer: Viewer,
@@ -164,9 +164,9 @@ def frozen_choice(connection: Connection, *, viewer: Viewer, name: FrozenName) -
     return _choice(found, is_frozen=True) if found else None
 
 
-# One statement, so that it needs no transaction around it. Posts that somebody is erasing now are
-# passed over and the others held until they are stored, so that who erases a person's posts first
-# and then what names them leaves nothing behind.
+# One statement, so that it needs no transaction around it. Posts that are being erased at this
+# moment are passed over, and the others held until the digest is stored: erasing a person's posts
+# first and then what names them leaves nothing behind.
 _FREEZE = text("""
     WITH frozen AS (
         INSERT INTO frozen_digests (user_id, start_at, fingerprint, left_out_count)

@@ -151,7 +151,7 @@ def test_the_digests_of_random_weeks_are_those_of_the_oracle(database: Connectio
 def _answer(
     connection: Connection, world: oracle.World, question: oracle.Question
 ) -> tuple[list[oracle.Chosen], int]:
-    choice = queries.digests.choice(
+    choice = queries.digests.digest_choice(
         connection,
         viewer=Viewer(user_id=world.viewer, connected_ids=array_literal(world.connected)),
         week=Week.around(question.week_of, question.zone, start_day=question.start_day),

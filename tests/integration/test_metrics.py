@@ -95,6 +95,10 @@ def _feed(_pair: Pair, people: People) -> None:
     people.feed(people.new(1)[0])
 
 
+def _digest(pair: Pair, people: People) -> None:
+    pair.feed.GetDigest(feed.GetDigestRequest(user_id=people.new(1)[0]))
+
+
 def _post(_pair: Pair, people: People) -> None:
     people.post(people.new(1)[0])
 
@@ -145,6 +149,7 @@ _EVENTS: dict[str, tuple[Callable[[Pair, People], None], dict[str, float]]] = {
     "an import": (_connect, {"active_connections_total": 2, "users_total": 3}),
     "an erased user": (_delete_user, {"active_connections_total": 0, "users_total": 2}),
     "a feed": (_feed, {"feed_requests_total": 1, "feed_latency_seconds_count": 1}),
+    "a digest": (_digest, {"digest_requests_total": 1, "digest_latency_seconds_count": 1}),
     "a post": (
         _post,
         {

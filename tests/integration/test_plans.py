@@ -258,7 +258,7 @@ def test_the_posts_of_a_week_are_read_author_by_author(loaded_feed: Connection) 
     connected = "{" + ",".join(str(number) for number in range(100, 125)) + "}"
     plan = _plan(
         loaded_feed,
-        lambda: feed.digests.choice(
+        lambda: feed.digests.digest_choice(
             loaded_feed,
             viewer=Viewer(user_id=77, connected_ids=connected),
             week=_WEEK,

@@ -38,6 +38,34 @@ def test_every_variable_that_cannot_be_used_is_named() -> None:
     assert sorted(named) == sorted(variables)
 
 
+def test_digests_are_made_as_the_readme_says_unless_told_otherwise() -> None:
+    rules = FeedSettings.read(_OWN).digest
+
+    assert (rules.min_importance, rules.posts_per_author_per_day, rules.max_posts) == (1.0, 2, 12)
+    assert rules.week_start_day == 7
+
+
+def test_rules_for_digests_that_make_no_sense_are_all_told() -> None:
+    wrong = {
+        "DIGEST_MIN_IMPORTANCE": "nan",
+        "DIGEST_POSTS_PER_AUTHOR_PER_DAY": "0",
+        "DIGEST_MAX_POSTS": "101",
+        "DIGEST_WEEK_START": "Sunday",
+    }
+
+    with pytest.raises(SettingsError) as caught:
+        FeedSettings.read({**_OWN, **wrong})
+
+    assert {line.split()[0] for line in str(caught.value).splitlines()} == {*wrong}
+
+
+@pytest.mark.parametrize(("places", "share"), [(1, 1), (2, 1), (5, 1), (12, 4), (14, 4)])
+def test_an_author_has_a_third_of_the_places_and_at_least_one(places: int, share: int) -> None:
+    rules = FeedSettings.read({**_OWN, "DIGEST_MAX_POSTS": str(places)}).digest
+
+    assert rules.posts_per_author == share
+
+
 def test_a_bare_postgresql_url_means_the_driver_that_is_installed() -> None:
     settings = FeedSettings.read(_OWN)
 
