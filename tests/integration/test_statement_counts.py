@@ -172,7 +172,7 @@ def test_the_comments_on_an_own_post_cost_the_graph_nothing(pair: Pair, people: 
     assert _counts(pair, lambda: pair.feed.ListComments(request)) == (1, 0)
 
 
-def test_writing_a_comment_is_a_look_at_the_post_and_a_transaction_of_three_statements(
+def test_writing_a_comment_is_a_look_at_the_post_and_a_transaction_of_four_statements(
     pair: Pair, people: People
 ) -> None:
     viewer, author = people.connected(2)
@@ -181,4 +181,4 @@ def test_writing_a_comment_is_a_look_at_the_post_and_a_transaction_of_three_stat
     request = feed.CreateCommentRequest(user_id=viewer, post=post, body="hello")
 
     # BEGIN and COMMIT are counted too.
-    assert _counts(pair, lambda: pair.feed.CreateComment(request)) == (1 + 5, 1)
+    assert _counts(pair, lambda: pair.feed.CreateComment(request)) == (1 + 6, 1)

@@ -45,7 +45,7 @@ def call() -> Iterator[_Call]:
         raise ([*_RAISED, KeyError("SELECT secret FROM stack")])[int(request)]
 
     steps = [identify, measure(ServerMetrics(CollectorRegistry())), log_call, report_errors]
-    server = grpc.server(ThreadPoolExecutor(2), interceptors=[Around(steps)])
+    server = grpc.server(ThreadPoolExecutor(2), interceptors=[Around(steps, threads={})])
     handler = grpc.unary_unary_rpc_method_handler(fail, bytes, bytes)
     server.add_generic_rpc_handlers(
         [grpc.method_handlers_generic_handler("test.Errors", {"Fail": handler})]
