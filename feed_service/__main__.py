@@ -12,6 +12,7 @@ import migrations
 from feed_service.audiences import Audiences
 from feed_service.comments import Comments
 from feed_service.digest import Digests
+from feed_service.erasure import Erasure
 from feed_service.feed import Feed
 from feed_service.follower import Follower
 from feed_service.graph_client import GraphClient
@@ -23,6 +24,7 @@ from feed_service.read_positions import ReadPositions
 from feed_service.servicer import FeedServicer
 from feed_service.settings import FeedSettings
 from feed_service.tags import Tags
+from feed_service.transfers import Transfers
 from feed_service.upkeep import Upkeep
 from shared import logs
 from shared.database import BACKGROUND, Database
@@ -77,6 +79,8 @@ def build(settings: FeedSettings, database_url: str) -> Service:
         comments=Comments(database, graph, tokens),
         audiences=Audiences(database, graph, tokens),
         read_positions=ReadPositions(database, graph),
+        transfers=Transfers(database, tokens, photos),
+        erasure=Erasure(database, remove_soon=photos.remove_soon),
     )
     register_totals(registry, lambda: database.read(read_totals))
     upkeep.start()

@@ -62,7 +62,7 @@ class Audiences:
             sorted(audience.excluded_tag_ids),
         )
         position = self._tokens.read(scope, page_token, length=1)
-        if wanted := _named_tags(audience):
+        if wanted := named_tags(audience):
             owned = self._database.read(
                 lambda connection: queries.tags.owned_tag_ids(
                     connection, owner_user_id=author_id, tag_ids=wanted
@@ -93,7 +93,7 @@ def hold_own_tags(
 
     Raises ValidationError naming those in `field` that are not the author's own.
     """
-    if wanted := _named_tags(audience):
+    if wanted := named_tags(audience):
         owned = queries.tags.hold_owned_tag_ids(connection, owner_user_id=author_id, tag_ids=wanted)
         _require_owned(owned, audience, field=field)
 
@@ -111,10 +111,11 @@ def foreign_tags(owned: Collection[int], audience: Audience, *, field: str) -> l
     ]
 
 
+def named_tags(audience: Audience) -> set[int]:
+    """Return the tags of an audience, those that exclude among them."""
+    return {*audience.tag_ids, *audience.excluded_tag_ids}
+
+
 def _require_owned(owned: Collection[int], audience: Audience, *, field: str) -> None:
     if violations := foreign_tags(owned, audience, field=field):
         raise ValidationError.of_all(violations)
-
-
-def _named_tags(audience: Audience) -> set[int]:
-    return {*audience.tag_ids, *audience.excluded_tag_ids}

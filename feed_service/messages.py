@@ -9,6 +9,7 @@ from feed_service.queries.comments import CommentRow
 from feed_service.queries.digests import ChosenPost, Reason
 from feed_service.queries.posts import PostRow
 from feed_service.queries.tags import MemberRow, TagRow
+from feed_service.queries.transfers import TaggedRow
 from feed_service.url_signer import SignedUrl
 from feed_service.visibility import Clause
 from shared.gen.kith.feed.v1 import feed_pb2 as pb
@@ -110,6 +111,11 @@ def tag(row: TagRow) -> pb.Tag:
 def member(row: MemberRow) -> pb.TagMember:
     """Return a person who has a tag."""
     return pb.TagMember(target_user_id=row.target_user_id, create_time=timestamp(row.created_at))
+
+
+def tagged_user(row: TaggedRow) -> pb.ExportUserResponse.TaggedUser:
+    """Return a tag with somebody who has it."""
+    return pb.ExportUserResponse.TaggedUser(tag_id=row.tag_id, member=member(row))
 
 
 def comment(row: CommentRow) -> pb.Comment:

@@ -264,7 +264,7 @@ idempotency_keys = Table(
 )
 # purge_requests.
 Index("idx_idempotency_key_created_at", idempotency_keys.c.created_at)
-# erase_requests.
+# erase_requests_about.
 Index(
     "idx_idempotency_key_about_user",
     idempotency_keys.c.about_user_id,

@@ -33,8 +33,8 @@ from shared.gen.kith.errors.v1 import errors_pb2
 T = TypeVar("T")
 
 MAX_PHOTO_BYTES: Final = 10 * 1024 * 1024
+UPLOAD_TIME: Final = timedelta(minutes=10)
 
-_UPLOAD_TIME = timedelta(minutes=10)
 _RETRY_AFTER = timedelta(seconds=1)
 _THREADS = 8
 _CONNECT_SECONDS = 1
@@ -104,7 +104,7 @@ class ObjectStore:
         The store holds it to this key, this content type and 1 byte to MAX_PHOTO_BYTES.
         """
         # Temporary credentials do not end before: botocore renews them ten minutes ahead.
-        expire_time = datetime.now(UTC).replace(microsecond=0) + _UPLOAD_TIME
+        expire_time = datetime.now(UTC).replace(microsecond=0) + UPLOAD_TIME
         with _translated():
             form = self._client.generate_presigned_post(
                 self._bucket,
@@ -114,7 +114,7 @@ class ObjectStore:
                     {"Content-Type": content_type},
                     ["content-length-range", 1, MAX_PHOTO_BYTES],
                 ],
-                ExpiresIn=round(_UPLOAD_TIME.total_seconds()),
+                ExpiresIn=round(UPLOAD_TIME.total_seconds()),
             )
         return UploadPermission(url=form["url"], fields=form["fields"], expire_time=expire_time)
 

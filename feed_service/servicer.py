@@ -1,6 +1,6 @@
 """FeedService: every RPC in the order of the proto. Decodes, calls, encodes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -10,14 +10,24 @@ from feed_service import messages
 from feed_service.audiences import Audiences
 from feed_service.comments import Comments
 from feed_service.digest import DigestQuery, Digests
+from feed_service.erasure import Erasure
 from feed_service.feed import Feed, FeedQuery
 from feed_service.idempotency import Request
-from feed_service.models import BODY_LENGTH, COMMENT_LENGTH, PRIVATE, TAG_NAME_LENGTH, TAGS
+from feed_service.models import (
+    BODY_LENGTH,
+    COMMENT_LENGTH,
+    EXTERNAL_ID_LENGTH,
+    PRIVATE,
+    TAG_NAME_LENGTH,
+    TAGS,
+)
 from feed_service.photos import Photos
 from feed_service.posts import Draft, Posts
 from feed_service.queries.posts import Audience, PostName, PostRow
+from feed_service.queries.transfers import ImportedPost
 from feed_service.read_positions import ReadPositions
 from feed_service.tags import Tags
+from feed_service.transfers import Transfers
 from feed_service.weeks import MONDAY, SUNDAY, time_zones
 from shared.fields import Fields
 from shared.gen.kith.feed.v1 import feed_pb2 as pb
@@ -32,6 +42,7 @@ _MAX_PHOTOS = 10
 _MAX_BATCH = 100
 _KEY_LENGTH = 200
 _MAX_SCORES = 1_000
+_MAX_IMPORT_CHUNK = 1_000
 _MAX_IMPORTANCE = 10.0
 _FIRST_MOMENT = datetime(1970, 1, 1, tzinfo=UTC)
 _UTC = ZoneInfo("UTC")
@@ -54,6 +65,8 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         comments: Comments,
         audiences: Audiences,
         read_positions: ReadPositions,
+        transfers: Transfers,
+        erasure: Erasure,
     ) -> None:
         self._feed = feed
         self._digests = digests
@@ -63,6 +76,8 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         self._comments = comments
         self._audiences = audiences
         self._read_positions = read_positions
+        self._transfers = transfers
+        self._erasure = erasure
 
     def GetFeed(
         self, request: pb.GetFeedRequest, context: grpc.ServicerContext
@@ -427,6 +442,31 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         unread = self._read_positions.unread(user_id)
         return pb.CountUnreadPostsResponse(unread_count=unread.count, more=unread.more)
 
+    def ImportPosts(
+        self, request_iterator: Iterator[pb.ImportPostsRequest], context: grpc.ServicerContext
+    ) -> pb.ImportPostsResponse:
+        result = self._transfers.import_chunks(_chunk(request) for request in request_iterator)
+        return pb.ImportPostsResponse(
+            imported_count=result.imported,
+            existing_count=result.existing,
+            committed_chunks=result.committed_chunks,
+        )
+
+    def ExportUser(
+        self, request: pb.ExportUserRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.ExportUserResponse]:
+        with Fields() as fields:
+            user_id = fields.identifier("user_id", request.user_id)
+        yield from self._transfers.export(user_id, request.cursor)
+
+    def DeleteUser(
+        self, request: pb.DeleteUserRequest, context: grpc.ServicerContext
+    ) -> pb.DeleteUserResponse:
+        with Fields() as fields:
+            user_id = fields.identifier("user_id", request.user_id)
+        self._erasure.delete_user(user_id)
+        return pb.DeleteUserResponse()
+
     def _shown(self, rows: Sequence[PostRow], viewer_id: int) -> list[pb.Post]:
         return [
             messages.post(row, viewer_id=viewer_id, download_url=self._photos.download_url)
@@ -512,3 +552,50 @@ def _members(
             if target_id == owner_id:
                 fields.reject(f"target_user_ids[{index}]", "must not be the user")
     return owner_id, tag_id, target_ids
+
+
+def _chunk(request: pb.ImportPostsRequest) -> list[ImportedPost]:
+    now = datetime.now(UTC)
+    seen = set[tuple[int, str]]()
+    with Fields() as fields:
+        fields.count("posts", len(request.posts), min_items=0, max_items=_MAX_IMPORT_CHUNK)
+        posts = [
+            _imported_post(fields, f"posts[{index}]", post, now=now)
+            for index, post in enumerate(request.posts[:_MAX_IMPORT_CHUNK])
+        ]
+        for index, post in enumerate(posts):
+            name = (post.author_id, post.external_id)
+            if name in seen:
+                fields.reject(f"posts[{index}].external_id", "must not be given twice")
+            seen.add(name)
+    return posts
+
+
+def _imported_post(
+    fields: Fields, at: str, post: pb.ImportPostsRequest.ImportedPost, *, now: datetime
+) -> ImportedPost:
+    is_scored = post.HasField("importance")
+    if is_scored:
+        fields.number(f"{at}.importance", post.importance, maximum=_MAX_IMPORTANCE)
+    return ImportedPost(
+        author_id=fields.identifier(f"{at}.author_id", post.author_id),
+        external_id=fields.text(
+            f"{at}.external_id", post.external_id, max_length=EXTERNAL_ID_LENGTH
+        ),
+        body=fields.text(f"{at}.body", post.body, max_length=BODY_LENGTH),
+        created_at=_create_time(fields, f"{at}.create_time", post, now=now),
+        audience=_audience(fields, f"{at}.audience", post.audience),
+        importance=post.importance if is_scored else None,
+    )
+
+
+def _create_time(
+    fields: Fields, field: str, post: pb.ImportPostsRequest.ImportedPost, *, now: datetime
+) -> datetime:
+    if not post.HasField("create_time"):
+        fields.reject(field, "must be given")
+        return now
+    moment = fields.past(field, post.create_time, now=now)
+    if moment < _FIRST_MOMENT:
+        fields.reject(field, "must not be before 1970")
+    return moment

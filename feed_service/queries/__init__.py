@@ -8,12 +8,14 @@ from feed_service.queries import (
     audiences,
     comments,
     digests,
+    erasure,
     following,
     photos,
     posts,
     read_positions,
     requests,
     tags,
+    transfers,
     upkeep,
 )
 
@@ -21,11 +23,13 @@ __all__ = [
     "audiences",
     "comments",
     "digests",
+    "erasure",
     "following",
     "photos",
     "posts",
     "read_positions",
     "requests",
     "tags",
+    "transfers",
     "upkeep",
 ]

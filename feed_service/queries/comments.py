@@ -30,8 +30,10 @@ class CommentRow:
     edited_at: datetime | None
 
 
-_COLUMNS = """c.post_author_id, c.post_id, c.id, c.author_id, c.body, c.version, c.created_at,
-    c.edited_at"""
+COMMENT_COLUMNS = """
+    c.post_author_id, c.post_id, c.id, c.author_id, c.body, c.version, c.created_at, c.edited_at
+"""
+"""What CommentRow holds, of a row `c` of comments."""
 
 _NAMED = "c.post_author_id = :post_author_id AND c.post_id = :post_id AND c.id = :comment_id"
 
@@ -46,7 +48,7 @@ _COUNT_COMMENT = text("""
 _INSERT_COMMENT = text(f"""
     INSERT INTO comments AS c (post_author_id, post_id, author_id, body, created_at)
     VALUES (:post_author_id, :post_id, :author_id, :body, clock_timestamp())
-    RETURNING {_COLUMNS}
+    RETURNING {COMMENT_COLUMNS}
 """)
 
 
@@ -70,7 +72,7 @@ _COMMENT_PAGE = text(f"""
     SELECT comment.*
     FROM posts AS p
     LEFT JOIN LATERAL (
-        SELECT {_COLUMNS}
+        SELECT {COMMENT_COLUMNS}
         FROM comments AS c
         WHERE c.post_author_id = p.author_id AND c.post_id = p.id AND c.deleted_at IS NULL
           AND (c.created_at, c.id) > (:after_time, :after_id)
@@ -130,7 +132,7 @@ def lock_comment(connection: Connection, *, name: CommentName, author_id: int) -
 _UPDATE_COMMENT = text(f"""
     UPDATE comments AS c SET body = :body, version = c.version + 1, edited_at = now()
     WHERE {_NAMED}
-    RETURNING {_COLUMNS}
+    RETURNING {COMMENT_COLUMNS}
 """)
 
 

@@ -2130,7 +2130,7 @@ class ImportPostsRequest(_message.Message):
         """0 to 10; scored by Kith when unset."""
         @_builtins.property
         def create_time(self) -> _timestamp_pb2.Timestamp:
-            """When it was written; not in the future."""
+            """When it was written; must be given, not before 1970 and not in the future."""
 
         @_builtins.property
         def audience(self) -> Global___Audience:
@@ -2184,7 +2184,7 @@ class ImportPostsResponse(_message.Message):
     imported_count: _builtins.int
     """Posts that are there now and were not before."""
     existing_count: _builtins.int
-    """Posts that had been imported before."""
+    """Posts that had been imported before, also those deleted since and not yet purged."""
     committed_chunks: _builtins.int
     """How many messages took effect."""
     def __init__(

@@ -1,0 +1,71 @@
+"""Erasing a user: everything by them, about them, and given to them.
+
+Each step is a transaction of its own that takes a limited number of rows, so that nobody waits long
+for one, and a call that breaks off is finished by another. What others can see goes first.
+
+The keys of photos stay noted in `object_removals` until the object store has removed the objects:
+they are the only trace, and the only way to go on when the store cannot be reached.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final, Protocol
+
+from sqlalchemy import Connection
+
+from feed_service import queries
+from feed_service.metrics import POSTS
+from feed_service.object_store import UPLOAD_TIME
+from shared.database import Database
+from shared.totals import add_to_totals
+
+_BATCH: Final = 500
+
+
+class _Step(Protocol):
+    def __call__(self, connection: Connection, *, user_id: int, limit: int) -> int: ...
+
+
+def _hide_posts(connection: Connection, *, user_id: int, limit: int) -> int:
+    hidden = queries.erasure.hide_posts(connection, user_id=user_id, limit=limit)
+    add_to_totals(connection, amounts={POSTS: -hidden})
+    return hidden
+
+
+_STEPS: Final[Sequence[_Step]] = (
+    _hide_posts,
+    queries.erasure.erase_comments,
+    queries.erasure.erase_tags_given_to,
+    queries.erasure.erase_requests_about,
+    queries.erasure.erase_comments_under,
+    queries.erasure.erase_posts,
+    queries.erasure.erase_from_digests,
+    queries.erasure.erase_tagged,
+    queries.erasure.erase_tags,
+    partial(queries.erasure.erase_uploads, valid_for=UPLOAD_TIME),
+    queries.erasure.erase_requests,
+    queries.erasure.erase_digests,
+    queries.erasure.erase_read_position,
+)
+
+
+class Erasure:
+    """Erases users."""
+
+    def __init__(self, database: Database, *, remove_soon: Callable[[], None]) -> None:
+        self._database = database
+        self._remove_soon = remove_soon
+
+    def delete_user(self, user_id: int) -> None:
+        """Erase a user; returns once all steps have found nothing left, whoever wrote meanwhile."""
+        while sum(self._erased(step, user_id) for step in _STEPS):
+            self._remove_soon()
+
+    def _erased(self, step: _Step, user_id: int) -> int:
+        """Run a step until it finds no more; returns how many rows it found."""
+        total = 0
+        while found := self._database.write(
+            lambda connection: step(connection, user_id=user_id, limit=_BATCH)
+        ):
+            total += found
+        return total

@@ -1,0 +1,249 @@
+"""Erasing a user, a limited number of rows at a time; every function says how many rows there were.
+
+What a function does it does whole, so a user can be erased from wherever it was broken off. Posts
+are hidden before anything of theirs goes, so that nobody sees one in parts.
+"""
+
+from datetime import timedelta
+
+from sqlalchemy import Connection, text
+
+# Their photos are nobody's any more, as when a post is deleted.
+_HIDE_POSTS = text("""
+    WITH hidden AS (
+        UPDATE posts AS p SET deleted_at = now(), version = p.version + 1
+        FROM (SELECT author_id, id FROM posts
+              WHERE author_id = :user_id AND deleted_at IS NULL
+              ORDER BY id LIMIT :limit FOR UPDATE) AS found
+        WHERE p.author_id = found.author_id AND p.id = found.id
+        RETURNING p.author_id, p.id
+    ),
+    photos AS (
+        DELETE FROM post_photos AS photo USING hidden
+        WHERE photo.author_id = hidden.author_id AND photo.post_id = hidden.id
+        RETURNING photo.author_id, photo.object_key
+    ),
+    removals AS (
+        INSERT INTO object_removals (owner_user_id, object_key)
+        SELECT author_id, object_key FROM photos
+    )
+    SELECT count(*) FROM hidden
+""")
+
+
+def hide_posts(connection: Connection, *, user_id: int, limit: int) -> int:
+    """How many posts of the user nobody sees any more; their photos are to be removed."""
+    hidden: int = connection.execute(_HIDE_POSTS, {"user_id": user_id, "limit": limit}).scalar_one()
+    return hidden
+
+
+# The comments are locked before the counts, as everywhere, and both in an order of their own, so
+# that two erasures on the same posts do not wait for each other. What a comment's row says when it
+# goes decides whether it is counted off: somebody may be deleting it at the same time.
+_ERASE_COMMENTS = text("""
+    WITH gone AS (
+        DELETE FROM comments AS c
+        USING (SELECT post_author_id, post_id, id FROM comments
+               WHERE author_id = :user_id ORDER BY id LIMIT :limit FOR UPDATE) AS found
+        WHERE c.post_author_id = found.post_author_id AND c.post_id = found.post_id
+          AND c.id = found.id
+        RETURNING c.post_author_id, c.post_id, c.deleted_at
+    ),
+    fewer AS (
+        SELECT post_author_id, post_id, count(*) AS number FROM gone
+        WHERE deleted_at IS NULL GROUP BY post_author_id, post_id
+    ),
+    held AS (
+        SELECT stats.author_id, stats.post_id, fewer.number
+        FROM post_stats AS stats
+        JOIN fewer ON fewer.post_author_id = stats.author_id AND fewer.post_id = stats.post_id
+        ORDER BY stats.author_id, stats.post_id FOR NO KEY UPDATE OF stats
+    ),
+    counted AS (
+        UPDATE post_stats AS stats SET comment_count = stats.comment_count - held.number
+        FROM held WHERE stats.author_id = held.author_id AND stats.post_id = held.post_id
+    )
+    SELECT count(*) FROM gone
+""")
+
+
+def erase_comments(connection: Connection, *, user_id: int, limit: int) -> int:
+    """How many comments of the user are gone; those that others could see are counted off."""
+    erased: int = connection.execute(
+        _ERASE_COMMENTS, {"user_id": user_id, "limit": limit}
+    ).scalar_one()
+    return erased
+
+
+_ERASE_TAGS_GIVEN_TO = text("""
+    DELETE FROM user_tags AS given
+    USING (SELECT owner_user_id, tag_id, target_user_id FROM user_tags
+           WHERE target_user_id = :user_id
+           ORDER BY owner_user_id, tag_id LIMIT :limit FOR UPDATE) AS found
+    WHERE given.owner_user_id = found.owner_user_id AND given.tag_id = found.tag_id
+      AND given.target_user_id = found.target_user_id
+""")
+
+
+def erase_tags_given_to(connection: Connection, *, user_id: int, limit: int) -> int:
+    """How many tags of others the user had; they have none now."""
+    return connection.execute(_ERASE_TAGS_GIVEN_TO, {"user_id": user_id, "limit": limit}).rowcount
+
+
+# Somebody else's request that the user is named in the answer of cannot be repeated any more.
+_ERASE_REQUESTS_ABOUT = text("""
+    DELETE FROM idempotency_keys AS kept
+    USING (SELECT user_id, request_id FROM idempotency_keys
+           WHERE about_user_id = :user_id LIMIT :limit) AS found
+    WHERE kept.user_id = found.user_id AND kept.request_id = found.request_id
+""")
+
+
+def erase_requests_about(connection: Connection, *, user_id: int, limit: int) -> int:
+    """How many kept answers to others named the user; they are forgotten."""
+    return connection.execute(_ERASE_REQUESTS_ABOUT, {"user_id": user_id, "limit": limit}).rowcount
+
+
+# A post that everybody comments on would make the deletion of the post itself last too long.
+_ERASE_COMMENTS_UNDER = text("""
+    DELETE FROM comments AS c
+    USING (SELECT post_author_id, post_id, id FROM comments
+           WHERE post_author_id = :user_id
+           ORDER BY post_id, id LIMIT :limit FOR UPDATE) AS found
+    WHERE c.post_author_id = found.post_author_id AND c.post_id = found.post_id
+      AND c.id = found.id
+""")
+
+
+def erase_comments_under(connection: Connection, *, user_id: int, limit: int) -> int:
+    """How many comments there were on the user's posts, which are hidden already."""
+    return connection.execute(_ERASE_COMMENTS_UNDER, {"user_id": user_id, "limit": limit}).rowcount
+
+
+_ERASE_POSTS = text("""
+    DELETE FROM posts AS p
+    USING (SELECT author_id, id FROM posts
+           WHERE author_id = :user_id AND deleted_at IS NOT NULL
+           ORDER BY id LIMIT :limit FOR UPDATE) AS found
+    WHERE p.author_id = found.author_id AND p.id = found.id
+""")
+
+
+def erase_posts(connection: Connection, *, user_id: int, limit: int) -> int:
+    """How many hidden posts of the user are gone, with what belonged to them."""
+    return connection.execute(_ERASE_POSTS, {"user_id": user_id, "limit": limit}).rowcount
+
+
+# Behind the posts: a digest holds those that it names while it is being frozen.
+_ERASE_FROM_DIGESTS = text("""
+    DELETE FROM frozen_digest_items AS item
+    USING (SELECT user_id, start_at, fingerprint, author_id, post_id FROM frozen_digest_items
+           WHERE author_id = :user_id LIMIT :limit) AS found
+    WHERE item.user_id = found.user_id AND item.start_at = found.start_at
+      AND item.fingerprint = found.fingerprint AND item.author_id = found.author_id
+      AND item.post_id = found.post_id
+""")
+
+
+def erase_from_digests(connection: Connection, *, user_id: int, limit: int) -> int:
+    """How many places the user's posts had in the digests of others; they have none now."""
+    return connection.execute(_ERASE_FROM_DIGESTS, {"user_id": user_id, "limit": limit}).rowcount
+
+
+_ERASE_TAGGED = text("""
+    DELETE FROM user_tags AS given
+    USING (SELECT owner_user_id, tag_id, target_user_id FROM user_tags
+           WHERE owner_user_id = :user_id
+           ORDER BY tag_id, target_user_id LIMIT :limit FOR UPDATE) AS found
+    WHERE given.owner_user_id = found.owner_user_id AND given.tag_id = found.tag_id
+      AND given.target_user_id = found.target_user_id
+""")
+
+
+def erase_tagged(connection: Connection, *, user_id: int, limit: int) -> int:
+    """How many tags the user had given to people; nobody has one now."""
+    return connection.execute(_ERASE_TAGGED, {"user_id": user_id, "limit": limit}).rowcount
+
+
+_LOCK_TAGS = text("SELECT FROM tags WHERE owner_user_id = :user_id ORDER BY id FOR UPDATE")
+
+_ERASE_TAGS = text("""
+    DELETE FROM tags AS tag
+    USING (SELECT owner_user_id, id FROM tags AS owned
+           WHERE owner_user_id = :user_id
+             AND NOT EXISTS (SELECT FROM post_audience_tags AS audience
+                             WHERE audience.author_id = owned.owner_user_id
+                               AND audience.tag_id = owned.id)
+           LIMIT :limit) AS unused
+    WHERE tag.owner_user_id = unused.owner_user_id AND tag.id = unused.id
+""")
+
+
+def erase_tags(connection: Connection, *, user_id: int, limit: int) -> int:
+    """How many tags of the user are gone.
+
+    Locked first: a post that the user is just now publishing for a tag keeps it, until that post is
+    erased in its turn.
+    """
+    connection.execute(_LOCK_TAGS, {"user_id": user_id})
+    return connection.execute(_ERASE_TAGS, {"user_id": user_id, "limit": limit}).rowcount
+
+
+# Not before the permission has ended: an upload could still arrive after the removal.
+_ERASE_UPLOADS = text("""
+    WITH permitted AS (
+        DELETE FROM photo_uploads AS upload
+        USING (SELECT owner_user_id, object_key FROM photo_uploads
+               WHERE owner_user_id = :user_id LIMIT :limit FOR UPDATE) AS found
+        WHERE upload.owner_user_id = found.owner_user_id AND upload.object_key = found.object_key
+        RETURNING upload.owner_user_id, upload.object_key, upload.created_at
+    )
+    INSERT INTO object_removals (owner_user_id, object_key, due_at)
+    SELECT owner_user_id, object_key, greatest(now(), created_at + CAST(:valid_for AS interval))
+    FROM permitted
+""")
+
+
+def erase_uploads(connection: Connection, *, user_id: int, valid_for: timedelta, limit: int) -> int:
+    """How many uploads the user was permitted that no post has used; they are to be removed."""
+    return connection.execute(
+        _ERASE_UPLOADS, {"user_id": user_id, "valid_for": valid_for, "limit": limit}
+    ).rowcount
+
+
+_ERASE_REQUESTS = text("""
+    DELETE FROM idempotency_keys AS kept
+    USING (SELECT user_id, request_id FROM idempotency_keys
+           WHERE user_id = :user_id LIMIT :limit FOR UPDATE) AS found
+    WHERE kept.user_id = found.user_id AND kept.request_id = found.request_id
+""")
+
+
+def erase_requests(connection: Connection, *, user_id: int, limit: int) -> int:
+    """How many answers were kept for requests of the user; they are forgotten."""
+    return connection.execute(_ERASE_REQUESTS, {"user_id": user_id, "limit": limit}).rowcount
+
+
+_ERASE_DIGESTS = text("""
+    DELETE FROM frozen_digests AS digest
+    USING (SELECT user_id, start_at, fingerprint FROM frozen_digests
+           WHERE user_id = :user_id LIMIT :limit FOR UPDATE) AS found
+    WHERE digest.user_id = found.user_id AND digest.start_at = found.start_at
+      AND digest.fingerprint = found.fingerprint
+""")
+
+
+def erase_digests(connection: Connection, *, user_id: int, limit: int) -> int:
+    """How many digests were kept for the user; they are gone."""
+    return connection.execute(_ERASE_DIGESTS, {"user_id": user_id, "limit": limit}).rowcount
+
+
+_ERASE_READ_POSITION = text("""
+    DELETE FROM read_positions
+    WHERE user_id IN (SELECT user_id FROM read_positions WHERE user_id = :user_id LIMIT :limit)
+""")
+
+
+def erase_read_position(connection: Connection, *, user_id: int, limit: int) -> int:
+    """How many read positions the user had: one, or none."""
+    return connection.execute(_ERASE_READ_POSITION, {"user_id": user_id, "limit": limit}).rowcount

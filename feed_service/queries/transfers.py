@@ -1,0 +1,157 @@
+"""Posts that come from elsewhere, and everything of one user's on its way out."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, text
+
+from feed_service.importance import heuristic
+from feed_service.queries.comments import COMMENT_COLUMNS, CommentRow
+from feed_service.queries.posts import POST_COLUMNS, Audience, PostName, PostRow
+from feed_service.queries.tags import MemberRow
+from shared.database import array_literal
+
+TagName = tuple[int, int]
+"""An owner's id and the id of one of their tags."""
+ExternalName = tuple[int, str]
+"""An author's id and an importer's name for one of their posts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportedPost:
+    """A post from elsewhere; `importance` None leaves the scoring to Kith."""
+
+    author_id: int
+    external_id: str
+    body: str
+    created_at: datetime
+    audience: Audience
+    importance: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaggedRow(MemberRow):
+    """A person who has a tag, and the tag."""
+
+    tag_id: int
+
+
+_HOLD_TAGS = text("""
+    SELECT tag.owner_user_id, tag.id
+    FROM unnest(CAST(:owner_ids AS bigint[]), CAST(:tag_ids AS bigint[])) AS named (owner_id, id)
+    JOIN tags AS tag ON tag.owner_user_id = named.owner_id AND tag.id = named.id
+    WHERE tag.deleted_at IS NULL
+    ORDER BY tag.owner_user_id, tag.id
+    FOR SHARE OF tag
+""")
+
+
+def hold_tags(connection: Connection, *, names: Collection[TagName]) -> set[TagName]:
+    """Those of the tags that their owners have; they stay so until the transaction ends."""
+    rows = connection.execute(
+        _HOLD_TAGS,
+        {
+            "owner_ids": array_literal(owner_id for owner_id, _ in names),
+            "tag_ids": array_literal(tag_id for _, tag_id in names),
+        },
+    )
+    return {(owner_id, tag_id) for owner_id, tag_id in rows}
+
+
+# In the order of the unique index, so that two imports of the same posts do not wait for each
+# other.
+_INSERT_POSTS = text(f"""
+    INSERT INTO posts
+        (author_id, external_id, body, audience, created_at, importance, importance_given)
+    SELECT author_id, external_id, body, audience, created_at,
+           coalesce(importance, {heuristic(body="body", photo_count="0")}),
+           importance IS NOT NULL
+    FROM unnest(CAST(:author_ids AS bigint[]), CAST(:external_ids AS text[]),
+                CAST(:bodies AS text[]), CAST(:audiences AS text[]),
+                CAST(:created_at AS timestamptz[]), CAST(:importances AS double precision[]))
+         AS imported (author_id, external_id, body, audience, created_at, importance)
+    ORDER BY author_id, external_id
+    ON CONFLICT (author_id, external_id) WHERE external_id IS NOT NULL DO NOTHING
+    RETURNING author_id, external_id, id
+""")
+
+
+def insert_posts(
+    connection: Connection, *, posts: Sequence[ImportedPost]
+) -> dict[ExternalName, PostName]:
+    """The names of those posts that had not been imported before; their tags are still to come."""
+    rows = connection.execute(
+        _INSERT_POSTS,
+        {
+            "author_ids": array_literal(post.author_id for post in posts),
+            "external_ids": [post.external_id for post in posts],
+            "bodies": [post.body for post in posts],
+            "audiences": [post.audience.kind for post in posts],
+            "created_at": [post.created_at.isoformat() for post in posts],
+            "importances": [post.importance for post in posts],
+        },
+    )
+    return {(author_id, external_id): (author_id, id_) for author_id, external_id, id_ in rows}
+
+
+_EXPORTED_TAGGED = text("""
+    SELECT given.tag_id, given.target_user_id, given.created_at
+    FROM user_tags AS given
+    WHERE given.owner_user_id = :user_id
+      AND (given.tag_id, given.target_user_id) > (:after_tag_id, :after_target_id)
+      AND EXISTS (SELECT FROM tags AS tag
+                  WHERE tag.owner_user_id = given.owner_user_id AND tag.id = given.tag_id
+                    AND tag.deleted_at IS NULL)
+    ORDER BY given.tag_id, given.target_user_id LIMIT :limit
+""")
+
+
+def exported_tagged(
+    connection: Connection, *, user_id: int, after: tuple[int, int], limit: int
+) -> list[TaggedRow]:
+    """Up to `limit` tags given by the user to people behind a tag and person, in that order."""
+    rows = connection.execute(
+        _EXPORTED_TAGGED,
+        {
+            "user_id": user_id,
+            "after_tag_id": after[0],
+            "after_target_id": after[1],
+            "limit": limit,
+        },
+    )
+    return [TaggedRow(**row) for row in rows.mappings()]
+
+
+_EXPORTED_POSTS = text(f"""
+    SELECT {POST_COLUMNS} FROM posts AS p
+    WHERE p.author_id = :viewer_id AND p.id > :after_id AND p.deleted_at IS NULL
+    ORDER BY p.id LIMIT :limit
+""")
+
+
+def exported_posts(
+    connection: Connection, *, author_id: int, after_id: int, limit: int
+) -> list[PostRow]:
+    """Up to `limit` posts of the author behind an id, by id, as the author sees them."""
+    rows = connection.execute(
+        _EXPORTED_POSTS, {"viewer_id": author_id, "after_id": after_id, "limit": limit}
+    )
+    return [PostRow(**row) for row in rows.mappings()]
+
+
+_EXPORTED_COMMENTS = text(f"""
+    SELECT {COMMENT_COLUMNS} FROM comments AS c
+    WHERE c.author_id = :user_id AND c.id > :after_id AND c.deleted_at IS NULL
+    ORDER BY c.id LIMIT :limit
+""")
+
+
+def exported_comments(
+    connection: Connection, *, user_id: int, after_id: int, limit: int
+) -> list[CommentRow]:
+    """Up to `limit` comments by the user behind an id, by id, on whatever posts."""
+    rows = connection.execute(
+        _EXPORTED_COMMENTS, {"user_id": user_id, "after_id": after_id, "limit": limit}
+    )
+    return [CommentRow(**row) for row in rows.mappings()]
