@@ -3,11 +3,11 @@
 import os
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import date
 from pathlib import Path
-from typing import TypeAlias
+from typing import TextIO, TypeAlias
 
 import grpc
 from rich.console import Console
@@ -17,6 +17,7 @@ from shared.cli import databases, pages, transfers
 from shared.cli.clients import connected, sentence
 from shared.cli.run import run
 from shared.cli.terminal import CommandError
+from shared.cli.transfers import Spread
 from shared.embedded_postgres import EmbeddedPostgresError
 from shared.settings import SettingsError
 
@@ -97,14 +98,24 @@ def _parser() -> ArgumentParser:
     texts.add_argument(
         "--authors", type=_positive, required=True, help="they are people 1 to AUTHORS"
     )
-    texts.add_argument("--seed", type=int, default=1, help="who writes what (default 1)")
+    texts.add_argument(
+        "--days", type=_positive, default=14, help="how far back they were written (default 14)"
+    )
+    texts.add_argument("--seed", type=int, default=1, help="who writes what when (default 1)")
 
     exports = commands.add_parser("export", help="write data out").add_subparsers(
         required=True, metavar="WHAT"
     )
     out = _add(exports.add_parser, "connections", _export_connections, "as CSV")
     out.add_argument("file", type=Path, nargs="?", help="standard output when left out")
-    for command in (feed, digest, explain, connections, edges, texts, out):
+    person = _add(
+        exports.add_parser, "user", _export_user, "a person's posts and all, as JSON lines"
+    )
+    person.add_argument("user", type=int)
+    person.add_argument("file", type=Path, nargs="?", help="standard output when left out")
+    erase = _add(commands.add_parser, "erase", _erase, "erase a person from both services")
+    erase.add_argument("user", type=int)
+    for command in (feed, digest, explain, connections, edges, texts, out, person, erase):
         _add_targets(command)
     return parser
 
@@ -186,18 +197,33 @@ def _import_posts(arguments: Namespace, console: Console) -> None:
             clients,
             console,
             column=arguments.column,
-            authors=arguments.authors,
-            seed=arguments.seed,
+            spread=Spread(authors=arguments.authors, days=arguments.days, seed=arguments.seed),
         )
 
 
 def _export_connections(arguments: Namespace, _console: Console) -> None:
+    with connected(graph=arguments.graph, feed=arguments.feed) as clients, _out(arguments) as out:
+        transfers.export_connections(clients, out)
+
+
+def _export_user(arguments: Namespace, _console: Console) -> None:
+    with connected(graph=arguments.graph, feed=arguments.feed) as clients, _out(arguments) as out:
+        transfers.export_user(arguments.user, clients, out)
+
+
+def _erase(arguments: Namespace, console: Console) -> None:
     with connected(graph=arguments.graph, feed=arguments.feed) as clients:
-        if arguments.file is None:
-            transfers.export_connections(clients, sys.stdout)
-            return
-        with arguments.file.open("w", encoding="utf-8", newline="") as out:
-            transfers.export_connections(clients, out)
+        transfers.erase_user(arguments.user, clients, console)
+
+
+@contextmanager
+def _out(arguments: Namespace) -> Iterator[TextIO]:
+    """Open the file that is named, or else standard output."""
+    if arguments.file is None:
+        yield sys.stdout
+        return
+    with arguments.file.open("w", encoding="utf-8", newline="") as out:
+        yield out
 
 
 def _fail(message: str) -> int:

@@ -5,7 +5,6 @@ for a moment. Creations carry request ids for that.
 """
 
 import json
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -27,7 +26,6 @@ R = TypeVar("R")
 TIMEOUT_SECONDS = 30
 _THREADS = 8
 _WINDOW = 1_000
-_NAMESPACE = uuid.UUID("6f2b5f3e-6a35-4a57-9d0b-0d8c1a4ce1a7")
 _RETRIES = {
     "maxAttempts": 4,
     "initialBackoff": "0.2s",
@@ -95,8 +93,3 @@ def in_parallel(call: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
                 yield from pool.map(call, window)
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-def request_id(*parts: object) -> str:
-    """Return the UUID that stands for these values, the same in every run."""
-    return str(uuid.uuid5(_NAMESPACE, repr(parts)))

@@ -1,20 +1,28 @@
 """Loading the sample into running services, again and again if need be, with one result.
 
-A load that was cut off is repeated from the start: connections and members that are there stay as
-they are, tags are looked up first, and posts have request ids that are always the same. Those count
-for a day; a load that is repeated later posts some texts twice.
+A load that was cut off is repeated from the start: connections, members and posts that are there
+stay as they are, and tags are looked up first.
 """
 
 import uuid
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 from rich.progress import Progress
 
-from shared.cli.clients import TIMEOUT_SECONDS, Clients, in_parallel, request_id
+from shared.cli.clients import TIMEOUT_SECONDS, Clients, in_parallel
 from shared.cli.sample import Sample, SamplePost, SampleTag
-from shared.cli.transfers import IMPORT_CHUNK, Pair, import_chunk
+from shared.cli.transfers import (
+    IMPORT_CHUNK,
+    POSTS_CHUNK,
+    ImportedPost,
+    Pair,
+    import_chunk,
+    import_posts_chunk,
+)
 from shared.gen.kith.feed.v1 import feed_pb2
 from shared.gen.kith.graph.v1 import graph_pb2
+from shared.messages import timestamp
 
 
 def is_empty(clients: Clients) -> bool:
@@ -45,13 +53,14 @@ def load_sample(sample: Sample, clients: Clients, progress: Progress) -> None:
 
     tag_ids = dict(in_parallel(give_tags, sample.tags.items()))
 
-    def create(numbered: tuple[int, SamplePost]) -> None:
-        number, post = numbered
-        _create_post(clients, number, post, tag_ids.get(post.author_id, {}))
-        progress.advance(posts)
-
-    for _ in in_parallel(create, enumerate(sample.posts)):
-        pass
+    now = datetime.now(UTC)
+    imported = [
+        _imported_post(number, post, tag_ids.get(post.author_id, {}), now)
+        for number, post in enumerate(sample.posts)
+    ]
+    for start in range(0, len(imported), POSTS_CHUNK):
+        import_posts_chunk(clients, imported[start : start + POSTS_CHUNK])
+        progress.advance(posts, min(POSTS_CHUNK, len(imported) - start))
 
 
 def _tag_ids(clients: Clients, owner_id: int, wanted: list[SampleTag]) -> dict[str, int]:
@@ -82,20 +91,17 @@ def _create_tag(clients: Clients, owner_id: int, name: str) -> int:
     return created.tag.tag_id
 
 
-def _create_post(
-    clients: Clients, number: int, post: SamplePost, tag_ids: Mapping[str, int]
-) -> None:
-    audience = feed_pb2.Audience(
-        kind=post.kind,
-        tag_ids=[tag_ids[name] for name in post.tag_names],
-        excluded_tag_ids=[tag_ids[name] for name in post.excluded_tag_names],
-    )
-    clients.feed.CreatePost(
-        feed_pb2.CreatePostRequest(
-            user_id=post.author_id,
-            body=post.body,
-            audience=audience,
-            request_id=request_id("sample", number, post),
+def _imported_post(
+    number: int, post: SamplePost, tag_ids: Mapping[str, int], now: datetime
+) -> ImportedPost:
+    return ImportedPost(
+        author_id=post.author_id,
+        external_id=f"sample {number}",
+        body=post.body,
+        create_time=timestamp(now - post.age),
+        audience=feed_pb2.Audience(
+            kind=post.kind,
+            tag_ids=[tag_ids[name] for name in post.tag_names],
+            excluded_tag_ids=[tag_ids[name] for name in post.excluded_tag_names],
         ),
-        timeout=TIMEOUT_SECONDS,
     )

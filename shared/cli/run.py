@@ -211,6 +211,7 @@ def _calls_to_try(plan: _Plan) -> list[str]:
     )
     return [
         f"{kith} feed {_SAMPLE_PERSON} --pages 2{feed}",
+        f"{kith} digest {_SAMPLE_PERSON} --time-zone Europe/Lisbon{feed}",
         f"{kith} connections {_SAMPLE_PERSON}{graph}",
         f"{kith} export connections connections.csv{graph}",
     ]

@@ -5,6 +5,7 @@ exchanged for strangers, so that friends know each other and yet nobody is far a
 """
 
 from dataclasses import dataclass
+from datetime import timedelta
 from random import Random
 
 from shared.gen.kith.feed.v1 import feed_pb2
@@ -14,6 +15,7 @@ FEWEST_PEOPLE = 20
 _NEIGHBOURS_ON_EACH_SIDE = 6
 _STRANGERS = 0.1
 _POSTS_PER_PERSON = 2
+_OLDEST = timedelta(days=14)
 _TAG_NAMES = ("family", "friends", "work")
 _EVERY_NTH_HAS_TAGS = 8
 
@@ -119,6 +121,7 @@ class SamplePost:
     author_id: int
     body: str
     kind: feed_pb2.AudienceKind.ValueType
+    age: timedelta
     tag_names: tuple[str, ...] = ()
     excluded_tag_names: tuple[str, ...] = ()
 
@@ -207,6 +210,7 @@ def _post(people: int, tag_owners: list[int], random: Random) -> SamplePost:
         author_id=owner if shape.names_tags or shape.excludes else anybody,
         body=body,
         kind=shape.kind,
+        age=_OLDEST * random.random(),
         tag_names=tuple(sorted(shown)) if shape.names_tags else (),
         excluded_tag_names=(excluded,) if shape.excludes else (),
     )

@@ -1,29 +1,46 @@
 """Connections and posts in and out of files."""
 
 import csv
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import accumulate, islice
 from pathlib import Path
 from random import Random
 from typing import TextIO
 
 import grpc
-from google.protobuf.timestamp_pb2 import Timestamp
+from google.protobuf.json_format import MessageToJson
 from rich.console import Console
 
-from shared.cli.clients import TIMEOUT_SECONDS, Clients, in_parallel, request_id, sentence
+from shared.cli.clients import TIMEOUT_SECONDS, Clients
 from shared.cli.terminal import CommandError, progress
+from shared.errors import ValidationError, from_rpc_error
 from shared.gen.kith.feed.v1 import feed_pb2
 from shared.gen.kith.graph.v1 import graph_pb2
+from shared.messages import timestamp
 
 IMPORT_CHUNK = 5_000
 
+POSTS_CHUNK = 1_000
+ImportedPost = feed_pb2.ImportPostsRequest.ImportedPost
+
+_ERASURE_TIMEOUT_SECONDS = 600
+_IN_CHUNK = re.compile(r"posts\[(\d+)\]\.(.+)")
 _COLUMNS = ("first_user_id", "second_user_id", "connect_time")
 _LARGEST_ID = 2**63 - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """Over how many people and days imported posts are spread; the same for the same seed."""
+
+    authors: int
+    days: float
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -37,11 +54,12 @@ class Pair:
 
 @dataclass(frozen=True, kw_only=True)
 class Draft:
-    """A post to be created, and the line of its file."""
+    """A post to be imported, the line of its file, and how old it is to be."""
 
     line: int
     author_id: int
     body: str
+    age: timedelta
 
 
 def import_chunk(clients: Clients, pairs: Sequence[Pair]) -> graph_pb2.ImportConnectionsResponse:
@@ -78,24 +96,50 @@ def import_connections(path: Path, clients: Clients, console: Console, *, id_off
     )
 
 
+def import_posts_chunk(
+    clients: Clients, posts: Sequence[ImportedPost]
+) -> tuple[feed_pb2.ImportPostsResponse, dict[int, str]]:
+    """Import up to 1,000 posts in one transaction, but for those that are refused.
+
+    Returns what became of them, and why each of those was refused by its place in the chunk.
+    """
+    refused: dict[int, str] = {}
+    while True:
+        places = [place for place in range(len(posts)) if place not in refused]
+        request = feed_pb2.ImportPostsRequest(posts=[posts[place] for place in places])
+        try:
+            return clients.feed.ImportPosts(iter([request]), timeout=TIMEOUT_SECONDS), refused
+        except grpc.RpcError as error:
+            faults = _faults(error)
+            if not faults:
+                raise
+            refused |= {places[place]: fault for place, fault in faults.items()}
+
+
 def import_posts(
-    path: Path, clients: Clients, console: Console, *, column: str, authors: int, seed: int
+    path: Path, clients: Clients, console: Console, *, column: str, spread: Spread
 ) -> None:
-    """Post every text of a file, and print what became of it."""
-
-    def create(draft: Draft) -> str:
-        problem = _refusal(clients, draft, key=(seed, authors))
-        bar.advance(task)
-        return problem and f"line {draft.line}: {problem}"
-
-    started = time.monotonic()
+    """Import every text of a file as a post, and print what became of it."""
+    total = feed_pb2.ImportPostsResponse()
+    refused: list[str] = []
+    started, now = time.monotonic(), datetime.now(UTC)
     with _opened(path) as file, progress(console) as bar:
         task = bar.add_task("posts", total=_line_count(path))
-        drafts = assigned(read_texts(file, path, column=column), authors=authors, seed=seed)
-        refused = [problem for problem in in_parallel(create, drafts) if problem]
+        drafts = assigned(read_texts(file, path, column=column), spread)
+        while chunk := list(islice(drafts, POSTS_CHUNK)):
+            posts = [_imported_post(draft, spread, now) for draft in chunk]
+            done, faults = import_posts_chunk(clients, posts)
+            total.imported_count += done.imported_count
+            total.existing_count += done.existing_count
+            refused += [f"line {chunk[place].line}: {faults[place]}" for place in sorted(faults)]
+            bar.advance(task, len(chunk))
         rows = int(bar.tasks[task].completed)
         bar.update(task, total=rows)
-    console.print(f"{rows - len(refused):,} posted; {_rate(rows, started)}", soft_wrap=True)
+    console.print(
+        f"{total.imported_count:,} imported, {total.existing_count:,} there already; "
+        f"{_rate(rows, started)}",
+        soft_wrap=True,
+    )
     if refused:
         console.print(
             f"{len(refused):,} refused, the first in {refused[0]}", markup=False, soft_wrap=True
@@ -119,6 +163,36 @@ def export_connections(clients: Clients, out: TextIO) -> None:
             )
     finally:
         chunks.cancel()
+
+
+def export_user(user_id: int, clients: Clients, out: TextIO) -> None:
+    """Write everything that feed_service holds of a person, a JSON object in each line."""
+    request = feed_pb2.ExportUserRequest(user_id=user_id)
+    chunks = clients.feed.ExportUser(request)
+    try:
+        for chunk in chunks:
+            for field, items in chunk.ListFields():
+                if field.name != "cursor":
+                    out.writelines(
+                        f'{{"{field.name}": {MessageToJson(item, indent=None)}}}\n'
+                        for item in items
+                    )
+    finally:
+        chunks.cancel()
+
+
+def erase_user(user_id: int, clients: Clients, console: Console) -> None:
+    """Erase a person from both services, first from the graph, so that nobody sees more of them."""
+    erased = clients.graph.DeleteUser(
+        graph_pb2.DeleteUserRequest(user_id=user_id), timeout=TIMEOUT_SECONDS
+    )
+    clients.feed.DeleteUser(
+        feed_pb2.DeleteUserRequest(user_id=user_id), timeout=_ERASURE_TIMEOUT_SECONDS
+    )
+    console.print(
+        f"Person {user_id} is erased; {erased.removed_connection_count:,} connections ended.",
+        highlight=False,
+    )
 
 
 def read_pairs(file: TextIO, *, id_offset: int) -> Iterator[Pair]:
@@ -164,36 +238,43 @@ def read_texts(file: TextIO, path: Path, *, column: str) -> Iterator[tuple[int, 
     yield from ((rows.line_num, row[column] or "") for row in rows)
 
 
-def assigned(texts: Iterator[tuple[int, str]], *, authors: int, seed: int) -> Iterator[Draft]:
-    """Yield each text with an author from 1 to `authors`, the same for the same seed.
+def assigned(texts: Iterator[tuple[int, str]], spread: Spread) -> Iterator[Draft]:
+    """Yield each text with an author from 1 to `authors` and an age, the same for the same seed.
 
     The author in place n writes 1/n times as often as the first (Zipf's law); who is in which place
     is drawn too.
     """
-    random = Random(seed)  # noqa: S311 -- it has to be repeatable, not unpredictable
-    people = random.sample(range(1, authors + 1), authors)
-    weights = list(accumulate(1 / place for place in range(1, authors + 1)))
+    random = Random(spread.seed)  # noqa: S311 -- it has to be repeatable, not unpredictable
+    people = random.sample(range(1, spread.authors + 1), spread.authors)
+    weights = list(accumulate(1 / place for place in range(1, spread.authors + 1)))
     for line, body in texts:
-        yield Draft(line=line, author_id=random.choices(people, cum_weights=weights)[0], body=body)
-
-
-def _refusal(clients: Clients, draft: Draft, *, key: tuple[int, int]) -> str:
-    """Create a post; return why not when the service refuses its text, otherwise nothing."""
-    try:
-        clients.feed.CreatePost(
-            feed_pb2.CreatePostRequest(
-                user_id=draft.author_id,
-                body=draft.body,
-                audience=feed_pb2.Audience(kind=feed_pb2.AUDIENCE_KIND_ALL),
-                request_id=request_id("import", key, draft),
-            ),
-            timeout=TIMEOUT_SECONDS,
+        yield Draft(
+            line=line,
+            author_id=random.choices(people, cum_weights=weights)[0],
+            body=body,
+            age=timedelta(days=spread.days) * random.random(),
         )
-    except grpc.RpcError as error:
-        if isinstance(error, grpc.Call) and error.code() is grpc.StatusCode.INVALID_ARGUMENT:
-            return sentence(error)
-        raise
-    return ""
+
+
+def _imported_post(draft: Draft, spread: Spread, now: datetime) -> ImportedPost:
+    return ImportedPost(
+        author_id=draft.author_id,
+        external_id=f"{spread.seed}/{spread.authors}/{draft.line}",
+        body=draft.body,
+        create_time=timestamp(now - draft.age),
+        audience=feed_pb2.Audience(kind=feed_pb2.AUDIENCE_KIND_ALL),
+    )
+
+
+def _faults(error: grpc.RpcError) -> dict[int, str]:
+    """Return what is wrong with which post of a chunk, when that is why it was refused."""
+    known = from_rpc_error(error)
+    faults = {
+        int(match[1]): f"{known.reason_name}: {match[2]} {violation.description}"
+        for violation in known.violations
+        if (match := _IN_CHUNK.fullmatch(violation.field))
+    }
+    return faults if isinstance(known, ValidationError) else {}
 
 
 def _message(pair: Pair) -> graph_pb2.ConnectionPair:
@@ -201,9 +282,7 @@ def _message(pair: Pair) -> graph_pb2.ConnectionPair:
         first_user_id=pair.first_user_id, second_user_id=pair.second_user_id
     )
     if pair.connect_time is not None:
-        moment = Timestamp()
-        moment.FromDatetime(pair.connect_time)
-        message.connect_time.CopyFrom(moment)
+        message.connect_time.CopyFrom(timestamp(pair.connect_time))
     return message
 
 

@@ -1,4 +1,5 @@
 import csv
+import json
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
+from datetime import date, timedelta
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Self
@@ -271,12 +273,54 @@ def test_imported_posts_are_in_the_feed_whatever_their_script_and_only_once(
     arguments = ("import", "posts", texts, "--column", "said", "--authors", "1")
     before = home.post_count()
     answers = [home.kith(*arguments), home.kith(*arguments)]
-    feed = home.kith("feed", "1")
+    feed = home.kith("feed", "1", "--pages", "9")
     assert home.post_count() == before + 2
+    assert "2 imported, 0 there already" in answers[0].stdout
+    assert "0 imported, 2 there already" in answers[1].stdout
     assert "1 refused, the first in line 4: INVALID_FIELD: body" in answers[0].stdout
     assert "[b]so, so[/b] 🇮🇪💪🏿" in feed.stdout
     assert "نتوريا يا صديقي" in feed.stdout
     assert "to all connections" in feed.stdout
+
+
+def test_a_digest_names_its_week_and_says_why_each_post_is_there(
+    lived_in: tuple[Home, str],
+) -> None:
+    home, _ = lived_in
+    answer = home.kith("digest", "17", "--time-zone", "Europe/Lisbon")
+    assert "The digest of person 17, from " in answer.stdout
+    assert "The week is not over yet." in answer.stdout
+    last_week = (date.today() - timedelta(days=7)).isoformat()  # noqa: DTZ011 -- as a person says it
+    before = home.kith("digest", "17", "--week-of", last_week)
+    assert "among the most important" in before.stdout
+    assert "Its choice of posts is final." in before.stdout
+    assert home.kith("digest", "17", "--time-zone", "Mars/Olympus").stderr == (
+        "kith: there is no time zone 'Mars/Olympus'\n"
+    )
+
+
+def test_a_person_is_told_why_somebody_sees_a_post(lived_in: tuple[Home, str]) -> None:
+    home, _ = lived_in
+    feed = home.kith("feed", "1")
+    post = re.search(r"person 1 .* post (\d+) +to all connections", feed.stdout)
+    assert post
+    answers = [home.kith("explain", "1", post[1], viewer) for viewer in ("1", "999999")]
+    assert [answer.stdout for answer in answers] == [
+        f"Person 1 sees post {post[1]} of person 1: it is their own.\n",
+        f"Person 999999 does not see post {post[1]} of person 1: the two are not connected.\n",
+    ]
+
+
+def test_a_person_can_take_everything_along_and_be_erased(lived_in: tuple[Home, str]) -> None:
+    home, _ = lived_in
+    copy = home.directory / "person.jsonl"
+    home.kith("export", "user", "9", copy)
+    erased = home.kith("erase", "9")
+    lines = [json.loads(line) for line in copy.read_text().splitlines()]
+    assert {next(iter(line)) for line in lines} >= {"tags", "tagged_users"}
+    assert re.fullmatch(r"Person 9 is erased; \d+ connections ended\.\n", erased.stdout)
+    assert "has 0 connections" in home.kith("connections", "9").stdout
+    assert home.kith("export", "user", "9").stdout == ""
 
 
 def test_an_error_of_a_service_is_one_line(lived_in: tuple[Home, str]) -> None:
