@@ -6,7 +6,7 @@ BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test conformance lint format check proto migrate revision clean
+.PHONY: help setup run test oracle conformance lint format check proto migrate revision clean
 
 help: ## List what can be made
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -18,6 +18,9 @@ run: .venv/installed ## Start PostgreSQL and both services on sample data, until
 
 test: .venv/dev-installed ## Run every test
 	$(BIN)/python -m pytest
+
+oracle: .venv/dev-installed ## Live random lives for about half an hour, compared with the oracle
+	KITH_LIVES=$${KITH_LIVES:-500} $(BIN)/python -m pytest -s tests/e2e/test_stateful.py
 
 conformance: .venv/dev-installed ## Try the object store on OpenStack Swift, which has to be installed
 	$(BIN)/python -m pytest -rs tests/conformance
