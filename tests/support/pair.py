@@ -80,10 +80,8 @@ def running_pair(
     variables = {**_ENVIRONMENT, **(environment or {})}
     graph_url, feed_url = databases.new("graph"), databases.new("feed")
     with ExitStack() as stack:
-        graph_tap = stack.enter_context(_tap(graph_url))
-        feed_tap = stack.enter_context(_tap(feed_url))
-        variables["GRAPH_DATABASE_URL"] = _through(graph_tap, graph_url)
-        variables["FEED_DATABASE_URL"] = _through(feed_tap, feed_url)
+        graph_tap, variables["GRAPH_DATABASE_URL"] = stack.enter_context(tapped(graph_url))
+        feed_tap, variables["FEED_DATABASE_URL"] = stack.enter_context(tapped(feed_url))
         graph_settings = GraphSettings.read(variables)
         graph_server = RunningServer(
             graph_settings.server, build_graph(graph_settings, graph_settings.database.url)
@@ -138,9 +136,12 @@ def another_feed(
         server.stop()
 
 
-def _tap(url: str) -> WireTap:
+@contextmanager
+def tapped(url: str) -> Iterator[tuple[WireTap, str]]:
+    """Start a tap in front of a database; yields it and the URL that leads through it."""
     parsed = sqlalchemy.make_url(url)
-    return WireTap(parsed.host or "127.0.0.1", parsed.port or 5432)
+    with WireTap(parsed.host or "127.0.0.1", parsed.port or 5432) as tap:
+        yield tap, _through(tap, url)
 
 
 def _through(tap: WireTap, url: str) -> str:
