@@ -62,10 +62,11 @@ class Erasure:
             self._remove_soon()
 
     def _erased(self, step: _Step, user_id: int) -> int:
-        """Run a step until it finds no more; returns how many rows it found."""
-        total = 0
-        while found := self._database.write(
-            lambda connection: step(connection, user_id=user_id, limit=_BATCH)
-        ):
+        """Run a step until it finds no full batch; returns how many rows it found."""
+        total, found = 0, _BATCH
+        while found == _BATCH:
+            found = self._database.write(
+                lambda connection: step(connection, user_id=user_id, limit=_BATCH)
+            )
             total += found
         return total

@@ -16,7 +16,7 @@ from feed_service.queries.transfers import ImportedPost
 from shared.database import Database
 from shared.errors import AppException, ValidationError
 from shared.gen.kith.feed.v1 import feed_pb2 as pb
-from shared.paging import PageTokens, Scope
+from shared.paging import PageTokens, Scope, oldest_first, place
 from shared.totals import add_to_totals
 
 _EXPORT_CHUNK: Final = 500
@@ -81,8 +81,8 @@ class Transfers:
         scope = Scope.of("export", user_id)
         start, *after = self._tokens.read(scope, cursor, length=3, field="cursor") or (0, 0, 0)
         for number, section in enumerate(self._sections[start:], start):
-            place = (after[0], after[1]) if number == start else (0, 0)
-            for items, last in self._items(section, user_id, place):
+            begin = (after[0], after[1]) if number == start else (0, 0)
+            for items, last in self._items(section, user_id, begin):
                 position = [number, *section.position(last)]
                 response = pb.ExportUserResponse(cursor=self._tokens.issue(scope, position))
                 getattr(response, section.field).extend(items)
@@ -128,12 +128,12 @@ def _sections(photos: Photos) -> Sequence[_Section]:
         _Section(
             field="posts",
             read=lambda connection, user_id, after, limit: queries.transfers.exported_posts(
-                connection, author_id=user_id, after_id=after[0], limit=limit
+                connection, author_id=user_id, after=place(after), limit=limit
             ),
             encode=lambda row: messages.post(
                 row, viewer_id=row.author_id, download_url=photos.download_url
             ),
-            position=lambda row: (row.id, 0),
+            position=lambda row: oldest_first(row.created_at, row.id),
         ),
         _Section(
             field="comments",

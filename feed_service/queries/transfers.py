@@ -123,19 +123,23 @@ def exported_tagged(
     return [TaggedRow(**row) for row in rows.mappings()]
 
 
+# In the order of idx_post_author from its other end: by id alone, all posts of an author would have
+# to be sorted for each page.
 _EXPORTED_POSTS = text(f"""
     SELECT {POST_COLUMNS} FROM posts AS p
-    WHERE p.author_id = :viewer_id AND p.id > :after_id AND p.deleted_at IS NULL
-    ORDER BY p.id LIMIT :limit
+    WHERE p.author_id = :viewer_id AND (p.created_at, p.id) > (:after_time, :after_id)
+      AND p.deleted_at IS NULL
+    ORDER BY p.created_at, p.id LIMIT :limit
 """)
 
 
 def exported_posts(
-    connection: Connection, *, author_id: int, after_id: int, limit: int
+    connection: Connection, *, author_id: int, after: tuple[datetime, int], limit: int
 ) -> list[PostRow]:
-    """Up to `limit` posts of the author behind an id, by id, as the author sees them."""
+    """Up to `limit` posts of the author behind a place, oldest first, as the author sees them."""
     rows = connection.execute(
-        _EXPORTED_POSTS, {"viewer_id": author_id, "after_id": after_id, "limit": limit}
+        _EXPORTED_POSTS,
+        {"viewer_id": author_id, "after_time": after[0], "after_id": after[1], "limit": limit},
     )
     return [PostRow(**row) for row in rows.mappings()]
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -12,6 +12,7 @@ from sqlalchemy import Connection, event, text
 
 from feed_service import queries as feed
 from feed_service.queries.digests import FrozenName
+from feed_service.queries.following import Ending
 from feed_service.queries.posts import FeedPlace
 from feed_service.settings import DigestRules
 from feed_service.visibility import Viewer
@@ -88,6 +89,12 @@ _LOAD_FEED = [
         SELECT a, timestamptz '2026-01-02', 'arguments', p.author_id, p.id, 5, 'important'
         FROM generate_series(1, {_AUTHORS}) AS a
         JOIN posts AS p ON p.author_id = a % {_AUTHORS} + 1 AND p.id % 5 = 0""",
+    f"""INSERT INTO idempotency_keys (user_id, request_id, fingerprint, response, about_user_id)
+        SELECT a, gen_random_uuid(), 'arguments', 'answer', a % {_AUTHORS} + 1
+        FROM generate_series(1, {_PEOPLE}) AS a, generate_series(1, 3) AS n""",
+    f"""INSERT INTO photo_uploads (owner_user_id, object_key, content_type)
+        SELECT a, 'photos/' || a || '/' || n, 'image/png'
+        FROM generate_series(1, {_PEOPLE}) AS a, generate_series(1, 3) AS n""",
     "VACUUM ANALYZE",
 ]
 
@@ -358,3 +365,92 @@ def test_unread_posts_are_counted_author_by_author(loaded_feed: Connection) -> N
     assert "ROW(created_at, id) >" in conditions
     assert not _scanned_tables(plan)
     assert not [node for node in _nodes(plan) if "Sort" in node["Node Type"]]
+
+
+def test_the_tags_that_end_with_connections_are_found_by_owner_and_person(
+    loaded_feed: Connection,
+) -> None:
+    endings = [
+        Ending(owner_user_id=owner, target_user_id=owner + 8, owner_revision=9)
+        for owner in range(1, 1_001)
+    ]
+    plan = _plan(loaded_feed, lambda: feed.following.end_tags(loaded_feed, endings=endings))
+
+    assert _indexes(plan) & {"idx_user_tag_lookup", "idx_user_tag_target"}
+    assert not _scanned_tables(plan)
+
+
+def test_everybody_who_has_given_tags_is_found_without_reading_all_tags(
+    loaded_feed: Connection,
+) -> None:
+    plan = _plan(loaded_feed, lambda: feed.following.owner_ids(loaded_feed, after_id=0, limit=100))
+
+    assert _indexes(plan) <= {"pk_user_tags", "idx_user_tag_lookup"}
+    assert not _scanned_tables(plan)
+
+
+def test_an_export_is_read_by_the_indexes_of_its_sections(loaded_feed: Connection) -> None:
+    pages: list[tuple[Callable[[], object], set[str]]] = [
+        (
+            lambda: feed.transfers.exported_tagged(
+                loaded_feed, user_id=30, after=(0, 0), limit=500
+            ),
+            {"pk_user_tags"},
+        ),
+        (
+            lambda: feed.transfers.exported_posts(
+                loaded_feed, author_id=30, after=_BEGINNING, limit=500
+            ),
+            # An author's sixty posts are as well sorted as read in their order.
+            {"idx_post_author", "pk_posts"},
+        ),
+        (
+            lambda: feed.transfers.exported_comments(
+                loaded_feed, user_id=30, after_id=0, limit=500
+            ),
+            {"idx_comment_author"},
+        ),
+    ]
+    for page, indexes in pages:
+        plan = _plan(loaded_feed, page)
+
+        assert _indexes(plan) & indexes
+        assert not _scanned_tables(plan)
+
+
+_ERASED = {
+    "hide_posts": {"pk_posts", "idx_post_author"},
+    "erase_comments": {"idx_comment_author"},
+    "erase_tags_given_to": {"idx_user_tag_target"},
+    "erase_requests_about": {"idx_idempotency_key_about_user"},
+    "erase_comments_under": {"pk_comments", "idx_comment_post"},
+    "erase_posts": {"pk_posts", "idx_post_deleted_at"},
+    "erase_from_digests": {"idx_frozen_digest_item_author"},
+    "erase_tagged": {"pk_user_tags", "idx_user_tag_lookup"},
+    "erase_tags": {"pk_tags", "uq_tag_name"},
+    "erase_requests": {"pk_idempotency_keys"},
+    "erase_digests": {"pk_frozen_digests"},
+    "erase_read_position": {"pk_read_positions"},
+}
+
+
+@pytest.mark.parametrize("step", list(_ERASED))
+def test_what_is_erased_of_a_user_is_found_by_an_index(loaded_feed: Connection, step: str) -> None:
+    plan = _plan(
+        loaded_feed, lambda: getattr(feed.erasure, step)(loaded_feed, user_id=30, limit=500)
+    )
+
+    assert _indexes(plan) & _ERASED[step]
+    assert not _scanned_tables(plan)
+
+
+def test_the_uploads_of_a_user_are_found_by_their_key(loaded_feed: Connection) -> None:
+    plan = _plan(
+        loaded_feed,
+        lambda: feed.erasure.erase_uploads(
+            loaded_feed, user_id=30, valid_for=timedelta(minutes=10), limit=500
+        ),
+    )
+
+    assert "pk_photo_uploads" in _indexes(plan)
+    assert not _scanned_tables(plan)

@@ -436,9 +436,9 @@ class FeedServiceServicer:
 
     def ExportUser(self, request, context):
         """ExportUser streams everything that feed_service holds of a user, but for what has been deleted:
-        tags, who has them, posts, comments, each by id and at most 500 in a message. Each message
-        carries a cursor from which a broken export goes on. What exists during the whole export is all
-        in it, once. INVALID_PAGE_TOKEN for a cursor. Internal: not meant for a gateway.
+        tags, who has them, posts oldest first, comments, at most 500 in a message. Each message carries
+        a cursor from which a broken export goes on. What exists during the whole export is all in it,
+        once. INVALID_PAGE_TOKEN for a cursor. Internal: not meant for a gateway.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

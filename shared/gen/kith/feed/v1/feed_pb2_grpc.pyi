@@ -139,9 +139,9 @@ class FeedServiceStub:
     """
     ExportUser: _grpc.UnaryStreamMultiCallable[_feed_pb2.ExportUserRequest, _feed_pb2.ExportUserResponse]
     """ExportUser streams everything that feed_service holds of a user, but for what has been deleted:
-    tags, who has them, posts, comments, each by id and at most 500 in a message. Each message
-    carries a cursor from which a broken export goes on. What exists during the whole export is all
-    in it, once. INVALID_PAGE_TOKEN for a cursor. Internal: not meant for a gateway.
+    tags, who has them, posts oldest first, comments, at most 500 in a message. Each message carries
+    a cursor from which a broken export goes on. What exists during the whole export is all in it,
+    once. INVALID_PAGE_TOKEN for a cursor. Internal: not meant for a gateway.
     """
     DeleteUser: _grpc.UnaryUnaryMultiCallable[_feed_pb2.DeleteUserRequest, _feed_pb2.DeleteUserResponse]
     """DeleteUser erases a user: posts with their photos and comments, the user's comments, tags in
@@ -444,9 +444,9 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _grpc.ServicerContext,
     ) -> _abc.Iterator[_feed_pb2.ExportUserResponse]:
         """ExportUser streams everything that feed_service holds of a user, but for what has been deleted:
-        tags, who has them, posts, comments, each by id and at most 500 in a message. Each message
-        carries a cursor from which a broken export goes on. What exists during the whole export is all
-        in it, once. INVALID_PAGE_TOKEN for a cursor. Internal: not meant for a gateway.
+        tags, who has them, posts oldest first, comments, at most 500 in a message. Each message carries
+        a cursor from which a broken export goes on. What exists during the whole export is all in it,
+        once. INVALID_PAGE_TOKEN for a cursor. Internal: not meant for a gateway.
         """
 
     @_abc_1.abstractmethod
