@@ -172,7 +172,8 @@ def test_a_stop_exits_0_with_watchers_about(processes: ProcessPair, stop: signal
 
     assert [response.status for response in watch] == [health_pb2.HealthCheckResponse.NOT_SERVING]
     assert process.wait() == 0
-    assert [line["message"] for line in process.logs()][-2:] == ["stopping", "stopped"]
+    told = [line["message"] for line in process.logs() if line["logger"] == "kith.server"]
+    assert told[-2:] == ["stopping", "stopped"]
 
 
 @pytest.mark.parametrize(
