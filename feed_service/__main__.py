@@ -71,7 +71,7 @@ def build(settings: FeedSettings, database_url: str) -> Service:
     follower = Follower(background, graph, metrics)
     photos = Photos(database, store, remove_soon=upkeep.soon)
     servicer = FeedServicer(
-        feed=Feed(database, graph, tokens, metrics),
+        feed=Feed(database, graph, tokens, metrics, hub_scan=settings.hub_scan),
         digests=Digests(database, graph, settings.digest, metrics),
         posts=Posts(database, graph, tokens, photos, metrics),
         photos=photos,

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from feed_service import queries, refresh
 from feed_service.graph_client import GraphClient
 from feed_service.metrics import FeedMetrics
-from feed_service.queries.posts import FeedPlace, PostRow
+from feed_service.queries.feed import FeedFilter, FeedPlace
+from feed_service.queries.posts import PostRow
 from feed_service.refresh import Seen
 from feed_service.safe_read import safe_read
+from feed_service.settings import HubScan
 from feed_service.visibility import Viewer
-from shared.database import Database, array_literal
+from shared.database import Database
 from shared.paging import Page, PageTokens, Scope, newest_first, place
 
 
@@ -54,12 +56,19 @@ class Feed:
     """Reads feeds, one SQL statement a page."""
 
     def __init__(
-        self, database: Database, graph: GraphClient, tokens: PageTokens, metrics: FeedMetrics
+        self,
+        database: Database,
+        graph: GraphClient,
+        tokens: PageTokens,
+        metrics: FeedMetrics,
+        *,
+        hub_scan: HubScan,
     ) -> None:
         self._database = database
         self._graph = graph
         self._tokens = tokens
         self._metrics = metrics
+        self._hub_scan = hub_scan
 
     def page(self, query: FeedQuery) -> FeedPage:
         """Return a page of what the viewer may see, newest first; full unless the feed ends."""
@@ -89,19 +98,26 @@ class Feed:
 
     def _rows(self, query: FeedQuery, viewer: Viewer, part: FeedPlace) -> list[PostRow]:
         return self._database.read(
-            lambda connection: queries.posts.feed_page(
+            lambda connection: queries.feed.feed_page(
                 connection,
                 viewer=viewer,
-                # Whose posts to look at; whether they may be seen is decided elsewhere.
-                author_ids=(
-                    array_literal(query.author_ids) if query.author_ids else viewer.feed_author_ids
-                ),
-                tag_ids=query.tag_ids,
+                among=_among(query, viewer),
                 place=part,
                 limit=query.page_size + 1,
+                hub_scan=self._hub_scan,
             )
         )
 
     def _refresh_token(self, query: FeedQuery, seen: Seen, page: Page[PostRow]) -> str:
         now_seen = seen.and_page(page.items, is_last=not page.next_page_token)
         return refresh.issue(self._tokens, query.refresh_scope, now_seen)
+
+
+def _among(query: FeedQuery, viewer: Viewer) -> FeedFilter:
+    if not query.author_ids:
+        return FeedFilter(author_ids=viewer.connected_ids, tag_ids=query.tag_ids)
+    return FeedFilter(
+        author_ids=viewer.connected_among(query.author_ids),
+        tag_ids=query.tag_ids,
+        with_own=viewer.user_id in query.author_ids,
+    )

@@ -62,15 +62,26 @@ posts = Table(
     CheckConstraint(f"char_length(body) BETWEEN 1 AND {BODY_LENGTH}", name="body_length"),
     CheckConstraint("importance BETWEEN 0 AND 10", name="importance_range"),
 )
-# feed_page, author_page, unread_count, digest_choice: the newest posts of each author.
+# author_page, unread_count, digest_choice: the newest posts of each author. feed_page: the viewer's
+# own, and whether a tagged post is still there, read from the index alone.
 Index(
     "idx_post_author",
     posts.c.author_id,
     posts.c.created_at.desc(),
     posts.c.id.desc(),
+    postgresql_include=["audience", "importance"],
     postgresql_where=text("deleted_at IS NULL"),
 )
-# The newest posts of everybody, for readers with very many connections.
+# feed_page: the stream of an author's posts for ALL.
+Index(
+    "idx_post_open",
+    posts.c.author_id,
+    posts.c.created_at.desc(),
+    posts.c.id.desc(),
+    postgresql_include=["importance"],
+    postgresql_where=text(f"audience = '{ALL}' AND deleted_at IS NULL"),
+)
+# feed_page: the newest posts of everybody, for readers with very many connections.
 Index(
     "idx_post_created_at",
     posts.c.created_at.desc(),
@@ -217,15 +228,21 @@ user_tags = Table(
     ),
     CheckConstraint("owner_user_id <> target_user_id", name="not_oneself"),
 )
-# VISIBLE: has this author given this viewer one of these tags? tags_of_user, feed_page by tags.
+# VISIBLE: has this author given this viewer one of these tags? tags_of_user, FEED_AUTHORS.
 Index(
     "idx_user_tag_lookup",
     user_tags.c.owner_user_id,
     user_tags.c.target_user_id,
     user_tags.c.tag_id,
 )
-# erase_tags_given_to: the tags that others have given to a user.
-Index("idx_user_tag_target", user_tags.c.target_user_id, user_tags.c.owner_user_id)
+# feed_page: the tags that others have given to a viewer, read from the index alone.
+# erase_tags_given_to.
+Index(
+    "idx_user_tag_target",
+    user_tags.c.target_user_id,
+    user_tags.c.owner_user_id,
+    postgresql_include=["tag_id", "owner_revision"],
+)
 
 post_audience_tags = Table(
     "post_audience_tags",
@@ -241,13 +258,22 @@ post_audience_tags = Table(
     ),
     ForeignKeyConstraint(["author_id", "tag_id"], ["tags.owner_user_id", "tags.id"]),
 )
-# delete_tag, and the posts of one tag newest first.
+# feed_page: the stream of a tag's posts. delete_tag.
 Index(
     "idx_post_audience_tag_lookup",
     post_audience_tags.c.author_id,
     post_audience_tags.c.tag_id,
     post_audience_tags.c.created_at.desc(),
     post_audience_tags.c.post_id.desc(),
+    postgresql_where=text("NOT excluded"),
+)
+# VISIBLE, feed_page: whom a post excludes, and whether its author ever excludes anybody.
+Index(
+    "idx_post_exclusion",
+    post_audience_tags.c.author_id,
+    post_audience_tags.c.post_id,
+    post_audience_tags.c.tag_id,
+    postgresql_where=text("excluded"),
 )
 
 # The first success of every creation that named a request id, kept for 24 hours.

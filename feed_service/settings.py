@@ -118,6 +118,24 @@ class DigestRules:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HubScan:
+    """When a feed looks among everybody's newest posts before it goes through its streams."""
+
+    degree: int
+    """From how many connections on; 0 means always: FEED_HUB_DEGREE."""
+    rows: int
+    """How many posts it looks at, at most; 0 means never: FEED_HUB_SCAN_ROWS."""
+
+    @classmethod
+    def read(cls, environment: Environment) -> "HubScan":
+        """Read the variables."""
+        return cls(
+            degree=environment.integer("FEED_HUB_DEGREE", 500, minimum=0, maximum=1_000_000),
+            rows=environment.integer("FEED_HUB_SCAN_ROWS", 8_000, minimum=0, maximum=100_000),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class FeedSettings:
     """Everything that can be set, from `FEED_*` and the variables both services share."""
 
@@ -137,6 +155,8 @@ class FeedSettings:
     """How many tags a user may have: MAX_TAGS."""
     purge_after: timedelta
     """How long deleted posts and comments are kept, hidden: PURGE_DAYS."""
+    hub_scan: HubScan
+    """How feeds of very many connections are read: FEED_HUB_DEGREE and its companion."""
     digest: DigestRules
     """What weekly digests are made by: DIGEST_MIN_IMPORTANCE and its companions."""
     object_store: ObjectStoreSettings | None
@@ -166,6 +186,7 @@ class FeedSettings:
             purge_after=timedelta(
                 days=environment.integer("PURGE_DAYS", 30, minimum=0, maximum=3650)
             ),
+            hub_scan=HubScan.read(environment),
             digest=DigestRules.read(environment),
             object_store=ObjectStoreSettings.read(environment),
         )

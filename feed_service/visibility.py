@@ -13,9 +13,12 @@ connection between the two; there is one only where the present connection is no
 It fails closed. An audience it does not know, and TAGS without tags, are seen by the author alone.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
+
+from shared.database import array_literal
 
 
 class Clause(StrEnum):
@@ -70,6 +73,10 @@ class Viewer:
         separator = "," if len(self.connected_ids) > len("{}") else ""
         return f"{self.connected_ids[:-1]}{separator}{self.user_id}}}"
 
+    def connected_among(self, user_ids: Collection[int]) -> str:
+        """Return those of the users with whom the viewer is connected, in the same form."""
+        return array_literal(set(user_ids).intersection(_ids(self.connected_ids)))
+
     def unchanged_since(self, earlier: "Viewer") -> frozenset[int]:
         """Return whom the viewer is connected with by the same connection as earlier."""
         ended, ended_earlier = _endings(self), _endings(earlier)
@@ -91,7 +98,12 @@ def tag_holds(given: str, *, peer: str, revisions: str) -> str:
 
 
 def deciding_tags(*, excluded: bool, viewer: str = ":viewer_id", peer: str, revisions: str) -> str:
-    """Return the query for those tags of a post that its author has given to the viewer."""
+    """Return the query for those tags of a post that its author has given to the viewer.
+
+    IS NOT TRUE, because no index is made for that: by `NOT excluded` PostgreSQL would go through
+    all tagged posts of the author in idx_post_audience_tag_lookup, to save looking at one row.
+    """
+    which = "audience.excluded" if excluded else "audience.excluded IS NOT TRUE"
     return f"""
         SELECT audience.tag_id FROM post_audience_tags AS audience
         JOIN user_tags AS given
@@ -101,7 +113,7 @@ def deciding_tags(*, excluded: bool, viewer: str = ":viewer_id", peer: str, revi
          AND {tag_holds("given", peer=peer, revisions=revisions)}
         WHERE audience.author_id = p.author_id
           AND audience.post_id = p.id
-          AND audience.excluded = {excluded}"""
+          AND {which}"""
 
 
 def clause(

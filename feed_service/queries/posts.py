@@ -40,24 +40,13 @@ class PostRow:
     comment_count: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class FeedPlace:
-    """A part of a feed: what comes behind one place in its order and before another.
-
-    `seen_ids` are posts that are left out because the reader has them already.
-    """
-
-    before: tuple[datetime, int]
-    after: tuple[datetime, int]
-    seen_ids: Sequence[int] = ()
-
-
 def _audience_tags(*, excluded: bool) -> str:
+    which = "audience.excluded" if excluded else "audience.excluded IS NOT TRUE"
     return f"""ARRAY(
         SELECT audience.tag_id FROM post_audience_tags AS audience
         JOIN tags AS tag ON tag.owner_user_id = audience.author_id AND tag.id = audience.tag_id
         WHERE audience.author_id = p.author_id AND audience.post_id = p.id
-          AND audience.excluded = {excluded} AND tag.deleted_at IS NULL
+          AND {which} AND tag.deleted_at IS NULL
           AND p.author_id = :viewer_id
         ORDER BY audience.tag_id)"""
 
@@ -85,58 +74,6 @@ FEED_AUTHORS = f"""
           AND {tag_holds("chosen", peer="author_id", revisions=":own_revisions")})
 """
 """Those of :author_ids who are left when :by_tags: to whom the viewer gave one of :tag_ids."""
-
-# For every author the newest visible posts, and of these the newest. Each author's part is read in
-# the order of idx_post_author and stops at the page's size, so the cost grows with the connections
-# and not with their posts.
-_FEED_PAGE = text(f"""
-    WITH authors AS ({FEED_AUTHORS}),
-    page AS (
-        SELECT p.author_id, p.id
-        FROM authors CROSS JOIN LATERAL (
-            SELECT p.author_id, p.id, p.created_at
-            FROM posts AS p
-            WHERE p.author_id = authors.author_id
-              AND (p.created_at, p.id) < (:before_time, :before_id)
-              AND (p.created_at, p.id) > (:after_time, :after_id)
-              AND p.id <> ALL (CAST(:seen_ids AS bigint[]))
-              AND {VISIBLE}
-            ORDER BY p.created_at DESC, p.id DESC LIMIT :limit) AS p
-        ORDER BY p.created_at DESC, p.id DESC LIMIT :limit
-    )
-    SELECT {POST_COLUMNS}
-    FROM page JOIN posts AS p ON p.author_id = page.author_id AND p.id = page.id
-    ORDER BY p.created_at DESC, p.id DESC
-""")
-
-
-def feed_page(
-    connection: Connection,
-    *,
-    viewer: Viewer,
-    author_ids: str,
-    tag_ids: Sequence[int],
-    place: FeedPlace,
-    limit: int,
-) -> list[PostRow]:
-    """Up to `limit` posts by the authors that the viewer may see, in one place, newest first."""
-    rows = connection.execute(
-        _FEED_PAGE,
-        {
-            **viewer.parameters,
-            "author_ids": author_ids,
-            "by_tags": bool(tag_ids),
-            "tag_ids": array_literal(tag_ids),
-            "before_time": place.before[0],
-            "before_id": place.before[1],
-            "after_time": place.after[0],
-            "after_id": place.after[1],
-            "seen_ids": array_literal(place.seen_ids),
-            "limit": limit,
-        },
-    )
-    return [PostRow(**row) for row in rows.mappings()]
-
 
 _AUTHOR_PAGE = text(f"""
     SELECT {POST_COLUMNS} FROM posts AS p
@@ -347,6 +284,7 @@ def update_post(
 
 
 # The photos of a deleted post are nobody's any more, and noted for removal from the object store.
+# Its tags go as well, so that whoever looks through the posts of a tag does not meet it.
 _DELETE_POST = text("""
     WITH found AS (
         SELECT author_id, id, deleted_at FROM posts
@@ -366,6 +304,10 @@ _DELETE_POST = text("""
     removals AS (
         INSERT INTO object_removals (owner_user_id, object_key)
         SELECT author_id, object_key FROM photos
+    ),
+    audience AS (
+        DELETE FROM post_audience_tags AS audience USING deleted
+        WHERE audience.author_id = deleted.author_id AND audience.post_id = deleted.id
     )
     SELECT (SELECT count(*) FROM found), (SELECT count(*) FROM deleted)
 """)

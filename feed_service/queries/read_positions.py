@@ -26,8 +26,8 @@ def move_forward(connection: Connection, *, user_id: int, place: tuple[datetime,
     return moment
 
 
-# Each author's part is read in the order of idx_post_author and stops at the limit, and so does the
-# whole: the cost grows with the connections and, up to the limit, with what is unread.
+# Each author's part is found by idx_post_author and stops at the limit, and so does the whole: the
+# cost grows with the connections and, up to the limit, with what is unread.
 _UNREAD_COUNT = text(f"""
     WITH position AS (
         SELECT coalesce(max(read_at), '-infinity') AS read_at,
@@ -42,7 +42,7 @@ _UNREAD_COUNT = text(f"""
             WHERE p.author_id = author.id
               AND (p.created_at, p.id) > (position.read_at, position.post_id)
               AND {VISIBLE}
-            ORDER BY p.created_at DESC, p.id DESC LIMIT :limit) AS unread
+            LIMIT :limit) AS unread
         LIMIT :limit) AS unread
 """)
 

@@ -12,9 +12,9 @@ from sqlalchemy import Connection, event, text
 
 from feed_service import queries as feed
 from feed_service.queries.digests import FrozenName
+from feed_service.queries.feed import FeedFilter, FeedPlace
 from feed_service.queries.following import Ending
-from feed_service.queries.posts import FeedPlace
-from feed_service.settings import DigestRules
+from feed_service.settings import DigestRules, HubScan
 from feed_service.visibility import Viewer
 from feed_service.weeks import Week
 from graph_service import queries as graph
@@ -243,22 +243,32 @@ def test_states_of_pairs_are_read_by_the_unique_pair(loaded_graph: Connection) -
     assert not _scanned_tables(plan)
 
 
-def test_a_feed_page_is_read_author_by_author(loaded_feed: Connection) -> None:
+def test_a_feed_page_is_read_stream_by_stream(loaded_feed: Connection) -> None:
     connected = "{" + ",".join(str(number) for number in range(100, 125)) + "}"
     plan = _plan(
         loaded_feed,
-        lambda: feed.posts.feed_page(
+        lambda: feed.feed.feed_page(
             loaded_feed,
             viewer=Viewer(user_id=77, connected_ids=connected),
-            author_ids=connected,
-            tag_ids=[],
+            among=FeedFilter(author_ids=connected),
             place=FeedPlace(before=_END_OF_TIME, after=_BEGINNING),
             limit=21,
+            hub_scan=HubScan(degree=500, rows=8_000),
         ),
     )
 
-    assert {"idx_post_author", "pk_posts"} <= _indexes(plan)
-    assert not _scanned_tables(plan) & {"posts", "post_audience_tags"}
+    by_index_alone = {
+        node["Index Name"] for node in _nodes(plan) if node["Node Type"] == "Index Only Scan"
+    }
+    assert by_index_alone >= {
+        "idx_post_open",
+        "idx_post_author",
+        "idx_post_audience_tag_lookup",
+        "idx_post_exclusion",
+        "idx_post_created_at",
+        "idx_user_tag_target",
+    }
+    assert not _scanned_tables(plan)
 
 
 def test_the_posts_of_a_week_are_read_author_by_author(loaded_feed: Connection) -> None:

@@ -1,0 +1,159 @@
+"""The page of a feed, by the streams of `visibility_streams`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import Connection, text
+
+from feed_service.models import ALL, TAGS
+from feed_service.queries.posts import POST_COLUMNS, PostRow
+from feed_service.settings import HubScan
+from feed_service.visibility import Viewer
+from feed_service.visibility_streams import (
+    CONNECTIONS,
+    GIVEN,
+    HAS_TAG,
+    NOT_EXCLUDED,
+    open_posts,
+    tagged_posts,
+)
+from shared.database import array_literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeedPlace:
+    """A part of a feed: what comes behind one place in its order and before another.
+
+    `seen_ids` are posts that are left out because the reader has them already.
+    """
+
+    before: tuple[datetime, int]
+    after: tuple[datetime, int]
+    seen_ids: Sequence[int] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeedFilter:
+    """Whose posts of a viewer's feed are asked for.
+
+    `author_ids` is the literal of connections of the viewer; when there are `tag_ids`, only those
+    of them are left to whom the viewer has given one.
+    """
+
+    author_ids: str
+    tag_ids: Sequence[int] = ()
+    with_own: bool = True
+
+
+_IN_PLACE: Final = """(created_at, id) < (:before_time, :before_id)
+          AND (created_at, id) > (:after_time, :after_id)
+          AND id <> ALL (CAST(:seen_ids AS bigint[]))"""
+_ABOVE_THRESHOLD: Final = """(created_at, id) <= (head.created_at, head.id)
+          AND (created_at, id) >= (threshold.created_at, threshold.id)
+          AND (created_at, id) > (:after_time, :after_id)
+          AND id <> ALL (CAST(:seen_ids AS bigint[]))"""
+_NEWEST: Final = "ORDER BY created_at DESC, id DESC LIMIT"
+
+# recent      for hubs alone: of the newest posts of everybody, so many and no more, the visible
+#             ones. A hub that hears from many often finds its page there, and then nothing of the
+#             streams is read.
+# heads       the newest entry of every stream, one probe of an index each.
+# threshold   the :limit-th newest of them. There are :limit posts at it or newer, so nothing older
+#             is on the page, and streams whose head is older are done with.
+# above       what the other streams hold down to there, no more than a page of each.
+# page        the newest of all that. A post may be in several streams, hence UNION.
+#
+# WITH ... AS MATERIALIZED keeps every step in its place. `IS TRUE` keeps PostgreSQL from turning
+# `recent` into a join, which would read everything before it returned the newest.
+_FEED_PAGE = text(f"""
+    WITH connections AS MATERIALIZED ({CONNECTIONS}),
+    given AS MATERIALIZED ({GIVEN}),
+    recent AS MATERIALIZED (
+        SELECT p.author_id, p.id, p.created_at
+        FROM (SELECT author_id, id, created_at, audience, deleted_at FROM posts
+              WHERE deleted_at IS NULL AND {_IN_PLACE}
+              {_NEWEST} (SELECT CASE WHEN count(*) >= :hub_degree THEN :hub_scan_rows ELSE 0 END
+                         FROM connections)) AS p
+        WHERE (p.author_id IN (SELECT id FROM connections)) IS TRUE
+          AND CASE p.audience WHEN '{ALL}' THEN true
+                              WHEN '{TAGS}' THEN {HAS_TAG}
+                              ELSE false END
+          AND {NOT_EXCLUDED}
+        {_NEWEST} :limit
+    ),
+    heads AS MATERIALIZED (
+        SELECT connections.id AS author_id, CAST(NULL AS bigint) AS tag_id, head.created_at, head.id
+        FROM connections CROSS JOIN LATERAL (
+            {open_posts(author="connections.id", part=_IN_PLACE)} {_NEWEST} 1) AS head
+        WHERE (SELECT count(*) FROM recent) < :limit
+        UNION ALL
+        SELECT given.author_id, given.tag_id, head.created_at, head.id
+        FROM given CROSS JOIN LATERAL (
+            {tagged_posts(author="given.author_id", tag="given.tag_id", part=_IN_PLACE)}
+            {_NEWEST} 1) AS head
+        WHERE (SELECT count(*) FROM recent) < :limit
+    ),
+    threshold AS MATERIALIZED (
+        SELECT coalesce(max(created_at), '-infinity') AS created_at, coalesce(max(id), 0) AS id
+        FROM (SELECT DISTINCT created_at, id FROM heads {_NEWEST} 1 OFFSET :limit - 1) AS last
+    ),
+    above AS (
+        SELECT entry.* FROM threshold, heads AS head, LATERAL (
+            {open_posts(author="head.author_id", part=_ABOVE_THRESHOLD)} {_NEWEST} :limit) AS entry
+        WHERE head.tag_id IS NULL
+          AND (head.created_at, head.id) >= (threshold.created_at, threshold.id)
+        UNION ALL
+        SELECT entry.* FROM threshold, heads AS head, LATERAL (
+            {tagged_posts(author="head.author_id", tag="head.tag_id", part=_ABOVE_THRESHOLD)}
+            {_NEWEST} :limit) AS entry
+        WHERE head.tag_id IS NOT NULL
+          AND (head.created_at, head.id) >= (threshold.created_at, threshold.id)
+    ),
+    own AS (
+        SELECT author_id, id, created_at FROM posts
+        WHERE author_id = :viewer_id AND :with_own AND deleted_at IS NULL AND {_IN_PLACE}
+        {_NEWEST} :limit
+    ),
+    page AS (
+        SELECT author_id, id, created_at FROM recent
+        UNION SELECT author_id, id, created_at FROM above
+        UNION SELECT author_id, id, created_at FROM own
+        {_NEWEST} :limit
+    )
+    SELECT {POST_COLUMNS}
+    FROM page JOIN posts AS p ON p.author_id = page.author_id AND p.id = page.id
+    ORDER BY p.created_at DESC, p.id DESC
+""")
+
+
+def feed_page(
+    connection: Connection,
+    *,
+    viewer: Viewer,
+    among: FeedFilter,
+    place: FeedPlace,
+    limit: int,
+    hub_scan: HubScan,
+) -> list[PostRow]:
+    """Up to `limit` posts of a part of the viewer's feed, newest first."""
+    rows = connection.execute(
+        _FEED_PAGE,
+        {
+            **viewer.parameters,
+            "author_ids": among.author_ids,
+            "by_tags": bool(among.tag_ids),
+            "tag_ids": array_literal(among.tag_ids),
+            "with_own": among.with_own,
+            "before_time": place.before[0],
+            "before_id": place.before[1],
+            "after_time": place.after[0],
+            "after_id": place.after[1],
+            "seen_ids": array_literal(place.seen_ids),
+            "limit": limit,
+            "hub_degree": hub_scan.degree,
+            "hub_scan_rows": hub_scan.rows,
+        },
+    )
+    return [PostRow(**row) for row in rows.mappings()]

@@ -1,0 +1,216 @@
+"""The pages of thousands of random feeds are those of the rule applied to every single post."""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import sqlalchemy
+from psycopg2.extras import execute_values
+from sqlalchemy import Connection, text
+
+from feed_service import queries
+from feed_service.queries.feed import FeedFilter, FeedPlace
+from feed_service.queries.posts import PostRow
+from feed_service.settings import HubScan
+from feed_service.visibility import Viewer
+from shared.database import array_literal
+from tests.support.pair import Databases
+from tests.support.plain_feed import plain_feed
+
+_WORLDS = 250
+_FILTERS = 8
+_PAGES = 6
+_NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
+_END_OF_TIME = (datetime(9999, 1, 1, tzinfo=UTC), 2**63 - 1)
+_BEGINNING = (datetime(1970, 1, 1, tzinfo=UTC), 0)
+_NEVER_A_HUB = HubScan(degree=1_000, rows=8_000)
+# Always, never, and from in between; finding all, some and nothing of the page.
+_HUB_SCANS = [
+    _NEVER_A_HUB,
+    HubScan(degree=0, rows=8_000),
+    HubScan(degree=4, rows=8_000),
+    HubScan(degree=0, rows=40),
+    HubScan(degree=0, rows=3),
+    HubScan(degree=0, rows=0),
+]
+
+Row = tuple[object, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _World:
+    """A viewer and everybody whose posts might be in their feed."""
+
+    viewer: Viewer
+    connected: Sequence[int]
+    strangers: Sequence[int]
+    own_tags: Sequence[int]
+
+
+class _Worlds:
+    """Makes worlds that share one database, each with people of its own."""
+
+    def __init__(self, seed: int) -> None:
+        self._pick = random.Random(seed)
+        self._post_ids = list(range(1, 200_000))
+        self._pick.shuffle(self._post_ids)
+        self.tags: list[Row] = []
+        self.given: list[Row] = []
+        self.posts: list[Row] = []
+        self.named: list[Row] = []
+
+    def world(self, viewer: int) -> _World:
+        """Return a new world; its rows are to be stored."""
+        pick = self._pick
+        others = list(range(viewer + 1, viewer + 1 + pick.choice([1, 3, 6, 12])))
+        connected = [person for person in others if pick.random() < 0.85]
+        reconnected = [person for person in connected if pick.random() < 0.3]
+        for owner in (viewer, *others):
+            self._give(owner, others if owner == viewer else [viewer])
+        busy = pick.sample([viewer, *others], k=pick.randint(1, len(others) + 1))
+        for _ in range(pick.choice([0, 3, 20, 60, 160])):
+            self._post(pick.choice(busy), excluding=pick.choice([0.0, 0.4]))
+        revisions = [array_literal(pick.randint(1, 4) for _ in reconnected) for _ in range(2)]
+        return _World(
+            viewer=Viewer(
+                user_id=viewer,
+                connected_ids=array_literal(connected),
+                reconnected_ids=array_literal(reconnected),
+                own_revisions=revisions[0],
+                peer_revisions=revisions[1],
+            ),
+            connected=connected,
+            strangers=[person for person in others if person not in connected],
+            own_tags=_tags(viewer),
+        )
+
+    def among(self, world: _World) -> FeedFilter:
+        """Return a filter for a world, often none."""
+        pick = self._pick
+        return FeedFilter(
+            author_ids=pick.choice(
+                [
+                    world.viewer.connected_ids,
+                    world.viewer.connected_among(self._some([*world.connected, *world.strangers])),
+                ]
+            ),
+            tag_ids=pick.choice([(), (), self._some(world.own_tags)]),
+            with_own=pick.random() < 0.8,
+        )
+
+    def place(self, rows: Sequence[PostRow]) -> FeedPlace:
+        """Return a part of a feed that consists of these rows."""
+        pick = self._pick
+        places = sorted((row.created_at, row.id) for row in rows) or [_BEGINNING]
+        after, before = sorted([pick.choice(places), pick.choice(places)])
+        seen = [row.id for row in rows if pick.random() < 0.2]
+        return FeedPlace(
+            before=pick.choice([_END_OF_TIME, before]),
+            after=pick.choice([_BEGINNING, _BEGINNING, after]),
+            seen_ids=pick.choice([(), (), seen]),
+        )
+
+    def limit(self) -> int:
+        """Return the size of a page, from one post and one more than fits to the largest."""
+        return self._pick.choice([1, 2, 2, 3, 5, 11, 21, 21, 51, 101])
+
+    def hub_scan(self) -> HubScan:
+        """Return a way to treat viewers with very many connections."""
+        return self._pick.choice(_HUB_SCANS)
+
+    def _give(self, owner: int, people: Sequence[int]) -> None:
+        for tag in _tags(owner):
+            # A deleted tag that still excludes has its members, as any other.
+            deleted = _NOON if self._pick.random() < 0.1 else None
+            self.tags.append((owner, tag, f"tag {tag}", deleted))
+            self.given += [
+                (owner, tag, person, self._pick.randint(1, 4)) for person in self._some(people)
+            ]
+
+    def _post(self, author: int, *, excluding: float) -> None:
+        pick = self._pick
+        post_id = self._post_ids.pop()
+        # So few moments that many posts share one.
+        at = _NOON - timedelta(minutes=pick.choice([1, 1, pick.randint(1, 90)]))
+        audience = pick.choice(["all", "all", "tags", "tags", "private"])
+        # Some rows say what no writer means: tags of a post for ALL or for nobody.
+        included = self._some(_tags(author)) if audience == "tags" or pick.random() < 0.1 else ()
+        excluded = self._some(_tags(author)) if pick.random() < excluding else ()
+        deleted = at if pick.random() < 0.1 else None
+        self.posts.append((author, post_id, f"post {post_id}", audience, at, deleted))
+        self.named += [
+            (author, post_id, tag, tag not in included, at) for tag in {*included, *excluded}
+        ]
+
+    def _some(self, ids: Sequence[int]) -> list[int]:
+        return [each for each in ids if self._pick.random() < 0.5]
+
+
+def _tags(owner: int) -> list[int]:
+    return [owner * 10, owner * 10 + 1, owner * 10 + 2]
+
+
+@pytest.fixture(scope="module")
+def database(databases: Databases) -> Iterator[Connection]:
+    engine = sqlalchemy.create_engine(
+        databases.new("feed"),
+        isolation_level="AUTOCOMMIT",
+        poolclass=sqlalchemy.NullPool,
+        connect_args={"options": "-c jit=off -c timezone=UTC"},
+    )
+    with engine.connect() as connection:
+        yield connection
+
+
+def test_the_pages_of_random_feeds_are_those_of_the_plain_rule(database: Connection) -> None:
+    worlds = _Worlds(seed=20261125)
+    made = [worlds.world(viewer=100 * number) for number in range(1, _WORLDS + 1)]
+    _store(database, worlds)
+
+    sizes = set[int]()
+    for world in made:
+        for _ in range(_FILTERS):
+            among = worlds.among(world)
+            plain = plain_feed(database, viewer=world.viewer, among=among)
+            for _ in range(_PAGES):
+                place, limit, scan = worlds.place(plain.rows), worlds.limit(), worlds.hub_scan()
+                page = queries.feed.feed_page(
+                    database,
+                    viewer=world.viewer,
+                    among=among,
+                    place=place,
+                    limit=limit,
+                    hub_scan=scan,
+                )
+                assert page == plain.page(place, limit), (world, among, place, limit, scan)
+                sizes.add(len(page))
+
+    assert {0, 1, 2, 21, 51} <= sizes
+
+
+def _store(connection: Connection, worlds: _Worlds) -> None:
+    _insert(connection, "tags (owner_user_id, id, name, deleted_at)", worlds.tags)
+    _insert(
+        connection,
+        "user_tags (owner_user_id, tag_id, target_user_id, owner_revision)",
+        worlds.given,
+    )
+    _insert(
+        connection,
+        "posts (author_id, id, body, audience, created_at, deleted_at)",
+        worlds.posts,
+    )
+    _insert(
+        connection,
+        "post_audience_tags (author_id, post_id, tag_id, excluded, created_at)",
+        worlds.named,
+    )
+    connection.execute(text("ANALYZE"))
+
+
+def _insert(connection: Connection, columns: str, rows: Sequence[Row]) -> None:
+    cursor = connection.connection.cursor()
+    execute_values(cursor, f"INSERT INTO {columns} VALUES %s", rows, page_size=1_000)
+    cursor.close()

@@ -1,0 +1,50 @@
+"""A feed as the rule says it word by word: every post is looked at, and nothing is clever."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, text
+
+from feed_service.queries.feed import FeedFilter, FeedPlace
+from feed_service.queries.posts import FEED_AUTHORS, POST_COLUMNS, PostRow
+from feed_service.visibility import VISIBLE, Viewer
+from shared.database import array_literal
+
+# OFFSET 0 keeps the rule from being mixed with whose posts are asked for.
+_FEED = text(f"""
+    SELECT {POST_COLUMNS}
+    FROM (SELECT p.* FROM posts AS p WHERE {VISIBLE} OFFSET 0) AS p
+    WHERE p.author_id IN ({FEED_AUTHORS})
+    ORDER BY p.created_at DESC, p.id DESC
+""")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlainFeed:
+    """All of a viewer's feed under a filter, newest first."""
+
+    rows: list[PostRow]
+
+    def page(self, place: FeedPlace, limit: int) -> list[PostRow]:
+        """The page that `queries.feed.feed_page` has to return."""
+        return [
+            row
+            for row in self.rows
+            if place.after < (row.created_at, row.id) < place.before
+            and row.id not in place.seen_ids
+        ][:limit]
+
+
+def plain_feed(connection: Connection, *, viewer: Viewer, among: FeedFilter) -> PlainFeed:
+    """Read all of a feed."""
+    own = [viewer.user_id] if among.with_own else []
+    asked = [int(author) for author in among.author_ids[1:-1].split(",") if author.strip()]
+    rows = connection.execute(
+        _FEED,
+        {
+            **viewer.parameters,
+            "author_ids": array_literal([*asked, *own]),
+            "by_tags": bool(among.tag_ids),
+            "tag_ids": array_literal(among.tag_ids),
+        },
+    )
+    return PlainFeed(rows=[PostRow(**row) for row in rows.mappings()])
