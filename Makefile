@@ -6,10 +6,10 @@ BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test oracle conformance lint format check proto migrate revision clean
+.PHONY: help setup run test oracle conformance bench bench-full bench-load lint format check proto migrate revision clean
 
 help: ## List what can be made
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 setup: .venv/dev-installed ## Install everything that developing needs, into .venv
 
@@ -24,6 +24,15 @@ oracle: .venv/dev-installed ## Live random lives for about half an hour, compare
 
 conformance: .venv/dev-installed ## Try the object store on OpenStack Swift, which has to be installed
 	$(BIN)/python -m pytest -rs tests/conformance
+
+bench: .venv/dev-installed ## Measure how fast it is, on a million posts; takes some minutes
+	$(BIN)/python -m benchmarks quick
+
+bench-full: .venv/dev-installed ## The same on ten million posts; takes most of an hour
+	$(BIN)/python -m benchmarks full
+
+bench-load: .venv/dev-installed ## Rates and latencies under published mixes of calls
+	$(BIN)/python -m benchmarks load
 
 lint: .venv/dev-installed ## Check style, types, layers, contracts and migrations
 	$(BIN)/ruff check

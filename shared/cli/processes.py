@@ -61,6 +61,13 @@ class ServiceProcess:
             self._process.kill()
             self._process.wait()
 
+    @property
+    def pid(self) -> int:
+        """The process's id, inside the block."""
+        if self._process is None:
+            raise CommandError(f"{self.module} has not been started")
+        return self._process.pid
+
     def require_alive(self) -> None:
         """Raise CommandError with the end of the log if the service has ended by itself."""
         status = None if self._process is None else self._process.poll()

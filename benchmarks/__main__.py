@@ -1,0 +1,86 @@
+"""python -m benchmarks [quick|full]: measure, print the table, write it to benchmarks/results/."""
+
+import argparse
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks import measurements
+from benchmarks.measurements import Row
+from benchmarks.report import print_report, report, write_report
+from benchmarks.stage import Effort, Stage, prepared_stage
+from benchmarks.world import FULL, QUICK
+
+_LOG_WIDTH = 160
+_SIZES = {size.name: size for size in (QUICK, FULL)}
+_EFFORTS = {
+    "quick": Effort(
+        rounds=7,
+        calls=40,
+        segment_seconds=1,
+        mixed_calls=2_000,
+        imported_pairs=100_000,
+        imported_posts=20_000,
+    ),
+    "full": Effort(
+        rounds=15,
+        calls=100,
+        segment_seconds=3,
+        mixed_calls=100_000,
+        imported_pairs=1_000_000,
+        imported_posts=200_000,
+    ),
+}
+
+
+def main() -> None:
+    """Run what the command line names."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("size", nargs="?", default="quick", choices=sorted(_SIZES))
+    arguments = parser.parse_args()
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_LOG_WIDTH)
+    directory = Path(os.environ.get("KITH_BENCH_DIR") or ".bench").absolute()
+    started = time.monotonic()
+    with prepared_stage(
+        size=_SIZES[arguments.size],
+        effort=_EFFORTS[arguments.size],
+        directory=directory,
+        console=console,
+    ) as stage:
+        rows = []
+        for row in _rows(stage):
+            console.print(f"  {row.name}: {row.verdict}", highlight=False)
+            rows.append(row)
+    made = report(arguments.size, rows, seconds=round(time.monotonic() - started))
+    print_report(made, console)
+    write_report(made)
+
+
+def _rows(stage: Stage) -> Iterator[Row]:
+    segments = measurements.end_to_end(stage)
+    yield measurements.python_cpu_vs_floor(segments)
+    yield measurements.total_cpu_vs_floor(segments)
+    yield measurements.p50_vs_floor(segments)
+    yield measurements.statements(stage)
+    yield measurements.hot_read(stage)
+    yield from measurements.p50_by_degree(segments)
+    yield measurements.scale(stage)
+    yield from measurements.depth(stage)
+    yield from measurements.unlucky_viewers(stage)
+    yield from measurements.connected_ids_backend(stage)
+    yield measurements.digest_sql(stage)
+    yield measurements.photo_urls(stage)
+    yield measurements.vs_plain(segments)
+    yield measurements.vs_n_plus_one(segments)
+    yield measurements.two_workers(stage)
+    yield measurements.memory(stage)
+    yield from measurements.imports(stage)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""Processes to measure, and what the kernel says of them: CPU time and memory. Linux only."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+
+from benchmarks.dataset import Dataset, connect
+from shared.cli.clients import Clients, connected
+from shared.cli.processes import ServiceProcess, wait_until_ready
+
+# No byte is sent to the store: photos of the data set have keys, and URLs are signed locally.
+PHOTO_STORE: Final = {
+    "S3_BUCKET": "kith-photos",
+    "S3_ENDPOINT_URL": "",
+    "S3_REGION": "us-east-1",
+    "S3_ADDRESSING_STYLE": "virtual",
+    "AWS_ACCESS_KEY_ID": "benchmark",
+    "AWS_SECRET_ACCESS_KEY": "benchmark",
+    "AWS_SESSION_TOKEN": "",
+}
+_ENVIRONMENT: Final = {
+    **PHOTO_STORE,
+    "PAGE_TOKEN_KEYS": "a key for benchmarks that is long enough to be taken",
+    "GRAPH_PORT": "0",
+    "GRAPH_METRICS_PORT": "0",
+    "FEED_PORT": "0",
+    "FEED_METRICS_PORT": "0",
+    # Posts of the data set that are deleted stay deleted and unpurged.
+    "PURGE_DAYS": "3650",
+}
+_START_SECONDS: Final = 60
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time that a process has used, precise to nanoseconds."""
+    # The kernel's name for the clock of a process: see clock_getcpuclockid(3).
+    return time.clock_gettime((~pid << 3) | 2)
+
+
+def resident_bytes(pid: int) -> int:
+    """Return how much memory of a process is in RAM."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+class PostgresClock:
+    """The CPU time of all sessions of PostgreSQL but this one, also of those that have ended."""
+
+    def __init__(self, url: str) -> None:
+        self._session = connect(url)
+        self._own_pid = self._session.get_backend_pid()
+        self._postmaster = int(_stat(self._own_pid)[1])
+
+    def close(self) -> None:
+        """End the session that is left out."""
+        self._session.close()
+
+    def seconds(self) -> float:
+        """Return the CPU time until now."""
+        children = Path(f"/proc/{self._postmaster}/task/{self._postmaster}/children")
+        pids = [int(pid) for pid in children.read_text().split()]
+        running = sum(_session_seconds(pid) for pid in pids if pid != self._own_pid)
+        ended_user, ended_system = _stat(self._postmaster)[13:15]
+        return running + (int(ended_user) + int(ended_system)) / _TICKS
+
+
+def backend_cpu_seconds(session: Any) -> float:
+    """Return the CPU time of the PostgreSQL process behind a session of psycopg2."""
+    return cpu_seconds(session.get_backend_pid())
+
+
+def _session_seconds(pid: int) -> float:
+    """The CPU time of a session; nothing for the writers and cleaners of PostgreSQL itself."""
+    try:
+        title = Path(f"/proc/{pid}/cmdline").read_bytes()
+        return cpu_seconds(pid) if title.startswith(b"postgres: kith ") else 0.0
+    except OSError:
+        return 0.0
+
+
+def _stat(pid: int) -> list[str]:
+    """Return the fields of /proc/PID/stat behind the command's name, so from the third on."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+
+
+class MeasuredProcess(ServiceProcess):
+    """A process that says in its log where it serves."""
+
+    def __init__(
+        self, module: str, *arguments: str, environment: Mapping[str, str], log: Path
+    ) -> None:
+        super().__init__(module, *arguments, environment=environment, log=log)
+        self._serving_log = log
+
+    def address(self) -> str:
+        """Wait until the process serves, and return where, as host:port."""
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline:
+            self.require_alive()
+            for line in self._serving_log.read_text().splitlines():
+                if '"serving"' in line:
+                    return str(json.loads(line)["address"])
+            time.sleep(0.05)
+        raise TimeoutError(f"{self.module} does not serve; see {self._serving_log}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunningPair:
+    """Both services, as processes, and clients for them."""
+
+    graph: MeasuredProcess
+    feed: MeasuredProcess
+    graph_address: str
+    feed_address: str
+    clients: Clients
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """The ids of the processes by name."""
+        return {"graph": self.graph.pid, "feed": self.feed.pid}
+
+
+@contextmanager
+def running_pair(
+    dataset: Dataset, *, logs: Path, graph_url: str = "", feed_url: str = ""
+) -> Iterator[RunningPair]:
+    """Run both services on a data set, or with its databases at other addresses, until ready."""
+    environment = {
+        **_ENVIRONMENT,
+        "GRAPH_DATABASE_URL": _plain(graph_url or dataset.graph_url),
+        "FEED_DATABASE_URL": _plain(feed_url or dataset.feed_url),
+    }
+    with ExitStack() as stack:
+
+        def start(module: str) -> tuple[MeasuredProcess, str]:
+            log = logs / f"{module}.log"
+            process = MeasuredProcess(module, environment=environment, log=log)
+            return stack.enter_context(process), process.address()
+
+        graph, graph_address = start("graph_service")
+        environment["GRAPH_TARGET"] = graph_address
+        feed, feed_address = start("feed_service")
+        clients = stack.enter_context(connected(graph=graph_address, feed=feed_address))
+        wait_until_ready([(graph, clients.graph_health), (feed, clients.feed_health)])
+        yield RunningPair(
+            graph=graph,
+            feed=feed,
+            graph_address=graph_address,
+            feed_address=feed_address,
+            clients=clients,
+        )
+
+
+@contextmanager
+def calls_of(address: str, method: str) -> Iterator[Callable[[bytes], bytes]]:
+    """Return a function that sends and receives bytes, so that all clients cost the same."""
+    with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
+        call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(method)
+        yield call
+
+
+def _plain(url: str) -> str:
+    return url.replace("+psycopg2", "")

@@ -1,0 +1,79 @@
+"""Measuring things in turns, so that what else the machine does falls on all of them alike."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Final, TypeVar
+
+T = TypeVar("T")
+
+# Even a slow contender gets as many calls as a median needs.
+_FEWEST_CALLS: Final = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """Some calls in a row: the median time of one, and the mean CPU time by process; seconds."""
+
+    p50: float
+    cpu: Mapping[str, float]
+
+    @property
+    def total_cpu(self) -> float:
+        """The CPU time of a call in all processes."""
+        return sum(self.cpu.values())
+
+    @property
+    def python_cpu(self) -> float:
+        """The CPU time of a call in the services, without PostgreSQL."""
+        return sum(seconds for name, seconds in self.cpu.items() if name != "postgres")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """Something that is called again and again, and the clocks of the processes at work."""
+
+    calls: Sequence[Callable[[], object]]
+    clocks: Mapping[str, Callable[[], float]]
+
+    def segment(self, count: int, most_seconds: float) -> Segment:
+        """Make so many calls, or fewer when they take too long."""
+        before = {name: clock() for name, clock in self.clocks.items()}
+        walls = list(_timed(self.calls, count, most_seconds))
+        return Segment(
+            p50=median(walls),
+            cpu={
+                name: (clock() - before[name]) / len(walls) for name, clock in self.clocks.items()
+            },
+        )
+
+
+def interleaved(contenders: Mapping[str, Callable[[], T]], *, rounds: int) -> dict[str, list[T]]:
+    """Return what each contender gave in each round; another one begins each time."""
+    names = list(contenders)
+    results: dict[str, list[T]] = {name: [] for name in names}
+    for number in range(rounds):
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
+            results[name].append(contenders[name]())
+    return results
+
+
+def ratio(these: Iterable[float], those: Iterable[float]) -> float:
+    """Return the median of how these relate to those, round by round."""
+    return median(this / that for this, that in zip(these, those, strict=True))
+
+
+def _timed(
+    calls: Sequence[Callable[[], object]], count: int, most_seconds: float
+) -> Iterable[float]:
+    ends_at = time.perf_counter() + most_seconds
+    for number in range(count):
+        call = calls[number % len(calls)]
+        started = time.perf_counter()
+        call()
+        ended = time.perf_counter()
+        yield ended - started
+        if ended > ends_at and number + 1 >= _FEWEST_CALLS:
+            return

@@ -1,0 +1,192 @@
+"""What the measurements stand on: data, and the statements that the services send for it now."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from rich.console import Console
+
+from benchmarks import dataset as datasets
+from benchmarks.capture import Sent, Sessions, Taps
+from benchmarks.dataset import Dataset, connect
+from benchmarks.processes import RunningPair, running_pair
+from benchmarks.world import SMALL, Size
+from shared.cli.clients import Clients
+from shared.embedded_postgres import EmbeddedPostgres
+from shared.gen.kith.feed.v1 import feed_pb2
+from shared.gen.kith.graph.v1 import graph_pb2
+
+BATCH: Final = 100
+_PAGE = 50
+_DAYS_BACK = timedelta(days=300)
+_LARGEST_PAGE = 100
+_TIMEOUT_SECONDS = 60
+# A week in the middle of the year that the posts are of.
+_WEEK: Final = datetime(2025, 7, 2, tzinfo=UTC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effort:
+    """How often everything is repeated, and for how long at most."""
+
+    rounds: int
+    calls: int
+    segment_seconds: float
+    mixed_calls: int
+    imported_pairs: int
+    imported_posts: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Captured:
+    """The statements of calls, by viewer or by what is asked; viewers' connections are cached."""
+
+    graph_sessions: Sessions
+    feed_sessions: Sessions
+    feed_page: Mapping[int, Sent]
+    deep_pages: Mapping[str, Sequence[Sent]]
+    first_digest: Mapping[int, Sent]
+    digest: Mapping[int, Sent]
+    connected_ids: Mapping[int, Sent]
+    batch: Sent
+    batch_id_count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """Everything that a measurement may use."""
+
+    effort: Effort
+    cluster: EmbeddedPostgres
+    directory: Path
+    dataset: Dataset
+    small: Dataset
+    captured: Captured
+    captured_small: Captured
+    pair: RunningPair
+
+    @property
+    def logs(self) -> Path:
+        """Where processes write what they have to say."""
+        return self.directory / "logs"
+
+
+@contextmanager
+def prepared_stage(
+    *, size: Size, effort: Effort, directory: Path, console: Console
+) -> Iterator[Stage]:
+    """Make or find the data, learn the statements, and run the services."""
+    logs = directory / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    with EmbeddedPostgres(directory) as cluster:
+        data = datasets.prepared(cluster, directory, size, console)
+        small = datasets.prepared(cluster, directory, SMALL, console)
+        console.print("Listening to what the services send ...")
+        captured, captured_small = (_captured(some, logs) for some in (data, small))
+        with running_pair(data, logs=logs) as pair:
+            yield Stage(
+                effort=effort,
+                cluster=cluster,
+                directory=directory,
+                dataset=data,
+                small=small,
+                captured=captured,
+                captured_small=captured_small,
+                pair=pair,
+            )
+
+
+def _captured(dataset: Dataset, logs: Path) -> Captured:
+    _forget_digests(dataset)
+    with (
+        Taps(graph_url=dataset.graph_url, feed_url=dataset.feed_url) as taps,
+        running_pair(dataset, logs=logs, graph_url=taps.graph.url, feed_url=taps.feed.url) as pair,
+    ):
+        clients = pair.clients
+        viewer_ids = [viewer.user_id for viewer in dataset.viewers]
+        for viewer_id in viewer_ids:
+            feed_page(clients, viewer_id)
+        batch = dataset.ordinary_ids[:BATCH]
+        return Captured(
+            feed_page={id_: taps.sent_by(lambda: feed_page(clients, id_)) for id_ in viewer_ids},  # noqa: B023 -- called at once
+            deep_pages=_deep_pages(dataset, taps, clients),
+            first_digest={id_: taps.sent_by(lambda: _digest(clients, id_)) for id_ in viewer_ids},  # noqa: B023 -- as above
+            digest={id_: taps.sent_by(lambda: _digest(clients, id_)) for id_ in viewer_ids},  # noqa: B023 -- as above
+            connected_ids={
+                id_: taps.sent_by(lambda: connected_ids(clients, [id_]))  # noqa: B023 -- as above
+                for id_ in viewer_ids
+            },
+            batch=taps.sent_by(lambda: connected_ids(clients, batch)),
+            batch_id_count=connected_ids(clients, batch),
+            graph_sessions=taps.graph.sessions,
+            feed_sessions=taps.feed.sessions,
+        )
+
+
+def feed_page(
+    clients: Clients, viewer_id: int, *, page_size: int = 0, page_token: str = ""
+) -> feed_pb2.GetFeedResponse:
+    """Return a page of a feed."""
+    request = feed_pb2.GetFeedRequest(user_id=viewer_id, page_size=page_size, page_token=page_token)
+    return clients.feed.GetFeed(request, timeout=_TIMEOUT_SECONDS)
+
+
+def connected_ids(clients: Clients, user_ids: Sequence[int]) -> int:
+    """Return how many ids the answer about a batch of users has."""
+    users = [graph_pb2.GetConnectedUserIdsRequest.UserQuery(user_id=id_) for id_ in user_ids]
+    response = clients.graph.GetConnectedUserIds(
+        graph_pb2.GetConnectedUserIdsRequest(users=users), timeout=_TIMEOUT_SECONDS
+    )
+    return sum(len(user.connected_user_ids) for user in response.users)
+
+
+def _digest(clients: Clients, viewer_id: int) -> None:
+    week = Timestamp()
+    week.FromDatetime(_WEEK)
+    clients.feed.GetDigest(
+        feed_pb2.GetDigestRequest(user_id=viewer_id, week_of=week), timeout=_TIMEOUT_SECONDS
+    )
+
+
+def _deep_pages(dataset: Dataset, taps: Taps, clients: Clients) -> dict[str, list[Sent]]:
+    """Return what first and deep pages of 20 send, for the same viewers."""
+    pages: dict[str, list[Sent]] = {"page 1": [], "page 50": [], "300 days back": []}
+    for viewer_id in dataset.viewer_ids(150)[:5]:
+        tokens = {
+            "page 1": "",
+            "page 50": _token_behind(clients, viewer_id, pages=_PAGE - 1),
+            "300 days back": _token_before(clients, viewer_id),
+        }
+        for name, token in tokens.items():
+            pages[name].append(
+                taps.sent_by(lambda: feed_page(clients, viewer_id, page_token=token))  # noqa: B023 -- called at once
+            )
+    return pages
+
+
+def _token_behind(clients: Clients, viewer_id: int, *, pages: int) -> str:
+    token = ""
+    for _ in range(pages):
+        token = feed_page(clients, viewer_id, page_token=token).next_page_token or token
+    return token
+
+
+def _token_before(clients: Clients, viewer_id: int) -> str:
+    """Return the token of a page whose posts are 300 days older than the newest."""
+    page = feed_page(clients, viewer_id, page_size=_LARGEST_PAGE)
+    newest = page.posts[0].create_time.ToDatetime()
+    token = page.next_page_token
+    while page.next_page_token and page.posts[-1].create_time.ToDatetime() > newest - _DAYS_BACK:
+        token = page.next_page_token
+        page = feed_page(clients, viewer_id, page_size=_LARGEST_PAGE, page_token=token)
+    return token
+
+
+def _forget_digests(dataset: Dataset) -> None:
+    """Forget the digests frozen by earlier runs, so that the choice is made again."""
+    with closing(connect(dataset.feed_url)) as session, session.cursor() as cursor:
+        cursor.execute("TRUNCATE frozen_digests CASCADE")
