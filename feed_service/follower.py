@@ -103,8 +103,8 @@ class Follower:
         with in_transaction(holder):
             ended = queries.following.end_tags(holder, endings=endings) if endings else 0
             queries.following.move_cursor(holder, stream=_STREAM, cursor=change.cursor)
-        self._metrics.tags_ended.inc(ended)
         self._metrics.followed_at.set_to_current_time()
+        self._metrics.tags_ended.inc(ended)
 
     @contextmanager
     def _watching(self, cursor: str) -> Iterator[Iterator[pb.WatchConnectionsResponse]]:

@@ -2,8 +2,9 @@
 
 import shutil
 import subprocess
+import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 import grpc
@@ -16,6 +17,7 @@ from shared.gen.kith.graph.v1 import graph_pb2 as graph
 from shared.server import RunningServer
 from tests.support.pair import Databases, Pair, running_pair
 from tests.support.people import ALL, People
+from tests.support.processes import until
 
 _GRAPH = "kith.graph.v1.GraphService"
 _FEED = "kith.feed.v1.FeedService"
@@ -185,6 +187,20 @@ def test_an_event_moves_the_metrics_that_count_it(pair: Pair, people: People, ev
     assert {name: after[name] - before[name] for name in expected} == expected
 
 
+def test_tags_that_end_are_counted_and_the_graph_is_seen_to_be_followed(
+    pair: Pair, people: People
+) -> None:
+    names = ("tags_ended_total", "connections_followed_timestamp_seconds")
+    owner, friend = people.connected(2)
+    people.tag(owner, "family", friend)
+    before, started = _values(pair, names), time.time()
+
+    people.remove(friend, owner)
+
+    until(lambda: _values(pair, names)["tags_ended_total"] == before["tags_ended_total"] + 1)
+    assert _values(pair, names)["connections_followed_timestamp_seconds"] >= started
+
+
 def test_a_statement_is_timed_where_it_runs(pair: Pair, people: People) -> None:
     user, _ = people.connected(2)
     people.feed(user)
@@ -278,7 +294,7 @@ def test_promtool_finds_nothing_to_object_to(pair: Pair, people: People, service
     assert (checked.returncode, checked.stdout) == (0, "")
 
 
-def _values(pair: Pair, names: dict[str, float]) -> dict[str, float]:
+def _values(pair: Pair, names: Collection[str]) -> dict[str, float]:
     """Return what both ports say of some metrics, each of which has to be on one of them."""
     scrapes = [scrape(server) for server in (pair.graph_server, pair.feed_server)]
     for name in names:

@@ -447,9 +447,10 @@ class FeedServiceServicer:
     def DeleteUser(self, request, context):
         """DeleteUser erases a user: posts with their photos and comments, the user's comments, tags in
         either direction, digests, read position. The work is done in steps that each commit; a call
-        that breaks off is finished by calling again, and a call that finds nothing succeeds. The keys of
-        photos stay noted until the object store has removed them. The id may be issued anew only after
-        both services have erased it. Internal: not meant for a gateway.
+        that breaks off is finished by calling again, and a call that finds nothing succeeds. Calls for
+        the user or naming the user that are under way meanwhile may leave something behind: call again
+        when they have ended. The keys of photos stay noted until the object store has removed them. The
+        id may be issued anew only after both services have erased it. Internal: not meant for a gateway.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

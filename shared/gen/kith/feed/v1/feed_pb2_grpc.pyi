@@ -146,9 +146,10 @@ class FeedServiceStub:
     DeleteUser: _grpc.UnaryUnaryMultiCallable[_feed_pb2.DeleteUserRequest, _feed_pb2.DeleteUserResponse]
     """DeleteUser erases a user: posts with their photos and comments, the user's comments, tags in
     either direction, digests, read position. The work is done in steps that each commit; a call
-    that breaks off is finished by calling again, and a call that finds nothing succeeds. The keys of
-    photos stay noted until the object store has removed them. The id may be issued anew only after
-    both services have erased it. Internal: not meant for a gateway.
+    that breaks off is finished by calling again, and a call that finds nothing succeeds. Calls for
+    the user or naming the user that are under way meanwhile may leave something behind: call again
+    when they have ended. The keys of photos stay noted until the object store has removed them. The
+    id may be issued anew only after both services have erased it. Internal: not meant for a gateway.
     """
 
 class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -457,9 +458,10 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _feed_pb2.DeleteUserResponse:
         """DeleteUser erases a user: posts with their photos and comments, the user's comments, tags in
         either direction, digests, read position. The work is done in steps that each commit; a call
-        that breaks off is finished by calling again, and a call that finds nothing succeeds. The keys of
-        photos stay noted until the object store has removed them. The id may be issued anew only after
-        both services have erased it. Internal: not meant for a gateway.
+        that breaks off is finished by calling again, and a call that finds nothing succeeds. Calls for
+        the user or naming the user that are under way meanwhile may leave something behind: call again
+        when they have ended. The keys of photos stay noted until the object store has removed them. The
+        id may be issued anew only after both services have erased it. Internal: not meant for a gateway.
         """
 
 def add_FeedServiceServicer_to_server(servicer: FeedServiceServicer, server: _grpc.Server) -> None: ...
