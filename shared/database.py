@@ -43,6 +43,7 @@ _SERVER_KEEPALIVES = (
     "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
 )
 _TRY_LOCK = sqlalchemy.text("SELECT pg_try_advisory_lock(hashtextextended(:name, 0))")
+_UNLOCK = sqlalchemy.text("SELECT pg_advisory_unlock(hashtextextended(:name, 0))")
 
 # Codes of https://www.postgresql.org/docs/current/errcodes-appendix.html
 _CANCELLED = "57014"
@@ -136,8 +137,7 @@ class Database:
             try:
                 yield connection
             finally:
-                # The pool would keep the connection, and with it the lock.
-                connection.invalidate()
+                _unlock(connection, name)
 
     def close(self) -> None:
         """Close all pooled connections."""
@@ -163,6 +163,15 @@ def in_transaction(connection: Connection) -> Iterator[None]:
         connection.exec_driver_sql("BEGIN")
         yield
     connection.exec_driver_sql("COMMIT")
+
+
+def _unlock(connection: Connection, name: str) -> None:
+    """Release a lock, if only by closing the connection: the pool would keep it with the lock."""
+    if not connection.invalidated:
+        try:
+            connection.execute(_UNLOCK, {"name": name})
+        except DBAPIError:
+            connection.invalidate()
 
 
 @contextmanager

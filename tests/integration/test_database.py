@@ -10,7 +10,7 @@ import sqlalchemy
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Connection, text
 
-from shared.database import Database
+from shared.database import Database, in_transaction
 from shared.errors import AbortedError, DeadlineError, RateLimitError, UnavailableError
 from shared.metrics import database_latency
 from shared.settings import DatabaseSettings, Environment
@@ -211,3 +211,42 @@ def test_a_database_that_is_not_there_is_unavailable(url: str, tap: WireTap) -> 
     assert caught.value.retry_after
     assert "SELECT" not in caught.value.message
     database.close()
+
+
+def test_a_lock_is_held_by_one_block_at_a_time(database: Database) -> None:
+    with (
+        database.held_lock("one") as first,
+        database.held_lock("one") as second,
+        database.held_lock("another") as other,
+    ):
+        assert first is not None
+        assert second is None
+        assert other is not None
+
+    with database.held_lock("one") as again:
+        assert again is not None
+
+
+def test_a_lock_is_free_after_a_block_that_raised(database: Database) -> None:
+    with pytest.raises(KeyError), database.held_lock("one"):
+        raise KeyError
+
+    with database.held_lock("one") as again:
+        assert again is not None
+
+
+def test_who_has_lost_the_connection_of_a_lock_cannot_write_and_others_can(
+    database: Database, tap: WireTap
+) -> None:
+    with database.held_lock("one") as first:
+        assert first is not None
+        tap.break_connections()
+        with database.held_lock("one") as second:
+            assert second is not None
+            with in_transaction(second):
+                _take(second, 2)
+
+        with pytest.raises(UnavailableError), in_transaction(first):
+            _take(first, 1)
+
+    assert database.read(_amounts) == [10, 9]
