@@ -1,4 +1,10 @@
-"""python -m benchmarks [quick|full]: measure, print the table, write it to benchmarks/results/."""
+"""Measure how fast Kith is.
+
+    python -m benchmarks [quick|full]            the table, also written to benchmarks/results/
+    python -m benchmarks load [MIX ...]          rates and latencies under mixes of calls
+
+The data is kept in KITH_BENCH_DIR, by default .bench.
+"""
 
 import argparse
 import os
@@ -9,6 +15,7 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks import measurements
+from benchmarks.loads import MIXES, Load, run_loads
 from benchmarks.measurements import Row
 from benchmarks.report import print_report, report, write_report
 from benchmarks.stage import Effort, Stage, prepared_stage
@@ -38,25 +45,50 @@ _EFFORTS = {
 
 def main() -> None:
     """Run what the command line names."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("size", nargs="?", default="quick", choices=sorted(_SIZES))
-    arguments = parser.parse_args()
+    arguments = _arguments()
     console = Console()
     if not console.is_terminal:
         console = Console(width=_LOG_WIDTH)
     directory = Path(os.environ.get("KITH_BENCH_DIR") or ".bench").absolute()
+    if arguments.what == "load":
+        run_loads(
+            arguments.mixes or list(MIXES),
+            size=_SIZES[arguments.size],
+            load=Load(seconds=arguments.seconds, callers=arguments.callers),
+            directory=directory,
+            console=console,
+        )
+    else:
+        _measure(arguments.what, directory, console)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("what", nargs="?", default="quick", choices=[*_SIZES, "load"])
+    parser.add_argument("mixes", nargs="*", metavar="MIX", help=f"of {', '.join(MIXES)}")
+    parser.add_argument("--size", default="quick", choices=sorted(_SIZES), help="for load")
+    parser.add_argument("--seconds", type=float, default=20, help="for load: of each mix")
+    parser.add_argument("--callers", type=int, default=8, help="for load: at once")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.mixes) - set(MIXES):
+        parser.error(f"there is no mix {', '.join(sorted(unknown))}")
+    return arguments
+
+
+def _measure(size: str, directory: Path, console: Console) -> None:
     started = time.monotonic()
     with prepared_stage(
-        size=_SIZES[arguments.size],
-        effort=_EFFORTS[arguments.size],
-        directory=directory,
-        console=console,
+        size=_SIZES[size], effort=_EFFORTS[size], directory=directory, console=console
     ) as stage:
         rows = []
         for row in _rows(stage):
             console.print(f"  {row.name}: {row.verdict}", highlight=False)
             rows.append(row)
-    made = report(arguments.size, rows, seconds=round(time.monotonic() - started))
+    made = report(size, rows, seconds=round(time.monotonic() - started))
     print_report(made, console)
     write_report(made)
 

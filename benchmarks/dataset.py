@@ -44,8 +44,8 @@ Session = psycopg2.extensions.connection
 _CHUNK = 50_000
 _AUDIENCES = np.array(["all", "tags", "private"], object)
 # Revisions of people, and of the endings before: microseconds since 1970, as the service's own.
-_REVISION = int(YEAR.astype(np.int64))
-_ENDING_REVISION = _REVISION - 1
+REVISION: Final = int(YEAR.astype(np.int64))
+_ENDING_REVISION = REVISION - 1
 _WORDS = "we met at the lake and talked about music until it rained then had soup".split()  # noqa: SIM905 -- a text, not a list
 _BODIES = 256
 _REMEMBERED_PEOPLE = 5_000
@@ -282,7 +282,7 @@ def _graph_rows(world: World) -> list[_Rows]:
                 np.arange(1, count + 1),
                 pairs.a,
                 pairs.b,
-                np.where(pairs.is_accepted, "accepted", "pending"),
+                np.array(["pending", "accepted"], object)[pairs.is_accepted.astype(int)],
                 np.where(pairs.is_requested_by_a, pairs.a, pairs.b),
                 created,
                 updated,
@@ -291,7 +291,7 @@ def _graph_rows(world: World) -> list[_Rows]:
         _Rows(
             table="users",
             columns="user_id, revision, connection_count",
-            line=f"%d\t{_REVISION}\t%d\n",
+            line=f"%d\t{REVISION}\t%d\n",
             values=[people, counts],
         ),
         _Rows(
@@ -318,7 +318,7 @@ def _feed_rows(world: World) -> list[_Rows]:
         _Rows(
             table="user_tags",
             columns="owner_user_id, tag_id, target_user_id, owner_revision, created_at",
-            line=f"%d\t%d\t%d\t{_REVISION}\t{YEAR}\n",
+            line=f"%d\t%d\t%d\t{REVISION}\t{YEAR}\n",
             values=[given.owner, _tag_id(given.owner, given.place), given.target],
         ),
         _post_rows(posts),
@@ -348,7 +348,7 @@ def _post_rows(posts: Posts) -> _Rows:
             _AUDIENCES[posts.audience],
             posts.importance,
             _times(posts),
-            np.where(posts.is_deleted, str(end), "\\N"),
+            np.array(["\\N", str(end)], object)[posts.is_deleted.astype(int)],
         ],
     )
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from random import Random
 from statistics import median
 from typing import Final, TypeVar
 
@@ -50,12 +51,13 @@ class Contender:
 
 
 def interleaved(contenders: Mapping[str, Callable[[], T]], *, rounds: int) -> dict[str, list[T]]:
-    """Return what each contender gave in each round; another one begins each time."""
-    names = list(contenders)
-    results: dict[str, list[T]] = {name: [] for name in names}
+    """Return what each contender gave in each round, in another order each time.
+
+    Not in a circle: then each would always find the caches as the same one before it left them.
+    """
+    results: dict[str, list[T]] = {name: [] for name in contenders}
     for number in range(rounds):
-        first = number % len(names)
-        for name in names[first:] + names[:first]:
+        for name in Random(number).sample(list(contenders), len(contenders)):
             results[name].append(contenders[name]())
     return results
 
