@@ -32,6 +32,7 @@ from shared.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 from shared.gen.kith.feed.v1 import feed_pb2_grpc
 from shared.metrics import ClientMetrics, database_latency
 from shared.paging import PageTokens
+from shared.reader import Reader
 from shared.rounds import Rounds
 from shared.server import Service, run_until_stopped
 from shared.settings import SettingsError
@@ -47,6 +48,7 @@ def build(settings: FeedSettings, database_url: str) -> Service:
     metrics = FeedMetrics(registry)
     latency = database_latency(registry)
     database = Database(settings.database, database_url, latency=latency)
+    reader = Reader(settings.database, database_url, latency=latency)
     background = Database(
         # So few that the work beside the calls never takes a connection from them.
         replace(settings.database, pool_size=1, max_overflow=2),
@@ -71,7 +73,7 @@ def build(settings: FeedSettings, database_url: str) -> Service:
     follower = Follower(background, graph, metrics)
     photos = Photos(database, store, remove_soon=upkeep.soon)
     servicer = FeedServicer(
-        feed=Feed(database, graph, tokens, metrics, hub_scan=settings.hub_scan),
+        feed=Feed(reader, graph, tokens, metrics, hub_scan=settings.hub_scan),
         digests=Digests(database, graph, settings.digest, metrics),
         posts=Posts(database, graph, tokens, photos, metrics),
         photos=photos,
@@ -93,6 +95,7 @@ def build(settings: FeedSettings, database_url: str) -> Service:
         if store is not None:
             store.close()
         background.close()
+        reader.close()
         database.close()
 
     return Service(

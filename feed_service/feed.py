@@ -12,8 +12,8 @@ from feed_service.refresh import Seen
 from feed_service.safe_read import safe_read
 from feed_service.settings import HubScan
 from feed_service.visibility import Viewer
-from shared.database import Database
 from shared.paging import Page, PageTokens, Scope, newest_first, place
+from shared.reader import Reader
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,14 +57,14 @@ class Feed:
 
     def __init__(
         self,
-        database: Database,
+        reader: Reader,
         graph: GraphClient,
         tokens: PageTokens,
         metrics: FeedMetrics,
         *,
         hub_scan: HubScan,
     ) -> None:
-        self._database = database
+        self._reader = reader
         self._graph = graph
         self._tokens = tokens
         self._metrics = metrics
@@ -97,15 +97,13 @@ class Feed:
             )
 
     def _rows(self, query: FeedQuery, viewer: Viewer, part: FeedPlace) -> list[PostRow]:
-        return self._database.read(
-            lambda connection: queries.feed.feed_page(
-                connection,
-                viewer=viewer,
-                among=_among(query, viewer),
-                place=part,
-                limit=query.page_size + 1,
-                hub_scan=self._hub_scan,
-            )
+        return queries.feed.feed_page(
+            self._reader,
+            viewer=viewer,
+            among=_among(query, viewer),
+            place=part,
+            limit=query.page_size + 1,
+            hub_scan=self._hub_scan,
         )
 
     def _refresh_token(self, query: FeedQuery, seen: Seen, page: Page[PostRow]) -> str:

@@ -22,6 +22,7 @@ from shared.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 from shared.gen.kith.graph.v1 import graph_pb2_grpc
 from shared.metrics import database_latency
 from shared.paging import PageTokens
+from shared.reader import Reader
 from shared.server import Service, run_until_stopped
 from shared.settings import SettingsError
 from shared.totals import read_totals
@@ -34,6 +35,7 @@ def build(settings: GraphSettings, database_url: str) -> Service:
     registry = CollectorRegistry()
     latency = database_latency(registry)
     database = Database(settings.database, database_url, latency=latency)
+    reader = Reader(settings.database, database_url, latency=latency)
     background = Database(
         replace(settings.database, pool_size=CONNECTIONS, max_overflow=0),
         database_url,
@@ -49,7 +51,7 @@ def build(settings: GraphSettings, database_url: str) -> Service:
         send_limit=settings.watch_send,
     )
     servicer = GraphServicer(
-        lookups=Lookups(database, tokens),
+        lookups=Lookups(database, reader, tokens),
         connections=Connections(
             database, max_connections=settings.max_connections, metrics=GraphMetrics(registry)
         ),
@@ -61,6 +63,7 @@ def build(settings: GraphSettings, database_url: str) -> Service:
 
     def close() -> None:
         background.close()
+        reader.close()
         database.close()
 
     return Service(

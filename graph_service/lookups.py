@@ -6,22 +6,20 @@ from graph_service import queries
 from graph_service.queries import ConnectedIds, ListedPeer, PeerRow
 from shared.database import Database
 from shared.paging import Page, PageTokens, Scope, newest_first, place
+from shared.reader import Reader
 
 
 class Lookups:
     """What can be asked of the graph. Every method is one SQL statement."""
 
-    def __init__(self, database: Database, tokens: PageTokens) -> None:
+    def __init__(self, database: Database, reader: Reader, tokens: PageTokens) -> None:
         self._database = database
+        self._reader = reader
         self._tokens = tokens
 
     def connected_ids(self, known_revisions: Mapping[int, int]) -> list[ConnectedIds]:
         """Return each user's revision, and the ids where the revision is not the known one."""
-        return self._database.read(
-            lambda connection: queries.connected_user_ids(
-                connection, known_revisions=known_revisions
-            )
-        )
+        return queries.connected_user_ids(self._reader, known_revisions=known_revisions)
 
     def peers_at_revision(self, user_id: int, peer_ids: Sequence[int]) -> tuple[list[PeerRow], int]:
         """Return each peer as the user sees it, in the order asked, and the user's revision."""

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, text
 
 from graph_service.models import EventKind
 from shared.database import array_literal
+from shared.reader import Reader, Statement
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +103,9 @@ class EventRow:
 
 # The two sides of a pair are read as a UNION ALL of two index-only scans. `a = ANY(ids) OR b =
 # ANY(ids)` with a single CASE would lose the edge whose two ends are both asked.
-_CONNECTED_USER_IDS = text("""
+_CONNECTED_USER_IDS = Statement(
+    "connected_user_ids",
+    """
     SELECT asked.user_id, coalesce(u.revision, 0) AS revision,
            CASE WHEN u.revision = asked.known_revision THEN NULL
            ELSE ARRAY(
@@ -127,14 +130,13 @@ _CONNECTED_USER_IDS = text("""
          WITH ORDINALITY AS asked (user_id, known_revision, place)
     LEFT JOIN users AS u ON u.user_id = asked.user_id
     ORDER BY asked.place
-""")
+""",
+)
 
 
-def connected_user_ids(
-    connection: Connection, *, known_revisions: Mapping[int, int]
-) -> list[ConnectedIds]:
+def connected_user_ids(reader: Reader, *, known_revisions: Mapping[int, int]) -> list[ConnectedIds]:
     """Each asked user's connections, in the order asked, all at one moment."""
-    rows = connection.execute(
+    rows = reader.rows(
         _CONNECTED_USER_IDS,
         {
             "user_ids": array_literal(known_revisions),

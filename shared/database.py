@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from datetime import timedelta
 from typing import TypeVar
 
+import psycopg2
 import sqlalchemy
 from prometheus_client import Histogram
 from sqlalchemy import event
@@ -64,22 +65,13 @@ class Database:
     def __init__(
         self, settings: DatabaseSettings, url: str, *, latency: Histogram, name: str = CALLS
     ) -> None:
-        milliseconds = round(settings.statement_timeout.total_seconds() * 1000)
         self._engine = sqlalchemy.create_engine(
             url,
             isolation_level="AUTOCOMMIT",
             pool_size=settings.pool_size,
             max_overflow=settings.max_overflow,
             pool_timeout=settings.pool_timeout.total_seconds(),
-            connect_args={
-                "application_name": name,
-                "connect_timeout": _CONNECT_TIMEOUT_SECONDS,
-                "options": f"-c statement_timeout={milliseconds} -c timezone=UTC -c jit=off "
-                f"{_SERVER_KEEPALIVES}",
-                "keepalives_idle": 10,
-                "keepalives_interval": 5,
-                "keepalives_count": 3,
-            },
+            connect_args=connect_arguments(settings, name=name),
         )
         _observe_statements(self._engine, latency)
 
@@ -120,7 +112,7 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
         """Open a transaction, commit it at the end of the block, roll it back on any exception."""
-        with _translated(), self._engine.connect() as connection, in_transaction(connection):
+        with translated(), self._engine.connect() as connection, in_transaction(connection):
             yield connection
 
     @contextmanager
@@ -130,7 +122,7 @@ class Database:
         The lock lasts as long as the connection that comes with it. So whoever writes over that
         connection, `in_transaction`, has the lock while doing so, whatever happened before.
         """
-        with _translated(), self._engine.connect() as connection:
+        with translated(), self._engine.connect() as connection:
             if not connection.execute(_TRY_LOCK, {"name": name}).scalar_one():
                 yield None
                 return
@@ -144,8 +136,24 @@ class Database:
         self._engine.dispose()
 
     def _read_once(self, work: Callable[[Connection], T]) -> T:
-        with _translated(lost=ConnectionLostError), self._engine.connect() as connection:
+        with translated(lost=ConnectionLostError), self._engine.connect() as connection:
             return work(connection)
+
+
+def connect_arguments(
+    settings: DatabaseSettings, *, name: str = CALLS, options: str = ""
+) -> dict[str, str | int]:
+    """Return what every connection of Kith is opened with, for psycopg2."""
+    milliseconds = round(settings.statement_timeout.total_seconds() * 1000)
+    return {
+        "application_name": name,
+        "connect_timeout": _CONNECT_TIMEOUT_SECONDS,
+        "options": f"-c statement_timeout={milliseconds} -c timezone=UTC -c jit=off "
+        f"{_SERVER_KEEPALIVES} {options}",
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+    }
 
 
 def array_literal(ids: Iterable[int]) -> str:
@@ -159,7 +167,7 @@ def array_literal(ids: Iterable[int]) -> str:
 @contextmanager
 def in_transaction(connection: Connection) -> Iterator[None]:
     """Open a transaction on a connection, commit it at the end of the block, or roll it back."""
-    with _translated(lost=ConnectionLostError), _rolled_back_on_error(connection):
+    with translated(lost=ConnectionLostError), _rolled_back_on_error(connection):
         connection.exec_driver_sql("BEGIN")
         yield
     connection.exec_driver_sql("COMMIT")
@@ -189,30 +197,33 @@ def _rolled_back_on_error(connection: Connection) -> Iterator[None]:
 
 
 @contextmanager
-def _translated(lost: type[UnavailableError] = UnavailableError) -> Iterator[None]:
+def translated(lost: type[UnavailableError] = UnavailableError) -> Iterator[None]:
+    """Turn the faults of a database into what callers may see; `lost` for a broken connection."""
     try:
         yield
     except PoolTimeoutError as error:
         raise RateLimitError(
             "all database connections are busy", retry_after=RETRY_AFTER
         ) from error
-    except DBAPIError as error:
-        translated = _translate(error, lost)
-        if translated is None:
+    except (DBAPIError, psycopg2.Error) as error:
+        found = _translate(error, lost)
+        if found is None:
             raise
-        raise translated from error
+        raise found from error
 
 
-def _translate(error: DBAPIError, lost: type[UnavailableError]) -> AppException | None:
-    code = getattr(error.orig, "pgcode", None)
+def _translate(
+    error: DBAPIError | psycopg2.Error, lost: type[UnavailableError]
+) -> AppException | None:
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    code = getattr(cause, "pgcode", None)
     if code == _CANCELLED:
         return DeadlineError("the database did not finish in time")
     if code in _CONTENTION:
         return AbortedError("lost against concurrent changes; repeat the call")
-    is_operational = isinstance(
-        error, sqlalchemy.exc.OperationalError | sqlalchemy.exc.InterfaceError
-    )
-    if error.connection_invalidated or (code is None and is_operational):
+    is_broken = isinstance(error, DBAPIError) and error.connection_invalidated
+    is_operational = isinstance(cause, psycopg2.OperationalError | psycopg2.InterfaceError)
+    if is_broken or (code is None and is_operational):
         return lost("the database cannot be reached", retry_after=RETRY_AFTER)
     if code is not None and (code in _UNAVAILABLE_CODES or code[:2] in _UNAVAILABLE_CLASSES):
         return lost("the database is not available", retry_after=RETRY_AFTER)

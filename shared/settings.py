@@ -111,6 +111,7 @@ class DatabaseSettings:
     max_overflow: int
     pool_timeout: timedelta
     statement_timeout: timedelta
+    prepare: bool
 
     @classmethod
     def read(cls, environment: Environment, prefix: str) -> "DatabaseSettings":
@@ -132,4 +133,5 @@ class DatabaseSettings:
             statement_timeout=environment.duration(
                 "DATABASE_STATEMENT_TIMEOUT_SECONDS", 10, minimum=0.1, maximum=3600
             ),
+            prepare=environment.choice("DATABASE_PREPARE", "ON", choices=("ON", "OFF")) == "ON",
         )

@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, text
-
 from feed_service.models import ALL, TAGS
-from feed_service.queries.posts import POST_COLUMNS, PostRow
+from feed_service.queries.posts import POST_COLUMNS, POST_FIELDS, PostRow
 from feed_service.settings import HubScan
 from feed_service.visibility import Viewer
 from feed_service.visibility_streams import (
@@ -20,6 +18,7 @@ from feed_service.visibility_streams import (
     tagged_posts,
 )
 from shared.database import array_literal
+from shared.reader import Reader, Statement
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +66,9 @@ _NEWEST: Final = "ORDER BY created_at DESC, id DESC LIMIT"
 #
 # WITH ... AS MATERIALIZED keeps every step in its place. `IS TRUE` keeps PostgreSQL from turning
 # `recent` into a join, which would read everything before it returned the newest.
-_FEED_PAGE = text(f"""
+_FEED_PAGE = Statement(
+    "feed_page",
+    f"""
     WITH connections AS MATERIALIZED ({CONNECTIONS}),
     given AS MATERIALIZED ({GIVEN}),
     recent AS MATERIALIZED (
@@ -125,11 +126,12 @@ _FEED_PAGE = text(f"""
     SELECT {POST_COLUMNS}
     FROM page JOIN posts AS p ON p.author_id = page.author_id AND p.id = page.id
     ORDER BY p.created_at DESC, p.id DESC
-""")
+""",
+)
 
 
 def feed_page(
-    connection: Connection,
+    reader: Reader,
     *,
     viewer: Viewer,
     among: FeedFilter,
@@ -138,7 +140,7 @@ def feed_page(
     hub_scan: HubScan,
 ) -> list[PostRow]:
     """Up to `limit` posts of a part of the viewer's feed, newest first."""
-    rows = connection.execute(
+    rows = reader.rows(
         _FEED_PAGE,
         {
             **viewer.parameters,
@@ -156,4 +158,4 @@ def feed_page(
             "hub_scan_rows": hub_scan.rows,
         },
     )
-    return [PostRow(**row) for row in rows.mappings()]
+    return [PostRow(**dict(zip(POST_FIELDS, row, strict=True))) for row in rows]

@@ -1,7 +1,7 @@
 """Posts: pages of them, single ones, and what their authors do with them."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 
 from sqlalchemy import Connection, text
@@ -62,6 +62,9 @@ POST_COLUMNS = f"""
               WHERE stats.author_id = p.author_id AND stats.post_id = p.id), 0) AS comment_count
 """
 """What PostRow holds, of a row `p` of posts."""
+
+POST_FIELDS = tuple(field.name for field in fields(PostRow))
+"""The same in the same order."""
 
 FEED_AUTHORS = f"""
     SELECT author_id

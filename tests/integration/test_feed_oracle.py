@@ -16,12 +16,14 @@ from feed_service.queries.posts import PostRow
 from feed_service.settings import HubScan
 from feed_service.visibility import Viewer
 from shared.database import array_literal
+from shared.reader import Reader
 from tests.support.pair import Databases
 from tests.support.plain_feed import plain_feed
+from tests.support.reading import new_reader
 
 _WORLDS = 250
 _FILTERS = 8
-_PAGES = 6
+_PAGES = 5
 _NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
 _END_OF_TIME = (datetime(9999, 1, 1, tzinfo=UTC), 2**63 - 1)
 _BEGINNING = (datetime(1970, 1, 1, tzinfo=UTC), 0)
@@ -164,7 +166,17 @@ def database(databases: Databases) -> Iterator[Connection]:
         yield connection
 
 
-def test_the_pages_of_random_feeds_are_those_of_the_plain_rule(database: Connection) -> None:
+@pytest.fixture(scope="module")
+def reader(database: Connection) -> Iterator[Reader]:
+    """The same database as the services read it."""
+    reader = new_reader(database.engine.url.render_as_string(hide_password=False))
+    yield reader
+    reader.close()
+
+
+def test_the_pages_of_random_feeds_are_those_of_the_plain_rule(
+    database: Connection, reader: Reader
+) -> None:
     worlds = _Worlds(seed=20261125)
     made = [worlds.world(viewer=100 * number) for number in range(1, _WORLDS + 1)]
     _store(database, worlds)
@@ -177,7 +189,7 @@ def test_the_pages_of_random_feeds_are_those_of_the_plain_rule(database: Connect
             for _ in range(_PAGES):
                 place, limit, scan = worlds.place(plain.rows), worlds.limit(), worlds.hub_scan()
                 page = queries.feed.feed_page(
-                    database,
+                    reader,
                     viewer=world.viewer,
                     among=among,
                     place=place,

@@ -12,6 +12,7 @@ from feed_service import queries
 from feed_service.importance import IMPORTANCE
 from graph_service import queries as graph_queries
 from shared.embedded_postgres import EmbeddedPostgres
+from tests.support.reading import new_reader
 
 
 @contextmanager
@@ -149,7 +150,9 @@ def test_endings_are_found_in_the_events_of_the_version_before(
         connection.execute(text("INSERT INTO users VALUES (1, 13, 2), (2, 22, 1), (3, 30, 1)"))
         migrations.upgrade("graph", url)
 
-        [one, two] = graph_queries.connected_user_ids(connection, known_revisions={1: 0, 2: 0})
+        reader = new_reader(url)
+        [one, two] = graph_queries.connected_user_ids(reader, known_revisions={1: 0, 2: 0})
+        reader.close()
         migrations.downgrade("graph", url, "graph_0001")
         left = connection.execute(text("SELECT count(*) FROM connection_events")).scalar_one()
 

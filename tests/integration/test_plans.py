@@ -20,6 +20,7 @@ from feed_service.weeks import Week
 from graph_service import queries as graph
 from shared.settings import Environment
 from tests.support.pair import Databases
+from tests.support.reading import plan_of
 
 _PEOPLE = 10_000
 _AUTHORS = 2_000
@@ -170,10 +171,10 @@ def _page(connection: Connection, listing: str) -> Callable[[], object]:
 
 
 def test_connected_ids_are_read_from_both_sides_indexes_alone(loaded_graph: Connection) -> None:
-    plan = _plan(
+    plan = plan_of(
         loaded_graph,
-        lambda: graph.connected_user_ids(
-            loaded_graph, known_revisions=dict.fromkeys(range(1, 101), 0)
+        lambda reader: graph.connected_user_ids(
+            reader, known_revisions=dict.fromkeys(range(1, 101), 0)
         ),
     )
 
@@ -245,10 +246,10 @@ def test_states_of_pairs_are_read_by_the_unique_pair(loaded_graph: Connection) -
 
 def test_a_feed_page_is_read_stream_by_stream(loaded_feed: Connection) -> None:
     connected = "{" + ",".join(str(number) for number in range(100, 125)) + "}"
-    plan = _plan(
+    plan = plan_of(
         loaded_feed,
-        lambda: feed.feed.feed_page(
-            loaded_feed,
+        lambda reader: feed.feed.feed_page(
+            reader,
             viewer=Viewer(user_id=77, connected_ids=connected),
             among=FeedFilter(author_ids=connected),
             place=FeedPlace(before=_END_OF_TIME, after=_BEGINNING),

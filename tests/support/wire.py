@@ -93,12 +93,13 @@ class WireTap:
             parameters = _read(client, struct.unpack(">i", startup)[0] - 4)
             # What is done beside the calls has sessions of its own, which no call is charged with.
             is_counted = BACKGROUND.encode() not in parameters
+            prepared: dict[str, str] = {}
             server.sendall(startup + parameters)
             while True:
                 head = _read(client, 5)
                 body = _read(client, struct.unpack(">i", head[1:])[0] - 4)
                 if is_counted and head[0] in (_SIMPLE_QUERY, _PARSE):
-                    statement = body.split(b"\0")[0].decode()
+                    statement = _in_full(body.split(b"\0")[0].decode(), prepared)
                     with self._lock:
                         self._statements.append(statement)
                     self.before_statement(statement)
@@ -134,6 +135,15 @@ class _ignoring_closed:  # noqa: N801 -- used as a function
 
     def __exit__(self, _kind: type[BaseException] | None, error: object, _tb: object) -> bool:
         return isinstance(error, OSError | EOFError | struct.error)
+
+
+def _in_full(statement: str, prepared: dict[str, str]) -> str:
+    """Return a statement with its text, which the client sends only the first time."""
+    kind, _, rest = statement.partition(" ")
+    name = rest.split(" ")[0]
+    if kind == "PREPARE":
+        prepared[name] = statement
+    return prepared[name] if kind == "EXECUTE" else statement
 
 
 def _read(sock: socket.socket, size: int) -> bytes:

@@ -1,0 +1,151 @@
+"""The reads that are asked all the time: a prepared statement over a connection at hand, no more.
+
+PostgreSQL plans a statement for longer than it runs it, and SQLAlchemy takes more time around it
+than psycopg2 in it. So the few hot reads are prepared once for each connection and then executed
+with their plan, and each call takes a connection from those at hand without asking anybody. All
+other statements go through `Database`.
+
+    PAGE = Statement("feed_page", "SELECT ... WHERE author_id = :author_id LIMIT :limit")
+    reader.rows(PAGE, {"author_id": 7, "limit": 21})
+
+The connections are beside those of the pool, as many as calls have read at the same time. Behind a
+pooler that gives every transaction another session, nothing can be prepared: DATABASE_PREPARE=off.
+"""
+
+import re
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg2
+import psycopg2.errors
+import sqlalchemy
+from prometheus_client import Histogram
+
+from shared.database import (
+    ConnectionLostError,
+    connect_arguments,
+    statements_in_call,
+    translated,
+)
+from shared.settings import DatabaseSettings
+
+Rows = list[tuple[Any, ...]]
+
+_NAMED = re.compile(r"(?<![:\w]):(\w+)")
+# The parameters of these statements say little about how many rows there are, and where they would,
+# as with the length of an array, a plan for all lengths is wanted.
+_OPTIONS = "-c plan_cache_mode=force_generic_plan"
+_STALE_PLAN = "cached plan must not change result type"
+
+
+class Statement:
+    """A statement with parameters written as :name; what they are PostgreSQL finds in the text."""
+
+    def __init__(self, name: str, text: str) -> None:
+        self.name = name
+        names = list(dict.fromkeys(_NAMED.findall(text)))
+        numbered = _NAMED.sub(lambda found: f"${names.index(found[1]) + 1}", text)
+        arguments = ", ".join(f"%({parameter})s" for parameter in names)
+        self.plain = _NAMED.sub(r"%(\1)s", text.replace("%", "%%"))
+        self.execute = f"EXECUTE {name} ({arguments})" if names else f"EXECUTE {name}"
+        self.prepare = f"PREPARE {name} AS {numbered.replace('%', '%%')}"
+
+
+class _StalePlanError(ConnectionLostError):
+    """A migration changed what a prepared statement returns: the connection is of no more use."""
+
+
+class Reader:
+    """Runs reading statements, each its own snapshot. Thread-safe."""
+
+    def __init__(self, settings: DatabaseSettings, url: str, *, latency: Histogram) -> None:
+        parsed = sqlalchemy.make_url(url)
+        _, address = parsed.get_dialect()().create_connect_args(parsed)
+        self._arguments = {**address, **connect_arguments(settings, options=_OPTIONS)}
+        self._prepares = settings.prepare
+        self._latency = latency
+        # The connection that was used last is used next. The methods of a list need no lock.
+        self._at_hand: list[_Session] = []
+
+    def rows(self, statement: Statement, parameters: Mapping[str, object]) -> Rows:
+        """Return the rows of a statement; it is repeated once if the connection was broken.
+
+        Raises UnavailableError or DeadlineError.
+        """
+        started = time.perf_counter()
+        try:
+            rows = self._rows_once(statement, parameters)
+        except ConnectionLostError:
+            # What broke one connection has probably broken them all.
+            self.close()
+            rows = self._rows_once(statement, parameters)
+        self._latency.observe(time.perf_counter() - started)
+        if (count := statements_in_call.get()) is not None:
+            count[0] += 1
+        return rows
+
+    def close(self) -> None:
+        """Close the connections that no call is using."""
+        with suppress(IndexError):
+            while True:
+                self._at_hand.pop().close()
+
+    def _rows_once(self, statement: Statement, parameters: Mapping[str, object]) -> Rows:
+        with translated(lost=ConnectionLostError), _told_from_stale_plans():
+            session = self._session()
+            try:
+                rows = session.rows(statement, parameters)
+            except BaseException:
+                session.close()
+                raise
+        self._at_hand.append(session)
+        return rows
+
+    def _session(self) -> "_Session":
+        try:
+            return self._at_hand.pop()
+        except IndexError:
+            connection = psycopg2.connect(**self._arguments)
+            connection.autocommit = True
+            return _Session(connection, connection.cursor(), prepares=self._prepares)
+
+
+@contextmanager
+def _told_from_stale_plans() -> Iterator[None]:
+    try:
+        yield
+    except psycopg2.errors.FeatureNotSupported as error:
+        if _STALE_PLAN in str(error):
+            raise _StalePlanError(_STALE_PLAN) from error
+        raise
+
+
+@dataclass
+class _Session:
+    """A connection, its only cursor, and what has been prepared on it."""
+
+    connection: Any
+    cursor: Any
+    prepares: bool = field(kw_only=True)
+    prepared: set[str] = field(default_factory=set, kw_only=True)
+
+    def rows(self, statement: Statement, parameters: Mapping[str, object]) -> Rows:
+        self.cursor.execute(self._text(statement), parameters)
+        self.prepared.add(statement.name)
+        rows: Rows = self.cursor.fetchall()
+        return rows
+
+    def close(self) -> None:
+        with suppress(psycopg2.Error):
+            self.connection.close()
+
+    def _text(self, statement: Statement) -> str:
+        if not self.prepares:
+            return statement.plain
+        if statement.name in self.prepared:
+            return statement.execute
+        # In one message, so that the first call of a connection takes one round trip as well.
+        return f"{statement.prepare}; {statement.execute}"

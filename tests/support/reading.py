@@ -1,0 +1,62 @@
+"""Readers of a test's own: one for any database, and one that tells plans instead of reading."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from sqlalchemy import Connection
+
+from shared.metrics import database_latency
+from shared.reader import Reader, Rows, Statement
+from shared.settings import DatabaseSettings, Environment
+
+Plan = dict[str, Any]
+
+
+def new_reader(url: str, variables: Mapping[str, str] | None = None) -> Reader:
+    """Return a reader of a database as the services have it."""
+    settings = DatabaseSettings.read(
+        Environment({"KITH_DATA_DIR": str(Path()), **(variables or {})}), "TEST"
+    )
+    return Reader(settings, url, latency=database_latency(CollectorRegistry()))
+
+
+def plan_of(
+    connection: Connection, query: Callable[[Reader], object], *, is_prepared: bool = True
+) -> Plan:
+    """Return the plan of a hot read, with the rows and the buffers that it took."""
+    explainer = _Explainer(connection, is_prepared=is_prepared)
+    try:
+        query(explainer)
+    except _ExplainedError as explained:
+        return explained.plan
+    raise AssertionError("nothing was read")
+
+
+class _ExplainedError(Exception):
+    def __init__(self, plan: Plan) -> None:
+        super().__init__()
+        self.plan = plan
+
+
+class _Explainer(Reader):
+    def __init__(self, connection: Connection, *, is_prepared: bool) -> None:
+        self._cursor: Any = connection.connection.cursor()
+        self._is_prepared = is_prepared
+
+    def rows(self, statement: Statement, parameters: Mapping[str, object]) -> Rows:
+        text = statement.execute if self._is_prepared else statement.plain
+        if self._is_prepared:
+            self._cursor.execute("DEALLOCATE ALL")
+            self._cursor.execute("SET plan_cache_mode = force_generic_plan")
+            self._cursor.execute(statement.prepare, parameters)
+        # Timing every row would take longer than the rows.
+        self._cursor.execute(
+            f"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) {text}", parameters
+        )
+        answer = self._cursor.fetchone()[0]
+        raise _ExplainedError(
+            (json.loads(answer) if isinstance(answer, str) else answer)[0]["Plan"]
+        )
