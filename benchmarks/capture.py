@@ -23,6 +23,8 @@ _QUERY: Final = ord("Q")
 # Nothing yet, or asking for TLS or for GSSAPI, which the embedded server declines.
 _ENCRYPTION: Final = (b"", struct.pack(">i", 80877103), struct.pack(">i", 80877104))
 _SETUP: Final = re.compile(r"\s*(PREPARE|SET)\b", re.IGNORECASE)
+# The Reader sends both in one message when it uses a statement on a connection for the first time.
+_PREPARE_AND_EXECUTE: Final = re.compile(r"(?is)\s*(PREPARE\s+(\w+)\b.*);\s*(EXECUTE\s+\2\b.*)")
 _PREPARE: Final = re.compile(r"(?is)\s*PREPARE\s+(\w+)\s*(?:\(([^)]*)\))?\s+AS\s+(.*)")
 _EXECUTE: Final = re.compile(r"(?is)\s*EXECUTE\s+(\w+)\s*(?:\((.*)\))?\s*;?\s*$")
 _PLACE: Final = re.compile(r"\$(\d+)")
@@ -130,21 +132,26 @@ class Tap:
                 head = _exactly(messages, 4)
                 parameters = _exactly(messages, struct.unpack(">i", head)[0] - 4)
                 server.sendall(head + parameters)
+            options = _option(parameters)
             is_of_calls = BACKGROUND.encode() not in parameters
-            if is_of_calls:
-                self._options = _option(parameters)
             while True:
                 head = _exactly(messages, 5)
                 body = _exactly(messages, struct.unpack(">i", head[1:])[0] - 4)
                 if is_of_calls and head[0] == _QUERY:
-                    self._note(body.rstrip(b"\0").decode())
+                    self._note(body.rstrip(b"\0").decode(), options)
                 server.sendall(head + body)
 
-    def _note(self, statement: str) -> None:
+    def _note(self, message: str, options: str) -> None:
+        both = _PREPARE_AND_EXECUTE.fullmatch(message)
+        setup = both[1] if both else message if _SETUP.match(message) else ""
+        statement = both[3] if both else "" if setup else message
         with self._lock:
-            if _SETUP.match(statement):
-                self._setup[statement] = None
-            elif _BY_HEALTH_CHECKS not in statement:
+            if setup:
+                self._setup[setup] = None
+            # Of several kinds of sessions, the hot reads have those in which they are prepared.
+            if setup or not self._setup:
+                self._options = options
+            if statement and _BY_HEALTH_CHECKS not in statement:
                 self._statements.append(statement)
 
 

@@ -34,9 +34,9 @@ from benchmarks.rounds import Contender, Segment, interleaved, ratio
 from benchmarks.stage import Captured, Stage, connected_ids, feed_page
 from benchmarks.world import Kind
 from feed_service.url_signer import Signing
-from shared.database import Database
 from shared.gen.kith.feed.v1 import feed_pb2
 from shared.gen.kith.graph.v1 import graph_pb2
+from shared.reader import Reader, Statement
 from shared.settings import DatabaseSettings, Environment
 
 _GET_FEED: Final = "/kith.feed.v1.FeedService/GetFeed"
@@ -184,37 +184,34 @@ def statements(stage: Stage) -> Row:
 
 
 def hot_read(stage: Stage) -> Row:
-    """What reading through the service's own database access costs against bare psycopg2.
-
-    The same statement, as sent, in this process; to be pointed at the Reader once there is one.
-    """
-    captured = stage.captured
-    [statement, *_] = captured.feed_page[stage.dataset.viewer_ids(150)[0]].feed
+    """What the Reader costs this process around a page's statement, against bare psycopg2."""
+    sessions, url = stage.captured.feed_sessions, stage.dataset.feed_url
+    [sent, *_] = stage.captured.feed_page[stage.dataset.viewer_ids(150)[0]].feed
+    read = sessions.unprepared(sent)
+    statement = Statement("hot_read", read.sql)
     settings = DatabaseSettings.read(Environment({}), "FEED")
     latency = prometheus_client.Histogram("latency", "Of statements.", registry=None)
     with (
-        closing(captured.feed_sessions.open()) as session,
-        closing(Database(settings, stage.dataset.feed_url, latency=latency)) as database,
+        closing(sessions.open()) as session,
+        closing(Reader(settings, url, latency=latency)) as reader,
+        session.cursor() as cursor,
     ):
-        # SQLAlchemy's own sessions are not prepared, so both sides get the unprepared text.
-        executed = session.cursor().mogrify(statement).decode()
-        if executed.lstrip().upper().startswith("EXECUTE"):
-            return _not_yet("hot reads through the Reader vs bare psycopg2", 1.1, "see hot_read")
+        cursor.execute(statement.prepare.replace("%%", "%"))
+
+        def bare() -> None:
+            cursor.execute(statement.execute, read.parameters)
+            cursor.fetchall()
+
         results = _turns(
             stage,
-            {
-                "service": [
-                    lambda: database.read(lambda some: some.exec_driver_sql(executed).all())
-                ],
-                "bare": [partial(_run, session, executed)],
-            },
+            {"reader": [lambda: reader.rows(statement, read.parameters)], "bare": [bare]},
             clocks={"client": time.thread_time},
         )
     return Row(
         name="hot reads through the Reader vs bare psycopg2",
-        measured=_ratio(results, "service", "bare", lambda segment: segment.total_cpu),
+        measured=_ratio(results, "reader", "bare", lambda segment: segment.total_cpu),
         target=1.1,
-        note="there is no Reader yet: by Database.read",
+        note=_microseconds(results, ("reader", "bare"), lambda segment: segment.total_cpu),
     )
 
 

@@ -4,7 +4,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -36,6 +36,7 @@ _ENVIRONMENT: Final = {
     "PURGE_DAYS": "3650",
 }
 _START_SECONDS: Final = 60
+_FOLLOW_SECONDS: Final = 1_800
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
@@ -150,6 +151,7 @@ def running_pair(
         feed, feed_address = start("feed_service")
         clients = stack.enter_context(connected(graph=graph_address, feed=feed_address))
         wait_until_ready([(graph, clients.graph_health), (feed, clients.feed_health)])
+        _wait_until_followed(dataset.feed_url)
         yield RunningPair(
             graph=graph,
             feed=feed,
@@ -165,6 +167,18 @@ def calls_of(address: str, method: str) -> Iterator[Callable[[bytes], bytes]]:
     with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
         call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(method)
         yield call
+
+
+def _wait_until_followed(feed_url: str) -> None:
+    """Wait for what a feed_service does once that has never followed the graph before."""
+    deadline = time.monotonic() + _FOLLOW_SECONDS
+    with closing(connect(feed_url)) as session, session.cursor() as cursor:
+        while time.monotonic() < deadline:
+            cursor.execute("SELECT FROM followed")
+            if cursor.rowcount:
+                return
+            time.sleep(0.1)
+    raise TimeoutError("feed_service does not follow the graph")
 
 
 def _plain(url: str) -> str:
