@@ -74,7 +74,7 @@ def build(settings: FeedSettings, database_url: str) -> Service:
     photos = Photos(database, store, remove_soon=upkeep.soon)
     servicer = FeedServicer(
         feed=Feed(reader, graph, tokens, metrics, hub_scan=settings.hub_scan),
-        digests=Digests(database, graph, settings.digest, metrics),
+        digests=Digests(database, reader, graph, settings.digest, metrics),
         posts=Posts(database, graph, tokens, photos, metrics),
         photos=photos,
         tags=Tags(database, graph, tokens, max_tags=settings.max_tags),

@@ -16,8 +16,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection
-
 from feed_service import queries
 from feed_service.graph_client import GraphClient
 from feed_service.metrics import FeedMetrics
@@ -29,6 +27,7 @@ from feed_service.visibility import Viewer
 from feed_service.weeks import Week
 from shared.database import Database
 from shared.errors import ValidationError
+from shared.reader import Reader
 
 _LONGER_THAN_A_WEEK: Final = timedelta(days=9)
 
@@ -62,6 +61,7 @@ class Digests:
     def __init__(
         self,
         database: Database,
+        reader: Reader,
         graph: GraphClient,
         rules: DigestRules,
         metrics: FeedMetrics,
@@ -69,6 +69,7 @@ class Digests:
         summarizer: Summarizer | None = None,
     ) -> None:
         self._database = database
+        self._reader = reader
         self._graph = graph
         self._rules = rules
         self._metrics = metrics
@@ -114,10 +115,10 @@ class Digests:
     def _read(self, query: DigestQuery, week: Week, name: FrozenName | None) -> Choice:
         """Return the choice frozen under a name, or else choose."""
 
-        def read(connection: Connection, viewer: Viewer) -> Choice:
-            frozen = name and queries.digests.frozen_choice(connection, viewer=viewer, name=name)
+        def read(viewer: Viewer) -> Choice:
+            frozen = name and queries.digests.frozen_choice(self._reader, viewer=viewer, name=name)
             return frozen or queries.digests.digest_choice(
-                connection,
+                self._reader,
                 viewer=viewer,
                 week=week,
                 rules=self._rules,
@@ -125,11 +126,7 @@ class Digests:
                 include_own_posts=query.include_own_posts,
             )
 
-        return steady_read(
-            self._graph,
-            query.viewer_id,
-            lambda viewer: self._database.read(lambda connection: read(connection, viewer)),
-        )
+        return steady_read(self._graph, query.viewer_id, read)
 
     def _freeze(self, name: FrozenName, choice: Choice) -> bool:
         # A read as far as the database is concerned: one statement of its own, as good when

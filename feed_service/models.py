@@ -62,7 +62,7 @@ posts = Table(
     CheckConstraint(f"char_length(body) BETWEEN 1 AND {BODY_LENGTH}", name="body_length"),
     CheckConstraint("importance BETWEEN 0 AND 10", name="importance_range"),
 )
-# author_page, unread_count, digest_choice: the newest posts of each author. feed_page: the viewer's
+# author_page, unread_count: the newest posts of each author. feed_page, digest_choice: the viewer's
 # own, and whether a tagged post is still there, read from the index alone.
 Index(
     "idx_post_author",
@@ -72,7 +72,7 @@ Index(
     postgresql_include=["audience", "importance"],
     postgresql_where=text("deleted_at IS NULL"),
 )
-# feed_page: the stream of an author's posts for ALL.
+# feed_page, digest_choice: the stream of an author's posts for ALL.
 Index(
     "idx_post_open",
     posts.c.author_id,
@@ -228,14 +228,14 @@ user_tags = Table(
     ),
     CheckConstraint("owner_user_id <> target_user_id", name="not_oneself"),
 )
-# VISIBLE: has this author given this viewer one of these tags? tags_of_user, FEED_AUTHORS.
+# VISIBLE: has this author given this viewer one of these tags? tags_of_user, CONNECTIONS.
 Index(
     "idx_user_tag_lookup",
     user_tags.c.owner_user_id,
     user_tags.c.target_user_id,
     user_tags.c.tag_id,
 )
-# feed_page: the tags that others have given to a viewer, read from the index alone.
+# feed_page, digest_choice: the tags that others have given to a viewer, read from the index alone.
 # erase_tags_given_to.
 Index(
     "idx_user_tag_target",
@@ -258,7 +258,7 @@ post_audience_tags = Table(
     ),
     ForeignKeyConstraint(["author_id", "tag_id"], ["tags.owner_user_id", "tags.id"]),
 )
-# feed_page: the stream of a tag's posts. delete_tag.
+# feed_page, digest_choice: the stream of a tag's posts. delete_tag.
 Index(
     "idx_post_audience_tag_lookup",
     post_audience_tags.c.author_id,
@@ -267,7 +267,7 @@ Index(
     post_audience_tags.c.post_id.desc(),
     postgresql_where=text("NOT excluded"),
 )
-# VISIBLE, feed_page: whom a post excludes, and whether its author ever excludes anybody.
+# VISIBLE, NOT_EXCLUDED: whom a post excludes, and whether its author ever excludes anybody.
 Index(
     "idx_post_exclusion",
     post_audience_tags.c.author_id,

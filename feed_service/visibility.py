@@ -67,12 +67,6 @@ class Viewer:
             "peer_revisions": self.peer_revisions,
         }
 
-    @property
-    def feed_author_ids(self) -> str:
-        """The ids of everybody who can be in the viewer's feed: the connections and the viewer."""
-        separator = "," if len(self.connected_ids) > len("{}") else ""
-        return f"{self.connected_ids[:-1]}{separator}{self.user_id}}}"
-
     def connected_among(self, user_ids: Collection[int]) -> str:
         """Return those of the users with whom the viewer is connected, in the same form."""
         return array_literal(set(user_ids).intersection(_ids(self.connected_ids)))

@@ -75,7 +75,7 @@ HAS_TAG: Final = """EXISTS (
 def open_posts(*, author: str, part: str) -> str:
     """Return the query for an author's posts for ALL; `part` is a condition on their place."""
     return f"""
-        SELECT p.author_id, p.id, p.created_at FROM posts AS p
+        SELECT p.author_id, p.id, p.created_at, p.importance FROM posts AS p
         WHERE p.author_id = {author} AND p.audience = '{ALL}' AND p.deleted_at IS NULL
           AND {part} AND {NOT_EXCLUDED}"""
 
@@ -83,17 +83,18 @@ def open_posts(*, author: str, part: str) -> str:
 def tagged_posts(*, author: str, tag: str, part: str) -> str:
     """Return the query for the posts of a tag; `part` is a condition on their place.
 
-    OFFSET 0 keeps PostgreSQL from joining all posts of the author.
+    OFFSET 0 keeps PostgreSQL from joining all posts of the author; so each entry is looked up in
+    idx_post_author alone.
     """
     return f"""
-        SELECT entry.author_id, entry.id, entry.created_at
+        SELECT entry.author_id, entry.id, entry.created_at, post.importance
         FROM (SELECT author_id, post_id AS id, created_at, tag_id, excluded FROM post_audience_tags)
              AS entry
+        CROSS JOIN LATERAL (
+            SELECT p.importance FROM posts AS p
+            WHERE p.author_id = entry.author_id AND p.created_at = entry.created_at
+              AND p.id = entry.id AND p.audience = '{TAGS}' AND p.deleted_at IS NULL
+              AND {NOT_EXCLUDED}
+            OFFSET 0) AS post
         WHERE entry.author_id = {author} AND entry.tag_id = {tag} AND NOT entry.excluded
-          AND {part}
-          AND EXISTS (
-              SELECT FROM posts AS p
-              WHERE p.author_id = entry.author_id AND p.created_at = entry.created_at
-                AND p.id = entry.id AND p.audience = '{TAGS}' AND p.deleted_at IS NULL
-                AND {NOT_EXCLUDED}
-              OFFSET 0)"""
+          AND {part}"""

@@ -5,14 +5,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from sqlalchemy import Connection, RowMapping, text
+from sqlalchemy import Connection, text
 
 from feed_service.importance import IMPORTANCE
-from feed_service.queries.posts import FEED_AUTHORS, POST_COLUMNS, PostRow, name_literals
+from feed_service.queries.posts import POST_COLUMNS, POST_FIELDS, PostRow, name_literals
 from feed_service.settings import DigestRules
 from feed_service.visibility import VISIBLE, Viewer
+from feed_service.visibility_streams import CONNECTIONS, GIVEN, open_posts, tagged_posts
 from feed_service.weeks import Week
 from shared.database import array_literal
+from shared.reader import Reader, Rows, Statement
 
 # A week that has a post of HIGH importance is told without those of LOW importance and below.
 _HIGH: Final = 7.0
@@ -33,6 +35,9 @@ class ChosenPost(PostRow):
     importance: float
     reason: Reason
     day: int
+
+
+_CHOSEN_FIELDS: Final = (*POST_FIELDS, "importance", "reason", "day")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,17 +69,34 @@ class FrozenName:
 
 _DAY = "width_bucket(p.created_at, CAST(:instants AS timestamptz[])) - 1 AS day"
 
-# The rules in the order of their numbers in GetDigestResponse. Each author's week is read from
-# idx_post_author; OFFSET 0 keeps PostgreSQL from reading everybody's posts instead, to join them.
-_CHOICE = text(f"""
-    WITH authors AS ({FEED_AUTHORS}),
-    candidates AS (
-        SELECT p.author_id, p.id, p.created_at, {_DAY}, {IMPORTANCE} AS importance
-        FROM authors CROSS JOIN LATERAL (
-            SELECT * FROM posts AS p
-            WHERE p.author_id = authors.author_id
-              AND p.created_at >= :start AND p.created_at < :end AND {VISIBLE}
-            OFFSET 0) AS p
+_IN_WEEK: Final = "created_at >= :start AND created_at < :end"
+
+# The rules in the order of their numbers in GetDigestResponse. All that is visible of the week is
+# read, from the streams' indexes alone: what is left out is counted as well.
+_CHOICE = Statement(
+    "digest_choice",
+    f"""
+    WITH connections AS MATERIALIZED ({CONNECTIONS}),
+    given AS MATERIALIZED ({GIVEN}),
+    visible AS (
+        SELECT post.*
+        FROM connections CROSS JOIN LATERAL (
+            {open_posts(author="connections.id", part=_IN_WEEK)} OFFSET 0) AS post
+        UNION
+        SELECT post.*
+        FROM given CROSS JOIN LATERAL (
+            {tagged_posts(author="given.author_id", tag="given.tag_id", part=_IN_WEEK)} OFFSET 0)
+             AS post
+        UNION
+        SELECT author_id, id, created_at, importance FROM posts
+        WHERE author_id = :viewer_id AND :with_own AND deleted_at IS NULL AND {_IN_WEEK}
+    ),
+    candidates AS MATERIALIZED (
+        SELECT p.author_id, p.id, p.created_at, {_DAY},
+               coalesce(p.importance, (SELECT {IMPORTANCE} FROM posts AS p
+                                       WHERE p.author_id = visible.author_id AND p.id = visible.id))
+                   AS importance
+        FROM visible CROSS JOIN LATERAL (SELECT visible.*) AS p
     ),
     day_by_day AS (
         SELECT *,
@@ -108,11 +130,12 @@ _CHOICE = text(f"""
         FROM chosen JOIN posts AS p ON p.author_id = chosen.author_id AND p.id = chosen.id
     ) AS shown ON true
     ORDER BY shown.created_at, shown.id
-""")
+""",
+)
 
 
 def digest_choice(
-    connection: Connection,
+    reader: Reader,
     *,
     viewer: Viewer,
     week: Week,
@@ -121,12 +144,13 @@ def digest_choice(
     include_own_posts: bool,
 ) -> Choice:
     """The posts that the rules choose for a viewer out of a week."""
-    rows = connection.execute(
+    rows = reader.rows(
         _CHOICE,
         {
             **viewer.parameters,
             **_days(week),
-            "author_ids": viewer.feed_author_ids if include_own_posts else viewer.connected_ids,
+            "author_ids": viewer.connected_ids,
+            "with_own": include_own_posts,
             "by_tags": bool(tag_ids),
             "tag_ids": array_literal(tag_ids),
             "end": week.end,
@@ -136,10 +160,12 @@ def digest_choice(
             "max_posts": rules.max_posts,
         },
     )
-    return _choice(rows.mappings().all(), is_frozen=False)
+    return _choice(rows, is_frozen=False)
 
 
-_FROZEN_CHOICE = text(f"""
+_FROZEN_CHOICE = Statement(
+    "frozen_choice",
+    f"""
     SELECT frozen.left_out_count, shown.*
     FROM frozen_digests AS frozen
     LEFT JOIN LATERAL (
@@ -152,16 +178,14 @@ _FROZEN_CHOICE = text(f"""
     WHERE frozen.user_id = :viewer_id AND frozen.start_at = :start
       AND frozen.fingerprint = :fingerprint
     ORDER BY shown.created_at, shown.id
-""")
+""",
+)
 
 
-def frozen_choice(connection: Connection, *, viewer: Viewer, name: FrozenName) -> Choice | None:
+def frozen_choice(reader: Reader, *, viewer: Viewer, name: FrozenName) -> Choice | None:
     """What the viewer may still see of a frozen digest; None when it was never frozen."""
-    rows = connection.execute(
-        _FROZEN_CHOICE, {**viewer.parameters, **_days(name.week), **name.parameters}
-    )
-    found = rows.mappings().all()
-    return _choice(found, is_frozen=True) if found else None
+    rows = reader.rows(_FROZEN_CHOICE, {**viewer.parameters, **_days(name.week), **name.parameters})
+    return _choice(rows, is_frozen=True) if rows else None
 
 
 # One statement, so that it needs no transaction around it. Posts that are being erased at this
@@ -209,14 +233,14 @@ def _days(week: Week) -> dict[str, object]:
     return {"start": week.start, "instants": list(week.instants)}
 
 
-def _choice(rows: Sequence[RowMapping], *, is_frozen: bool) -> Choice:
+def _choice(rows: Rows, *, is_frozen: bool) -> Choice:
+    chosen = [dict(zip(_CHOSEN_FIELDS, row[1:], strict=True)) for row in rows]
     return Choice(
-        posts=[_chosen_post(row) for row in rows if row["id"] is not None],
-        left_out_count=rows[0]["left_out_count"],
+        posts=[
+            ChosenPost(**{**post, "reason": Reason(post["reason"])})
+            for post in chosen
+            if post["id"] is not None
+        ],
+        left_out_count=rows[0][0],
         is_frozen=is_frozen,
     )
-
-
-def _chosen_post(row: RowMapping) -> ChosenPost:
-    columns = {name: value for name, value in row.items() if name != "left_out_count"}
-    return ChosenPost(**{**columns, "reason": Reason(columns["reason"])})

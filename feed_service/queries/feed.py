@@ -101,12 +101,14 @@ _FEED_PAGE = Statement(
         FROM (SELECT DISTINCT created_at, id FROM heads {_NEWEST} 1 OFFSET :limit - 1) AS last
     ),
     above AS (
-        SELECT entry.* FROM threshold, heads AS head, LATERAL (
+        SELECT entry.author_id, entry.id, entry.created_at
+        FROM threshold, heads AS head, LATERAL (
             {open_posts(author="head.author_id", part=_ABOVE_THRESHOLD)} {_NEWEST} :limit) AS entry
         WHERE head.tag_id IS NULL
           AND (head.created_at, head.id) >= (threshold.created_at, threshold.id)
         UNION ALL
-        SELECT entry.* FROM threshold, heads AS head, LATERAL (
+        SELECT entry.author_id, entry.id, entry.created_at
+        FROM threshold, heads AS head, LATERAL (
             {tagged_posts(author="head.author_id", tag="head.tag_id", part=_ABOVE_THRESHOLD)}
             {_NEWEST} :limit) AS entry
         WHERE head.tag_id IS NOT NULL

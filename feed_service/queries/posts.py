@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import Connection, text
 
 from feed_service.importance import heuristic
-from feed_service.visibility import VISIBLE, Viewer, tag_holds
+from feed_service.visibility import VISIBLE, Viewer
 from shared.database import array_literal
 
 PostName = tuple[int, int]
@@ -65,18 +65,6 @@ POST_COLUMNS = f"""
 
 POST_FIELDS = tuple(field.name for field in fields(PostRow))
 """The same in the same order."""
-
-FEED_AUTHORS = f"""
-    SELECT author_id
-    FROM unnest(CAST(:author_ids AS bigint[])) AS author_id
-    WHERE NOT :by_tags OR author_id = :viewer_id OR EXISTS (
-        SELECT FROM user_tags AS chosen
-        WHERE chosen.owner_user_id = :viewer_id
-          AND chosen.target_user_id = author_id
-          AND chosen.tag_id = ANY (CAST(:tag_ids AS bigint[]))
-          AND {tag_holds("chosen", peer="author_id", revisions=":own_revisions")})
-"""
-"""Those of :author_ids who are left when :by_tags: to whom the viewer gave one of :tag_ids."""
 
 _AUTHOR_PAGE = text(f"""
     SELECT {POST_COLUMNS} FROM posts AS p

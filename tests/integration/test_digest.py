@@ -430,7 +430,7 @@ def test_nothing_is_shown_or_kept_while_the_readers_connections_never_hold_still
     gone = iter([alice, *others])
 
     def remove_another(statement: str) -> None:
-        if "WITH authors" in statement:
+        if "digest_choice" in statement:
             people.remove(next(gone), bob)
             archive.post(alice)
 

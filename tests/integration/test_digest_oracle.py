@@ -14,8 +14,10 @@ from feed_service.settings import DigestRules
 from feed_service.visibility import Viewer
 from feed_service.weeks import Week
 from shared.database import array_literal
+from shared.reader import Reader
 from tests.support import digest_oracle as oracle
 from tests.support.pair import Databases
+from tests.support.reading import new_reader
 
 _WORLDS = 125
 _QUESTIONS = 32
@@ -132,7 +134,17 @@ def database(databases: Databases) -> Iterator[Connection]:
         yield connection
 
 
-def test_the_digests_of_random_weeks_are_those_of_the_oracle(database: Connection) -> None:
+@pytest.fixture(scope="module")
+def reader(database: Connection) -> Iterator[Reader]:
+    """The same database as the services read it."""
+    reader = new_reader(database.engine.url.render_as_string(hide_password=False))
+    yield reader
+    reader.close()
+
+
+def test_the_digests_of_random_weeks_are_those_of_the_oracle(
+    database: Connection, reader: Reader
+) -> None:
     worlds = _Worlds(seed=20261125)
     made = [worlds.world(viewer=1_000 * number) for number in range(1, _WORLDS + 1)]
     _store(database, [world for world, _, _ in made])
@@ -142,17 +154,17 @@ def test_the_digests_of_random_weeks_are_those_of_the_oracle(database: Connectio
         for _ in range(_QUESTIONS):
             question = worlds.question(world, zone, middle)
             expected = oracle.digest(world, question)
-            assert _answer(database, world, question) == expected, (world, question)
+            assert _answer(reader, world, question) == expected, (world, question)
             reasons |= {chosen.reason for chosen in expected[0]}
 
     assert reasons == {"important", "filled_place"}
 
 
 def _answer(
-    connection: Connection, world: oracle.World, question: oracle.Question
+    reader: Reader, world: oracle.World, question: oracle.Question
 ) -> tuple[list[oracle.Chosen], int]:
     choice = queries.digests.digest_choice(
-        connection,
+        reader,
         viewer=Viewer(user_id=world.viewer, connected_ids=array_literal(world.connected)),
         week=Week.around(question.week_of, question.zone, start_day=question.start_day),
         rules=DigestRules(

@@ -272,12 +272,12 @@ def test_a_feed_page_is_read_stream_by_stream(loaded_feed: Connection) -> None:
     assert not _scanned_tables(plan)
 
 
-def test_the_posts_of_a_week_are_read_author_by_author(loaded_feed: Connection) -> None:
+def test_the_posts_of_a_week_are_read_stream_by_stream(loaded_feed: Connection) -> None:
     connected = "{" + ",".join(str(number) for number in range(100, 125)) + "}"
-    plan = _plan(
+    plan = plan_of(
         loaded_feed,
-        lambda: feed.digests.digest_choice(
-            loaded_feed,
+        lambda reader: feed.digests.digest_choice(
+            reader,
             viewer=Viewer(user_id=77, connected_ids=connected),
             week=_WEEK,
             rules=DigestRules.read(Environment({})),
@@ -286,20 +286,24 @@ def test_the_posts_of_a_week_are_read_author_by_author(loaded_feed: Connection) 
         ),
     )
 
-    [conditions] = [
-        node["Index Cond"] for node in _nodes(plan) if node.get("Index Name") == "idx_post_author"
-    ]
-    assert "author_id = author_id.author_id" in conditions
-    assert "created_at >=" in conditions
-    assert "created_at <" in conditions
-    assert not _scanned_tables(plan) & {"posts", "post_audience_tags"}
+    conditions = {
+        node["Index Name"]: node["Index Cond"]
+        for node in _nodes(plan)
+        if node["Node Type"] == "Index Only Scan"
+    }
+    for index in ("idx_post_open", "idx_post_audience_tag_lookup"):
+        assert "author_id =" in conditions[index]
+        assert "created_at >=" in conditions[index]
+        assert "created_at <" in conditions[index]
+    assert {"idx_post_author", "idx_post_exclusion", "idx_user_tag_target"} <= set(conditions)
+    assert not _scanned_tables(plan)
 
 
 def test_a_frozen_digest_is_read_by_its_name(loaded_feed: Connection) -> None:
-    plan = _plan(
+    plan = plan_of(
         loaded_feed,
-        lambda: feed.digests.frozen_choice(
-            loaded_feed,
+        lambda reader: feed.digests.frozen_choice(
+            reader,
             viewer=Viewer(user_id=77, connected_ids="{78}"),
             name=FrozenName(viewer_id=77, week=_WEEK, fingerprint=b"arguments"),
         ),

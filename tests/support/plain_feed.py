@@ -5,15 +5,27 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, text
 
 from feed_service.queries.feed import FeedFilter, FeedPlace
-from feed_service.queries.posts import FEED_AUTHORS, POST_COLUMNS, PostRow
-from feed_service.visibility import VISIBLE, Viewer
+from feed_service.queries.posts import POST_COLUMNS, PostRow
+from feed_service.visibility import VISIBLE, Viewer, tag_holds
 from shared.database import array_literal
+
+_AUTHORS = f"""
+    SELECT author_id
+    FROM unnest(CAST(:author_ids AS bigint[])) AS author_id
+    WHERE NOT :by_tags OR author_id = :viewer_id OR EXISTS (
+        SELECT FROM user_tags AS chosen
+        WHERE chosen.owner_user_id = :viewer_id
+          AND chosen.target_user_id = author_id
+          AND chosen.tag_id = ANY (CAST(:tag_ids AS bigint[]))
+          AND {tag_holds("chosen", peer="author_id", revisions=":own_revisions")})
+"""
+"""Those of :author_ids who are left when :by_tags: to whom the viewer gave one of :tag_ids."""
 
 # OFFSET 0 keeps the rule from being mixed with whose posts are asked for.
 _FEED = text(f"""
     SELECT {POST_COLUMNS}
     FROM (SELECT p.* FROM posts AS p WHERE {VISIBLE} OFFSET 0) AS p
-    WHERE p.author_id IN ({FEED_AUTHORS})
+    WHERE p.author_id IN ({_AUTHORS})
     ORDER BY p.created_at DESC, p.id DESC
 """)
 
