@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from feed_service import queries
 from feed_service.queries.requests import Replay
 from shared.database import Database
-from shared.errors import ValidationError
+from shared.errors import AppException, ValidationError
 from shared.gen.kith.errors.v1 import errors_pb2
 
 M = TypeVar("M", bound=Message)
@@ -65,17 +65,28 @@ def create_prepared_once(
 
     They are not asked for a repeat, which is answered even if they would refuse by now.
     """
-    if request.request_id is not None:
-        request_id = request.request_id
-        replay = database.read(
-            lambda connection: queries.requests.replay(
-                connection, user_id=request.user_id, request_id=request_id
-            )
-        )
-        if replay is not None:
-            return _repeated(request, replay), False
-    prepared = prepare()
+    if (answer := _answered(database, request)) is not None:
+        return answer, False
+    try:
+        prepared = prepare()
+    except AppException:
+        # A repeat at the same time may have been faster, and have used up what was to be prepared.
+        if (answer := _answered(database, request)) is not None:
+            return answer, False
+        raise
     return create_once(database, request, lambda connection: create(connection, prepared))
+
+
+def _answered(database: Database, request: Request[M]) -> M | None:
+    request_id = request.request_id
+    if request_id is None:
+        return None
+    replay = database.read(
+        lambda connection: queries.requests.replay(
+            connection, user_id=request.user_id, request_id=request_id
+        )
+    )
+    return None if replay is None else _repeated(request, replay)
 
 
 def _create_in(

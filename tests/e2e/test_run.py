@@ -198,7 +198,7 @@ def test_the_calls_to_try_work_as_they_are_printed(lived_in: tuple[Home, str]) -
     calls = [
         line.split() for line in said.splitlines() if line.startswith("    ") and "kith " in line
     ]
-    assert len(calls) == 3
+    assert len(calls) == 4
     for _, *arguments in calls:
         answer = home.kith(*arguments)
         assert (answer.returncode, answer.stderr) == (0, "")

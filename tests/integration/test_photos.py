@@ -183,6 +183,23 @@ def test_a_repeated_request_with_photos_returns_the_first_post(album: Album) -> 
     assert [post.post_id for post in album.feed()] == [posts[0].post_id]
 
 
+def test_a_repeat_that_finds_its_photos_used_up_by_the_first_returns_the_first_post(
+    album: Album,
+) -> None:
+    key, request_id = album.upload(), str(uuid.uuid4())
+    first = list[pb.Post]()
+
+    def let_the_first_go_ahead(statement: str) -> None:
+        if "FROM photo_uploads" in statement and not first:
+            album.pair.feed_tap.before_statement = lambda _statement: None
+            first.append(album.post(key, request_id=request_id))
+
+    album.pair.feed_tap.before_statement = let_the_first_go_ahead
+    repeated = album.post(key, request_id=request_id)
+
+    assert [repeated] == first
+
+
 def test_a_repeated_request_returns_the_first_permissions(album: Album) -> None:
     request = pb.CreatePhotoUploadsRequest(
         user_id=album.user_id,
