@@ -1,12 +1,11 @@
 """The only caller of graph_service: deadline, errors, and the cache of connected ids."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from threading import Lock
-from typing import TypeVar
+from types import TracebackType
 
 import grpc
 from cachetools import LRUCache
@@ -25,11 +24,14 @@ from shared.errors import (
 from shared.gen.kith.errors.v1 import errors_pb2
 from shared.gen.kith.graph.v1 import graph_pb2 as pb
 from shared.gen.kith.graph.v1 import graph_pb2_grpc
-from shared.metrics import ClientMetrics
-
-T = TypeVar("T")
+from shared.metrics import ClientMetrics, MethodMetrics
 
 _SERVICE = "kith.graph.v1.GraphService"
+_KINDS = {
+    "CheckConnections": "unary",
+    "GetConnectedUserIds": "unary",
+    "WatchConnections": "server_stream",
+}
 _RETRY_AFTER = timedelta(seconds=1)
 _PING_SECONDS = 1.0
 # What an entry of the cache costs beside its texts.
@@ -74,7 +76,9 @@ class GraphClient:
         self._health = health_pb2_grpc.HealthStub(self._channel)
         self._timeout = timeout.total_seconds()
         self._metrics = metrics
-        self._client_metrics = client_metrics
+        self._metrics_by_method = {
+            method: client_metrics.of(kind, _SERVICE, method) for method, kind in _KINDS.items()
+        }
         self._cache: LRUCache[int, HeldViewer] = LRUCache(cache_bytes, getsizeof=_size)
         self._lock = Lock()
 
@@ -100,7 +104,8 @@ class GraphClient:
     def unconnected(self, user_id: int, peer_ids: Sequence[int]) -> tuple[list[int], int]:
         """Return those peers who are not connected with the user, and the user's revision."""
         request = pb.CheckConnectionsRequest(user_id=user_id, peer_ids=peer_ids)
-        response = self._call("CheckConnections", self._stub.CheckConnections, request)
+        with self._measured("CheckConnections"):
+            response = self._stub.CheckConnections(request, timeout=self._timeout)
         return [
             connection.peer_id
             for connection in response.connections
@@ -112,7 +117,8 @@ class GraphClient:
         request = pb.GetConnectedUserIdsRequest(
             users=[pb.GetConnectedUserIdsRequest.UserQuery(user_id=id_) for id_ in user_ids]
         )
-        response = self._call("GetConnectedUserIds", self._stub.GetConnectedUserIds, request)
+        with self._measured("GetConnectedUserIds"):
+            response = self._stub.GetConnectedUserIds(request, timeout=self._timeout)
         return [
             HeldViewer(revision=answer.revision, viewer=_viewer(answer))
             for answer in response.users
@@ -120,7 +126,7 @@ class GraphClient:
 
     def watch(self, cursor: str) -> "Watch":
         """Return the changes of the graph from a cursor on; the empty cursor means from now on."""
-        return Watch(self._stub, cursor, self._client_metrics)
+        return Watch(self._stub, cursor, self._metrics_by_method["WatchConnections"])
 
     def ping(self) -> None:
         """Raise UnavailableError unless graph_service says within a second that it is ready."""
@@ -143,7 +149,8 @@ class GraphClient:
             user_id=user_id, known_revision=known.revision if known else 0
         )
         request = pb.GetConnectedUserIdsRequest(users=[query])
-        response = self._call("GetConnectedUserIds", self._stub.GetConnectedUserIds, request)
+        with self._measured("GetConnectedUserIds"):
+            response = self._stub.GetConnectedUserIds(request, timeout=self._timeout)
         [answer] = response.users
         if answer.unchanged and known is not None:
             return known
@@ -163,23 +170,22 @@ class GraphClient:
             if held is None or held.revision <= current.revision or current.revision == 0:
                 self._cache[user_id] = current
 
-    def _call(self, method: str, call: Callable[..., T], request: object) -> T:
-        with _measured(self._client_metrics, "unary", method):
-            return call(request, timeout=self._timeout)
+    def _measured(self, method: str) -> "_Measured":
+        return _Measured(self._metrics_by_method[method])
 
 
 class Watch:
     """A stream of changes, which goes on until it is cancelled or breaks."""
 
     def __init__(
-        self, stub: graph_pb2_grpc.GraphServiceStub, cursor: str, metrics: ClientMetrics
+        self, stub: graph_pb2_grpc.GraphServiceStub, cursor: str, metrics: MethodMetrics
     ) -> None:
         self._call = stub.WatchConnections(pb.WatchConnectionsRequest(cursor=cursor))
         self._metrics = metrics
 
     def __iter__(self) -> Iterator[pb.WatchConnectionsResponse]:
         """Yield the messages; raises what `GraphClient` raises, also when it was cancelled."""
-        with _measured(self._metrics, "server_stream", "WatchConnections"):
+        with _Measured(self._metrics):
             yield from self._call
 
     def cancel(self) -> None:
@@ -187,20 +193,36 @@ class Watch:
         self._call.cancel()
 
 
-@contextmanager
-def _measured(metrics: ClientMetrics, kind: str, method: str) -> Iterator[None]:
-    labels = (kind, _SERVICE, method)
-    metrics.started.labels(*labels).inc()
-    started = time.perf_counter()
-    code = grpc.StatusCode.OK.name
-    try:
-        yield
-    except grpc.RpcError as error:
-        code = error.code().name if isinstance(error, grpc.Call) else "UNKNOWN"
-        raise _translate(error) from error
-    finally:
-        metrics.handling.labels(*labels).observe(time.perf_counter() - started)
-        metrics.handled.labels(*labels, code).inc()
+class _Measured:
+    """Counts and times a call, and raises its errors as ours; a third of a generator's cost."""
+
+    __slots__ = ("_metrics", "_started")
+
+    def __init__(self, metrics: MethodMetrics) -> None:
+        self._metrics = metrics
+        self._started = 0.0
+
+    def __enter__(self) -> None:
+        self._metrics.started.inc()
+        self._started = time.perf_counter()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._metrics.handling.observe(time.perf_counter() - self._started)
+        self._metrics.handled[_code(exc)].inc()
+        if isinstance(exc, grpc.RpcError):
+            raise _translate(exc) from exc
+
+
+def _code(error: BaseException | None) -> str:
+    if not isinstance(error, grpc.RpcError):
+        return grpc.StatusCode.OK.name
+    code = error.code() if isinstance(error, grpc.Call) else grpc.StatusCode.UNKNOWN
+    return code.name
 
 
 def _translate(error: grpc.RpcError) -> AppException:

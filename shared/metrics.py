@@ -4,7 +4,8 @@ Names and labels of the `grpc_server_*` set are those of go-grpc-prometheus, whi
 dashboards and alerts expect. A registry is made by the composition root and passed on.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
@@ -21,26 +22,51 @@ _STATEMENT_BUCKETS: Final = (0, 1, 2, 3, 4, 5, 6, 8, 10, 20)
 _LABELS: Final = ("grpc_type", "grpc_service", "grpc_method")
 
 
-class ServerMetrics:
-    """What every call is measured by."""
+@dataclass(frozen=True, kw_only=True)
+class MethodMetrics:
+    """What the calls of one method are measured by, looked up once for all of them."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self.started = Counter(
-            "grpc_server_started_total", "RPCs started on the server.", _LABELS, registry=registry
+    started: Counter
+    handled: Mapping[str, Counter]
+    handling: Histogram
+
+
+class CallMetrics:
+    """What every call is measured by on one end of it, `server` or `client`."""
+
+    def __init__(self, registry: CollectorRegistry, *, end: str) -> None:
+        self._started = Counter(
+            f"grpc_{end}_started_total", f"RPCs started on the {end}.", _LABELS, registry=registry
         )
-        self.handled = Counter(
-            "grpc_server_handled_total",
-            "RPCs completed on the server, whatever their code.",
+        self._handled = Counter(
+            f"grpc_{end}_handled_total",
+            f"RPCs completed on the {end}, whatever their code.",
             (*_LABELS, "grpc_code"),
             registry=registry,
         )
-        self.handling = Histogram(
-            "grpc_server_handling_seconds",
-            "Time from the start of an RPC's handler to its end.",
+        self._handling = Histogram(
+            f"grpc_{end}_handling_seconds",
+            f"Time from the start of an RPC to its end on the {end}.",
             _LABELS,
             buckets=LATENCY_BUCKETS,
             registry=registry,
         )
+
+    def of(self, kind: str, service: str, method: str) -> MethodMetrics:
+        """Return the metrics of one method."""
+        labels = (kind, service, method)
+        return MethodMetrics(
+            started=self._started.labels(*labels),
+            handled=_ByCode(self._handled, labels),
+            handling=self._handling.labels(*labels),
+        )
+
+
+class ServerMetrics(CallMetrics):
+    """What a server measures its calls by."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        super().__init__(registry, end="server")
         self.statements = Histogram(
             "db_statements_per_call",
             "SQL statements that one RPC sent to the database.",
@@ -50,26 +76,24 @@ class ServerMetrics:
         )
 
 
-class ClientMetrics:
-    """What every call to another service is measured by."""
+class ClientMetrics(CallMetrics):
+    """What calls to another service are measured by."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.started = Counter(
-            "grpc_client_started_total", "RPCs started by the client.", _LABELS, registry=registry
-        )
-        self.handled = Counter(
-            "grpc_client_handled_total",
-            "RPCs completed by the client, whatever their code.",
-            (*_LABELS, "grpc_code"),
-            registry=registry,
-        )
-        self.handling = Histogram(
-            "grpc_client_handling_seconds",
-            "Time from the start of an RPC to its answer.",
-            _LABELS,
-            buckets=LATENCY_BUCKETS,
-            registry=registry,
-        )
+        super().__init__(registry, end="client")
+
+
+class _ByCode(dict[str, Counter]):
+    """A method's counters of completed calls, each made when its code first occurs."""
+
+    def __init__(self, counter: Counter, labels: Sequence[str]) -> None:
+        super().__init__()
+        self._counter = counter
+        self._labels = labels
+
+    def __missing__(self, code: str) -> Counter:
+        counter = self[code] = self._counter.labels(*self._labels, code)
+        return counter
 
 
 def database_latency(registry: CollectorRegistry) -> Histogram:
