@@ -14,11 +14,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import measurements
+from benchmarks import end_to_end, services, sql
 from benchmarks.loads import MIXES, Load, run_loads
-from benchmarks.measurements import Row
 from benchmarks.report import print_report, report, write_report
-from benchmarks.stage import Effort, Stage, prepared_stage
+from benchmarks.rounds import Effort
+from benchmarks.row import Row
+from benchmarks.stage import Stage, prepared_stage
 from benchmarks.world import FULL, QUICK
 
 _LOG_WIDTH = 160
@@ -94,24 +95,22 @@ def _measure(size: str, directory: Path, console: Console) -> None:
 
 
 def _rows(stage: Stage) -> Iterator[Row]:
-    segments = measurements.end_to_end(stage)
-    yield measurements.python_cpu_vs_floor(segments)
-    yield measurements.total_cpu_vs_floor(segments)
-    yield measurements.p50_vs_floor(segments)
-    yield measurements.statements(stage)
-    yield measurements.hot_read(stage)
-    yield from measurements.p50_by_degree(segments)
-    yield measurements.scale(stage)
-    yield from measurements.depth(stage)
-    yield from measurements.unlucky_viewers(stage)
-    yield from measurements.connected_ids_backend(stage)
-    yield measurements.digest_sql(stage)
-    yield measurements.photo_urls(stage)
-    yield measurements.vs_plain(segments)
-    yield measurements.vs_n_plus_one(segments)
-    yield measurements.two_workers(stage)
-    yield measurements.memory(stage)
-    yield from measurements.imports(stage)
+    segments = end_to_end.end_to_end(stage)
+    yield from end_to_end.vs_floor(segments)
+    yield sql.statements(stage)
+    yield sql.hot_read(stage)
+    yield from end_to_end.p50_by_degree(segments)
+    yield sql.scale(stage)
+    yield from sql.depth(stage)
+    yield from sql.unlucky_viewers(stage)
+    yield from sql.connected_ids_backend(stage)
+    yield sql.digest_sql(stage)
+    yield services.photo_urls(stage)
+    yield end_to_end.vs_plain(segments)
+    yield end_to_end.vs_n_plus_one(segments)
+    yield services.two_workers()
+    yield services.memory(stage)
+    yield from services.imports(stage)
 
 
 if __name__ == "__main__":

@@ -67,6 +67,20 @@ def viewer_message(viewer_id: int) -> bytes:
     return viewer_id.to_bytes(_ID_BYTES, "big")
 
 
+def boto3_signer() -> Callable[[str], str]:
+    """Return a function that signs the URL of a photo as boto3 does it."""
+    client = boto3.Session(
+        aws_access_key_id=PHOTO_STORE["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=PHOTO_STORE["AWS_SECRET_ACCESS_KEY"],
+        region_name=PHOTO_STORE["S3_REGION"],
+    ).client("s3", config=Config(signature_version="s3v4"))
+    return lambda key: str(
+        client.generate_presigned_url(
+            "get_object", Params={"Bucket": PHOTO_STORE["S3_BUCKET"], "Key": key}
+        )
+    )
+
+
 def _floor(plan: Plan, upstream: str) -> Handler:
     cursor = plan.sessions.open().cursor()
     prepared: dict[bytes, list[str]] = {}
@@ -111,7 +125,7 @@ def _plain_graph(plan: Plan, _upstream: str) -> Handler:
 def _plain_feed(plan: Plan, upstream: str) -> Handler:
     read = _plain_reader(plan)
     next_call = _call_of(upstream)
-    url_of = _boto3_signer()
+    url_of = boto3_signer()
 
     def answer(request: bytes) -> bytes:
         viewer_id = feed_pb.GetFeedRequest.FromString(request).user_id
@@ -158,19 +172,6 @@ def _plain_reader(plan: Plan) -> Callable[[int], Sequence[RowMapping]]:
         return rows
 
     return read
-
-
-def _boto3_signer() -> Callable[[str], str]:
-    client = boto3.Session(
-        aws_access_key_id=PHOTO_STORE["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=PHOTO_STORE["AWS_SECRET_ACCESS_KEY"],
-        region_name=PHOTO_STORE["S3_REGION"],
-    ).client("s3", config=Config(signature_version="s3v4"))
-    return lambda key: str(
-        client.generate_presigned_url(
-            "get_object", Params={"Bucket": PHOTO_STORE["S3_BUCKET"], "Key": key}
-        )
-    )
 
 
 def _n_plus_one(plan: Plan, graph_url: str) -> Handler:

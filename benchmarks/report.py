@@ -14,7 +14,7 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.measurements import Row
+from benchmarks.row import Row
 
 RESULTS: Final = Path(__file__).parent / "results"
 

@@ -2,15 +2,25 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from statistics import median
-from typing import Final, TypeVar
-
-T = TypeVar("T")
+from typing import Final
 
 # Even a slow contender gets as many calls as a median needs.
 _FEWEST_CALLS: Final = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effort:
+    """How often everything is repeated, and for how long at most."""
+
+    rounds: int
+    calls: int
+    segment_seconds: float
+    mixed_calls: int
+    imported_pairs: int
+    imported_posts: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +46,7 @@ class Contender:
     """Something that is called again and again, and the clocks of the processes at work."""
 
     calls: Sequence[Callable[[], object]]
-    clocks: Mapping[str, Callable[[], float]]
+    clocks: Mapping[str, Callable[[], float]] = field(default_factory=dict)
 
     def segment(self, count: int, most_seconds: float) -> Segment:
         """Make so many calls, or fewer when they take too long."""
@@ -50,16 +60,21 @@ class Contender:
         )
 
 
-def interleaved(contenders: Mapping[str, Callable[[], T]], *, rounds: int) -> dict[str, list[T]]:
-    """Return what each contender gave in each round, in another order each time.
+def in_turns(
+    effort: Effort, contenders: Mapping[str, Contender], *, calls: int = 0
+) -> dict[str, list[Segment]]:
+    """Return a segment of each contender for each round, in another order each time.
 
     Not in a circle: then each would always find the caches as the same one before it left them.
     """
-    results: dict[str, list[T]] = {name: [] for name in contenders}
-    for number in range(rounds):
+    segments: dict[str, list[Segment]] = {name: [] for name in contenders}
+    for contender in contenders.values():
+        contender.segment(len(contender.calls), effort.segment_seconds)  # so that all are warm
+    for number in range(effort.rounds):
         for name in Random(number).sample(list(contenders), len(contenders)):
-            results[name].append(contenders[name]())
-    return results
+            segment = contenders[name].segment(calls or effort.calls, effort.segment_seconds)
+            segments[name].append(segment)
+    return segments
 
 
 def ratio(these: Iterable[float], those: Iterable[float]) -> float:

@@ -14,6 +14,7 @@ from benchmarks import dataset as datasets
 from benchmarks.capture import Sent, Sessions, Taps
 from benchmarks.dataset import Dataset, connect
 from benchmarks.processes import RunningPair, running_pair
+from benchmarks.rounds import Effort
 from benchmarks.world import SMALL, Size
 from shared.cli.clients import Clients
 from shared.embedded_postgres import EmbeddedPostgres
@@ -27,18 +28,6 @@ _LARGEST_PAGE = 100
 _TIMEOUT_SECONDS = 60
 # A week in the middle of the year that the posts are of.
 _WEEK: Final = datetime(2025, 7, 2, tzinfo=UTC)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Effort:
-    """How often everything is repeated, and for how long at most."""
-
-    rounds: int
-    calls: int
-    segment_seconds: float
-    mixed_calls: int
-    imported_pairs: int
-    imported_posts: int
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,153 @@
+"""Whole calls of GetFeed, in turns with the same work done in other ways."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from functools import partial
+from operator import attrgetter
+from pathlib import Path
+from typing import Final
+
+from benchmarks.baselines import CALL, Plan, viewer_message
+from benchmarks.processes import (
+    MeasuredProcess,
+    PostgresClock,
+    calls_of,
+    cpu_seconds,
+)
+from benchmarks.rounds import Contender, in_turns
+from benchmarks.row import Row, Segments, comparison
+from benchmarks.stage import Stage
+from shared.gen.kith.feed.v1 import feed_pb2
+
+_GET_FEED: Final = "/kith.feed.v1.FeedService/GetFeed"
+
+
+def end_to_end(stage: Stage) -> Segments:
+    """Measure GetFeed through everything, and the baselines, in turns."""
+    with ExitStack() as stack:
+        return in_turns(stage.effort, _feed_contenders(stage, stack))
+
+
+def vs_floor(segments: Segments) -> list[Row]:
+    """What GetFeed costs against the least that is possible."""
+    return [
+        comparison(
+            f"GetFeed, degree 150: {what} vs floor",
+            segments,
+            ("kith 150", "floor"),
+            figure,
+            target=target,
+            stretch=stretch,
+        )
+        for what, figure, target, stretch in (
+            ("Python CPU", attrgetter("python_cpu"), 1.35, 1.2),
+            ("total CPU", attrgetter("total_cpu"), 1.15, 1.05),
+            ("p50", attrgetter("p50"), 1.15, 1.05),
+        )
+    ]
+
+
+def p50_by_degree(segments: Segments) -> list[Row]:
+    """How GetFeed grows with the number of connections."""
+    return [
+        comparison(
+            f"GetFeed p50: degree {degree:,} vs 10",
+            segments,
+            (f"kith {degree}", "kith 10"),
+            attrgetter("p50"),
+            target=target,
+            stretch=stretch,
+        )
+        for degree, target, stretch in ((150, 1.6, 1.4), (1_000, 1.8, 1.6), (5_000, 3, 2))
+    ]
+
+
+def vs_plain(segments: Segments) -> Row:
+    """How much more Python the same SQL costs when nobody looks at it."""
+    return comparison(
+        "plain vs GetFeed, degree 150: Python CPU",
+        segments,
+        ("plain", "kith 150"),
+        attrgetter("python_cpu"),
+        target=4,
+        at_least=True,
+    )
+
+
+def vs_n_plus_one(segments: Segments) -> Row:
+    """How much longer the predecessor's way takes."""
+    return comparison(
+        "N+1 vs GetFeed, degree 150: p50",
+        segments,
+        ("n+1", "kith 150"),
+        attrgetter("p50"),
+        target=5,
+        at_least=True,
+    )
+
+
+def _feed_contenders(stage: Stage, stack: ExitStack) -> dict[str, Contender]:
+    postgres = stack.enter_context(closing(PostgresClock(stage.dataset.feed_url))).seconds
+    viewers = stage.dataset.viewer_ids(150)
+    kith = stack.enter_context(calls_of(stage.pair.feed_address, _GET_FEED))
+    feed_requests = {
+        viewer.user_id: feed_pb2.GetFeedRequest(user_id=viewer.user_id).SerializeToString()
+        for viewer in stage.dataset.viewers
+    }
+    contenders = {
+        f"kith {degree}": Contender(
+            calls=[
+                partial(kith, feed_requests[viewer]) for viewer in stage.dataset.viewer_ids(degree)
+            ],
+            clocks={**_clocks(stage.pair.pids), "postgres": postgres},
+        )
+        for degree in (10, 150, 1_000, 5_000)
+    }
+    baselines = {
+        "floor": (("floor-graph", "floor-feed"), {id_: viewer_message(id_) for id_ in viewers}),
+        "plain": (("plain-graph", "plain-feed"), feed_requests),
+        "n+1": (("n-plus-one",), feed_requests),
+    }
+    for name, (modes, requests) in baselines.items():
+        address, pids = _start_baseline(stage, stack, modes)
+        call = stack.enter_context(calls_of(address, CALL))
+        contenders[name] = Contender(
+            calls=[partial(call, requests[viewer]) for viewer in viewers],
+            clocks={**_clocks(pids), "postgres": postgres},
+        )
+    return contenders
+
+
+def _start_baseline(
+    stage: Stage, stack: ExitStack, modes: Sequence[str]
+) -> tuple[str, dict[str, int]]:
+    """Start the processes of a baseline, each calling the one before; return whom to call."""
+    captured, pids = stage.captured, dict[str, int]()
+    sent = {id_: captured.feed_page[id_] for id_ in stage.dataset.viewer_ids(150)}
+    graph_plan = Plan(
+        sessions=captured.graph_sessions,
+        statements={id_: some.graph for id_, some in sent.items()},
+    )
+    feed_plan = Plan(
+        sessions=captured.feed_sessions,
+        statements={id_: some.feed for id_, some in sent.items()},
+    )
+    address = stage.dataset.graph_url if modes == ("n-plus-one",) else ""
+    for mode in modes:
+        plan = graph_plan if mode.endswith("graph") else feed_plan
+        path = plan.write(stage.directory / f"{mode}.json")
+        process = stack.enter_context(_baseline(mode, path, address, stage.logs))
+        address, pids[mode] = process.address(), process.pid
+    return address, pids
+
+
+@contextmanager
+def _baseline(mode: str, plan: Path, upstream: str, logs: Path) -> Iterator[MeasuredProcess]:
+    arguments = [mode, str(plan), *([upstream] if upstream else [])]
+    log = logs / f"{mode}.log"
+    with MeasuredProcess("benchmarks.baselines", *arguments, environment={}, log=log) as process:
+        yield process
+
+
+def _clocks(pids: Mapping[str, int]) -> dict[str, Callable[[], float]]:
+    return {name: partial(cpu_seconds, pid) for name, pid in pids.items()}

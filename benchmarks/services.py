@@ -1,0 +1,177 @@
+"""What the services do besides reading feeds: URLs, memory over time, imports."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from operator import attrgetter
+from typing import Final
+from urllib.parse import parse_qs, urlsplit
+
+from botocore.credentials import ReadOnlyCredentials
+
+from benchmarks import dataset as datasets
+from benchmarks.baselines import boto3_signer
+from benchmarks.processes import (
+    PHOTO_STORE,
+    resident_bytes,
+    running_pair,
+)
+from benchmarks.rounds import Contender, in_turns
+from benchmarks.row import Row, comparison, not_measurable
+from benchmarks.stage import Stage, connected_ids, feed_page
+from feed_service.url_signer import Signing
+from shared.gen.kith.feed.v1 import feed_pb2
+from shared.gen.kith.graph.v1 import graph_pb2
+
+_MEBIBYTE: Final = 1024 * 1024
+_URLS: Final = 500
+_PAIRS_A_CHUNK: Final = 10_000
+_POSTS_A_CHUNK: Final = 1_000
+
+
+def photo_urls(stage: Stage) -> Row:
+    """What boto3 takes for a signed URL against Kith, which has to sign the very same."""
+    keys = [f"photos/{number}/{number:032x}.jpg" for number in range(_URLS)]
+    by_boto3 = boto3_signer()
+    example = by_boto3(keys[0])
+    signing = _signing_like(example, keys[0])
+    clocks = {"client": time.thread_time}
+    results = in_turns(
+        stage.effort,
+        {
+            "boto3": Contender(calls=[partial(by_boto3, key) for key in keys], clocks=clocks),
+            "kith": Contender(calls=[partial(signing.url, key) for key in keys], clocks=clocks),
+        },
+        calls=_URLS,
+    )
+    row = comparison(
+        "photo URLs: boto3 vs Kith",
+        results,
+        ("boto3", "kith"),
+        attrgetter("total_cpu"),
+        target=40,
+        at_least=True,
+    )
+    if signing.url(keys[0]) != example:
+        return replace(row, measured=0, note="not the same URL")
+    return replace(row, note=f"{row.note}, byte for byte the same")
+
+
+def two_workers() -> Row:
+    """What a call costs when two processes share a port."""
+    return not_measurable(
+        "CPU per call with two worker processes vs one",
+        target=1.05,
+        reason="a service is one process",
+    )
+
+
+def memory(stage: Stage) -> Row:
+    """What a process holds after many calls of many kinds, and whether it still grows."""
+    half = stage.effort.mixed_calls // 2
+    sizes = []
+    for part in range(2):
+        for number in range(part * half, (part + 1) * half):
+            _mixed_call(stage, number)
+        sizes.append([resident_bytes(pid) / _MEBIBYTE for pid in stage.pair.pids.values()])
+    growth = max(after - before for before, after in zip(*sizes, strict=True))
+    return Row(
+        name=f"memory of a service after {2 * half:,} mixed calls",
+        measured=max(sizes[1]),
+        target=150,
+        unit="MiB",
+        note=f"grew by {growth:.1f} MiB in the second half",
+    )
+
+
+def imports(stage: Stage) -> list[Row]:
+    """How fast connections and posts are adopted, into empty databases."""
+    data = datasets.empty(stage.cluster, "imports")
+    pairs, posts = stage.effort.imported_pairs, stage.effort.imported_posts
+    with running_pair(data, logs=stage.logs) as pair:
+        pair_requests, post_requests = list(_pair_requests(pairs)), list(_post_requests(posts))
+        pair_seconds = _seconds_of(
+            lambda: pair.clients.graph.ImportConnections(iter(pair_requests))
+        )
+        post_seconds = _seconds_of(lambda: pair.clients.feed.ImportPosts(iter(post_requests)))
+    datasets.drop(stage.cluster, "imports")
+    return [
+        Row(
+            name="import of connections",
+            measured=pairs / pair_seconds,
+            target=30_000,
+            unit="rows/s",
+            at_least=True,
+        ),
+        Row(
+            name="import of posts",
+            measured=posts / post_seconds,
+            target=10_000,
+            unit="rows/s",
+            at_least=True,
+        ),
+    ]
+
+
+def _signing_like(url: str, key: str) -> Signing:
+    """Return Kith's signing of the moment of a URL that boto3 has signed."""
+    query = parse_qs(urlsplit(url).query)
+    return Signing.of(
+        ReadOnlyCredentials(
+            PHOTO_STORE["AWS_ACCESS_KEY_ID"], PHOTO_STORE["AWS_SECRET_ACCESS_KEY"], None
+        ),
+        base_url=url.partition(key)[0],
+        region=PHOTO_STORE["S3_REGION"],
+        signed_at=datetime.strptime(query["X-Amz-Date"][0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC),
+        lifetime=timedelta(seconds=int(query["X-Amz-Expires"][0])),
+    )
+
+
+def _mixed_call(stage: Stage, number: int) -> None:
+    ids = stage.dataset.ordinary_ids
+    person, clients = ids[number % len(ids)], stage.pair.clients
+    if number % 10 == 0:
+        connected_ids(clients, ids[number % 50 : number % 50 + 20])
+    elif number % 10 == 1:
+        clients.feed.ListPosts(feed_pb2.ListPostsRequest(user_id=person, author_id=person))
+    elif number % 10 == 2:  # noqa: PLR2004 -- a share of the mix
+        clients.graph.ListConnections(graph_pb2.ListConnectionsRequest(user_id=person))
+    else:
+        feed_page(clients, person)
+
+
+def _pair_requests(count: int) -> Iterator[graph_pb2.ImportConnectionsRequest]:
+    """Return different pairs, a ring with ever longer chords, in chunks."""
+    people = max(1_000, count // 50)
+    pairs = [
+        graph_pb2.ConnectionPair(
+            first_user_id=number % people + 1,
+            second_user_id=(number % people + number // people + 1) % people + 1,
+        )
+        for number in range(count)
+    ]
+    for start in range(0, count, _PAIRS_A_CHUNK):
+        yield graph_pb2.ImportConnectionsRequest(connections=pairs[start : start + _PAIRS_A_CHUNK])
+
+
+def _post_requests(count: int) -> Iterator[feed_pb2.ImportPostsRequest]:
+    audience = feed_pb2.Audience(kind=feed_pb2.AUDIENCE_KIND_ALL)
+    for start in range(0, count, _POSTS_A_CHUNK):
+        request = feed_pb2.ImportPostsRequest()
+        for number in range(start, min(start + _POSTS_A_CHUNK, count)):
+            post = request.posts.add(
+                author_id=number % 1_000 + 1,
+                external_id=str(number),
+                body="Adopted from elsewhere, with a text of an ordinary length.",
+                audience=audience,
+            )
+            post.create_time.FromSeconds(1_700_000_000 + number)
+        yield request
+
+
+def _seconds_of(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started

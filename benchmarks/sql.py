@@ -1,0 +1,233 @@
+"""The statements that the services send, run by psycopg2 with nothing around them."""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
+from functools import partial
+from itertools import chain
+from operator import attrgetter
+from statistics import median
+
+import prometheus_client
+
+from benchmarks.capture import Sent, Sessions
+from benchmarks.dataset import Dataset, Session
+from benchmarks.processes import (
+    backend_cpu_seconds,
+)
+from benchmarks.rounds import Contender, in_turns, ratio
+from benchmarks.row import Row, comparison
+from benchmarks.stage import Captured, Stage
+from benchmarks.world import Kind
+from shared.reader import Reader, Statement
+from shared.settings import DatabaseSettings, Environment
+
+
+def statements(stage: Stage) -> Row:
+    """The most statements, each a round trip, that one call sends to one database."""
+    captured = stage.captured
+    calls = {
+        "GetFeed": captured.feed_page.values(),
+        "GetDigest": captured.digest.values(),
+        "GetConnectedUserIds": [*captured.connected_ids.values(), captured.batch],
+    }
+    most = {
+        name: max(max(len(sent.graph), len(sent.feed)) for sent in some)
+        for name, some in calls.items()
+    }
+    return Row(
+        name="statements and round trips per service and call",
+        measured=max(most.values()),
+        target=1,
+        unit="",
+        note=", ".join(f"{name} {count}" for name, count in most.items()),
+    )
+
+
+def hot_read(stage: Stage) -> Row:
+    """What the Reader costs this process around a page's statement, against bare psycopg2."""
+    sessions, url = stage.captured.feed_sessions, stage.dataset.feed_url
+    [sent, *_] = stage.captured.feed_page[stage.dataset.viewer_ids(150)[0]].feed
+    read = sessions.unprepared(sent)
+    statement = Statement("hot_read", read.sql)
+    settings = DatabaseSettings.read(Environment({}), "FEED")
+    latency = prometheus_client.Histogram("latency", "Of statements.", registry=None)
+    with (
+        closing(sessions.open()) as session,
+        closing(Reader(settings, url, latency=latency)) as reader,
+        session.cursor() as cursor,
+    ):
+        cursor.execute(statement.prepare.replace("%%", "%"))
+
+        def bare() -> None:
+            cursor.execute(statement.execute, read.parameters)
+            cursor.fetchall()
+
+        clocks = {"client": time.thread_time}
+        results = in_turns(
+            stage.effort,
+            {
+                "reader": Contender(
+                    calls=[lambda: reader.rows(statement, read.parameters)], clocks=clocks
+                ),
+                "bare": Contender(calls=[bare], clocks=clocks),
+            },
+        )
+    return comparison(
+        "hot reads through the Reader vs bare psycopg2",
+        results,
+        ("reader", "bare"),
+        attrgetter("total_cpu"),
+        target=1.1,
+    )
+
+
+def scale(stage: Stage) -> Row:
+    """What the feed's SQL costs on much data against little, at the same degree."""
+    much, little = stage.captured, stage.captured_small
+    ratios = {
+        degree: _sql_ratio(
+            stage,
+            (much.feed_sessions, _feed_sql(much, stage.dataset, degree)),
+            (little.feed_sessions, _feed_sql(little, stage.small, degree)),
+        )
+        for degree in (10, 150, 1_000)
+    }
+    return Row(
+        name=f"feed SQL, {stage.dataset.name} data vs 100 k posts, equal degree",
+        # In the small world 1,000 connections are half of everybody, and the newest posts theirs.
+        measured=max(ratios[10], ratios[150]),
+        target=1.2,
+        stretch=1.1,
+        note=", ".join(f"degree {degree:,}: {value:.2f}" for degree, value in ratios.items()),
+    )
+
+
+def depth(stage: Stage) -> list[Row]:
+    """What pages far from the first cost."""
+    pages, sessions = stage.captured.deep_pages, stage.captured.feed_sessions
+    return [
+        Row(
+            name=f"feed SQL, {name} vs page 1",
+            measured=_sql_ratio(
+                stage, (sessions, _feed_of(pages[name])), (sessions, _feed_of(pages["page 1"]))
+            ),
+            target=1.1,
+            note="degree 150",
+        )
+        for name in ("page 50", "300 days back")
+    ]
+
+
+def unlucky_viewers(stage: Stage) -> list[Row]:
+    """What the feeds cost that have hardly anything in them."""
+    captured, sessions = stage.captured, stage.captured.feed_sessions
+    ordinary = _feed_sql(captured, stage.dataset, 5_000)
+    return [
+        Row(
+            name=f"feed SQL, 5,000 connections {what} vs ordinary",
+            measured=_sql_ratio(
+                stage,
+                (sessions, _feed_sql(captured, stage.dataset, 5_000, kind)),
+                (sessions, ordinary),
+            ),
+            target=4,
+            stretch=2,
+        )
+        for kind, what in ((Kind.RARE, "who rarely post"), (Kind.INVISIBLE, "seen of nobody"))
+    ]
+
+
+def connected_ids_backend(stage: Stage) -> list[Row]:
+    """What PostgreSQL does for each connected id, for one user and for many."""
+    captured = stage.captured
+    hubs = stage.dataset.viewer_ids(5_000)
+    singles = chain(*(captured.connected_ids[hub].graph for hub in hubs))
+    with closing(captured.graph_sessions.open()) as session:
+        clocks = {"backend": partial(backend_cpu_seconds, session)}
+        results = in_turns(
+            stage.effort,
+            {
+                "single": Contender(calls=_runs(session, singles), clocks=clocks),
+                "batch": Contender(calls=_runs(session, captured.batch.graph), clocks=clocks),
+            },
+        )
+    single = median(segment.total_cpu for segment in results["single"]) / 5_000
+    batch = median(segment.total_cpu for segment in results["batch"]) / captured.batch_id_count
+    return [
+        Row(
+            name="GetConnectedUserIds, degree 5,000: backend time per id",
+            measured=single * 1e6,
+            target=0.3,
+            unit="µs",
+        ),
+        Row(
+            name="GetConnectedUserIds: per id in a batch of 100 vs single",
+            measured=batch / single,
+            target=1.5,
+            note=f"{captured.batch_id_count:,} ids in the batch",
+        ),
+    ]
+
+
+def digest_sql(stage: Stage) -> Row:
+    """How the choice of a week's posts grows with the number of connections."""
+    captured = stage.captured
+
+    def choices(degree: int) -> tuple[Sessions, list[str]]:
+        viewers = stage.dataset.viewer_ids(degree)
+        return captured.feed_sessions, [_choice(captured, viewer) for viewer in viewers]
+
+    return Row(
+        name="digest SQL: degree 5,000 vs 150",
+        measured=_sql_ratio(stage, choices(5_000), choices(150)),
+        target=7,
+        stretch=4,
+    )
+
+
+def _sql_ratio(
+    stage: Stage, these: tuple[Sessions, Sequence[str]], those: tuple[Sessions, Sequence[str]]
+) -> float:
+    """Return how the median times of statements relate, by psycopg2 with nothing around it."""
+    with closing(these[0].open()) as this_session, closing(those[0].open()) as that_session:
+        results = in_turns(
+            stage.effort,
+            {
+                "these": Contender(calls=_runs(this_session, these[1])),
+                "those": Contender(calls=_runs(that_session, those[1])),
+            },
+        )
+    these_p50, those_p50 = ([segment.p50 for segment in some] for some in results.values())
+    return ratio(these_p50, those_p50)
+
+
+def _runs(session: Session, statements: Iterable[str]) -> list[Callable[[], object]]:
+    return [partial(_run, session, statement) for statement in statements]
+
+
+def _run(session: Session, statement: str) -> None:
+    with session.cursor() as cursor:
+        cursor.execute(statement)
+        cursor.fetchall()
+
+
+def _feed_sql(
+    captured: Captured, dataset: Dataset, degree: int, kind: Kind = Kind.ORDINARY
+) -> list[str]:
+    return _feed_of(captured.feed_page[id_] for id_ in dataset.viewer_ids(degree, kind))
+
+
+def _feed_of(sent: Iterable[Sent]) -> list[str]:
+    return [statement for some in sent for statement in some.feed]
+
+
+def _choice(captured: Captured, viewer_id: int) -> str:
+    """The statement by which a digest is chosen: only the first reading sends it."""
+    again = set(captured.digest[viewer_id].feed)
+    [choice, *_] = [
+        statement
+        for statement in captured.first_digest[viewer_id].feed
+        if statement not in again and "INSERT" not in statement
+    ]
+    return choice
