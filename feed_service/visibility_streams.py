@@ -38,30 +38,24 @@ CONNECTIONS: Final = f"""
 gave one of :tag_ids. For a CTE `connections`, from which the others read."""
 
 GIVEN: Final = f"""
-    SELECT given.owner_user_id AS author_id, given.tag_id,
-           EXISTS (SELECT FROM post_audience_tags AS exclusion
-                   WHERE exclusion.author_id = given.owner_user_id
-                     AND exclusion.excluded) AS excludes
+    SELECT given.owner_user_id AS author_id, given.tag_id
     FROM user_tags AS given
     WHERE given.target_user_id = :viewer_id
       AND given.owner_user_id = ANY (CAST(:author_ids AS bigint[]))
       AND (given.owner_user_id IN (SELECT id FROM connections)) IS TRUE
       AND {tag_holds("given", peer="given.owner_user_id", revisions=":peer_revisions")}
 """
-"""The tags that the connections have given to the viewer, and whether their owner excludes anybody
-from anything. For a CTE `given`, from which the streams read."""
+"""The tags that the connections have given to the viewer, for a CTE `given`."""
 
-# Of a row `p` of posts.
-NOT_EXCLUDED: Final = """CASE
-            WHEN p.author_id IN (SELECT author_id FROM given WHERE excludes)
-            THEN NOT EXISTS (
-                SELECT FROM post_audience_tags AS exclusion
-                WHERE exclusion.author_id = p.author_id AND exclusion.post_id = p.id
-                  AND exclusion.excluded
-                  AND ((exclusion.author_id, exclusion.tag_id)
-                       IN (SELECT author_id, tag_id FROM given)) IS TRUE
-                OFFSET 0)
-            ELSE true END"""
+EXCLUDERS: Final = """
+    SELECT author_id FROM given
+    WHERE EXISTS (SELECT FROM post_audience_tags AS exclusion
+                  WHERE exclusion.author_id = given.author_id AND exclusion.excluded
+                  OFFSET 0)
+"""
+"""Those who have given the viewer a tag and exclude anybody from anything, for a CTE `excluders`.
+It is evaluated when a stream is read, and not at all when none is. OFFSET 0, here and below, keeps
+PostgreSQL from reading everybody's exclusions to join them: a probe of an index is enough."""
 
 HAS_TAG: Final = """EXISTS (
                 SELECT FROM post_audience_tags AS inclusion
@@ -70,6 +64,20 @@ HAS_TAG: Final = """EXISTS (
                   AND ((inclusion.author_id, inclusion.tag_id)
                        IN (SELECT author_id, tag_id FROM given)) IS TRUE
                 OFFSET 0)"""
+"""Whether row `p` of posts has one of the tags in `given`."""
+
+IS_EXCLUDED: Final = """EXISTS (
+                SELECT FROM post_audience_tags AS exclusion
+                WHERE exclusion.author_id = p.author_id AND exclusion.post_id = p.id
+                  AND exclusion.excluded
+                  AND ((exclusion.author_id, exclusion.tag_id)
+                       IN (SELECT author_id, tag_id FROM given)) IS TRUE
+                OFFSET 0)"""
+"""Whether row `p` of posts excludes one of the tags in `given`."""
+
+_IS_NOT_EXCLUDED: Final = f"""CASE
+            WHEN p.author_id IN (SELECT author_id FROM excluders) THEN NOT {IS_EXCLUDED}
+            ELSE true END"""
 
 
 def open_posts(*, author: str, part: str) -> str:
@@ -77,7 +85,7 @@ def open_posts(*, author: str, part: str) -> str:
     return f"""
         SELECT p.author_id, p.id, p.created_at, p.importance FROM posts AS p
         WHERE p.author_id = {author} AND p.audience = '{ALL}' AND p.deleted_at IS NULL
-          AND {part} AND {NOT_EXCLUDED}"""
+          AND {part} AND {_IS_NOT_EXCLUDED}"""
 
 
 def tagged_posts(*, author: str, tag: str, part: str) -> str:
@@ -94,7 +102,7 @@ def tagged_posts(*, author: str, tag: str, part: str) -> str:
             SELECT p.importance FROM posts AS p
             WHERE p.author_id = entry.author_id AND p.created_at = entry.created_at
               AND p.id = entry.id AND p.audience = '{TAGS}' AND p.deleted_at IS NULL
-              AND {NOT_EXCLUDED}
+              AND {_IS_NOT_EXCLUDED}
             OFFSET 0) AS post
         WHERE entry.author_id = {author} AND entry.tag_id = {tag} AND NOT entry.excluded
           AND {part}"""

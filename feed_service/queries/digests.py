@@ -11,7 +11,7 @@ from feed_service.importance import IMPORTANCE
 from feed_service.queries.posts import POST_COLUMNS, POST_FIELDS, PostRow, name_literals
 from feed_service.settings import DigestRules
 from feed_service.visibility import VISIBLE, Viewer
-from feed_service.visibility_streams import CONNECTIONS, GIVEN, open_posts, tagged_posts
+from feed_service.visibility_streams import CONNECTIONS, EXCLUDERS, GIVEN, open_posts, tagged_posts
 from feed_service.weeks import Week
 from shared.database import array_literal
 from shared.reader import Reader, Rows, Statement
@@ -78,6 +78,7 @@ _CHOICE = Statement(
     f"""
     WITH connections AS MATERIALIZED ({CONNECTIONS}),
     given AS MATERIALIZED ({GIVEN}),
+    excluders AS MATERIALIZED ({EXCLUDERS}),
     visible AS (
         SELECT post.*
         FROM connections CROSS JOIN LATERAL (

@@ -11,9 +11,10 @@ from feed_service.settings import HubScan
 from feed_service.visibility import Viewer
 from feed_service.visibility_streams import (
     CONNECTIONS,
+    EXCLUDERS,
     GIVEN,
     HAS_TAG,
-    NOT_EXCLUDED,
+    IS_EXCLUDED,
     open_posts,
     tagged_posts,
 )
@@ -71,6 +72,7 @@ _FEED_PAGE = Statement(
     f"""
     WITH connections AS MATERIALIZED ({CONNECTIONS}),
     given AS MATERIALIZED ({GIVEN}),
+    excluders AS MATERIALIZED ({EXCLUDERS}),
     recent AS MATERIALIZED (
         SELECT p.author_id, p.id, p.created_at
         FROM (SELECT author_id, id, created_at, audience, deleted_at FROM posts
@@ -81,7 +83,7 @@ _FEED_PAGE = Statement(
           AND CASE p.audience WHEN '{ALL}' THEN true
                               WHEN '{TAGS}' THEN {HAS_TAG}
                               ELSE false END
-          AND {NOT_EXCLUDED}
+          AND NOT {IS_EXCLUDED}
         {_NEWEST} :limit
     ),
     heads AS MATERIALIZED (

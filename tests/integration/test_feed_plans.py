@@ -1,0 +1,202 @@
+"""A page of a feed touches a bounded number of pages of the database, whatever state that is in.
+
+The statistics of the planner are those of an almost empty database throughout, and it never sees
+the numbers of connections; in the end a part of all posts has been changed and nothing vacuumed.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+import sqlalchemy
+from sqlalchemy import Connection, text
+
+from feed_service import queries
+from feed_service.queries.feed import FeedFilter, FeedPlace
+from feed_service.settings import HubScan
+from feed_service.visibility import Viewer
+from shared.database import array_literal
+from shared.paging import place
+from tests.support.pair import Databases
+from tests.support.reading import Plan, new_reader, plan_of
+
+_AUTHORS = 6_000
+_DEGREES = [10, 150, 1_000, 5_000]
+_VIEWER = 1_000_000
+_PAGE = 21
+_HUB_SCAN = HubScan(degree=500, rows=8_000)
+_STREAMS_ALONE = HubScan(degree=500, rows=0)
+_DEEP = FeedPlace(before=place((1_770_000_000_000_000, 0)), after=place((0, 0)))
+_NEWEST = FeedPlace(before=place(None), after=place((0, 0)))
+
+# Every third author has given the viewer a tag; every fifth sometimes excludes by it. A tenth of
+# the authors, and all of the last thousand, keep everything from everybody.
+_LOAD = [
+    *(
+        f"ALTER TABLE {table} SET (autovacuum_enabled = off)"
+        for table in ("posts", "post_audience_tags", "user_tags")
+    ),
+    f"""INSERT INTO tags (owner_user_id, id, name)
+        SELECT a, a, 'tag' FROM generate_series(1, {_AUTHORS}) AS a""",
+    f"""INSERT INTO user_tags (owner_user_id, tag_id, target_user_id, owner_revision)
+        SELECT a, a, {_VIEWER} + n, 1
+        FROM generate_series(3, {_AUTHORS}, 3) AS a, generate_series(0, 9) AS n""",
+    """INSERT INTO posts (author_id, body, audience, created_at)
+        SELECT a, repeat('word ', 40),
+               CASE WHEN a % 10 = 9 OR a > 5000 THEN 'private'
+                    ELSE (ARRAY['all', 'tags', 'private', 'all'])[n % 4 + 1] END,
+               timestamptz '2026-01-01' + (n * 6007 + a * 4001 % 6007) * interval '1 minute'
+        FROM generate_series({first}, {last}) AS a, generate_series(1, 16) AS n""",
+    """INSERT INTO post_audience_tags (author_id, post_id, tag_id, created_at)
+        SELECT author_id, id, author_id, created_at FROM posts
+        WHERE audience = 'tags' AND author_id BETWEEN {first} AND {last}""",
+    """INSERT INTO post_audience_tags (author_id, post_id, tag_id, excluded, created_at)
+        SELECT author_id, id, author_id, true, created_at FROM posts
+        WHERE audience = 'all' AND author_id % 5 = 0 AND id % 2 = 0
+          AND author_id BETWEEN {first} AND {last}""",
+]
+# The map that lets an index be read alone is made by VACUUM, which leaves the statistics as they
+# are.
+_STEPS = [
+    *(statement.format(first=1, last=3) for statement in _LOAD),
+    "ANALYZE",
+    *(statement.format(first=4, last=_AUTHORS) for statement in _LOAD[-3:]),
+    "VACUUM posts, post_audience_tags, user_tags",
+]
+_CHANGE_A_THIRD = "UPDATE posts SET body = 'changed', version = version + 1 WHERE id % 3 = 0"
+
+
+@pytest.fixture(scope="module")
+def stale(databases: Databases) -> Iterator[Connection]:
+    """Nearly 100,000 posts, of which the planner knows 48."""
+    yield from _connected(databases.new("feed"), _STEPS)
+
+
+@pytest.fixture(scope="module")
+def changed(databases: Databases) -> Iterator[Connection]:
+    """The same, after a third of the posts was changed."""
+    yield from _connected(databases.new("feed"), [*_STEPS, _CHANGE_A_THIRD])
+
+
+def _connected(url: str, steps: list[str]) -> Iterator[Connection]:
+    engine = sqlalchemy.create_engine(
+        url, isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.NullPool
+    )
+    with engine.connect() as connection:
+        for step in steps:
+            connection.execute(text(step))
+        yield connection
+
+
+def _page_plan(
+    connection: Connection,
+    author_ids: range,
+    *,
+    hub_scan: HubScan = _HUB_SCAN,
+    part: FeedPlace = _NEWEST,
+    is_prepared: bool = True,
+) -> Plan:
+    literal = array_literal(author_ids)
+    return plan_of(
+        connection,
+        lambda reader: queries.feed.feed_page(
+            reader,
+            viewer=Viewer(user_id=_VIEWER, connected_ids=literal),
+            among=FeedFilter(author_ids=literal),
+            place=part,
+            limit=_PAGE,
+            hub_scan=hub_scan,
+        ),
+        is_prepared=is_prepared,
+    )
+
+
+def _buffers(plan: Plan) -> int:
+    return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
+
+
+def _bound(degree: int, *, each: int = 4) -> int:
+    """Return so many buffers for each stream of the viewer, and 250 for the page itself."""
+    return each * (degree + degree // 3 + 1) + 250
+
+
+def _nodes(plan: Plan) -> Iterator[Plan]:
+    yield plan
+    for child in plan.get("Plans", []):
+        yield from _nodes(child)
+
+
+@pytest.mark.parametrize("degree", _DEGREES)
+@pytest.mark.parametrize("hub_scan", [_STREAMS_ALONE, _HUB_SCAN])
+@pytest.mark.parametrize("part", [_NEWEST, _DEEP])
+def test_a_page_costs_a_few_buffers_for_each_connection(
+    stale: Connection, degree: int, hub_scan: HubScan, part: FeedPlace
+) -> None:
+    plan = _page_plan(stale, range(1, degree + 1), hub_scan=hub_scan, part=part)
+
+    assert plan["Actual Rows"] == _PAGE
+    assert _buffers(plan) <= _bound(degree)
+
+
+@pytest.mark.parametrize("degree", _DEGREES)
+def test_a_burst_of_changes_without_vacuum_costs_a_look_at_the_rows_of_each_stream(
+    changed: Connection, degree: int
+) -> None:
+    plan = _page_plan(changed, range(1, degree + 1), hub_scan=_STREAMS_ALONE)
+
+    assert plan["Actual Rows"] == _PAGE
+    assert _buffers(plan) <= _bound(degree, each=6)
+
+
+def test_a_hub_finds_its_page_among_the_newest_posts_alone(stale: Connection) -> None:
+    plan = _page_plan(stale, range(1, 5_001))
+
+    assert plan["Actual Rows"] == _PAGE
+    assert _buffers(plan) <= 300
+    read = {node.get("Index Name") for node in _nodes(plan) if node.get("Actual Loops")}
+    assert not read & {"idx_post_open", "idx_post_audience_tag_lookup"}
+
+
+def test_posts_that_nobody_sees_cost_no_more_than_none(stale: Connection) -> None:
+    plan = _page_plan(stale, range(5_001, 6_001), hub_scan=_STREAMS_ALONE)
+
+    assert plan["Actual Rows"] == 0
+    assert _buffers(plan) <= _bound(1_000)
+
+
+@pytest.mark.parametrize("is_prepared", [True, False])
+@pytest.mark.parametrize("degree", _DEGREES)
+def test_no_table_is_ever_gone_through(
+    stale: Connection, degree: int, *, is_prepared: bool
+) -> None:
+    plan = _page_plan(stale, range(1, degree + 1), is_prepared=is_prepared)
+
+    nodes = list(_nodes(plan))
+    assert not {node["Relation Name"] for node in nodes if node["Node Type"] == "Seq Scan"} & {
+        "posts",
+        "post_audience_tags",
+        "user_tags",
+    }
+    assert {"idx_post_open", "idx_post_audience_tag_lookup", "idx_post_created_at"} <= {
+        node.get("Index Name") for node in nodes
+    }
+    assert _buffers(plan) <= _bound(degree)
+
+
+def test_pages_of_ever_more_connections_are_full_and_in_order(stale: Connection) -> None:
+    reader = new_reader(stale.engine.url.render_as_string(hide_password=False))
+    for degree in _DEGREES:
+        literal = array_literal(range(1, degree + 1))
+        pages = [
+            queries.feed.feed_page(
+                reader,
+                viewer=Viewer(user_id=_VIEWER, connected_ids=literal),
+                among=FeedFilter(author_ids=literal),
+                place=_NEWEST,
+                limit=_PAGE,
+                hub_scan=hub_scan,
+            )
+            for hub_scan in (_STREAMS_ALONE, _HUB_SCAN)
+        ]
+        assert pages[0] == pages[1]
+        assert len(pages[0]) == _PAGE
+    reader.close()
