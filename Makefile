@@ -20,7 +20,7 @@ test: .venv/dev-installed ## Run every test
 	$(BIN)/python -m pytest
 
 oracle: .venv/dev-installed ## Live random lives for about half an hour, compared with the oracle
-	KITH_LIVES=$${KITH_LIVES:-500} $(BIN)/python -m pytest -s -p no:logging tests/e2e/test_stateful.py
+	KITH_LIVES=$${KITH_LIVES:-560} $(BIN)/python -m pytest -s -p no:logging tests/e2e/test_stateful.py
 
 conformance: .venv/dev-installed ## Try the object store on OpenStack Swift, which has to be installed
 	$(BIN)/python -m pytest -rs tests/conformance

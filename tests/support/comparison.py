@@ -34,17 +34,17 @@ class Comparison:
     def what_is_cheap(self) -> None:
         """Compare what few calls tell of all posts."""
         for user in self.people:
-            self.graph_of(user)
-            self.tags_of(user)
             visible = self.feed_of(user)
             self.lists_for(user)
             self.batch_for(user)
             self.digest_of(user, visible)
             self.unread_of(user)
 
-    def post_by_post(self) -> None:
-        """Compare what takes a call for each post."""
+    def one_by_one(self) -> None:
+        """Compare what takes a call for each post, and what is behind it."""
         for user in self.people:
+            self.graph_of(user)
+            self.tags_of(user)
             self.comments_for(user)
             self.explanations_for(user)
 
