@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from feed_service import queries, refresh
 from feed_service.graph_client import GraphClient
@@ -27,13 +28,13 @@ class FeedQuery:
     page_size: int
     page_token: str
 
-    @property
+    @cached_property
     def scope(self) -> Scope:
         """What a page token is bound to."""
         since = [self.newer_than] if self.newer_than else []
         return Scope.of("feed", *self._filters, *since)
 
-    @property
+    @cached_property
     def refresh_scope(self) -> Scope:
         """What a refresh token is bound to."""
         return Scope.of("refresh", *self._filters)

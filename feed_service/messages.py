@@ -39,25 +39,26 @@ _DIGEST_REASONS = {
 
 def post(row: PostRow, *, viewer_id: int, download_url: DownloadUrl) -> pb.Post:
     """Return a post as the viewer sees it: its audience and etag are for the author alone."""
-    message = pb.Post(
+    is_own = viewer_id == row.author_id
+    return pb.Post(
         author_id=row.author_id,
         post_id=row.id,
         body=row.body,
-        photos=[photo(key, download_url(key)) for key in row.photo_keys],
+        photos=[photo(key, download_url(key)) for key in row.photo_keys] or None,
         create_time=timestamp(row.created_at),
         edit_time=None if row.edited_at is None else timestamp(row.edited_at),
         comment_count=row.comment_count,
+        etag=etag(row.version) if is_own else "",
+        audience=_audience(row) if is_own else None,
     )
-    if viewer_id == row.author_id:
-        message.etag = etag(row.version)
-        message.audience.CopyFrom(
-            pb.Audience(
-                kind=_KIND_OF_AUDIENCE[row.audience],
-                tag_ids=row.tag_ids,
-                excluded_tag_ids=row.excluded_tag_ids,
-            )
-        )
-    return message
+
+
+def _audience(row: PostRow) -> pb.Audience:
+    return pb.Audience(
+        kind=_KIND_OF_AUDIENCE[row.audience],
+        tag_ids=row.tag_ids,
+        excluded_tag_ids=row.excluded_tag_ids,
+    )
 
 
 def photo(key: str, signed: SignedUrl | None) -> pb.Photo:

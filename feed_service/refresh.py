@@ -6,9 +6,10 @@ time a little earlier and be committed a little later. The token therefore reach
 a transaction can last, and names the posts behind that which the reader has already.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import takewhile
 from typing import Final
 
 from feed_service.queries.posts import PostRow
@@ -45,13 +46,21 @@ class Seen:
         """
         if not rows:
             return self
-        shown = [newest_first(row.created_at, row.id) for row in rows]
-        reach = (shown[0][0] - _REACH_BACK, 0)
-        up_to = max(self.up_to, reach if is_last else max(reach, shown[-1]))
-        posts = [post for post in sorted({*shown, *self.posts}, reverse=True) if post > up_to]
+        newest, oldest = (newest_first(row.created_at, row.id) for row in (rows[0], rows[-1]))
+        reach = (newest[0] - _REACH_BACK, 0)
+        up_to = max(self.up_to, reach if is_last else max(reach, oldest))
+        posts = sorted(
+            {*_behind(up_to, rows), *(post for post in self.posts if post > up_to)}, reverse=True
+        )
         if len(posts) > _MOST_SEEN:
             up_to = posts[_MOST_SEEN]
         return Seen(up_to=up_to, posts=posts[:_MOST_SEEN])
+
+
+def _behind(up_to: Place, rows: Sequence[PostRow]) -> Iterator[Place]:
+    """Yield the places of the rows down to one; few reach back so little, so few are computed."""
+    places = (newest_first(row.created_at, row.id) for row in rows)
+    return takewhile(lambda post: post > up_to, places)
 
 
 def issue(tokens: PageTokens, scope: Scope, seen: Seen) -> str:

@@ -22,6 +22,7 @@ from shared.gen.kith.errors.v1 import errors_pb2
 _MAX_TOKEN_LENGTH = 4096
 _MAC_BYTES = 16
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 # Newer than every row there can be.
 _START = (datetime(9999, 1, 1, tzinfo=UTC), 2**63 - 1)
 
@@ -112,7 +113,7 @@ def newest_first(moment: datetime, row_id: int) -> tuple[int, int]:
 
     The time is in microseconds since 1970, PostgreSQL's own precision.
     """
-    return ((moment - _EPOCH) // timedelta(microseconds=1), row_id)
+    return ((moment - _EPOCH) // _MICROSECOND, row_id)
 
 
 def oldest_first(moment: datetime, row_id: int) -> tuple[int, int]:
