@@ -267,7 +267,7 @@ Index(
     post_audience_tags.c.post_id.desc(),
     postgresql_where=text("NOT excluded"),
 )
-# VISIBLE, IS_EXCLUDED: whom a post excludes, and whether its author ever excludes anybody.
+# VISIBLE, the streams: whom a post excludes, and whether its author ever excludes anybody.
 Index(
     "idx_post_exclusion",
     post_audience_tags.c.author_id,

@@ -10,19 +10,18 @@ lets through is a union of streams, though, which indexes hold ready in the orde
     the viewer's own posts                           idx_post_author
 
 Posts that are private or for other people's tags are in none of them, so they cost nothing. What is
-left to be asked of a post is what its author excludes. Only authors who have given the viewer a tag
-by which they exclude anybody can exclude the viewer, so only their posts are asked.
+left to be asked of an entry is whether its post excludes the viewer, and, of the entry of a tag,
+whether its post is there and for TAGS: whatever a writer leaves behind in post_audience_tags shows
+nothing. So the streams need nothing that has to be maintained.
 
-An entry of a tag counts only while its post is there and for TAGS: whatever a writer leaves behind
-in post_audience_tags shows nothing. So the streams need nothing that has to be maintained.
-
-The tests compare the two forms on tens of thousands of random questions.
+The tests compare the two forms on thousands of random questions.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 from feed_service.models import ALL, TAGS
-from feed_service.visibility import tag_holds
+from feed_service.visibility import DECIDING_TAGS, Clause, tag_holds
 
 CONNECTIONS: Final = f"""
     SELECT id
@@ -47,62 +46,49 @@ GIVEN: Final = f"""
 """
 """The tags that the connections have given to the viewer, for a CTE `given`."""
 
-EXCLUDERS: Final = """
-    SELECT author_id FROM given
-    WHERE EXISTS (SELECT FROM post_audience_tags AS exclusion
-                  WHERE exclusion.author_id = given.author_id AND exclusion.excluded
-                  OFFSET 0)
-"""
-"""Those who have given the viewer a tag and exclude anybody from anything, for a CTE `excluders`.
-It is evaluated when a stream is read, and not at all when none is. OFFSET 0, here and below, keeps
-PostgreSQL from reading everybody's exclusions to join them: a probe of an index is enough."""
-
-HAS_TAG: Final = """EXISTS (
-                SELECT FROM post_audience_tags AS inclusion
-                WHERE inclusion.author_id = p.author_id AND inclusion.post_id = p.id
-                  AND inclusion.excluded IS NOT TRUE
-                  AND ((inclusion.author_id, inclusion.tag_id)
-                       IN (SELECT author_id, tag_id FROM given)) IS TRUE
-                OFFSET 0)"""
-"""Whether row `p` of posts has one of the tags in `given`."""
-
-IS_EXCLUDED: Final = """EXISTS (
-                SELECT FROM post_audience_tags AS exclusion
-                WHERE exclusion.author_id = p.author_id AND exclusion.post_id = p.id
-                  AND exclusion.excluded
-                  AND ((exclusion.author_id, exclusion.tag_id)
-                       IN (SELECT author_id, tag_id FROM given)) IS TRUE
-                OFFSET 0)"""
-"""Whether row `p` of posts excludes one of the tags in `given`."""
-
-_IS_NOT_EXCLUDED: Final = f"""CASE
-            WHEN p.author_id IN (SELECT author_id FROM excluders) THEN NOT {IS_EXCLUDED}
-            ELSE true END"""
+NOT_EXCLUDED: Final = f"NOT EXISTS ({DECIDING_TAGS[Clause.EXCLUDED]} OFFSET 0)"
+"""Whether no tag that row `p` of posts excludes was given to the viewer."""
 
 
 def open_posts(*, author: str, part: str) -> str:
-    """Return the query for an author's posts for ALL; `part` is a condition on their place."""
+    """Return the query for those posts of an author for ALL that are in a part of the stream.
+
+    `part` is a condition on their place, and on row `p` of posts.
+    """
     return f"""
         SELECT p.author_id, p.id, p.created_at, p.importance FROM posts AS p
-        WHERE p.author_id = {author} AND p.audience = '{ALL}' AND p.deleted_at IS NULL
-          AND {part} AND {_IS_NOT_EXCLUDED}"""
+        WHERE p.author_id = {author} AND p.audience = '{ALL}' AND p.deleted_at IS NULL AND {part}"""
+
+
+def tag_entries(*, author: str, tag: str, part: str) -> str:
+    """Return the query for the entries of a tag in a part of the stream; `part` is as above."""
+    return f"""
+        SELECT entry.author_id, entry.id, entry.created_at
+        FROM (SELECT author_id, post_id AS id, created_at, tag_id, excluded FROM post_audience_tags)
+             AS entry
+        WHERE entry.author_id = {author} AND entry.tag_id = {tag} AND NOT entry.excluded
+          AND {part}"""
 
 
 def tagged_posts(*, author: str, tag: str, part: str) -> str:
-    """Return the query for the posts of a tag; `part` is a condition on their place.
+    """Return the query for those posts that the entries of a tag show to the viewer."""
+    return f"""
+        SELECT entry.author_id, entry.id, entry.created_at, post.importance
+        FROM ({tag_entries(author=author, tag=tag, part=part)}
+              ORDER BY created_at DESC, id DESC) AS entry
+        CROSS JOIN LATERAL ({shown_post("entry", audiences=(TAGS,))}) AS post"""
+
+
+def shown_post(entry: str, *, audiences: Sequence[str]) -> str:
+    """Return the query for the post of an entry, if it is for these and excludes nobody here.
 
     OFFSET 0 keeps PostgreSQL from joining all posts of the author; so each entry is looked up in
     idx_post_author alone.
     """
+    allowed = ", ".join(f"'{audience}'" for audience in audiences)
     return f"""
-        SELECT entry.author_id, entry.id, entry.created_at, post.importance
-        FROM (SELECT author_id, post_id AS id, created_at, tag_id, excluded FROM post_audience_tags)
-             AS entry
-        CROSS JOIN LATERAL (
             SELECT p.importance FROM posts AS p
-            WHERE p.author_id = entry.author_id AND p.created_at = entry.created_at
-              AND p.id = entry.id AND p.audience = '{TAGS}' AND p.deleted_at IS NULL
-              AND {_IS_NOT_EXCLUDED}
-            OFFSET 0) AS post
-        WHERE entry.author_id = {author} AND entry.tag_id = {tag} AND NOT entry.excluded
-          AND {part}"""
+            WHERE p.author_id = {entry}.author_id AND p.created_at = {entry}.created_at
+              AND p.id = {entry}.id AND p.audience IN ({allowed}) AND p.deleted_at IS NULL
+              AND {NOT_EXCLUDED}
+            OFFSET 0"""

@@ -11,7 +11,13 @@ from feed_service.importance import IMPORTANCE
 from feed_service.queries.posts import POST_COLUMNS, POST_FIELDS, PostRow, name_literals
 from feed_service.settings import DigestRules
 from feed_service.visibility import VISIBLE, Viewer
-from feed_service.visibility_streams import CONNECTIONS, EXCLUDERS, GIVEN, open_posts, tagged_posts
+from feed_service.visibility_streams import (
+    CONNECTIONS,
+    GIVEN,
+    NOT_EXCLUDED,
+    open_posts,
+    tagged_posts,
+)
 from feed_service.weeks import Week
 from shared.database import array_literal
 from shared.reader import Reader, Rows, Statement
@@ -78,11 +84,11 @@ _CHOICE = Statement(
     f"""
     WITH connections AS MATERIALIZED ({CONNECTIONS}),
     given AS MATERIALIZED ({GIVEN}),
-    excluders AS MATERIALIZED ({EXCLUDERS}),
     visible AS (
         SELECT post.*
         FROM connections CROSS JOIN LATERAL (
-            {open_posts(author="connections.id", part=_IN_WEEK)} OFFSET 0) AS post
+            {open_posts(author="connections.id", part=f"{_IN_WEEK} AND {NOT_EXCLUDED}")}
+            OFFSET 0) AS post
         UNION
         SELECT post.*
         FROM given CROSS JOIN LATERAL (

@@ -8,14 +8,14 @@ from typing import Final
 from feed_service.models import ALL, TAGS
 from feed_service.queries.posts import POST_COLUMNS, POST_FIELDS, PostRow
 from feed_service.settings import HubScan
-from feed_service.visibility import Viewer
+from feed_service.visibility import DECIDING_TAGS, Clause, Viewer
 from feed_service.visibility_streams import (
     CONNECTIONS,
-    EXCLUDERS,
     GIVEN,
-    HAS_TAG,
-    IS_EXCLUDED,
+    NOT_EXCLUDED,
     open_posts,
+    shown_post,
+    tag_entries,
     tagged_posts,
 )
 from shared.database import array_literal
@@ -57,12 +57,13 @@ _ABOVE_THRESHOLD: Final = """(created_at, id) <= (head.created_at, head.id)
 _NEWEST: Final = "ORDER BY created_at DESC, id DESC LIMIT"
 
 # recent      for hubs alone: of the newest posts of everybody, so many and no more, the visible
-#             ones. A hub that hears from many often finds its page there, and then nothing of the
-#             streams is read.
-# heads       the newest entry of every stream, one probe of an index each.
-# threshold   the :limit-th newest of them. There are :limit posts at it or newer, so nothing older
-#             is on the page, and streams whose head is older are done with.
-# above       what the other streams hold down to there, no more than a page of each.
+#             ones. A hub that hears from many often finds its page there; then nothing of the
+#             streams is read, nor what they start from.
+# heads       the newest entry of every stream, one probe of an index each and nothing else.
+# threshold   the :limit-th newest of those that show a post to the viewer; they are asked from the
+#             newest on, so that hardly more than a page of them is. There are :limit posts at it or
+#             newer, so nothing older is on the page, and streams whose head is older are done with.
+# above       what the other streams show down to there, no more than a page of each.
 # page        the newest of all that. A post may be in several streams, hence UNION.
 #
 # WITH ... AS MATERIALIZED keeps every step in its place. `IS TRUE` keeps PostgreSQL from turning
@@ -72,7 +73,6 @@ _FEED_PAGE = Statement(
     f"""
     WITH connections AS MATERIALIZED ({CONNECTIONS}),
     given AS MATERIALIZED ({GIVEN}),
-    excluders AS MATERIALIZED ({EXCLUDERS}),
     recent AS MATERIALIZED (
         SELECT p.author_id, p.id, p.created_at
         FROM (SELECT author_id, id, created_at, audience, deleted_at FROM posts
@@ -81,9 +81,9 @@ _FEED_PAGE = Statement(
                          FROM connections)) AS p
         WHERE (p.author_id IN (SELECT id FROM connections)) IS TRUE
           AND CASE p.audience WHEN '{ALL}' THEN true
-                              WHEN '{TAGS}' THEN {HAS_TAG}
+                              WHEN '{TAGS}' THEN EXISTS ({DECIDING_TAGS[Clause.HAS_TAG]} OFFSET 0)
                               ELSE false END
-          AND NOT {IS_EXCLUDED}
+          AND {NOT_EXCLUDED}
         {_NEWEST} :limit
     ),
     heads AS MATERIALIZED (
@@ -94,18 +94,23 @@ _FEED_PAGE = Statement(
         UNION ALL
         SELECT given.author_id, given.tag_id, head.created_at, head.id
         FROM given CROSS JOIN LATERAL (
-            {tagged_posts(author="given.author_id", tag="given.tag_id", part=_IN_PLACE)}
+            {tag_entries(author="given.author_id", tag="given.tag_id", part=_IN_PLACE)}
             {_NEWEST} 1) AS head
         WHERE (SELECT count(*) FROM recent) < :limit
     ),
     threshold AS MATERIALIZED (
         SELECT coalesce(max(created_at), '-infinity') AS created_at, coalesce(max(id), 0) AS id
-        FROM (SELECT DISTINCT created_at, id FROM heads {_NEWEST} 1 OFFSET :limit - 1) AS last
+        FROM (SELECT head.created_at, head.id
+              FROM (SELECT DISTINCT ON (created_at, id) author_id, created_at, id FROM heads
+                    ORDER BY created_at DESC, id DESC OFFSET 0) AS head
+              WHERE EXISTS ({shown_post("head", audiences=(ALL, TAGS))})
+              LIMIT 1 OFFSET :limit - 1) AS last
     ),
     above AS (
         SELECT entry.author_id, entry.id, entry.created_at
         FROM threshold, heads AS head, LATERAL (
-            {open_posts(author="head.author_id", part=_ABOVE_THRESHOLD)} {_NEWEST} :limit) AS entry
+            {open_posts(author="head.author_id", part=f"{_ABOVE_THRESHOLD} AND {NOT_EXCLUDED}")}
+            {_NEWEST} :limit) AS entry
         WHERE head.tag_id IS NULL
           AND (head.created_at, head.id) >= (threshold.created_at, threshold.id)
         UNION ALL

@@ -115,8 +115,8 @@ def _buffers(plan: Plan) -> int:
 
 
 def _bound(degree: int, *, each: int = 4) -> int:
-    """Return so many buffers for each stream of the viewer, and 250 for the page itself."""
-    return each * (degree + degree // 3 + 1) + 250
+    """Return so many buffers for each stream of the viewer, and 450 for the page itself."""
+    return each * (degree + degree // 3 + 1) + 450
 
 
 def _nodes(plan: Plan) -> Iterator[Plan]:
