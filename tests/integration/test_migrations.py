@@ -10,8 +10,12 @@ from sqlalchemy import Connection, text
 import migrations
 from feed_service import queries
 from feed_service.importance import IMPORTANCE
+from feed_service.queries.feed import FeedFilter, FeedPlace
+from feed_service.settings import HubScan
+from feed_service.visibility import Viewer
 from graph_service import queries as graph_queries
 from shared.embedded_postgres import EmbeddedPostgres
+from shared.paging import place
 from tests.support.reading import new_reader
 
 
@@ -163,3 +167,48 @@ def test_endings_are_found_in_the_events_of_the_version_before(
         (1, 21, 11)
     ]
     assert left == len(events)
+
+
+def test_indexes_that_change_are_replaced_also_after_a_run_that_broke_off(feed_url: str) -> None:
+    migrations.upgrade("feed", feed_url, "feed_0003")
+    with _connected(feed_url) as connection:
+        connection.execute(text("ALTER INDEX idx_post_author RENAME TO idx_post_author_old"))
+        connection.execute(text("CREATE INDEX idx_post_author ON posts (author_id, id)"))
+        connection.execute(text("CREATE INDEX idx_user_tag_target_new ON user_tags (tag_id)"))
+        migrations.upgrade("feed", feed_url)
+
+        indexes = text("SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'")
+        found = {name: definition for name, definition in connection.execute(indexes)}  # noqa: C416 -- rows are not tuples to mypy
+
+    assert not [name for name in found if name.endswith(("_new", "_old"))]
+    assert "INCLUDE (audience, importance)" in found["idx_post_author"]
+    assert "INCLUDE (tag_id, owner_revision)" in found["idx_user_tag_target"]
+    assert "WHERE (NOT excluded)" in found["idx_post_audience_tag_lookup"]
+
+
+def test_a_post_deleted_by_the_version_before_is_not_shown(feed_url: str) -> None:
+    migrations.upgrade("feed", feed_url)
+    with _connected(feed_url) as connection:
+        for statement in (
+            "INSERT INTO tags (owner_user_id, id, name) VALUES (1, 10, 'family')",
+            "INSERT INTO user_tags VALUES (1, 10, 2, 1)",
+            """INSERT INTO posts (author_id, id, body, audience)
+               VALUES (1, 100, 'stays', 'tags'), (1, 101, 'goes', 'tags')""",
+            """INSERT INTO post_audience_tags (author_id, post_id, tag_id, created_at)
+               SELECT author_id, id, 10, created_at FROM posts""",
+            "UPDATE posts SET deleted_at = now() WHERE id = 101",
+        ):
+            connection.execute(text(statement))
+
+    reader = new_reader(feed_url)
+    rows = queries.feed.feed_page(
+        reader,
+        viewer=Viewer(user_id=2, connected_ids="{1}"),
+        among=FeedFilter(author_ids="{1}"),
+        place=FeedPlace(before=place(None), after=place((0, 0))),
+        limit=21,
+        hub_scan=HubScan(degree=500, rows=0),
+    )
+    reader.close()
+
+    assert [row.id for row in rows] == [100]
