@@ -13,7 +13,7 @@ from feed_service.queries.transfers import TaggedRow
 from feed_service.url_signer import SignedUrl
 from feed_service.visibility import Clause
 from shared.gen.kith.feed.v1 import feed_pb2 as pb
-from shared.messages import timestamp
+from shared.messages import set_timestamp, timestamp
 
 DownloadUrl = Callable[[str], SignedUrl | None]
 
@@ -38,34 +38,40 @@ _DIGEST_REASONS = {
 
 
 def post(row: PostRow, *, viewer_id: int, download_url: DownloadUrl) -> pb.Post:
-    """Return a post as the viewer sees it: its audience and etag are for the author alone."""
-    is_own = viewer_id == row.author_id
-    return pb.Post(
-        author_id=row.author_id,
-        post_id=row.id,
-        body=row.body,
-        photos=[photo(key, download_url(key)) for key in row.photo_keys] or None,
-        create_time=timestamp(row.created_at),
-        edit_time=None if row.edited_at is None else timestamp(row.edited_at),
-        comment_count=row.comment_count,
-        etag=etag(row.version) if is_own else "",
-        audience=_audience(row) if is_own else None,
-    )
+    """Return a post as the viewer sees it."""
+    message = pb.Post()
+    fill_post(message, row, viewer_id=viewer_id, download_url=download_url)
+    return message
 
 
-def _audience(row: PostRow) -> pb.Audience:
-    return pb.Audience(
-        kind=_KIND_OF_AUDIENCE[row.audience],
-        tag_ids=row.tag_ids,
-        excluded_tag_ids=row.excluded_tag_ids,
-    )
+def fill_post(message: pb.Post, row: PostRow, *, viewer_id: int, download_url: DownloadUrl) -> None:
+    """Make a message a post as the viewer sees it: its audience and etag are for the author alone.
+
+    Filled where they belong, the posts of a page and their photos cost half of what it takes to
+    make them and hand them on: protobuf copies a message by writing and reading it.
+    """
+    message.author_id = row.author_id
+    message.post_id = row.id
+    message.body = row.body
+    set_timestamp(message.create_time, row.created_at)
+    if row.edited_at is not None:
+        set_timestamp(message.edit_time, row.edited_at)
+    message.comment_count = row.comment_count
+    for key in row.photo_keys:
+        _fill_photo(message.photos.add(), key, download_url(key))
+    if viewer_id == row.author_id:
+        message.etag = etag(row.version)
+        message.audience.kind = _KIND_OF_AUDIENCE[row.audience]
+        message.audience.tag_ids.extend(row.tag_ids)
+        message.audience.excluded_tag_ids.extend(row.excluded_tag_ids)
 
 
-def photo(key: str, signed: SignedUrl | None) -> pb.Photo:
-    """Return a photo, which has no URL while nobody can sign one."""
-    if signed is None:
-        return pb.Photo(key=key)
-    return pb.Photo(key=key, url=signed.url, expire_time=timestamp(signed.expire_time))
+def _fill_photo(message: pb.Photo, key: str, signed: SignedUrl | None) -> None:
+    """Make a message a photo, which has no URL while nobody can sign one."""
+    message.key = key
+    if signed is not None:
+        message.url = signed.url
+        set_timestamp(message.expire_time, signed.expire_time)
 
 
 def photo_upload(

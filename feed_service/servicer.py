@@ -1,6 +1,6 @@
 """FeedService: every RPC in the order of the proto. Decodes, calls, encodes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -94,11 +94,11 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
                 page_token=request.page_token,
             )
         page = self._feed.page(query)
-        return pb.GetFeedResponse(
-            posts=self._shown(page.posts, query.viewer_id),
-            next_page_token=page.next_page_token,
-            refresh_token=page.refresh_token,
+        response = pb.GetFeedResponse(
+            next_page_token=page.next_page_token, refresh_token=page.refresh_token
         )
+        self._show(page.posts, query.viewer_id, add=response.posts.add)
+        return response
 
     def GetDigest(
         self, request: pb.GetDigestRequest, context: grpc.ServicerContext
@@ -156,7 +156,7 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
             author_id = fields.identifier("author_id", request.author_id)
             post_id = fields.identifier("post_id", request.post_id)
         row = self._posts.get(viewer_id, (author_id, post_id))
-        return pb.GetPostResponse(post=self._shown([row], viewer_id)[0])
+        return pb.GetPostResponse(post=self._shown(row, viewer_id))
 
     def BatchGetPosts(
         self, request: pb.BatchGetPostsRequest, context: grpc.ServicerContext
@@ -165,14 +165,16 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
             viewer_id = fields.identifier("user_id", request.user_id)
             names = _post_names(fields, "posts", request.posts, max_items=_MAX_BATCH)
         found = self._posts.batch(viewer_id, names)
-        return pb.BatchGetPostsResponse(
-            posts=self._shown([found[name] for name in names if name in found], viewer_id),
+        response = pb.BatchGetPostsResponse(
             not_found=[
                 pb.PostName(author_id=author_id, post_id=post_id)
                 for author_id, post_id in names
                 if (author_id, post_id) not in found
             ],
         )
+        shown = [found[name] for name in names if name in found]
+        self._show(shown, viewer_id, add=response.posts.add)
+        return response
 
     def ListPosts(
         self, request: pb.ListPostsRequest, context: grpc.ServicerContext
@@ -184,9 +186,9 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         page = self._posts.page(
             viewer_id, author_id, page_size=page_size, page_token=request.page_token
         )
-        return pb.ListPostsResponse(
-            posts=self._shown(page.items, viewer_id), next_page_token=page.next_page_token
-        )
+        response = pb.ListPostsResponse(next_page_token=page.next_page_token)
+        self._show(page.items, viewer_id, add=response.posts.add)
+        return response
 
     def UpdatePost(
         self, request: pb.UpdatePostRequest, context: grpc.ServicerContext
@@ -206,7 +208,7 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         row = self._posts.update(
             (author_id, post_id), body=body, audience=audience, etag=request.post.etag
         )
-        return pb.UpdatePostResponse(post=self._shown([row], author_id)[0])
+        return pb.UpdatePostResponse(post=self._shown(row, author_id))
 
     def DeletePost(
         self, request: pb.DeletePostRequest, context: grpc.ServicerContext
@@ -467,11 +469,20 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         self._erasure.delete_user(user_id)
         return pb.DeleteUserResponse()
 
-    def _shown(self, rows: Sequence[PostRow], viewer_id: int) -> list[pb.Post]:
-        return [
-            messages.post(row, viewer_id=viewer_id, download_url=self._photos.download_url)
-            for row in rows
-        ]
+    def _shown(self, row: PostRow, viewer_id: int) -> pb.Post:
+        return messages.post(row, viewer_id=viewer_id, download_url=self._photos.download_url)
+
+    def _show(
+        self,
+        rows: Sequence[PostRow],
+        viewer_id: int,
+        *,
+        add: Callable[[], pb.Post],
+    ) -> None:
+        for row in rows:
+            messages.fill_post(
+                add(), row, viewer_id=viewer_id, download_url=self._photos.download_url
+            )
 
 
 def _week_of(fields: Fields, request: pb.GetDigestRequest) -> datetime | None:

@@ -9,8 +9,14 @@ _SECONDS_A_DAY = 86_400
 
 
 def timestamp(moment: datetime) -> Timestamp:
-    """Return a moment as the message; a third of what Timestamp.FromDatetime takes."""
+    """Return a moment as the message."""
+    message = Timestamp()
+    set_timestamp(message, moment)
+    return message
+
+
+def set_timestamp(message: Timestamp, moment: datetime) -> None:
+    """Set a message to a moment, in a third of the time of Timestamp.FromDatetime."""
     since = moment - _EPOCH
-    return Timestamp(
-        seconds=since.days * _SECONDS_A_DAY + since.seconds, nanos=since.microseconds * 1_000
-    )
+    message.seconds = since.days * _SECONDS_A_DAY + since.seconds
+    message.nanos = since.microseconds * 1_000
