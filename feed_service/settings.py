@@ -130,7 +130,7 @@ class HubScan:
     def read(cls, environment: Environment) -> "HubScan":
         """Read the variables."""
         return cls(
-            degree=environment.integer("FEED_HUB_DEGREE", 500, minimum=0, maximum=1_000_000),
+            degree=environment.integer("FEED_HUB_DEGREE", 400, minimum=0, maximum=1_000_000),
             rows=environment.integer("FEED_HUB_SCAN_ROWS", 8_000, minimum=0, maximum=100_000),
         )
 

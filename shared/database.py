@@ -198,7 +198,7 @@ def _rolled_back_on_error(connection: Connection) -> Iterator[None]:
 
 @contextmanager
 def translated(lost: type[UnavailableError] = UnavailableError) -> Iterator[None]:
-    """Turn the faults of a database into what callers may see; `lost` for a broken connection."""
+    """Turn the faults of a database in a block into what callers may see."""
     try:
         yield
     except PoolTimeoutError as error:
@@ -206,15 +206,16 @@ def translated(lost: type[UnavailableError] = UnavailableError) -> Iterator[None
             "all database connections are busy", retry_after=RETRY_AFTER
         ) from error
     except (DBAPIError, psycopg2.Error) as error:
-        found = _translate(error, lost)
+        found = translate(error, lost)
         if found is None:
             raise
         raise found from error
 
 
-def _translate(
+def translate(
     error: DBAPIError | psycopg2.Error, lost: type[UnavailableError]
 ) -> AppException | None:
+    """Return what callers may see of a fault, `lost` for a broken connection; None for a bug."""
     cause = error.orig if isinstance(error, DBAPIError) else error
     code = getattr(cause, "pgcode", None)
     if code == _CANCELLED:

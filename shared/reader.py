@@ -14,8 +14,8 @@ pooler that gives every transaction another session, nothing can be prepared: DA
 
 import re
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,11 +25,13 @@ import sqlalchemy
 from prometheus_client import Histogram
 
 from shared.database import (
+    RETRY_AFTER,
     ConnectionLostError,
     connect_arguments,
     statements_in_call,
-    translated,
+    translate,
 )
+from shared.errors import AppException
 from shared.settings import DatabaseSettings
 
 Rows = list[tuple[Any, ...]]
@@ -94,13 +96,17 @@ class Reader:
                 self._at_hand.pop().close()
 
     def _rows_once(self, statement: Statement, parameters: Mapping[str, object]) -> Rows:
-        with translated(lost=ConnectionLostError), _told_from_stale_plans():
+        session = None
+        try:
             session = self._session()
-            try:
-                rows = session.rows(statement, parameters)
-            except BaseException:
+            rows = session.rows(statement, parameters)
+        except BaseException as error:
+            if session is not None:
                 session.close()
-                raise
+            # Without `translated`, whose generator would be made and run for every call.
+            if isinstance(error, psycopg2.Error) and (found := _translate(error)):
+                raise found from error
+            raise
         self._at_hand.append(session)
         return rows
 
@@ -113,14 +119,10 @@ class Reader:
             return _Session(connection, connection.cursor(), prepares=self._prepares)
 
 
-@contextmanager
-def _told_from_stale_plans() -> Iterator[None]:
-    try:
-        yield
-    except psycopg2.errors.FeatureNotSupported as error:
-        if _STALE_PLAN in str(error):
-            raise _StalePlanError(_STALE_PLAN) from error
-        raise
+def _translate(error: psycopg2.Error) -> AppException | None:
+    if isinstance(error, psycopg2.errors.FeatureNotSupported) and _STALE_PLAN in str(error):
+        return _StalePlanError("the database is being migrated", retry_after=RETRY_AFTER)
+    return translate(error, ConnectionLostError)
 
 
 @dataclass
