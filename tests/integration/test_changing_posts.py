@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
+import sqlalchemy
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from shared.gen.kith.feed.v1 import feed_pb2 as pb
@@ -131,6 +132,26 @@ def test_a_deleted_post_cannot_be_changed(pair: Pair, people: People) -> None:
         _update(pair, author, pb.Post(post_id=post_id, body="again"), "body")
 
     assert reason_of(caught.value) == "POST_NOT_FOUND"
+
+
+def test_a_deleted_post_is_among_the_posts_of_no_tag_and_is_explained_as_deleted(
+    pair: Pair, people: People
+) -> None:
+    author, friend = people.connected(2)
+    tag = people.tag(author, "family", friend)
+    deleted, kept = people.post(author, tagged(tag)), people.post(author, tagged(tag))
+
+    pair.feed.DeletePost(pb.DeletePostRequest(user_id=author, post_id=deleted))
+
+    assert people.feed(friend) == [kept]
+    explained = pair.feed.ExplainVisibility(
+        pb.ExplainVisibilityRequest(user_id=author, post_id=deleted, viewer_id=friend)
+    )
+    assert explained.clause == pb.VISIBILITY_CLAUSE_DELETED
+    engine = sqlalchemy.create_engine(pair.feed_url, poolclass=sqlalchemy.NullPool)
+    with engine.connect() as connection:
+        named = sqlalchemy.text("SELECT post_id FROM post_audience_tags WHERE tag_id = :tag")
+        assert connection.execute(named, {"tag": tag}).scalars().all() == [kept]
 
 
 def test_a_foreign_tag_leaves_the_audience_as_it_was(pair: Pair, people: People) -> None:
