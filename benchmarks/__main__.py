@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import end_to_end, services, sql
+from benchmarks import end_to_end, interceptors, services, sql
 from benchmarks.loads import MIXES, Load, run_loads
 from benchmarks.report import print_report, report, write_report
 from benchmarks.rounds import Effort
@@ -99,6 +99,7 @@ def _rows(stage: Stage) -> Iterator[Row]:
     yield from end_to_end.vs_floor(segments)
     yield sql.statements(stage)
     yield sql.hot_read(stage)
+    yield interceptors.interceptors(stage)
     yield from end_to_end.p50_by_degree(segments)
     yield sql.scale(stage)
     yield from sql.depth(stage)

@@ -135,17 +135,17 @@ def log_call(method: Method) -> Hooks:
     """Log one line when the call has ended."""
 
     def end(call: Call) -> None:
-        if _log.isEnabledFor(logging.INFO):
-            _log.info(
-                "call",
-                extra={
-                    "grpc_service": method.service,
-                    "grpc_method": method.name,
-                    "grpc_code": call.code,
-                    "seconds": round(call.seconds, 6),
-                    "peer": call.context.peer(),
-                },
-            )
+        logs.write_info(
+            _log,
+            "call",
+            {
+                "grpc_service": method.service,
+                "grpc_method": method.name,
+                "grpc_code": call.code,
+                "seconds": round(call.seconds, 6),
+                "peer": call.context.peer(),
+            },
+        )
 
     return Hooks(end=end)
 

@@ -3,6 +3,9 @@
 import json
 import logging
 import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
 
@@ -12,37 +15,62 @@ _encode = json.JSONEncoder(default=str, ensure_ascii=False).encode
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "taskName"}
 
 
+_service = ""
+
+
 class JsonFormatter(logging.Formatter):
     """Time, level, logger, message, request id, and whatever was passed as `extra`."""
 
-    def __init__(self, service: str) -> None:
-        super().__init__()
-        self._service = service
-
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line of JSON."""
-        line: dict[str, object] = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname,
-            "service": self._service,
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        if current := request_id.get():
-            line["request_id"] = current
-        line |= {key: value for key, value in vars(record).items() if key not in _STANDARD}
+        fields = {key: value for key, value in vars(record).items() if key not in _STANDARD}
         if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return _encode(line)
+            fields["traceback"] = self.formatException(record.exc_info)
+        return _line(
+            created=record.created,
+            level=record.levelname,
+            logger=record.name,
+            message=record.getMessage(),
+            fields=fields,
+        )
+
+
+def write_info(logger: logging.Logger, message: str, fields: Mapping[str, object]) -> None:
+    """Write the line that `logger.info` would write, past Python's records and handlers.
+
+    They are two thirds of what a line costs; for the one line that every call writes, that was as
+    much as all else that is around a call.
+    """
+    if logger.isEnabledFor(logging.INFO):
+        line = _line(
+            created=time.time(), level="INFO", logger=logger.name, message=message, fields=fields
+        )
+        with suppress(OSError, ValueError):  # whoever read it has gone: no reason to fail a call
+            sys.stderr.write(f"{line}\n")
+
+
+def _line(
+    *, created: float, level: str, logger: str, message: str, fields: Mapping[str, object]
+) -> str:
+    line: dict[str, object] = {
+        "time": datetime.fromtimestamp(created, UTC).isoformat(timespec="milliseconds"),
+        "level": level,
+        "service": _service,
+        "logger": logger,
+        "message": message,
+    }
+    if current := request_id.get():
+        line["request_id"] = current
+    line.update(fields)
+    return _encode(line)
 
 
 def configure(*, service: str, level: str) -> None:
     """Send the logs of this process to standard error. For composition roots only."""
-    # Whatever a line does not show need not be found out: a sixth of the cost of one.
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    logging._srcfile = ""  # noqa: SLF001 -- as "Optimization" in Python's Logging HOWTO has it
+    global _service  # noqa: PLW0603 -- as there is one standard error
+    _service = service
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter(service))
+    handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
     # Alembic and SQLAlchemy repeat at INFO what our own lines say.
     for noisy in ("alembic", "sqlalchemy"):
