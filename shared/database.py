@@ -1,9 +1,10 @@
 """Access to one PostgreSQL database: reads without a transaction, writes in one, faults translated.
 
 Every connection is in autocommit, so a read costs one round trip and no BEGIN or COMMIT; a
-transaction says BEGIN and COMMIT itself, because SQLAlchemy's switch between the two modes would
-cost every read a second round trip. The pool does not ping before use: that, too, would cost every
-call a round trip, to spare the rare one a retry, which `read` and `write` do themselves.
+transaction says them itself, because SQLAlchemy's switch between the two modes would cost every
+read a second round trip. BEGIN travels in the message of the transaction's first statement. The
+pool does not ping before use: that, too, would cost every call a round trip, to spare the rare one
+a retry, which `read` and `write` do themselves.
 """
 
 import time
@@ -11,11 +12,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psycopg2
 import sqlalchemy
 from prometheus_client import Histogram
+from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine, ExecutionContext
 from sqlalchemy.exc import DBAPIError
@@ -46,6 +48,9 @@ _SERVER_KEEPALIVES = (
 _TRY_LOCK = sqlalchemy.text("SELECT pg_try_advisory_lock(hashtextextended(:name, 0))")
 _UNLOCK = sqlalchemy.text("SELECT pg_advisory_unlock(hashtextextended(:name, 0))")
 
+# Says of a session, in the dictionary that SQLAlchemy keeps for it, that it is in a block.
+_IN_BLOCK = "kith_in_block"
+
 # Codes of https://www.postgresql.org/docs/current/errcodes-appendix.html
 _CANCELLED = "57014"
 _CONTENTION = frozenset({"40001", "40P01", "55P03"})
@@ -73,6 +78,7 @@ class Database:
             pool_timeout=settings.pool_timeout.total_seconds(),
             connect_args=connect_arguments(settings, name=name),
         )
+        event.listen(self._engine, "before_cursor_execute", _begun, retval=True)
         _observe_statements(self._engine, latency)
 
     def read(self, work: Callable[[Connection], T]) -> T:
@@ -166,11 +172,37 @@ def array_literal(ids: Iterable[int]) -> str:
 
 @contextmanager
 def in_transaction(connection: Connection) -> Iterator[None]:
-    """Open a transaction on a connection, commit it at the end of the block, or roll it back."""
+    """Open a transaction on a connection, commit it at the end of the block, or roll it back.
+
+    It begins with the first statement of the block; a block without one sends nothing.
+    """
     with translated(lost=ConnectionLostError), _rolled_back_on_error(connection):
-        connection.exec_driver_sql("BEGIN")
+        connection.info[_IN_BLOCK] = True
         yield
-    connection.exec_driver_sql("COMMIT")
+    del connection.info[_IN_BLOCK]
+    if not _is_idle(connection.connection.driver_connection):
+        connection.exec_driver_sql("COMMIT")
+
+
+def _begun(
+    connection: Connection,
+    cursor: Any,
+    statement: str,
+    parameters: object,
+    _context: ExecutionContext | None,
+    _executemany: bool,  # noqa: FBT001 -- as above
+) -> tuple[str, object]:
+    """Open the transaction of a block in the message of its first statement."""
+    # A statement that fails before the server knows of the transaction leaves the session idle, and
+    # then the next one begins it. Only the driver knows which of the two has happened.
+    if _IN_BLOCK in connection.info and _is_idle(cursor.connection):
+        return f"BEGIN; {statement}", parameters
+    return statement, parameters
+
+
+def _is_idle(session: Any) -> bool:
+    """Whether no transaction is open, not even one that has failed."""
+    return bool(session.get_transaction_status() == TRANSACTION_STATUS_IDLE)
 
 
 def _unlock(connection: Connection, name: str) -> None:
@@ -189,11 +221,18 @@ def _rolled_back_on_error(connection: Connection) -> Iterator[None]:
     except BaseException:
         # In autocommit the pool would hand the open transaction to the next caller.
         if not connection.invalidated:
-            try:
-                connection.exec_driver_sql("ROLLBACK")
-            except DBAPIError:
-                connection.invalidate()
+            _roll_back(connection)
         raise
+
+
+def _roll_back(connection: Connection) -> None:
+    connection.info.pop(_IN_BLOCK, None)
+    if _is_idle(connection.connection.driver_connection):
+        return
+    try:
+        connection.exec_driver_sql("ROLLBACK")
+    except DBAPIError:
+        connection.invalidate()
 
 
 @contextmanager

@@ -62,6 +62,10 @@ def _amounts(connection: Connection) -> list[int]:
     return list(connection.execute(text("SELECT amount FROM accounts ORDER BY id")).scalars())
 
 
+def _words(statement: str, number: int = 2) -> str:
+    return " ".join(statement.split()[:number])
+
+
 def _take(connection: Connection, account: int, amount: int = 1) -> None:
     connection.execute(
         text("UPDATE accounts SET amount = amount - :amount WHERE id = :id"),
@@ -89,8 +93,47 @@ def test_a_connection_that_raised_is_fit_for_the_next_call(
 
     database.write(lambda connection: _take(connection, 1))
 
-    assert [statement.split()[0] for statement in tap.statements] == ["BEGIN", "UPDATE", "COMMIT"]
+    assert [_words(statement) for statement in tap.statements] == ["BEGIN; UPDATE", "COMMIT"]
     assert database.read(_amounts) == [9, 10]
+
+
+def test_a_transaction_without_a_statement_sends_nothing(database: Database, tap: WireTap) -> None:
+    database.read(_amounts)
+    tap.reset()
+
+    database.write(lambda _connection: None)
+
+    assert tap.statements == []
+
+
+def test_what_follows_a_statement_that_nobody_understands_is_in_the_transaction(
+    database: Database,
+) -> None:
+    def work(connection: Connection) -> None:
+        with pytest.raises(sqlalchemy.exc.ProgrammingError):
+            connection.execute(text("SELEKT"))
+        _take(connection, 1)
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        database.write(work)
+
+    assert database.read(_amounts) == [10, 10]
+
+
+def test_reads_after_a_transaction_on_the_same_connection_are_in_none(
+    database: Database, tap: WireTap
+) -> None:
+    with database.held_lock("one") as holder:
+        assert holder is not None
+        with in_transaction(holder):
+            _take(holder, 1)
+        with pytest.raises(sqlalchemy.exc.ProgrammingError), in_transaction(holder):
+            holder.execute(text("SELECT nothing"))
+        tap.reset()
+
+        assert _amounts(holder) == [9, 10]
+        assert [_words(statement, 1) for statement in tap.statements] == ["SELECT"]
 
 
 def test_a_read_hides_that_its_connection_had_broken(database: Database, tap: WireTap) -> None:
