@@ -276,6 +276,8 @@ def run_loads(
     logs.mkdir(parents=True, exist_ok=True)
     with EmbeddedPostgres(directory) as cluster:
         data = datasets.prepared(cluster, directory, size, console)
+        with running_pair(data, logs=logs):
+            pass  # what is done once is done now, and not again in every copy
         for mix in mixes:
             copy = datasets.copied(cluster, data, "load")
             with running_pair(copy, logs=logs) as pair:
