@@ -35,7 +35,7 @@ from shared.paging import PageTokens, Scope
 
 BATCH = 1_000
 _SCOPE = Scope.of("watch")
-_POLL_SECONDS = 0.1
+_POLL_SECONDS = 0.25
 _LAST_SEND_SECONDS = 1.0
 # All streams wake at once and read in turn, so many of them need no more than a few connections.
 _READERS = 4
