@@ -1,23 +1,23 @@
 """The rules of a pair: who may request, accept, decline, cancel, remove, block and unblock.
 
 Every change runs in one transaction that first locks both users, so the pair, its blocks and both
-counts hold still while the rule is decided. A change that has already taken effect is a success
-without a second effect.
+counts hold still while the rule is decided. A rule says what happens to the pair, if anything; what
+is stored for it is the business of `queries.change_pair`. A change that has already taken effect is
+a success without a second effect.
 """
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
 from graph_service import queries
 from graph_service.metrics import ACTIVE_CONNECTIONS, USERS, GraphMetrics
-from graph_service.models import ACCEPTED, PENDING, EventKind
-from graph_service.queries import Event, PairRow, PeerRow, UserRow
+from graph_service.models import EventKind
+from graph_service.queries import HeldPair, PeerRow
 from shared.database import Database
 from shared.errors import AbortedError, PreconditionError, ResourceNotFoundError, UnauthorizedError
 from shared.gen.kith.errors.v1 import errors_pb2
-from shared.totals import add_to_totals
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,40 +27,6 @@ class Outcome:
     peer: PeerRow
     user_revision: int
     peer_revision: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Locked:
-    """A pair that holds still until the end of the transaction."""
-
-    connection: Connection
-    user: UserRow
-    peer: UserRow
-    pair: PairRow | None
-    user_blocks: bool
-    peer_blocks: bool
-
-    @property
-    def is_connected(self) -> bool:
-        return self.pair is not None and self.pair.status == ACCEPTED
-
-    @property
-    def is_asked(self) -> bool:
-        """The peer has an open request to the user."""
-        return self._has_request_by(self.peer.user_id)
-
-    @property
-    def has_asked(self) -> bool:
-        """The user has an open request to the peer."""
-        return self._has_request_by(self.user.user_id)
-
-    @property
-    def key(self) -> tuple[int, int]:
-        return ordered(self.user.user_id, self.peer.user_id)
-
-    def _has_request_by(self, user_id: int) -> bool:
-        pair = self.pair
-        return pair is not None and pair.status == PENDING and pair.requested_by == user_id
 
 
 class Connections:
@@ -103,22 +69,23 @@ class Connections:
         self,
         user_id: int,
         peer_id: int,
-        rule: Callable[[_Locked], EventKind | None],
+        rule: Callable[[HeldPair], EventKind | None],
         *,
         creates_users: bool = False,
     ) -> Outcome:
         def work(connection: Connection) -> tuple[Outcome, EventKind | None]:
-            ids = [user_id, peer_id]
-            created = ensure_users(connection, ids) if creates_users else 0
-            locked = _lock(connection, user_id, peer_id)
-            kind = rule(locked)
+            held = queries.hold_pair(
+                connection, user_id=user_id, peer_id=peer_id, creates_users=creates_users
+            )
+            if creates_users and not held.are_users:
+                raise _erased_meanwhile()
+            kind = rule(held)
             if kind is not None:
-                locked = _recorded(locked, kind, created_users=created)
-            [peer], _ = queries.peers_at_revision(connection, user_id=user_id, peer_ids=[peer_id])
+                held = _changed(connection, held, kind)
             outcome = Outcome(
-                peer=peer,
-                user_revision=locked.user.revision,
-                peer_revision=locked.peer.revision,
+                peer=held.seen,
+                user_revision=held.user.revision,
+                peer_revision=held.peer.revision,
             )
             return outcome, kind
 
@@ -129,84 +96,62 @@ class Connections:
             self._metrics.connection_accepts.inc()
         return outcome
 
-    def _request(self, locked: _Locked) -> EventKind | None:
-        if locked.user_blocks:
+    def _request(self, held: HeldPair) -> EventKind | None:
+        if held.user_blocks:
             raise PreconditionError(
                 "unblock this user first", reason=errors_pb2.ERROR_REASON_PEER_BLOCKED
             )
-        if locked.peer_blocks:
+        if held.peer_blocks:
             raise UnauthorizedError(
                 "a connection with this user is not allowed",
                 reason=errors_pb2.ERROR_REASON_CONNECTION_NOT_ALLOWED,
             )
-        if locked.is_connected or locked.has_asked:
+        if held.is_connected or held.has_asked:
             return None
-        if locked.is_asked:
-            return self._connect(locked)
-        queries.insert_pending(locked.connection, pair=locked.key, requested_by=locked.user.user_id)
+        if held.is_asked:
+            return self._connect(held)
         return EventKind.REQUESTED
 
-    def _accept(self, locked: _Locked) -> EventKind | None:
-        if locked.is_connected:
+    def _accept(self, held: HeldPair) -> EventKind | None:
+        if held.is_connected:
             return None
-        if not locked.is_asked:
+        if not held.is_asked:
             raise ResourceNotFoundError(
                 "this user has no open request to you",
                 reason=errors_pb2.ERROR_REASON_CONNECTION_REQUEST_NOT_FOUND,
             )
-        return self._connect(locked)
+        return self._connect(held)
 
-    def _connect(self, locked: _Locked) -> EventKind:
-        if max(locked.user.connection_count, locked.peer.connection_count) >= self._max_connections:
+    def _connect(self, held: HeldPair) -> EventKind:
+        if max(held.user.connection_count, held.peer.connection_count) >= self._max_connections:
             raise PreconditionError(
                 f"one of the two has {self._max_connections:,} connections, the most there can be",
                 reason=errors_pb2.ERROR_REASON_CONNECTION_LIMIT_REACHED,
                 metadata={"limit": str(self._max_connections)},
             )
-        queries.accept(locked.connection, pair=locked.key)
         return EventKind.CONNECTED
 
 
-def _decline(locked: _Locked) -> EventKind | None:
-    _refuse_if_connected(locked)
-    if not locked.is_asked:
-        return None
-    queries.delete_pair(locked.connection, pair=locked.key)
-    return EventKind.DECLINED
+def _decline(held: HeldPair) -> EventKind | None:
+    _refuse_if_connected(held)
+    return EventKind.DECLINED if held.is_asked else None
 
 
-def _cancel(locked: _Locked) -> EventKind | None:
-    _refuse_if_connected(locked)
-    if not locked.has_asked:
-        return None
-    queries.delete_pair(locked.connection, pair=locked.key)
-    return EventKind.CANCELLED
+def _cancel(held: HeldPair) -> EventKind | None:
+    _refuse_if_connected(held)
+    return EventKind.CANCELLED if held.has_asked else None
 
 
-def _remove(locked: _Locked) -> EventKind | None:
-    if not locked.is_connected:
-        return None
-    queries.delete_pair(locked.connection, pair=locked.key)
-    return EventKind.REMOVED
+def _remove(held: HeldPair) -> EventKind | None:
+    return EventKind.REMOVED if held.is_connected else None
 
 
-def _block(locked: _Locked) -> EventKind | None:
-    if locked.user_blocks:
-        return None
-    queries.insert_block(
-        locked.connection, blocker_id=locked.user.user_id, blocked_id=locked.peer.user_id
-    )
-    queries.delete_pair(locked.connection, pair=locked.key)
-    return EventKind.BLOCKED
+def _block(held: HeldPair) -> EventKind | None:
+    return None if held.user_blocks else EventKind.BLOCKED
 
 
-def _unblock(locked: _Locked) -> EventKind | None:
-    if not locked.user_blocks:
-        return None
-    queries.delete_block(
-        locked.connection, blocker_id=locked.user.user_id, blocked_id=locked.peer.user_id
-    )
-    return EventKind.UNBLOCKED
+def _unblock(held: HeldPair) -> EventKind | None:
+    return EventKind.UNBLOCKED if held.user_blocks else None
 
 
 def ordered(first_id: int, second_id: int) -> tuple[int, int]:
@@ -221,58 +166,30 @@ def ensure_users(connection: Connection, user_ids: Collection[int]) -> int:
     """
     created = queries.create_users(connection, user_ids=user_ids)
     if len(queries.lock_users(connection, user_ids=user_ids)) < len(user_ids):
-        raise AbortedError("a user was erased meanwhile; repeat the call")
+        raise _erased_meanwhile()
     return created
 
 
-def _lock(connection: Connection, user_id: int, peer_id: int) -> _Locked:
-    key = ordered(user_id, peer_id)
-    users = queries.lock_users(connection, user_ids=key)
-    blocks = queries.blocks(connection, asked=[key])
-    return _Locked(
-        connection=connection,
-        user=users.get(user_id, UserRow(user_id=user_id)),
-        peer=users.get(peer_id, UserRow(user_id=peer_id)),
-        pair=queries.pairs(connection, asked=[key]).get(key),
-        user_blocks=(user_id, peer_id) in blocks,
-        peer_blocks=(peer_id, user_id) in blocks,
-    )
-
-
-def _refuse_if_connected(locked: _Locked) -> None:
-    if locked.is_connected:
+def _refuse_if_connected(held: HeldPair) -> None:
+    if held.is_connected:
         raise PreconditionError(
             "the two are connected already; remove the connection instead",
             reason=errors_pb2.ERROR_REASON_ALREADY_CONNECTED,
         )
 
 
-def _recorded(locked: _Locked, kind: EventKind, *, created_users: int) -> _Locked:
-    """Count and record a change of a pair that was connected before or is now, or neither."""
-    amount = 1 if kind == EventKind.CONNECTED else -1 if locked.is_connected else 0
-    if amount:
-        locked = _recounted(locked, amount)
-    event = Event(
-        actor_id=locked.user.user_id,
-        peer_id=locked.peer.user_id,
-        actor_revision=locked.user.revision,
-        peer_revision=locked.peer.revision,
+def _changed(connection: Connection, held: HeldPair, kind: EventKind) -> HeldPair:
+    """Make a change of a pair that was connected before or is now, or neither."""
+    amount = 1 if kind == EventKind.CONNECTED else -1 if held.is_connected else 0
+    return queries.change_pair(
+        connection,
+        user_id=held.user.user_id,
+        peer_id=held.peer.user_id,
+        kind=kind,
+        amount=amount,
+        totals={ACTIVE_CONNECTIONS: amount, USERS: held.created_users},
     )
-    queries.insert_events(locked.connection, kind=kind, events=[event])
-    add_to_totals(
-        locked.connection,
-        amounts={ACTIVE_CONNECTIONS: amount, USERS: created_users},
-    )
-    return locked
 
 
-def _recounted(locked: _Locked, amount: int) -> _Locked:
-    user_id, peer_id = locked.user.user_id, locked.peer.user_id
-    revisions = queries.change_counts(locked.connection, amounts={user_id: amount, peer_id: amount})
-    if amount < 0:
-        queries.record_ending(locked.connection, pair=locked.key, revisions=revisions)
-    return replace(
-        locked,
-        user=replace(locked.user, revision=revisions[user_id]),
-        peer=replace(locked.peer, revision=revisions[peer_id]),
-    )
+def _erased_meanwhile() -> AbortedError:
+    return AbortedError("a user was erased meanwhile; repeat the call")

@@ -3,17 +3,23 @@
 Functions that change something run in the caller's transaction. Pairs are always written with the
 lower id first. Users are locked before anything of theirs is read for a decision, in the order of
 their ids, so that two transactions never wait for each other.
+
+A change of a pair is two messages: one that locks and reads, one that changes and reads again. Each
+holds several statements and costs one round trip; PostgreSQL runs them in their order, each with a
+snapshot of its own, and what comes back are the rows of the last.
 """
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, TextClause, text
 
-from graph_service.models import EventKind
+from graph_service.models import ACCEPTED, PENDING, EventKind
 from shared.database import array_literal
 from shared.reader import Reader, Statement
+from shared.totals import ADD_TO_TOTALS, total_parameters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +75,44 @@ class PeerRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HeldPair:
+    """Two users, and what is between them for one of the two, still until the transaction ends.
+
+    `are_users` says whether both have a row, `created_users` how many have it since just now.
+    """
+
+    user: UserRow
+    peer: UserRow
+    seen: PeerRow
+    peer_blocks: bool
+    are_users: bool
+    created_users: int
+
+    @property
+    def is_connected(self) -> bool:
+        """The two are connected."""
+        return self.seen.status == ACCEPTED
+
+    @property
+    def is_asked(self) -> bool:
+        """The peer has an open request to the user."""
+        return self._has_request_by(self.peer)
+
+    @property
+    def has_asked(self) -> bool:
+        """The user has an open request to the peer."""
+        return self._has_request_by(self.user)
+
+    @property
+    def user_blocks(self) -> bool:
+        """The user blocks the peer."""
+        return self.seen.blocked_at is not None
+
+    def _has_request_by(self, user: UserRow) -> bool:
+        return self.seen.status == PENDING and self.seen.requested_by == user.user_id
+
+
+@dataclass(frozen=True, kw_only=True)
 class ListedPeer:
     """One entry of a list, with its place in the list's order."""
 
@@ -84,8 +128,6 @@ class Event:
 
     actor_id: int
     peer_id: int | None
-    actor_revision: int = 0
-    peer_revision: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -336,31 +378,33 @@ def export_page(connection: Connection, *, after: tuple[int, int], limit: int) -
     return [PairRow(**row) for row in rows.mappings()]
 
 
-_CREATE_USERS = text("""
+_CREATE_USERS = """
     INSERT INTO users (user_id)
     SELECT id FROM unnest(CAST(:user_ids AS bigint[])) AS id ORDER BY id
     ON CONFLICT (user_id) DO NOTHING
-""")
+"""
 
-_LOCK_USERS = text("""
+_LOCK_USERS = """
     SELECT user_id, revision, connection_count FROM users
     WHERE user_id = ANY (CAST(:user_ids AS bigint[]))
     ORDER BY user_id FOR UPDATE
-""")
+"""
 
 
 def create_users(connection: Connection, *, user_ids: Collection[int]) -> int:
     """How many of the users had no row yet; now all have one."""
-    return connection.execute(_CREATE_USERS, {"user_ids": array_literal(user_ids)}).rowcount
+    return connection.execute(
+        _message(_CREATE_USERS), {"user_ids": array_literal(user_ids)}
+    ).rowcount
 
 
 def lock_users(connection: Connection, *, user_ids: Collection[int]) -> dict[int, UserRow]:
     """The rows of those users who have one, locked until the transaction ends."""
-    rows = connection.execute(_LOCK_USERS, {"user_ids": array_literal(user_ids)}).mappings()
-    return {row["user_id"]: UserRow(**row) for row in rows}
+    rows = connection.execute(_message(_LOCK_USERS), {"user_ids": array_literal(user_ids)})
+    return {row["user_id"]: UserRow(**row) for row in rows.mappings()}
 
 
-_CHANGE_USERS = text("""
+_CHANGE_USERS = """
     UPDATE users AS u
     SET connection_count = u.connection_count + change.amount,
         revision = greatest(u.revision + 1,
@@ -368,17 +412,18 @@ _CHANGE_USERS = text("""
     FROM unnest(CAST(:user_ids AS bigint[]), CAST(:amounts AS bigint[]))
          AS change (user_id, amount)
     WHERE u.user_id = change.user_id
-    RETURNING u.user_id, u.revision
-""")
+"""
 
 
-def change_counts(connection: Connection, *, amounts: Mapping[int, int]) -> dict[int, int]:
-    """The new revision of each locked user whose number of connections changed by an amount."""
-    rows = connection.execute(
-        _CHANGE_USERS,
+def change_counts(connection: Connection, *, amounts: Mapping[int, int]) -> None:
+    """Nothing; the locked users' numbers of connections changed by an amount, and their revisions.
+
+    A revision grows, also when the clock has been set back.
+    """
+    connection.execute(
+        _message(_CHANGE_USERS),
         {"user_ids": array_literal(amounts), "amounts": array_literal(amounts.values())},
     )
-    return {user_id: revision for user_id, revision in rows}  # noqa: C416 -- as above
 
 
 _PAIRS = text("""
@@ -409,94 +454,173 @@ def blocks(connection: Connection, *, asked: Collection[tuple[int, int]]) -> set
     return {(blocker_id, blocked_id) for blocker_id, blocked_id in rows}
 
 
-_INSERT_PENDING = text("""
-    INSERT INTO connections (user_a_id, user_b_id, status, requested_by)
-    VALUES (:user_a_id, :user_b_id, 'pending', :requested_by)
-""")
+# The users that this transaction has created are those whose rows are its own.
+_PAIR = """
+    SELECT me.revision AS user_revision, me.connection_count AS user_connection_count,
+           them.revision AS peer_revision, them.connection_count AS peer_connection_count,
+           c.status, c.requested_by, c.created_at, c.updated_at, mine.created_at AS blocked_at,
+           theirs.blocker_id IS NOT NULL AS peer_blocks,
+           (SELECT count(*) FROM users
+            WHERE user_id IN (:user_id, :peer_id)
+              AND xmin = CAST(pg_current_xact_id() AS xid)) AS created_users
+    FROM (VALUES (:user_id, :peer_id)) AS asked (user_id, peer_id)
+    LEFT JOIN users AS me ON me.user_id = asked.user_id
+    LEFT JOIN users AS them ON them.user_id = asked.peer_id
+    LEFT JOIN connections AS c ON c.user_a_id = :user_a_id AND c.user_b_id = :user_b_id
+    LEFT JOIN blocks AS mine
+           ON mine.blocker_id = asked.user_id AND mine.blocked_id = asked.peer_id
+    LEFT JOIN blocks AS theirs
+           ON theirs.blocker_id = asked.peer_id AND theirs.blocked_id = asked.user_id
+"""
 
 
-def insert_pending(connection: Connection, *, pair: tuple[int, int], requested_by: int) -> None:
-    """Nothing; the pair is pending."""
-    connection.execute(
-        _INSERT_PENDING,
-        {"user_a_id": pair[0], "user_b_id": pair[1], "requested_by": requested_by},
+def hold_pair(
+    connection: Connection, *, user_id: int, peer_id: int, creates_users: bool
+) -> HeldPair:
+    """The pair as the user sees it, both being locked; with rows made for them if wanted.
+
+    A user of those may be gone again, erased between the two.
+    """
+    creating = (_CREATE_USERS,) if creates_users else ()
+    # Read by a statement after that of the lock, which may have waited for changes.
+    return _pair(
+        connection, (*creating, _LOCK_USERS), user_id=user_id, peer_id=peer_id, parameters={}
     )
 
 
-_ACCEPT = text("""
+_INSERT_PENDING = """
+    INSERT INTO connections (user_a_id, user_b_id, status, requested_by)
+    VALUES (:user_a_id, :user_b_id, 'pending', :user_id)
+"""
+
+_ACCEPT = """
     UPDATE connections SET status = 'accepted', updated_at = now()
     WHERE user_a_id = :user_a_id AND user_b_id = :user_b_id
-""")
+"""
 
-
-def accept(connection: Connection, *, pair: tuple[int, int]) -> None:
-    """Nothing; the pending pair is connected."""
-    connection.execute(_ACCEPT, {"user_a_id": pair[0], "user_b_id": pair[1]})
-
-
-_DELETE_PAIR = text("""
+_DELETE_PAIR = """
     DELETE FROM connections WHERE user_a_id = :user_a_id AND user_b_id = :user_b_id
-""")
+"""
 
+_INSERT_BLOCK = """
+    INSERT INTO blocks (blocker_id, blocked_id) VALUES (:user_id, :peer_id)
+"""
 
-def delete_pair(connection: Connection, *, pair: tuple[int, int]) -> None:
-    """Nothing; the pair is in state none."""
-    connection.execute(_DELETE_PAIR, {"user_a_id": pair[0], "user_b_id": pair[1]})
+_DELETE_BLOCK = """
+    DELETE FROM blocks WHERE blocker_id = :user_id AND blocked_id = :peer_id
+"""
 
+_CHANGES = {
+    EventKind.REQUESTED: (_INSERT_PENDING,),
+    EventKind.CONNECTED: (_ACCEPT,),
+    EventKind.DECLINED: (_DELETE_PAIR,),
+    EventKind.CANCELLED: (_DELETE_PAIR,),
+    EventKind.REMOVED: (_DELETE_PAIR,),
+    EventKind.BLOCKED: (_INSERT_BLOCK, _DELETE_PAIR),
+    EventKind.UNBLOCKED: (_DELETE_BLOCK,),
+}
 
-_RECORD_ENDING = text("""
+_RECORD_ENDING = """
     INSERT INTO endings (user_a_id, user_b_id, user_a_revision, user_b_revision)
-    VALUES (:user_a_id, :user_b_id, :user_a_revision, :user_b_revision)
+    SELECT a.user_id, b.user_id, a.revision, b.revision
+    FROM users AS a CROSS JOIN users AS b
+    WHERE a.user_id = :user_a_id AND b.user_id = :user_b_id
     ON CONFLICT (user_a_id, user_b_id) DO UPDATE
     SET user_a_revision = excluded.user_a_revision,
         user_b_revision = excluded.user_b_revision,
         ended_at = excluded.ended_at
-""")
+"""
+
+# With the revisions that the users have when it is recorded.
+_INSERT_EVENTS = """
+    INSERT INTO connection_events (kind, actor_id, peer_id, actor_revision, peer_revision)
+    SELECT :kind, event.actor_id, event.peer_id,
+           coalesce(actor.revision, 0), coalesce(peer.revision, 0)
+    FROM unnest(CAST(:actor_ids AS bigint[]), CAST(:peer_ids AS bigint[]))
+         WITH ORDINALITY AS event (actor_id, peer_id, place)
+    LEFT JOIN users AS actor ON actor.user_id = event.actor_id
+    LEFT JOIN users AS peer ON peer.user_id = event.peer_id
+    ORDER BY event.place
+"""
 
 
-def record_ending(
-    connection: Connection, *, pair: tuple[int, int], revisions: Mapping[int, int]
-) -> None:
-    """Nothing; the pair's last connection ended with these revisions of the two."""
-    connection.execute(
-        _RECORD_ENDING,
-        {
-            "user_a_id": pair[0],
-            "user_b_id": pair[1],
-            "user_a_revision": revisions[pair[0]],
-            "user_b_revision": revisions[pair[1]],
+def change_pair(
+    connection: Connection,
+    *,
+    user_id: int,
+    peer_id: int,
+    kind: EventKind,
+    amount: int,
+    totals: Mapping[str, int],
+) -> HeldPair:
+    """The held pair after a change by the user, which is made, counted and recorded.
+
+    It is counted as a connection more, one less, or none. The totals change with it.
+    """
+    counted = (_CHANGE_USERS,) if amount else ()
+    ended = (_RECORD_ENDING,) if amount < 0 else ()
+    added = (ADD_TO_TOTALS,) if any(totals.values()) else ()
+    return _pair(
+        connection,
+        (*_CHANGES[kind], *counted, *ended, _INSERT_EVENTS, *added),
+        user_id=user_id,
+        peer_id=peer_id,
+        parameters={
+            **_event_parameters(kind, [Event(actor_id=user_id, peer_id=peer_id)]),
+            **total_parameters(totals),
+            "amounts": array_literal((amount, amount)),
         },
     )
 
 
-_INSERT_BLOCK = text("""
-    INSERT INTO blocks (blocker_id, blocked_id) VALUES (:blocker_id, :blocked_id)
-""")
-
-
-def insert_block(connection: Connection, *, blocker_id: int, blocked_id: int) -> None:
-    """Nothing; the block is in place."""
-    connection.execute(_INSERT_BLOCK, {"blocker_id": blocker_id, "blocked_id": blocked_id})
-
-
-_DELETE_BLOCK = text("""
-    DELETE FROM blocks WHERE blocker_id = :blocker_id AND blocked_id = :blocked_id
-""")
-
-
-def delete_block(connection: Connection, *, blocker_id: int, blocked_id: int) -> None:
-    """Nothing; the block is lifted."""
-    connection.execute(_DELETE_BLOCK, {"blocker_id": blocker_id, "blocked_id": blocked_id})
-
-
-_INSERT_EVENTS = text("""
-    INSERT INTO connection_events (kind, actor_id, peer_id, actor_revision, peer_revision)
-    SELECT :kind, actor_id, peer_id, actor_revision, peer_revision
-    FROM unnest(CAST(:actor_ids AS bigint[]), CAST(:peer_ids AS bigint[]),
-                CAST(:actor_revisions AS bigint[]), CAST(:peer_revisions AS bigint[]))
-         WITH ORDINALITY AS event (actor_id, peer_id, actor_revision, peer_revision, place)
-    ORDER BY place
-""")
+def _pair(
+    connection: Connection,
+    statements: tuple[str, ...],
+    *,
+    user_id: int,
+    peer_id: int,
+    parameters: Mapping[str, object],
+) -> HeldPair:
+    """The pair after some statements."""
+    ids = sorted((user_id, peer_id))
+    row = (
+        connection.execute(
+            _message(*statements, _PAIR),
+            {
+                "user_id": user_id,
+                "peer_id": peer_id,
+                "user_ids": array_literal(ids),
+                "user_a_id": ids[0],
+                "user_b_id": ids[1],
+                **parameters,
+            },
+        )
+        .mappings()
+        .one()
+    )
+    return HeldPair(
+        user=UserRow(
+            user_id=user_id,
+            revision=row["user_revision"] or 0,
+            connection_count=row["user_connection_count"] or 0,
+        ),
+        peer=UserRow(
+            user_id=peer_id,
+            revision=row["peer_revision"] or 0,
+            connection_count=row["peer_connection_count"] or 0,
+        ),
+        seen=PeerRow(
+            peer_id=peer_id,
+            status=row["status"],
+            requested_by=row["requested_by"],
+            created_at=row["created_at"],
+            updated_at=row["updated_at"],
+            blocked_at=row["blocked_at"],
+        ),
+        peer_blocks=row["peer_blocks"],
+        are_users=None not in {row["user_revision"], row["peer_revision"]},
+        created_users=row["created_users"],
+    )
 
 
 def insert_events(connection: Connection, *, kind: EventKind, events: Sequence[Event]) -> None:
@@ -504,16 +628,16 @@ def insert_events(connection: Connection, *, kind: EventKind, events: Sequence[E
 
     That lock makes the order of their numbers the order in which each user's changes happened.
     """
-    connection.execute(
-        _INSERT_EVENTS,
-        {
-            "kind": kind,
-            "actor_ids": array_literal(event.actor_id for event in events),
-            "peer_ids": [event.peer_id for event in events],
-            "actor_revisions": array_literal(event.actor_revision for event in events),
-            "peer_revisions": array_literal(event.peer_revision for event in events),
-        },
-    )
+    connection.execute(_message(_INSERT_EVENTS), _event_parameters(kind, events))
+
+
+def _event_parameters(kind: EventKind, events: Sequence[Event]) -> dict[str, str]:
+    peer_ids = ("NULL" if event.peer_id is None else str(event.peer_id) for event in events)
+    return {
+        "kind": kind,
+        "actor_ids": array_literal(event.actor_id for event in events),
+        "peer_ids": f"{{{','.join(peer_ids)}}}",
+    }
 
 
 _EVENTS = text("""
@@ -604,3 +728,9 @@ def _pair_literals(pairs: Collection[tuple[int, int]]) -> dict[str, str]:
         "user_a_ids": array_literal(first for first, _ in pairs),
         "user_b_ids": array_literal(second for _, second in pairs),
     }
+
+
+@cache
+def _message(*statements: str) -> TextClause:
+    """Statements that travel together; what comes back are the rows of the last."""
+    return text(";".join(statements))

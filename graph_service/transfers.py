@@ -173,19 +173,11 @@ class Transfers:
 def _connect(connection: Connection, pairs: Mapping[tuple[int, int], datetime | None]) -> None:
     amounts = Counter(user_id for pair in pairs for user_id in pair)
     queries.import_pairs(connection, connected_at=pairs)
-    revisions = queries.change_counts(connection, amounts=amounts)
+    queries.change_counts(connection, amounts=amounts)
     queries.insert_events(
         connection,
         kind=EventKind.IMPORTED,
-        events=[
-            Event(
-                actor_id=pair[0],
-                peer_id=pair[1],
-                actor_revision=revisions[pair[0]],
-                peer_revision=revisions[pair[1]],
-            )
-            for pair in pairs
-        ],
+        events=[Event(actor_id=first, peer_id=second) for first, second in pairs],
     )
 
 

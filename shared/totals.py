@@ -5,6 +5,7 @@ writers do not queue for a single row.
 """
 
 from collections.abc import Mapping
+from typing import Final
 
 from sqlalchemy import BigInteger, Column, Connection, MetaData, SmallInteger, Table, Text, text
 
@@ -22,22 +23,30 @@ def totals_table(metadata: MetaData) -> Table:
     )
 
 
-_ADD = text("""
+ADD_TO_TOTALS: Final = """
     INSERT INTO totals (name, slot, value)
-    SELECT name, pg_backend_pid() % 16, amount
-    FROM unnest(CAST(:names AS text[]), CAST(:amounts AS bigint[])) AS change (name, amount)
+    SELECT name, pg_backend_pid() % 16, added
+    FROM unnest(CAST(:total_names AS text[]), CAST(:total_amounts AS bigint[]))
+         AS change (name, added)
+    WHERE added <> 0
     ORDER BY name
     ON CONFLICT (name, slot) DO UPDATE SET value = totals.value + excluded.value
-""")
+"""
+"""For statements that do more at once; to be bound to `total_parameters`, and to lock nothing
+after it that another transaction may hold."""
+
+_ADD = text(ADD_TO_TOTALS)
+
+
+def total_parameters(amounts: Mapping[str, int]) -> dict[str, object]:
+    """Return what ADD_TO_TOTALS has to be bound to."""
+    return {"total_names": list(amounts), "total_amounts": array_literal(amounts.values())}
 
 
 def add_to_totals(connection: Connection, *, amounts: Mapping[str, int]) -> None:
     """Nothing; the counts have changed. To be the last statement of a transaction."""
-    changed = {name: amount for name, amount in amounts.items() if amount}
-    if changed:
-        connection.execute(
-            _ADD, {"names": list(changed), "amounts": array_literal(changed.values())}
-        )
+    if any(amounts.values()):
+        connection.execute(_ADD, total_parameters(amounts))
 
 
 _TOTALS = text("SELECT name, CAST(sum(value) AS bigint) FROM totals GROUP BY name")

@@ -182,3 +182,24 @@ def test_writing_a_comment_is_a_look_at_the_post_and_a_transaction_of_four_state
 
     # COMMIT is counted too; BEGIN comes with the first of the four.
     assert _counts(pair, lambda: pair.feed.CreateComment(request)) == (1 + 5, 1)
+
+
+def test_changing_a_pair_is_a_look_at_it_the_change_and_a_commit(
+    pair: Pair, people: People
+) -> None:
+    user, peer = people.new(2)
+    calls: list[Callable[[], object]] = [
+        lambda: pair.graph.RequestConnection(
+            graph.RequestConnectionRequest(user_id=user, peer_id=peer)
+        ),
+        lambda: pair.graph.AcceptConnection(
+            graph.AcceptConnectionRequest(user_id=peer, peer_id=user)
+        ),
+        lambda: people.remove(user, peer),
+        lambda: people.block(user, peer),
+        lambda: pair.graph.UnblockUser(graph.UnblockUserRequest(user_id=user, peer_id=peer)),
+    ]
+
+    assert [_counts(pair, call) for call in calls] == [(0, 3)] * len(calls)
+    # The last has taken effect already.
+    assert _counts(pair, calls[-1]) == (0, 2)
