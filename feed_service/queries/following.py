@@ -101,13 +101,12 @@ def owner_ids(connection: Connection, *, after_id: int, limit: int) -> list[int]
 # The rule of visibility.tag_holds for many owners at once, and that there is a connection at all.
 _END_PAST_TAGS = text("""
     WITH owner AS (
-        SELECT id, revision, CAST(connected_ids AS bigint[]) AS connected_ids,
+        SELECT id, CAST(connected_ids AS bigint[]) AS connected_ids,
                CAST(reconnected_ids AS bigint[]) AS reconnected_ids,
                CAST(own_revisions AS bigint[]) AS own_revisions
-        FROM unnest(CAST(:owner_ids AS bigint[]), CAST(:revisions AS bigint[]),
-                    CAST(:connected_ids AS text[]), CAST(:reconnected_ids AS text[]),
-                    CAST(:own_revisions AS text[]))
-             AS asked (id, revision, connected_ids, reconnected_ids, own_revisions)
+        FROM unnest(CAST(:owner_ids AS bigint[]), CAST(:connected_ids AS text[]),
+                    CAST(:reconnected_ids AS text[]), CAST(:own_revisions AS text[]))
+             AS held (id, connected_ids, reconnected_ids, own_revisions)
     ),
     connected AS (
         SELECT owner.id AS owner_id, peer.id AS peer_id
@@ -119,8 +118,8 @@ _END_PAST_TAGS = text("""
              AS peer (id, revision)
     )
     DELETE FROM user_tags AS given
-    USING owner
-    WHERE given.owner_user_id = owner.id AND given.owner_revision <= owner.revision
+    USING unnest(CAST(:owner_ids AS bigint[]), CAST(:revisions AS bigint[])) AS asked (id, revision)
+    WHERE given.owner_user_id = asked.id AND given.owner_revision <= asked.revision
       AND NOT EXISTS (
           SELECT FROM connected LEFT JOIN reconnected USING (owner_id, peer_id)
           WHERE owner_id = given.owner_user_id AND peer_id = given.target_user_id
