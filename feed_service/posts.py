@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from feed_service import messages, queries
 from feed_service.audiences import hold_own_tags
 from feed_service.graph_client import GraphClient
-from feed_service.idempotency import Request, create_prepared_once
+from feed_service.idempotency import Request, create_once, create_prepared_once
 from feed_service.metrics import POSTS, FeedMetrics
 from feed_service.photos import Photos
 from feed_service.queries.posts import Audience, PostName, PostRow
@@ -54,12 +54,19 @@ class Posts:
     ) -> pb.CreatePostResponse:
         """Publish a post; repeating the request returns the first one's answer."""
         started = time.perf_counter()
-        response, is_new = create_prepared_once(
-            self._database,
-            request,
-            prepare=lambda: self._photos.require_uploaded(request.user_id, draft.photo_keys),
-            create=lambda connection, _: self._create(connection, request.user_id, draft),
-        )
+        if draft.photo_keys:
+            response, is_new = create_prepared_once(
+                self._database,
+                request,
+                prepare=lambda: self._photos.require_uploaded(request.user_id, draft.photo_keys),
+                create=lambda connection, _: self._create(connection, request.user_id, draft),
+            )
+        else:
+            response, is_new = create_once(
+                self._database,
+                request,
+                lambda connection: self._create(connection, request.user_id, draft),
+            )
         if is_new:
             self._metrics.post_creations.inc()
             self._metrics.post_creation_latency.observe(time.perf_counter() - started)
@@ -164,8 +171,8 @@ class Posts:
             body=draft.body,
             audience=draft.audience,
             photo_keys=draft.photo_keys,
+            totals={POSTS: 1},
         )
-        add_to_totals(connection, amounts={POSTS: 1})
         return pb.CreatePostResponse(
             post=messages.post(row, viewer_id=author_id, download_url=self._photos.download_url)
         )

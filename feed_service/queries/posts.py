@@ -9,6 +9,7 @@ from sqlalchemy import Connection, text
 from feed_service.importance import heuristic
 from feed_service.visibility import VISIBLE, Viewer
 from shared.database import array_literal
+from shared.totals import ADD_TO_TOTALS, total_parameters
 
 PostName = tuple[int, int]
 """An author's id and the id of one of their posts."""
@@ -140,17 +141,29 @@ def hold_visible_post(connection: Connection, *, viewer: Viewer, name: PostName)
     return visible_post_time(connection, viewer=viewer, name=name) is not None
 
 
+# The totals are the only rows of it for which another transaction may have to be waited, so that it
+# does not matter in which order its parts are done.
 _INSERT_POST = text(f"""
-    INSERT INTO posts (author_id, body, audience, importance)
-    VALUES (:author_id, :body, :audience,
-            {heuristic(body="CAST(:body AS text)", photo_count=":photo_count")})
-    RETURNING id, version, created_at
-""")
-
-_INSERT_PHOTOS = text("""
-    INSERT INTO post_photos (author_id, post_id, place, object_key)
-    SELECT :author_id, :post_id, place, object_key
-    FROM unnest(CAST(:photo_keys AS text[])) WITH ORDINALITY AS photo (object_key, place)
+    WITH post AS (
+        INSERT INTO posts (author_id, body, audience, importance)
+        VALUES (:author_id, :body, :audience,
+                {heuristic(body="CAST(:body AS text)", photo_count=":photo_count")})
+        RETURNING author_id, id, version, created_at
+    ),
+    audience_tags AS (
+        INSERT INTO post_audience_tags (author_id, post_id, tag_id, excluded, created_at)
+        SELECT post.author_id, post.id, named.tag_id, named.excluded, post.created_at
+        FROM post CROSS JOIN unnest(CAST(:tag_ids AS bigint[]), CAST(:excluded AS boolean[]))
+             AS named (tag_id, excluded)
+    ),
+    photos AS (
+        INSERT INTO post_photos (author_id, post_id, place, object_key)
+        SELECT post.author_id, post.id, photo.place, photo.object_key
+        FROM post CROSS JOIN unnest(CAST(:photo_keys AS text[]))
+             WITH ORDINALITY AS photo (object_key, place)
+    ),
+    totals AS ({ADD_TO_TOTALS})
+    SELECT id, version, created_at FROM post
 """)
 
 
@@ -161,27 +174,23 @@ def insert_post(
     body: str,
     audience: Audience,
     photo_keys: Sequence[str],
+    totals: Mapping[str, int],
 ) -> PostRow:
-    """The new post, as its author sees it."""
-    created = (
-        connection.execute(
-            _INSERT_POST,
-            {
-                "author_id": author_id,
-                "body": body,
-                "audience": audience.kind,
-                "photo_count": len(photo_keys),
-            },
-        )
-        .mappings()
-        .one()
+    """The new post, as its author sees it; its tags being held. The totals change with it."""
+    tags = _tags(audience)
+    created = connection.execute(
+        _INSERT_POST,
+        {
+            "author_id": author_id,
+            "body": body,
+            "audience": audience.kind,
+            "photo_count": len(photo_keys),
+            "tag_ids": array_literal(tag_id for tag_id, _ in tags),
+            "excluded": [excluded for _, excluded in tags],
+            "photo_keys": list(photo_keys),
+            **total_parameters(totals),
+        },
     )
-    insert_audience_tags(connection, audiences={(author_id, created["id"]): audience})
-    if photo_keys:
-        connection.execute(
-            _INSERT_PHOTOS,
-            {"author_id": author_id, "post_id": created["id"], "photo_keys": list(photo_keys)},
-        )
     return PostRow(
         author_id=author_id,
         body=body,
@@ -191,7 +200,7 @@ def insert_post(
         excluded_tag_ids=sorted(audience.excluded_tag_ids),
         photo_keys=list(photo_keys),
         comment_count=0,
-        **created,
+        **created.mappings().one(),
     )
 
 
@@ -207,12 +216,7 @@ _INSERT_AUDIENCE_TAGS = text("""
 
 def insert_audience_tags(connection: Connection, *, audiences: Mapping[PostName, Audience]) -> None:
     """Nothing; the tags of these posts' audiences are stored."""
-    named = [
-        (*name, tag_id, excluded)
-        for name, audience in audiences.items()
-        for excluded, tag_ids in ((False, audience.tag_ids), (True, audience.excluded_tag_ids))
-        for tag_id in tag_ids
-    ]
+    named = [(*name, *tag) for name, audience in audiences.items() for tag in _tags(audience)]
     if named:
         author_ids, post_ids, tag_ids, excluded = zip(*named, strict=True)
         connection.execute(
@@ -224,6 +228,14 @@ def insert_audience_tags(connection: Connection, *, audiences: Mapping[PostName,
                 "excluded": list(excluded),
             },
         )
+
+
+def _tags(audience: Audience) -> list[tuple[int, bool]]:
+    """The tags of an audience, and whether they exclude."""
+    return [
+        *((tag_id, False) for tag_id in audience.tag_ids),
+        *((tag_id, True) for tag_id in audience.excluded_tag_ids),
+    ]
 
 
 _LOCK_POST = text("""

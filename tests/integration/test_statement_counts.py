@@ -1,5 +1,6 @@
 """How many messages a call costs each database, counted on the wire."""
 
+import uuid
 from collections.abc import Callable
 
 import sqlalchemy
@@ -8,7 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from shared.gen.kith.feed.v1 import feed_pb2 as feed
 from shared.gen.kith.graph.v1 import graph_pb2 as graph
 from tests.support.pair import Pair
-from tests.support.people import People, tagged
+from tests.support.people import ALL, People, tagged
 
 
 def _counts(pair: Pair, call: Callable[[], object]) -> tuple[int, int]:
@@ -203,3 +204,20 @@ def test_changing_a_pair_is_a_look_at_it_the_change_and_a_commit(
     assert [_counts(pair, call) for call in calls] == [(0, 3)] * len(calls)
     # The last has taken effect already.
     assert _counts(pair, calls[-1]) == (0, 2)
+
+
+def test_a_post_is_a_statement_and_a_commit_with_tags_and_a_request_id_costing_extra(
+    pair: Pair, people: People
+) -> None:
+    [author] = people.new(1)
+    tags = [people.tag(author, name) for name in ("one", "two", "three")]
+    plain = feed.CreatePostRequest(user_id=author, body="hello", audience=ALL)
+    repeatable = feed.CreatePostRequest(
+        user_id=author, body="hello", audience=ALL, request_id=str(uuid.uuid4())
+    )
+
+    assert _counts(pair, lambda: pair.feed.CreatePost(plain)) == (2, 0)
+    assert _counts(pair, lambda: people.post(author, tagged(*tags))) == (3, 0)
+    # It is noted, and then its answer.
+    assert _counts(pair, lambda: pair.feed.CreatePost(repeatable)) == (4, 0)
+    assert _counts(pair, lambda: pair.feed.CreatePost(repeatable)) == (3, 0)
