@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from graph_service import queries
 from graph_service.metrics import ACTIVE_CONNECTIONS, USERS, GraphMetrics
 from graph_service.models import EventKind
-from graph_service.queries import HeldPair, PeerRow
+from graph_service.queries import HeldPair, PeerRow, UserRow
 from shared.database import Database
 from shared.errors import AbortedError, PreconditionError, ResourceNotFoundError, UnauthorizedError
 from shared.gen.kith.errors.v1 import errors_pb2
@@ -159,15 +159,18 @@ def ordered(first_id: int, second_id: int) -> tuple[int, int]:
     return (min(first_id, second_id), max(first_id, second_id))
 
 
-def ensure_users(connection: Connection, user_ids: Collection[int]) -> int:
-    """Make sure that all users have a row and keep it, locked; returns how many are new.
+def ensure_users(
+    connection: Connection, user_ids: Collection[int]
+) -> tuple[dict[int, UserRow], int]:
+    """Make sure that all users have a row and keep it; returns those, locked, and how many are new.
 
     Raises AbortedError, for the transaction to be repeated, when one of them is erased meanwhile.
     """
     created = queries.create_users(connection, user_ids=user_ids)
-    if len(queries.lock_users(connection, user_ids=user_ids)) < len(user_ids):
+    users = queries.lock_users(connection, user_ids=user_ids)
+    if len(users) < len(user_ids):
         raise _erased_meanwhile()
-    return created
+    return users, created
 
 
 def _refuse_if_connected(held: HeldPair) -> None:

@@ -9,7 +9,7 @@ holds several statements and costs one round trip; PostgreSQL runs them in their
 snapshot of its own, and what comes back are the rows of the last.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -120,14 +120,6 @@ class ListedPeer:
     created_at: datetime
     listed_at: datetime
     row_id: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Event:
-    """One change to be recorded; `peer_id` is None when a user was erased."""
-
-    actor_id: int
-    peer_id: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -401,7 +393,10 @@ def create_users(connection: Connection, *, user_ids: Collection[int]) -> int:
 def lock_users(connection: Connection, *, user_ids: Collection[int]) -> dict[int, UserRow]:
     """The rows of those users who have one, locked until the transaction ends."""
     rows = connection.execute(_message(_LOCK_USERS), {"user_ids": array_literal(user_ids)})
-    return {row["user_id"]: UserRow(**row) for row in rows.mappings()}
+    return {
+        user_id: UserRow(user_id=user_id, revision=revision, connection_count=count)
+        for user_id, revision, count in rows
+    }
 
 
 _CHANGE_USERS = """
@@ -566,7 +561,7 @@ def change_pair(
         user_id=user_id,
         peer_id=peer_id,
         parameters={
-            **_event_parameters(kind, [Event(actor_id=user_id, peer_id=peer_id)]),
+            **_event_parameters(kind, [(user_id, peer_id)]),
             **total_parameters(totals),
             "amounts": array_literal((amount, amount)),
         },
@@ -623,20 +618,22 @@ def _pair(
     )
 
 
-def insert_events(connection: Connection, *, kind: EventKind, events: Sequence[Event]) -> None:
-    """Nothing; the events are recorded in the order given, their users being locked.
+def insert_events(
+    connection: Connection, *, kind: EventKind, about: Sequence[tuple[int, int | None]]
+) -> None:
+    """Nothing; an event about each actor and peer is recorded in the order given.
 
-    That lock makes the order of their numbers the order in which each user's changes happened.
+    There is no peer when a user was erased. The users are locked, which makes the order of the
+    numbers the order in which each user's changes happened.
     """
-    connection.execute(_message(_INSERT_EVENTS), _event_parameters(kind, events))
+    connection.execute(_message(_INSERT_EVENTS), _event_parameters(kind, about))
 
 
-def _event_parameters(kind: EventKind, events: Sequence[Event]) -> dict[str, str]:
-    peer_ids = ("NULL" if event.peer_id is None else str(event.peer_id) for event in events)
+def _event_parameters(kind: EventKind, about: Sequence[tuple[int, int | None]]) -> dict[str, str]:
     return {
         "kind": kind,
-        "actor_ids": array_literal(event.actor_id for event in events),
-        "peer_ids": f"{{{','.join(peer_ids)}}}",
+        "actor_ids": array_literal(actor_id for actor_id, _ in about),
+        "peer_ids": _literal(peer_id for _, peer_id in about),
     }
 
 
@@ -683,6 +680,7 @@ _IMPORT_PAIRS = text("""
     SELECT a, b, 'accepted', a, coalesce(connected_at, now()), coalesce(connected_at, now())
     FROM unnest(CAST(:user_a_ids AS bigint[]), CAST(:user_b_ids AS bigint[]),
                 CAST(:connected_at AS timestamptz[])) AS imported (a, b, connected_at)
+    ORDER BY a, b
     ON CONFLICT (user_a_id, user_b_id)
     DO UPDATE SET status = 'accepted', updated_at = excluded.updated_at
 """)
@@ -692,8 +690,10 @@ def import_pairs(
     connection: Connection, *, connected_at: Mapping[tuple[int, int], datetime | None]
 ) -> None:
     """Nothing; the pairs are connected, since the given moment or now."""
-    moments = [None if moment is None else moment.isoformat() for moment in connected_at.values()]
-    connection.execute(_IMPORT_PAIRS, {**_pair_literals(connected_at), "connected_at": moments})
+    moments = (moment and moment.isoformat() for moment in connected_at.values())
+    connection.execute(
+        _IMPORT_PAIRS, {**_pair_literals(connected_at), "connected_at": _literal(moments)}
+    )
 
 
 _NEIGHBOUR_IDS = text(_NEIGHBOURS.format(user=":user_id"))
@@ -728,6 +728,11 @@ def _pair_literals(pairs: Collection[tuple[int, int]]) -> dict[str, str]:
         "user_a_ids": array_literal(first for first, _ in pairs),
         "user_b_ids": array_literal(second for _, second in pairs),
     }
+
+
+def _literal(values: Iterable[object]) -> str:
+    """Values that need no quotes and may be None as an array literal."""
+    return f"{{{','.join('NULL' if value is None else str(value) for value in values)}}}"
 
 
 @cache

@@ -295,18 +295,22 @@ def _chunk(request: pb.ImportConnectionsRequest) -> list[ImportedPair]:
         fields.count(
             "connections", len(request.connections), min_items=0, max_items=_MAX_IMPORT_CHUNK
         )
-        for index, pair in enumerate(request.connections):
-            at = f"connections[{index}]"
-            fields.identifier(f"{at}.first_user_id", pair.first_user_id)
-            fields.other(f"{at}.second_user_id", pair.second_user_id, than=pair.first_user_id)
+        return [
+            _imported_pair(fields, f"connections[{index}]", pair, now=now)
+            for index, pair in enumerate(request.connections[:_MAX_IMPORT_CHUNK])
+        ]
+
+
+def _imported_pair(
+    fields: Fields, at: str, pair: pb.ConnectionPair, *, now: datetime
+) -> ImportedPair:
+    first_id = pair.first_user_id
+    return ImportedPair(
+        first_user_id=fields.identifier(f"{at}.first_user_id", first_id),
+        second_user_id=fields.other(f"{at}.second_user_id", pair.second_user_id, than=first_id),
+        connected_at=(
             fields.past(f"{at}.connect_time", pair.connect_time, now=now)
-    return [
-        ImportedPair(
-            first_user_id=pair.first_user_id,
-            second_user_id=pair.second_user_id,
-            connected_at=(
-                pair.connect_time.ToDatetime(UTC) if pair.HasField("connect_time") else None
-            ),
-        )
-        for pair in request.connections
-    ]
+            if pair.HasField("connect_time")
+            else None
+        ),
+    )

@@ -11,7 +11,7 @@ from graph_service import queries
 from graph_service.connections import ensure_users, ordered
 from graph_service.metrics import ACTIVE_CONNECTIONS, USERS
 from graph_service.models import ACCEPTED, EventKind
-from graph_service.queries import Event, PairRow
+from graph_service.queries import PairRow
 from shared.database import Database
 from shared.errors import AbortedError, AppException
 from shared.paging import PageTokens, Scope
@@ -126,11 +126,8 @@ class Transfers:
             ordered(pair.first_user_id, pair.second_user_id): pair.connected_at for pair in chunk
         }
         ids = {user_id for pair in wanted for user_id in pair}
-        created = ensure_users(connection, ids)
-        counts = {
-            user_id: user.connection_count
-            for user_id, user in queries.lock_users(connection, user_ids=ids).items()
-        }
+        users, created = ensure_users(connection, ids)
+        counts = {user_id: user.connection_count for user_id, user in users.items()}
         existing = queries.pairs(connection, asked=wanted)
         blocked = {ordered(*block) for block in queries.blocks(connection, asked=wanted)}
         accepted, outcome = self._decide(wanted, existing, blocked, counts)
@@ -174,20 +171,12 @@ def _connect(connection: Connection, pairs: Mapping[tuple[int, int], datetime | 
     amounts = Counter(user_id for pair in pairs for user_id in pair)
     queries.import_pairs(connection, connected_at=pairs)
     queries.change_counts(connection, amounts=amounts)
-    queries.insert_events(
-        connection,
-        kind=EventKind.IMPORTED,
-        events=[Event(actor_id=first, peer_id=second) for first, second in pairs],
-    )
+    queries.insert_events(connection, kind=EventKind.IMPORTED, about=list(pairs))
 
 
 def _erase(connection: Connection, user_id: int, neighbours: set[int]) -> None:
     queries.erase_user(connection, user_id=user_id)
     if neighbours:
         queries.change_counts(connection, amounts=dict.fromkeys(neighbours, -1))
-    queries.insert_events(
-        connection,
-        kind=EventKind.USER_DELETED,
-        events=[Event(actor_id=user_id, peer_id=None)],
-    )
+    queries.insert_events(connection, kind=EventKind.USER_DELETED, about=[(user_id, None)])
     add_to_totals(connection, amounts={ACTIVE_CONNECTIONS: -len(neighbours), USERS: -1})
