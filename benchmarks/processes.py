@@ -14,6 +14,7 @@ import grpc
 from benchmarks.dataset import Dataset, connect
 from shared.cli.clients import Clients, connected
 from shared.cli.processes import ServiceProcess, wait_until_ready
+from shared.gen.kith.graph.v1 import graph_pb2
 
 # No byte is sent to the store: photos of the data set have keys, and URLs are signed locally.
 PHOTO_STORE: Final = {
@@ -148,10 +149,10 @@ def running_pair(
 
         graph, graph_address = start("graph_service")
         environment["GRAPH_TARGET"] = graph_address
+        _mark_followed(dataset.feed_url, graph_address)
         feed, feed_address = start("feed_service")
         clients = stack.enter_context(connected(graph=graph_address, feed=feed_address))
         wait_until_ready([(graph, clients.graph_health), (feed, clients.feed_health)])
-        _wait_until_followed(dataset.feed_url)
         yield RunningPair(
             graph=graph,
             feed=feed,
@@ -169,16 +170,24 @@ def calls_of(address: str, method: str) -> Iterator[Callable[[bytes], bytes]]:
         yield call
 
 
-def _wait_until_followed(feed_url: str) -> None:
-    """Wait for what a feed_service does once that has never followed the graph before."""
-    deadline = time.monotonic() + _FOLLOW_SECONDS
+def _mark_followed(feed_url: str, graph_address: str) -> None:
+    """Let feed_service follow the graph from here on.
+
+    Otherwise it would first look at all tags of the world for such of past connections, of which
+    there are none.
+    """
+    with connected(graph=graph_address, feed=graph_address) as clients:
+        changes = clients.graph.WatchConnections(
+            graph_pb2.WatchConnectionsRequest(), wait_for_ready=True
+        )
+        place = next(changes).cursor
+        changes.cancel()
     with closing(connect(feed_url)) as session, session.cursor() as cursor:
-        while time.monotonic() < deadline:
-            cursor.execute("SELECT FROM followed")
-            if cursor.rowcount:
-                return
-            time.sleep(0.1)
-    raise TimeoutError("feed_service does not follow the graph")
+        cursor.execute(
+            "INSERT INTO followed (stream, cursor) VALUES ('connections', %s)"
+            " ON CONFLICT (stream) DO UPDATE SET cursor = excluded.cursor",
+            [place],
+        )
 
 
 def _plain(url: str) -> str:

@@ -74,9 +74,7 @@ def prepared_stage(
     with EmbeddedPostgres(directory) as cluster:
         data = datasets.prepared(cluster, directory, size, console)
         small = datasets.prepared(cluster, directory, SMALL, console)
-        console.print(
-            "Listening to what the services send; the first time, they see to all tags ..."
-        )
+        console.print("Listening to what the services send ...")
         captured, captured_small = (_captured(some, logs) for some in (data, small))
         with running_pair(data, logs=logs) as pair:
             yield Stage(
