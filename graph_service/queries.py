@@ -78,7 +78,8 @@ class PeerRow:
 class HeldPair:
     """Two users, and what is between them for one of the two, still until the transaction ends.
 
-    `are_users` says whether both have a row, `created_users` how many have it since just now.
+    `are_users` says whether both have a row, `created_users` how many have it only since this
+    transaction; after a change it means nothing.
     """
 
     user: UserRow
@@ -449,7 +450,7 @@ def blocks(connection: Connection, *, asked: Collection[tuple[int, int]]) -> set
     return {(blocker_id, blocked_id) for blocker_id, blocked_id in rows}
 
 
-# The users that this transaction has created are those whose rows are its own.
+# The users that a transaction has created are those whose rows are its own, until it changes any.
 _PAIR = """
     SELECT me.revision AS user_revision, me.connection_count AS user_connection_count,
            them.revision AS peer_revision, them.connection_count AS peer_connection_count,
@@ -457,7 +458,7 @@ _PAIR = """
            theirs.blocker_id IS NOT NULL AS peer_blocks,
            (SELECT count(*) FROM users
             WHERE user_id IN (:user_id, :peer_id)
-              AND xmin = CAST(pg_current_xact_id() AS xid)) AS created_users
+              AND xmin = CAST(pg_current_xact_id_if_assigned() AS xid)) AS created_users
     FROM (VALUES (:user_id, :peer_id)) AS asked (user_id, peer_id)
     LEFT JOIN users AS me ON me.user_id = asked.user_id
     LEFT JOIN users AS them ON them.user_id = asked.peer_id
@@ -648,7 +649,19 @@ _EVENTS = text("""
 def events(connection: Connection, *, after: int, until: int, limit: int) -> list[EventRow]:
     """Up to `limit` events behind one number and not behind another, in order."""
     rows = connection.execute(_EVENTS, {"after": after, "until": until, "limit": limit})
-    return [EventRow(**row) for row in rows.mappings()]
+    # An import is followed while it runs. As mappings, the rows would cost it twice as much.
+    return [
+        EventRow(
+            seq=seq,
+            kind=kind,
+            actor_id=actor_id,
+            peer_id=peer_id,
+            actor_revision=actor_revision,
+            peer_revision=peer_revision,
+            occurred_at=occurred_at,
+        )
+        for seq, kind, actor_id, peer_id, actor_revision, peer_revision, occurred_at in rows
+    ]
 
 
 _LAST_EVENT_NUMBER = text("""
