@@ -149,13 +149,6 @@ class DeadlineError(AppException):
     default_reason = errors_pb2.ERROR_REASON_DEADLINE_EXCEEDED
 
 
-class NotServedError(AppException):
-    """A documented part of the API that this version does not serve."""
-
-    code = grpc.StatusCode.UNIMPLEMENTED
-    default_reason = errors_pb2.ERROR_REASON_NOT_SERVED
-
-
 class InternalError(AppException):
     """A fault of ours. The message says nothing but where to look it up."""
 
@@ -180,7 +173,6 @@ _CLASSES: Sequence[type[AppException]] = (
     RateLimitError,
     UnavailableError,
     DeadlineError,
-    NotServedError,
     InternalError,
 )
 _CLASS_BY_CODE = {cls.code: cls for cls in _CLASSES}

@@ -33,7 +33,6 @@ _RAISED: list[Exception] = [
     errors.RateLimitError("slowly", retry_after=timedelta(seconds=3)),
     errors.UnavailableError("gone", retry_after=timedelta(milliseconds=1_500)),
     errors.DeadlineError("late"),
-    errors.NotServedError("not yet"),
 ]
 
 
