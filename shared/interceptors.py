@@ -44,9 +44,13 @@ class Method:
 
 @dataclass(slots=True, kw_only=True)
 class Call:
-    """One call as the steps around it see it; `code` and `seconds` are known when it has ended."""
+    """One call as the steps around it see it; `code` and `seconds` are known when it has ended.
+
+    `request` is the message, or the iterator of a method that takes a stream of them.
+    """
 
     context: grpc.ServicerContext
+    request: object
     request_id: str
     started: float = field(default_factory=time.perf_counter)
     statements: list[int] = field(default_factory=lambda: [0])
@@ -209,7 +213,7 @@ def _wrapped(
     around = _Around(hooks)
 
     def respond(request: object, context: grpc.ServicerContext) -> object:
-        call = Call(context=context, request_id=_request_id(context))
+        call = Call(context=context, request=request, request_id=_request_id(context))
         try:
             around.begin(call)
             response = behavior(request, context)
@@ -222,7 +226,7 @@ def _wrapped(
         return response
 
     def stream(request: object, context: grpc.ServicerContext) -> Iterator[object]:
-        call = Call(context=context, request_id=_request_id(context))
+        call = Call(context=context, request=request, request_id=_request_id(context))
         try:
             around.begin(call)
             yield from behavior(request, context)
