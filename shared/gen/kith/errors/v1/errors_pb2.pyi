@@ -83,7 +83,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_NOT_PERMITTED: _ErrorReason.ValueType  # 25
     """PERMISSION_DENIED. The caller may not make this call, or not on behalf of this user."""
     ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 26
-    """UNAUTHENTICATED. The caller has not shown who it is."""
+    """UNAUTHENTICATED. The caller has not shown who it is, or not in a way that is believed here. What
+    was wrong with a token or a certificate is in the log, not in the answer.
+    """
     ERROR_REASON_NOT_SERVED: _ErrorReason.ValueType  # 27
     """UNIMPLEMENTED. This part of the API is documented but not served by this version."""
     ERROR_REASON_OBJECT_STORE_UNAVAILABLE: _ErrorReason.ValueType  # 28
@@ -97,6 +99,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_DRAINING: _ErrorReason.ValueType  # 30
     """UNAVAILABLE. The server is stopping and has ended this stream. Resume from the last cursor;
     RetryInfo says when.
+    """
+    ERROR_REASON_TOKEN_EXPIRED: _ErrorReason.ValueType  # 31
+    """UNAUTHENTICATED. The caller's token was good and has expired. Get another one and repeat."""
+    ERROR_REASON_SIGNING_KEYS_UNAVAILABLE: _ErrorReason.ValueType  # 32
+    """UNAVAILABLE. The keys that tokens are signed with cannot be read, so nobody can say whether the
+    caller's is good. RetryInfo says when to retry.
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -166,7 +174,9 @@ ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 24
 ERROR_REASON_NOT_PERMITTED: ErrorReason.ValueType  # 25
 """PERMISSION_DENIED. The caller may not make this call, or not on behalf of this user."""
 ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 26
-"""UNAUTHENTICATED. The caller has not shown who it is."""
+"""UNAUTHENTICATED. The caller has not shown who it is, or not in a way that is believed here. What
+was wrong with a token or a certificate is in the log, not in the answer.
+"""
 ERROR_REASON_NOT_SERVED: ErrorReason.ValueType  # 27
 """UNIMPLEMENTED. This part of the API is documented but not served by this version."""
 ERROR_REASON_OBJECT_STORE_UNAVAILABLE: ErrorReason.ValueType  # 28
@@ -180,5 +190,11 @@ cursor.
 ERROR_REASON_DRAINING: ErrorReason.ValueType  # 30
 """UNAVAILABLE. The server is stopping and has ended this stream. Resume from the last cursor;
 RetryInfo says when.
+"""
+ERROR_REASON_TOKEN_EXPIRED: ErrorReason.ValueType  # 31
+"""UNAUTHENTICATED. The caller's token was good and has expired. Get another one and repeat."""
+ERROR_REASON_SIGNING_KEYS_UNAVAILABLE: ErrorReason.ValueType  # 32
+"""UNAVAILABLE. The keys that tokens are signed with cannot be read, so nobody can say whether the
+caller's is good. RetryInfo says when to retry.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
