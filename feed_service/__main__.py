@@ -9,6 +9,7 @@ from dataclasses import replace
 from prometheus_client import CollectorRegistry
 
 import migrations
+from feed_service.access import ACCESS
 from feed_service.audiences import Audiences
 from feed_service.comments import Comments
 from feed_service.digest import Digests
@@ -101,6 +102,7 @@ def build(settings: FeedSettings, database_url: str) -> Service:
     return Service(
         name=NAME,
         add_to=lambda server: feed_pb2_grpc.add_FeedServiceServicer_to_server(servicer, server),
+        access=ACCESS,
         registry=registry,
         checks={"database": lambda: migrations.check(database, "feed"), "graph": graph.ping},
         check_grace={"graph": settings.graph_ready_grace.total_seconds()},

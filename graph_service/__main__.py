@@ -9,6 +9,7 @@ from dataclasses import replace
 from prometheus_client import CollectorRegistry
 
 import migrations
+from graph_service.access import ACCESS
 from graph_service.connections import Connections
 from graph_service.lookups import Lookups
 from graph_service.metrics import GraphMetrics, register_totals
@@ -69,6 +70,7 @@ def build(settings: GraphSettings, database_url: str) -> Service:
     return Service(
         name=NAME,
         add_to=lambda server: graph_pb2_grpc.add_GraphServiceServicer_to_server(servicer, server),
+        access=ACCESS,
         registry=registry,
         checks={"database": lambda: migrations.check(database, "graph")},
         stream_threads={"WatchConnections": settings.max_watchers},

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from shared import logs
+from shared.access.callers import Caller
 from shared.database import statements_in_call
 from shared.errors import AppException, InternalError, to_status
 from shared.metrics import ServerMetrics
@@ -46,7 +47,8 @@ class Method:
 class Call:
     """One call as the steps around it see it; `code` and `seconds` are known when it has ended.
 
-    `request` is the message, or the iterator of a method that takes a stream of them.
+    `request` is the message, or the iterator of a method that takes a stream of them. `caller` is
+    known once the call was let in, and never where nobody is asked who they are.
     """
 
     context: grpc.ServicerContext
@@ -54,6 +56,7 @@ class Call:
     request_id: str
     started: float = field(default_factory=time.perf_counter)
     statements: list[int] = field(default_factory=lambda: [0])
+    caller: Caller | None = None
     has_failed: bool = True
     code: str = ""
     seconds: float = 0.0
@@ -102,16 +105,16 @@ class Around(grpc.ServerInterceptor):
 
 
 def identify(_method: Method) -> Hooks:
-    """Give everything that is logged during the call its request id, and tell it to the caller."""
+    """Give everything that is logged during the call its request id, and tell it to the caller.
+
+    grpcio runs every call in a context of its own, which ends with it.
+    """
 
     def begin(call: Call) -> None:
         logs.request_id.set(call.request_id)
         call.context.set_trailing_metadata((("x-request-id", call.request_id),))
 
-    def end(_call: Call) -> None:
-        logs.request_id.set("")
-
-    return Hooks(begin=begin, end=end)
+    return Hooks(begin=begin)
 
 
 def measure(metrics: ServerMetrics) -> Step:
@@ -137,18 +140,12 @@ def measure(metrics: ServerMetrics) -> Step:
 
 def log_call(method: Method) -> Hooks:
     """Log one line when the call has ended."""
+    line = logs.Line(_log, "call", grpc_service=method.service, grpc_method=method.name)
 
     def end(call: Call) -> None:
-        logs.write_info(
-            _log,
-            "call",
-            {
-                "grpc_service": method.service,
-                "grpc_method": method.name,
-                "grpc_code": call.code,
-                "seconds": round(call.seconds, 6),
-                "peer": call.context.peer(),
-            },
+        line.write(
+            f'"grpc_code": "{call.code}", "seconds": {call.seconds:.6f},'
+            f' "peer": {logs.quoted(call.context.peer())}'
         )
 
     return Hooks(end=end)

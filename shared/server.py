@@ -17,8 +17,12 @@ import grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry, start_http_server
 
+from shared.access.credentials import Credentials
+from shared.access.rules import Access
+from shared.access.steps import admit, audit
+from shared.certificates import server_credentials
 from shared.health import HealthServicer, Readiness, add_to_server
-from shared.interceptors import Around, identify, log_call, measure, report_errors
+from shared.interceptors import Around, Step, identify, log_call, measure, report_errors
 from shared.metrics import ServerMetrics
 from shared.settings import ServerSettings
 
@@ -32,15 +36,16 @@ _log = logging.getLogger("kith.server")
 class Service:
     """What distinguishes one of Kith's services from the other.
 
-    `add_to` registers the servicer on a server, `checks` must all pass for the service to be ready,
-    `check_grace` gives a check that was good the seconds for which it may fail. `stream_threads`
-    names the methods whose streams last for as long as their clients like, and how many of each
-    there may be: they get threads of their own, and `drain` ends them. `close` releases what the
-    servicer holds once no call is left.
+    `add_to` registers the servicer on a server, `access` says who may make its calls. `checks` must
+    all pass for the service to be ready, `check_grace` gives a check that was good the seconds for
+    which it may fail. `stream_threads` names the methods whose streams last for as long as their
+    clients like, and how many of each there may be: they get threads of their own, and `drain` ends
+    them. `close` releases what the servicer holds once no call is left.
     """
 
     name: str
     add_to: Callable[[grpc.Server], None]
+    access: Access
     registry: CollectorRegistry
     checks: Mapping[str, Callable[[], None]]
     close: Callable[[], None]
@@ -55,9 +60,10 @@ class RunningServer:
     def __init__(self, settings: ServerSettings, service: Service) -> None:
         self._settings = settings
         self._service = service
+        self._credentials = Credentials(settings.auth) if settings.auth else None
         self._health = HealthServicer(service_names=[service.name])
         self._readiness = Readiness(
-            self._health, checks=service.checks, grace_seconds=service.check_grace
+            self._health, checks=self._checks(), grace_seconds=service.check_grace
         )
         self._stream_threads = {
             f"/{service.name}/{method}": ThreadPoolExecutor(
@@ -67,20 +73,16 @@ class RunningServer:
         }
         self._server = grpc.server(
             ThreadPoolExecutor(settings.threads, thread_name_prefix="call"),
-            interceptors=[
-                Around(
-                    [identify, measure(ServerMetrics(service.registry)), log_call, report_errors],
-                    threads=self._stream_threads,
-                )
-            ],
+            interceptors=[Around(self._steps(), threads=self._stream_threads)],
             options=_options(settings),
         )
         service.add_to(self._server)
         add_to_server(self._health, self._server)
-        reflection.enable_server_reflection(
-            (service.name, "grpc.health.v1.Health", reflection.SERVICE_NAME), self._server
-        )
-        self.port = self._server.add_insecure_port(f"{settings.host}:{settings.port}")
+        if settings.reflection:
+            reflection.enable_server_reflection(
+                (service.name, "grpc.health.v1.Health", reflection.SERVICE_NAME), self._server
+            )
+        self.port = self._bind()
         self._metrics, _ = start_http_server(
             settings.metrics_port, addr=settings.host, registry=service.registry
         )
@@ -106,7 +108,27 @@ class RunningServer:
         self._metrics.shutdown()
         self._metrics.server_close()
         self._readiness.join(_LAST_ROUND_SECONDS)
+        if self._credentials is not None:
+            self._credentials.close()
         self._service.close()
+
+    def _checks(self) -> Mapping[str, Callable[[], None]]:
+        if self._credentials is None:
+            return self._service.checks
+        return {**self._service.checks, "signing keys": self._credentials.check}
+
+    def _steps(self) -> Sequence[Step]:
+        access = self._service.access
+        outer = [identify, measure(ServerMetrics(self._service.registry)), log_call, report_errors]
+        admitted = [] if self._credentials is None else [admit(self._credentials, access)]
+        return [*outer, *admitted, audit(access)]
+
+    def _bind(self) -> int:
+        address = f"{self._settings.host}:{self._settings.port}"
+        files = self._settings.certificates
+        if files is None:
+            return self._server.add_insecure_port(address)
+        return self._server.add_secure_port(address, server_credentials(files))
 
 
 def run_until_stopped(settings: ServerSettings, service: Service) -> None:

@@ -1,9 +1,14 @@
 """Reading settings from the environment: once, with all problems reported together."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import ipaddress
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+
+from shared import certificates
+from shared.access import keys
+from shared.certificates import CertificateFiles
 
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
@@ -43,6 +48,26 @@ class Environment:
             return default
         return value
 
+    def switch(self, name: str, default: bool) -> bool:  # noqa: FBT001 -- like the other defaults
+        """Read `on` or `off`."""
+        return self.choice(name, "ON" if default else "OFF", choices=("ON", "OFF")) == "ON"
+
+    def file(self, name: str) -> Path | None:
+        """Read the path of a file; None when unset."""
+        value = self.text(name, "")
+        return Path(value).absolute() if value else None
+
+    def words(self, name: str) -> list[str]:
+        """Read words that commas separate."""
+        return [word.strip() for word in self.text(name, "").split(",") if word.strip()]
+
+    def require(self, name: str, work: Callable[[], object]) -> None:
+        """Note a variable whose files cannot be used: reading raises OSError or ValueError."""
+        try:
+            work()
+        except (OSError, ValueError) as error:
+            self.problem(name, f"cannot be used: {error}")
+
     def problem(self, name: str, description: str) -> None:
         """Note that a variable cannot be used."""
         self._problems.append(f"{name} {description}")
@@ -68,8 +93,87 @@ class Environment:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TokenSettings:
+    """Which signed tokens are believed."""
+
+    keys: str | Path
+    """The URL or the file of the keys they are signed with, as a JWKS: AUTH_JWKS."""
+    issuer: str
+    """Who issues them, their `iss`: AUTH_ISSUER."""
+    audience: str
+    """Whom they are for, their `aud`: AUTH_AUDIENCE."""
+    leeway: timedelta
+    """How far the issuer's clock may be off: AUTH_LEEWAY_SECONDS."""
+
+    @classmethod
+    def read(cls, environment: Environment) -> "TokenSettings | None":
+        """Read the variables; None when no keys are named, and tokens are refused then."""
+        where = environment.text("AUTH_JWKS", "")
+        named = {name: environment.text(name, "") for name in ("AUTH_ISSUER", "AUTH_AUDIENCE")}
+        leeway = environment.duration("AUTH_LEEWAY_SECONDS", 30, minimum=0, maximum=300)
+        if not where:
+            return None
+        for name, value in named.items():
+            if not value:
+                environment.problem(name, "must be set with AUTH_JWKS")
+        is_url = where.startswith(("http://", "https://"))
+        if not is_url:
+            environment.require("AUTH_JWKS", lambda: keys.parse(Path(where).read_bytes()))
+        return cls(
+            keys=where if is_url else Path(where).absolute(),
+            issuer=named["AUTH_ISSUER"],
+            audience=named["AUTH_AUDIENCE"],
+            leeway=leeway,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuthSettings:
+    """Who callers may be."""
+
+    services: frozenset[str]
+    """Who may act for every user, by a certificate's name or a token's `sub`: AUTH_SERVICES."""
+    tokens: TokenSettings | None
+    """Which tokens are believed; None for none."""
+
+    @classmethod
+    def read(cls, environment: Environment) -> "AuthSettings":
+        """Read the variables."""
+        services = frozenset(environment.words("AUTH_SERVICES"))
+        if any(name.isdecimal() for name in services):
+            environment.problem("AUTH_SERVICES", "must not name numbers: those are users")
+        return cls(services=services, tokens=TokenSettings.read(environment))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetSettings:
+    """How a client calls a service: feed_service the graph, and the command line both."""
+
+    certificates: CertificateFiles
+    """TARGET_CA_FILE, without which nothing is encrypted, TARGET_CERT_FILE and TARGET_KEY_FILE."""
+    token: Path | None
+    """A file with the token to show: TARGET_TOKEN_FILE."""
+
+    @classmethod
+    def read(cls, environment: Environment) -> "TargetSettings":
+        """Read the variables."""
+        files = _certificate_files(
+            environment,
+            chain="TARGET_CERT_FILE",
+            key="TARGET_KEY_FILE",
+            authorities="TARGET_CA_FILE",
+        )
+        if files.chain and not files.authorities:
+            environment.problem("TARGET_CERT_FILE", "needs TARGET_CA_FILE")
+        token = environment.file("TARGET_TOKEN_FILE")
+        if token is not None:
+            environment.require("TARGET_TOKEN_FILE", token.read_bytes)
+        return cls(certificates=files, token=token)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ServerSettings:
-    """How one service listens, stops and logs."""
+    """How one service listens, to whom, how it stops and logs."""
 
     host: str
     port: int
@@ -79,6 +183,12 @@ class ServerSettings:
     grace: timedelta
     max_message_bytes: int
     log_level: str
+    certificates: CertificateFiles | None
+    """TLS_CERT_FILE, without which nothing is encrypted, TLS_KEY_FILE and TLS_CLIENT_CA_FILE."""
+    auth: AuthSettings | None
+    """Who callers may be; None when nobody is asked."""
+    reflection: bool
+    """Whether the contracts can be asked for: REFLECTION."""
 
     @classmethod
     def read(
@@ -87,7 +197,9 @@ class ServerSettings:
         """Read the variables of one service, whose names start with `prefix`."""
         any_port = {"minimum": 0, "maximum": 65_535}
         mebibyte = 1024 * 1024
-        return cls(
+        files = _server_certificate_files(environment)
+        auth = _auth(environment, files)
+        settings = cls(
             host=environment.text(f"{prefix}_HOST", "127.0.0.1"),
             port=environment.integer(f"{prefix}_PORT", port, **any_port),
             metrics_port=environment.integer(f"{prefix}_METRICS_PORT", metrics_port, **any_port),
@@ -98,14 +210,38 @@ class ServerSettings:
                 "MAX_MESSAGE_BYTES", 10 * mebibyte, minimum=mebibyte, maximum=64 * mebibyte
             ),
             log_level=environment.choice("LOG_LEVEL", "INFO", choices=_LOG_LEVELS),
+            certificates=files,
+            auth=auth,
+            reflection=environment.switch("REFLECTION", default=auth is None),
         )
+        settings._check_exposure(environment, prefix)
+        return settings
+
+    def _check_exposure(self, environment: Environment, prefix: str) -> None:
+        """Refuse to listen to strangers, unless somebody says that something else is in front."""
+        may_know_nobody = environment.switch("ALLOW_UNAUTHENTICATED", default=False)
+        may_be_overheard = environment.switch("ALLOW_PLAINTEXT", default=False)
+        if is_loopback(self.host):
+            return
+        if self.auth is None and not may_know_nobody:
+            environment.problem(
+                f"{prefix}_HOST",
+                f"is {self.host}, where strangers could call: set AUTH_JWKS or TLS_CLIENT_CA_FILE "
+                "to know callers, or ALLOW_UNAUTHENTICATED=on if something in front does",
+            )
+        if self.auth is not None and self.certificates is None and not may_be_overheard:
+            environment.problem(
+                f"{prefix}_HOST",
+                f"is {self.host}, where tokens could be overheard: set TLS_CERT_FILE and "
+                "TLS_KEY_FILE, or ALLOW_PLAINTEXT=on if something in front encrypts",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
 class DatabaseSettings:
     """Where one service's database is and how many connections it may hold."""
 
-    url: str
+    url: str = field(repr=False)
     data_dir: Path
     pool_size: int
     max_overflow: int
@@ -133,5 +269,50 @@ class DatabaseSettings:
             statement_timeout=environment.duration(
                 "DATABASE_STATEMENT_TIMEOUT_SECONDS", 10, minimum=0.1, maximum=3600
             ),
-            prepare=environment.choice("DATABASE_PREPARE", "ON", choices=("ON", "OFF")) == "ON",
+            prepare=environment.switch("DATABASE_PREPARE", default=True),
         )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address can be reached from this machine alone; no for a name but localhost."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _auth(environment: Environment, files: CertificateFiles | None) -> AuthSettings | None:
+    """Read who callers may be; None when there is nothing by which they could be known."""
+    auth = AuthSettings.read(environment)
+    shows_certificates = files is not None and files.authorities is not None
+    if auth.tokens is None and not shows_certificates:
+        if auth.services:
+            environment.problem("AUTH_SERVICES", "needs AUTH_JWKS or TLS_CLIENT_CA_FILE")
+        return None
+    if auth.tokens is None and not auth.services:
+        environment.problem("AUTH_SERVICES", "must name whose certificates are let in")
+    return auth
+
+
+def _server_certificate_files(environment: Environment) -> CertificateFiles | None:
+    files = _certificate_files(
+        environment, chain="TLS_CERT_FILE", key="TLS_KEY_FILE", authorities="TLS_CLIENT_CA_FILE"
+    )
+    if files.authorities and not files.chain:
+        environment.problem("TLS_CLIENT_CA_FILE", "needs TLS_CERT_FILE and TLS_KEY_FILE")
+    return files if files.chain else None
+
+
+def _certificate_files(
+    environment: Environment, *, chain: str, key: str, authorities: str
+) -> CertificateFiles:
+    files = CertificateFiles(
+        chain=environment.file(chain),
+        key=environment.file(key),
+        authorities=environment.file(authorities),
+    )
+    if bool(files.chain) != bool(files.key):
+        environment.problem(chain, f"and {key} must be set together")
+    if files.paths:
+        environment.require(chain if files.chain else authorities, lambda: certificates.read(files))
+    return files

@@ -1,0 +1,55 @@
+"""Who may make which call of feed_service, and which calls are written down.
+
+A user acts for themselves alone; whether they see a post of somebody else is decided by the
+visibility rule, not here. A user may export what is theirs to read anyway. Scores and imports are
+for services, and so is erasure: it is final, has to be done by both services, and belongs to
+whoever ends the account, so that a stolen token is not enough for it.
+"""
+
+from typing import Final
+
+from shared.access.rules import Access, Admits, Rule
+
+ACCESS: Final[Access] = {
+    "GetFeed": Rule(admits=Admits.THE_USER, audit=None),
+    "GetDigest": Rule(admits=Admits.THE_USER, audit=None),
+    "CreatePost": Rule(admits=Admits.THE_USER, audit=None),
+    "GetPost": Rule(admits=Admits.THE_USER, audit=None),
+    "BatchGetPosts": Rule(admits=Admits.THE_USER, audit=None),
+    "ListPosts": Rule(admits=Admits.THE_USER, audit=None),
+    "UpdatePost": Rule(
+        admits=Admits.THE_USER,
+        audit=(
+            "post.post_id",
+            "post.audience.kind",
+            "post.audience.tag_ids",
+            "post.audience.excluded_tag_ids",
+        ),
+    ),
+    "DeletePost": Rule(admits=Admits.THE_USER, audit=("post_id",)),
+    "CreatePhotoUploads": Rule(admits=Admits.THE_USER, audit=None),
+    "CreateTag": Rule(admits=Admits.THE_USER, audit=None),
+    "ListTags": Rule(admits=Admits.THE_USER, audit=None),
+    "UpdateTag": Rule(admits=Admits.THE_USER, audit=None),
+    "DeleteTag": Rule(admits=Admits.THE_USER, audit=("tag_id",)),
+    "AddTagMembers": Rule(admits=Admits.THE_USER, audit=("tag_id", "target_user_ids")),
+    "RemoveTagMembers": Rule(admits=Admits.THE_USER, audit=("tag_id", "target_user_ids")),
+    "ListTagMembers": Rule(admits=Admits.THE_USER, audit=None),
+    "ListUserTags": Rule(admits=Admits.THE_USER, audit=None),
+    "CreateComment": Rule(admits=Admits.THE_USER, audit=None),
+    "ListComments": Rule(admits=Admits.THE_USER, audit=None),
+    "UpdateComment": Rule(admits=Admits.THE_USER, audit=None),
+    "DeleteComment": Rule(
+        admits=Admits.THE_USER, audit=("post.author_id", "post.post_id", "comment_id")
+    ),
+    "SetPostImportance": Rule(admits=Admits.SERVICES, audit=None),
+    "ExplainVisibility": Rule(admits=Admits.THE_USER, audit=("post_id", "viewer_id")),
+    "PreviewAudience": Rule(
+        admits=Admits.THE_USER, audit=("audience.tag_ids", "audience.excluded_tag_ids")
+    ),
+    "MarkFeedRead": Rule(admits=Admits.THE_USER, audit=None),
+    "CountUnreadPosts": Rule(admits=Admits.THE_USER, audit=None),
+    "ImportPosts": Rule(admits=Admits.SERVICES, audit=()),
+    "ExportUser": Rule(admits=Admits.THE_USER, audit=()),
+    "DeleteUser": Rule(admits=Admits.SERVICES, audit=()),
+}

@@ -1,0 +1,30 @@
+"""What a service says of each of its calls: whom it admits, and what is written down of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import TypeAlias
+
+
+class Admits(Enum):
+    """Whom a call is for. Services may make every call: they act for users."""
+
+    THE_USER = auto()
+    """The user whom the request names in `user_id`, and services for that user."""
+    ANY_USER = auto()
+    """Every user, for what the call answers is the same for all of them, and services."""
+    SERVICES = auto()
+    """Services alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """One call's."""
+
+    admits: Admits
+    audit: tuple[str, ...] | None
+    """The ids to write down, as paths in the request; None for a call that is not audited."""
+
+
+Access: TypeAlias = Mapping[str, Rule]
+"""The rules of a service by the names of its calls. A call that it does not name admits nobody."""

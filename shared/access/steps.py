@@ -1,0 +1,105 @@
+"""The steps around every call that let it in, and that write down what was done to whose privacy.
+
+Both stand inside `report_errors`, which answers what they raise.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from google.protobuf.message import Message
+
+from shared.access.callers import Caller
+from shared.access.credentials import Credentials
+from shared.access.rules import Access, Admits
+from shared.errors import UnauthorizedError
+from shared.interceptors import Call, Hooks, Method, Step
+
+# No call takes a longer list of ids, so what is cut off was refused.
+_MAX_IDS: Final = 1_000
+_log = logging.getLogger("kith.audit")
+# An audit has no levels: it is written whatever LOG_LEVEL keeps out of the log.
+_log.setLevel(logging.INFO)
+
+
+def admit(credentials: Credentials, access: Access) -> Step:
+    """Find out who calls, and let in only those whom the call's rule admits."""
+
+    def step(method: Method) -> Hooks:
+        rule = access.get(method.name)
+        require = _nobody if rule is None else _REQUIREMENTS[rule.admits]
+
+        def begin(call: Call) -> None:
+            call.caller = credentials.caller(call.context)
+            require(call.caller, call.request)
+
+        return Hooks(begin=begin)
+
+    return step
+
+
+def audit(access: Access) -> Step:
+    """Write one line for each call that its rule wants written down, also for a refused one."""
+
+    def step(method: Method) -> Hooks:
+        rule = access.get(method.name)
+        paths = None if rule is None else rule.audit
+        if paths is None:
+            return Hooks()
+
+        def end(call: Call) -> None:
+            _log.info(
+                "audit",
+                extra={
+                    "grpc_service": method.service,
+                    "action": method.name,
+                    "caller": None if call.caller is None else call.caller.name,
+                    "peer": call.context.peer(),
+                    "user_id": getattr(call.request, "user_id", None),
+                    "targets": _targets(call.request, paths),
+                    "outcome": call.code,
+                },
+            )
+
+        return Hooks(end=end)
+
+    return step
+
+
+def _require_the_user(caller: Caller, request: object) -> None:
+    if not caller.is_service and caller.user_id != getattr(request, "user_id", None):
+        raise UnauthorizedError("user_id must be that of the caller")
+
+
+def _require_anybody(_caller: Caller, _request: object) -> None:
+    """Ask for no more than that the caller is known."""
+
+
+def _require_a_service(caller: Caller, _request: object) -> None:
+    if not caller.is_service:
+        raise UnauthorizedError("this call is for services alone")
+
+
+def _nobody(_caller: Caller, _request: object) -> None:
+    raise UnauthorizedError("this call is for nobody")
+
+
+_REQUIREMENTS: Mapping[Admits, Callable[[Caller, object], None]] = {
+    Admits.THE_USER: _require_the_user,
+    Admits.ANY_USER: _require_anybody,
+    Admits.SERVICES: _require_a_service,
+}
+
+
+def _targets(request: object, paths: tuple[str, ...]) -> dict[str, object]:
+    """Return the ids that a request names. A stream of requests has none that are known here."""
+    if not isinstance(request, Message):
+        return {}
+    return {path: _value(request, path) for path in paths}
+
+
+def _value(request: Message, path: str) -> object:
+    value: object = request
+    for name in path.split("."):
+        value = getattr(value, name)
+    return value if isinstance(value, int | str) else list(value)[:_MAX_IDS]  # type: ignore[call-overload]  # a repeated field

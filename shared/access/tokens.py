@@ -1,0 +1,97 @@
+"""Signed tokens (JWT), and whom they stand for."""
+
+import threading
+import time
+from dataclasses import dataclass
+
+import jwt
+from cachetools import LRUCache
+
+from shared.access.keys import ALGORITHMS, KeySet, key_of, open_keys
+from shared.errors import UnauthenticatedError
+from shared.gen.kith.errors.v1 import errors_pb2
+from shared.settings import TokenSettings
+
+# A token is about a kilobyte.
+_KEPT_TOKENS = 8_192
+_REQUIRED_CLAIMS = ["aud", "exp", "iss", "sub"]
+
+
+class RefusedCredentialsError(Exception):
+    """Nobody is believed on these. The message is for the log, and holds nothing secret."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Verified:
+    """What was found. It holds while the keys are these, and until the token ends."""
+
+    subject: str
+    keys: KeySet
+    until: float
+
+
+class Tokens:
+    """Verifies tokens. Thread-safe.
+
+    A token that comes again is not verified again: a signature costs as much as everything else
+    around a call. It is forgotten as soon as the keys change, for its own may be gone.
+    """
+
+    def __init__(self, settings: TokenSettings) -> None:
+        """Read the keys; raises OSError or ValueError for a file that holds none."""
+        self._settings = settings
+        self._keys = open_keys(settings.keys)
+        self._kept: LRUCache[str, _Verified] = LRUCache(_KEPT_TOKENS)
+        self._lock = threading.Lock()
+
+    def subject(self, token: str) -> str:
+        """Return whom a token stands for.
+
+        Raises RefusedCredentialsError, UnauthenticatedError for a good token that has expired, and
+        UnavailableError without keys.
+        """
+        with self._lock:
+            kept = self._kept.get(token)
+        if kept and kept.keys is self._keys.current() and time.time() < kept.until:
+            return kept.subject
+        verified = self._verified(token)
+        with self._lock:
+            self._kept[token] = verified
+        return verified.subject
+
+    def check(self) -> None:
+        """Raise UnavailableError while tokens cannot be verified."""
+        self._keys.current()
+
+    def close(self) -> None:
+        """Read the keys no more."""
+        self._keys.close()
+
+    def _verified(self, token: str) -> _Verified:
+        try:
+            key_id = jwt.get_unverified_header(token).get("kid")
+            keys = self._keys.current()
+            key = key_of(keys, key_id)
+            if key is None:
+                keys = self._keys.renewed()
+                key = key_of(keys, key_id)
+            if key is None:
+                raise RefusedCredentialsError("its key is unknown")
+            claims = jwt.decode(
+                token,
+                key,
+                algorithms=ALGORITHMS,
+                audience=self._settings.audience,
+                issuer=self._settings.issuer,
+                leeway=self._settings.leeway,
+                options={"require": _REQUIRED_CLAIMS, "enforce_minimum_key_length": True},
+            )
+        except jwt.ExpiredSignatureError as error:
+            raise UnauthenticatedError(
+                "the token has expired", reason=errors_pb2.ERROR_REASON_TOKEN_EXPIRED
+            ) from error
+        except (jwt.PyJWTError, OverflowError) as error:
+            # Messages of the library repeat parts of the token.
+            raise RefusedCredentialsError(type(error).__name__) from error
+        until = int(claims["exp"]) + self._settings.leeway.total_seconds()
+        return _Verified(subject=claims["sub"], keys=keys, until=until)
