@@ -60,6 +60,7 @@ def build(settings: FeedSettings, database_url: str) -> Service:
     tokens = PageTokens(keys=settings.page_token_keys)
     graph = GraphClient(
         settings.graph_target,
+        access=settings.graph_access,
         timeout=settings.graph_timeout,
         cache_bytes=settings.connections_cache_bytes,
         metrics=metrics,

@@ -1,5 +1,6 @@
 """The only caller of graph_service: deadline, errors, and the cache of connected ids."""
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,11 +14,14 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from feed_service.metrics import FeedMetrics
 from feed_service.visibility import Viewer
+from shared.channels import open_channel
 from shared.database import array_literal
 from shared.errors import (
     AppException,
     DeadlineError,
     InternalError,
+    UnauthenticatedError,
+    UnauthorizedError,
     UnavailableError,
     from_rpc_error,
 )
@@ -25,6 +29,7 @@ from shared.gen.kith.errors.v1 import errors_pb2
 from shared.gen.kith.graph.v1 import graph_pb2 as pb
 from shared.gen.kith.graph.v1 import graph_pb2_grpc
 from shared.metrics import ClientMetrics, MethodMetrics
+from shared.settings import TargetSettings
 
 _SERVICE = "kith.graph.v1.GraphService"
 _KINDS = {
@@ -38,6 +43,7 @@ _PING_SECONDS = 1.0
 _ENTRY_BYTES = 500
 # The server's limit; a client's own is 4 MiB, which the ids of a hundred hubs would pass.
 _MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+_log = logging.getLogger("kith.graph_client")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,14 +61,16 @@ class GraphClient:
         self,
         target: str,
         *,
+        access: TargetSettings,
         timeout: timedelta,
         cache_bytes: int,
         metrics: FeedMetrics,
         client_metrics: ClientMetrics,
     ) -> None:
-        self._channel = grpc.insecure_channel(
+        self._channel = open_channel(
             target,
-            options=[
+            access,
+            [
                 ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
                 # After an outage the graph must be found again sooner than gRPC's two minutes.
                 ("grpc.initial_reconnect_backoff_ms", 100),
@@ -233,6 +241,14 @@ def _translate(error: grpc.RpcError) -> AppException:
             "graph_service cannot be reached",
             reason=errors_pb2.ERROR_REASON_GRAPH_UNAVAILABLE,
             retry_after=translated.retry_after or _RETRY_AFTER,
+        )
+    if isinstance(translated, UnauthenticatedError | UnauthorizedError):
+        # What feed_service itself shows is wrong: not a fault of whoever called it.
+        _log.error("graph_service refuses feed_service", extra={"reason": translated.reason_name})
+        return UnavailableError(
+            "graph_service does not answer feed_service",
+            reason=errors_pb2.ERROR_REASON_GRAPH_UNAVAILABLE,
+            retry_after=_RETRY_AFTER,
         )
     if isinstance(translated, InternalError):
         return InternalError("internal error in graph_service", metadata=translated.metadata)

@@ -10,7 +10,7 @@ import boto3
 from botocore.exceptions import BotoCoreError
 
 from shared.secret import page_token_keys
-from shared.settings import DatabaseSettings, Environment, ServerSettings
+from shared.settings import DatabaseSettings, Environment, ServerSettings, TargetSettings
 
 _BUCKET_NAME = re.compile(r"[A-Za-z0-9._-]{3,63}")
 
@@ -141,10 +141,12 @@ class FeedSettings:
 
     server: ServerSettings
     database: DatabaseSettings
-    page_token_keys: tuple[bytes, ...]
+    page_token_keys: tuple[bytes, ...] = field(repr=False)
     """Keys that sign page tokens: PAGE_TOKEN_KEYS, newest first, separated by commas."""
     graph_target: str
     """Where graph_service is, as a gRPC target: GRAPH_TARGET."""
+    graph_access: TargetSettings
+    """What graph_service is shown: TARGET_CA_FILE and its companions."""
     graph_timeout: timedelta
     """How long one call to graph_service may take: GRAPH_TIMEOUT_SECONDS."""
     graph_ready_grace: timedelta
@@ -168,11 +170,13 @@ class FeedSettings:
         environment = Environment(variables)
         database = DatabaseSettings.read(environment, "FEED")
         mebibyte = 1024 * 1024
+        graph_target = environment.text("GRAPH_TARGET", "127.0.0.1:50051")
         settings = cls(
             server=ServerSettings.read(environment, "FEED", port=50052, metrics_port=9102),
             database=database,
             page_token_keys=page_token_keys(environment, database),
-            graph_target=environment.text("GRAPH_TARGET", "127.0.0.1:50051"),
+            graph_target=graph_target,
+            graph_access=TargetSettings.read(environment, graph_target),
             graph_timeout=environment.duration(
                 "GRAPH_TIMEOUT_SECONDS", 2, minimum=0.01, maximum=60
             ),

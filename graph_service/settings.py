@@ -1,7 +1,7 @@
 """The settings of graph_service."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from shared.secret import page_token_keys
@@ -14,7 +14,7 @@ class GraphSettings:
 
     server: ServerSettings
     database: DatabaseSettings
-    page_token_keys: tuple[bytes, ...]
+    page_token_keys: tuple[bytes, ...] = field(repr=False)
     """Keys that sign page tokens: PAGE_TOKEN_KEYS, newest first, separated by commas."""
     max_connections: int
     """How many connections a user may have: MAX_CONNECTIONS."""

@@ -155,8 +155,8 @@ class TargetSettings:
     """A file with the token to show: TARGET_TOKEN_FILE."""
 
     @classmethod
-    def read(cls, environment: Environment) -> "TargetSettings":
-        """Read the variables."""
+    def read(cls, environment: Environment, *targets: str) -> "TargetSettings":
+        """Read the variables; `targets` are the services that will be called so."""
         files = _certificate_files(
             environment,
             chain="TARGET_CERT_FILE",
@@ -168,6 +168,13 @@ class TargetSettings:
         token = environment.file("TARGET_TOKEN_FILE")
         if token is not None:
             environment.require("TARGET_TOKEN_FILE", token.read_bytes)
+            may_be_overheard = environment.switch("ALLOW_PLAINTEXT", default=False)
+            if not (files.authorities or may_be_overheard or all(map(_is_here, targets))):
+                environment.problem(
+                    "TARGET_TOKEN_FILE",
+                    "holds what could be overheard: set TARGET_CA_FILE, or ALLOW_PLAINTEXT=on if "
+                    "something in between encrypts",
+                )
         return cls(certificates=files, token=token)
 
 
@@ -279,6 +286,11 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _is_here(target: str) -> bool:
+    """Whether a gRPC target, such as `dns:///localhost:50051`, is surely on this machine."""
+    return is_loopback(target.rpartition("/")[2].rpartition(":")[0])
 
 
 def _auth(environment: Environment, files: CertificateFiles | None) -> AuthSettings | None:

@@ -5,6 +5,7 @@ for a moment. Creations carry request ids for that.
 """
 
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,9 +17,11 @@ import grpc
 from grpc_health.v1.health_pb2_grpc import HealthStub
 from grpc_status import rpc_status
 
+from shared.channels import open_channel
 from shared.errors import from_rpc_error
 from shared.gen.kith.feed.v1.feed_pb2_grpc import FeedServiceStub
 from shared.gen.kith.graph.v1.graph_pb2_grpc import GraphServiceStub
+from shared.settings import Environment, TargetSettings
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -60,10 +63,17 @@ class Clients:
 
 @contextmanager
 def connected(*, graph: str, feed: str) -> Iterator[Clients]:
-    """Open a channel to each service; nothing is sent before the first call."""
+    """Open a channel to each service; nothing is sent before the first call.
+
+    What is shown to them is read from the environment, TARGET_CA_FILE and its companions; raises
+    SettingsError.
+    """
+    environment = Environment(os.environ)
+    access = TargetSettings.read(environment, graph, feed)
+    environment.check()
     with (
-        grpc.insecure_channel(graph, options=_OPTIONS) as graph_channel,
-        grpc.insecure_channel(feed, options=_OPTIONS) as feed_channel,
+        open_channel(graph, access, _OPTIONS) as graph_channel,
+        open_channel(feed, access, _OPTIONS) as feed_channel,
     ):
         yield Clients(
             graph=GraphServiceStub(graph_channel),
