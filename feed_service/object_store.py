@@ -26,7 +26,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from feed_service.metrics import FeedMetrics
 from feed_service.settings import ObjectStoreSettings
-from feed_service.url_signer import SignedUrl, UrlSigner
+from feed_service.url_signer import SignedUrls, UrlSigner
 from shared.errors import UnavailableError
 from shared.gen.kith.errors.v1 import errors_pb2
 
@@ -118,15 +118,13 @@ class ObjectStore:
             )
         return UploadPermission(url=form["url"], fields=form["fields"], expire_time=expire_time)
 
-    def download_url(self, key: str, *, now: datetime) -> SignedUrl:
-        """Return where an object can be read; nothing is sent, and nobody knows whether it exists.
+    def download_urls(self, *, now: datetime) -> SignedUrls:
+        """Return where objects can be read; nothing is sent, and nobody knows whether they exist.
 
         Raises UnavailableError when temporary credentials have ended and cannot be renewed.
         """
-        try:
-            return self._signer.signed_url(key, now=now)
-        except _FAULTS as error:  # without `_translated`, which costs as much as a signature
-            raise _unavailable(error) from error
+        with _translated():
+            return self._signer.urls(now=now)
 
     def stored_objects(self, keys: Collection[str]) -> dict[str, StoredObject]:
         """Return those of the objects that exist.

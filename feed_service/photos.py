@@ -15,8 +15,8 @@ from sqlalchemy import Connection
 
 from feed_service import messages, queries
 from feed_service.idempotency import Request, create_once
+from feed_service.messages import DownloadUrl
 from feed_service.object_store import MAX_PHOTO_BYTES, ObjectStore, StoredObject
-from feed_service.url_signer import SignedUrl
 from shared.database import Database
 from shared.errors import (
     FieldViolation,
@@ -93,15 +93,18 @@ class Photos:
             taken = queries.photos.take_uploads(connection, owner_user_id=user_id, object_keys=keys)
             _refuse(keys, lambda key: "" if key in taken else _NOT_PERMITTED)
 
-    def download_url(self, key: str) -> SignedUrl | None:
-        """Return where to get a photo; None while nobody can sign a URL, which hides no post."""
+    def download_urls(self) -> DownloadUrl:
+        """Return what says where to get a photo, for what is answered now.
+
+        It says None while nobody can sign a URL, which hides no post.
+        """
         if self._store is None:
-            return None
+            return _nowhere
         try:
-            return self._store.download_url(key, now=datetime.now(UTC))
+            return self._store.download_urls(now=datetime.now(UTC)).of
         except UnavailableError:
-            _log.warning("no URL for photos", exc_info=True)
-            return None
+            _log.warning("no URLs for photos", exc_info=True)
+            return _nowhere
 
     def _required_store(self) -> ObjectStore:
         if self._store is None:
@@ -113,6 +116,10 @@ class Photos:
 
 
 _NOT_PERMITTED: Final = "must be from CreatePhotoUploads of this user, and in no other post"
+
+
+def _nowhere(_key: str) -> None:
+    return None
 
 
 def _new_key(user_id: int, content_type: str) -> str:

@@ -174,7 +174,7 @@ class Posts:
             totals={POSTS: 1},
         )
         return pb.CreatePostResponse(
-            post=messages.post(row, viewer_id=author_id, download_url=self._photos.download_url)
+            post=messages.post(row, viewer_id=author_id, download_url=self._photos.download_urls())
         )
 
     def _visible(self, viewer: Viewer, names: Sequence[PostName]) -> dict[PostName, PostRow]:

@@ -115,11 +115,10 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
             if request.week_start_day and not MONDAY <= request.week_start_day <= SUNDAY:
                 fields.reject("week_start_day", "must be 1 (Monday) to 7 (Sunday), or left out")
         digest = self._digests.digest(query)
+        download_url = self._photos.download_urls()
         return pb.GetDigestResponse(
             items=[
-                messages.digest_item(
-                    row, viewer_id=query.viewer_id, download_url=self._photos.download_url
-                )
+                messages.digest_item(row, viewer_id=query.viewer_id, download_url=download_url)
                 for row in digest.posts
             ],
             start_time=timestamp(digest.week.start),
@@ -470,7 +469,7 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         return pb.DeleteUserResponse()
 
     def _shown(self, row: PostRow, viewer_id: int) -> pb.Post:
-        return messages.post(row, viewer_id=viewer_id, download_url=self._photos.download_url)
+        return messages.post(row, viewer_id=viewer_id, download_url=self._photos.download_urls())
 
     def _show(
         self,
@@ -479,10 +478,9 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         *,
         add: Callable[[], pb.Post],
     ) -> None:
+        download_url = self._photos.download_urls()
         for row in rows:
-            messages.fill_post(
-                add(), row, viewer_id=viewer_id, download_url=self._photos.download_url
-            )
+            messages.fill_post(add(), row, viewer_id=viewer_id, download_url=download_url)
 
 
 def _week_of(fields: Fields, request: pb.GetDigestRequest) -> datetime | None:

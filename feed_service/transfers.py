@@ -14,10 +14,11 @@ from feed_service.metrics import POSTS
 from feed_service.photos import Photos
 from feed_service.queries.transfers import ImportedPost
 from shared.database import Database
-from shared.errors import AppException, ValidationError
+from shared.errors import ValidationError
 from shared.gen.kith.feed.v1 import feed_pb2 as pb
 from shared.paging import PageTokens, Scope, oldest_first, place
 from shared.totals import add_to_totals
+from shared.transfers import import_chunks
 
 _EXPORT_CHUNK: Final = 500
 # A client's own limit is 4 MiB unless it was raised.
@@ -60,18 +61,8 @@ class Transfers:
         self._sections = _sections(photos)
 
     def import_chunks(self, chunks: Iterable[Sequence[ImportedPost]]) -> ImportResult:
-        """Import each chunk in a transaction of its own.
-
-        An error that ends the import says in its metadata `committed_chunks` how many took effect.
-        """
-        result = ImportResult()
-        try:
-            for chunk in chunks:
-                result += self._import(chunk)
-        except AppException as error:
-            error.metadata["committed_chunks"] = str(result.committed_chunks)
-            raise
-        return result
+        """Import each chunk as `shared.transfers` says."""
+        return import_chunks(chunks, self._import, nothing=ImportResult())
 
     def export(self, user_id: int, cursor: str) -> Iterator[pb.ExportUserResponse]:
         """Yield what there is of a user, section by section and each in order, from a cursor on.
@@ -131,7 +122,7 @@ def _sections(photos: Photos) -> Sequence[_Section]:
                 connection, author_id=user_id, after=place(after), limit=limit
             ),
             encode=lambda row: messages.post(
-                row, viewer_id=row.author_id, download_url=photos.download_url
+                row, viewer_id=row.author_id, download_url=photos.download_urls()
             ),
             position=lambda row: oldest_first(row.created_at, row.id),
         ),

@@ -3,11 +3,11 @@
 The algorithm is AWS's Signature Version 4 in query parameters, see "Authenticating Requests: Using
 Query Parameters" in the Amazon S3 API Reference. Its date is rounded down to a quarter of an hour,
 so that until the next quarter every process gives everybody the same URL: browsers and CDNs can
-cache the object, and Kith needs no cache of URLs.
+cache the object, and processes need not share what they have signed.
 """
 
 import hmac
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from urllib.parse import quote, urlsplit
@@ -20,6 +20,8 @@ _LIFETIME = timedelta(hours=1)
 _RENEWED_BEFORE_EXPIRY = timedelta(minutes=15)
 # While that fails it must not be tried for every URL.
 _PAUSE_BETWEEN_RENEWALS = timedelta(minutes=1)
+# Some 15 MiB.
+_MOST_KEPT = 20_000
 _ALGORITHM = "AWS4-HMAC-SHA256"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -86,13 +88,28 @@ class Signing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Quarter:
-    """A quarter of an hour, or what credentials that end sooner leave of it."""
+class SignedUrls:
+    """The URLs of a quarter of an hour, or of what credentials that end sooner leave of it."""
 
     start: datetime
     end: datetime
     expire_time: datetime
     signing: Signing
+    signed: dict[str, SignedUrl] = field(default_factory=dict)
+
+    def of(self, key: str) -> SignedUrl:
+        """Return where an object can be read, the same for everybody.
+
+        What has been signed is kept, since what one viewer sees others see as well, and looking it
+        up costs a twentieth of signing it.
+        """
+        found = self.signed.get(key)
+        if found is None:
+            if len(self.signed) >= _MOST_KEPT:
+                self.signed.clear()
+            found = SignedUrl(url=self.signing.url(key), expire_time=self.expire_time)
+            self.signed[key] = found
+        return found
 
 
 class UrlSigner:
@@ -105,21 +122,21 @@ class UrlSigner:
         self._credentials = credentials
         self._base_url = base_url
         self._region = region
-        self._quarter: _Quarter | None = None
+        self._urls: SignedUrls | None = None
 
-    def signed_url(self, key: str, *, now: datetime) -> SignedUrl:
-        """Return where an object can be read for 45 to 60 minutes.
+    def urls(self, *, now: datetime) -> SignedUrls:
+        """Return the URLs of now, each good for 45 to 60 minutes.
 
-        With temporary credentials it is no longer than they last; raises what botocore raises when
-        it cannot renew them.
+        With temporary credentials they are for no longer than these last; raises what botocore
+        raises when it cannot renew them.
         """
-        quarter = self._quarter
-        if quarter is None or not quarter.start <= now < quarter.end:
+        urls = self._urls
+        if urls is None or not urls.start <= now < urls.end:
             # Threads that come here together make equal ones, which costs less than a lock for all.
-            quarter = self._quarter = self._quarter_of(now)
-        return SignedUrl(url=quarter.signing.url(key), expire_time=quarter.expire_time)
+            urls = self._urls = self._urls_of(now)
+        return urls
 
-    def _quarter_of(self, now: datetime) -> _Quarter:
+    def _urls_of(self, now: datetime) -> SignedUrls:
         credentials, credentials_expire = self._current_credentials()
         start = datetime.fromtimestamp(
             now.timestamp() // _QUARTER.total_seconds() * _QUARTER.total_seconds(), UTC
@@ -136,7 +153,7 @@ class UrlSigner:
             signed_at=start,
             lifetime=_LIFETIME,
         )
-        return _Quarter(start=start, end=end, expire_time=expire_time, signing=signing)
+        return SignedUrls(start=start, end=end, expire_time=expire_time, signing=signing)
 
     def _current_credentials(self) -> tuple[ReadOnlyCredentials, datetime | None]:
         """Return credentials and when they expire, if ever, which botocore keeps to itself."""

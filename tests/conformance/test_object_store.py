@@ -125,7 +125,7 @@ def test_what_is_put_is_seen_got_and_removed(tried: Tried, key: str) -> None:
     before = tried.store.stored_objects([key])
     put = tried.put(key)
     [stored] = tried.store.stored_objects([key]).values()
-    got = get(tried.store.download_url(key, now=datetime.now(UTC)).url)
+    got = get(tried.store.download_urls(now=datetime.now(UTC)).of(key).url)
     removed = [tried.store.remove([key]), tried.store.remove([key])]
 
     assert (before, put.status) == ({}, 200)
@@ -139,7 +139,7 @@ def test_a_url_of_boto3_works_as_ours_does(tried: Tried, key: str) -> None:
     tried.put(key)
 
     assert get(tried.presigned("get_object", Key=key)).body == PHOTO
-    assert get(tried.store.download_url(key, now=datetime.now(UTC)).url).body == PHOTO
+    assert get(tried.store.download_urls(now=datetime.now(UTC)).of(key).url).body == PHOTO
 
 
 def test_a_url_works_for_all_of_its_time(tried: Tried, key: str) -> None:
@@ -147,7 +147,7 @@ def test_a_url_works_for_all_of_its_time(tried: Tried, key: str) -> None:
     minute = timedelta(minutes=1)
     now = datetime.now(UTC)
 
-    signed = tried.store.download_url(key, now=now - 44 * minute)
+    signed = tried.store.download_urls(now=now - 44 * minute).of(key)
 
     assert signed.expire_time > now
     assert get(signed.url).status == 200
@@ -155,7 +155,7 @@ def test_a_url_works_for_all_of_its_time(tried: Tried, key: str) -> None:
 
 def test_a_url_that_has_expired_is_refused(tried: Tried, key: str) -> None:
     tried.put(key)
-    signed = tried.store.download_url(key, now=datetime.now(UTC) - timedelta(minutes=75))
+    signed = tried.store.download_urls(now=datetime.now(UTC) - timedelta(minutes=75)).of(key)
 
     assert get(signed.url).status == FORBIDDEN
 
@@ -170,7 +170,7 @@ def test_a_url_that_has_expired_is_refused(tried: Tried, key: str) -> None:
 )
 def test_a_url_that_was_changed_is_refused(tried: Tried, key: str, part: str, other: str) -> None:
     tried.put(key)
-    signed = tried.store.download_url(key, now=datetime.now(UTC))
+    signed = tried.store.download_urls(now=datetime.now(UTC)).of(key)
 
     assert part in signed.url
     assert get(signed.url.replace(part, other)).status == FORBIDDEN
@@ -181,7 +181,8 @@ def test_another_secret_opens_nothing(tried: Tried, key: str) -> None:
     with ExitStack() as stack:
         stranger = opened(stack, replace(tried.settings, secret_access_key="another"))
 
-        assert get(stranger.store.download_url(key, now=datetime.now(UTC)).url).status == FORBIDDEN
+        url = stranger.store.download_urls(now=datetime.now(UTC)).of(key).url
+        assert get(url).status == FORBIDDEN
         assert stranger.put(key).status == FORBIDDEN
         assert stranger.store.remove([key]) == set()
         with pytest.raises(UnavailableError):

@@ -178,7 +178,7 @@ def test_what_could_not_be_removed_is_not_said_to_be_gone(
 
 def test_a_download_url_works_until_it_says(server: S3Server, store: ObjectStore) -> None:
     server.objects = {KEY: PHOTO}
-    signed = store.download_url(KEY, now=datetime.now(UTC))
+    signed = store.download_urls(now=datetime.now(UTC)).of(KEY)
 
     in_time = get(signed.url)
     server.now = lambda: signed.expire_time
@@ -208,7 +208,7 @@ def test_a_download_url_that_was_changed_is_refused(
     server: S3Server, store: ObjectStore, part: str, other: str
 ) -> None:
     server.objects = {KEY: PHOTO, KEY.replace("17", "18"): PHOTO}
-    signed = store.download_url(KEY, now=datetime.now(UTC))
+    signed = store.download_urls(now=datetime.now(UTC)).of(KEY)
 
     answer = get(signed.url.replace(part, other))
 
@@ -221,7 +221,7 @@ def test_a_download_url_does_nothing_but_download(
     server: S3Server, store: ObjectStore, method: str
 ) -> None:
     server.objects = {KEY: PHOTO}
-    signed = store.download_url(KEY, now=datetime.now(UTC))
+    signed = store.download_urls(now=datetime.now(UTC)).of(KEY)
 
     assert send(method, signed.url, b"other").code == "SignatureDoesNotMatch"
     assert server.objects == {KEY: PHOTO}
@@ -232,7 +232,7 @@ def test_a_url_signed_with_another_secret_is_refused(server: S3Server) -> None:
     settings = replace(settings_for(server), secret_access_key="another")
 
     with closing(ObjectStore(settings, metrics=FeedMetrics(CollectorRegistry()))) as store:
-        signed = store.download_url(KEY, now=datetime.now(UTC))
+        signed = store.download_urls(now=datetime.now(UTC)).of(KEY)
         with pytest.raises(UnavailableError):
             store.stored_objects([KEY])
 
@@ -245,7 +245,7 @@ def test_signing_asks_nobody_and_works_while_the_store_is_down(
     server.objects = {KEY: PHOTO}
     server.stop()
 
-    signed = store.download_url(KEY, now=datetime.now(UTC))
+    signed = store.download_urls(now=datetime.now(UTC)).of(KEY)
     permission = store.upload_permission("photos/17/new.jpg", content_type=JPEG)
     server.start()
 
@@ -316,12 +316,12 @@ def test_temporary_credentials_serve_until_they_end_and_cannot_be_renewed(
     settings = replace(settings_for(server), access_key_id="", secret_access_key="")
 
     with closing(ObjectStore(settings, metrics=FeedMetrics(CollectorRegistry()))) as store:
-        signed = store.download_url(KEY, now=now)
+        signed = store.download_urls(now=now).of(KEY)
         found = store.stored_objects([KEY])
         source.write_text("{}")
 
         with pytest.raises(UnavailableError) as caught:
-            store.download_url(KEY, now=now + timedelta(minutes=2))
+            store.download_urls(now=now + timedelta(minutes=2)).of(KEY)
 
     assert (get(signed.url).body, signed.expire_time) == (PHOTO.body, now + timedelta(minutes=5))
     assert list(found) == [KEY]
@@ -348,6 +348,6 @@ def test_calls_are_measured_by_operation(store: ObjectStore, registry: Collector
 
 
 def test_a_url_names_the_store_as_callers_know_it(server: S3Server, store: ObjectStore) -> None:
-    parts = urlsplit(store.download_url("a", now=datetime.now(UTC)).url)
+    parts = urlsplit(store.download_urls(now=datetime.now(UTC)).of("a").url)
 
     assert (parts.netloc, parts.path) == (f"127.0.0.1:{server.port}", "/photos/a")

@@ -87,7 +87,7 @@ def test_every_url_is_the_one_that_boto3_returns(
     )
 
     for key in ODD_KEYS:
-        assert signer.signed_url(key, now=NOW).url == url_of_boto3(client, key)
+        assert signer.urls(now=NOW).of(key).url == url_of_boto3(client, key)
 
 
 @pytest.mark.usefixtures("frozen_clock")
@@ -95,7 +95,16 @@ def test_every_url_is_the_one_that_boto3_returns(
 def test_the_url_of_any_key_is_the_one_that_boto3_returns(key: str) -> None:
     client = client_of_aws()
 
-    assert signer().signed_url(key, now=NOW).url == url_of_boto3(client, key)
+    assert signer().urls(now=NOW).of(key).url == url_of_boto3(client, key)
+
+
+def test_what_is_kept_of_signed_urls_is_bounded() -> None:
+    urls = signer().urls(now=NOW)
+
+    for number in range(20_500):
+        urls.of(f"photos/{number}")
+
+    assert len(urls.signed) <= 20_000
 
 
 def test_the_example_that_aws_has_published_comes_out() -> None:
@@ -121,7 +130,7 @@ def test_the_example_that_aws_has_published_comes_out() -> None:
 def test_a_url_works_for_45_to_60_minutes(seconds: float) -> None:
     moment = datetime.fromtimestamp(seconds, UTC)
 
-    left = signer().signed_url("a", now=moment).expire_time - moment
+    left = signer().urls(now=moment).of("a").expire_time - moment
 
     assert timedelta(minutes=45) < left <= timedelta(hours=1)
 
@@ -139,9 +148,9 @@ def test_everybody_gets_the_same_url_within_a_quarter_of_an_hour(
     moment: datetime, *, is_same: bool
 ) -> None:
     one, another = signer(), signer()
-    another.signed_url("a", now=NOW)
+    another.urls(now=NOW).of("a")
 
-    assert (one.signed_url("a", now=NOW) == another.signed_url("a", now=moment)) is is_same
+    assert (one.urls(now=NOW).of("a") == another.urls(now=moment).of("a")) is is_same
 
 
 class TemporaryCredentials:
@@ -178,7 +187,7 @@ class TemporaryCredentials:
 
     def signed(self, signer: UrlSigner, *, after: timedelta) -> Any:
         self.now = NOW + after
-        return signer.signed_url("a", now=self.now)
+        return signer.urls(now=self.now).of("a")
 
 
 def test_a_url_ends_with_the_temporary_credentials_that_signed_it() -> None:
