@@ -6,7 +6,7 @@ is stored for it is the business of `queries.change_pair`. A change that has alr
 a success without a second effect.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from graph_service import queries
 from graph_service.metrics import ACTIVE_CONNECTIONS, USERS, GraphMetrics
 from graph_service.models import EventKind
-from graph_service.queries import HeldPair, PeerRow, UserRow
+from graph_service.queries import HeldPair, PeerRow
 from shared.database import Database
 from shared.errors import AbortedError, PreconditionError, ResourceNotFoundError, UnauthorizedError
 from shared.gen.kith.errors.v1 import errors_pb2
@@ -78,7 +78,7 @@ class Connections:
                 connection, user_id=user_id, peer_id=peer_id, creates_users=creates_users
             )
             if creates_users and not held.are_users:
-                raise _erased_meanwhile()
+                raise erased_meanwhile()
             kind = rule(held)
             if kind is not None:
                 held = _changed(connection, held, kind)
@@ -154,23 +154,9 @@ def _unblock(held: HeldPair) -> EventKind | None:
     return EventKind.UNBLOCKED if held.user_blocks else None
 
 
-def ordered(first_id: int, second_id: int) -> tuple[int, int]:
-    """Return a pair as it is stored, the lower id first."""
-    return (min(first_id, second_id), max(first_id, second_id))
-
-
-def ensure_users(
-    connection: Connection, user_ids: Collection[int]
-) -> tuple[dict[int, UserRow], int]:
-    """Make sure that all users have a row and keep it; returns those, locked, and how many are new.
-
-    Raises AbortedError, for the transaction to be repeated, when one of them is erased meanwhile.
-    """
-    created = queries.create_users(connection, user_ids=user_ids)
-    users = queries.lock_users(connection, user_ids=user_ids)
-    if len(users) < len(user_ids):
-        raise _erased_meanwhile()
-    return users, created
+def erased_meanwhile() -> AbortedError:
+    """Return the error after which a transaction is repeated, for a user who had a row has none."""
+    return AbortedError("a user was erased meanwhile; repeat the call")
 
 
 def _refuse_if_connected(held: HeldPair) -> None:
@@ -192,7 +178,3 @@ def _changed(connection: Connection, held: HeldPair, kind: EventKind) -> HeldPai
         amount=amount,
         totals={ACTIVE_CONNECTIONS: amount, USERS: held.created_users},
     )
-
-
-def _erased_meanwhile() -> AbortedError:
-    return AbortedError("a user was erased meanwhile; repeat the call")

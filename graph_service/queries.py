@@ -9,10 +9,13 @@ holds several statements and costs one round trip; PostgreSQL runs them in their
 snapshot of its own, and what comes back are the rows of the last.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
+from itertools import chain
+from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, TextClause, text
 
@@ -48,6 +51,18 @@ class UserRow:
     user_id: int
     revision: int = 0
     connection_count: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldUsers:
+    """Users who are locked: how many, and a revision that is new to all of them.
+
+    `rooms` says of those whom the limit may hinder how many connections more each may have.
+    """
+
+    number: int
+    revision: int
+    rooms: Mapping[int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,9 +138,11 @@ class ListedPeer:
     row_id: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class EventRow:
-    """One recorded change; `peer_id` is None when a user was erased."""
+class EventRow(NamedTuple):
+    """One recorded change; `peer_id` is None when a user was erased.
+
+    A tuple, for an import is followed while it runs and each of its events is read.
+    """
 
     seq: int
     kind: str
@@ -371,9 +388,12 @@ def export_page(connection: Connection, *, after: tuple[int, int], limit: int) -
     return [PairRow(**row) for row in rows.mappings()]
 
 
+# Most have a row, and to find that out by a conflict would cost twice as much.
 _CREATE_USERS = """
     INSERT INTO users (user_id)
-    SELECT id FROM unnest(CAST(:user_ids AS bigint[])) AS id ORDER BY id
+    SELECT id FROM unnest(CAST(:user_ids AS bigint[])) AS id
+    WHERE NOT EXISTS (SELECT FROM users WHERE user_id = id)
+    ORDER BY id
     ON CONFLICT (user_id) DO NOTHING
 """
 
@@ -391,13 +411,41 @@ def create_users(connection: Connection, *, user_ids: Collection[int]) -> int:
     ).rowcount
 
 
-def lock_users(connection: Connection, *, user_ids: Collection[int]) -> dict[int, UserRow]:
-    """The rows of those users who have one, locked until the transaction ends."""
+def lock_users(connection: Connection, *, user_ids: Collection[int]) -> set[int]:
+    """Those of the users who have a row, which is locked until the transaction ends."""
     rows = connection.execute(_message(_LOCK_USERS), {"user_ids": array_literal(user_ids)})
-    return {
-        user_id: UserRow(user_id=user_id, revision=revision, connection_count=count)
-        for user_id, revision, count in rows
-    }
+    return set(rows.scalars())
+
+
+_HOLD_USERS = text("""
+    WITH held AS (
+        SELECT u.user_id, u.revision, :max_connections - u.connection_count AS room, asked.amount
+        FROM unnest(CAST(:user_ids AS bigint[]), CAST(:amounts AS bigint[]))
+             AS asked (user_id, amount)
+        JOIN users AS u ON u.user_id = asked.user_id
+        ORDER BY u.user_id FOR UPDATE OF u
+    )
+    SELECT count(*) AS number,
+           greatest(max(revision) + 1,
+                    CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)) AS revision,
+           array_agg(user_id) FILTER (WHERE room < amount) AS near_limit,
+           array_agg(room) FILTER (WHERE room < amount) AS rooms
+    FROM held
+""")
+
+
+def hold_users(
+    connection: Connection, *, amounts: Mapping[int, int], max_connections: int
+) -> HeldUsers:
+    """What an import has to know of the users with a row, locked until the transaction ends."""
+    row = connection.execute(
+        _HOLD_USERS, {**_amount_literals(amounts), "max_connections": max_connections}
+    ).one()
+    return HeldUsers(
+        number=row.number,
+        revision=row.revision,
+        rooms=dict(zip(row.near_limit or (), row.rooms or (), strict=True)),
+    )
 
 
 _CHANGE_USERS = """
@@ -416,38 +464,31 @@ def change_counts(connection: Connection, *, amounts: Mapping[int, int]) -> None
 
     A revision grows, also when the clock has been set back.
     """
-    connection.execute(
-        _message(_CHANGE_USERS),
-        {"user_ids": array_literal(amounts), "amounts": array_literal(amounts.values())},
+    connection.execute(_message(_CHANGE_USERS), _amount_literals(amounts))
+
+
+BLOCKED: Final = "blocked"
+"""What is between two of whom one blocks the other, beside the states of `connections`."""
+
+_BETWEEN = text("""
+    WITH asked AS (
+        SELECT a, b
+        FROM unnest(CAST(:user_a_ids AS bigint[]), CAST(:user_b_ids AS bigint[])) AS asked (a, b)
     )
-
-
-_PAIRS = text("""
-    SELECT c.user_a_id, c.user_b_id, c.status, c.requested_by, c.created_at, c.updated_at
-    FROM unnest(CAST(:user_a_ids AS bigint[]), CAST(:user_b_ids AS bigint[])) AS asked (a, b)
-    JOIN connections AS c ON c.user_a_id = asked.a AND c.user_b_id = asked.b
+    SELECT a, b, c.status
+    FROM asked JOIN connections AS c ON c.user_a_id = asked.a AND c.user_b_id = asked.b
+    UNION ALL
+    SELECT a, b, 'blocked' FROM asked JOIN blocks ON blocker_id = asked.a AND blocked_id = asked.b
+    UNION ALL
+    SELECT a, b, 'blocked' FROM asked JOIN blocks ON blocker_id = asked.b AND blocked_id = asked.a
 """)
 
 
-def pairs(
+def between(
     connection: Connection, *, asked: Collection[tuple[int, int]]
-) -> dict[tuple[int, int], PairRow]:
-    """Those of the asked pairs that are pending or connected."""
-    rows = connection.execute(_PAIRS, _pair_literals(asked)).mappings()
-    return {(row["user_a_id"], row["user_b_id"]): PairRow(**row) for row in rows}
-
-
-_BLOCKS = text("""
-    SELECT b.blocker_id, b.blocked_id
-    FROM unnest(CAST(:user_a_ids AS bigint[]), CAST(:user_b_ids AS bigint[])) AS asked (a, b)
-    JOIN blocks AS b ON (b.blocker_id, b.blocked_id) IN ((asked.a, asked.b), (asked.b, asked.a))
-""")
-
-
-def blocks(connection: Connection, *, asked: Collection[tuple[int, int]]) -> set[tuple[int, int]]:
-    """(blocker, blocked) for every block between the two of an asked pair."""
-    rows = connection.execute(_BLOCKS, _pair_literals(asked))
-    return {(blocker_id, blocked_id) for blocker_id, blocked_id in rows}
+) -> dict[tuple[int, int], str]:
+    """PENDING, ACCEPTED or BLOCKED for each asked pair between whom there is anything."""
+    return {(a, b): state for a, b, state in connection.execute(_BETWEEN, _pair_literals(asked))}
 
 
 # The users that a transaction has created are those whose rows are its own, until it changes any.
@@ -649,19 +690,7 @@ _EVENTS = text("""
 def events(connection: Connection, *, after: int, until: int, limit: int) -> list[EventRow]:
     """Up to `limit` events behind one number and not behind another, in order."""
     rows = connection.execute(_EVENTS, {"after": after, "until": until, "limit": limit})
-    # An import is followed while it runs. As mappings, the rows would cost it twice as much.
-    return [
-        EventRow(
-            seq=seq,
-            kind=kind,
-            actor_id=actor_id,
-            peer_id=peer_id,
-            actor_revision=actor_revision,
-            peer_revision=peer_revision,
-            occurred_at=occurred_at,
-        )
-        for seq, kind, actor_id, peer_id, actor_revision, peer_revision, occurred_at in rows
-    ]
+    return [EventRow._make(row) for row in rows]
 
 
 _LAST_EVENT_NUMBER = text("""
@@ -688,24 +717,65 @@ def event_writers(connection: Connection) -> set[str]:
     return set(connection.execute(_EVENT_WRITERS).scalars())
 
 
-_IMPORT_PAIRS = text("""
+_COUNT_IMPORTED = """
+    UPDATE users AS u
+    SET connection_count = u.connection_count + change.amount, revision = :revision
+    FROM unnest(CAST(:user_ids AS bigint[]), CAST(:amounts AS bigint[]))
+         AS change (user_id, amount)
+    WHERE u.user_id = change.user_id
+"""
+
+# In the order of the index, of which each page is then found in memory.
+_INSERT_PAIRS = """
     INSERT INTO connections (user_a_id, user_b_id, status, requested_by, created_at, updated_at)
     SELECT a, b, 'accepted', a, coalesce(connected_at, now()), coalesce(connected_at, now())
     FROM unnest(CAST(:user_a_ids AS bigint[]), CAST(:user_b_ids AS bigint[]),
                 CAST(:connected_at AS timestamptz[])) AS imported (a, b, connected_at)
     ORDER BY a, b
+"""
+
+# To be ready for a conflict costs every pair a fifth more.
+_INSERT_OR_ACCEPT_PAIRS = f"""{_INSERT_PAIRS}
     ON CONFLICT (user_a_id, user_b_id)
     DO UPDATE SET status = 'accepted', updated_at = excluded.updated_at
-""")
+"""
+
+_RECORD_IMPORTED = """
+    INSERT INTO connection_events (kind, actor_id, peer_id, actor_revision, peer_revision)
+    SELECT 'imported', a, b, :revision, :revision
+    FROM unnest(CAST(:user_a_ids AS bigint[]), CAST(:user_b_ids AS bigint[])) AS event (a, b)
+"""
 
 
 def import_pairs(
-    connection: Connection, *, connected_at: Mapping[tuple[int, int], datetime | None]
+    connection: Connection,
+    *,
+    connected_at: Mapping[tuple[int, int], datetime | None],
+    revision: int,
+    has_requests: bool,
+    totals: Mapping[str, int],
 ) -> None:
-    """Nothing; the pairs are connected, since the given moment or now."""
+    """Nothing; the pairs are connected since the given moment or now, counted and recorded.
+
+    The users are held and get the revision. `has_requests` says whether any pair has a row already.
+    The totals change as well.
+    """
+    amounts = Counter(chain.from_iterable(connected_at))
     moments = (moment and moment.isoformat() for moment in connected_at.values())
     connection.execute(
-        _IMPORT_PAIRS, {**_pair_literals(connected_at), "connected_at": _literal(moments)}
+        _message(
+            _COUNT_IMPORTED,
+            _INSERT_OR_ACCEPT_PAIRS if has_requests else _INSERT_PAIRS,
+            _RECORD_IMPORTED,
+            ADD_TO_TOTALS,
+        ),
+        {
+            **_amount_literals(amounts),
+            **_pair_literals(connected_at),
+            **total_parameters(totals),
+            "connected_at": _literal(moments),
+            "revision": revision,
+        },
     )
 
 
@@ -734,6 +804,10 @@ def erase_user(connection: Connection, *, user_id: int) -> None:
     """Nothing; no row names the user any more."""
     for statement in _ERASE:
         connection.execute(statement, {"user_id": user_id})
+
+
+def _amount_literals(amounts: Mapping[int, int]) -> dict[str, str]:
+    return {"user_ids": array_literal(amounts), "amounts": array_literal(amounts.values())}
 
 
 def _pair_literals(pairs: Collection[tuple[int, int]]) -> dict[str, str]:

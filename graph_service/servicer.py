@@ -296,21 +296,19 @@ def _chunk(request: pb.ImportConnectionsRequest) -> list[ImportedPair]:
             "connections", len(request.connections), min_items=0, max_items=_MAX_IMPORT_CHUNK
         )
         return [
-            _imported_pair(fields, f"connections[{index}]", pair, now=now)
+            _imported_pair(fields, index, pair, now=now)
             for index, pair in enumerate(request.connections[:_MAX_IMPORT_CHUNK])
         ]
 
 
 def _imported_pair(
-    fields: Fields, at: str, pair: pb.ConnectionPair, *, now: datetime
+    fields: Fields, index: int, pair: pb.ConnectionPair, *, now: datetime
 ) -> ImportedPair:
-    first_id = pair.first_user_id
-    return ImportedPair(
-        first_user_id=fields.identifier(f"{at}.first_user_id", first_id),
-        second_user_id=fields.other(f"{at}.second_user_id", pair.second_user_id, than=first_id),
-        connected_at=(
-            fields.past(f"{at}.connect_time", pair.connect_time, now=now)
-            if pair.HasField("connect_time")
-            else None
-        ),
-    )
+    first_id, second_id, connected_at = pair.first_user_id, pair.second_user_id, None
+    # A field is named only when there is something to say about it: names cost more than checks.
+    if not 0 < first_id != second_id > 0:
+        fields.identifier(f"connections[{index}].first_user_id", first_id)
+        fields.other(f"connections[{index}].second_user_id", second_id, than=first_id)
+    if pair.HasField("connect_time"):
+        connected_at = fields.past(f"connections[{index}].connect_time", pair.connect_time, now=now)
+    return ImportedPair(first_id, second_id, connected_at)

@@ -1,29 +1,32 @@
 """Moving graphs in and out, and erasing a user."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
+from typing import NamedTuple
 
 from sqlalchemy import Connection
 
 from graph_service import queries
-from graph_service.connections import ensure_users, ordered
+from graph_service.connections import erased_meanwhile
 from graph_service.metrics import ACTIVE_CONNECTIONS, USERS
-from graph_service.models import ACCEPTED, EventKind
-from graph_service.queries import PairRow
+from graph_service.models import ACCEPTED, PENDING, EventKind
+from graph_service.queries import BLOCKED, PairRow
 from shared.database import Database
-from shared.errors import AbortedError, AppException
+from shared.errors import AbortedError
 from shared.paging import PageTokens, Scope
 from shared.totals import add_to_totals
+from shared.transfers import import_chunks
 
 EXPORT_CHUNK = 5_000
 _EXPORT_SCOPE = Scope.of("export")
+_OVER_LIMIT = "over limit"
 
 
-@dataclass(frozen=True, kw_only=True)
-class ImportedPair:
-    """A pair to connect; `connected_at` None means now."""
+class ImportedPair(NamedTuple):
+    """A pair to connect; `connected_at` None means now. A tuple, for there are millions."""
 
     first_user_id: int
     second_user_id: int
@@ -67,19 +70,9 @@ class Transfers:
         self._tokens = tokens
         self._max_connections = max_connections
 
-    def import_chunks(self, chunks: Iterable[list[ImportedPair]]) -> ImportResult:
-        """Import each chunk in a transaction of its own.
-
-        An error that ends the import says in its metadata `committed_chunks` how many took effect.
-        """
-        result = ImportResult()
-        try:
-            for chunk in chunks:
-                result += self._import(chunk)
-        except AppException as error:
-            error.metadata["committed_chunks"] = str(result.committed_chunks)
-            raise
-        return result
+    def import_chunks(self, chunks: Iterable[Sequence[ImportedPair]]) -> ImportResult:
+        """Import each chunk as `shared.transfers` says."""
+        return import_chunks(chunks, self._import, nothing=ImportResult())
 
     def export(self, cursor: str) -> Iterator[ExportChunk]:
         """Yield every connected pair once, in the order of pairs, from a cursor on.
@@ -116,62 +109,67 @@ class Transfers:
             lambda connection: queries.export_page(connection, after=after, limit=EXPORT_CHUNK)
         )
 
-    def _import(self, chunk: list[ImportedPair]) -> ImportResult:
+    def _import(self, chunk: Sequence[ImportedPair]) -> ImportResult:
         if not chunk:
             return ImportResult(committed_chunks=1)
         return self._database.write(lambda connection: self._import_in(connection, chunk))
 
-    def _import_in(self, connection: Connection, chunk: list[ImportedPair]) -> ImportResult:
+    def _import_in(self, connection: Connection, chunk: Sequence[ImportedPair]) -> ImportResult:
         wanted = {
-            ordered(pair.first_user_id, pair.second_user_id): pair.connected_at for pair in chunk
+            (first, second) if first < second else (second, first): connected_at
+            for first, second, connected_at in chunk
         }
-        ids = {user_id for pair in wanted for user_id in pair}
-        users, created = ensure_users(connection, ids)
-        counts = {user_id: user.connection_count for user_id, user in users.items()}
-        existing = queries.pairs(connection, asked=wanted)
-        blocked = {ordered(*block) for block in queries.blocks(connection, asked=wanted)}
-        accepted, outcome = self._decide(wanted, existing, blocked, counts)
-        if accepted:
-            _connect(connection, accepted)
-        add_to_totals(connection, amounts={ACTIVE_CONNECTIONS: len(accepted), USERS: created})
-        repeated = len(chunk) - len(wanted)
+        amounts = Counter(chain.from_iterable(wanted))
+        created = queries.create_users(connection, user_ids=amounts)
+        users = queries.hold_users(
+            connection, amounts=amounts, max_connections=self._max_connections
+        )
+        if users.number < len(amounts):
+            raise erased_meanwhile()
+        between = queries.between(connection, asked=wanted)
+        accepted, refused = _decide(wanted, between, dict(users.rooms))
+        queries.import_pairs(
+            connection,
+            connected_at=accepted,
+            revision=users.revision,
+            has_requests=PENDING in between.values(),
+            totals={ACTIVE_CONNECTIONS: len(accepted), USERS: created},
+        )
         return ImportResult(
             imported=len(accepted),
-            existing=outcome["existing"] + repeated,
-            blocked=outcome["blocked"],
-            over_limit=outcome["over_limit"],
+            existing=refused[ACCEPTED] + len(chunk) - len(wanted),
+            blocked=refused[BLOCKED],
+            over_limit=refused[_OVER_LIMIT],
             committed_chunks=1,
         )
 
-    def _decide(
-        self,
-        wanted: Mapping[tuple[int, int], datetime | None],
-        existing: Mapping[tuple[int, int], PairRow],
-        blocked: set[tuple[int, int]],
-        counts: dict[int, int],
-    ) -> tuple[dict[tuple[int, int], datetime | None], Counter[str]]:
-        """Choose the pairs to connect, first come first served where the limit is near."""
-        accepted: dict[tuple[int, int], datetime | None] = {}
-        outcome = Counter[str]()
-        for pair, connected_at in wanted.items():
-            if pair in existing and existing[pair].status == ACCEPTED:
-                outcome["existing"] += 1
-            elif pair in blocked:
-                outcome["blocked"] += 1
-            elif max(counts[pair[0]], counts[pair[1]]) >= self._max_connections:
-                outcome["over_limit"] += 1
-            else:
-                accepted[pair] = connected_at
-                for user_id in pair:
-                    counts[user_id] += 1
-        return accepted, outcome
+
+def _decide(
+    wanted: Mapping[tuple[int, int], datetime | None],
+    between: Mapping[tuple[int, int], str],
+    rooms: dict[int, int],
+) -> tuple[dict[tuple[int, int], datetime | None], Counter[str]]:
+    """Choose the pairs to connect, first come first served where the limit is near."""
+    accepted: dict[tuple[int, int], datetime | None] = {}
+    refused = Counter[str]()
+    for pair, connected_at in wanted.items():
+        if (state := between.get(pair, PENDING)) != PENDING:
+            refused[state] += 1
+        elif rooms and not _take_room(rooms, pair):
+            refused[_OVER_LIMIT] += 1
+        else:
+            accepted[pair] = connected_at
+    return accepted, refused
 
 
-def _connect(connection: Connection, pairs: Mapping[tuple[int, int], datetime | None]) -> None:
-    amounts = Counter(user_id for pair in pairs for user_id in pair)
-    queries.import_pairs(connection, connected_at=pairs)
-    queries.change_counts(connection, amounts=amounts)
-    queries.insert_events(connection, kind=EventKind.IMPORTED, about=list(pairs))
+def _take_room(rooms: dict[int, int], pair: tuple[int, int]) -> bool:
+    """Take from both users the room for a connection, if they have it."""
+    near_limit = [user_id for user_id in pair if user_id in rooms]
+    if any(rooms[user_id] <= 0 for user_id in near_limit):
+        return False
+    for user_id in near_limit:
+        rooms[user_id] -= 1
+    return True
 
 
 def _erase(connection: Connection, user_id: int, neighbours: set[int]) -> None:
