@@ -4,61 +4,22 @@ The calls are those of the contracts, so one that is added is tried here without
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import grpc
 import pytest
-from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
-from google.protobuf.message_factory import GetMessageClass
 
-from shared.gen.kith.feed.v1 import feed_pb2
-from shared.gen.kith.graph.v1 import graph_pb2
 from tests.support.errors import fields_of
 from tests.support.pair import Pair
+from tests.support.rpcs import RPCS, Rpc
 
 # They ask about everybody, so there is nothing they need to be given.
 _ASK_FOR_EVERYTHING = {"ExportConnections", "WatchConnections"}
 # An empty chunk imports nothing, as when a stream ends with the size of a chunk.
 _MAY_BE_EMPTY = {"ImportConnections", "ImportPosts"}
 _MESSAGE = FieldDescriptor.TYPE_MESSAGE
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rpc:
-    """A call of one of the services."""
-
-    service: str
-    method: MethodDescriptor
-
-    @property
-    def name(self) -> str:
-        return self.method.name
-
-    def __str__(self) -> str:
-        return f"{self.service} {self.name}"
-
-    def request(self) -> Any:
-        """Return an empty request."""
-        return GetMessageClass(self.method.input_type)()
-
-    def send(self, pair: Pair, request: Message) -> None:
-        """Call, and read the whole answer."""
-        stub = getattr(getattr(pair, self.service), self.name)
-        answer = stub(iter([request]) if self.method.client_streaming else request, timeout=10)
-        if self.method.server_streaming:
-            list(answer)
-
-
-_RPCS = [
-    Rpc(service=service, method=method)
-    for service, file, name in (
-        ("graph", graph_pb2, "GraphService"),
-        ("feed", feed_pb2, "FeedService"),
-    )
-    for method in file.DESCRIPTOR.services_by_name[name].methods
-]
 
 
 def _fields(descriptor: Descriptor, *path: FieldDescriptor) -> Iterator[list[FieldDescriptor]]:
@@ -106,7 +67,7 @@ def _refused(pair: Pair, rpc: Rpc, request: Message) -> list[str]:
 @pytest.mark.usefixtures("unchanged")
 @pytest.mark.parametrize(
     "rpc",
-    [rpc for rpc in _RPCS if rpc.name not in _ASK_FOR_EVERYTHING | _MAY_BE_EMPTY],
+    [rpc for rpc in RPCS if rpc.name not in _ASK_FOR_EVERYTHING | _MAY_BE_EMPTY],
     ids=str,
 )
 def test_a_request_without_anything_is_refused(pair: Pair, rpc: Rpc) -> None:
@@ -115,7 +76,7 @@ def test_a_request_without_anything_is_refused(pair: Pair, rpc: Rpc) -> None:
 
 _IDS = [
     pytest.param(rpc, way, id=f"{rpc} {_named(way)}")
-    for rpc in _RPCS
+    for rpc in RPCS
     for way in _ways_to(rpc, FieldDescriptor.TYPE_INT64)
     if way[-1].name.endswith(("_id", "_ids"))
 ]
@@ -137,7 +98,7 @@ def test_a_negative_id_is_refused_by_the_name_of_its_field(
 
 _TEXTS = [
     pytest.param(rpc, way, text, id=f"{rpc} {_named(way)} {kind}")
-    for rpc in _RPCS
+    for rpc in RPCS
     for way in _ways_to(rpc, FieldDescriptor.TYPE_STRING)
     for kind, text in (
         ("too long", "x" * 100_000),
@@ -166,7 +127,7 @@ def test_a_text_that_cannot_be_is_refused(
 
 _LISTS = [
     pytest.param(rpc, way, id=f"{rpc} {_named(way)}")
-    for rpc in _RPCS
+    for rpc in RPCS
     for way in _fields(rpc.method.input_type)
     if way[-1].is_repeated and len(way) == 1
 ]

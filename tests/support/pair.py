@@ -21,7 +21,7 @@ from tests.support.gate import Gate
 from tests.support.wire import WireTap
 
 _TEMPLATES = {"graph": "template_graph", "feed": "template_feed"}
-_ENVIRONMENT = {
+ENVIRONMENT = {
     "PAGE_TOKEN_KEYS": "a key for tests that is long enough to be taken",
     "GRAPH_PORT": "0",
     "GRAPH_METRICS_PORT": "0",
@@ -77,7 +77,7 @@ def running_pair(
     databases: Databases, environment: Mapping[str, str] | None = None
 ) -> Iterator[Pair]:
     """Start both services on new databases; `environment` is added to the settings."""
-    variables = {**_ENVIRONMENT, **(environment or {})}
+    variables = {**ENVIRONMENT, **(environment or {})}
     graph_url, feed_url = databases.new("graph"), databases.new("feed")
     with ExitStack() as stack:
         graph_tap, variables["GRAPH_DATABASE_URL"] = stack.enter_context(tapped(graph_url))
@@ -122,7 +122,7 @@ def another_feed(
     """Start feed_service once more, on the database and with the graph of a pair."""
     settings = FeedSettings.read(
         {
-            **_ENVIRONMENT,
+            **ENVIRONMENT,
             **(environment or {}),
             "FEED_DATABASE_URL": _through(pair.feed_tap, pair.feed_url),
             "GRAPH_TARGET": pair.gate.address,

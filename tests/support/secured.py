@@ -1,0 +1,90 @@
+"""Both services where callers are known, started in this process, without anything in between."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import grpc
+
+from feed_service.__main__ import build as build_feed
+from feed_service.settings import FeedSettings
+from graph_service.__main__ import build as build_graph
+from graph_service.settings import GraphSettings
+from shared.gen.kith.feed.v1.feed_pb2_grpc import FeedServiceStub
+from shared.gen.kith.graph.v1.graph_pb2_grpc import GraphServiceStub
+from shared.server import RunningServer
+from tests.support.pair import ENVIRONMENT, Databases
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clients:
+    """Clients of both services on channels of their own."""
+
+    graph: GraphServiceStub
+    feed: FeedServiceStub
+    graph_channel: grpc.Channel
+    feed_channel: grpc.Channel
+
+
+@dataclass(frozen=True, kw_only=True)
+class SecuredPair:
+    """The running services."""
+
+    graph_server: RunningServer
+    feed_server: RunningServer
+
+    @contextmanager
+    def clients(self, credentials: grpc.ChannelCredentials | None = None) -> Iterator[Clients]:
+        """Open channels of one's own to both services."""
+        with ExitStack() as stack:
+            graph, feed = (
+                stack.enter_context(_channel(server.address, credentials))
+                for server in (self.graph_server, self.feed_server)
+            )
+            yield Clients(
+                graph=GraphServiceStub(graph),
+                feed=FeedServiceStub(feed),
+                graph_channel=graph,
+                feed_channel=feed,
+            )
+
+
+@contextmanager
+def secured_pair(
+    databases: Databases, *, graph: Mapping[str, str], feed: Mapping[str, str]
+) -> Iterator[SecuredPair]:
+    """Start both services on new databases, each with settings of its own."""
+    with ExitStack() as stack:
+        graph_settings = GraphSettings.read(
+            {**ENVIRONMENT, **graph, "GRAPH_DATABASE_URL": databases.new("graph")}
+        )
+        graph_server = RunningServer(
+            graph_settings.server, build_graph(graph_settings, graph_settings.database.url)
+        )
+        stack.callback(graph_server.stop)
+        feed_settings = FeedSettings.read(
+            {
+                **ENVIRONMENT,
+                **feed,
+                "FEED_DATABASE_URL": databases.new("feed"),
+                "GRAPH_TARGET": graph_server.address,
+            }
+        )
+        feed_server = RunningServer(
+            feed_settings.server, build_feed(feed_settings, feed_settings.database.url)
+        )
+        stack.callback(feed_server.stop)
+        yield SecuredPair(graph_server=graph_server, feed_server=feed_server)
+
+
+def bearer(token: str) -> tuple[tuple[str, str], ...]:
+    """Return what a call sends to show a token."""
+    return (("authorization", f"Bearer {token}"),)
+
+
+def _channel(address: str, credentials: grpc.ChannelCredentials | None) -> grpc.Channel:
+    # One channel, one connection: gRPC would share it with others that have the same options.
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    if credentials is None:
+        return grpc.insecure_channel(address, options)
+    return grpc.secure_channel(address, credentials, options)

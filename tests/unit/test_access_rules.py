@@ -1,0 +1,85 @@
+"""Every call of the contracts has a rule, which fits its request."""
+
+from collections.abc import Mapping
+
+import pytest
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+
+from feed_service.access import ACCESS as FEED_ACCESS
+from graph_service.access import ACCESS as GRAPH_ACCESS
+from shared.access.rules import Access, Admits, Rule
+from tests.support.rpcs import RPCS, Rpc
+
+_ACCESS: Mapping[str, Access] = {"graph": GRAPH_ACCESS, "feed": FEED_ACCESS}
+_AUDITED = {
+    "graph": {
+        "RemoveConnection",
+        "BlockUser",
+        "UnblockUser",
+        "ImportConnections",
+        "ExportConnections",
+        "DeleteUser",
+    },
+    "feed": {
+        "UpdatePost",
+        "DeletePost",
+        "DeleteTag",
+        "AddTagMembers",
+        "RemoveTagMembers",
+        "DeleteComment",
+        "ExplainVisibility",
+        "PreviewAudience",
+        "ImportPosts",
+        "ExportUser",
+        "DeleteUser",
+    },
+}
+
+
+@pytest.mark.parametrize("service", _ACCESS)
+def test_every_call_has_a_rule_and_there_are_no_others(service: str) -> None:
+    assert set(_ACCESS[service]) == {rpc.name for rpc in RPCS if rpc.service == service}
+
+
+@pytest.mark.parametrize("rpc", RPCS, ids=str)
+def test_a_call_is_for_the_user_exactly_if_its_request_names_one_and_it_is_not_for_services(
+    rpc: Rpc,
+) -> None:
+    rule = _rule(rpc)
+    field = rpc.method.input_type.fields_by_name.get("user_id")
+    names_a_user = (
+        field is not None
+        and field.type == FieldDescriptor.TYPE_INT64
+        and not field.is_repeated
+        and not rpc.method.client_streaming
+    )
+
+    if rule.admits is not Admits.SERVICES:
+        assert (rule.admits is Admits.THE_USER) == names_a_user
+
+
+@pytest.mark.parametrize("rpc", RPCS, ids=str)
+def test_what_touches_the_privacy_of_others_is_audited(rpc: Rpc) -> None:
+    assert (_rule(rpc).audit is not None) == (rpc.name in _AUDITED[rpc.service])
+
+
+@pytest.mark.parametrize("rpc", RPCS, ids=str)
+def test_the_audit_tells_ids_and_never_texts(rpc: Rpc) -> None:
+    for path in _rule(rpc).audit or ():
+        assert _type(rpc.method.input_type, path) in {
+            FieldDescriptor.TYPE_INT64,
+            FieldDescriptor.TYPE_ENUM,
+        }
+
+
+def _rule(rpc: Rpc) -> Rule:
+    return _ACCESS[rpc.service][rpc.name]
+
+
+def _type(message: Descriptor, path: str) -> int:
+    *outer, last = path.split(".")
+    for name in outer:
+        inner = message.fields_by_name[name].message_type
+        assert inner is not None
+        message = inner
+    return message.fields_by_name[last].type
