@@ -31,7 +31,7 @@ from shared.gen.kith.graph.v1 import graph_pb2
 from shared.gen.kith.graph.v1.graph_pb2_grpc import GraphServiceStub
 from shared.server import RunningServer
 from tests.support.credentials import Issuer, put
-from tests.support.errors import decoded, reason_of
+from tests.support.errors import decoded, reason_of, succeeds
 from tests.support.pair import ENVIRONMENT, Databases
 from tests.support.people import PRIVATE
 from tests.support.processes import until
@@ -311,15 +311,7 @@ def test_a_feed_that_the_graph_refuses_does_not_blame_its_callers(
         assert reason_of(caught.value) == "GRAPH_UNAVAILABLE"
         # A token that is put in its place is shown from then on.
         token.write_text(issuer.token("feed"))
-        until(lambda: _succeeds(lambda: clients.feed.GetFeed(request, metadata=shown)))
-
-
-def _succeeds(call: Callable[[], object]) -> bool:
-    try:
-        call()
-    except grpc.RpcError:
-        return False
-    return True
+        until(lambda: succeeds(lambda: clients.feed.GetFeed(request, metadata=shown)))
 
 
 def test_no_call_fails_while_keys_are_exchanged_and_tokens_of_the_former_end(
@@ -347,7 +339,7 @@ def test_no_call_fails_while_keys_are_exchanged_and_tokens_of_the_former_end(
                 time.sleep(0.3)
             _write_token_of_feed(issuer)
             issuer.withdraw_key("first")
-            until(lambda: not _succeeds(lambda: _list(clients, former)))
+            until(lambda: not succeeds(lambda: _list(clients, former)))
         finally:
             is_over.set()
     counts = [caller.result() for caller in callers]
@@ -418,13 +410,13 @@ def test_keys_are_fetched_when_they_are_needed_but_not_for_everybody_who_makes_u
             assert health.Check(health_pb2.HealthCheckRequest(service="ready")).status != 1
 
             site.is_down = False
-            until(lambda: _succeeds(lambda: _list(clients, bearer(issuer.token(_USER)))))
+            until(lambda: succeeds(lambda: _list(clients, bearer(issuer.token(_USER)))))
             issuer.add_key("fetched")
-            until(lambda: _succeeds(lambda: _list(clients, bearer(issuer.token(_USER)))))
+            until(lambda: succeeds(lambda: _list(clients, bearer(issuer.token(_USER)))))
 
             asked, started = site.asked, time.monotonic()
             for _ in range(100):
-                assert not _succeeds(lambda: _list(clients, made_up))
+                assert not succeeds(lambda: _list(clients, made_up))
             assert site.asked - asked <= 2 + (time.monotonic() - started) / 0.5
 
             site.is_down = True

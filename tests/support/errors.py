@@ -43,3 +43,12 @@ def refusal(call: Callable[[Any], object], request: object) -> str:
     except grpc.RpcError as error:
         return reason_of(error)
     return ""
+
+
+def succeeds(call: Callable[[], object]) -> bool:
+    """Whether a call, made now, is answered."""
+    try:
+        call()
+    except grpc.RpcError:
+        return False
+    return True

@@ -1,0 +1,299 @@
+"""Certificates on both ends: who is let in by theirs, and what happens when they are renewed."""
+
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import pytest
+
+from shared.gen.kith.feed.v1 import feed_pb2
+from shared.gen.kith.graph.v1 import graph_pb2
+from shared.server import RunningServer
+from tests.support.credentials import Authority, Certificate, Issuer, put
+from tests.support.errors import reason_of, succeeds
+from tests.support.pair import Databases
+from tests.support.people import ALL
+from tests.support.processes import until
+from tests.support.rpcs import RPCS, Rpc
+from tests.support.secured import Clients, SecuredPair, bearer, secured_pair
+
+_FEED = "spiffe://kith.test/feed"
+_IMPORTER = "importer.kith.test"
+_GATEWAY = "gateway.kith.test"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Files:
+    """Where the services find their certificates."""
+
+    folder: Path
+
+    def renew(self, authority: Authority, *, believed: bytes) -> None:
+        """Give both services certificates of an authority; those in `believed` are let in."""
+        put(self.folder / "ca.crt", believed)
+        authority.issue("graph.kith.test").write(self.folder, "graph")
+        authority.issue(_FEED, "feed.kith.test").write(self.folder, "feed")
+
+    def server(self, name: str) -> Mapping[str, str]:
+        """Return the settings of a service that is called."""
+        return {
+            "TLS_CERT_FILE": str(self.folder / f"{name}.crt"),
+            "TLS_KEY_FILE": str(self.folder / f"{name}.key"),
+            "TLS_CLIENT_CA_FILE": str(self.folder / "ca.crt"),
+            "AUTH_SERVICES": f"{_FEED},{_IMPORTER}",
+        }
+
+    def client(self) -> Mapping[str, str]:
+        """Return the settings by which the feed calls the graph."""
+        return {
+            "TARGET_CERT_FILE": str(self.folder / "feed.crt"),
+            "TARGET_KEY_FILE": str(self.folder / "feed.key"),
+            "TARGET_CA_FILE": str(self.folder / "ca.crt"),
+        }
+
+
+@pytest.fixture(scope="module")
+def authority() -> Authority:
+    """Whose certificates are believed at first."""
+    return Authority("first authority")
+
+
+@pytest.fixture(scope="module")
+def issuer(tmp_path_factory: pytest.TempPathFactory) -> Issuer:
+    """Whose tokens are believed."""
+    issuer = Issuer(tmp_path_factory.mktemp("issuer"))
+    issuer.add_key("only")
+    return issuer
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> _Files:
+    """Where the certificates are."""
+    files = _Files(folder=tmp_path_factory.mktemp("certificates"))
+    files.renew(authority, believed=authority.certificate)
+    return files
+
+
+@pytest.fixture(scope="module")
+def secured(databases: Databases, files: _Files, issuer: Issuer) -> Iterator[SecuredPair]:
+    """Both services; everybody shows a certificate, and users a token besides."""
+    graph = {**files.server("graph"), **issuer.environment}
+    feed = {**files.server("feed"), **issuer.environment, **files.client()}
+    with secured_pair(databases, graph=graph, feed=feed) as pair:
+        yield pair
+
+
+def _code(clients: Clients, rpc: Rpc) -> tuple[str, str]:
+    try:
+        rpc.send(clients, rpc.request(), messages=1)
+    except grpc.RpcError as error:
+        return error.code().name, reason_of(error)
+    return "OK", ""
+
+
+def _shown(authority: Authority) -> dict[str, grpc.ChannelCredentials | None]:
+    stranger = Authority("first authority")
+    return {
+        "no certificate": authority.credentials(),
+        "another authority's": authority.credentials(stranger.issue(_FEED)),
+        "its own": authority.credentials(_self_signed()),
+        "no encryption": None,
+    }
+
+
+def _self_signed() -> Certificate:
+    return Authority(_FEED).issue(_FEED)
+
+
+@pytest.mark.parametrize("kind", _shown(Authority("nobody")))
+def test_whose_certificate_is_not_believed_makes_no_call(
+    secured: SecuredPair, authority: Authority, kind: str
+) -> None:
+    with secured.clients(_shown(authority)[kind]) as clients:
+        assert {_code(clients, rpc) for rpc in RPCS} == {("UNAVAILABLE", "")}
+
+
+@pytest.mark.parametrize("name", [_GATEWAY, "spiffe://kith.test/feed/", "feed", "17"])
+def test_a_certificate_of_no_known_service_opens_no_call(
+    secured: SecuredPair, authority: Authority, name: str
+) -> None:
+    with secured.clients(authority.credentials(authority.issue(name))) as clients:
+        outcomes = {_code(clients, rpc) for rpc in RPCS}
+
+    assert outcomes == {("UNAUTHENTICATED", "UNAUTHENTICATED")}
+
+
+def test_behind_a_gateways_certificate_a_user_is_known_by_their_token(
+    secured: SecuredPair, authority: Authority, issuer: Issuer
+) -> None:
+    request = graph_pb2.ListConnectionsRequest(user_id=17)
+    with secured.clients(authority.credentials(authority.issue(_GATEWAY))) as clients:
+        clients.graph.ListConnections(request, metadata=bearer(issuer.token(17)))
+        with pytest.raises(grpc.RpcError) as caught:
+            clients.graph.ListConnections(request, metadata=bearer(issuer.token(18)))
+
+    assert reason_of(caught.value) == "NOT_PERMITTED"
+
+
+def test_a_services_certificate_does_not_help_a_bad_token(
+    secured: SecuredPair, authority: Authority, issuer: Issuer
+) -> None:
+    request = graph_pb2.ListConnectionsRequest(user_id=17)
+    with (
+        secured.clients(authority.credentials(authority.issue(_IMPORTER))) as clients,
+        pytest.raises(grpc.RpcError) as caught,
+    ):
+        clients.graph.ListConnections(request, metadata=bearer(issuer.token(18, aud="other")))
+
+    assert reason_of(caught.value) == "UNAUTHENTICATED"
+
+
+def test_feed_and_graph_know_each_other_by_their_certificates(
+    secured: SecuredPair, authority: Authority
+) -> None:
+    with secured.clients(authority.credentials(authority.issue(_IMPORTER))) as clients:
+        _connect(clients, 31, 32)
+        _post(clients, 31)
+
+        assert _authors(clients, 32) == [31]
+
+
+def test_a_half_renewed_certificate_is_not_shown(
+    secured: SecuredPair, authority: Authority, files: _Files
+) -> None:
+    before = _certificate_of(secured.graph_server)
+    fresh = authority.issue("graph.kith.test")
+
+    put(files.folder / "graph.crt", fresh.chain)
+    _outlast_a_look()
+    assert _certificate_of(secured.graph_server) == before
+
+    put(files.folder / "graph.key", fresh.key)
+    until(lambda: _certificate_of(secured.graph_server) == _der(fresh))
+
+
+def test_the_feed_shows_the_graph_the_certificate_that_it_is_given_meanwhile(
+    databases: Databases, authority: Authority, tmp_path: Path
+) -> None:
+    files = _Files(folder=tmp_path)
+    files.renew(authority, believed=authority.certificate)
+    authority.issue("unknown.kith.test").write(tmp_path, "feed")
+    graph = files.server("graph")
+    feed = {**files.server("feed"), **files.client()}
+    importer = authority.credentials(authority.issue(_IMPORTER))
+
+    with secured_pair(databases, graph=graph, feed=feed) as pair, pair.clients(importer) as clients:
+        with pytest.raises(grpc.RpcError) as caught:
+            _authors(clients, 17)
+        assert reason_of(caught.value) == "GRAPH_UNAVAILABLE"
+
+        authority.issue(_FEED).write(tmp_path, "feed")
+
+        until(lambda: succeeds(lambda: _authors(clients, 17)))
+
+
+def test_no_call_fails_while_all_certificates_and_their_authority_are_renewed(
+    databases: Databases, authority: Authority, tmp_path: Path
+) -> None:
+    files = _Files(folder=tmp_path)
+    files.renew(authority, believed=authority.certificate)
+    later = Authority("second authority")
+    both = authority.certificate + later.certificate
+    shown = [_credentials(both, authority)]
+    is_over = threading.Event()
+    # As it has to be done: believed before it is shown, shown by all before the former is believed
+    # no more.
+    steps: list[Callable[[], object]] = [
+        lambda: put(files.folder / "ca.crt", both),
+        lambda: files.renew(later, believed=both),
+        lambda: shown.append(_credentials(both, later)),
+        lambda: put(files.folder / "ca.crt", later.certificate),
+    ]
+
+    with ExitStack() as stack:
+        secured = stack.enter_context(
+            secured_pair(
+                databases,
+                graph=files.server("graph"),
+                feed={**files.server("feed"), **files.client()},
+            )
+        )
+        lasting = stack.enter_context(secured.clients(shown[0]))
+        _connect(lasting, 41, 42)
+        _post(lasting, 41)
+
+        def call_on() -> int:
+            calls = 0
+            while not is_over.is_set():
+                assert _authors(lasting, 42) == [41]
+                with secured.clients(shown[-1]) as fresh:
+                    assert _authors(fresh, 42) == [41]
+                calls += 2
+            return calls
+
+        with ThreadPoolExecutor(3) as threads:
+            callers = [threads.submit(call_on) for _ in range(3)]
+            try:
+                for step in steps:
+                    step()
+                    _outlast_a_look()
+            finally:
+                is_over.set()
+        counts = [caller.result() for caller in callers]
+
+        for server, name in ((secured.graph_server, "graph"), (secured.feed_server, "feed")):
+            shown_now = ssl.PEM_cert_to_DER_cert((tmp_path / f"{name}.crt").read_text())
+            assert _certificate_of(server) == shown_now
+        with secured.clients(_credentials(both, authority)) as former:
+            assert _code(former, RPCS[0]) == ("UNAVAILABLE", "")
+    assert min(counts) >= 10
+
+
+def _credentials(believed: bytes, authority: Authority) -> grpc.ChannelCredentials:
+    shown = authority.issue(_IMPORTER)
+    return grpc.ssl_channel_credentials(believed, shown.key, shown.chain)
+
+
+def _connect(clients: Clients, *ids: int) -> None:
+    first, second = ids
+    pair = graph_pb2.ConnectionPair(first_user_id=first, second_user_id=second)
+    clients.graph.ImportConnections(iter([graph_pb2.ImportConnectionsRequest(connections=[pair])]))
+
+
+def _post(clients: Clients, author: int) -> None:
+    clients.feed.CreatePost(feed_pb2.CreatePostRequest(user_id=author, body="hello", audience=ALL))
+
+
+def _authors(clients: Clients, viewer: int) -> list[int]:
+    page = clients.feed.GetFeed(feed_pb2.GetFeedRequest(user_id=viewer))
+    return [post.author_id for post in page.posts]
+
+
+def _outlast_a_look() -> None:
+    """Files are looked at once a second; how late exactly, nobody can see from outside."""
+    time.sleep(1.2)
+
+
+def _certificate_of(server: RunningServer) -> bytes:
+    """Return what a server shows to whoever connects, in DER."""
+    host, port = server.address.split(":")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    with (
+        socket.create_connection((host, int(port)), timeout=10) as raw,
+        context.wrap_socket(raw) as connection,
+    ):
+        return connection.getpeercert(binary_form=True) or b""
+
+
+def _der(certificate: Certificate) -> bytes:
+    return ssl.PEM_cert_to_DER_cert(certificate.chain.decode())
