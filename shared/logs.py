@@ -1,4 +1,4 @@
-"""Logs as one JSON object a line, each with the id of the request it belongs to."""
+"""Logs as one JSON object a line, each with the ids of the request and trace it belongs to."""
 
 import json
 import logging
@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
+
+from shared import trace_context
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
@@ -22,7 +24,7 @@ _service = ""
 
 
 class JsonFormatter(logging.Formatter):
-    """Time, level, logger, message, request id, and whatever was passed as `extra`."""
+    """Time, level, logger, message, request id, trace id, and whatever was passed as `extra`."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line of JSON."""
@@ -58,7 +60,7 @@ class Line:
             ):  # whoever read it has gone: no reason to fail a call
                 sys.stderr.write(
                     f'{{"time": "{_time(time.time())}", {self._same},'
-                    f' "request_id": {quoted(request_id.get())}, {fields}}}\n'
+                    f' "request_id": {quoted(request_id.get())}{_traced()}, {fields}}}\n'
                 )
 
 
@@ -74,8 +76,15 @@ def _line(
     }
     if current := request_id.get():
         line["request_id"] = current
+    if trace := trace_context.current.get():
+        line["trace_id"] = trace.id
     line.update(fields)
     return _encode(line)
+
+
+def _traced() -> str:
+    trace = trace_context.current.get()
+    return "" if trace is None else f', "trace_id": "{trace.id}"'
 
 
 def _time(seconds: float) -> str:

@@ -1,0 +1,89 @@
+"""A span for every call that a service answers, sent to an OpenTelemetry collector.
+
+What the SDK's own variables say holds, such as OTEL_TRACES_SAMPLER and OTEL_EXPORTER_OTLP_HEADERS.
+There are no spans of single SQL statements: their number is on the call's span, and they name it in
+their comments, by which the database's own log and pg_stat_activity find it.
+"""
+
+from contextvars import ContextVar
+from typing import Final
+
+import grpc
+from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace import Span, SpanKind, StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from shared import trace_context
+from shared.interceptors import Call, Hooks, Method
+from shared.trace_context import Trace
+
+# Of a server's answers those that are its own fault, as OpenTelemetry's conventions have it.
+_FAULTS: Final = frozenset(
+    {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
+)
+_span: ContextVar[Span] = ContextVar("span")
+_propagator: Final = TraceContextTextMapPropagator()
+
+
+class Spans:
+    """The spans of one service. Thread-safe."""
+
+    def __init__(self, collector: str, *, service: str) -> None:
+        self._provider = TracerProvider(resource=Resource.create({SERVICE_NAME: service}))
+        exporter = OTLPSpanExporter(endpoint=collector)
+        self._provider.add_span_processor(BatchSpanProcessor(exporter))
+        self._tracer = self._provider.get_tracer("kith")
+
+    def step(self, method: Method) -> Hooks:
+        """Continue the caller's trace, or begin one, with a span."""
+        attributes = {
+            "rpc.system": "grpc",
+            "rpc.service": method.service,
+            "rpc.method": method.name,
+        }
+
+        def begin(call: Call) -> None:
+            span = self._tracer.start_span(
+                f"{method.service}/{method.name}",
+                _context(Trace.read(call.context.invocation_metadata())),
+                SpanKind.SERVER,
+                {**attributes, "kith.request_id": call.request_id},
+            )
+            _span.set(span)
+            trace_context.current.set(_trace(span))
+
+        def end(call: Call) -> None:
+            _finish(_span.get(), call)
+
+        return Hooks(begin=begin, end=end)
+
+    def close(self) -> None:
+        """Send what has not been sent yet, and stop."""
+        self._provider.shutdown()
+
+
+def _context(caller: Trace | None) -> Context:
+    # An empty one, so that nothing is taken from where the server was started.
+    return Context() if caller is None else _propagator.extract(dict(caller.metadata()), Context())
+
+
+def _trace(span: Span) -> Trace:
+    here = span.get_span_context()
+    trace_id = f"{here.trace_id:032x}"
+    return Trace(
+        id=trace_id,
+        parent=f"00-{trace_id}-{here.span_id:016x}-{here.trace_flags:02x}",
+        state=here.trace_state.to_header(),
+    )
+
+
+def _finish(span: Span, call: Call) -> None:
+    span.set_attribute("rpc.grpc.status_code", grpc.StatusCode[call.code].value[0])
+    span.set_attribute("kith.sql_statements", call.statements[0])
+    if call.code in _FAULTS:
+        span.set_status(StatusCode.ERROR)
+    span.end()
