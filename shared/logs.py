@@ -98,6 +98,7 @@ def configure(*, service: str, level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    # Alembic and SQLAlchemy repeat at INFO what our own lines say.
-    for noisy in ("alembic", "sqlalchemy"):
+    # Alembic and SQLAlchemy repeat at INFO what our own lines say; botocore writes credentials into
+    # its lines at DEBUG.
+    for noisy in ("alembic", "botocore", "sqlalchemy"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

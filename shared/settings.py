@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
+
 from shared import certificates
 from shared.access import keys
 from shared.certificates import CertificateFiles
@@ -263,8 +266,10 @@ class DatabaseSettings:
         if url.startswith("postgresql://"):
             # Since SQLAlchemy 2.1 the bare scheme means psycopg 3, which Kith does not install.
             url = url.replace("postgresql://", "postgresql+psycopg2://", 1)
-        elif url and not url.startswith("postgresql+psycopg2://"):
-            environment.problem(f"{prefix}_DATABASE_URL", "must start with postgresql://")
+        if url and not _is_postgresql(url):
+            environment.problem(
+                f"{prefix}_DATABASE_URL", "must be a URL and start with postgresql://"
+            )
         return cls(
             url=url,
             data_dir=Path(environment.text("KITH_DATA_DIR", ".data")).absolute(),
@@ -278,6 +283,14 @@ class DatabaseSettings:
             ),
             prepare=environment.switch("DATABASE_PREPARE", default=True),
         )
+
+
+def _is_postgresql(url: str) -> bool:
+    """Whether SQLAlchemy can use a URL; what it says of one that it cannot may hold a password."""
+    try:
+        return make_url(url).drivername == "postgresql+psycopg2"
+    except (ArgumentError, ValueError):
+        return False
 
 
 def is_loopback(host: str) -> bool:

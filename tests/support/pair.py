@@ -1,4 +1,7 @@
-"""Both services, started in this process on real ports with databases of their own."""
+"""Both services, started in this process on real ports with databases of their own.
+
+They have the rights of deploy/postgres/roles.sql and no more; a pair's URLs are a superuser's.
+"""
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -18,6 +21,7 @@ from shared.gen.kith.feed.v1.feed_pb2_grpc import FeedServiceStub
 from shared.gen.kith.graph.v1.graph_pb2_grpc import GraphServiceStub
 from shared.server import RunningServer
 from tests.support.gate import Gate
+from tests.support.roles import make_roles, owner, serving
 from tests.support.wire import WireTap
 
 _TEMPLATES = {"graph": "template_graph", "feed": "template_feed"}
@@ -60,7 +64,9 @@ class Databases:
             cluster.url("postgres"), isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.NullPool
         )
         for service, template in _TEMPLATES.items():
-            migrations.upgrade(service, cluster.url(template))
+            url = cluster.url(template)
+            make_roles(service, url)
+            migrations.upgrade(service, owner(service, url))
 
     def new(self, service: str) -> str:
         """Return the URL of a new empty database of `graph` or `feed`."""
@@ -80,8 +86,12 @@ def running_pair(
     variables = {**ENVIRONMENT, **(environment or {})}
     graph_url, feed_url = databases.new("graph"), databases.new("feed")
     with ExitStack() as stack:
-        graph_tap, variables["GRAPH_DATABASE_URL"] = stack.enter_context(tapped(graph_url))
-        feed_tap, variables["FEED_DATABASE_URL"] = stack.enter_context(tapped(feed_url))
+        graph_tap, variables["GRAPH_DATABASE_URL"] = stack.enter_context(
+            tapped(serving("graph", graph_url))
+        )
+        feed_tap, variables["FEED_DATABASE_URL"] = stack.enter_context(
+            tapped(serving("feed", feed_url))
+        )
         graph_settings = GraphSettings.read(variables)
         graph_server = RunningServer(
             graph_settings.server, build_graph(graph_settings, graph_settings.database.url)
@@ -124,7 +134,7 @@ def another_feed(
         {
             **ENVIRONMENT,
             **(environment or {}),
-            "FEED_DATABASE_URL": _through(pair.feed_tap, pair.feed_url),
+            "FEED_DATABASE_URL": _through(pair.feed_tap, serving("feed", pair.feed_url)),
             "GRAPH_TARGET": pair.gate.address,
         }
     )

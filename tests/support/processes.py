@@ -44,10 +44,12 @@ def until(is_true: Callable[[], bool], *, within_seconds: float = _WITHIN_SECOND
     return time.monotonic() - started
 
 
-def run(service: str, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run a service that is expected to end by itself."""
+def run(
+    module: str, environment: Mapping[str, str], *arguments: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a service, or the command line, which is expected to end by itself."""
     return subprocess.run(
-        _command(service),
+        [*_command(module), *arguments],
         check=False,
         cwd=_ROOT,
         env={**os.environ, **_ENVIRONMENT, **environment},

@@ -14,6 +14,7 @@ from shared.gen.kith.feed.v1.feed_pb2_grpc import FeedServiceStub
 from shared.gen.kith.graph.v1.graph_pb2_grpc import GraphServiceStub
 from shared.server import RunningServer
 from tests.support.pair import ENVIRONMENT, Databases
+from tests.support.roles import serving
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +57,7 @@ def secured_pair(
     """Start both services on new databases, each with settings of its own."""
     with ExitStack() as stack:
         graph_settings = GraphSettings.read(
-            {**ENVIRONMENT, **graph, "GRAPH_DATABASE_URL": databases.new("graph")}
+            {**ENVIRONMENT, **graph, "GRAPH_DATABASE_URL": serving("graph", databases.new("graph"))}
         )
         graph_server = RunningServer(
             graph_settings.server, build_graph(graph_settings, graph_settings.database.url)
@@ -66,7 +67,7 @@ def secured_pair(
             {
                 **ENVIRONMENT,
                 **feed,
-                "FEED_DATABASE_URL": databases.new("feed"),
+                "FEED_DATABASE_URL": serving("feed", databases.new("feed")),
                 "GRAPH_TARGET": graph_server.address,
             }
         )

@@ -1,0 +1,56 @@
+-- Two roles for a service's database: one that owns and migrates it, and one that serves.
+--
+--     psql -v service=graph -d kith_graph -f deploy/postgres/roles.sql
+--     psql -v service=feed -d kith_feed -f deploy/postgres/roles.sql
+--
+-- To be run as a superuser, before the first migration or any time after it, as often as one likes.
+-- The roles are kith_graph_owner and kith_graph, and so for feed; they have no password until
+-- somebody gives them one (\password kith_graph). `make migrate` takes the owner's URL, and the
+-- service the other.
+--
+-- Whoever gets hold of the serving role can read and change rows, and no more: not empty or drop a
+-- table, not create one, not reach the other service's database.
+
+\set ON_ERROR_STOP on
+\set owner kith_ :service _owner
+\set serving kith_ :service
+
+BEGIN;
+
+SELECT format('CREATE ROLE %I LOGIN', name)
+FROM unnest(ARRAY[:'owner', :'serving']) AS wanted (name)
+WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name)
+\gexec
+
+ALTER ROLE :"serving" NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS;
+
+-- Where the superuser is not quite one, as at those who rent databases out, this is needed to give
+-- things to the owner.
+GRANT :"owner" TO CURRENT_USER;
+
+ALTER DATABASE :"DBNAME" OWNER TO :"owner";
+REVOKE ALL ON DATABASE :"DBNAME" FROM PUBLIC;
+GRANT CONNECT ON DATABASE :"DBNAME" TO :"serving";
+REVOKE ALL ON SCHEMA public FROM PUBLIC;
+-- The owner's too, though it owns the database: checks of foreign keys are made in its name, and a
+-- copy of the database may be somebody else's.
+GRANT ALL ON SCHEMA public TO :"owner";
+GRANT USAGE ON SCHEMA public TO :"serving";
+
+-- What was migrated by somebody else. Indexes and sequences go with their tables.
+SELECT format('ALTER TABLE %s OWNER TO %I', oid::regclass, :'owner')
+FROM pg_class
+WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')
+  AND relowner <> :'owner'::regrole
+\gexec
+
+GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO :"serving";
+GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA public TO :"serving";
+
+-- What later migrations create.
+ALTER DEFAULT PRIVILEGES FOR ROLE :"owner" IN SCHEMA public
+  GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO :"serving";
+ALTER DEFAULT PRIVILEGES FOR ROLE :"owner" IN SCHEMA public
+  GRANT USAGE, SELECT ON SEQUENCES TO :"serving";
+
+COMMIT;

@@ -1,0 +1,93 @@
+"""Who gets hold of a service's connection to its database can read and change rows, and no more.
+
+That this is enough for the services, every test shows that starts them as `tests.support.pair`
+does; and every migration is made there by the owner alone.
+"""
+
+import psycopg2
+import pytest
+from psycopg2.errors import InsufficientPrivilege
+
+import migrations
+from shared.embedded_postgres import EmbeddedPostgres
+from tests.support.processes import Session
+from tests.support.roles import make_roles, owner, serving
+
+_SERVICES = ("graph", "feed")
+_FORBIDDEN = {
+    "to empty a table": "TRUNCATE users",
+    "to drop a table": "DROP TABLE users",
+    "to change a table": "ALTER TABLE users ADD COLUMN stolen text",
+    "to create a table": "CREATE TABLE stolen (id int)",
+    "to create a temporary table": "CREATE TEMPORARY TABLE stolen (id int)",
+    "to create a schema": "CREATE SCHEMA stolen",
+    "to create a function": "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    "to drop an index": "DROP INDEX idx_connection_lookup",
+    "to make a role": "CREATE ROLE stolen",
+    "to become the owner": "SET ROLE kith_graph_owner",
+    "to read files": "SELECT pg_read_file('/etc/passwd')",
+    "to run programs": "COPY users FROM PROGRAM 'true'",
+    "to read secrets": "SELECT rolpassword FROM pg_authid",
+}
+
+
+@pytest.fixture(scope="module")
+def urls(cluster: EmbeddedPostgres) -> dict[str, str]:
+    """The databases of both services, migrated by somebody else before there were roles."""
+    urls = {service: cluster.url(f"roles_{service}") for service in _SERVICES}
+    for service, url in urls.items():
+        migrations.upgrade(service, url)
+        for _ in range(2):
+            make_roles(service, url)
+    return urls
+
+
+def _tables(url: str) -> list[tuple[str, str]]:
+    with Session(url) as session:
+        return [
+            (name, held_by)
+            for name, held_by in session.rows(
+                "SELECT relname, relowner::regrole::text FROM pg_class"
+                " WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'"
+            )
+        ]
+
+
+@pytest.mark.parametrize("service", _SERVICES)
+def test_a_database_that_was_migrated_before_changes_hands(
+    urls: dict[str, str], service: str
+) -> None:
+    url = urls[service]
+
+    assert {held_by for _, held_by in _tables(url)} == {f"kith_{service}_owner"}
+    migrations.downgrade(service, owner(service, url), f"{service}_0001")
+    migrations.upgrade(service, owner(service, url))
+
+
+@pytest.mark.parametrize("service", _SERVICES)
+def test_the_serving_role_reads_and_changes_every_table(urls: dict[str, str], service: str) -> None:
+    rights = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE, REFERENCES, TRIGGER")
+    with Session(serving(service, urls[service])) as session:
+        for table, _ in _tables(urls[service]):
+            held = [
+                session.rows(f"SELECT has_table_privilege('{table}', '{right}')")
+                for right in rights
+            ]
+            assert held == [[(True,)]] * 4 + [[(False,)]], table
+
+
+@pytest.mark.parametrize("what", _FORBIDDEN)
+def test_the_serving_role_has_no_right(urls: dict[str, str], what: str) -> None:
+    with (
+        Session(serving("graph", urls["graph"])) as session,
+        pytest.raises(InsufficientPrivilege),
+    ):
+        session.rows(_FORBIDDEN[what])
+
+
+@pytest.mark.parametrize(("service", "other"), [_SERVICES, _SERVICES[::-1]])
+def test_no_service_reaches_the_database_of_the_other(
+    urls: dict[str, str], service: str, other: str
+) -> None:
+    with pytest.raises(psycopg2.OperationalError, match="permission denied for database"):
+        Session(serving(service, urls[other]))

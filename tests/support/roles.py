@@ -1,0 +1,40 @@
+"""The roles of deploy/postgres, as an operator makes them."""
+
+import subprocess
+from pathlib import Path
+
+import sqlalchemy
+
+from shared.embedded_postgres import binaries
+
+_ROLES = Path(__file__).parents[2] / "deploy" / "postgres" / "roles.sql"
+
+
+def make_roles(service: str, url: str) -> None:
+    """Make the roles of a service, and give them their rights in its database."""
+    parsed = sqlalchemy.make_url(url)
+    subprocess.run(
+        [
+            binaries() / "psql",
+            "--no-psqlrc",
+            "--quiet",
+            f"--variable=service={service}",
+            f"--file={_ROLES}",
+            parsed.set(drivername="postgresql").render_as_string(hide_password=False),
+        ],
+        check=True,
+    )
+
+
+def owner(service: str, url: str) -> str:
+    """Return the URL by which a database is migrated."""
+    return _as(f"kith_{service}_owner", url)
+
+
+def serving(service: str, url: str) -> str:
+    """Return the URL by which a service uses its database."""
+    return _as(f"kith_{service}", url)
+
+
+def _as(role: str, url: str) -> str:
+    return sqlalchemy.make_url(url).set(username=role).render_as_string(hide_password=False)
