@@ -29,8 +29,10 @@ PHOTO_STORE: Final = {
 _ENVIRONMENT: Final = {
     **PHOTO_STORE,
     "PAGE_TOKEN_KEYS": "a key for benchmarks that is long enough to be taken",
+    "GRAPH_WORKERS": "1",
     "GRAPH_PORT": "0",
     "GRAPH_METRICS_PORT": "0",
+    "FEED_WORKERS": "1",
     "FEED_PORT": "0",
     "FEED_METRICS_PORT": "0",
     # Posts of the data set that are deleted stay deleted and unpurged.

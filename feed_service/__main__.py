@@ -1,9 +1,6 @@
 """The composition root of feed_service: settings, database, graph client, servicer, server."""
 
-import logging
-import os
 import sys
-from contextlib import ExitStack
 from dataclasses import replace
 
 from prometheus_client import CollectorRegistry
@@ -17,7 +14,7 @@ from feed_service.erasure import Erasure
 from feed_service.feed import Feed
 from feed_service.follower import Follower
 from feed_service.graph_client import GraphClient
-from feed_service.metrics import FeedMetrics, register_totals
+from feed_service.metrics import GAUGES, FeedMetrics, register_totals
 from feed_service.object_store import ObjectStore
 from feed_service.photos import Photos
 from feed_service.posts import Posts
@@ -27,16 +24,15 @@ from feed_service.settings import FeedSettings
 from feed_service.tags import Tags
 from feed_service.transfers import Transfers
 from feed_service.upkeep import Upkeep
-from shared import logs
 from shared.database import BACKGROUND, Database
-from shared.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
+from shared.deadlines import StatementGuard
 from shared.gen.kith.feed.v1 import feed_pb2_grpc
 from shared.metrics import ClientMetrics, database_latency
 from shared.paging import PageTokens
+from shared.program import Program
 from shared.reader import Reader
 from shared.rounds import Rounds
-from shared.server import Service, run_until_stopped
-from shared.settings import SettingsError
+from shared.server import Service
 from shared.totals import read_totals
 
 NAME = "kith.feed.v1.FeedService"
@@ -48,12 +44,14 @@ def build(settings: FeedSettings, database_url: str) -> Service:
     registry = CollectorRegistry()
     metrics = FeedMetrics(registry)
     latency = database_latency(registry)
-    database = Database(settings.database, database_url, latency=latency)
-    reader = Reader(settings.database, database_url, latency=latency)
+    guard = StatementGuard(settings.database.statement_timeout)
+    database = Database(settings.database, database_url, guard=guard, latency=latency)
+    reader = Reader(settings.database, database_url, guard=guard, latency=latency)
     background = Database(
         # So few that the work beside the calls never takes a connection from them.
         replace(settings.database, pool_size=1, max_overflow=2),
         database_url,
+        guard=guard,
         latency=latency,
         name=BACKGROUND,
     )
@@ -76,7 +74,9 @@ def build(settings: FeedSettings, database_url: str) -> Service:
     photos = Photos(database, store, remove_soon=upkeep.soon)
     servicer = FeedServicer(
         feed=Feed(reader, graph, tokens, metrics, hub_scan=settings.hub_scan),
-        digests=Digests(database, reader, graph, settings.digest, metrics),
+        digests=Digests(
+            database, reader, graph, settings.digest, metrics, hub_scan=settings.hub_scan
+        ),
         posts=Posts(database, graph, tokens, photos, metrics),
         photos=photos,
         tags=Tags(database, graph, tokens, max_tags=settings.max_tags),
@@ -99,39 +99,21 @@ def build(settings: FeedSettings, database_url: str) -> Service:
         background.close()
         reader.close()
         database.close()
+        guard.close()
 
     return Service(
         name=NAME,
         add_to=lambda server: feed_pb2_grpc.add_FeedServiceServicer_to_server(servicer, server),
         access=ACCESS,
         registry=registry,
-        checks={"database": lambda: migrations.check(database, "feed"), "graph": graph.ping},
+        checks={"database": lambda: migrations.check(reader, "feed"), "graph": graph.ping},
         check_grace={"graph": settings.graph_ready_grace.total_seconds()},
         close=close,
     )
 
 
-def main() -> int:
-    """Run the service until it is told to stop; returns the exit status."""
-    try:
-        settings = FeedSettings.read(os.environ)
-    except SettingsError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    logs.configure(service="feed_service", level=settings.server.log_level)
-    try:
-        with ExitStack() as stack:
-            url = settings.database.url
-            if not url:
-                cluster = stack.enter_context(EmbeddedPostgres(settings.database.data_dir))
-                url = cluster.url("kith_feed")
-                migrations.upgrade("feed", url)
-            run_until_stopped(settings.server, build(settings, url))
-    except EmbeddedPostgresError as error:
-        logging.getLogger("kith.server").critical("no database", extra={"reason": str(error)})
-        return 1
-    return 0
+PROGRAM = Program(service="feed", read_settings=FeedSettings.read, build=build, totals=GAUGES)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(PROGRAM.run())

@@ -9,7 +9,7 @@ from shared.metrics import LATENCY_BUCKETS, StoredTotals
 
 POSTS: Final = "posts_total"
 
-_GAUGES = {POSTS: "Posts that are not deleted."}
+GAUGES: Final = {POSTS: "Posts that are not deleted."}
 
 
 class FeedMetrics:
@@ -67,6 +67,7 @@ class FeedMetrics:
             "When this process last heard from the graph what has changed; one process at a time "
             "does, so look at the maximum.",
             registry=registry,
+            multiprocess_mode="max",
         )
         self.tags_ended = Counter(
             "tags_ended_total",
@@ -77,4 +78,4 @@ class FeedMetrics:
 
 def register_totals(registry: CollectorRegistry, read: Callable[[], Mapping[str, int]]) -> None:
     """Add the gauges that the database maintains."""
-    registry.register(StoredTotals(gauges=_GAUGES, read=read))
+    registry.register(StoredTotals(gauges=GAUGES, read=read))

@@ -1,9 +1,6 @@
 """The composition root of graph_service: settings, database, servicer, server."""
 
-import logging
-import os
 import sys
-from contextlib import ExitStack
 from dataclasses import replace
 
 from prometheus_client import CollectorRegistry
@@ -12,20 +9,19 @@ import migrations
 from graph_service.access import ACCESS
 from graph_service.connections import Connections
 from graph_service.lookups import Lookups
-from graph_service.metrics import GraphMetrics, register_totals
+from graph_service.metrics import GAUGES, GraphMetrics, register_totals
 from graph_service.servicer import GraphServicer
 from graph_service.settings import GraphSettings
 from graph_service.transfers import Transfers
 from graph_service.watches import CONNECTIONS, Watches
-from shared import logs
 from shared.database import BACKGROUND, Database
-from shared.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
+from shared.deadlines import StatementGuard
 from shared.gen.kith.graph.v1 import graph_pb2_grpc
 from shared.metrics import database_latency
 from shared.paging import PageTokens
+from shared.program import Program
 from shared.reader import Reader
-from shared.server import Service, run_until_stopped
-from shared.settings import SettingsError
+from shared.server import Service
 from shared.totals import read_totals
 
 NAME = "kith.graph.v1.GraphService"
@@ -35,11 +31,13 @@ def build(settings: GraphSettings, database_url: str) -> Service:
     """Put the service together; nothing listens yet."""
     registry = CollectorRegistry()
     latency = database_latency(registry)
-    database = Database(settings.database, database_url, latency=latency)
-    reader = Reader(settings.database, database_url, latency=latency)
+    guard = StatementGuard(settings.database.statement_timeout)
+    database = Database(settings.database, database_url, guard=guard, latency=latency)
+    reader = Reader(settings.database, database_url, guard=guard, latency=latency)
     background = Database(
         replace(settings.database, pool_size=CONNECTIONS, max_overflow=0),
         database_url,
+        guard=guard,
         latency=latency,
         name=BACKGROUND,
     )
@@ -66,40 +64,22 @@ def build(settings: GraphSettings, database_url: str) -> Service:
         background.close()
         reader.close()
         database.close()
+        guard.close()
 
     return Service(
         name=NAME,
         add_to=lambda server: graph_pb2_grpc.add_GraphServiceServicer_to_server(servicer, server),
         access=ACCESS,
         registry=registry,
-        checks={"database": lambda: migrations.check(database, "graph")},
+        checks={"database": lambda: migrations.check(reader, "graph")},
         stream_threads={"WatchConnections": settings.max_watchers},
         drain=watches.drain,
         close=close,
     )
 
 
-def main() -> int:
-    """Run the service until it is told to stop; returns the exit status."""
-    try:
-        settings = GraphSettings.read(os.environ)
-    except SettingsError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    logs.configure(service="graph_service", level=settings.server.log_level)
-    try:
-        with ExitStack() as stack:
-            url = settings.database.url
-            if not url:
-                cluster = stack.enter_context(EmbeddedPostgres(settings.database.data_dir))
-                url = cluster.url("kith_graph")
-                migrations.upgrade("graph", url)
-            run_until_stopped(settings.server, build(settings, url))
-    except EmbeddedPostgresError as error:
-        logging.getLogger("kith.server").critical("no database", extra={"reason": str(error)})
-        return 1
-    return 0
+PROGRAM = Program(service="graph", read_settings=GraphSettings.read, build=build, totals=GAUGES)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(PROGRAM.run())

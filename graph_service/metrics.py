@@ -10,7 +10,7 @@ from shared.metrics import StoredTotals
 ACTIVE_CONNECTIONS: Final = "active_connections_total"
 USERS: Final = "users_total"
 
-_GAUGES = {
+GAUGES: Final = {
     ACTIVE_CONNECTIONS: "Pairs that are connected.",
     USERS: "Users who ever had a connection, a request or a block.",
 }
@@ -32,4 +32,4 @@ class GraphMetrics:
 
 def register_totals(registry: CollectorRegistry, read: Callable[[], Mapping[str, int]]) -> None:
     """Add the gauges that the database maintains."""
-    registry.register(StoredTotals(gauges=_GAUGES, read=read))
+    registry.register(StoredTotals(gauges=GAUGES, read=read))

@@ -4,11 +4,13 @@ Every connection is in autocommit, so a read costs one round trip and no BEGIN o
 transaction says them itself, because SQLAlchemy's switch between the two modes would cost every
 read a second round trip. BEGIN travels in the message of the transaction's first statement. The
 pool does not ping before use: that, too, would cost every call a round trip, to spare the rare one
-a retry, which `read` and `write` do themselves.
+a retry, which `read` and `write` do themselves. No statement outlives the call it is for, nor does
+waiting for a connection: see `deadlines`.
 """
 
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import timedelta
@@ -19,10 +21,12 @@ import sqlalchemy
 from prometheus_client import Histogram
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 from sqlalchemy import event
-from sqlalchemy.engine import Connection, Engine, ExecutionContext
+from sqlalchemy.engine import Connection, Engine, ExceptionContext, ExecutionContext
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from shared import deadlines
+from shared.arrays import array_literal as array_literal  # noqa: PLC0414 -- where queries look for it
+from shared.deadlines import StatementGuard
 from shared.errors import (
     AbortedError,
     AppException,
@@ -32,6 +36,7 @@ from shared.errors import (
 )
 from shared.gen.kith.errors.v1 import errors_pb2
 from shared.settings import DatabaseSettings
+from shared.trace_context import commented
 
 T = TypeVar("T")
 
@@ -41,9 +46,10 @@ CALLS = "kith calls"
 BACKGROUND = "kith background"
 _CONNECT_TIMEOUT_SECONDS = 2
 _WRITE_ATTEMPTS = 5
-# So that the locks of a client that has vanished do not outlive it by hours.
+# So that the locks and the work of a client that has vanished do not outlive it by hours.
 _SERVER_KEEPALIVES = (
     "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
+    " -c client_connection_check_interval=1s"
 )
 _TRY_LOCK = sqlalchemy.text("SELECT pg_try_advisory_lock(hashtextextended(:name, 0))")
 _UNLOCK = sqlalchemy.text("SELECT pg_advisory_unlock(hashtextextended(:name, 0))")
@@ -68,18 +74,25 @@ class Database:
     """A pool of connections. Thread-safe."""
 
     def __init__(
-        self, settings: DatabaseSettings, url: str, *, latency: Histogram, name: str = CALLS
+        self,
+        settings: DatabaseSettings,
+        url: str,
+        *,
+        guard: StatementGuard,
+        latency: Histogram,
+        name: str = CALLS,
     ) -> None:
+        self._guard = guard
         self._engine = sqlalchemy.create_engine(
             url,
             isolation_level="AUTOCOMMIT",
             pool_size=settings.pool_size,
             max_overflow=settings.max_overflow,
-            pool_timeout=settings.pool_timeout.total_seconds(),
-            connect_args=connect_arguments(settings, name=name),
+            creator=self._connector(settings, url, name),
         )
-        event.listen(self._engine, "before_cursor_execute", _begun, retval=True)
-        _observe_statements(self._engine, latency)
+        self._places = threading.BoundedSemaphore(settings.pool_size + settings.max_overflow)
+        self._most_wait = settings.pool_timeout.total_seconds()
+        _Statements(settings.statement_timeout, self._guard, latency).listen_to(self._engine)
 
     def read(self, work: Callable[[Connection], T]) -> T:
         """Run reading statements, each its own snapshot; repeated once if the connection broke.
@@ -118,7 +131,7 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
         """Open a transaction, commit it at the end of the block, roll it back on any exception."""
-        with translated(), self._engine.connect() as connection, in_transaction(connection):
+        with translated(), self._connection() as connection, in_transaction(connection):
             yield connection
 
     @contextmanager
@@ -128,7 +141,7 @@ class Database:
         The lock lasts as long as the connection that comes with it. So whoever writes over that
         connection, `in_transaction`, has the lock while doing so, whatever happened before.
         """
-        with translated(), self._engine.connect() as connection:
+        with translated(), self._connection() as connection:
             if not connection.execute(_TRY_LOCK, {"name": name}).scalar_one():
                 yield None
                 return
@@ -142,8 +155,30 @@ class Database:
         self._engine.dispose()
 
     def _read_once(self, work: Callable[[Connection], T]) -> T:
-        with translated(lost=ConnectionLostError), self._engine.connect() as connection:
+        with translated(lost=ConnectionLostError), self._connection() as connection:
             return work(connection)
+
+    @contextmanager
+    def _connection(self) -> Iterator[Connection]:
+        """Take a connection of the pool, for which no call waits longer than it may take."""
+        if not self._places.acquire(timeout=max(0, min(self._most_wait, deadlines.seconds_left()))):
+            raise RateLimitError("all database connections are busy", retry_after=RETRY_AFTER)
+        try:
+            with self._engine.connect() as connection:
+                yield connection
+        finally:
+            self._places.release()
+
+    def _connector(self, settings: DatabaseSettings, url: str, name: str) -> Callable[[], Any]:
+        arguments = {**address(url), **connect_arguments(settings, name=name)}
+        return lambda: self._guard.connect(lambda: psycopg2.connect(**arguments))
+
+
+def address(url: str) -> dict[str, Any]:
+    """Return where a database is and as whom to connect, for psycopg2."""
+    parsed = sqlalchemy.make_url(url)
+    _, arguments = parsed.get_dialect()().create_connect_args(parsed)
+    return dict(arguments)
 
 
 def connect_arguments(
@@ -162,14 +197,6 @@ def connect_arguments(
     }
 
 
-def array_literal(ids: Iterable[int]) -> str:
-    """Return ids as a PostgreSQL array literal, to be cast to bigint[].
-
-    One string is an eighth of the cost of psycopg2's adaptation of a list at 5,000 ids.
-    """
-    return "{" + str(list(ids))[1:-1] + "}"
-
-
 @contextmanager
 def in_transaction(connection: Connection) -> Iterator[None]:
     """Open a transaction on a connection, commit it at the end of the block, or roll it back.
@@ -184,20 +211,57 @@ def in_transaction(connection: Connection) -> Iterator[None]:
         connection.exec_driver_sql("COMMIT")
 
 
-def _begun(
-    connection: Connection,
-    cursor: Any,
-    statement: str,
-    parameters: object,
-    _context: ExecutionContext | None,
-    _executemany: bool,  # noqa: FBT001 -- as above
-) -> tuple[str, object]:
-    """Open the transaction of a block in the message of its first statement."""
-    # A statement that fails before the server knows of the transaction leaves the session idle, and
-    # then the next one begins it. Only the driver knows which of the two has happened.
-    if _IN_BLOCK in connection.info and _is_idle(cursor.connection):
-        return f"BEGIN; {statement}", parameters
-    return statement, parameters
+class _Statements:
+    """What is done around every statement of an engine."""
+
+    def __init__(self, usual_timeout: timedelta, guard: StatementGuard, latency: Histogram) -> None:
+        self._usual_timeout = usual_timeout
+        self._guard = guard
+        self._latency = latency
+
+    def listen_to(self, engine: Engine) -> None:
+        """Be told of the statements of an engine."""
+        event.listen(engine, "before_cursor_execute", self._before, retval=True)
+        event.listen(engine, "after_cursor_execute", self._after)
+        event.listen(engine, "handle_error", self._failed)
+
+    def _before(
+        self,
+        connection: Connection,
+        cursor: Any,
+        statement: str,
+        parameters: object,
+        context: ExecutionContext | None,
+        _executemany: bool,  # noqa: FBT001 -- so SQLAlchemy calls it
+    ) -> tuple[str, object]:
+        # A statement that fails before the server knows of the transaction leaves the session idle,
+        # and then the next one begins it. Only the driver knows which of the two has happened.
+        begin = "BEGIN; " if _IN_BLOCK in connection.info and _is_idle(cursor.connection) else ""
+        timeout = deadlines.statement_timeout(self._usual_timeout)
+        context._kith_started = time.perf_counter()  # type: ignore[union-attr]  # noqa: SLF001 -- SQLAlchemy's own way to time a statement
+        self._guard.watch(cursor.connection)
+        return f"{begin}{timeout}{commented(statement)}", parameters
+
+    def _after(
+        self,
+        connection: Connection,
+        cursor: Any,
+        _statement: str,
+        _parameters: object,
+        context: ExecutionContext | None,
+        _executemany: bool,  # noqa: FBT001 -- as above
+    ) -> None:
+        if not self._guard.release(cursor.connection):
+            connection.invalidate()
+        started = context._kith_started  # type: ignore[union-attr]  # noqa: SLF001 -- as above
+        self._latency.observe(time.perf_counter() - started)
+        if (count := statements_in_call.get()) is not None:
+            count[0] += 1
+
+    def _failed(self, context: ExceptionContext) -> None:
+        execution = context.execution_context
+        if execution is not None and not self._guard.release(execution.cursor.connection):
+            context.is_disconnect = True
 
 
 def _is_idle(session: Any) -> bool:
@@ -240,10 +304,6 @@ def translated(lost: type[UnavailableError] = UnavailableError) -> Iterator[None
     """Turn the faults of a database in a block into what callers may see."""
     try:
         yield
-    except PoolTimeoutError as error:
-        raise RateLimitError(
-            "all database connections are busy", retry_after=RETRY_AFTER
-        ) from error
     except (DBAPIError, psycopg2.Error) as error:
         found = translate(error, lost)
         if found is None:
@@ -257,7 +317,7 @@ def translate(
     """Return what callers may see of a fault, `lost` for a broken connection; None for a bug."""
     cause = error.orig if isinstance(error, DBAPIError) else error
     code = getattr(cause, "pgcode", None)
-    if code == _CANCELLED:
+    if code == _CANCELLED or deadlines.is_over():
         return DeadlineError("the database did not finish in time")
     if code in _CONTENTION:
         return AbortedError("lost against concurrent changes; repeat the call")
@@ -268,25 +328,3 @@ def translate(
     if code is not None and (code in _UNAVAILABLE_CODES or code[:2] in _UNAVAILABLE_CLASSES):
         return lost("the database is not available", retry_after=RETRY_AFTER)
     return None
-
-
-def _observe_statements(engine: Engine, latency: Histogram) -> None:
-    def before(*event_arguments: object) -> None:
-        _context(event_arguments)._kith_started = time.perf_counter()  # type: ignore[attr-defined]  # noqa: SLF001 -- SQLAlchemy's own way to time a statement
-
-    def after(*event_arguments: object) -> None:
-        started = _context(event_arguments)._kith_started  # type: ignore[attr-defined]  # noqa: SLF001 -- as above
-        latency.observe(time.perf_counter() - started)
-        if (count := statements_in_call.get()) is not None:
-            count[0] += 1
-
-    event.listen(engine, "before_cursor_execute", before)
-    event.listen(engine, "after_cursor_execute", after)
-
-
-def _context(event_arguments: tuple[object, ...]) -> ExecutionContext:
-    # The arguments are those of ConnectionEvents.before_cursor_execute; the context is the fifth.
-    context = event_arguments[4]
-    if not isinstance(context, ExecutionContext):
-        raise TypeError(context)
-    return context

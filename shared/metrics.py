@@ -2,14 +2,25 @@
 
 Names and labels of the `grpc_server_*` set are those of go-grpc-prometheus, which existing
 dashboards and alerts expect. A registry is made by the composition root and passed on.
+
+Workers count in files, which their supervisor adds up. A gauge has to say by its
+`multiprocess_mode` what its values in several workers are together, such as `max` or `livesum`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    values,
+)
 from prometheus_client.core import Metric, UnknownMetricFamily
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 # A series a metric that says when the process began to count; no dashboard reads it.
@@ -20,6 +31,22 @@ LATENCY_BUCKETS: Final = (
 )  # fmt: skip
 _STATEMENT_BUCKETS: Final = (0, 1, 2, 3, 4, 5, 6, 8, 10, 20)
 _LABELS: Final = ("grpc_type", "grpc_service", "grpc_method")
+
+
+def count_in_slot(slot: int) -> None:
+    """Keep the values of all metrics that are made from now on in files of a slot.
+
+    They go on from what its last holder left. prometheus_client has a single switch for this, and
+    names files by process unless told otherwise, so that each restart would leave some behind.
+    """
+    values.ValueClass = values.MultiProcessValue(lambda: slot)  # type: ignore[no-untyped-call]  # the library does not type it
+
+
+def registry_of_workers(directory: str) -> CollectorRegistry:
+    """Return a registry with the sums of what all slots have in their files."""
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, path=directory)  # type: ignore[no-untyped-call]  # as above
+    return registry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +130,20 @@ def database_latency(registry: CollectorRegistry) -> Histogram:
         "Time of one SQL statement, as the service sees it.",
         buckets=LATENCY_BUCKETS,
         registry=registry,
+    )
+
+
+def passing_checks(registry: CollectorRegistry) -> Gauge:
+    """Return the gauge of what readiness depends on.
+
+    Workers ask the same things twice a second; what any of them has found out last is the truth.
+    """
+    return Gauge(
+        "readiness_check_passing",
+        "Whether what this service needs to be ready answered when it was asked last, 1 or 0.",
+        ["check"],
+        registry=registry,
+        multiprocess_mode="mostrecent",
     )
 
 

@@ -1,13 +1,15 @@
 """The gRPC server as Kith runs it: limits, health, reflection, metrics port, drain.
 
 The order of a stop: health says NOT_SERVING and streams that have no end are ended, load balancers
-get the drain period to notice, new calls are refused, calls in flight get the grace period to
-finish.
+get the drain period to notice. New connections are taken no more. Those that are open reach the age
+at which gRPC tells their clients to go elsewhere, which it does without a loss. What is still in
+flight gets the grace period to finish.
 """
 
 import logging
 import signal
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -22,11 +24,26 @@ from shared.access.rules import Access
 from shared.access.steps import admit, audit
 from shared.certificates import server_credentials
 from shared.health import HealthServicer, Readiness, add_to_server
-from shared.interceptors import Around, Step, identify, log_call, measure, report_errors
-from shared.metrics import ServerMetrics
+from shared.interceptors import (
+    Around,
+    Step,
+    identify,
+    limit_time,
+    log_call,
+    measure,
+    report_errors,
+)
+from shared.metrics import ServerMetrics, passing_checks
+from shared.ports import has_connections, reserved, stop_listening
 from shared.settings import ServerSettings
+from shared.tracing import tracing
+from shared.workers import LISTENING, READY, Place
 
 _LAST_ROUND_SECONDS = 2
+# gRPC scatters the ages of connections by a tenth, so that not all clients return at once.
+_SCATTERED = 1.1
+_LAST_CLIENTS_SECONDS = 1.0
+_POLL_SECONDS = 0.05
 # For those beyond the streams that there may be: each is told so at once.
 _SPARE_STREAM_THREADS = 8
 _log = logging.getLogger("kith.server")
@@ -55,16 +72,31 @@ class Service:
 
 
 class RunningServer:
-    """A started server. Several may run in one process: there is no global state."""
+    """A started server. Several may run in one process: there is no global state.
 
-    def __init__(self, settings: ServerSettings, service: Service) -> None:
+    With a `place` it is one of several that share the port, which their supervisor holds, and whose
+    metrics that serves.
+
+    Raises OSError when it cannot listen.
+    """
+
+    def __init__(
+        self, settings: ServerSettings, service: Service, place: Place | None = None
+    ) -> None:
         self._settings = settings
         self._service = service
+        self._place = place
         self._credentials = Credentials(settings.auth) if settings.auth else None
         self._health = HealthServicer(service_names=[service.name])
+        passing = passing_checks(service.registry)
         self._readiness = Readiness(
-            self._health, checks=self._checks(), grace_seconds=service.check_grace
+            self._health,
+            checks=self._checks(),
+            grace_seconds=service.check_grace,
+            when_ready=lambda: self._tell(READY),
+            report=lambda name, passes: passing.labels(name).set(passes),
         )
+        self._tracing = tracing(settings.trace_collector, service=service.name)
         self._stream_threads = {
             f"/{service.name}/{method}": ThreadPoolExecutor(
                 number + _SPARE_STREAM_THREADS, thread_name_prefix=method
@@ -82,12 +114,14 @@ class RunningServer:
             reflection.enable_server_reflection(
                 (service.name, "grpc.health.v1.Health", reflection.SERVICE_NAME), self._server
             )
+        self._held = None if place else reserved(settings.host, settings.port)
+        self._metrics = None if place else _MetricsPort(settings, service.registry)
+        self.metrics_port = self._metrics.port if self._metrics else 0
+        # Whoever joins others on a port gets a share of the calls at once.
+        self._readiness.check()
         self.port = self._bind()
-        self._metrics, _ = start_http_server(
-            settings.metrics_port, addr=settings.host, registry=service.registry
-        )
-        self.metrics_port = int(self._metrics.server_address[1])
         self._server.start()
+        self._tell(LISTENING)
         self._readiness.start()
 
     @property
@@ -95,22 +129,52 @@ class RunningServer:
         """Where the server listens, as host:port."""
         return f"{self._settings.host}:{self.port}"
 
-    def stop(self) -> None:
-        """Drain, finish what is in flight within the grace period, release everything."""
+    def stop(self, *, ends_service: bool = True) -> None:
+        """Drain, finish what is in flight within the grace period, release everything.
+
+        When others go on serving here, health says nothing of it, and streams last until their
+        clients have been told to go: those who began again sooner might come here again.
+        """
         self._readiness.stop()
+        if ends_service:
+            self._end_streams()
+        time.sleep(self._settings.drain.total_seconds())
+        stop_listening(self.port)
+        self._wait_for_clients()
+        self._end_streams()
+        self._server.stop(self._settings.grace.total_seconds()).wait()
+        self._release()
+
+    def _end_streams(self) -> None:
         self._health.drain()
         self._service.drain()
-        threading.Event().wait(self._settings.drain.total_seconds())
-        self._server.stop(self._settings.grace.total_seconds()).wait()
+
+    def _wait_for_clients(self) -> None:
+        """Wait until all have gone that were told to."""
+        age = self._settings.max_connection_age.total_seconds()
+        if not age:
+            return
+        deadline = time.monotonic() + age * _SCATTERED + _LAST_CLIENTS_SECONDS
+        while has_connections(self.port) and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+
+    def _release(self) -> None:
         self._health.close()
         for threads in self._stream_threads.values():
             threads.shutdown(wait=False)
-        self._metrics.shutdown()
-        self._metrics.server_close()
+        if self._metrics is not None:
+            self._metrics.close()
+        if self._held is not None:
+            self._held.close()
         self._readiness.join(_LAST_ROUND_SECONDS)
         if self._credentials is not None:
             self._credentials.close()
+        self._tracing.close()
         self._service.close()
+
+    def _tell(self, what: str) -> None:
+        if self._place is not None:
+            self._place.tell(what)
 
     def _checks(self) -> Mapping[str, Callable[[], None]]:
         if self._credentials is None:
@@ -119,32 +183,67 @@ class RunningServer:
 
     def _steps(self) -> Sequence[Step]:
         access = self._service.access
-        outer = [identify, measure(ServerMetrics(self._service.registry)), log_call, report_errors]
+        outer = [
+            identify,
+            self._tracing.step,
+            measure(ServerMetrics(self._service.registry)),
+            log_call,
+            report_errors,
+            limit_time(self._settings.usual_deadline),
+        ]
         admitted = [] if self._credentials is None else [admit(self._credentials, access)]
         return [*outer, *admitted, audit(access)]
 
     def _bind(self) -> int:
-        address = f"{self._settings.host}:{self._settings.port}"
+        port = self._held.getsockname()[1] if self._held else self._settings.port
+        address = f"{self._settings.host}:{port}"
         files = self._settings.certificates
         if files is None:
             return self._server.add_insecure_port(address)
         return self._server.add_secure_port(address, server_credentials(files))
 
 
-def run_until_stopped(settings: ServerSettings, service: Service) -> None:
-    """Serve until SIGTERM or SIGINT, then stop gracefully. For composition roots only."""
-    stopping = threading.Event()
+class _MetricsPort:
+    """Serves the metrics of this process."""
 
-    def on_signal(_signal: int, _frame: FrameType | None) -> None:
+    def __init__(self, settings: ServerSettings, registry: CollectorRegistry) -> None:
+        self._server, self._thread = start_http_server(
+            settings.metrics_port, addr=settings.host, registry=registry
+        )
+        self.port = int(self._server.server_address[1])
+
+    def close(self) -> None:
+        """Serve no more."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+def run_until_stopped(
+    settings: ServerSettings, service: Service, place: Place | None = None
+) -> None:
+    """Serve until a signal, then stop gracefully. For composition roots only.
+
+    SIGTERM and SIGINT end the service, SIGHUP only this process: another has taken its place.
+    """
+    stopping = threading.Event()
+    received = set[int]()
+
+    def on_signal(number: int, _frame: FrameType | None) -> None:
+        received.add(number)
         stopping.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, on_signal)
-    server = RunningServer(settings, service)
-    _log.info("serving", extra={"address": server.address, "metrics_port": server.metrics_port})
+    server = RunningServer(settings, service, place)
+    where = {"address": server.address}
+    if place is None:
+        _log.info("serving", extra={**where, "metrics_port": server.metrics_port})
+    else:
+        _log.info("listening", extra={**where, "slot": place.slot})
     stopping.wait()
     _log.info("stopping")
-    server.stop()
+    server.stop(ends_service=received != {signal.SIGHUP})
     _log.info("stopped")
 
 
@@ -152,9 +251,16 @@ def _options(settings: ServerSettings) -> Sequence[tuple[str, int]]:
     return (
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", settings.max_message_bytes),
-        # Two servers on one port would each get a share of the calls; only workers may do that.
-        ("grpc.so_reuseport", 0),
+        # For workers. Who did not mean to share the port is refused by `reserved`.
+        ("grpc.so_reuseport", 1),
+        # So that connections spread over workers as these come and go; 0 is for ever.
+        *_max_age(settings),
         # grpcio answers clients that ping more often than this with GOAWAY "too_many_pings".
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),
     )
+
+
+def _max_age(settings: ServerSettings) -> Sequence[tuple[str, int]]:
+    age = settings.max_connection_age
+    return [("grpc.max_connection_age_ms", round(age.total_seconds() * 1000))] if age else []

@@ -1,9 +1,11 @@
 """Reading settings from the environment: once, with all problems reported together."""
 
 import ipaddress
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from importlib.util import find_spec
 from pathlib import Path
 
 from sqlalchemy import make_url
@@ -188,11 +190,16 @@ class ServerSettings:
     host: str
     port: int
     metrics_port: int
+    workers: int
     threads: int
+    usual_deadline: timedelta
     drain: timedelta
     grace: timedelta
+    max_connection_age: timedelta
     max_message_bytes: int
     log_level: str
+    trace_collector: str
+    """Where spans are sent to; empty for nowhere: OTEL_EXPORTER_OTLP_ENDPOINT."""
     certificates: CertificateFiles | None
     """TLS_CERT_FILE, without which nothing is encrypted, TLS_KEY_FILE and TLS_CLIENT_CA_FILE."""
     auth: AuthSettings | None
@@ -213,15 +220,25 @@ class ServerSettings:
             host=environment.text(f"{prefix}_HOST", "127.0.0.1"),
             port=environment.integer(f"{prefix}_PORT", port, **any_port),
             metrics_port=environment.integer(f"{prefix}_METRICS_PORT", metrics_port, **any_port),
+            workers=environment.integer(
+                f"{prefix}_WORKERS", os.cpu_count() or 1, minimum=1, maximum=256
+            ),
             threads=environment.integer(f"{prefix}_THREADS", 8, minimum=1, maximum=256),
+            usual_deadline=environment.duration(
+                "DEFAULT_DEADLINE_SECONDS", 15, minimum=0.1, maximum=3600
+            ),
             drain=environment.duration("DRAIN_SECONDS", 0.5, minimum=0, maximum=600),
             grace=environment.duration("GRACE_SECONDS", 20, minimum=0, maximum=600),
+            max_connection_age=environment.duration(
+                "MAX_CONNECTION_AGE_SECONDS", 10, minimum=0, maximum=86_400
+            ),
             max_message_bytes=environment.integer(
                 "MAX_MESSAGE_BYTES", 10 * mebibyte, minimum=mebibyte, maximum=64 * mebibyte
             ),
             log_level=environment.choice("LOG_LEVEL", "INFO", choices=_LOG_LEVELS),
             certificates=files,
             auth=auth,
+            trace_collector=_trace_collector(environment),
             reflection=environment.switch("REFLECTION", default=auth is None),
         )
         settings._check_exposure(environment, prefix)
@@ -317,6 +334,15 @@ def _auth(environment: Environment, files: CertificateFiles | None) -> AuthSetti
     if auth.tokens is None and not auth.services:
         environment.problem("AUTH_SERVICES", "must name whose certificates are let in")
     return auth
+
+
+def _trace_collector(environment: Environment) -> str:
+    collector = environment.text("OTEL_EXPORTER_OTLP_ENDPOINT", "")
+    if collector and find_spec("opentelemetry") is None:
+        environment.problem(
+            "OTEL_EXPORTER_OTLP_ENDPOINT", "needs the extra `tracing`: pip install kith[tracing]"
+        )
+    return collector
 
 
 def _server_certificate_files(environment: Environment) -> CertificateFiles | None:

@@ -16,10 +16,11 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 from shared.cli.terminal import CommandError
 
 READY_SECONDS = 60
-_STOP_SECONDS = 30
+# Longer than a service takes whose clients stay connected and whose calls do not end.
+_STOP_SECONDS = 60
 _POLL_SECONDS = 0.1
 _LAST_LINES = 10
-_ATTACHED = (sys.executable, "-m", "shared.cli.attached")
+_ATTACHED = (sys.executable, "-m", "shared.attached")
 
 
 class ServiceProcess:

@@ -157,6 +157,7 @@ def _service(
         f"{name}_service",
         environment={
             **(store.settings if store else {}),
+            f"{name.upper()}_WORKERS": os.environ.get(f"{name.upper()}_WORKERS") or "1",
             f"{name.upper()}_PORT": str(server.port),
             f"{name.upper()}_METRICS_PORT": str(server.metrics_port),
             "GRAPH_TARGET": plan.graph_target,

@@ -33,6 +33,8 @@ ENVIRONMENT = {
     "FEED_METRICS_PORT": "0",
     "DRAIN_SECONDS": "0",
     "GRACE_SECONDS": "5",
+    # A stop does not wait for clients that stay connected.
+    "MAX_CONNECTION_AGE_SECONDS": "0",
 }
 _OPTIONS = [("grpc.max_receive_message_length", 64 * 1024 * 1024)]
 

@@ -25,13 +25,17 @@ _WITHIN_SECONDS = 30
 _CALL_SECONDS = 10
 _ENVIRONMENT = {
     "PAGE_TOKEN_KEYS": "a key for tests that is long enough to be taken",
+    "GRAPH_WORKERS": "1",
     "GRAPH_PORT": "0",
     "GRAPH_METRICS_PORT": "0",
     "GRAPH_READY_GRACE_SECONDS": "0.5",
+    "FEED_WORKERS": "1",
     "FEED_PORT": "0",
     "FEED_METRICS_PORT": "0",
     "DRAIN_SECONDS": "0.2",
     "GRACE_SECONDS": "20",
+    # A stop does not wait for clients that stay connected.
+    "MAX_CONNECTION_AGE_SECONDS": "0",
 }
 
 

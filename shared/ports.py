@@ -1,0 +1,142 @@
+"""The TCP port of a service: shared by its workers, and left by one of them without a loss.
+
+Workers share a port by SO_REUSEPORT: each has a listening socket with a queue of its own, among
+which the kernel deals out new connections. A listener that is closed resets what waits in its
+queue, and what is still shaking hands. gRPC offers no other way to stop listening than to stop the
+server, which also cancels calls that arrive before their clients have heard of it: at a thousand
+calls a second about two at each stop. So a stop begins with the listener alone. It is found among
+the descriptors of this process; a filter makes the kernel drop what would open further connections
+to it; once its queue is empty it is closed. A client whose first packet was dropped sends it again
+a second later, and then reaches another worker.
+"""
+
+import ctypes
+import os
+import socket
+import stat
+import struct
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+_DESCRIPTORS: Final = Path("/proc/self/fd")
+_INTERNET: Final = {socket.AF_INET, socket.AF_INET6}
+_SO_ATTACH_FILTER: Final = 26
+_SYN_AND_ACK: Final = 0x12
+_SYN: Final = 0x02
+# A program for the kernel's packet filter: op code, jumps, operand. It sees the TCP header, whose
+# flags are in byte 13, and says how many bytes to let through.
+_DROP_NEW_CONNECTIONS: Final = (
+    (0x30, 0, 0, 13),  # load the flags
+    (0x54, 0, 0, _SYN_AND_ACK),
+    (0x15, 0, 1, _SYN),  # is it the first packet of a connection?
+    (0x06, 0, 0, 0),  # yes: none
+    (0x06, 0, 0, 0xFFFFFFFF),  # no: all
+)
+# Handshakes that have begun end within a round trip.
+_SETTLE_SECONDS: Final = 0.05
+_QUEUE_SECONDS: Final = 1.0
+_POLL_SECONDS: Final = 0.05
+_TCP_INFO: Final = struct.Struct("8B6I")
+_WAITING: Final = 12
+
+
+def reserved(host: str, port: int) -> socket.socket:
+    """Take a port for servers that share it; 0 stands for any that is free.
+
+    Raises OSError when anybody else has it. What is returned never listens; for as long as it is
+    open, nobody gets the port who does not ask to share it, nor through this function.
+    """
+    family, kind, _, _, address = socket.getaddrinfo(
+        host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    if port:
+        with socket.socket(family, kind) as alone:
+            # Connections that were closed a moment ago do not count.
+            alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            alone.bind(address)
+    held = socket.socket(family, kind)
+    try:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        held.bind(address)
+    except OSError:
+        held.close()
+        raise
+    return held
+
+
+def stop_listening(port: int) -> None:
+    """Take no more connections on a port in this process; turns nobody away who has begun to come.
+
+    Elsewhere than on Linux this does nothing.
+    """
+    for descriptor, sock in _tcp_sockets():
+        if _listens(sock) and _port(sock) == port:
+            _stop_accepting(sock)
+            _replace(descriptor)
+
+
+def has_connections(port: int) -> bool:
+    """Whether anybody is connected to a port of this process; elsewhere than on Linux, no."""
+    return any(not _listens(sock) and _is_connected(sock, port) for _, sock in _tcp_sockets())
+
+
+def _tcp_sockets() -> Iterator[tuple[int, socket.socket]]:
+    """The descriptors of this process that are TCP sockets, each with a duplicate to look at."""
+    names = os.listdir(_DESCRIPTORS) if sys.platform == "linux" else []  # noqa: PTH208 -- only names
+    for descriptor in map(int, names):
+        sock = _duplicate(descriptor)
+        if sock is not None:
+            with sock:
+                if sock.family in _INTERNET and sock.type is socket.SOCK_STREAM:
+                    yield descriptor, sock
+
+
+def _duplicate(descriptor: int) -> socket.socket | None:
+    # Its owner may close it at any time.
+    with suppress(OSError):
+        if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+            return socket.socket(fileno=os.dup(descriptor))
+    return None
+
+
+def _listens(sock: socket.socket) -> bool:
+    return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+
+
+def _port(sock: socket.socket) -> int:
+    return int(sock.getsockname()[1])
+
+
+def _is_connected(sock: socket.socket, port: int) -> bool:
+    with suppress(OSError):
+        sock.getpeername()
+        return _port(sock) == port
+    return False
+
+
+def _stop_accepting(listener: socket.socket) -> None:
+    code = ctypes.create_string_buffer(
+        b"".join(struct.pack("HBBI", *instruction) for instruction in _DROP_NEW_CONNECTIONS)
+    )
+    program = struct.pack("HP", len(_DROP_NEW_CONNECTIONS), ctypes.addressof(code))
+    listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+    time.sleep(_SETTLE_SECONDS)
+    deadline = time.monotonic() + _QUEUE_SECONDS
+    while _waiting(listener) and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
+
+
+def _waiting(listener: socket.socket) -> int:
+    """How many connections wait in the queue of a listener."""
+    info = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
+    return int(_TCP_INFO.unpack(info)[_WAITING])
+
+
+def _replace(descriptor: int) -> None:
+    """Put another socket under a descriptor: gRPC, whose it is, will close it some day."""
+    with socket.socket() as idle:
+        os.dup2(idle.fileno(), descriptor, inheritable=False)

@@ -1,0 +1,99 @@
+"""A service as a program: settings, database, and one process or several."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+import migrations
+from shared import logs
+from shared.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
+from shared.metrics import count_in_slot
+from shared.server import Service, run_until_stopped
+from shared.settings import DatabaseSettings, ServerSettings, SettingsError
+from shared.workers import Options, Place, Plan, become_supervisor
+
+# Beyond what a worker is given to finish its calls.
+_SPARE_SECONDS = 15
+_log = logging.getLogger("kith.server")
+
+
+class Settings(Protocol):
+    """What the settings of both services have."""
+
+    @property
+    def server(self) -> ServerSettings:
+        """How it listens."""
+
+    @property
+    def database(self) -> DatabaseSettings:
+        """Where its data is."""
+
+
+S = TypeVar("S", bound=Settings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program(Generic[S]):
+    """What one of the services is started with; `totals` are gauges that its database maintains."""
+
+    service: str
+    read_settings: Callable[[Mapping[str, str]], S]
+    build: Callable[[S, str], Service]
+    totals: Mapping[str, str]
+
+    def run(self) -> int:
+        """Run until told to stop; returns the exit status."""
+        options = Options.read(self.service)
+        try:
+            settings = self.read_settings(options.variables(os.environ))
+        except SettingsError as error:
+            sys.stderr.write(f"{error}\n")
+            return 2
+        if options.place is None and settings.server.workers > 1:
+            become_supervisor(self._plan(settings))
+        return self._serve(settings, options.place)
+
+    def _serve(self, settings: S, place: Place | None) -> int:
+        logs.configure(service=f"{self.service}_service", level=settings.server.log_level)
+        if place is not None:
+            count_in_slot(place.slot)
+        try:
+            with ExitStack() as stack:
+                url = self._database_url(settings.database, stack)
+                run_until_stopped(settings.server, self.build(settings, url), place)
+        except EmbeddedPostgresError as error:
+            _log.critical("no database", extra={"reason": str(error)})
+            return 1
+        except OSError as error:
+            _log.critical("cannot listen", extra={"reason": str(error)})
+            return 1
+        return 0
+
+    def _database_url(self, database: DatabaseSettings, stack: ExitStack) -> str:
+        if database.url:
+            return database.url
+        cluster = stack.enter_context(EmbeddedPostgres(database.data_dir))
+        url = cluster.url(f"kith_{self.service}")
+        # Workers do so one after another, and all but the first find nothing to do.
+        migrations.upgrade(self.service, url)
+        return url
+
+    def _plan(self, settings: S) -> Plan:
+        server = settings.server
+        patience = server.drain + server.grace + 1.1 * server.max_connection_age
+        return Plan(
+            service=self.service,
+            workers=server.workers,
+            host=server.host,
+            port=server.port,
+            metrics_port=server.metrics_port,
+            log_level=server.log_level,
+            database_url=settings.database.url,
+            data_dir=str(settings.database.data_dir),
+            stop_seconds=patience.total_seconds() + _SPARE_SECONDS,
+            totals=self.totals,
+        )

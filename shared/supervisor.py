@@ -1,0 +1,323 @@
+"""The parent of a service's workers: starts them, replaces those that die, and stops them.
+
+supervisor.py SERVICE, with the plan in the environment: see `shared/workers.py`.
+
+SIGTERM and SIGINT stop all workers, each finishing what it is doing. SIGHUP replaces them one by
+one: a new one is started, and once it is ready an old one takes leave. The metrics of all are
+served here: each worker counts in files named by its slot, and whoever takes a free slot goes on
+counting where the one before left off, so sums never fall and there are never more files than
+slots, which are one more than workers.
+"""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import FrameType
+from typing import Final
+
+import sqlalchemy
+from prometheus_client import start_http_server
+
+from shared import logs
+from shared.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
+from shared.metrics import StoredTotals, registry_of_workers
+from shared.ports import reserved
+from shared.totals import read_totals
+from shared.workers import LISTENING, READY, Plan
+
+_TICK_SECONDS: Final = 0.05
+_READY_SECONDS: Final = 60.0
+_FIRST_DELAY_SECONDS: Final = 0.1
+_LONGEST_DELAY_SECONDS: Final = 10.0
+# Who has lived for so long did not die of how it was started.
+_SETTLED_SECONDS: Final = 30.0
+_DATABASE_SECONDS: Final = 2
+_SAID_BYTES: Final = 1024
+_log = logging.getLogger("kith.supervisor")
+
+
+class Worker:
+    """One process that serves. What it says of itself comes through a pipe."""
+
+    def __init__(self, module: str, *, slot: int, environment: Mapping[str, str]) -> None:
+        self.slot = slot
+        self.is_leaving = False
+        self._started = time.monotonic()
+        self._said = b""
+        ear, mouth = os.pipe()
+        os.set_blocking(ear, False)
+        self._ear = os.fdopen(ear, "rb", buffering=0)
+        self._process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "shared.attached", str(os.getpid())),
+                *(module, "--slot", str(slot), "--pipe", str(mouth)),
+            ],
+            env={**os.environ, **environment},
+            pass_fds=[mouth],
+            # Ctrl-C is for the supervisor, which then stops its workers.
+            process_group=0,
+        )
+        os.close(mouth)
+
+    @property
+    def name(self) -> Mapping[str, int]:
+        """What logs call it."""
+        return {"slot": self.slot, "pid": self._process.pid}
+
+    @property
+    def age_seconds(self) -> float:
+        """How long ago it was started."""
+        return time.monotonic() - self._started
+
+    def status(self) -> int | None:
+        """Return the exit status; None while it runs."""
+        return self._process.poll()
+
+    def has_said(self, what: str) -> bool:
+        """Whether it has come so far."""
+        if not self._ear.closed:
+            self._said += self._ear.read(_SAID_BYTES) or b""
+        return f"{what}\n".encode() in self._said
+
+    def leave(self, number: signal.Signals) -> None:
+        """Let it finish what it is doing, and end."""
+        self.is_leaving = True
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._process.kill()
+        self._process.wait()
+
+    def forget(self) -> None:
+        """Close the pipe."""
+        self._ear.close()
+
+
+class Replacement:
+    """Takes the place of some workers, one by one, with new ones."""
+
+    def __init__(self, old: list[Worker], start: Callable[[], Worker]) -> None:
+        self._old = old
+        self._start = start
+        self._fresh: Worker | None = None
+        self._leaving: Worker | None = None
+
+    def advance(self) -> bool:
+        """Take the step that can be taken now; returns whether there is anything left to do."""
+        self._old = [worker for worker in self._old if worker.status() is None]
+        if self._leaving is not None and self._leaving.status() is None:
+            return True
+        self._leaving = None
+        if self._fresh is None:
+            self._fresh = self._start() if self._old else None
+            return self._fresh is not None
+        return self._hand_over(self._fresh)
+
+    def _hand_over(self, fresh: Worker) -> bool:
+        if fresh.has_said(READY):
+            self._fresh = None
+            if self._old:
+                self._leaving = self._old.pop(0)
+                _log.info("worker leaves", extra={**self._leaving.name})
+                self._leaving.leave(signal.SIGHUP)
+            return True
+        if fresh.status() is None and fresh.age_seconds < _READY_SECONDS:
+            return True
+        _log.error("replacement given up", extra={**fresh.name})
+        if fresh.status() is None:
+            fresh.leave(signal.SIGTERM)
+        return False
+
+
+class Supervisor:
+    """Keeps so many workers running until it is told to stop."""
+
+    def __init__(self, plan: Plan, *, environment: Mapping[str, str]) -> None:
+        self._plan = plan
+        self._environment = environment
+        self._workers: list[Worker] = []
+        self._delays = _Delays()
+        self._next_start = 0.0
+        self._replacement: Replacement | None = None
+        self._stopping = threading.Event()
+        self._renewing = threading.Event()
+
+    def listen_to_signals(self) -> None:
+        """Take note of SIGTERM, SIGINT and SIGHUP from now on."""
+
+        def stop(_signal: int, _frame: FrameType | None) -> None:
+            self._stopping.set()
+
+        def renew(_signal: int, _frame: FrameType | None) -> None:
+            self._renewing.set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, stop)
+        signal.signal(signal.SIGHUP, renew)
+
+    def run(self, when_serving: Callable[[], None]) -> int:
+        """Run the workers; returns the exit status, that of the first one if it cannot start."""
+        # What keeps one from starting keeps all, and is to be read once.
+        first = self._start()
+        self._wait_for(lambda: first.has_said(LISTENING) or first.status() is not None)
+        if first.status() is not None:
+            _log.critical("worker cannot start", extra={**first.name, "status": first.status()})
+            return first.status() or 1
+        self._fill()
+        self._wait_for(lambda: all(worker.has_said(LISTENING) for worker in self._workers))
+        if not self._stopping.is_set():
+            when_serving()
+        while not self._stopping.wait(_TICK_SECONDS):
+            self._tick()
+        return self._stop()
+
+    def _wait_for(self, is_true: Callable[[], bool]) -> None:
+        while not is_true() and not self._stopping.wait(_TICK_SECONDS):
+            if len(self._workers) > 1:
+                self._tick()
+
+    def _tick(self) -> None:
+        self._reap()
+        self._fill()
+        if self._replacement is None and self._renewing.is_set():
+            self._renewing.clear()
+            _log.info("replacing workers")
+            self._replacement = Replacement(list(self._workers), self._start)
+        if self._replacement is not None and not self._replacement.advance():
+            _log.info("replacement ended")
+            self._replacement = None
+
+    def _start(self) -> Worker:
+        taken = {worker.slot for worker in self._workers}
+        slot = next(slot for slot in count() if slot not in taken)
+        worker = Worker(self._plan.module, slot=slot, environment=self._environment)
+        self._workers.append(worker)
+        _log.info("worker started", extra={**worker.name})
+        return worker
+
+    def _reap(self) -> None:
+        for worker in list(self._workers):
+            status = worker.status()
+            if status is None:
+                continue
+            self._workers.remove(worker)
+            worker.forget()
+            fields = {**worker.name, "status": status}
+            if worker.is_leaving:
+                _log.info("worker left", extra=fields)
+                continue
+            delay = self._delays.after(worker.age_seconds)
+            self._next_start = time.monotonic() + delay
+            _log.warning("worker died", extra={**fields, "restart_seconds": delay})
+
+    def _fill(self) -> None:
+        staying = sum(not worker.is_leaving for worker in self._workers)
+        if time.monotonic() >= self._next_start:
+            for _ in range(self._plan.workers - staying):
+                self._start()
+
+    def _stop(self) -> int:
+        _log.info("stopping")
+        for worker in self._workers:
+            worker.leave(signal.SIGTERM)
+        deadline = time.monotonic() + self._plan.stop_seconds
+        while self._workers and time.monotonic() < deadline:
+            self._reap()
+            time.sleep(_TICK_SECONDS)
+        for worker in self._workers:
+            _log.error("worker killed", extra={**worker.name})
+            worker.kill()
+        _log.info("stopped")
+        return 1 if self._workers else 0
+
+
+@dataclass
+class _Delays:
+    """How long to wait with the next start: twice as long after each who died young."""
+
+    _next: float = _FIRST_DELAY_SECONDS
+
+    def after(self, lived_seconds: float) -> float:
+        if lived_seconds >= _SETTLED_SECONDS:
+            self._next = _FIRST_DELAY_SECONDS
+        delay = self._next
+        self._next = min(2 * delay, _LONGEST_DELAY_SECONDS)
+        return delay
+
+
+@contextmanager
+def _metrics_served(plan: Plan, directory: str, url: str) -> Iterator[int]:
+    """Serve the metrics of all workers; yields the port."""
+    engine = sqlalchemy.create_engine(
+        url,
+        poolclass=sqlalchemy.NullPool,
+        connect_args={
+            "connect_timeout": _DATABASE_SECONDS,
+            "options": f"-c statement_timeout={_DATABASE_SECONDS}s",
+        },
+    )
+
+    def read() -> Mapping[str, int]:
+        with engine.connect() as connection:
+            return read_totals(connection)
+
+    registry = registry_of_workers(directory)
+    registry.register(StoredTotals(gauges=plan.totals, read=read))
+    server, thread = start_http_server(plan.metrics_port, addr=plan.host, registry=registry)
+    try:
+        yield int(server.server_address[1])
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _supervise(plan: Plan, stack: ExitStack) -> int:
+    held = stack.enter_context(reserved(plan.host, plan.port))
+    port = int(held.getsockname()[1])
+    directory = stack.enter_context(TemporaryDirectory(prefix="kith-metrics-"))
+    url = plan.database_url
+    if not url:
+        url = stack.enter_context(EmbeddedPostgres(Path(plan.data_dir))).url(f"kith_{plan.service}")
+    metrics_port = stack.enter_context(_metrics_served(plan, directory, url))
+    supervisor = Supervisor(
+        plan,
+        environment={
+            f"{plan.service.upper()}_PORT": str(port),
+            "PROMETHEUS_MULTIPROC_DIR": directory,
+        },
+    )
+    supervisor.listen_to_signals()
+    serving = {"address": f"{plan.host}:{port}", "metrics_port": metrics_port}
+    return supervisor.run(
+        when_serving=lambda: _log.info("serving", extra={**serving, "workers": plan.workers})
+    )
+
+
+def main() -> int:
+    """Supervise the workers of the plan until told to stop; returns the exit status."""
+    plan = Plan.taken()
+    logs.configure(service=plan.module, level=plan.log_level)
+    try:
+        with ExitStack() as stack:
+            return _supervise(plan, stack)
+    except EmbeddedPostgresError as error:
+        _log.critical("no database", extra={"reason": str(error)})
+    except OSError as error:
+        _log.critical("cannot listen", extra={"reason": str(error)})
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

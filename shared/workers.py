@@ -1,0 +1,98 @@
+"""Several processes of one service, on one port: what they and their supervisor agree on.
+
+`python -m feed_service --workers 4` reads the settings and becomes `shared/supervisor.py`, which
+starts four times `python -m feed_service --slot ...`. Whatever gRPC has begun does not survive a
+fork, so the supervisor is a program of its own that never loads it, and starts its workers by exec.
+"""
+
+import json
+import os
+import sys
+from argparse import SUPPRESS, ArgumentParser
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Final, NoReturn, Self
+
+LISTENING: Final = "listening"
+READY: Final = "ready"
+_PLAN: Final = "KITH_SUPERVISOR_PLAN"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a supervisor has to know; without `database_url` it holds the embedded PostgreSQL."""
+
+    service: str
+    """`graph` or `feed`."""
+    workers: int
+    host: str
+    port: int
+    metrics_port: int
+    log_level: str
+    database_url: str
+    data_dir: str
+    stop_seconds: float
+    """How long a worker may take to end."""
+    totals: Mapping[str, str]
+    """The gauges that the database maintains."""
+
+    @classmethod
+    def taken(cls) -> Self:
+        """Return the plan for this process, and keep it from those that it starts."""
+        return cls(**json.loads(os.environ.pop(_PLAN)))
+
+    @property
+    def module(self) -> str:
+        """What the workers run."""
+        return f"{self.service}_service"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A worker's place: a slot that no other has while it lives, and a pipe to its supervisor."""
+
+    slot: int
+    pipe: int
+
+    def tell(self, what: str) -> None:
+        """Say how far this worker has come."""
+        os.write(self.pipe, f"{what}\n".encode())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the command line of a service says."""
+
+    service: str
+    workers: str
+    place: Place | None
+
+    def variables(self, environment: Mapping[str, str]) -> Mapping[str, str]:
+        """Return the variables of the environment with what the command line says instead."""
+        if not self.workers:
+            return environment
+        return {**environment, f"{self.service.upper()}_WORKERS": self.workers}
+
+    @classmethod
+    def read(cls, service: str) -> Self:
+        """Read the command line; ends the process when it cannot be understood."""
+        parser = ArgumentParser(prog=f"python -m {service}_service")
+        parser.add_argument(
+            "--workers",
+            default="",
+            help=f"processes that serve, instead of {service.upper()}_WORKERS",
+        )
+        # For the supervisor.
+        parser.add_argument("--slot", type=int, help=SUPPRESS)
+        parser.add_argument("--pipe", type=int, help=SUPPRESS)
+        given = parser.parse_args()
+        place = None if given.slot is None else Place(slot=given.slot, pipe=given.pipe)
+        return cls(service=service, workers=given.workers, place=place)
+
+
+def become_supervisor(plan: Plan) -> NoReturn:
+    """Go on as the supervisor, in this very process: whoever started it knows its id."""
+    # Not on the command line, which everybody on the machine can read: the URL has a password.
+    environment = {**os.environ, _PLAN: json.dumps(asdict(plan))}
+    command = [sys.executable, "-m", "shared.supervisor", plan.module]
+    os.execve(sys.executable, command, environment)  # noqa: S606 -- a module of ours
