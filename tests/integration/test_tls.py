@@ -20,7 +20,7 @@ from tests.support.credentials import Authority, Certificate, Issuer, put
 from tests.support.errors import reason_of, succeeds
 from tests.support.pair import Databases
 from tests.support.people import ALL
-from tests.support.processes import until
+from tests.support.processes import run, until
 from tests.support.rpcs import RPCS, Rpc
 from tests.support.secured import Clients, SecuredPair, bearer, secured_pair
 
@@ -163,6 +163,18 @@ def test_feed_and_graph_know_each_other_by_their_certificates(
         _post(clients, 31)
 
         assert _authors(clients, 32) == [31]
+
+
+def test_the_command_line_shows_a_certificate(
+    secured: SecuredPair, authority: Authority, files: _Files, tmp_path: Path
+) -> None:
+    chain, key = authority.issue(_IMPORTER).write(tmp_path, "person")
+    believed = {"TARGET_CA_FILE": str(files.folder / "ca.crt")}
+    shown = {"TARGET_CERT_FILE": str(chain), "TARGET_KEY_FILE": str(key)}
+    addresses = ("--graph", secured.graph_server.address, "--feed", secured.feed_server.address)
+
+    assert run("shared.cli", {**believed, **shown}, "connections", "17", *addresses).returncode == 0
+    assert run("shared.cli", believed, "connections", "17", *addresses).returncode == 1
 
 
 def test_a_half_renewed_certificate_is_not_shown(
