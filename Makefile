@@ -82,5 +82,5 @@ clean: ## Remove what tools leave behind; the environment and the data stay
 	@touch $@
 
 .venv/dev-installed: .venv/installed
-	$(BIN)/python -m pip install --quiet --group dev
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable '.[tracing]' --group dev
 	@touch $@

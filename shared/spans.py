@@ -6,6 +6,7 @@ their comments, by which the database's own log and pg_stat_activity find it.
 """
 
 from contextvars import ContextVar
+from threading import Thread
 from typing import Final
 
 import grpc
@@ -25,6 +26,7 @@ from shared.trace_context import Trace
 _FAULTS: Final = frozenset(
     {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
 )
+_LAST_SECONDS: Final = 2.0
 _span: ContextVar[Span] = ContextVar("span")
 _propagator: Final = TraceContextTextMapPropagator()
 
@@ -33,9 +35,11 @@ class Spans:
     """The spans of one service. Thread-safe."""
 
     def __init__(self, collector: str, *, service: str) -> None:
-        self._provider = TracerProvider(resource=Resource.create({SERVICE_NAME: service}))
-        exporter = OTLPSpanExporter(endpoint=collector)
-        self._provider.add_span_processor(BatchSpanProcessor(exporter))
+        self._exporter = OTLPSpanExporter(endpoint=collector)
+        self._provider = TracerProvider(
+            resource=Resource.create({SERVICE_NAME: service}), shutdown_on_exit=False
+        )
+        self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
         self._tracer = self._provider.get_tracer("kith")
 
     def step(self, method: Method) -> Hooks:
@@ -63,7 +67,12 @@ class Spans:
 
     def close(self) -> None:
         """Send what has not been sent yet, and stop."""
-        self._provider.shutdown()
+        # The SDK would wait for half a minute for a collector that does not answer.
+        last = Thread(target=self._provider.shutdown, name="last-spans", daemon=True)
+        last.start()
+        last.join(_LAST_SECONDS)
+        if last.is_alive():
+            self._exporter.shutdown()
 
 
 def _context(caller: Trace | None) -> Context:

@@ -7,6 +7,8 @@ from typing import Self
 import grpc
 
 _ENDLESS_SECONDS = 1e9
+# What every client says of itself.
+_OWN = "user-agent"
 
 Hook = Callable[[str], None]
 
@@ -59,7 +61,13 @@ class Gate(grpc.GenericRpcHandler):
             remaining = context.time_remaining()
             # Without a deadline it is so large a number that a client takes it for the past.
             has_deadline = remaining is not None and remaining < _ENDLESS_SECONDS
-            answers = call(request, timeout=remaining if has_deadline else None)
+            answers = call(
+                request,
+                timeout=remaining if has_deadline else None,
+                metadata=tuple(
+                    (key, value) for key, value in context.invocation_metadata() if key != _OWN
+                ),
+            )
 
             def hang_up() -> None:
                 answers.cancel()
