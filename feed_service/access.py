@@ -1,9 +1,8 @@
 """Who may make which call of feed_service, and which calls are written down.
 
 A user acts for themselves alone; whether they see a post of somebody else is decided by the
-visibility rule, not here. A user may export what is theirs to read anyway. Scores and imports are
-for services, and so is erasure: it is final, has to be done by both services, and belongs to
-whoever ends the account, so that a stolen token is not enough for it.
+visibility rule, not here. What the contract calls internal is for services. So are exports and
+erasure: whoever keeps the account asks its holder first, so that a stolen token is not enough.
 """
 
 from typing import Final
@@ -50,6 +49,6 @@ ACCESS: Final[Access] = {
     "MarkFeedRead": Rule(admits=Admits.THE_USER, audit=None),
     "CountUnreadPosts": Rule(admits=Admits.THE_USER, audit=None),
     "ImportPosts": Rule(admits=Admits.SERVICES, audit=()),
-    "ExportUser": Rule(admits=Admits.THE_USER, audit=()),
+    "ExportUser": Rule(admits=Admits.SERVICES, audit=()),
     "DeleteUser": Rule(admits=Admits.SERVICES, audit=()),
 }

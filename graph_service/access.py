@@ -1,8 +1,8 @@
 """Who may make which call of graph_service, and which calls are written down.
 
-A user acts for themselves alone. What concerns everybody's connections is for services: the feed,
-importers, followers of the changes. So is erasure: it is final, has to be done by both services,
-and belongs to whoever ends the account, so that a stolen token is not enough for it.
+A user acts for themselves alone. What the contract calls internal is for services: the feed,
+importers, followers of the changes. So is erasure: whoever keeps the account asks its holder first,
+so that a stolen token is not enough.
 """
 
 from typing import Final

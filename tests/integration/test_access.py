@@ -476,7 +476,8 @@ def test_the_audit_holds_the_ids_of_lists_and_no_texts(
             feed_pb2.AddTagMembersRequest(user_id=51, tag_id=tag.tag_id, target_user_ids=[52, 53]),
             metadata=shown,
         )
-    list(clients.feed.ExportUser(feed_pb2.ExportUserRequest(user_id=51), metadata=shown))
+    export = feed_pb2.ExportUserRequest(user_id=51)
+    list(clients.feed.ExportUser(export, metadata=bearer(issuer.token("importer"))))
     until(lambda: len(_audited(caplog)) == 3)
 
     lines = _audited(caplog)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import pytest
+from google.api import annotations_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from feed_service.access import ACCESS as FEED_ACCESS
@@ -56,6 +57,14 @@ def test_a_call_is_for_the_user_exactly_if_its_request_names_one_and_it_is_not_f
 
     if rule.admits is not Admits.SERVICES:
         assert (rule.admits is Admits.THE_USER) == names_a_user
+
+
+@pytest.mark.parametrize("rpc", RPCS, ids=str)
+def test_users_make_exactly_the_calls_that_a_gateway_passes_on(rpc: Rpc) -> None:
+    options = rpc.method.GetOptions()
+    is_exposed = options.HasExtension(annotations_pb2.http)  # type: ignore[arg-type]  # untyped stubs
+
+    assert (_rule(rpc).admits is not Admits.SERVICES) == is_exposed
 
 
 @pytest.mark.parametrize("rpc", RPCS, ids=str)

@@ -40,6 +40,10 @@ class FeedServiceStub:
     are listed in kith.errors.v1. Reads of other people's posts answer UNAVAILABLE with RetryInfo when
     graph_service cannot be reached. Text may hold any characters but control characters other than
     newline and tab.
+
+    Where callers are known, every call may answer UNAUTHENTICATED, and PERMISSION_DENIED with
+    NOT_PERMITTED to a user who is not its `user_id`. Services may act for every user, and what is
+    internal here is for services alone.
     """
 
     def __init__(self, channel):
@@ -210,6 +214,10 @@ class FeedServiceServicer:
     are listed in kith.errors.v1. Reads of other people's posts answer UNAVAILABLE with RetryInfo when
     graph_service cannot be reached. Text may hold any characters but control characters other than
     newline and tab.
+
+    Where callers are known, every call may answer UNAUTHENTICATED, and PERMISSION_DENIED with
+    NOT_PERMITTED to a user who is not its `user_id`. Services may act for every user, and what is
+    internal here is for services alone.
     """
 
     def GetFeed(self, request, context):
@@ -627,6 +635,10 @@ class FeedService:
     are listed in kith.errors.v1. Reads of other people's posts answer UNAVAILABLE with RetryInfo when
     graph_service cannot be reached. Text may hold any characters but control characters other than
     newline and tab.
+
+    Where callers are known, every call may answer UNAUTHENTICATED, and PERMISSION_DENIED with
+    NOT_PERMITTED to a user who is not its `user_id`. Services may act for every user, and what is
+    internal here is for services alone.
     """
 
     @staticmethod

@@ -27,6 +27,10 @@ class FeedServiceStub:
     are listed in kith.errors.v1. Reads of other people's posts answer UNAVAILABLE with RetryInfo when
     graph_service cannot be reached. Text may hold any characters but control characters other than
     newline and tab.
+
+    Where callers are known, every call may answer UNAUTHENTICATED, and PERMISSION_DENIED with
+    NOT_PERMITTED to a user who is not its `user_id`. Services may act for every user, and what is
+    internal here is for services alone.
     """
 
     def __init__(self, channel: _grpc.Channel) -> None: ...
@@ -167,6 +171,10 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
     are listed in kith.errors.v1. Reads of other people's posts answer UNAVAILABLE with RetryInfo when
     graph_service cannot be reached. Text may hold any characters but control characters other than
     newline and tab.
+
+    Where callers are known, every call may answer UNAUTHENTICATED, and PERMISSION_DENIED with
+    NOT_PERMITTED to a user who is not its `user_id`. Services may act for every user, and what is
+    internal here is for services alone.
     """
 
     @_abc_1.abstractmethod

@@ -36,6 +36,10 @@ class GraphServiceStub:
     Errors are google.rpc.Status with an ErrorInfo whose reasons are listed in kith.errors.v1. Every
     call may answer UNAVAILABLE with RetryInfo; every write may be repeated, for repeating one that
     already took effect is a success.
+
+    Where callers are known, every call may answer UNAUTHENTICATED, and PERMISSION_DENIED with
+    NOT_PERMITTED to a user who is not its `user_id`. Services may act for every user, and what is
+    internal here is for services alone.
     """
 
     def __init__(self, channel):
@@ -157,6 +161,10 @@ class GraphServiceServicer:
     Errors are google.rpc.Status with an ErrorInfo whose reasons are listed in kith.errors.v1. Every
     call may answer UNAVAILABLE with RetryInfo; every write may be repeated, for repeating one that
     already took effect is a success.
+
+    Where callers are known, every call may answer UNAUTHENTICATED, and PERMISSION_DENIED with
+    NOT_PERMITTED to a user who is not its `user_id`. Services may act for every user, and what is
+    internal here is for services alone.
     """
 
     def GetConnectedUserIds(self, request, context):
@@ -443,6 +451,10 @@ class GraphService:
     Errors are google.rpc.Status with an ErrorInfo whose reasons are listed in kith.errors.v1. Every
     call may answer UNAVAILABLE with RetryInfo; every write may be repeated, for repeating one that
     already took effect is a success.
+
+    Where callers are known, every call may answer UNAUTHENTICATED, and PERMISSION_DENIED with
+    NOT_PERMITTED to a user who is not its `user_id`. Services may act for every user, and what is
+    internal here is for services alone.
     """
 
     @staticmethod
