@@ -7,15 +7,17 @@ head("graph")             the newest revision there is
 from functools import cache
 from pathlib import Path
 
-import sqlalchemy
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from psycopg2.errors import UndefinedTable
 
-from shared.database import Database
 from shared.errors import UnavailableError
+from shared.reader import Reader, Statement
 
 _HERE = Path(__file__).parent
+# Asked all the time, to say whether a service is ready.
+_CURRENT = Statement("alembic_version", "SELECT version_num FROM alembic_version")
 
 
 def configuration(service: str, url: str = "") -> Config:
@@ -46,26 +48,24 @@ def head(service: str) -> str:
     return revision
 
 
-def current(connection: sqlalchemy.Connection) -> str | None:
-    """Return the revision that a database is at, or None when it was never migrated."""
-    exists = sqlalchemy.text("SELECT to_regclass('alembic_version')")
-    if connection.execute(exists).scalar() is None:
-        return None
-    version: str | None = connection.execute(
-        sqlalchemy.text("SELECT version_num FROM alembic_version")
-    ).scalar()
-    return version
-
-
-def check(database: Database, service: str) -> None:
+def check(reader: Reader, service: str) -> None:
     """Raise UnavailableError unless the database answers with a schema that this code can use.
 
     A revision that this code does not know is a later one: during a rolling upgrade the database is
     migrated first, and every migration can meet the previous version of the code.
     """
-    found = database.read(current)
+    found = _current(reader)
     if found is None or found in _past(service):
         raise UnavailableError(f"the schema is at {found}, the code wants {head(service)}")
+
+
+def _current(reader: Reader) -> str | None:
+    """Return the revision that a database is at, or None when it was never migrated."""
+    try:
+        rows = reader.rows(_CURRENT, {})
+    except UndefinedTable:
+        return None
+    return rows[0][0] if rows else None
 
 
 @cache

@@ -282,6 +282,27 @@ def test_a_dependency_that_was_good_may_fail_for_its_grace_period(
     assert later.get(timeout=_TIMEOUT) == _NOT_SERVING
 
 
+def test_a_good_dependency_is_left_alone_while_its_grace_would_cover_a_failure(
+    served: Served,
+) -> None:
+    asked = []
+    rounds = threading.Semaphore(0)
+    readiness = Readiness(
+        served.servicer,
+        checks={"graph": lambda: asked.append("graph"), "database": rounds.release},
+        grace_seconds={"graph": 3600},
+        interval_seconds=0.01,
+    )
+    readiness.start()
+    for _ in range(3):
+        assert rounds.acquire(timeout=_TIMEOUT)
+    readiness.stop()
+    readiness.join(_TIMEOUT)
+
+    assert asked == ["graph"]
+    assert served.check("ready") == _SERVING
+
+
 def test_a_dependency_that_was_never_good_has_no_grace_period(served: Served) -> None:
     graph = Dependency()
     graph.is_broken = True
