@@ -1,11 +1,13 @@
 """What the graph knows, as protobuf messages."""
 
+from collections.abc import Mapping
+
 from graph_service.models import ACCEPTED, EventKind
 from graph_service.queries import ConnectedIds, EventRow, ListedPeer, PairRow, PeerRow
 from shared.gen.kith.graph.v1 import graph_pb2 as pb
 from shared.messages import timestamp
 
-_EVENT_KINDS = {
+_EVENT_KINDS: Mapping[str, pb.ConnectionEventKind.ValueType] = {
     kind: pb.ConnectionEventKind.Value(f"CONNECTION_EVENT_KIND_{kind.name}") for kind in EventKind
 }
 
@@ -84,7 +86,7 @@ def event(row: EventRow) -> pb.ConnectionEvent:
     """Return one change of the graph."""
     return pb.ConnectionEvent(
         sequence=row.seq,
-        kind=_EVENT_KINDS[EventKind(row.kind)],
+        kind=_EVENT_KINDS[row.kind],
         actor_id=row.actor_id,
         peer_id=row.peer_id or 0,
         actor_revision=row.actor_revision,
