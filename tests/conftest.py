@@ -5,12 +5,17 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from shared.embedded_postgres import EmbeddedPostgres
 from tests.support.pair import Databases, Pair, running_pair
 from tests.support.people import People
 from tests.support.rows import row_counts
+
+# However busy the machine is, an example that takes long is no failure.
+hypothesis.settings.register_profile("kith", deadline=None)
+hypothesis.settings.load_profile("kith")
 
 
 @pytest.fixture(scope="session")
