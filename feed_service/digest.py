@@ -21,7 +21,7 @@ from feed_service.graph_client import GraphClient
 from feed_service.metrics import FeedMetrics
 from feed_service.queries.digests import Choice, ChosenPost, FrozenName
 from feed_service.safe_read import steady_read
-from feed_service.settings import DigestRules
+from feed_service.settings import DigestRules, HubScan
 from feed_service.summary import PlainSummarizer, ShownPost, Summarizer
 from feed_service.visibility import Viewer
 from feed_service.weeks import Week
@@ -66,6 +66,7 @@ class Digests:
         rules: DigestRules,
         metrics: FeedMetrics,
         *,
+        hub_scan: HubScan,
         summarizer: Summarizer | None = None,
     ) -> None:
         self._database = database
@@ -73,6 +74,7 @@ class Digests:
         self._graph = graph
         self._rules = rules
         self._metrics = metrics
+        self._hub_scan = hub_scan
         self._summarizer = summarizer or PlainSummarizer()
 
     def digest(self, query: DigestQuery) -> Digest:
@@ -124,6 +126,7 @@ class Digests:
                 rules=self._rules,
                 tag_ids=query.tag_ids,
                 include_own_posts=query.include_own_posts,
+                hub_scan=self._hub_scan,
             )
 
         return steady_read(self._graph, query.viewer_id, read)

@@ -16,14 +16,3 @@ def heuristic(*, body: str, photo_count: str) -> str:
     return f"""(2.0
         + 3.0 * least(1.0, ln(1.0 + char_length({body})) / ln(1.0 + {_FULL_LENGTH}))
         + CASE WHEN {photo_count} > 1 THEN 1.5 WHEN {photo_count} = 1 THEN 1.0 ELSE 0.0 END)"""
-
-
-IMPORTANCE: Final = f"""coalesce(p.importance, {
-    heuristic(
-        body="p.body",
-        photo_count='''(SELECT count(*) FROM post_photos AS photo
-          WHERE photo.author_id = p.author_id AND photo.post_id = p.id)''',
-    )
-})"""
-"""The importance of a row `p` of posts. The heuristic is evaluated for those rows alone that have
-no stored value, which are the ones that the version before this one wrote."""

@@ -35,6 +35,11 @@ ALL: Final = "all"
 TAGS: Final = "tags"
 PRIVATE: Final = "private"
 
+LOW_IMPORTANCE: Final = 4.0
+"""Posts of this importance and below are not told of a week that has an important one."""
+UTC_DAY: Final = "CAST(created_at AT TIME ZONE 'UTC' AS date)"
+"""The day of a post, as far as it does not depend on who asks."""
+
 BODY_LENGTH: Final = 10_000
 COMMENT_LENGTH: Final = 2_000
 EXTERNAL_ID_LENGTH: Final = 100
@@ -47,9 +52,8 @@ posts = Table(
     Column("id", BigInteger, Identity(always=False), primary_key=True),
     Column("body", Text, nullable=False),
     Column("audience", Text, nullable=False),
-    # By the built-in heuristic, or by a scorer that runs elsewhere: `importance_given`. Null in
-    # rows that the version before this one writes while it still runs.
-    Column("importance", Double),
+    # By the built-in heuristic, or by a scorer that runs elsewhere: `importance_given`.
+    Column("importance", Double, nullable=False),
     Column("importance_given", Boolean, nullable=False, server_default=text("false")),
     # The name that an importer has for the post.
     Column("external_id", Text),
@@ -88,6 +92,17 @@ Index(
     posts.c.id.desc(),
     postgresql_include=["author_id", "audience"],
     postgresql_where=text("deleted_at IS NULL"),
+)
+# digest_choice: the most important posts of everybody, day by day, for readers with very many
+# connections.
+Index(
+    "idx_post_important",
+    text(UTC_DAY),
+    posts.c.importance.desc(),
+    posts.c.created_at.desc(),
+    posts.c.id.desc(),
+    postgresql_include=["author_id", "audience"],
+    postgresql_where=text(f"importance > {LOW_IMPORTANCE} AND deleted_at IS NULL"),
 )
 # import_posts: a post of an importer once for each author.
 Index(

@@ -119,7 +119,10 @@ class DigestRules:
 
 @dataclass(frozen=True, kw_only=True)
 class HubScan:
-    """When a feed looks among everybody's newest posts before it goes through its streams."""
+    """When a feed looks among everybody's newest posts before it goes through its streams.
+
+    And a digest among the most important ones.
+    """
 
     degree: int
     """From how many connections on; 0 means always: FEED_HUB_DEGREE."""

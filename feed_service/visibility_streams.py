@@ -36,18 +36,28 @@ CONNECTIONS: Final = f"""
 """Those of the viewer's connections in :author_ids who are left when :by_tags: to whom the viewer
 gave one of :tag_ids. For a CTE `connections`, from which the others read."""
 
-GIVEN: Final = f"""
+NOT_EXCLUDED: Final = f"NOT EXISTS ({DECIDING_TAGS[Clause.EXCLUDED]} OFFSET 0)"
+"""Whether no tag that row `p` of posts excludes was given to the viewer."""
+
+SHOWN_TO_CONNECTION: Final = f"""
+          CASE p.audience WHEN '{ALL}' THEN true
+                          WHEN '{TAGS}' THEN EXISTS ({DECIDING_TAGS[Clause.HAS_TAG]} OFFSET 0)
+                          ELSE false END
+          AND {NOT_EXCLUDED}"""
+"""Whether row `p` of posts, not deleted and by a connection, is shown to the viewer: for those few
+that are found otherwise than by the streams."""
+
+
+def given(*, by: str) -> str:
+    """Return the query for the tags that the connections in a CTE have given to the viewer."""
+    return f"""
     SELECT given.owner_user_id AS author_id, given.tag_id
     FROM user_tags AS given
     WHERE given.target_user_id = :viewer_id
       AND given.owner_user_id = ANY (CAST(:author_ids AS bigint[]))
-      AND (given.owner_user_id IN (SELECT id FROM connections)) IS TRUE
+      AND (given.owner_user_id IN (SELECT id FROM {by})) IS TRUE
       AND {tag_holds("given", peer="given.owner_user_id", revisions=":peer_revisions")}
 """
-"""The tags that the connections have given to the viewer, for a CTE `given`."""
-
-NOT_EXCLUDED: Final = f"NOT EXISTS ({DECIDING_TAGS[Clause.EXCLUDED]} OFFSET 0)"
-"""Whether no tag that row `p` of posts excludes was given to the viewer."""
 
 
 def open_posts(*, author: str, part: str) -> str:

@@ -8,11 +8,12 @@ from typing import Final
 from feed_service.models import ALL, TAGS
 from feed_service.queries.posts import POST_COLUMNS, POST_FIELDS, PostRow
 from feed_service.settings import HubScan
-from feed_service.visibility import DECIDING_TAGS, Clause, Viewer
+from feed_service.visibility import Viewer
 from feed_service.visibility_streams import (
     CONNECTIONS,
-    GIVEN,
     NOT_EXCLUDED,
+    SHOWN_TO_CONNECTION,
+    given,
     open_posts,
     shown_post,
     tag_entries,
@@ -72,18 +73,14 @@ _FEED_PAGE = Statement(
     "feed_page",
     f"""
     WITH connections AS MATERIALIZED ({CONNECTIONS}),
-    given AS MATERIALIZED ({GIVEN}),
+    given AS MATERIALIZED ({given(by="connections")}),
     recent AS MATERIALIZED (
         SELECT p.author_id, p.id, p.created_at
         FROM (SELECT author_id, id, created_at, audience, deleted_at FROM posts
               WHERE deleted_at IS NULL AND {_IN_PLACE}
               {_NEWEST} (SELECT CASE WHEN count(*) >= :hub_degree THEN :hub_scan_rows ELSE 0 END
                          FROM connections)) AS p
-        WHERE (p.author_id IN (SELECT id FROM connections)) IS TRUE
-          AND CASE p.audience WHEN '{ALL}' THEN true
-                              WHEN '{TAGS}' THEN EXISTS ({DECIDING_TAGS[Clause.HAS_TAG]} OFFSET 0)
-                              ELSE false END
-          AND {NOT_EXCLUDED}
+        WHERE (p.author_id IN (SELECT id FROM connections)) IS TRUE AND {SHOWN_TO_CONNECTION}
         {_NEWEST} :limit
     ),
     heads AS MATERIALIZED (

@@ -10,7 +10,7 @@ import sqlalchemy
 from sqlalchemy import Connection, text
 
 from feed_service import queries
-from feed_service.settings import DigestRules
+from feed_service.settings import DigestRules, HubScan
 from feed_service.visibility import Viewer
 from feed_service.weeks import Week
 from shared.database import array_literal
@@ -21,6 +21,8 @@ from tests.support.reading import new_reader
 
 _WORLDS = 125
 _QUESTIONS = 32
+# Every so manieth world has more in it than anybody reads.
+_CROWDED = 16
 _MICROSECOND = timedelta(microseconds=1)
 
 # Days on which clocks were changed in every way, and one on which nothing happened.
@@ -39,10 +41,17 @@ _DAYS = [
     ("Pacific/Apia", date(2011, 12, 30)),
 ]
 _ZONES = sorted({zone for zone, _ in _DAYS})
-# Equal ones, and every threshold from both sides. The heuristic's own, of a text of 500 characters
-# without photos, is told to the database by none at all.
-_HEURISTIC = 5.0
-_IMPORTANCES = [0.0, 0.9, 1.0, 1.1, 2.5, 3.9, 4.0, 4.1, _HEURISTIC, 6.0, 6.0, 6.9, 7.0, 9.5, 10.0]
+# Equal ones, and every threshold from both sides.
+_IMPORTANCES = [0.0, 0.9, 1.0, 1.1, 2.5, 3.9, 4.0, 4.1, 5.0, 6.0, 6.0, 6.9, 7.0, 9.5, 10.0]
+# Never, always, and from in between; the important posts found whole, in part and not at all.
+_HUB_SCANS = [
+    HubScan(degree=1_000, rows=8_000),
+    HubScan(degree=0, rows=8_000),
+    HubScan(degree=6, rows=8_000),
+    HubScan(degree=0, rows=150),
+    HubScan(degree=0, rows=20),
+    HubScan(degree=0, rows=0),
+]
 
 
 class _Worlds:
@@ -59,7 +68,8 @@ class _Worlds:
         zone_name, day = pick.choice(_DAYS)
         zone = ZoneInfo(zone_name)
         middle = datetime.combine(day, time(12), UTC)
-        authors = range(viewer + 1, viewer + pick.randint(1, 8))
+        is_crowded = viewer // 1_000 % _CROWDED == 0
+        authors = range(viewer + 1, viewer + (80 if is_crowded else pick.randint(1, 8)))
         connected = frozenset(author for author in authors if pick.random() < 0.9)
         members = {
             tag: self._some(people)
@@ -69,9 +79,10 @@ class _Worlds:
         # A week may be quiet, of one importance throughout, and written by a few people alone.
         importances = pick.choice([_IMPORTANCES, _IMPORTANCES[:8], _IMPORTANCES[5:], [6.0]])
         busy = pick.sample([viewer, *authors], k=pick.randint(1, len(authors) + 1))
+        days, counts = (4, [1_200]) if is_crowded else (9, [0, 5, 20, 60])
         posts = [
-            self._post(pick.choice(busy), self._moment(middle, zone), importances)
-            for _ in range(pick.choice([0, 5, 20, 60]))
+            self._post(pick.choice(busy), self._moment(middle, zone, days=days), importances)
+            for _ in range(pick.choice(counts))
         ]
         world = oracle.World(viewer=viewer, connected=connected, members=members, posts=posts)
         return world, zone, middle
@@ -90,6 +101,10 @@ class _Worlds:
             places=pick.choice([12, 12, 1, 2, 3, 7, 30]),
         )
 
+    def hub_scan(self) -> HubScan:
+        """Return a way to treat viewers with very many connections."""
+        return self._random.choice(_HUB_SCANS)
+
     def _post(self, author: int, at: datetime, importances: list[float]) -> oracle.Post:
         pick = self._random
         audience = pick.choice([oracle.ALL] * 6 + [oracle.TAGS] * 3 + [oracle.PRIVATE])
@@ -105,13 +120,13 @@ class _Worlds:
             deleted=pick.random() < 0.05,
         )
 
-    def _moment(self, middle: datetime, zone: ZoneInfo) -> datetime:
+    def _moment(self, middle: datetime, zone: ZoneInfo, *, days: int = 9) -> datetime:
         """Return a moment near the middle, often one that others have too or where a day begins."""
         pick = self._random
-        day = middle.date() + timedelta(days=pick.randint(-9, 9))
+        day = middle.date() + timedelta(days=pick.randint(-days, days))
         edge = oracle.first_moment(day, zone) + pick.choice([-1, 0, 0, 1]) * _MICROSECOND
-        shared = middle + timedelta(hours=12 * pick.randint(-18, 18))
-        any_time = middle + timedelta(seconds=pick.uniform(-9 * 86_400, 9 * 86_400))
+        shared = middle + timedelta(hours=12 * pick.randint(-2 * days, 2 * days))
+        any_time = middle + timedelta(days=pick.uniform(-days, days))
         return pick.choice([edge, shared, any_time])
 
     def _some(self, ids: Sequence[int]) -> frozenset[int]:
@@ -149,19 +164,22 @@ def test_the_digests_of_random_weeks_are_those_of_the_oracle(
     made = [worlds.world(viewer=1_000 * number) for number in range(1, _WORLDS + 1)]
     _store(database, [world for world, _, _ in made])
 
-    reasons = set[str]()
+    reasons, left_out = set[str](), set[int]()
     for world, zone, middle in made:
         for _ in range(_QUESTIONS):
             question = worlds.question(world, zone, middle)
             expected = oracle.digest(world, question)
-            assert _answer(reader, world, question) == expected, (world, question)
+            scan = worlds.hub_scan()
+            assert _answer(reader, world, question, scan) == expected, (world, question, scan)
             reasons |= {chosen.reason for chosen in expected[0]}
+            left_out.add(expected[1])
 
     assert reasons == {"important", "filled_place"}
+    assert {0, oracle.MOST_LEFT_OUT} <= left_out
 
 
 def _answer(
-    reader: Reader, world: oracle.World, question: oracle.Question
+    reader: Reader, world: oracle.World, question: oracle.Question, hub_scan: HubScan
 ) -> tuple[list[oracle.Chosen], int]:
     choice = queries.digests.digest_choice(
         reader,
@@ -175,6 +193,7 @@ def _answer(
         ),
         tag_ids=sorted(question.tags),
         include_own_posts=question.own,
+        hub_scan=hub_scan,
     )
     return [
         oracle.Chosen(
@@ -216,9 +235,9 @@ def _store(connection: Connection, worlds: list[oracle.World]) -> None:
             (
                 post.author,
                 post.id,
-                "x" * 500,
+                "body",
                 post.audience,
-                None if post.importance == _HEURISTIC else post.importance,
+                post.importance,
                 post.at,
                 post.at if post.deleted else None,
             )

@@ -141,7 +141,7 @@ class _Worlds:
         included = self._some(_tags(author)) if audience == "tags" or pick.random() < 0.1 else ()
         excluded = self._some(_tags(author)) if pick.random() < excluding else ()
         deleted = at if pick.random() < 0.1 else None
-        self.posts.append((author, post_id, f"post {post_id}", audience, at, deleted))
+        self.posts.append((author, post_id, f"post {post_id}", audience, 5, at, deleted))
         self.named += [
             (author, post_id, tag, tag not in included, at) for tag in {*included, *excluded}
         ]
@@ -211,7 +211,7 @@ def _store(connection: Connection, worlds: _Worlds) -> None:
     )
     _insert(
         connection,
-        "posts (author_id, id, body, audience, created_at, deleted_at)",
+        "posts (author_id, id, body, audience, importance, created_at, deleted_at)",
         worlds.posts,
     )
     _insert(

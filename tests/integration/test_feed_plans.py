@@ -40,8 +40,8 @@ _LOAD = [
     f"""INSERT INTO user_tags (owner_user_id, tag_id, target_user_id, owner_revision)
         SELECT a, a, {_VIEWER} + n, 1
         FROM generate_series(3, {_AUTHORS}, 3) AS a, generate_series(0, 9) AS n""",
-    """INSERT INTO posts (author_id, body, audience, created_at)
-        SELECT a, repeat('word ', 40),
+    """INSERT INTO posts (author_id, body, importance, audience, created_at)
+        SELECT a, repeat('word ', 40), n % 10 + random(),
                CASE WHEN a % 10 = 9 OR a > 5000 THEN 'private'
                     ELSE (ARRAY['all', 'tags', 'private', 'all'])[n % 4 + 1] END,
                timestamptz '2026-01-01' + (n * 6007 + a * 4001 % 6007) * interval '1 minute'

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, text
 
 import migrations
 from feed_service import queries
-from feed_service.importance import IMPORTANCE
+from feed_service.importance import heuristic
 from feed_service.queries.feed import FeedFilter, FeedPlace
 from feed_service.settings import HubScan
 from feed_service.visibility import Viewer
@@ -28,11 +28,21 @@ def _connected(url: str) -> Iterator[Connection]:
         yield connection
 
 
-# As the version before writes them.
+# As the first version wrote them.
 _OLD_POSTS = """
     INSERT INTO posts (author_id, body, audience)
     SELECT n % 50 + 1, repeat('x', n % 700 + 1), 'all' FROM generate_series(1, 12000) AS n
 """
+# How many posts have another importance than new ones would.
+_WRONGLY_SCORED = text(f"""
+    SELECT count(*) FROM posts AS p
+    WHERE abs(importance - {
+    heuristic(
+        body="body",
+        photo_count="(SELECT count(*) FROM post_photos AS photo WHERE photo.post_id = p.id)",
+    )
+}) > 0.0001
+""")
 _POSTS = "SELECT author_id, id, body, audience, created_at FROM posts ORDER BY author_id, id"
 
 
@@ -49,13 +59,27 @@ def test_old_posts_are_scored_as_new_ones_are(feed_url: str) -> None:
         connection.execute(text(_OLD_POSTS))
         migrations.upgrade("feed", feed_url)
 
-        wrong = text(f"""
-            SELECT count(*) FROM posts AS p, LATERAL (SELECT p.importance AS stored) AS old
-            WHERE stored IS DISTINCT FROM (
-                SELECT {IMPORTANCE}
-                FROM (SELECT p.author_id, p.id, p.body, CAST(NULL AS float8) AS importance) AS p)
-        """)
-        assert connection.execute(wrong).scalar_one() == 0
+        assert connection.execute(_WRONGLY_SCORED).scalar_one() == 0
+
+
+def test_posts_written_without_importance_meanwhile_are_scored_as_well(feed_url: str) -> None:
+    migrations.upgrade("feed", feed_url, "feed_0004")
+    with _connected(feed_url) as connection:
+        connection.execute(text(_OLD_POSTS))
+        connection.execute(
+            text(
+                "INSERT INTO post_photos SELECT author_id, id, place, id || '/' || place"
+                " FROM posts, generate_series(1, 3) AS place WHERE id % 5 >= place"
+            )
+        )
+        connection.execute(text("ALTER TABLE posts ADD CONSTRAINT has_importance CHECK (true)"))
+        migrations.upgrade("feed", feed_url)
+
+        assert connection.execute(_WRONGLY_SCORED).scalar_one() == 0
+        with pytest.raises(sqlalchemy.exc.IntegrityError):
+            connection.execute(text(_OLD_POSTS))
+        migrations.downgrade("feed", feed_url, "feed_0004")
+        connection.execute(text(_OLD_POSTS))
 
 
 def test_posts_survive_the_way_forward_and_back(feed_url: str) -> None:
@@ -75,17 +99,12 @@ def test_posts_survive_the_way_forward_and_back(feed_url: str) -> None:
 def test_the_version_before_goes_on_writing_posts_and_replays(feed_url: str) -> None:
     migrations.upgrade("feed", feed_url)
     with _connected(feed_url) as connection:
-        connection.execute(text(_OLD_POSTS))
-        connection.execute(
-            text(
-                "INSERT INTO idempotency_keys (user_id, request_id, fingerprint, response)"
-                " VALUES (1, gen_random_uuid(), 'x', 'x')"
-            )
-        )
-        unscored = text(f"SELECT min({IMPORTANCE}), max({IMPORTANCE}) FROM posts AS p")
-        low, high = connection.execute(unscored).one()
-
-    assert 2 <= low < high <= 5
+        for statement in (
+            "INSERT INTO posts (author_id, body, audience, importance) VALUES (1, 'x', 'all', 5)",
+            """INSERT INTO idempotency_keys (user_id, request_id, fingerprint, response)
+               VALUES (1, gen_random_uuid(), 'x', 'x')""",
+        ):
+            assert connection.execute(text(statement)).rowcount == 1
 
 
 def test_an_index_whose_build_broke_off_is_built_anew(feed_url: str) -> None:
@@ -192,8 +211,8 @@ def test_a_post_deleted_by_the_version_before_is_not_shown(feed_url: str) -> Non
         for statement in (
             "INSERT INTO tags (owner_user_id, id, name) VALUES (1, 10, 'family')",
             "INSERT INTO user_tags VALUES (1, 10, 2, 1)",
-            """INSERT INTO posts (author_id, id, body, audience)
-               VALUES (1, 100, 'stays', 'tags'), (1, 101, 'goes', 'tags')""",
+            """INSERT INTO posts (author_id, id, body, importance, audience)
+               VALUES (1, 100, 'stays', 5, 'tags'), (1, 101, 'goes', 5, 'tags')""",
             """INSERT INTO post_audience_tags (author_id, post_id, tag_id, created_at)
                SELECT author_id, id, 10, created_at FROM posts""",
             "UPDATE posts SET deleted_at = now() WHERE id = 101",

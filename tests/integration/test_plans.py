@@ -65,8 +65,8 @@ _LOAD_FEED = [
         SELECT a, a * 3 + n % 3, (a + n * n * 7) % {_PEOPLE} + 1, 1
         FROM generate_series(1, {_PEOPLE}) AS a, generate_series(1, 12) AS n
         WHERE a <> (a + n * n * 7) % {_PEOPLE} + 1 ON CONFLICT DO NOTHING""",
-    f"""INSERT INTO posts (author_id, body, audience, created_at)
-        SELECT a, 'body', (ARRAY['all', 'tags', 'private'])[n % 3 + 1],
+    f"""INSERT INTO posts (author_id, body, importance, audience, created_at)
+        SELECT a, 'body', n % 10, (ARRAY['all', 'tags', 'private'])[n % 3 + 1],
                timestamptz '2026-01-01' + (n * {_AUTHORS} + a) * interval '1 second'
         FROM generate_series(1, {_AUTHORS}) AS a, generate_series(1, 60) AS n""",
     """INSERT INTO post_audience_tags (author_id, post_id, tag_id, created_at)
@@ -283,6 +283,7 @@ def test_the_posts_of_a_week_are_read_stream_by_stream(loaded_feed: Connection) 
             rules=DigestRules.read(Environment({})),
             tag_ids=[],
             include_own_posts=True,
+            hub_scan=HubScan(degree=500, rows=8_000),
         ),
     )
 
@@ -295,7 +296,12 @@ def test_the_posts_of_a_week_are_read_stream_by_stream(loaded_feed: Connection) 
         assert "author_id =" in conditions[index]
         assert "created_at >=" in conditions[index]
         assert "created_at <" in conditions[index]
-    assert {"idx_post_author", "idx_post_exclusion", "idx_user_tag_target"} <= set(conditions)
+    assert {
+        "idx_post_author",
+        "idx_post_exclusion",
+        "idx_post_important",
+        "idx_user_tag_target",
+    } <= set(conditions)
     assert not _scanned_tables(plan)
 
 

@@ -184,8 +184,8 @@ def _set_times(pair: Pair, author_id: int, moment: datetime) -> None:
 def _insert_posts(pair: Pair, author_ids: list[int], number: int) -> None:
     _execute(
         pair,
-        """INSERT INTO posts (author_id, body, audience)
-           SELECT (CAST(:authors AS bigint[]))[n % :size + 1], 'body', 'all'
+        """INSERT INTO posts (author_id, body, importance, audience)
+           SELECT (CAST(:authors AS bigint[]))[n % :size + 1], 'body', 5, 'all'
            FROM generate_series(1, :number) AS n""",
         {"authors": author_ids, "size": len(author_ids), "number": number},
     )

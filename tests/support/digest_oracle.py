@@ -11,6 +11,7 @@ from itertools import groupby
 from zoneinfo import ZoneInfo
 
 ALL, TAGS, PRIVATE = "all", "tags", "private"
+MOST_LEFT_OUT = 200
 
 _DAY = timedelta(days=1)
 
@@ -80,7 +81,10 @@ class Chosen:
 
 
 def digest(world: World, question: Question) -> tuple[list[Chosen], int]:
-    """Return the posts of a digest, oldest first, and how many visible ones are left out."""
+    """Return the posts of a digest, oldest first, and how many visible ones are left out.
+
+    That number is told up to MOST_LEFT_OUT.
+    """
     days = week(question.week_of, question.zone, question.start_day)
     visible = [
         (post, day)
@@ -130,7 +134,7 @@ def digest(world: World, question: Question) -> tuple[list[Chosen], int]:
         )
         for post in sorted(reasons, key=lambda post: (post.at, post.id))
     ]
-    return chosen, len(visible) - len(chosen)
+    return chosen, min(len(visible) - len(chosen), MOST_LEFT_OUT)
 
 
 def week(moment: datetime, zone: ZoneInfo, start_day: int) -> list[date]:
