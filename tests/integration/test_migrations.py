@@ -15,6 +15,7 @@ from feed_service.settings import HubScan
 from feed_service.visibility import Viewer
 from graph_service import queries as graph_queries
 from shared.embedded_postgres import EmbeddedPostgres
+from shared.errors import UnavailableError
 from shared.paging import place
 from tests.support.reading import new_reader
 
@@ -231,3 +232,18 @@ def test_a_post_deleted_by_the_version_before_is_not_shown(feed_url: str) -> Non
     reader.close()
 
     assert [row.id for row in rows] == [100]
+
+
+def test_a_database_can_be_used_once_it_is_migrated_to_the_end(cluster: EmbeddedPostgres) -> None:
+    url = cluster.url("migrated_at_last")
+    reader = new_reader(url)
+
+    with pytest.raises(UnavailableError, match="the schema is at None"):
+        migrations.check(reader, "graph")
+    migrations.upgrade("graph", url, "graph_0001")
+    with pytest.raises(UnavailableError, match="the schema is at graph_0001"):
+        migrations.check(reader, "graph")
+    migrations.upgrade("graph", url)
+    migrations.check(reader, "graph")
+
+    reader.close()
