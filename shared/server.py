@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from types import FrameType
 
 import grpc
-from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry, start_http_server
 
 from shared.access.credentials import Credentials
@@ -35,6 +34,7 @@ from shared.interceptors import (
 )
 from shared.metrics import ServerMetrics, passing_checks
 from shared.ports import has_connections, reserved, stop_listening
+from shared.reflection import enable_reflection
 from shared.settings import ServerSettings
 from shared.tracing import tracing
 from shared.workers import LISTENING, READY, Place
@@ -111,9 +111,7 @@ class RunningServer:
         service.add_to(self._server)
         add_to_server(self._health, self._server)
         if settings.reflection:
-            reflection.enable_server_reflection(
-                (service.name, "grpc.health.v1.Health", reflection.SERVICE_NAME), self._server
-            )
+            enable_reflection(self._server, service.name)
         self._held = None if place else reserved(settings.host, settings.port)
         self._metrics = None if place else _MetricsPort(settings, service.registry)
         self.metrics_port = self._metrics.port if self._metrics else 0
