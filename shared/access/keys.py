@@ -7,6 +7,7 @@ import time
 import urllib.request
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from http.client import HTTPException
 from pathlib import Path
 from typing import Final, Protocol, TypeAlias
 
@@ -128,7 +129,7 @@ class FetchedKeys:
                 document = _fetched(self._url)
                 if document != self._document:
                     self._keys, self._document = parse(document), document
-            except (OSError, ValueError) as error:
+            except (OSError, HTTPException, ValueError) as error:
                 _log.warning("no signing keys", extra={"url": self._url, "why": repr(error)})
             finally:
                 self._fetch_again = time.monotonic() + _SHORTEST_INTERVAL_SECONDS

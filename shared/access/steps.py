@@ -92,14 +92,18 @@ _REQUIREMENTS: Mapping[Admits, Callable[[Caller, object], None]] = {
 
 
 def _targets(request: object, paths: tuple[str, ...]) -> dict[str, object]:
-    """Return the ids that a request names. A stream of requests has none that are known here."""
+    """Return what a request names by ids. Of a stream of requests nothing is known here."""
     if not isinstance(request, Message):
         return {}
     return {path: _value(request, path) for path in paths}
 
 
 def _value(request: Message, path: str) -> object:
-    value: object = request
-    for name in path.split("."):
-        value = getattr(value, name)
-    return value if isinstance(value, int | str) else list(value)[:_MAX_IDS]  # type: ignore[call-overload]  # a repeated field
+    *outer, last = path.split(".")
+    for name in outer:
+        request = getattr(request, name)
+    value = getattr(request, last)
+    if kinds := request.DESCRIPTOR.fields_by_name[last].enum_type:
+        kind = kinds.values_by_number.get(value)
+        return kind.name if kind else value
+    return value if isinstance(value, int) else list(value)[:_MAX_IDS]

@@ -365,6 +365,9 @@ class _Site(ThreadingHTTPServer):
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 site.asked += 1
+                if site.is_down and site.asked % 2:
+                    self.wfile.write(b"nothing that a browser would understand\r\n\r\n")
+                    return
                 self.send_response(503 if site.is_down else 200)
                 self.end_headers()
                 self.wfile.write(issuer.jwks.read_bytes())
@@ -486,7 +489,11 @@ def test_the_audit_holds_the_ids_of_lists_and_no_texts(
         ("AddTagMembers", "FAILED_PRECONDITION"),
         ("ExportUser", "OK"),
     ]
-    assert lines[0]["targets"]["post.post_id"] == post.post_id
-    assert lines[0]["targets"]["post.audience.tag_ids"] == [tag.tag_id]
+    assert lines[0]["targets"] == {
+        "post.post_id": post.post_id,
+        "post.audience.kind": "AUDIENCE_KIND_TAGS",
+        "post.audience.tag_ids": [tag.tag_id],
+        "post.audience.excluded_tag_ids": [],
+    }
     assert lines[1]["targets"] == {"tag_id": tag.tag_id, "target_user_ids": [52, 53]}
     assert "secret" not in json.dumps(lines)

@@ -13,9 +13,12 @@ from pathlib import Path
 import grpc
 import pytest
 
+from shared.channels import open_channel
 from shared.gen.kith.feed.v1 import feed_pb2
 from shared.gen.kith.graph.v1 import graph_pb2
+from shared.gen.kith.graph.v1.graph_pb2_grpc import GraphServiceStub
 from shared.server import RunningServer
+from shared.settings import Environment, TargetSettings
 from tests.support.credentials import Authority, Certificate, Issuer, put
 from tests.support.errors import reason_of, succeeds
 from tests.support.pair import Databases
@@ -163,6 +166,25 @@ def test_feed_and_graph_know_each_other_by_their_certificates(
         _post(clients, 31)
 
         assert _authors(clients, 32) == [31]
+
+
+@pytest.mark.parametrize("kind", ["another authority", "another name"])
+def test_a_service_that_shows_the_wrong_certificate_is_told_nothing(
+    secured: SecuredPair, authority: Authority, files: _Files, tmp_path: Path, kind: str
+) -> None:
+    believed = tmp_path / "believed.crt"
+    is_stranger = kind == "another authority"
+    put(believed, Authority("stranger").certificate if is_stranger else authority.certificate)
+    environment = Environment({**files.client(), "TARGET_CA_FILE": str(believed)})
+    host = "127.0.0.1" if is_stranger else "localhost"
+    target = f"{host}:{secured.graph_server.port}"
+
+    with open_channel(target, TargetSettings.read(environment, target), ()) as channel:
+        request = graph_pb2.ListConnectionsRequest(user_id=17)
+        with pytest.raises(grpc.RpcError) as caught:
+            GraphServiceStub(channel).ListConnections(request, timeout=10)
+
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
 def test_the_command_line_shows_a_certificate(
