@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import cycle
 from threading import Lock
 from types import TracebackType
 
@@ -14,7 +15,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from feed_service.metrics import FeedMetrics
 from feed_service.visibility import Viewer
+from shared import deadlines
 from shared.channels import open_channel
+from shared.client_options import client_options
 from shared.database import array_literal
 from shared.errors import (
     AppException,
@@ -30,6 +33,7 @@ from shared.gen.kith.graph.v1 import graph_pb2 as pb
 from shared.gen.kith.graph.v1 import graph_pb2_grpc
 from shared.metrics import ClientMetrics, MethodMetrics
 from shared.settings import TargetSettings
+from shared.trace_context import outgoing
 
 _SERVICE = "kith.graph.v1.GraphService"
 _KINDS = {
@@ -41,8 +45,8 @@ _RETRY_AFTER = timedelta(seconds=1)
 _PING_SECONDS = 1.0
 # What an entry of the cache costs beside its texts.
 _ENTRY_BYTES = 500
-# The server's limit; a client's own is 4 MiB, which the ids of a hundred hubs would pass.
-_MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+# Each is a connection to one of the graph's workers; see `shared/client_options.py`.
+_CHANNELS = 2
 _log = logging.getLogger("kith.graph_client")
 
 
@@ -67,21 +71,10 @@ class GraphClient:
         metrics: FeedMetrics,
         client_metrics: ClientMetrics,
     ) -> None:
-        self._channel = open_channel(
-            target,
-            access,
-            [
-                ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
-                # After an outage the graph must be found again sooner than gRPC's two minutes.
-                ("grpc.initial_reconnect_backoff_ms", 100),
-                ("grpc.max_reconnect_backoff_ms", 1_000),
-                # A watch has no deadline that would tell that the graph is gone without a word.
-                ("grpc.keepalive_time_ms", 30_000),
-                ("grpc.keepalive_timeout_ms", 5_000),
-            ],
-        )
-        self._stub = graph_pb2_grpc.GraphServiceStub(self._channel)
-        self._health = health_pb2_grpc.HealthStub(self._channel)
+        options = client_options("graph", waits=False)
+        self._channels = [open_channel(target, access, options) for _ in range(_CHANNELS)]
+        self._stubs = cycle(map(graph_pb2_grpc.GraphServiceStub, self._channels))
+        self._health = health_pb2_grpc.HealthStub(self._channels[0])
         self._timeout = timeout.total_seconds()
         self._metrics = metrics
         self._metrics_by_method = {
@@ -113,7 +106,9 @@ class GraphClient:
         """Return those peers who are not connected with the user, and the user's revision."""
         request = pb.CheckConnectionsRequest(user_id=user_id, peer_ids=peer_ids)
         with self._measured("CheckConnections"):
-            response = self._stub.CheckConnections(request, timeout=self._timeout)
+            response = next(self._stubs).CheckConnections(
+                request, timeout=self._seconds(), metadata=outgoing()
+            )
         return [
             connection.peer_id
             for connection in response.connections
@@ -126,7 +121,9 @@ class GraphClient:
             users=[pb.GetConnectedUserIdsRequest.UserQuery(user_id=id_) for id_ in user_ids]
         )
         with self._measured("GetConnectedUserIds"):
-            response = self._stub.GetConnectedUserIds(request, timeout=self._timeout)
+            response = next(self._stubs).GetConnectedUserIds(
+                request, timeout=self._seconds(), metadata=outgoing()
+            )
         return [
             HeldViewer(revision=answer.revision, viewer=_viewer(answer))
             for answer in response.users
@@ -134,7 +131,7 @@ class GraphClient:
 
     def watch(self, cursor: str) -> "Watch":
         """Return the changes of the graph from a cursor on; the empty cursor means from now on."""
-        return Watch(self._stub, cursor, self._metrics_by_method["WatchConnections"])
+        return Watch(next(self._stubs), cursor, self._metrics_by_method["WatchConnections"])
 
     def ping(self) -> None:
         """Raise UnavailableError unless graph_service says within a second that it is ready."""
@@ -149,8 +146,9 @@ class GraphClient:
             )
 
     def close(self) -> None:
-        """Close the channel."""
-        self._channel.close()
+        """Close the channels."""
+        for channel in self._channels:
+            channel.close()
 
     def _ask(self, user_id: int, *, known: HeldViewer | None) -> HeldViewer:
         query = pb.GetConnectedUserIdsRequest.UserQuery(
@@ -158,7 +156,9 @@ class GraphClient:
         )
         request = pb.GetConnectedUserIdsRequest(users=[query])
         with self._measured("GetConnectedUserIds"):
-            response = self._stub.GetConnectedUserIds(request, timeout=self._timeout)
+            response = next(self._stubs).GetConnectedUserIds(
+                request, timeout=self._seconds(), metadata=outgoing()
+            )
         [answer] = response.users
         if answer.unchanged and known is not None:
             return known
@@ -177,6 +177,10 @@ class GraphClient:
             # Answers may arrive out of order. An older one would do no harm, only cost a reread.
             if held is None or held.revision <= current.revision or current.revision == 0:
                 self._cache[user_id] = current
+
+    def _seconds(self) -> float:
+        """Return how long a call may take: no longer than the one it is made for."""
+        return max(0.0, min(self._timeout, deadlines.seconds_left()))
 
     def _measured(self, method: str) -> "_Measured":
         return _Measured(self._metrics_by_method[method])

@@ -22,6 +22,7 @@ from shared.access.credentials import Credentials
 from shared.access.rules import Access
 from shared.access.steps import admit, audit
 from shared.certificates import server_credentials
+from shared.client_options import LEAST_PING_SECONDS
 from shared.health import HealthServicer, Readiness, add_to_server
 from shared.interceptors import (
     Around,
@@ -254,7 +255,7 @@ def _options(settings: ServerSettings) -> Sequence[tuple[str, int]]:
         # So that connections spread over workers as these come and go; 0 is for ever.
         *_max_age(settings),
         # grpcio answers clients that ping more often than this with GOAWAY "too_many_pings".
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", round(LEAST_PING_SECONDS * 1_000)),
         ("grpc.keepalive_permit_without_calls", 1),
     )
 

@@ -1,10 +1,8 @@
 """Clients for both services as a person at a terminal wants them: patient, and clear in failure.
 
-Every call that this package makes may be repeated, so gRPC itself repeats what a service refuses
-for a moment. Creations carry request ids for that.
+gRPC itself repeats what a service refuses for a moment, by the service config of each.
 """
 
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +15,8 @@ import grpc
 from grpc_health.v1.health_pb2_grpc import HealthStub
 from grpc_status import rpc_status
 
-from shared.channels import open_channel
+from shared.channels import Options, open_channel
+from shared.client_options import client_options
 from shared.errors import from_rpc_error
 from shared.gen.kith.feed.v1.feed_pb2_grpc import FeedServiceStub
 from shared.gen.kith.graph.v1.graph_pb2_grpc import GraphServiceStub
@@ -29,26 +28,8 @@ R = TypeVar("R")
 TIMEOUT_SECONDS = 30
 _THREADS = 8
 _WINDOW = 1_000
-_RETRIES = {
-    "maxAttempts": 4,
-    "initialBackoff": "0.2s",
-    "maxBackoff": "2s",
-    "backoffMultiplier": 2,
-    "retryableStatusCodes": ["ABORTED", "RESOURCE_EXHAUSTED", "UNAVAILABLE"],
-}
-_OPTIONS = (
-    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
-    (
-        "grpc.service_config",
-        json.dumps({"methodConfig": [{"name": [{}], "retryPolicy": _RETRIES}]}),
-    ),
-    # A service that has just been started is to be noticed at once.
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1_000),
-    # A proxy for web pages does not lead to the services.
-    ("grpc.enable_http_proxy", 0),
-)
+# A person would try again, and everything that this package does may be repeated.
+_ALSO_RETRIED = ("ABORTED", "RESOURCE_EXHAUSTED")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +53,8 @@ def connected(*, graph: str, feed: str) -> Iterator[Clients]:
     access = TargetSettings.read(environment, graph, feed)
     environment.check()
     with (
-        open_channel(graph, access, _OPTIONS) as graph_channel,
-        open_channel(feed, access, _OPTIONS) as feed_channel,
+        open_channel(graph, access, _options("graph")) as graph_channel,
+        open_channel(feed, access, _options("feed")) as feed_channel,
     ):
         yield Clients(
             graph=GraphServiceStub(graph_channel),
@@ -81,6 +62,11 @@ def connected(*, graph: str, feed: str) -> Iterator[Clients]:
             graph_health=HealthStub(graph_channel),
             feed_health=HealthStub(feed_channel),
         )
+
+
+def _options(service: str) -> Options:
+    # Whoever has not started the services is to be told so.
+    return client_options(service, waits=False, also_retried=_ALSO_RETRIED)
 
 
 def sentence(error: grpc.RpcError) -> str:
