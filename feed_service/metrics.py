@@ -49,6 +49,12 @@ class FeedMetrics:
             buckets=LATENCY_BUCKETS,
             registry=registry,
         )
+        self.s3_errors = Counter(
+            "s3_operation_errors_total",
+            "Calls to the object store that it did not answer as it should.",
+            ["operation"],
+            registry=registry,
+        )
         lookups = Counter(
             "connections_cache_lookups_total",
             "Lookups in the cache of connected ids, by whether they hit.",

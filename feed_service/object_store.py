@@ -90,7 +90,9 @@ class ObjectStore:
         )
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="object-store")
         self._head_seconds = metrics.s3_latency.labels("head_object")
+        self._head_errors = metrics.s3_errors.labels("head_object")
         self._delete_seconds = metrics.s3_latency.labels("delete_object")
+        self._delete_errors = metrics.s3_errors.labels("delete_object")
         credentials = session.get_credentials()
         if credentials is None:
             raise ValueError("settings are read only where there are credentials")
@@ -158,24 +160,26 @@ class ObjectStore:
         self._client.close()
 
     def _head(self, key: str) -> StoredObject | None:
-        try:
-            with self._head_seconds.time():
-                answer = self._client.head_object(Bucket=self._bucket, Key=key)
-        except ClientError as error:
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] == HTTPStatus.NOT_FOUND:
-                return None
-            raise
+        with self._head_errors.count_exceptions():
+            try:
+                with self._head_seconds.time():
+                    answer = self._client.head_object(Bucket=self._bucket, Key=key)
+            except ClientError as error:
+                if error.response["ResponseMetadata"]["HTTPStatusCode"] == HTTPStatus.NOT_FOUND:
+                    return None
+                raise
         return StoredObject(size=answer["ContentLength"], content_type=answer["ContentType"])
 
     def _delete(self, key: str) -> None:
         # One call each: the one for many asks for a checksum that other stores do not know.
-        try:
-            with self._delete_seconds.time():
-                self._client.delete_object(Bucket=self._bucket, Key=key)
-        except ClientError as error:
-            # S3 itself does not mind. A missing bucket is another matter: a setting is wrong.
-            if error.response["Error"]["Code"] != "NoSuchKey":
-                raise
+        with self._delete_errors.count_exceptions():
+            try:
+                with self._delete_seconds.time():
+                    self._client.delete_object(Bucket=self._bucket, Key=key)
+            except ClientError as error:
+                # S3 itself does not mind. A missing bucket is another matter: a setting is wrong.
+                if error.response["Error"]["Code"] != "NoSuchKey":
+                    raise
 
     def _base_url(self) -> str:
         """Return what comes before the key in URLs; boto3 knows every way to address a bucket."""

@@ -347,6 +347,23 @@ def test_calls_are_measured_by_operation(store: ObjectStore, registry: Collector
         )
 
 
+def test_failures_are_counted_and_what_is_not_there_is_none(
+    server: S3Server, store: ObjectStore, registry: CollectorRegistry
+) -> None:
+    def fail(_method: str, _key: str) -> None:
+        raise RefusedError(503, "SlowDown", "Please reduce your request rate.")
+
+    store.stored_objects(["a"])
+    server.before_answer = fail
+    with pytest.raises(UnavailableError):
+        store.stored_objects(["a"])
+    store.remove(["a"])
+
+    for operation in ("head_object", "delete_object"):
+        labels = {"operation": operation}
+        assert registry.get_sample_value("s3_operation_errors_total", labels) == 1
+
+
 def test_a_url_names_the_store_as_callers_know_it(server: S3Server, store: ObjectStore) -> None:
     parts = urlsplit(store.download_urls(now=datetime.now(UTC)).of("a").url)
 
