@@ -122,6 +122,8 @@ class TokenSettings:
             if not value:
                 environment.problem(name, "must be set with AUTH_JWKS")
         is_url = where.startswith(("http://", "https://"))
+        if is_url and "@" in where:
+            environment.problem("AUTH_JWKS", "must not hold a password: its keys are public")
         if not is_url:
             environment.require("AUTH_JWKS", lambda: keys.parse(Path(where).read_bytes()))
         return cls(

@@ -5,7 +5,7 @@ import logging
 import threading
 import time
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import timedelta
 from http.client import HTTPException
 from pathlib import Path
@@ -106,8 +106,7 @@ class FetchedKeys:
 
     def renewed(self) -> KeySet:
         """Return the keys as fetched now, or within the last few seconds."""
-        if time.monotonic() >= self._fetch_again or self._keys is None:
-            self._fetch()
+        self._fetch()
         if self._keys is None:
             raise UnavailableError(
                 "tokens cannot be verified at the moment",
@@ -143,7 +142,7 @@ def _fetched(url: str) -> bytes:
 
 def key_of(keys: KeySet, key_id: str | None) -> jwt.PyJWK | None:
     """Return the key that a token names; one that names none means the only one there is."""
-    only: Sequence[jwt.PyJWK] = [*keys.values()]
-    if key_id is None and len(only) == 1:
-        return only[0]
+    if key_id is None and len(keys) == 1:
+        [only] = keys.values()
+        return only
     return keys.get(key_id)

@@ -100,6 +100,10 @@ _WRONG: dict[str, tuple[str, Callable[[Path], dict[str, str]]]] = {
     "no keys": ("AUTH_JWKS", lambda folder: {"AUTH_JWKS": _written(folder, "{}")}),
     "no JWKS": ("AUTH_JWKS", lambda folder: {"AUTH_JWKS": _written(folder, "[1]")}),
     "no JSON": ("AUTH_JWKS", lambda folder: {"AUTH_JWKS": _written(folder, "{")}),
+    "a password in its URL": (
+        "AUTH_JWKS",
+        lambda _folder: {"AUTH_JWKS": "https://kith:hidden@issuer.test/jwks.json"},
+    ),
     "a shared secret": ("AUTH_JWKS", lambda folder: {"AUTH_JWKS": _written(folder, _SECRET_KEY)}),
     "no issuer": ("AUTH_ISSUER", lambda _folder: {"AUTH_ISSUER": ""}),
     "no audience": ("AUTH_AUDIENCE", lambda _folder: {"AUTH_AUDIENCE": ""}),
