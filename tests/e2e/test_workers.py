@@ -1,0 +1,174 @@
+"""Several processes of one service: deaths, replacements, restarts, and metrics across them."""
+
+import os
+import re
+import signal
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from shared.client_options import client_options
+from tests.support.load import PLAIN, Load
+from tests.support.pair import Databases
+from tests.support.processes import ServiceProcess, run, until
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="other kernels share no port and tell no child"
+)
+
+_WORKERS = 2
+_HANDLED = re.compile(
+    r'^grpc_server_handled_total\{.*grpc_method="CountConnections".*\} (\S+)$', re.MULTILINE
+)
+
+
+@pytest.fixture(scope="module")
+def environment(databases: Databases) -> dict[str, str]:
+    return {
+        "GRAPH_DATABASE_URL": databases.new("graph"),
+        "GRAPH_WORKERS": str(_WORKERS),
+        "MAX_CONNECTION_AGE_SECONDS": "0.5",
+        "DRAIN_SECONDS": "0.1",
+    }
+
+
+@pytest.fixture(scope="module")
+def service(
+    environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ServiceProcess]:
+    with ServiceProcess(
+        "graph_service", environment, tmp_path_factory.mktemp("workers") / "log"
+    ) as running:
+        yield running
+
+
+def test_a_killed_worker_is_replaced_and_no_call_of_a_shipped_client_fails(
+    service: ServiceProcess,
+) -> None:
+    with Load(service.address, client_options("graph")) as load:
+        for _ in range(3):
+            before = _workers(service)
+            load.wait_for_calls()
+            os.kill(before[0], signal.SIGKILL)
+            until(lambda before=before: len(set(_workers(service)) - set(before)) == 1)  # type: ignore[misc]  # mypy knows no default of a lambda
+            load.wait_for_calls()
+
+    assert load.failures == []
+    assert len(service.logged("worker died")) == 3
+
+
+def test_workers_are_replaced_one_by_one_without_a_failed_call_of_clients_who_never_retry(
+    service: ServiceProcess,
+) -> None:
+    with Load(service.address, PLAIN) as load:
+        load.wait_for_calls()
+        _replace_all(service)
+        load.wait_for_calls()
+
+    assert load.failures == []
+
+
+def test_metrics_are_sums_over_workers_that_never_fall_and_files_do_not_pile_up(
+    service: ServiceProcess,
+) -> None:
+    seen = [_handled(service)]
+    with Load(service.address, PLAIN) as load:
+        for _ in range(2):
+            _replace_all(service, meanwhile=lambda: seen.append(_handled(service)))
+    seen.append(_handled(service))
+
+    assert seen[-1] - seen[0] == load.succeeded
+    assert seen == sorted(seen)
+    assert {name.rpartition("_")[2] for name in _metric_files(service)} == {"0.db", "1.db", "2.db"}
+
+
+def test_a_restarted_service_is_only_waited_for_by_clients_who_never_retry(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    with ServiceProcess("graph_service", environment, tmp_path / "first") as first:
+        same = {**environment, "GRAPH_PORT": first.address.rpartition(":")[2]}
+        with Load(first.address, PLAIN, waits=True) as load:
+            load.wait_for_calls()
+            first.terminate()
+            status = first.wait()
+            with ServiceProcess("graph_service", same, tmp_path / "second"):
+                load.wait_for_calls()
+                load.stop()
+
+    assert load.failures == []
+    assert status == 0
+
+
+def test_a_killed_supervisor_leaves_no_worker(environment: dict[str, str], tmp_path: Path) -> None:
+    with ServiceProcess("graph_service", environment, tmp_path / "log") as process:
+        workers = _workers(process)
+        process.kill()
+
+        until(lambda: not any(_is_there(pid) for pid in workers))
+
+
+def test_what_keeps_workers_from_starting_is_told_once() -> None:
+    ended = run("graph_service", {"GRAPH_WORKERS": "3", "PAGE_TOKEN_KEYS": "short"})
+
+    assert ended.returncode == 2
+    assert ended.stdout == "PAGE_TOKEN_KEYS must hold keys of at least 32 characters each\n"
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_second_service_on_the_same_port_is_refused(
+    service: ServiceProcess, environment: dict[str, str], workers: str
+) -> None:
+    port = service.address.rpartition(":")[2]
+
+    ended = run("graph_service", {**environment, "GRAPH_PORT": port, "GRAPH_WORKERS": workers})
+
+    assert ended.returncode == 1
+    assert '"cannot listen"' in ended.stdout
+    assert service.is_serving("ready")
+
+
+def _workers(service: ServiceProcess) -> list[int]:
+    """The workers that run, as the supervisor tells it."""
+    started = [line["pid"] for line in service.logged("worker started")]
+    return [pid for pid in started if _is_there(pid)]
+
+
+def _replace_all(
+    service: ServiceProcess, *, meanwhile: Callable[[], object] = lambda: None
+) -> None:
+    """Ask for new workers, and return when the last old one has gone."""
+    before = _workers(service)
+    service.terminate(signal.SIGHUP)
+
+    def is_done() -> bool:
+        meanwhile()
+        return not set(before) & set(_workers(service))
+
+    until(is_done)
+    until(lambda: len(_workers(service)) == _WORKERS)
+
+
+def _handled(service: ServiceProcess) -> float:
+    url = f"http://127.0.0.1:{service.metrics_port}/metrics"
+    with urllib.request.urlopen(url, timeout=10) as response:
+        return sum(map(float, _HANDLED.findall(response.read().decode())))
+
+
+def _metric_files(service: ServiceProcess) -> list[str]:
+    variables = Path(f"/proc/{_workers(service)[0]}/environ").read_bytes().split(b"\0")
+    [directory] = [
+        value.decode()
+        for name, _, value in (variable.partition(b"=") for variable in variables)
+        if name == b"PROMETHEUS_MULTIPROC_DIR"
+    ]
+    return [path.name for path in Path(directory).iterdir()]
+
+
+def _is_there(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False
