@@ -19,6 +19,7 @@ from benchmarks.rounds import Contender, in_turns, ratio
 from benchmarks.row import Row, comparison
 from benchmarks.stage import Captured, Stage
 from benchmarks.world import Kind
+from shared.deadlines import StatementGuard
 from shared.reader import Reader, Statement
 from shared.settings import DatabaseSettings, Environment
 
@@ -54,7 +55,8 @@ def hot_read(stage: Stage) -> Row:
     latency = prometheus_client.Histogram("latency", "Of statements.", registry=None)
     with (
         closing(sessions.open()) as session,
-        closing(Reader(settings, url, latency=latency)) as reader,
+        closing(StatementGuard(settings.statement_timeout)) as guard,
+        closing(Reader(settings, url, guard=guard, latency=latency)) as reader,
         session.cursor() as cursor,
     ):
         cursor.execute(statement.prepare.replace("%%", "%"))

@@ -7,25 +7,29 @@ alone: they must answer whatever the state of the rest, and health brings its ow
 """
 
 import logging
+import math
 import random
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from shared import logs
+from shared import deadlines, logs
 from shared.access.callers import Caller
 from shared.database import statements_in_call
-from shared.errors import AppException, InternalError, to_status
+from shared.errors import AppException, DeadlineError, InternalError, to_status
 from shared.metrics import ServerMetrics
 from shared.threads import on_threads
 
 _LEFT_ALONE = ("/grpc.health.", "/grpc.reflection.")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+# Less than this and the answer would come too late.
+_LEAST_SECONDS = 0.002
 _log = logging.getLogger("kith.calls")
 
 if TYPE_CHECKING:
@@ -149,6 +153,30 @@ def log_call(method: Method) -> Hooks:
         )
 
     return Hooks(end=end)
+
+
+def limit_time(usual: timedelta) -> Step:
+    """Hold a call to its caller's deadline, and to the usual time if the caller brings none.
+
+    Raises DeadlineError when too little is left for an answer to arrive. Streams last as long as
+    their callers like.
+    """
+    usual_seconds = usual.total_seconds()
+
+    def step(method: Method) -> Hooks:
+        most = usual_seconds if method.kind == "unary" else math.inf
+
+        def begin(call: Call) -> None:
+            left = min(call.context.time_remaining(), most)
+            if left < _LEAST_SECONDS:
+                raise DeadlineError("too little of the call's time was left to answer it")
+            deadlines.call_end.set(
+                deadlines.CallEnd(time.monotonic() + left, call.context.is_active)
+            )
+
+        return Hooks(begin=begin)
+
+    return step
 
 
 def report_errors(_method: Method) -> Hooks:

@@ -21,18 +21,21 @@ from typing import Any
 
 import psycopg2
 import psycopg2.errors
-import sqlalchemy
 from prometheus_client import Histogram
 
+from shared import deadlines
 from shared.database import (
     RETRY_AFTER,
     ConnectionLostError,
+    address,
     connect_arguments,
     statements_in_call,
     translate,
 )
+from shared.deadlines import StatementGuard
 from shared.errors import AppException
 from shared.settings import DatabaseSettings
+from shared.trace_context import commented
 
 Rows = list[tuple[Any, ...]]
 
@@ -63,11 +66,13 @@ class _StalePlanError(ConnectionLostError):
 class Reader:
     """Runs reading statements, each its own snapshot. Thread-safe."""
 
-    def __init__(self, settings: DatabaseSettings, url: str, *, latency: Histogram) -> None:
-        parsed = sqlalchemy.make_url(url)
-        _, address = parsed.get_dialect()().create_connect_args(parsed)
-        self._arguments = {**address, **connect_arguments(settings, options=_OPTIONS)}
+    def __init__(
+        self, settings: DatabaseSettings, url: str, *, guard: StatementGuard, latency: Histogram
+    ) -> None:
+        self._arguments = {**address(url), **connect_arguments(settings, options=_OPTIONS)}
         self._prepares = settings.prepare
+        self._usual_timeout = settings.statement_timeout
+        self._guard = guard
         self._latency = latency
         # The connection that was used last is used next. The methods of a list need no lock.
         self._at_hand: list[_Session] = []
@@ -99,22 +104,29 @@ class Reader:
         session = None
         try:
             session = self._session()
-            rows = session.rows(statement, parameters)
+            self._guard.watch(session.connection)
+            rows = session.rows(
+                statement, parameters, before=deadlines.statement_timeout(self._usual_timeout)
+            )
         except BaseException as error:
             if session is not None:
+                self._guard.release(session.connection)
                 session.close()
             # Without `translated`, whose generator would be made and run for every call.
             if isinstance(error, psycopg2.Error) and (found := _translate(error)):
                 raise found from error
             raise
-        self._at_hand.append(session)
+        if self._guard.release(session.connection):
+            self._at_hand.append(session)
+        else:
+            session.close()
         return rows
 
     def _session(self) -> "_Session":
         try:
             return self._at_hand.pop()
         except IndexError:
-            connection = psycopg2.connect(**self._arguments)
+            connection = self._guard.connect(lambda: psycopg2.connect(**self._arguments))
             connection.autocommit = True
             return _Session(connection, connection.cursor(), prepares=self._prepares)
 
@@ -134,8 +146,8 @@ class _Session:
     prepares: bool = field(kw_only=True)
     prepared: set[str] = field(default_factory=set, kw_only=True)
 
-    def rows(self, statement: Statement, parameters: Mapping[str, object]) -> Rows:
-        self.cursor.execute(self._text(statement), parameters)
+    def rows(self, statement: Statement, parameters: Mapping[str, object], *, before: str) -> Rows:
+        self.cursor.execute(before + commented(self._text(statement)), parameters)
         self.prepared.add(statement.name)
         rows: Rows = self.cursor.fetchall()
         return rows

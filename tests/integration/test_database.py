@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import Connection, text
 
 from shared.database import Database, in_transaction
+from shared.deadlines import StatementGuard
 from shared.errors import AbortedError, DeadlineError, RateLimitError, UnavailableError
 from shared.metrics import database_latency
 from shared.settings import DatabaseSettings, Environment
@@ -54,6 +55,7 @@ def _database(url: str, tap: WireTap, variables: dict[str, str]) -> Database:
     return Database(
         settings,
         through.render_as_string(hide_password=False),
+        guard=StatementGuard(settings.statement_timeout),
         latency=database_latency(CollectorRegistry()),
     )
 

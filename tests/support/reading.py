@@ -8,6 +8,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Connection
 
+from shared.deadlines import StatementGuard
 from shared.metrics import database_latency
 from shared.reader import Reader, Rows, Statement
 from shared.settings import DatabaseSettings, Environment
@@ -20,7 +21,12 @@ def new_reader(url: str, variables: Mapping[str, str] | None = None) -> Reader:
     settings = DatabaseSettings.read(
         Environment({"KITH_DATA_DIR": str(Path()), **(variables or {})}), "TEST"
     )
-    return Reader(settings, url, latency=database_latency(CollectorRegistry()))
+    return Reader(
+        settings,
+        url,
+        guard=StatementGuard(settings.statement_timeout),
+        latency=database_latency(CollectorRegistry()),
+    )
 
 
 def plan_of(
