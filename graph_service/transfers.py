@@ -120,7 +120,7 @@ class Transfers:
             for first, second, connected_at in chunk
         }
         amounts = Counter(chain.from_iterable(wanted))
-        created = queries.create_users(connection, user_ids=amounts)
+        created = queries.begin_import(connection, user_ids=amounts)
         users = queries.hold_users(
             connection, amounts=amounts, max_connections=self._max_connections
         )
