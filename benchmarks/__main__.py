@@ -109,7 +109,7 @@ def _rows(stage: Stage) -> Iterator[Row]:
     yield services.photo_urls(stage)
     yield end_to_end.vs_plain(segments)
     yield end_to_end.vs_n_plus_one(segments)
-    yield services.two_workers()
+    yield services.two_workers(stage)
     yield services.memory(stage)
     yield from services.imports(stage)
 

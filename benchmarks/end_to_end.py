@@ -19,7 +19,7 @@ from benchmarks.row import Row, Segments, comparison
 from benchmarks.stage import Stage
 from shared.gen.kith.feed.v1 import feed_pb2
 
-_GET_FEED: Final = "/kith.feed.v1.FeedService/GetFeed"
+GET_FEED: Final = "/kith.feed.v1.FeedService/GetFeed"
 
 
 def end_to_end(stage: Stage) -> Segments:
@@ -89,7 +89,7 @@ def vs_n_plus_one(segments: Segments) -> Row:
 def _feed_contenders(stage: Stage, stack: ExitStack) -> dict[str, Contender]:
     postgres = stack.enter_context(closing(PostgresClock(stage.dataset.feed_url))).seconds
     viewers = stage.dataset.viewer_ids(150)
-    kith = stack.enter_context(calls_of(stage.pair.feed_address, _GET_FEED))
+    kith = stack.enter_context(calls_of(stage.pair.feed_address, GET_FEED))
     feed_requests = {
         viewer.user_id: feed_pb2.GetFeedRequest(user_id=viewer.user_id).SerializeToString()
         for viewer in stage.dataset.viewers

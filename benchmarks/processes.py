@@ -29,10 +29,8 @@ PHOTO_STORE: Final = {
 _ENVIRONMENT: Final = {
     **PHOTO_STORE,
     "PAGE_TOKEN_KEYS": "a key for benchmarks that is long enough to be taken",
-    "GRAPH_WORKERS": "1",
     "GRAPH_PORT": "0",
     "GRAPH_METRICS_PORT": "0",
-    "FEED_WORKERS": "1",
     "FEED_PORT": "0",
     "FEED_METRICS_PORT": "0",
     # Posts of the data set that are deleted stay deleted and unpurged.
@@ -109,11 +107,19 @@ class MeasuredProcess(ServiceProcess):
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
             self.require_alive()
-            for line in self._serving_log.read_text().splitlines():
-                if '"serving"' in line:
-                    return str(json.loads(line)["address"])
+            for line in self._logged("serving"):
+                return str(line["address"])
             time.sleep(0.05)
         raise TimeoutError(f"{self.module} does not serve; see {self._serving_log}")
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time that it has used, with that of its workers if it has any."""
+        workers = [int(line["pid"]) for line in self._logged("worker started")]
+        return sum(map(cpu_seconds, [self.pid, *workers]))
+
+    def _logged(self, message: str) -> list[dict[str, Any]]:
+        lines = self._serving_log.read_text().splitlines()
+        return [json.loads(line) for line in lines if f'"{message}"' in line]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,11 +140,20 @@ class RunningPair:
 
 @contextmanager
 def running_pair(
-    dataset: Dataset, *, logs: Path, graph_url: str = "", feed_url: str = ""
+    dataset: Dataset,
+    *,
+    logs: Path,
+    graph_url: str = "",
+    feed_url: str = "",
+    workers: int = 1,
+    settings: Mapping[str, str] | None = None,
 ) -> Iterator[RunningPair]:
     """Run both services on a data set, or with its databases at other addresses, until ready."""
     environment = {
         **_ENVIRONMENT,
+        **(settings or {}),
+        "GRAPH_WORKERS": str(workers),
+        "FEED_WORKERS": str(workers),
         "GRAPH_DATABASE_URL": _plain(graph_url or dataset.graph_url),
         "FEED_DATABASE_URL": _plain(feed_url or dataset.feed_url),
     }
@@ -167,7 +182,8 @@ def running_pair(
 @contextmanager
 def calls_of(address: str, method: str) -> Iterator[Callable[[bytes], bytes]]:
     """Return a function that sends and receives bytes, so that all clients cost the same."""
-    with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
+    options = [("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1)]
+    with grpc.insecure_channel(address, options=options) as channel:
         call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(method)
         yield call
 

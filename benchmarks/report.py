@@ -62,7 +62,7 @@ def print_report(made: Report, console: Console) -> None:
         style = _STYLES.get(row.verdict, "yellow")
         table.add_row(
             row.name,
-            "" if row.measured is None else _figure(row.measured, row.unit),
+            _figure(row.measured, row.unit),
             _bound(row, row.target),
             "" if row.stretch is None else _bound(row, row.stretch),
             f"[{style}]{row.verdict}[/]",

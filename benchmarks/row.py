@@ -11,13 +11,10 @@ Segments = Mapping[str, Sequence[Segment]]
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One row: what was measured, and what it has to reach; `stretch` is None when there is none.
-
-    `measured` is None when it cannot be measured, and the note says why.
-    """
+    """One row: what was measured, and what it has to reach; `stretch` may be None."""
 
     name: str
-    measured: float | None
+    measured: float
     target: float
     stretch: float | None = None
     unit: str = "×"
@@ -27,15 +24,12 @@ class Row:
     @property
     def verdict(self) -> str:
         """What became of the target."""
-        if self.measured is None:
-            return "not measurable yet"
         if self.stretch is not None and self._reaches(self.stretch):
             return "stretch"
         return "met" if self._reaches(self.target) else "missed"
 
     def _reaches(self, bound: float) -> bool:
-        measured = self.measured or 0.0
-        return measured >= bound if self.at_least else measured <= bound
+        return self.measured >= bound if self.at_least else self.measured <= bound
 
 
 def comparison(
@@ -58,8 +52,3 @@ def comparison(
         at_least=at_least,
         note=f"{median(these) * 1e6:,.0f} / {median(those) * 1e6:,.0f} µs",
     )
-
-
-def not_measurable(name: str, *, target: float, reason: str) -> Row:
-    """Return a row for what cannot be measured yet."""
-    return Row(name=name, measured=None, target=target, note=reason)

@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -13,13 +15,10 @@ from botocore.credentials import ReadOnlyCredentials
 
 from benchmarks import dataset as datasets
 from benchmarks.baselines import boto3_signer
-from benchmarks.processes import (
-    PHOTO_STORE,
-    resident_bytes,
-    running_pair,
-)
+from benchmarks.end_to_end import GET_FEED
+from benchmarks.processes import PHOTO_STORE, calls_of, resident_bytes, running_pair
 from benchmarks.rounds import Contender, in_turns
-from benchmarks.row import Row, comparison, not_measurable
+from benchmarks.row import Row, comparison
 from benchmarks.stage import Stage, connected_ids, feed_page
 from feed_service.url_signer import Signing
 from shared.gen.kith.feed.v1 import feed_pb2
@@ -27,6 +26,8 @@ from shared.gen.kith.graph.v1 import graph_pb2
 
 _MEBIBYTE: Final = 1024 * 1024
 _URLS: Final = 500
+_CLIENTS_A_WORKER: Final = 8
+_PAGES_A_SECOND_AND_WORKER: Final = 100
 _PAIRS_A_CHUNK: Final = 10_000
 _POSTS_A_CHUNK: Final = 1_000
 
@@ -59,12 +60,58 @@ def photo_urls(stage: Stage) -> Row:
     return replace(row, note=f"{row.note}, byte for byte the same")
 
 
-def two_workers() -> Row:
-    """What a call costs when two processes share a port."""
-    return not_measurable(
+def two_workers(stage: Stage) -> Row:
+    """What a call costs when two processes of each service share a port, both as busy as one."""
+    with ExitStack() as stack:
+        results = in_turns(
+            stage.effort,
+            {
+                name: _many_clients(stage, stack, workers=workers)
+                for name, workers in (("two", 2), ("one", 1))
+            },
+        )
+    return comparison(
         "CPU per call with two worker processes vs one",
+        results,
+        ("two", "one"),
+        attrgetter("total_cpu"),
         target=1.05,
-        reason="a service is one process",
+    )
+
+
+def _many_clients(stage: Stage, stack: ExitStack, *, workers: int) -> Contender:
+    """Return bursts of pages, one over each of many connections; the clocks are for a page.
+
+    Each worker gets as many, at a rate that it has no trouble with: a process that is less busy
+    spends more on a call, and two that are busy all the time slow each other down where the cores
+    are halves of one.
+    """
+    logs = stage.logs / f"{workers}_workers"
+    logs.mkdir(exist_ok=True)
+    pair = stack.enter_context(running_pair(stage.dataset, logs=logs, workers=workers))
+    number_of_clients = workers * _CLIENTS_A_WORKER
+    pool = stack.enter_context(ThreadPoolExecutor(number_of_clients))
+    clients = [
+        stack.enter_context(calls_of(pair.feed_address, GET_FEED)) for _ in range(number_of_clients)
+    ]
+    requests = [
+        feed_pb2.GetFeedRequest(user_id=viewer).SerializeToString()
+        for viewer in stage.dataset.viewer_ids(150)
+    ]
+
+    def page(number: int, client: int) -> None:
+        time.sleep(client / (workers * _PAGES_A_SECOND_AND_WORKER))
+        clients[client](requests[(number + client) % len(requests)])
+
+    def burst(number: int) -> None:
+        list(pool.map(partial(page, number), range(number_of_clients)))
+
+    return Contender(
+        calls=[partial(burst, number) for number in range(len(requests))],
+        clocks={
+            "graph": lambda: pair.graph.cpu_seconds() / number_of_clients,
+            "feed": lambda: pair.feed.cpu_seconds() / number_of_clients,
+        },
     )
 
 

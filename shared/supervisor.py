@@ -35,7 +35,7 @@ from shared.ports import reserved
 from shared.totals import read_totals
 from shared.workers import LISTENING, READY, Plan
 
-_TICK_SECONDS: Final = 0.05
+_TICK_SECONDS: Final = 0.1
 _READY_SECONDS: Final = 60.0
 _FIRST_DELAY_SECONDS: Final = 0.1
 _LONGEST_DELAY_SECONDS: Final = 10.0
