@@ -5,6 +5,7 @@ send by themselves. A test can also stop a chosen statement before it reaches th
 its answer reaches the client.
 """
 
+import re
 import socket
 import struct
 import threading
@@ -16,6 +17,8 @@ from shared.database import BACKGROUND
 
 _SIMPLE_QUERY = ord("Q")
 _PARSE = ord("P")
+# What a call that ends soon has put before its statements.
+_DEADLINE = re.compile(r"SET LOCAL statement_timeout = \d+; ")
 
 Hook = Callable[[str], None]
 
@@ -139,7 +142,7 @@ class _ignoring_closed:  # noqa: N801 -- used as a function
 
 def _in_full(statement: str, prepared: dict[str, str]) -> str:
     """Return a statement with its text, which the client sends only the first time."""
-    kind, _, rest = statement.partition(" ")
+    kind, _, rest = _DEADLINE.sub("", statement).partition(" ")
     name = rest.split(" ")[0]
     if kind == "PREPARE":
         prepared[name] = statement
