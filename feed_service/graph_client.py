@@ -16,9 +16,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from feed_service.metrics import FeedMetrics
 from feed_service.visibility import Viewer
 from shared import deadlines
+from shared.arrays import array_literal
 from shared.channels import open_channel
 from shared.client_options import client_options
-from shared.database import array_literal
 from shared.errors import (
     AppException,
     DeadlineError,

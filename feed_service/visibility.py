@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from shared.database import array_literal
+from shared.arrays import array_literal
 
 
 class Clause(StrEnum):

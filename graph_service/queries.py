@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 from sqlalchemy import Connection, TextClause, text
 
 from graph_service.models import ACCEPTED, PENDING, EventKind
-from shared.database import array_literal
+from shared.arrays import array_literal
 from shared.reader import Reader, Statement
 from shared.totals import ADD_TO_TOTALS, total_parameters
 

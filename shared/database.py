@@ -25,7 +25,6 @@ from sqlalchemy.engine import Connection, Engine, ExceptionContext, ExecutionCon
 from sqlalchemy.exc import DBAPIError
 
 from shared import deadlines
-from shared.arrays import array_literal as array_literal  # noqa: PLC0414 -- where queries look for it
 from shared.deadlines import StatementGuard
 from shared.errors import (
     AbortedError,

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, text
 
 from feed_service.queries.posts import Audience, PostName
 from feed_service.visibility import CLAUSE, DECIDING_TAGS, Clause, Viewer, clause, visible
-from shared.database import array_literal
+from shared.arrays import array_literal
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ from feed_service.visibility_streams import (
     tagged_posts,
 )
 from feed_service.weeks import Week
-from shared.database import array_literal
+from shared.arrays import array_literal
 from shared.reader import Reader, Rows, Statement
 
 MOST_LEFT_OUT: Final = 200

@@ -19,7 +19,7 @@ from feed_service.visibility_streams import (
     tag_entries,
     tagged_posts,
 )
-from shared.database import array_literal
+from shared.arrays import array_literal
 from shared.reader import Reader, Statement
 
 

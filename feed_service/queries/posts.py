@@ -8,7 +8,7 @@ from sqlalchemy import Connection, text
 
 from feed_service.importance import heuristic
 from feed_service.visibility import VISIBLE, Viewer
-from shared.database import array_literal
+from shared.arrays import array_literal
 from shared.totals import ADD_TO_TOTALS, total_parameters
 
 PostName = tuple[int, int]

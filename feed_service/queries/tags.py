@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, text
 
-from shared.database import array_literal
+from shared.arrays import array_literal
 
 
 @dataclass(frozen=True, kw_only=True)

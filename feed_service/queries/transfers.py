@@ -10,7 +10,7 @@ from feed_service.importance import heuristic
 from feed_service.queries.comments import COMMENT_COLUMNS, CommentRow
 from feed_service.queries.posts import POST_COLUMNS, Audience, PostName, PostRow
 from feed_service.queries.tags import MemberRow
-from shared.database import array_literal
+from shared.arrays import array_literal
 
 TagName = tuple[int, int]
 """An owner's id and the id of one of their tags."""

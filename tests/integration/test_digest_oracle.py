@@ -13,7 +13,7 @@ from feed_service import queries
 from feed_service.settings import DigestRules, HubScan
 from feed_service.visibility import Viewer
 from feed_service.weeks import Week
-from shared.database import array_literal
+from shared.arrays import array_literal
 from shared.reader import Reader
 from tests.support import digest_oracle as oracle
 from tests.support.pair import Databases

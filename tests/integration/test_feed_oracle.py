@@ -15,7 +15,7 @@ from feed_service.queries.feed import FeedFilter, FeedPlace
 from feed_service.queries.posts import PostRow
 from feed_service.settings import HubScan
 from feed_service.visibility import Viewer
-from shared.database import array_literal
+from shared.arrays import array_literal
 from shared.reader import Reader
 from tests.support.pair import Databases
 from tests.support.plain_feed import plain_feed

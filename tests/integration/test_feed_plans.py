@@ -14,7 +14,7 @@ from feed_service import queries
 from feed_service.queries.feed import FeedFilter, FeedPlace
 from feed_service.settings import HubScan
 from feed_service.visibility import Viewer
-from shared.database import array_literal
+from shared.arrays import array_literal
 from shared.paging import place
 from tests.support.pair import Databases
 from tests.support.reading import Plan, new_reader, plan_of
