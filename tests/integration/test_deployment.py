@@ -1,0 +1,195 @@
+"""What dashboards and alerts look at is there, and what runs in containers does its work."""
+
+import hashlib
+import hmac
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import urllib.request
+from base64 import b64decode, b64encode
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import sqlalchemy
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+import migrations
+from shared.embedded_postgres import EmbeddedPostgres, binaries
+from shared.server import RunningServer
+from tests.support.deployment import DEPLOY, ROOT
+from tests.support.pair import Pair
+from tests.support.roles import owner
+
+_DASHBOARDS: Final = sorted((DEPLOY / "grafana" / "dashboards").glob("*.json"))
+_RULES: Final = sorted((DEPLOY / "prometheus" / "rules").glob("*.yml"))
+# Prometheus makes these itself.
+_PROMETHEUS_OWN: Final = {"up", "ALERTS"}
+_SAMPLES: Final = {
+    "counter": ("_total",),
+    "histogram": ("_bucket", "_count", "_sum"),
+}
+_NOT_A_NAME: Final = re.compile(
+    r'"[^"]*"'  # texts
+    r"|\{[^}]*\}|\[[^\]]*\]"  # matchers and ranges
+    r"|\b(?:by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)"  # labels
+    r"|\b(?:and|or|unless|offset|bool)\b"
+    r"|\b\d[\w.]*"  # numbers and durations
+)
+# What is not called as a function.
+_NAME: Final = re.compile(r"[a-zA-Z_:][\w:]*\b(?!\s*\()")
+
+
+def _rules() -> list[dict[str, Any]]:
+    read = [yaml.safe_load(path.read_text()) for path in _RULES]
+    return [rule for file in read for group in file["groups"] for rule in group["rules"]]
+
+
+def _panels() -> Iterator[dict[str, Any]]:
+    for path in _DASHBOARDS:
+        for panel in json.loads(path.read_text())["panels"]:
+            yield panel
+            yield from panel.get("panels", [])
+
+
+def _dashboard_expressions() -> list[str]:
+    """Return what the dashboards ask for, with values in the place of Grafana's variables."""
+    asked = [target["expr"] for panel in _panels() for target in panel.get("targets", [])]
+    for path in _DASHBOARDS:
+        asked += [held["expr"] for held in json.loads(path.read_text())["annotations"]["list"]]
+    return [
+        expression.replace("$__rate_interval", "5m").replace("$job", ".*").replace("$method", ".*")
+        for expression in asked
+    ]
+
+
+def _names(expression: str) -> set[str]:
+    """Return the metrics that an expression names."""
+    rest = expression
+    while (shorter := _NOT_A_NAME.sub(" ", rest)) != rest:
+        rest = shorter
+    return set(_NAME.findall(rest))
+
+
+def _exposed(server: RunningServer) -> set[str]:
+    """Return the names of the samples that a service shows, once there is anything to show."""
+    url = f"http://127.0.0.1:{server.metrics_port}/metrics"
+    with urllib.request.urlopen(url, timeout=10) as response:
+        families = text_string_to_metric_families(response.read().decode())
+        return {
+            f"{family.name}{ending}"
+            for family in families
+            for ending in _SAMPLES.get(family.type, ("",))
+        }
+
+
+def test_every_metric_that_a_rule_or_a_dashboard_names_exists(pair: Pair) -> None:
+    rules = _rules()
+    recorded = {rule["record"] for rule in rules if "record" in rule}
+    there = _exposed(pair.graph_server) | _exposed(pair.feed_server) | recorded | _PROMETHEUS_OWN
+    expressions = [*(rule["expr"] for rule in rules), *_dashboard_expressions()]
+
+    for expression in expressions:
+        named = _names(expression)
+        assert named, expression
+        assert not named - there, expression
+
+
+def test_every_recorded_series_is_looked_at() -> None:
+    expressions = [
+        *(rule["expr"] for rule in _rules() if "alert" in rule),
+        *_dashboard_expressions(),
+    ]
+
+    looked_at = {name for expression in expressions for name in _names(expression)}
+    assert {rule["record"] for rule in _rules() if "record" in rule} <= looked_at
+
+
+def test_prometheus_understands_what_the_dashboards_ask(tmp_path: Path) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed")
+    rules = [
+        {"record": f"panel_{number}", "expr": expression}
+        for number, expression in enumerate(_dashboard_expressions())
+    ]
+    path = tmp_path / "rules.yml"
+    path.write_text(yaml.safe_dump({"groups": [{"name": "dashboards", "rules": rules}]}))
+
+    checked = subprocess.run(
+        [promtool, "check", "rules", path], check=False, capture_output=True, text=True
+    )
+
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_panels_say_what_they_show_and_do_not_cover_each_other() -> None:
+    panels, taken = list(_panels()), set[tuple[int, int]]()
+
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    for panel in panels:
+        place = panel["gridPos"]
+        squares = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert panel["title"]
+        assert not squares & taken, panel["title"]
+        assert place["x"] + place["w"] <= 24
+        taken |= squares
+
+
+@pytest.mark.parametrize(("name", "status"), [("ready", 0), ("live", 0), ("misspelt", 1)])
+def test_the_probe_of_the_image_tells_by_its_status_how_a_service_is(
+    pair: Pair, name: str, status: int
+) -> None:
+    probe = [sys.executable, "-m", "shared.probe", pair.feed_server.address, name]
+
+    asked = subprocess.run(probe, check=False, capture_output=True, text=True, cwd=ROOT)
+
+    assert asked.returncode == status
+    assert "NOT_FOUND" in asked.stderr if status else asked.stdout == "SERVING\n"
+
+
+def _is_password(password: str, verifier: str) -> bool:
+    """Whether PostgreSQL would take a password for this, which it keeps; see RFC 5803."""
+    _, parameters, keys = verifier.split("$")
+    iterations, salt = parameters.split(":")
+    stored, _ = keys.split(":")
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), b64decode(salt), int(iterations))
+    client_key = hmac.digest(salted, b"Client Key", "sha256")
+    return b64encode(hashlib.sha256(client_key).digest()).decode() == stored
+
+
+def test_a_new_postgres_gets_both_databases_and_roles_with_their_passwords(
+    cluster: EmbeddedPostgres,
+) -> None:
+    server = sqlalchemy.make_url(cluster.url("postgres"))
+    passwords = {"OWNER_PASSWORD": "it's", "GRAPH_PASSWORD": '"\\', "FEED_PASSWORD": "`$HOME`"}
+    environment = {
+        "PATH": f"{binaries()}:{os.environ['PATH']}",
+        "PGHOST": str(server.host),
+        "PGPORT": str(server.port),
+        "PGUSER": str(server.username),
+        "ROLES_SQL": str(DEPLOY / "postgres" / "roles.sql"),
+        **passwords,
+    }
+
+    subprocess.run(["sh", DEPLOY / "postgres" / "init.sh"], check=True, env=environment)
+
+    engine = sqlalchemy.create_engine(server, poolclass=sqlalchemy.NullPool)
+    with engine.connect() as connection:
+        roles = connection.execute(
+            sqlalchemy.text("SELECT rolname, rolpassword FROM pg_authid WHERE rolname ~ '^kith_'")
+        )
+        kept = {row.rolname: row.rolpassword for row in roles}
+    for service in ("graph", "feed"):
+        assert _is_password(passwords["OWNER_PASSWORD"], kept[f"kith_{service}_owner"])
+        assert _is_password(passwords[f"{service.upper()}_PASSWORD"], kept[f"kith_{service}"])
+        migrations.upgrade(service, owner(service, cluster.url(f"kith_{service}")))
