@@ -20,7 +20,7 @@ from prometheus_client import (
     values,
 )
 from prometheus_client.core import Metric, UnknownMetricFamily
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
 # A series a metric that says when the process began to count; no dashboard reads it.
@@ -47,6 +47,11 @@ def registry_of_workers(directory: str) -> CollectorRegistry:
     registry = CollectorRegistry()
     MultiProcessCollector(registry, path=directory)  # type: ignore[no-untyped-call]  # as above
     return registry
+
+
+def forget_gauges(slot: int, directory: str) -> None:
+    """Remove the gauges of a slot that are those of a living worker, such as `livesum`."""
+    mark_process_dead(slot, directory)  # type: ignore[no-untyped-call]  # as above
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,7 +30,7 @@ from prometheus_client import start_http_server
 
 from shared import logs
 from shared.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
-from shared.metrics import StoredTotals, registry_of_workers
+from shared.metrics import StoredTotals, forget_gauges, registry_of_workers
 from shared.ports import reserved
 from shared.totals import read_totals
 from shared.workers import LISTENING, READY, Plan
@@ -143,9 +143,13 @@ class Replacement:
 class Supervisor:
     """Keeps so many workers running until it is told to stop."""
 
-    def __init__(self, plan: Plan, *, environment: Mapping[str, str]) -> None:
+    def __init__(self, plan: Plan, *, port: int, metrics_directory: str) -> None:
         self._plan = plan
-        self._environment = environment
+        self._metrics_directory = metrics_directory
+        self._environment = {
+            f"{plan.service.upper()}_PORT": str(port),
+            "PROMETHEUS_MULTIPROC_DIR": metrics_directory,
+        }
         self._workers: list[Worker] = []
         self._delays = _Delays()
         self._next_start = 0.0
@@ -174,7 +178,8 @@ class Supervisor:
         if first.status() is not None:
             _log.critical("worker cannot start", extra={**first.name, "status": first.status()})
             return first.status() or 1
-        self._fill()
+        if not self._stopping.is_set():
+            self._fill()
         self._wait_for(lambda: all(worker.has_said(LISTENING) for worker in self._workers))
         if not self._stopping.is_set():
             when_serving()
@@ -213,6 +218,7 @@ class Supervisor:
                 continue
             self._workers.remove(worker)
             worker.forget()
+            forget_gauges(worker.slot, self._metrics_directory)
             fields = {**worker.name, "status": status}
             if worker.is_leaving:
                 _log.info("worker left", extra=fields)
@@ -291,13 +297,7 @@ def _supervise(plan: Plan, stack: ExitStack) -> int:
     if not url:
         url = stack.enter_context(EmbeddedPostgres(Path(plan.data_dir))).url(f"kith_{plan.service}")
     metrics_port = stack.enter_context(_metrics_served(plan, directory, url))
-    supervisor = Supervisor(
-        plan,
-        environment={
-            f"{plan.service.upper()}_PORT": str(port),
-            "PROMETHEUS_MULTIPROC_DIR": directory,
-        },
-    )
+    supervisor = Supervisor(plan, port=port, metrics_directory=directory)
     supervisor.listen_to_signals()
     serving = {"address": f"{plan.host}:{port}", "metrics_port": metrics_port}
     return supervisor.run(
