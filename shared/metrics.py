@@ -138,6 +138,16 @@ def database_latency(registry: CollectorRegistry) -> Histogram:
     )
 
 
+def call_threads(registry: CollectorRegistry) -> Gauge:
+    """Return the gauge of how many calls a service can work on at once, in all its workers."""
+    return Gauge(
+        "grpc_server_threads",
+        "Calls that can be worked on at once; streams that last have threads of their own.",
+        registry=registry,
+        multiprocess_mode="livesum",
+    )
+
+
 def passing_checks(registry: CollectorRegistry) -> Gauge:
     """Return the gauge of what readiness depends on.
 

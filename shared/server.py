@@ -33,7 +33,7 @@ from shared.interceptors import (
     measure,
     report_errors,
 )
-from shared.metrics import ServerMetrics, passing_checks
+from shared.metrics import ServerMetrics, call_threads, passing_checks
 from shared.ports import has_connections, reserved, stop_listening
 from shared.reflection import enable_reflection
 from shared.settings import ServerSettings
@@ -89,6 +89,7 @@ class RunningServer:
         self._place = place
         self._credentials = Credentials(settings.auth) if settings.auth else None
         self._health = HealthServicer(service_names=[service.name])
+        call_threads(service.registry).set(settings.threads)
         passing = passing_checks(service.registry)
         self._readiness = Readiness(
             self._health,
