@@ -202,6 +202,22 @@ def test_an_import_says_what_became_of_each_pair(databases: Databases) -> None:
     assert (second.imported_count, second.existing_count) == (0, 3)
 
 
+def test_an_import_makes_a_connection_of_an_open_request(pair: Pair, people: People) -> None:
+    alice, bob, carol = people.new(3)
+    pair.graph.RequestConnection(pb.RequestConnectionRequest(user_id=bob, peer_id=alice))
+
+    chunk = pb.ImportConnectionsRequest(
+        connections=[
+            pb.ConnectionPair(first_user_id=alice, second_user_id=peer) for peer in (bob, carol)
+        ]
+    )
+    result = pair.graph.ImportConnections(iter([chunk]))
+
+    assert (result.imported_count, result.existing_count) == (2, 0)
+    assert sorted(_ids(pair, alice).connected_user_ids) == [bob, carol]
+    assert list(_ids(pair, bob).connected_user_ids) == [alice]
+
+
 def test_a_broken_import_says_how_much_of_it_took_effect(pair: Pair, people: People) -> None:
     alice, bob = people.new(2)
     chunks = [
