@@ -23,10 +23,9 @@ from feed_service.weeks import Week
 from shared.arrays import array_literal
 from shared.reader import Reader, Rows, Statement
 
-MOST_LEFT_OUT: Final = 200
-"""What is left out is counted up to this, which means so many or more: counting all that a hub does
-not get to read took four times as long as everything else, and nobody tells 2,900 from 3,000. Every
-100 more would cost a twelfth of it."""
+MOST_LEFT_OUT: Final = 100
+"""What is left out is counted up to this, which means so many or more: to count all that a hub does
+not get to read takes several times as long as choosing, and every hundred a fifth of that."""
 
 # A week that has a post of HIGH importance is told without those of LOW_IMPORTANCE and below.
 _HIGH: Final = 7.0
@@ -84,7 +83,8 @@ class FrozenName:
 _DAY = "width_bucket(p.created_at, CAST(:instants AS timestamptz[])) - 1 AS day"
 
 _IN_WEEK: Final = "created_at >= :start AND created_at < :end"
-_SHOWN_IN_WEEK: Final = f"{_IN_WEEK} AND {NOT_EXCLUDED}"
+# Of so many posts as many are left out as are counted.
+_ENOUGH: Final = f"{MOST_LEFT_OUT} + :max_posts"
 
 _FIRST: Final = "ORDER BY importance DESC, created_at DESC, id DESC"
 
@@ -106,7 +106,8 @@ _OF_EVERYBODY: Final = " UNION ALL ".join(
 # suffices    whether nobody but their authors has to be asked. It takes as many authors as there
 #             are places, each with one of these posts that the second rule keeps whatever else they
 #             wrote: then each has a place for it or for a better one, and nobody else has anything
-#             that comes before. And so many posts to leave out that they need not be counted.
+#             that comes before. And so many posts to leave out, among the first few hundred that
+#             come to hand, that they need not be counted.
 # authors     whose posts are looked at: theirs, or else those of all connections.
 # visible     all of their posts that are, from the streams' indexes alone.
 # candidates, day_by_day, author_by_author, chosen
@@ -135,12 +136,16 @@ _CHOICE = Statement(
                       AND (p.importance > best.importance
                            OR p.importance = best.importance AND p.id < best.id)))
             THEN false
-            ELSE {MOST_LEFT_OUT} + :max_posts = (
+            ELSE {_ENOUGH} = (
                 SELECT count(*)
-                FROM (SELECT FROM connections CROSS JOIN LATERAL (
-                          {open_posts(author="connections.id", part=_SHOWN_IN_WEEK)}
-                          OFFSET 0) AS post
-                      LIMIT {MOST_LEFT_OUT} + :max_posts) AS counted)
+                FROM (SELECT
+                      FROM (SELECT post.*
+                            FROM connections CROSS JOIN LATERAL (
+                                SELECT author_id, id, audience FROM posts
+                                WHERE author_id = connections.id AND deleted_at IS NULL
+                                  AND {_IN_WEEK} OFFSET 0) AS post
+                            LIMIT 4 * ({_ENOUGH})) AS p
+                      WHERE {SHOWN_TO_CONNECTION} LIMIT {_ENOUGH}) AS counted)
             END AS is_true
     ),
     authors AS MATERIALIZED (
@@ -152,7 +157,8 @@ _CHOICE = Statement(
     visible AS (
         SELECT post.*
         FROM authors CROSS JOIN LATERAL (
-            {open_posts(author="authors.id", part=_SHOWN_IN_WEEK)} OFFSET 0) AS post
+            {open_posts(author="authors.id", part=f"{_IN_WEEK} AND {NOT_EXCLUDED}")} OFFSET 0)
+             AS post
         UNION
         SELECT post.*
         FROM given CROSS JOIN LATERAL (

@@ -87,7 +87,7 @@ def test_a_full_week_is_told_from_all_its_days(
     pick = random.Random(3)
     viewer, *authors = people.connected(9)
     for author in authors:
-        for _ in range(15):
+        for _ in range(13):
             at = _SUNDAY + timedelta(seconds=pick.uniform(0, 7 * 86_400))
             archive.post(author, at, importance=pick.uniform(1.1, 6.9))
 
@@ -97,7 +97,20 @@ def test_a_full_week_is_told_from_all_its_days(
     assert len(times) == 12
     assert times == sorted(times)
     assert len({time.date() for time in times}) >= 5
-    assert digest.left_out_count == 120 - 12
+    assert digest.left_out_count == 104 - 12
+
+
+def test_what_is_left_out_is_counted_up_to_a_hundred(
+    pair: Pair, people: People, archive: Archive
+) -> None:
+    viewer, author = people.connected(2)
+    for minute in range(103):
+        archive.post(author, _SUNDAY + timedelta(minutes=minute))
+
+    chosen, frozen = _digest(pair, viewer), _digest(pair, viewer)
+
+    assert [len(chosen.items), chosen.left_out_count] == [2, 100]
+    assert [len(frozen.items), frozen.left_out_count] == [2, 100]
 
 
 def test_one_author_has_a_third_of_the_places_unless_places_stay_free(

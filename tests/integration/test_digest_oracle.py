@@ -79,7 +79,7 @@ class _Worlds:
         # A week may be quiet, of one importance throughout, and written by a few people alone.
         importances = pick.choice([_IMPORTANCES, _IMPORTANCES[:8], _IMPORTANCES[5:], [6.0]])
         busy = pick.sample([viewer, *authors], k=pick.randint(1, len(authors) + 1))
-        days, counts = (4, [1_200]) if is_crowded else (9, [0, 5, 20, 60])
+        days, counts = (4, [800]) if is_crowded else (9, [0, 5, 20, 60])
         posts = [
             self._post(pick.choice(busy), self._moment(middle, zone, days=days), importances)
             for _ in range(pick.choice(counts))

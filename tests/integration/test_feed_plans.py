@@ -1,10 +1,12 @@
-"""A page of a feed touches a bounded number of pages of the database, whatever state that is in.
+"""A page of a feed or a digest reads few pages of the database, whatever state that is in.
 
 The statistics of the planner are those of an almost empty database throughout, and it never sees
 the numbers of connections; in the end a part of all posts has been changed and nothing vacuumed.
 """
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 import sqlalchemy
@@ -12,10 +14,12 @@ from sqlalchemy import Connection, text
 
 from feed_service import queries
 from feed_service.queries.feed import FeedFilter, FeedPlace
-from feed_service.settings import HubScan
+from feed_service.settings import DigestRules, HubScan
 from feed_service.visibility import Viewer
+from feed_service.weeks import Week
 from shared.arrays import array_literal
 from shared.paging import place
+from shared.settings import Environment
 from tests.support.pair import Databases
 from tests.support.reading import Plan, new_reader, plan_of
 
@@ -25,11 +29,13 @@ _VIEWER = 1_000_000
 _PAGE = 21
 _HUB_SCAN = HubScan(degree=500, rows=8_000)
 _STREAMS_ALONE = HubScan(degree=500, rows=0)
+_RULES = DigestRules.read(Environment({}))
 _DEEP = FeedPlace(before=place((1_770_000_000_000_000, 0)), after=place((0, 0)))
 _NEWEST = FeedPlace(before=place(None), after=place((0, 0)))
 
 # Every third author has given the viewer a tag; every fifth sometimes excludes by it. A tenth of
 # the authors, and all of the last thousand, keep everything from everybody.
+# In a week there are about ten thousand posts, and all importances on each of its days.
 _LOAD = [
     *(
         f"ALTER TABLE {table} SET (autovacuum_enabled = off)"
@@ -41,9 +47,9 @@ _LOAD = [
         SELECT a, a, {_VIEWER} + n, 1
         FROM generate_series(3, {_AUTHORS}, 3) AS a, generate_series(0, 9) AS n""",
     """INSERT INTO posts (author_id, body, importance, audience, created_at)
-        SELECT a, repeat('word ', 40), n % 10 + random(),
+        SELECT a, repeat('word ', 40), (a + n) % 10 + random(),
                CASE WHEN a % 10 = 9 OR a > 5000 THEN 'private'
-                    ELSE (ARRAY['all', 'tags', 'private', 'all'])[n % 4 + 1] END,
+                    ELSE (ARRAY['all', 'tags', 'private', 'all'])[(a / 7 + n) % 4 + 1] END,
                timestamptz '2026-01-01' + (n * 6007 + a * 4001 % 6007) * interval '1 minute'
         FROM generate_series({first}, {last}) AS a, generate_series(1, 16) AS n""",
     """INSERT INTO post_audience_tags (author_id, post_id, tag_id, created_at)
@@ -62,6 +68,7 @@ _STEPS = [
     *(statement.format(first=4, last=_AUTHORS) for statement in _LOAD[-3:]),
     "VACUUM posts, post_audience_tags, user_tags",
 ]
+_WEEK = Week.around(datetime(2026, 2, 11, tzinfo=UTC), ZoneInfo("Europe/Lisbon"), start_day=1)
 _CHANGE_A_THIRD = "UPDATE posts SET body = 'changed', version = version + 1 WHERE id % 3 = 0"
 
 
@@ -110,6 +117,28 @@ def _page_plan(
     )
 
 
+def _digest_plan(
+    connection: Connection,
+    author_ids: range,
+    *,
+    hub_scan: HubScan = _HUB_SCAN,
+    is_prepared: bool = True,
+) -> Plan:
+    return plan_of(
+        connection,
+        lambda reader: queries.digests.digest_choice(
+            reader,
+            viewer=Viewer(user_id=_VIEWER, connected_ids=array_literal(author_ids)),
+            week=_WEEK,
+            rules=_RULES,
+            tag_ids=[],
+            include_own_posts=True,
+            hub_scan=hub_scan,
+        ),
+        is_prepared=is_prepared,
+    )
+
+
 def _buffers(plan: Plan) -> int:
     return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
 
@@ -117,6 +146,10 @@ def _buffers(plan: Plan) -> int:
 def _bound(degree: int, *, each: int = 4) -> int:
     """Return so many buffers for each stream of the viewer, and 450 for the page itself."""
     return each * (degree + degree // 3 + 1) + 450
+
+
+def _by_index_alone(plan: Plan) -> set[str]:
+    return {node["Index Name"] for node in _nodes(plan) if node["Node Type"] == "Index Only Scan"}
 
 
 def _nodes(plan: Plan) -> Iterator[Plan]:
@@ -138,10 +171,12 @@ def test_a_page_costs_a_few_buffers_for_each_connection(
 
 
 @pytest.mark.parametrize("degree", _DEGREES)
+@pytest.mark.parametrize("hub_scan", [_STREAMS_ALONE, _HUB_SCAN])
+@pytest.mark.parametrize("part", [_NEWEST, _DEEP])
 def test_a_burst_of_changes_without_vacuum_costs_a_look_at_the_rows_of_each_stream(
-    changed: Connection, degree: int
+    changed: Connection, degree: int, hub_scan: HubScan, part: FeedPlace
 ) -> None:
-    plan = _page_plan(changed, range(1, degree + 1), hub_scan=_STREAMS_ALONE)
+    plan = _page_plan(changed, range(1, degree + 1), hub_scan=hub_scan, part=part)
 
     assert plan["Actual Rows"] == _PAGE
     assert _buffers(plan) <= _bound(degree, each=6)
@@ -163,23 +198,62 @@ def test_posts_that_nobody_sees_cost_no_more_than_none(stale: Connection) -> Non
     assert _buffers(plan) <= _bound(1_000)
 
 
+@pytest.mark.parametrize("state", ["stale", "changed"])
 @pytest.mark.parametrize("is_prepared", [True, False])
 @pytest.mark.parametrize("degree", _DEGREES)
 def test_no_table_is_ever_gone_through(
-    stale: Connection, degree: int, *, is_prepared: bool
+    request: pytest.FixtureRequest, state: str, degree: int, *, is_prepared: bool
 ) -> None:
-    plan = _page_plan(stale, range(1, degree + 1), is_prepared=is_prepared)
+    connection = request.getfixturevalue(state)
+    authors = range(1, degree + 1)
+    page = _page_plan(connection, authors, is_prepared=is_prepared)
+    digest = _digest_plan(connection, authors, is_prepared=is_prepared)
 
-    nodes = list(_nodes(plan))
-    assert not {node["Relation Name"] for node in nodes if node["Node Type"] == "Seq Scan"} & {
-        "posts",
-        "post_audience_tags",
-        "user_tags",
+    assert _by_index_alone(page) >= {
+        "idx_post_author",
+        "idx_post_audience_tag_lookup",
+        "idx_post_created_at",
+        "idx_post_exclusion",
+        "idx_post_open",
+        "idx_user_tag_target",
     }
-    assert {"idx_post_open", "idx_post_audience_tag_lookup", "idx_post_created_at"} <= {
-        node.get("Index Name") for node in nodes
+    assert _by_index_alone(digest) >= {
+        "idx_post_author",
+        "idx_post_audience_tag_lookup",
+        "idx_post_exclusion",
+        "idx_post_important",
+        "idx_post_open",
+        "idx_user_tag_target",
     }
+    for plan in (page, digest):
+        assert not {
+            node["Relation Name"] for node in _nodes(plan) if node["Node Type"] == "Seq Scan"
+        } & {"posts", "post_audience_tags", "user_tags"}
+        assert _buffers(plan) <= _bound(degree, each=6)
+
+
+@pytest.mark.parametrize("degree", _DEGREES)
+def test_a_digest_costs_a_few_buffers_for_each_connection(stale: Connection, degree: int) -> None:
+    plan = _digest_plan(stale, range(1, degree + 1), hub_scan=_STREAMS_ALONE)
+
+    assert plan["Actual Rows"] >= min(degree // 4, _RULES.max_posts)
     assert _buffers(plan) <= _bound(degree)
+
+
+@pytest.mark.parametrize("state", ["stale", "changed"])
+@pytest.mark.parametrize("is_prepared", [True, False])
+@pytest.mark.parametrize("degree", [1_000, 5_000])
+def test_the_digest_of_a_hub_is_chosen_among_the_most_important_posts_alone(
+    request: pytest.FixtureRequest, state: str, degree: int, *, is_prepared: bool
+) -> None:
+    connection = request.getfixturevalue(state)
+    plan = _digest_plan(connection, range(1, degree + 1), is_prepared=is_prepared)
+
+    [merged] = [node for node in _nodes(plan) if node["Node Type"] == "Merge Append"]
+    assert {node["Index Name"] for node in merged["Plans"]} == {"idx_post_important"}
+    assert merged["Actual Rows"] <= 3_000
+    assert plan["Actual Rows"] == _RULES.max_posts
+    assert _buffers(plan) <= 6_000
 
 
 def test_pages_of_ever_more_connections_are_full_and_in_order(stale: Connection) -> None:

@@ -11,7 +11,7 @@ from itertools import groupby
 from zoneinfo import ZoneInfo
 
 ALL, TAGS, PRIVATE = "all", "tags", "private"
-MOST_LEFT_OUT = 200
+MOST_LEFT_OUT = 100
 
 _DAY = timedelta(days=1)
 

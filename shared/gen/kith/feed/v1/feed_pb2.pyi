@@ -1834,7 +1834,7 @@ class GetDigestResponse(_message.Message):
     summary: _builtins.str
     """One sentence about the week; empty when nothing was posted."""
     left_out_count: _builtins.int
-    """How many visible posts of the week are not in the digest; 200 means so many or more."""
+    """How many visible posts of the week are not in the digest; 100 means so many or more."""
     frozen: _builtins.bool
     """The week is over and its choice of posts will not change any more."""
     stale: _builtins.bool
