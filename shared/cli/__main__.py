@@ -53,6 +53,7 @@ def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="kith", description="A social graph and the feed behind it.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add(commands.add_parser, "run", _run, "start everything on a sample, until Ctrl-C")
+    _add(commands.add_parser, "gateway", _gateway, "put Envoy in front of both, until Ctrl-C")
     _add(commands.add_parser, "migrate", _migrate, "bring both databases to the newest schema")
 
     feed = _add(commands.add_parser, "feed", _feed, "print a person's feed")
@@ -147,6 +148,13 @@ def _positive(text: str) -> int:
 
 def _run(_arguments: Namespace, console: Console) -> None:
     run(console)
+
+
+def _gateway(_arguments: Namespace, console: Console) -> None:
+    # Whoever starts no gateway needs neither Envoy nor what reads its configuration.
+    from shared.cli.gateway import gateway  # noqa: PLC0415
+
+    gateway(console)
 
 
 def _migrate(_arguments: Namespace, console: Console) -> None:

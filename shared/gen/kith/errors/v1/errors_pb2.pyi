@@ -106,6 +106,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """UNAVAILABLE. The keys that tokens are signed with cannot be read, so nobody can say whether the
     caller's is good. RetryInfo says when to retry.
     """
+    ERROR_REASON_NO_SUCH_PATH: _ErrorReason.ValueType  # 33
+    """NOT_FOUND, by the gateway. There is no call at this path with this HTTP method."""
+    ERROR_REASON_REQUEST_TOO_LARGE: _ErrorReason.ValueType  # 34
+    """INVALID_ARGUMENT, by the gateway, as HTTP status 413. The request is larger than 10 MiB."""
+    ERROR_REASON_SERVICE_UNREACHABLE: _ErrorReason.ValueType  # 35
+    """UNAVAILABLE, by the gateway. The service cannot be reached. Calls that may be repeated have been."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the `reason` of the google.rpc.ErrorInfo in every error that Kith answers, without
@@ -197,4 +203,10 @@ ERROR_REASON_SIGNING_KEYS_UNAVAILABLE: ErrorReason.ValueType  # 32
 """UNAVAILABLE. The keys that tokens are signed with cannot be read, so nobody can say whether the
 caller's is good. RetryInfo says when to retry.
 """
+ERROR_REASON_NO_SUCH_PATH: ErrorReason.ValueType  # 33
+"""NOT_FOUND, by the gateway. There is no call at this path with this HTTP method."""
+ERROR_REASON_REQUEST_TOO_LARGE: ErrorReason.ValueType  # 34
+"""INVALID_ARGUMENT, by the gateway, as HTTP status 413. The request is larger than 10 MiB."""
+ERROR_REASON_SERVICE_UNREACHABLE: ErrorReason.ValueType  # 35
+"""UNAVAILABLE, by the gateway. The service cannot be reached. Calls that may be repeated have been."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -1,0 +1,669 @@
+"""What clients over HTTP, gRPC-web and gRPC get through the gateway, which is a real Envoy."""
+
+import base64
+import re
+import ssl
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import pytest
+from google.protobuf import json_format
+from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+
+from shared.cli.gateway import GatewaySettings, configuration
+from shared.gen.kith.feed.v1 import feed_pb2
+from shared.gen.kith.feed.v1.feed_pb2_grpc import FeedServiceStub
+from shared.gen.kith.graph.v1 import graph_pb2
+from shared.gen.kith.graph.v1.graph_pb2_grpc import GraphServiceStub
+from shared.settings import SettingsError
+from tests.support.credentials import Authority, Issuer
+from tests.support.errors import reason_of
+from tests.support.gateway import Answer, Gateway, running_gateway
+from tests.support.over_http import exposed, is_exposed, over_http
+from tests.support.pair import Databases, Pair, another_feed, running_pair
+from tests.support.people import ALL, People
+from tests.support.processes import Session, until
+from tests.support.rpcs import RPCS, Metadata, Rpc
+from tests.support.secured import SecuredPair, bearer, secured_pair
+
+pytest.importorskip("envoy", reason="there is no wheel with Envoy for this system")
+
+_ORIGIN = "https://app.example"
+_TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+# An upload is permitted by a signature, for which nobody is asked.
+_PHOTOS = {
+    "S3_BUCKET": "photos",
+    "S3_ENDPOINT_URL": "http://127.0.0.1:1",
+    "AWS_ACCESS_KEY_ID": "any",
+    "AWS_SECRET_ACCESS_KEY": "any",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Behind:
+    """A gateway, and what is behind it."""
+
+    gateway: Gateway
+    pair: Pair
+    people: People
+
+
+@pytest.fixture(scope="module")
+def behind(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Behind]:
+    folder = tmp_path_factory.mktemp("gateway")
+    settings = {"GATEWAY_ORIGINS": _ORIGIN, "GATEWAY_TIMEOUT_SECONDS": "1.5"}
+    with (
+        running_pair(databases, _PHOTOS) as pair,
+        running_gateway(
+            folder,
+            graph=pair.graph_server.address,
+            feed=pair.feed_server.address,
+            environment=settings,
+        ) as gateway,
+    ):
+        yield Behind(gateway=gateway, pair=pair, people=People(pair))
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """Two who are connected, one who has asked the first, a stranger, and what the first has."""
+
+    me: int
+    friend: int
+    asking: int
+    asked: int
+    stranger: int
+    tag: int
+    post: feed_pb2.PostName
+    comment: int
+
+
+@pytest.fixture
+def world(behind: Behind) -> World:
+    people, pair = behind.people, behind.pair
+    me, friend = people.connected(2)
+    asking, asked, stranger = people.new(3)
+    for user, peer in ((asking, me), (me, asked)):
+        pair.graph.RequestConnection(graph_pb2.RequestConnectionRequest(user_id=user, peer_id=peer))
+    post = feed_pb2.PostName(author_id=me, post_id=people.post(me))
+    comment = pair.feed.CreateComment(
+        feed_pb2.CreateCommentRequest(user_id=me, post=post, body="mine")
+    ).comment.comment_id
+    return World(
+        me=me,
+        friend=friend,
+        asking=asking,
+        asked=asked,
+        stranger=stranger,
+        tag=people.tag(me, "tag", friend),
+        post=post,
+        comment=comment,
+    )
+
+
+_CALLS: Mapping[str, Callable[[World], Message]] = {
+    "CheckConnections": lambda w: graph_pb2.CheckConnectionsRequest(
+        user_id=w.me, peer_ids=[w.friend, w.stranger]
+    ),
+    "GetConnection": lambda w: graph_pb2.GetConnectionRequest(user_id=w.me, peer_id=w.friend),
+    "ListConnections": lambda w: graph_pb2.ListConnectionsRequest(user_id=w.me, page_size=5),
+    "ListConnectionRequests": lambda w: graph_pb2.ListConnectionRequestsRequest(
+        user_id=w.me, direction=graph_pb2.REQUEST_DIRECTION_INCOMING
+    ),
+    "ListBlockedUsers": lambda w: graph_pb2.ListBlockedUsersRequest(user_id=w.me),
+    "ListMutualConnections": lambda w: graph_pb2.ListMutualConnectionsRequest(
+        user_id=w.me, peer_id=w.friend
+    ),
+    "CountConnections": lambda w: graph_pb2.CountConnectionsRequest(user_ids=[w.me, w.friend]),
+    "SuggestConnections": lambda w: graph_pb2.SuggestConnectionsRequest(user_id=w.me),
+    "RequestConnection": lambda w: graph_pb2.RequestConnectionRequest(
+        user_id=w.me, peer_id=w.stranger
+    ),
+    "AcceptConnection": lambda w: graph_pb2.AcceptConnectionRequest(user_id=w.me, peer_id=w.asking),
+    "DeclineConnection": lambda w: graph_pb2.DeclineConnectionRequest(
+        user_id=w.me, peer_id=w.asking
+    ),
+    "CancelConnectionRequest": lambda w: graph_pb2.CancelConnectionRequestRequest(
+        user_id=w.me, peer_id=w.asked
+    ),
+    "RemoveConnection": lambda w: graph_pb2.RemoveConnectionRequest(user_id=w.me, peer_id=w.friend),
+    "BlockUser": lambda w: graph_pb2.BlockUserRequest(user_id=w.me, peer_id=w.stranger),
+    "UnblockUser": lambda w: graph_pb2.UnblockUserRequest(user_id=w.me, peer_id=w.stranger),
+    "GetFeed": lambda w: feed_pb2.GetFeedRequest(user_id=w.me, author_ids=[w.me, w.friend]),
+    "GetDigest": lambda w: feed_pb2.GetDigestRequest(
+        user_id=w.me, time_zone="Europe/Lisbon", include_own_posts=True
+    ),
+    "CreatePost": lambda w: feed_pb2.CreatePostRequest(user_id=w.me, body="new", audience=ALL),
+    "GetPost": lambda w: feed_pb2.GetPostRequest(
+        user_id=w.friend, author_id=w.me, post_id=w.post.post_id
+    ),
+    "BatchGetPosts": lambda w: feed_pb2.BatchGetPostsRequest(user_id=w.friend, posts=[w.post]),
+    "ListPosts": lambda w: feed_pb2.ListPostsRequest(user_id=w.friend, author_id=w.me),
+    "UpdatePost": lambda w: feed_pb2.UpdatePostRequest(
+        user_id=w.me,
+        post=feed_pb2.Post(post_id=w.post.post_id, body="changed"),
+        update_mask=FieldMask(paths=["body"]),
+    ),
+    "DeletePost": lambda w: feed_pb2.DeletePostRequest(user_id=w.me, post_id=w.post.post_id),
+    "CreatePhotoUploads": lambda w: feed_pb2.CreatePhotoUploadsRequest(
+        user_id=w.me,
+        photos=[
+            feed_pb2.CreatePhotoUploadsRequest.PhotoUploadDraft(
+                content_type=feed_pb2.PHOTO_CONTENT_TYPE_PNG
+            )
+        ],
+    ),
+    "CreateTag": lambda w: feed_pb2.CreateTagRequest(user_id=w.me, name="another"),
+    "ListTags": lambda w: feed_pb2.ListTagsRequest(user_id=w.me),
+    "UpdateTag": lambda w: feed_pb2.UpdateTagRequest(
+        user_id=w.me,
+        tag=feed_pb2.Tag(tag_id=w.tag, name="renamed"),
+        update_mask=FieldMask(paths=["name"]),
+    ),
+    "DeleteTag": lambda w: feed_pb2.DeleteTagRequest(user_id=w.me, tag_id=w.tag),
+    "AddTagMembers": lambda w: feed_pb2.AddTagMembersRequest(
+        user_id=w.me, tag_id=w.tag, target_user_ids=[w.friend]
+    ),
+    "RemoveTagMembers": lambda w: feed_pb2.RemoveTagMembersRequest(
+        user_id=w.me, tag_id=w.tag, target_user_ids=[w.friend]
+    ),
+    "ListTagMembers": lambda w: feed_pb2.ListTagMembersRequest(user_id=w.me, tag_id=w.tag),
+    "ListUserTags": lambda w: feed_pb2.ListUserTagsRequest(user_id=w.me, target_user_id=w.friend),
+    "CreateComment": lambda w: feed_pb2.CreateCommentRequest(
+        user_id=w.friend, post=w.post, body="theirs"
+    ),
+    "ListComments": lambda w: feed_pb2.ListCommentsRequest(user_id=w.friend, post=w.post),
+    "UpdateComment": lambda w: feed_pb2.UpdateCommentRequest(
+        user_id=w.me,
+        comment=feed_pb2.Comment(post=w.post, comment_id=w.comment, body="changed"),
+        update_mask=FieldMask(paths=["body"]),
+    ),
+    "DeleteComment": lambda w: feed_pb2.DeleteCommentRequest(
+        user_id=w.me, post=w.post, comment_id=w.comment
+    ),
+    "ExplainVisibility": lambda w: feed_pb2.ExplainVisibilityRequest(
+        user_id=w.me, post_id=w.post.post_id, viewer_id=w.friend
+    ),
+    "PreviewAudience": lambda w: feed_pb2.PreviewAudienceRequest(user_id=w.me, audience=ALL),
+    "MarkFeedRead": lambda w: feed_pb2.MarkFeedReadRequest(user_id=w.friend, post=w.post),
+    "CountUnreadPosts": lambda w: feed_pb2.CountUnreadPostsRequest(user_id=w.friend),
+}
+
+
+def _called(gateway: Gateway, rpc: Rpc, request: Message, **headers: str) -> Answer:
+    sent = over_http(rpc, request)
+    return gateway.call(sent.verb, sent.path, sent.body, headers=headers)
+
+
+def _named(name: str) -> Rpc:
+    [rpc] = [rpc for rpc in RPCS if rpc.name == name]
+    return rpc
+
+
+@pytest.mark.parametrize("rpc", exposed(), ids=str)
+def test_every_exposed_call_is_answered_over_http(behind: Behind, world: World, rpc: Rpc) -> None:
+    request = _CALLS[rpc.name](world)
+
+    answer = _called(behind.gateway, rpc, request)
+
+    assert answer.status == 200, answer
+    told = json_format.Parse(answer.body, GetMessageClass(rpc.method.output_type)())
+    if over_http(rpc, request).verb == "GET":
+        stub = behind.pair.graph if rpc.service == "graph" else behind.pair.feed
+        assert told == getattr(stub, rpc.name)(request)
+
+
+@pytest.mark.parametrize("rpc", [rpc for rpc in RPCS if not is_exposed(rpc.method)], ids=str)
+def test_a_call_without_a_path_cannot_be_reached_in_any_way(behind: Behind, rpc: Rpc) -> None:
+    path = f"/{rpc.method.containing_service.full_name}/{rpc.name}"
+    with grpc.insecure_channel(behind.gateway.address) as channel:
+        stubs = _Stubs(graph=GraphServiceStub(channel), feed=FeedServiceStub(channel))
+        with pytest.raises(grpc.RpcError) as caught:
+            rpc.send(stubs, rpc.request())
+
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert behind.gateway.call("POST", path, {}).status == 404
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Stubs:
+    graph: GraphServiceStub
+    feed: FeedServiceStub
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """What is asked over HTTP, with the ids of a world in it, and how it is refused."""
+
+    call: str
+    body: object = None
+    status: int
+    code: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.call} {self.reason}"
+
+
+_REFUSALS = [
+    Refusal(call="GET /v1/users/0/feed", status=400, code=3, reason="INVALID_FIELD"),
+    Refusal(call="GET /v1/users/me/feed", status=400, code=3, reason="INVALID_FIELD"),
+    Refusal(call="GET /v1/users/{me}/feed?page_sise=3", status=400, code=3, reason="INVALID_FIELD"),
+    Refusal(call="GET /v1/users/{me}%2F7/feed", status=400, code=3, reason="INVALID_FIELD"),
+    Refusal(
+        call="GET /v1/users/{me}/feed?page_token=x", status=400, code=3, reason="INVALID_PAGE_TOKEN"
+    ),
+    Refusal(
+        call="POST /v1/users/{me}/posts",
+        body=b'{"body": ',
+        status=400,
+        code=3,
+        reason="INVALID_FIELD",
+    ),
+    Refusal(
+        call="POST /v1/users/{me}/posts",
+        body=b"x" * (10 * 1024 * 1024 + 1),
+        status=413,
+        code=3,
+        reason="REQUEST_TOO_LARGE",
+    ),
+    Refusal(
+        call="GET /v1/users/{me}/authors/{me}/posts/999999999",
+        status=404,
+        code=5,
+        reason="POST_NOT_FOUND",
+    ),
+    Refusal(call="GET /v1/nothing", status=404, code=5, reason="NO_SUCH_PATH"),
+    Refusal(call="PUT /v1/users/{me}/feed", status=404, code=5, reason="NO_SUCH_PATH"),
+    Refusal(
+        call="POST /v1/users/{me}/tags",
+        body={"name": "TAG"},
+        status=409,
+        code=6,
+        reason="TAG_NAME_TAKEN",
+    ),
+    Refusal(
+        call="POST /v1/users/{me}/tags/{tag}/members:add",
+        body={"targetUserIds": ["1"]},
+        status=400,
+        code=9,
+        reason="NOT_CONNECTED",
+    ),
+    Refusal(
+        call="PATCH /v1/users/{me}/posts/{post}?updateMask=body",
+        body={"body": "b", "etag": "an old one"},
+        status=409,
+        code=10,
+        reason="ETAG_MISMATCH",
+    ),
+]
+
+
+@pytest.mark.parametrize("refusal", _REFUSALS, ids=str)
+def test_every_error_over_http_is_json_with_its_reason(
+    behind: Behind, world: World, refusal: Refusal
+) -> None:
+    verb, path = refusal.call.split()
+    ids = {"me": world.me, "tag": world.tag, "post": world.post.post_id}
+
+    answer = behind.gateway.call(verb, path.format(**ids), refusal.body)
+
+    told = (answer.status, answer.json["code"], answer.reason)
+    assert told == (refusal.status, refusal.code, refusal.reason)
+
+
+def test_ids_past_what_javascript_can_count_to_come_as_text(behind: Behind) -> None:
+    user_id = 2**53 + 1
+
+    answer = behind.gateway.call("POST", "/v1/connections:count", {"userIds": [str(user_id)]})
+
+    assert answer.json == {"counts": [{"userId": "9007199254740993", "connectionCount": 0}]}
+
+
+def test_a_native_client_gets_answers_and_the_details_of_errors(
+    behind: Behind, world: World
+) -> None:
+    with grpc.insecure_channel(behind.gateway.address) as channel:
+        feed = FeedServiceStub(channel)
+        page = feed.GetFeed(feed_pb2.GetFeedRequest(user_id=world.friend))
+        with pytest.raises(grpc.RpcError) as caught:
+            feed.GetPost(feed_pb2.GetPostRequest(user_id=world.me, author_id=7, post_id=7))
+
+    assert [post.post_id for post in page.posts] == [world.post.post_id]
+    assert reason_of(caught.value) == "POST_NOT_FOUND"
+
+
+@pytest.mark.parametrize("encoding", ["application/grpc-web+proto", "application/grpc-web-text"])
+def test_a_browser_with_grpc_web_gets_answers_and_errors(
+    behind: Behind, world: World, encoding: str
+) -> None:
+    is_text = encoding.endswith("text")
+
+    def call(method: str, request: Message) -> Answer:
+        sent = request.SerializeToString()
+        framed = struct.pack(">BI", 0, len(sent)) + sent
+        return behind.gateway.call(
+            "POST",
+            f"/kith.feed.v1.FeedService/{method}",
+            base64.b64encode(framed) if is_text else framed,
+            headers={"content-type": encoding, "accept": encoding, "x-grpc-web": "1"},
+        )
+
+    page = call("GetFeed", feed_pb2.GetFeedRequest(user_id=world.friend))
+    error = call("GetPost", feed_pb2.GetPostRequest(user_id=world.me, author_id=7, post_id=7))
+
+    body = _from_text(page.body) if is_text else page.body
+    _, size = struct.unpack(">BI", body[:5])
+    message, trailers = body[5 : 5 + size], body[5 + size :]
+    assert feed_pb2.GetFeedResponse.FromString(message).posts[0].post_id == world.post.post_id
+    assert trailers[0] == 0x80
+    assert b"grpc-status:0" in trailers
+    assert (error.status, error.headers["grpc-status"]) == (200, "5")
+
+
+def _from_text(body: bytes) -> bytes:
+    """Decode parts, each of which is padded by itself."""
+    return b"".join(base64.b64decode(part) for part in re.findall(rb"[^=]+=*", body))
+
+
+def test_a_page_of_a_known_origin_may_call_and_another_may_not(behind: Behind) -> None:
+    def asked_by(origin: str) -> Answer:
+        headers = {"origin": origin, "access-control-request-method": "GET"}
+        return behind.gateway.call("OPTIONS", "/v1/users/7/feed", headers=headers)
+
+    allowed = asked_by(_ORIGIN)
+    refused = asked_by("https://other.example")
+
+    assert allowed.headers["access-control-allow-origin"] == _ORIGIN
+    assert "authorization" in allowed.headers["access-control-allow-headers"]
+    assert "access-control-allow-origin" not in refused.headers
+
+
+@pytest.mark.parametrize("headers", [{}, {"grpc-timeout": "300m"}], ids=["none", "own"])
+def test_a_call_that_takes_too_long_ends_with_its_deadline_whoever_has_set_it(
+    behind: Behind, world: World, headers: Mapping[str, str]
+) -> None:
+    with Session(behind.pair.feed_url) as session:
+        session.rows("LOCK TABLE posts IN ACCESS EXCLUSIVE MODE")
+        answer = behind.gateway.call("GET", f"/v1/users/{world.me}/feed", headers=headers)
+
+    assert (answer.status, answer.reason) == (504, "DEADLINE_EXCEEDED")
+
+
+def test_a_call_keeps_its_request_id_and_its_trace_on_the_way(behind: Behind) -> None:
+    headers = {"x-request-id": "from-outside-1", "traceparent": _TRACE}
+
+    answer = behind.gateway.call("GET", "/v1/users/0/feed?page_token=secret", headers=headers)
+
+    line = behind.gateway.logged("from-outside-1")
+    assert answer.headers["x-request-id"] == "from-outside-1"
+    assert line["traceparent"] == _TRACE
+    assert (line["http_path"], line["http_status"]) == ("/v1/users/0/feed", 400)
+    assert line["grpc_path"] == "/kith.feed.v1.FeedService/GetFeed"
+
+
+def test_metrics_are_served_and_nothing_else_of_the_page_that_could_stop_it(
+    behind: Behind,
+) -> None:
+    port = behind.gateway.metrics_port
+
+    page = behind.gateway.call("GET", "/metrics", port=port).body.decode()
+
+    assert 'envoy_cluster_upstream_rq_total{envoy_cluster_name="graph_service"}' in page
+    assert behind.gateway.call("POST", "/quitquitquit", port=port).status == 404
+
+
+def test_a_host_that_stops_is_left_out_and_taken_in_again_without_a_failed_call(
+    behind: Behind, tmp_path: Path
+) -> None:
+    pair, path = behind.pair, f"/v1/users/{behind.people.new(1)[0]}/feed"
+    with ExitStack() as gateways:
+        with another_feed(pair) as (second, _):
+            gateway = gateways.enter_context(
+                running_gateway(
+                    tmp_path,
+                    graph=pair.graph_server.address,
+                    feed=f"{pair.feed_server.address},{second.address}",
+                )
+            )
+            until(lambda: gateway.healthy("feed_service") == 2)
+            calls = gateways.enter_context(_calling(gateway, path))
+        until(lambda: gateway.healthy("feed_service") == 1)
+        with another_feed(pair, {"FEED_PORT": str(second.port)}):
+            until(lambda: gateway.healthy("feed_service") == 2)
+            until(lambda: len(calls) > 20)
+            assert set(calls) == {200}
+
+
+def test_calls_are_told_that_a_service_cannot_be_reached_until_it_can(
+    behind: Behind, tmp_path: Path
+) -> None:
+    pair, path = behind.pair, f"/v1/users/{behind.people.new(1)[0]}/feed"
+    with ExitStack() as gateways:
+        with another_feed(pair) as (only, _):
+            gateway = gateways.enter_context(
+                running_gateway(tmp_path, graph=pair.graph_server.address, feed=only.address)
+            )
+        answer = gateway.call("GET", path)
+        with another_feed(pair, {"FEED_PORT": str(only.port)}):
+            until(lambda: gateway.call("GET", path).status == 200)
+
+    assert (answer.status, answer.json["code"], answer.reason) == (503, 14, "SERVICE_UNREACHABLE")
+
+
+@contextmanager
+def _calling(gateway: Gateway, path: str) -> Iterator[list[int]]:
+    """Make calls one after the other meanwhile; yields the statuses of their answers."""
+    statuses: list[int] = []
+    over = threading.Event()
+
+    def call() -> None:
+        while not over.is_set():
+            statuses.append(gateway.call("GET", path).status)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    try:
+        yield statuses
+    finally:
+        over.set()
+        thread.join()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guarded:
+    """A gateway and services that know their callers, and issuers they believe and do not."""
+
+    gateway: Gateway
+    pair: SecuredPair
+    issuer: Issuer
+    stranger: Issuer
+    authority: Authority
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def guarded(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    """Everything encrypted: from callers to the gateway, and from there to the services."""
+    folder, elsewhere = tmp_path_factory.mktemp("guarded"), tmp_path_factory.mktemp("elsewhere")
+    issuer, stranger, authority = Issuer(folder), Issuer(elsewhere), Authority("kith")
+    issuer.add_key("first")
+    stranger.add_key("first")
+    (folder / "ca.crt").write_bytes(authority.certificate)
+    served = _certificates(authority, folder, "services", "TLS")
+    shown = _certificates(authority, folder, "gateway", "TARGET")
+    facing = _certificates(authority, folder, "facing", "TLS")
+    target = {"TARGET_CA_FILE": str(folder / "ca.crt")}
+    service = {**issuer.environment, **served, "TLS_CLIENT_CA_FILE": str(folder / "ca.crt")}
+    feed = {**service, **target, **_certificates(authority, folder, "feed", "TARGET")}
+    feed["AUTH_SERVICES"] = service["AUTH_SERVICES"] = "feed"
+    with (
+        secured_pair(databases, graph=service, feed=feed) as pair,
+        running_gateway(
+            folder,
+            graph=pair.graph_server.address,
+            feed=pair.feed_server.address,
+            environment={**issuer.environment, **target, **shown, **facing},
+        ) as gateway,
+    ):
+        yield Guarded(
+            gateway=gateway,
+            pair=pair,
+            issuer=issuer,
+            stranger=stranger,
+            authority=authority,
+            folder=folder,
+        )
+
+
+def _certificates(authority: Authority, folder: Path, name: str, prefix: str) -> dict[str, str]:
+    chain, key = authority.issue(name).write(folder, name)
+    return {f"{prefix}_CERT_FILE": str(chain), f"{prefix}_KEY_FILE": str(key)}
+
+
+def _tokens(guarded: Guarded, user_id: int) -> Mapping[str, str]:
+    """Return what is not believed, by what is wrong with it."""
+    issuer, hour = guarded.issuer, 3600
+    return {
+        "expired": issuer.token(user_id, exp=time.time() - hour),
+        "never ending": issuer.token(user_id, exp=None),
+        "not yet good": issuer.token(user_id, nbf=time.time() + hour),
+        "for another audience": issuer.token(user_id, aud="another"),
+        "by another issuer": issuer.token(user_id, iss="https://other.test"),
+        "wrongly signed": guarded.stranger.token(user_id),
+        "changed": issuer.token(7).rpartition(".")[0] + "." + issuer.token(user_id).split(".")[2],
+        "no token": "made-up",
+    }
+
+
+_WRONG = (
+    "expired",
+    "never ending",
+    "not yet good",
+    "for another audience",
+    "by another issuer",
+    "wrongly signed",
+    "changed",
+    "no token",
+)
+
+
+def _native(guarded: Guarded, user_id: int, metadata: Metadata) -> grpc.StatusCode:
+    request = feed_pb2.ListPostsRequest(user_id=user_id, author_id=user_id)
+    credentials = guarded.authority.credentials()
+    with grpc.secure_channel(guarded.gateway.address, credentials) as channel:
+        call = FeedServiceStub(channel).ListPosts.future(request, metadata=metadata)
+        return call.code()
+
+
+def _over_tls(guarded: Guarded, path: str, token: str | None = None) -> Answer:
+    headers = {} if token is None else {"authorization": f"Bearer {token}"}
+    trust = ssl.create_default_context(cadata=guarded.authority.certificate.decode())
+    return guarded.gateway.call("GET", path, headers=headers, trust=trust)
+
+
+def test_who_shows_a_good_token_gets_in_as_that_user_and_as_nobody_else(guarded: Guarded) -> None:
+    token = guarded.issuer.token(17)
+
+    own = _over_tls(guarded, "/v1/users/17/authors/17/posts", token)
+    other = _over_tls(guarded, "/v1/users/18/authors/18/posts", token)
+
+    assert own.status == 200
+    assert (other.status, other.reason) == (403, "NOT_PERMITTED")
+    assert _native(guarded, 17, bearer(token)) is grpc.StatusCode.OK
+    assert _native(guarded, 18, bearer(token)) is grpc.StatusCode.PERMISSION_DENIED
+
+
+@pytest.mark.parametrize("what", _WRONG)
+def test_a_token_that_is_not_good_gets_in_nowhere(guarded: Guarded, what: str) -> None:
+    token = _tokens(guarded, 17)[what]
+
+    answer = _over_tls(guarded, "/v1/users/17/authors/17/posts", token)
+
+    expected = "TOKEN_EXPIRED" if what == "expired" else "UNAUTHENTICATED"
+    assert (answer.status, answer.json["code"], answer.reason) == (401, 16, expected)
+    assert _native(guarded, 17, bearer(token)) is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_without_a_token_only_health_is_told(guarded: Guarded) -> None:
+    token = guarded.issuer.token(17)
+
+    answers = [
+        _over_tls(guarded, "/v1/users/17/authors/17/posts"),
+        _over_tls(guarded, f"/v1/users/17/authors/17/posts?access_token={token}"),
+        _over_tls(guarded, "/v1/connections:count"),
+        _over_tls(guarded, "/nothing"),
+    ]
+
+    assert {(answer.status, answer.reason) for answer in answers} == {(401, "UNAUTHENTICATED")}
+    assert _native(guarded, 17, ()) is grpc.StatusCode.UNAUTHENTICATED
+    assert _over_tls(guarded, "/healthz").status == 200
+
+
+def test_the_log_names_the_user_and_holds_no_token(guarded: Guarded) -> None:
+    token = guarded.issuer.token(4711)
+
+    answer = _over_tls(guarded, "/v1/users/4711/authors/4711/posts", token)
+
+    assert guarded.gateway.logged(answer.headers["x-request-id"])["caller"] == "4711"
+    assert token.split(".")[2] not in guarded.gateway.output.read_text()
+
+
+def test_keys_and_certificates_are_exchanged_while_it_runs(guarded: Guarded) -> None:
+    other, path = Authority("other"), "/v1/users/17/authors/17/posts"
+    guarded.issuer.add_key("second")
+    _certificates(other, guarded.folder, "facing", "TLS")
+    headers = {"authorization": f"Bearer {guarded.issuer.token(17)}"}
+    trust = ssl.create_default_context(cadata=other.certificate.decode())
+
+    def status() -> int:
+        with suppress(ssl.SSLError):
+            return guarded.gateway.call("GET", path, headers=headers, trust=trust).status
+        return 0
+
+    until(lambda: status() != 0)
+    until(lambda: status() == 200)
+
+
+_REFUSED = [
+    ({"TARGET_CERT_FILE": "c", "TARGET_KEY_FILE": "k", "TARGET_CA_FILE": "ca"}, "AUTH_JWKS"),
+    ({"GATEWAY_HOST": "0.0.0.0"}, "ALLOW_UNAUTHENTICATED"),  # noqa: S104 -- it must not get so far
+    ({"GRAPH_TARGET": "graph_service"}, "GRAPH_TARGET"),
+    ({"GATEWAY_HOST": "localhost"}, "GATEWAY_HOST"),
+]
+
+
+@pytest.mark.parametrize(("variables", "named"), _REFUSED)
+def test_settings_that_cannot_be_or_would_let_strangers_in_are_refused(
+    tmp_path: Path, variables: Mapping[str, str], named: str
+) -> None:
+    authority = Authority("kith")
+    shown = authority.issue("gateway")
+    for name, content in {"c": shown.chain, "k": shown.key, "ca": authority.certificate}.items():
+        (tmp_path / name).write_bytes(content)
+    files = {name: str(tmp_path / value) for name, value in variables.items() if "FILE" in name}
+
+    with pytest.raises(SettingsError, match=named):
+        GatewaySettings.read({**variables, **files})
+
+
+def test_the_admin_page_is_on_the_loopback_address_whatever_the_gateway_listens_on() -> None:
+    settings = GatewaySettings.read(
+        {"GATEWAY_HOST": "0.0.0.0", "ALLOW_UNAUTHENTICATED": "on"}  # noqa: S104 -- not listened on
+    )
+
+    start, *_ = configuration(settings)
+
+    assert start["static_resources"]["listeners"][0]["address"]["socket_address"] == {
+        "address": "0.0.0.0",  # noqa: S104 -- as set
+        "port_value": 8080,
+    }
+    assert start["admin"]["address"]["socket_address"]["address"] == "127.0.0.1"

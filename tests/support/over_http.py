@@ -1,0 +1,68 @@
+"""Calls as a client over HTTP makes them, by what the contracts say of each."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from google.api import annotations_pb2
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
+
+from tests.support.rpcs import RPCS, Rpc
+
+_HTTP: Any = annotations_pb2.http  # as an extension, which its stub does not say
+_VARIABLE = re.compile(r"\{([\w.]+)\}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What is sent."""
+
+    verb: str
+    path: str
+    body: Any
+
+
+def exposed() -> list[Rpc]:
+    """Return the calls that can be made over HTTP."""
+    return [rpc for rpc in RPCS if is_exposed(rpc.method)]
+
+
+def is_exposed(method: MethodDescriptor) -> bool:
+    """Whether the contracts give a call a path."""
+    return bool(method.GetOptions().HasExtension(_HTTP))
+
+
+def over_http(rpc: Rpc, request: Message) -> Request:
+    """Return a call as it is made over HTTP: ids in the path, the rest in the body or the query."""
+    rule = rpc.method.GetOptions().Extensions[_HTTP]
+    verb = str(rule.WhichOneof("pattern"))
+    fields = MessageToDict(request, preserving_proto_field_name=True)
+
+    def put(variable: re.Match[str]) -> str:
+        *outer, last = variable[1].split(".")
+        holder = fields
+        for name in outer:
+            holder = holder[name]
+        return quote(str(holder.pop(last)), safe="")
+
+    path = _VARIABLE.sub(put, getattr(rule, verb))
+    body = None
+    if rule.body == "*":
+        body, fields = fields, {}
+    elif rule.body:
+        body = fields.pop(rule.body, {})
+    query = urlencode([*_flat(fields)])
+    return Request(verb=verb.upper(), path=f"{path}?{query}" if query else path, body=body)
+
+
+def _flat(fields: dict[str, Any], *outer: str) -> Iterator[tuple[str, Any]]:
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            yield from _flat(value, *outer, name)
+            continue
+        for item in value if isinstance(value, list) else [value]:
+            yield ".".join([*outer, name]), str(item).lower() if item is True else item
