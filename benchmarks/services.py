@@ -28,6 +28,8 @@ _MEBIBYTE: Final = 1024 * 1024
 _URLS: Final = 500
 _CLIENTS_A_WORKER: Final = 8
 _PAGES_A_SECOND_AND_WORKER: Final = 100
+_WARMING_BURSTS: Final = 100
+_WARMING_SECONDS: Final = 10
 _PAIRS_A_CHUNK: Final = 10_000
 _POSTS_A_CHUNK: Final = 1_000
 
@@ -63,13 +65,14 @@ def photo_urls(stage: Stage) -> Row:
 def two_workers(stage: Stage) -> Row:
     """What a call costs when two processes of each service share a port, both as busy as one."""
     with ExitStack() as stack:
-        results = in_turns(
-            stage.effort,
-            {
-                name: _many_clients(stage, stack, workers=workers)
-                for name, workers in (("two", 2), ("one", 1))
-            },
-        )
+        contenders = {
+            name: _many_clients(stage, stack, workers=workers)
+            for name, workers in (("two", 2), ("one", 1))
+        }
+        for contender in contenders.values():
+            # Until each thread of each worker has its connection, and each cache its viewers.
+            contender.segment(_WARMING_BURSTS, _WARMING_SECONDS)
+        results = in_turns(stage.effort, contenders)
     return comparison(
         "CPU per call with two worker processes vs one",
         results,
