@@ -49,6 +49,13 @@ def registry_of_workers(directory: str) -> CollectorRegistry:
     return registry
 
 
+def worker_deaths(registry: CollectorRegistry) -> Counter:
+    """Return the counter of workers that ended without being told to; only a supervisor has it."""
+    return Counter(
+        "worker_deaths_total", "Workers that ended without being told to.", registry=registry
+    )
+
+
 def forget_gauges(slot: int, directory: str) -> None:
     """Remove the gauges of a slot that are those of a living worker, such as `livesum`."""
     mark_process_dead(slot, directory)  # type: ignore[no-untyped-call]  # as above

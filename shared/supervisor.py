@@ -26,11 +26,11 @@ from types import FrameType
 from typing import Final
 
 import sqlalchemy
-from prometheus_client import start_http_server
+from prometheus_client import CollectorRegistry, Counter, start_http_server
 
 from shared import logs
 from shared.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
-from shared.metrics import StoredTotals, forget_gauges, registry_of_workers
+from shared.metrics import StoredTotals, forget_gauges, registry_of_workers, worker_deaths
 from shared.ports import reserved
 from shared.totals import read_totals
 from shared.workers import LISTENING, READY, Plan
@@ -143,8 +143,9 @@ class Replacement:
 class Supervisor:
     """Keeps so many workers running until it is told to stop."""
 
-    def __init__(self, plan: Plan, *, port: int, metrics_directory: str) -> None:
+    def __init__(self, plan: Plan, *, port: int, metrics_directory: str, deaths: Counter) -> None:
         self._plan = plan
+        self._deaths = deaths
         self._metrics_directory = metrics_directory
         self._environment = {
             f"{plan.service.upper()}_PORT": str(port),
@@ -223,6 +224,7 @@ class Supervisor:
             if worker.is_leaving:
                 _log.info("worker left", extra=fields)
                 continue
+            self._deaths.inc()
             delay = self._delays.after(worker.age_seconds)
             self._next_start = time.monotonic() + delay
             _log.warning("worker died", extra={**fields, "restart_seconds": delay})
@@ -263,7 +265,7 @@ class _Delays:
 
 
 @contextmanager
-def _metrics_served(plan: Plan, directory: str, url: str) -> Iterator[int]:
+def _metrics_served(plan: Plan, registry: CollectorRegistry, url: str) -> Iterator[int]:
     """Serve the metrics of all workers; yields the port."""
     engine = sqlalchemy.create_engine(
         url,
@@ -278,7 +280,6 @@ def _metrics_served(plan: Plan, directory: str, url: str) -> Iterator[int]:
         with engine.connect() as connection:
             return read_totals(connection)
 
-    registry = registry_of_workers(directory)
     registry.register(StoredTotals(gauges=plan.totals, read=read))
     server, thread = start_http_server(plan.metrics_port, addr=plan.host, registry=registry)
     try:
@@ -296,8 +297,11 @@ def _supervise(plan: Plan, stack: ExitStack) -> int:
     url = plan.database_url
     if not url:
         url = stack.enter_context(EmbeddedPostgres(Path(plan.data_dir))).url(f"kith_{plan.service}")
-    metrics_port = stack.enter_context(_metrics_served(plan, directory, url))
-    supervisor = Supervisor(plan, port=port, metrics_directory=directory)
+    registry = registry_of_workers(directory)
+    metrics_port = stack.enter_context(_metrics_served(plan, registry, url))
+    supervisor = Supervisor(
+        plan, port=port, metrics_directory=directory, deaths=worker_deaths(registry)
+    )
     supervisor.listen_to_signals()
     serving = {"address": f"{plan.host}:{port}", "metrics_port": metrics_port}
     return supervisor.run(

@@ -58,6 +58,7 @@ def test_a_killed_worker_is_replaced_and_no_call_of_a_shipped_client_fails(
 
     assert load.failures == []
     assert len(service.logged("worker died")) == 3
+    assert "\nworker_deaths_total 3.0\n" in _metrics(service)
 
 
 def test_workers_are_replaced_one_by_one_without_a_failed_call_of_clients_who_never_retry(
@@ -151,10 +152,14 @@ def _replace_all(
     until(lambda: len(_workers(service)) == _WORKERS)
 
 
-def _handled(service: ServiceProcess) -> float:
+def _metrics(service: ServiceProcess) -> str:
     url = f"http://127.0.0.1:{service.metrics_port}/metrics"
     with urllib.request.urlopen(url, timeout=10) as response:
-        return sum(map(float, _HANDLED.findall(response.read().decode())))
+        return str(response.read().decode())
+
+
+def _handled(service: ServiceProcess) -> float:
+    return sum(map(float, _HANDLED.findall(_metrics(service))))
 
 
 def _metric_files(service: ServiceProcess) -> list[str]:

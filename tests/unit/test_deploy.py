@@ -1,0 +1,399 @@
+"""What is deployed fits together, as far as can be told without running it."""
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import yaml
+from kubernetes_validate.utils import validate
+
+from feed_service.settings import FeedSettings
+from graph_service.settings import GraphSettings
+from shared.cli.gateway import GatewaySettings
+from shared.settings import ServerSettings, SettingsError
+from tests.support.deployment import (
+    COMPOSE,
+    DEPLOY,
+    ROOT,
+    Variables,
+    compose,
+    dockerfile,
+    image_environment,
+    manifests,
+    required_variables,
+)
+
+_BIN: Final = Path(sys.executable).parent
+_SECRETS: Final = {
+    "PAGE_TOKEN_KEYS": "k" * 32,
+    "GRAPH_DATABASE_URL": "postgresql://kith_graph:secret@db.example/kith_graph",
+    "FEED_DATABASE_URL": "postgresql://kith_feed:secret@db.example/kith_feed",
+    "S3_BUCKET": "kith-photos",
+    "AWS_ACCESS_KEY_ID": "id",
+    "AWS_SECRET_ACCESS_KEY": "secret",
+}
+_TOKENS: Final = {
+    "AUTH_JWKS": "https://issuer.example/keys",
+    "AUTH_ISSUER": "https://issuer.example",
+    "AUTH_AUDIENCE": "kith",
+    "AUTH_SERVICES": "feed_service",
+}
+_READERS: Final[Mapping[str, Callable[[Mapping[str, str]], Any]]] = {
+    "graph": GraphSettings.read,
+    "feed": FeedSettings.read,
+    "gateway": GatewaySettings.read,
+}
+# Of boto3, which looks for them by itself, and of the image.
+_OTHERS: Final = {"KITH_DATA_DIR"}
+_OURS: Final = ("migrate", *_READERS)
+# What a program takes to stop beyond what its calls take; see shared/program.py.
+_SPARE_SECONDS: Final = 15
+
+
+def _composed(**environment: str) -> dict[str, Any]:
+    """Return what `docker compose` reads when all is set that has to be."""
+    needed = {name: f"{name.lower()}-{'x' * 32}" for name in required_variables()}
+    return compose({**needed, **environment})
+
+
+def _environment(service: str, **environment: str) -> dict[str, str]:
+    """Return the variables that a service of Kith is started with by `docker compose`."""
+    told = _composed(**environment)["services"][service]
+    return {**image_environment(told["build"]["target"]), **told["environment"]}
+
+
+def _known(service: str) -> set[str]:
+    """Return the variables that a service reads."""
+    if service == "migrate":
+        return {"GRAPH_DATABASE_URL", "FEED_DATABASE_URL"}
+    variables = Variables(_SECRETS)
+    with suppress(SettingsError):
+        _READERS[service](variables)
+    return variables.asked | _OTHERS
+
+
+def _complaints(command: list[str | Path]) -> str:
+    """Return what a checker has to say."""
+    run = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT)
+    return "" if run.returncode == 0 else run.stdout + run.stderr
+
+
+def test_docker_compose_is_what_its_schema_says() -> None:
+    checker = [sys.executable, "-m", "check_jsonschema"]
+
+    assert not _complaints([*checker, "--builtin-schema", "vendor.compose-spec", COMPOSE])
+
+
+def test_all_that_a_container_refers_to_is_there() -> None:
+    composed = _composed()
+    services, missing = composed["services"], []
+    for name, service in services.items():
+        wanted = {
+            "services": service.get("depends_on", {}),
+            "networks": service["networks"],
+            "secrets": service.get("secrets", []),
+        }
+        for kind, names in wanted.items():
+            missing += [(name, kind, held) for held in names if held not in composed[kind]]
+        for volume in service.get("volumes", []):
+            source = volume.split(":")[0]
+            is_there = (
+                (ROOT / source).exists()
+                if source.startswith(".")
+                else source in composed["volumes"]
+            )
+            if not is_there:
+                missing.append((name, "volumes", source))
+        for other, condition in service.get("depends_on", {}).items():
+            if condition["condition"] == "service_healthy" and "healthcheck" not in services[other]:
+                missing.append((name, "healthcheck", other))
+    assert not missing
+
+
+def test_every_part_is_used_and_stays_itself() -> None:
+    composed = _composed()
+    services = composed["services"].values()
+    text = COMPOSE.read_text()
+
+    for kind in ("networks", "volumes", "secrets"):
+        for name in composed[kind]:
+            assert any(name in str(service.get(kind, "")) for service in services), name
+    for service in services:
+        assert re.fullmatch(r"[a-z/-]+:v?\d+\.\d+(\.\d+)?", service["image"])
+    # A name that nobody sets is a typing error.
+    assert not [name for name in required_variables() if text.count(f"${{{name}") == 0]
+
+
+def test_the_file_holds_no_secrets() -> None:
+    secrets = re.findall(
+        r"^ *(\w*(?:PASSWORD|SECRET|KEYS?|TOKEN_FILE)\w*): (.*)$", COMPOSE.read_text(), re.MULTILINE
+    )
+
+    assert secrets
+    for name, value in secrets:
+        assert value.startswith(("${", "&page_token_keys ${", "*")), name
+    assert not re.findall(r"://\w+:(?!\$)", COMPOSE.read_text())
+
+
+def test_a_name_of_another_container_is_one_that_can_be_reached_at_a_port_it_has() -> None:
+    services = _composed()["services"]
+    ports = {
+        "graph": {"50051"},
+        "feed": {"50052"},
+        "postgres": {"5432"},
+        "objects.localhost": {"8333"},
+    }
+    for name in _OURS:
+        for value in services[name]["environment"].values():
+            for host, port in re.findall(r"(?:@|//|^)([a-z.]+):(\d+)", value):
+                assert port in ports[host]
+                there, here = services[host.split(".")[0]], services[name]
+                assert {*there["networks"]} & {*here["networks"]}
+
+
+@pytest.mark.parametrize("service", _OURS)
+def test_a_container_is_told_nothing_that_its_service_does_not_read(service: str) -> None:
+    told = _composed()["services"][service]["environment"]
+
+    assert not told.keys() - _known(service)
+
+
+@pytest.mark.parametrize("service", _READERS)
+def test_a_container_starts_once_it_knows_its_callers_and_not_before(service: str) -> None:
+    _READERS[service](_environment(service, **_TOKENS))
+    _READERS[service](_environment(service, ALLOW_UNAUTHENTICATED="on"))
+
+    with pytest.raises(SettingsError, match="ALLOW_UNAUTHENTICATED"):
+        _READERS[service](_environment(service))
+
+
+@pytest.mark.parametrize("service", ["graph", "feed"])
+def test_a_container_is_not_killed_while_it_stops(service: str) -> None:
+    server = _READERS[service](_environment(service, **_TOKENS)).server
+    patience = int(_composed()["services"][service]["stop_grace_period"].removesuffix("s"))
+
+    assert _seconds_to_stop(server) < patience
+
+
+def _seconds_to_stop(server: ServerSettings) -> float:
+    longest = server.drain + server.grace + 1.1 * server.max_connection_age
+    return longest.total_seconds() + _SPARE_SECONDS
+
+
+def test_postgres_takes_all_connections_that_the_services_may_hold() -> None:
+    [limit] = [
+        int(word.partition("=")[2])
+        for word in _composed()["services"]["postgres"]["command"]
+        if word.startswith("max_connections=")
+    ]
+    most = 0
+    for service in ("graph", "feed"):
+        settings = _READERS[service](_environment(service, **_TOKENS))
+        pool, server = settings.database, settings.server
+        beside_the_calls = 3
+        each = pool.pool_size + pool.max_overflow + server.threads + beside_the_calls
+        most += each * (server.workers + 1)
+
+    assert most < limit
+
+
+def test_the_dockerfile_is_as_its_linter_wants_it() -> None:
+    assert not _complaints([_BIN / "hadolint", "--no-color", DEPLOY / "Dockerfile"])
+
+
+def test_an_image_is_made_of_files_that_are_there_and_does_not_run_as_root() -> None:
+    admitted = (ROOT / ".dockerignore").read_text().splitlines()
+    for stage in ("kith", "gateway"):
+        assert ["USER", "10001:10001"] in dockerfile(stage)
+    copied = [words[1:-1] for words in dockerfile("built") if words[0] == "COPY"]
+    for source in (name for names in copied for name in names):
+        assert (ROOT / source).exists()
+        assert f"!{source}" in admitted
+
+
+def test_an_image_has_the_versions_that_are_developed_with() -> None:
+    project = (ROOT / "pyproject.toml").read_text() + (ROOT / "Makefile").read_text()
+    pinned = re.findall(r"[\w-]+==[\d.]+", (DEPLOY / "Dockerfile").read_text())
+
+    assert pinned
+    assert not [pin for pin in pinned if pin not in project]
+
+
+@pytest.mark.parametrize("version", ["1.31", "1.37"])
+def test_manifests_are_what_kubernetes_takes(version: str) -> None:
+    for manifest in manifests():
+        validate(manifest, version, strict=True)
+
+
+def _manifests(kind: str) -> dict[str, dict[str, Any]]:
+    return {held["metadata"]["name"]: held for held in manifests() if held["kind"] == kind}
+
+
+def _container(service: str) -> dict[str, Any]:
+    [container] = _manifests("Deployment")[service]["spec"]["template"]["spec"]["containers"]
+    return dict(container)
+
+
+def _variables(service: str, **shared: str) -> dict[str, str]:
+    """Return the variables of a container in Kubernetes; `shared` are those that are left open."""
+    own = {held["name"]: held["value"] for held in _container(service)["env"]}
+    common = {**_manifests("ConfigMap")["kith"]["data"], **shared}
+    stage = "gateway" if service == "gateway" else "kith"
+    return {**image_environment(stage), **_SECRETS, **common, **own}
+
+
+@pytest.mark.parametrize("service", _READERS)
+def test_a_pod_starts_once_it_knows_its_callers_and_not_before(
+    service: str, tmp_path: Path
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("a token")
+    variables = _variables(service, **_TOKENS)
+    if "TARGET_TOKEN_FILE" in variables:
+        [mount] = [held for held in _container(service)["volumeMounts"] if held["name"] == "token"]
+        assert Path(variables["TARGET_TOKEN_FILE"]).parent == Path(mount["mountPath"])
+        variables["TARGET_TOKEN_FILE"] = str(token)
+
+    _READERS[service](variables)
+
+    with pytest.raises(SettingsError, match="ALLOW_UNAUTHENTICATED"):
+        _READERS[service]({**variables, **dict.fromkeys(_TOKENS, "")})
+
+
+def test_a_pod_is_told_nothing_that_its_service_does_not_read() -> None:
+    common = _manifests("ConfigMap")["kith"]["data"].keys()
+
+    assert not common - {name for service in _READERS for name in _known(service)}
+    for service in _READERS:
+        assert not {held["name"] for held in _container(service)["env"]} - _known(service)
+
+
+@pytest.mark.parametrize("service", ["graph", "feed"])
+def test_a_pod_is_not_killed_while_it_stops(service: str) -> None:
+    server = _READERS[service]({**_variables(service, **_TOKENS), "TARGET_TOKEN_FILE": ""}).server
+    pod = _manifests("Deployment")[service]["spec"]["template"]["spec"]
+
+    assert _seconds_to_stop(server) < pod["terminationGracePeriodSeconds"]
+
+
+@pytest.mark.parametrize("service", ["graph", "feed"])
+def test_a_pod_is_asked_for_its_health_where_it_answers(service: str) -> None:
+    container = _container(service)
+    server = _READERS[service]({**_variables(service, **_TOKENS), "TARGET_TOKEN_FILE": ""}).server
+    probes = {
+        name: container[f"{name}Probe"]["grpc"] for name in ("startup", "liveness", "readiness")
+    }
+
+    assert {probe["port"] for probe in probes.values()} == {server.port}
+    assert [probe["service"] for probe in probes.values()] == ["live", "live", "ready"]
+    ports = {held["name"]: held["containerPort"] for held in container["ports"]}
+    assert ports == {"grpc": server.port, "metrics": server.metrics_port}
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "Job"])
+def test_a_pod_may_do_nothing_that_it_need_not(kind: str) -> None:
+    for manifest in _manifests(kind).values():
+        pod = manifest["spec"]["template"]["spec"]
+        assert pod["securityContext"]["runAsNonRoot"]
+        assert not pod["automountServiceAccountToken"]
+        assert pod["serviceAccountName"] in _manifests("ServiceAccount")
+        for container in pod["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+            assert {"cpu", "memory"} == container["resources"]["requests"].keys()
+
+
+@pytest.mark.parametrize("service", _READERS)
+def test_what_stands_around_a_deployment_means_its_pods(service: str) -> None:
+    labels = _manifests("Deployment")[service]["spec"]["template"]["metadata"]["labels"]
+    containers = {held["name"] for held in _container(service)["ports"]}
+
+    published = _manifests("Service")[service]["spec"]
+    assert published["selector"] == labels
+    assert {held["targetPort"] for held in published["ports"]} == containers
+    assert _manifests("PodDisruptionBudget")[service]["spec"]["selector"]["matchLabels"] == labels
+    assert _manifests("NetworkPolicy")[service]["spec"]["podSelector"]["matchLabels"] == labels
+    scaled = _manifests("HorizontalPodAutoscaler")[service]["spec"]["scaleTargetRef"]
+    assert (scaled["kind"], scaled["name"]) == ("Deployment", service)
+
+
+@pytest.mark.parametrize("service", ["graph", "feed"])
+def test_clients_of_a_service_see_every_pod(service: str) -> None:
+    assert _manifests("Service")[service]["spec"]["clusterIP"] == "None"
+
+
+@pytest.mark.parametrize("service", _READERS)
+def test_kubernetes_and_compose_run_the_same_image_by_the_same_command(service: str) -> None:
+    composed, container = _composed()["services"][service], _container(service)
+
+    assert container["image"] == composed["image"]
+    command = composed.get("command") or [*dockerfile(composed["build"]["target"])[-1][1:]]
+    assert container["command"] == [word.strip('[],"') for word in command]
+
+
+def test_prometheus_looks_for_every_service_where_its_metrics_are() -> None:
+    configured = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())
+    found = {}
+    for job in configured["scrape_configs"]:
+        [lookup] = job["dns_sd_configs"]
+        [name] = lookup["names"]
+        found[name] = lookup["port"]
+
+    assert found == {
+        service: _READERS[service](_environment(service, **_TOKENS)).server.metrics_port
+        for service in _READERS
+    }
+
+
+def test_grafana_finds_its_dashboards_where_they_are_mounted() -> None:
+    grafana = _composed()["services"]["grafana"]
+    mounts = dict(volume.split(":")[:2] for volume in grafana["volumes"])
+    providers = DEPLOY / "grafana" / "provisioning" / "dashboards" / "kith.yml"
+    [provider] = yaml.safe_load(providers.read_text())["providers"]
+
+    assert provider["options"]["path"] == mounts["./deploy/grafana/dashboards"]
+
+
+def _promtool() -> str:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed")
+    return promtool
+
+
+def test_prometheus_takes_its_configuration_and_rules() -> None:
+    promtool, prometheus = _promtool(), DEPLOY / "prometheus"
+
+    assert not _complaints([promtool, "check", "config", prometheus / "prometheus.yml"])
+    assert not _complaints(
+        [promtool, "check", "rules", "--lint=all", "--lint-fatal", *prometheus.glob("rules/*.yml")]
+    )
+
+
+def test_alerts_fire_for_what_they_are_for_and_are_quiet_otherwise() -> None:
+    tests = DEPLOY / "prometheus" / "tests" / "alerts.yml"
+
+    assert not _complaints([_promtool(), "test", "rules", tests])
+
+
+def test_every_alert_is_tested_and_explained_and_says_what_to_do_first() -> None:
+    rules = yaml.safe_load((DEPLOY / "prometheus" / "rules" / "alerts.yml").read_text())
+    tested = (DEPLOY / "prometheus" / "tests" / "alerts.yml").read_text()
+    explained = (DEPLOY / "README.md").read_text()
+    alerts = [rule for group in rules["groups"] for rule in group["rules"]]
+
+    for alert in alerts:
+        assert alert["labels"]["severity"] in {"page", "ticket"}
+        assert alert["annotations"].keys() == {"summary", "description"}
+        assert alert["alert"] in tested
+        assert f"`{alert['alert']}`" in explained
+    assert len({alert["alert"] for alert in alerts}) == len(alerts)
