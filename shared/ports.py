@@ -18,7 +18,7 @@ import struct
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -50,22 +50,32 @@ def reserved(host: str, port: int) -> socket.socket:
     Raises OSError when anybody else has it. What is returned never listens; for as long as it is
     open, nobody gets the port who does not ask to share it, nor through this function.
     """
-    family, kind, _, _, address = socket.getaddrinfo(
-        host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    if port:
-        with socket.socket(family, kind) as alone:
-            # Connections that were closed a moment ago do not count.
-            alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            alone.bind(address)
-    held = socket.socket(family, kind)
+    with naming(host, port):
+        family, kind, _, _, address = socket.getaddrinfo(
+            host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        if port:
+            with socket.socket(family, kind) as alone:
+                # Connections that were closed a moment ago do not count.
+                alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                alone.bind(address)
+        held = socket.socket(family, kind)
+        try:
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            held.bind(address)
+        except OSError:
+            held.close()
+            raise
+        return held
+
+
+@contextmanager
+def naming(host: str, port: int) -> Iterator[None]:
+    """Let an OSError of the block, which says only that an address is taken, say which one."""
     try:
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        held.bind(address)
-    except OSError:
-        held.close()
-        raise
-    return held
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, f"{host}:{port}") from error
 
 
 def stop_listening(port: int) -> None:

@@ -34,7 +34,7 @@ from shared.interceptors import (
     report_errors,
 )
 from shared.metrics import ServerMetrics, call_threads, passing_checks
-from shared.ports import has_connections, reserved, stop_listening
+from shared.ports import has_connections, naming, reserved, stop_listening
 from shared.reflection import enable_reflection
 from shared.settings import ServerSettings
 from shared.tracing import tracing
@@ -207,9 +207,10 @@ class _MetricsPort:
     """Serves the metrics of this process."""
 
     def __init__(self, settings: ServerSettings, registry: CollectorRegistry) -> None:
-        self._server, self._thread = start_http_server(
-            settings.metrics_port, addr=settings.host, registry=registry
-        )
+        with naming(settings.host, settings.metrics_port):
+            self._server, self._thread = start_http_server(
+                settings.metrics_port, addr=settings.host, registry=registry
+            )
         self.port = int(self._server.server_address[1])
 
     def close(self) -> None:

@@ -31,7 +31,7 @@ from prometheus_client import CollectorRegistry, Counter, start_http_server
 from shared import logs
 from shared.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 from shared.metrics import StoredTotals, forget_gauges, registry_of_workers, worker_deaths
-from shared.ports import reserved
+from shared.ports import naming, reserved
 from shared.totals import read_totals
 from shared.workers import LISTENING, READY, Plan
 
@@ -281,7 +281,8 @@ def _metrics_served(plan: Plan, registry: CollectorRegistry, url: str) -> Iterat
             return read_totals(connection)
 
     registry.register(StoredTotals(gauges=plan.totals, read=read))
-    server, thread = start_http_server(plan.metrics_port, addr=plan.host, registry=registry)
+    with naming(plan.host, plan.metrics_port):
+        server, thread = start_http_server(plan.metrics_port, addr=plan.host, registry=registry)
     try:
         yield int(server.server_address[1])
     finally:

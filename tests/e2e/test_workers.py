@@ -128,6 +128,7 @@ def test_a_second_service_on_the_same_port_is_refused(
 
     assert ended.returncode == 1
     assert '"cannot listen"' in ended.stdout
+    assert service.address in ended.stdout
     assert service.is_serving("ready")
 
 
