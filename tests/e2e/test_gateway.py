@@ -31,6 +31,7 @@ from tests.support.over_http import exposed, is_exposed, over_http
 from tests.support.pair import Databases, Pair, another_feed, running_pair
 from tests.support.people import ALL, People
 from tests.support.processes import Session, until
+from tests.support.rows import last_statements
 from tests.support.rpcs import RPCS, Metadata, Rpc
 from tests.support.secured import SecuredPair, bearer, secured_pair
 
@@ -408,6 +409,16 @@ def test_a_call_keeps_its_request_id_and_its_trace_on_the_way(behind: Behind) ->
     assert line["traceparent"] == _TRACE
     assert (line["http_path"], line["http_status"]) == ("/v1/users/0/feed", 400)
     assert line["grpc_path"] == "/kith.feed.v1.FeedService/GetFeed"
+
+
+def test_a_trace_leads_from_the_gateway_into_both_databases(behind: Behind, world: World) -> None:
+    path = f"/v1/users/{world.me}/feed"
+
+    answer = behind.gateway.call("GET", path, headers={"traceparent": _TRACE})
+
+    assert answer.status == 200
+    for url in (behind.pair.feed_url, behind.pair.graph_url):
+        assert [text for text in last_statements(url) if _TRACE in text]
 
 
 def test_metrics_are_served_and_nothing_else_of_the_page_that_could_stop_it(

@@ -9,7 +9,6 @@ from typing import Any
 
 import grpc
 import pytest
-import sqlalchemy
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
@@ -18,6 +17,7 @@ from shared.trace_context import Metadata
 from tests.support.pair import Databases, Pair, another_feed, running_pair
 from tests.support.people import ALL, People
 from tests.support.processes import until
+from tests.support.rows import last_statements
 
 _TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 _PARENT = f"00-{_TRACE}-00f067aa0ba902b7-01"
@@ -78,16 +78,6 @@ def test_a_call_without_a_trace_is_logged_without_one(
     assert "trace_id" not in lines["GetFeed"]
 
 
-def _running_statements(url: str) -> list[str]:
-    """Return what a database's operator sees of its sessions, each with its last statement."""
-    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
-    with engine.connect() as connection:
-        found = connection.execute(
-            sqlalchemy.text("SELECT query FROM pg_stat_activity WHERE datname = current_database()")
-        )
-        return list(found.scalars())
-
-
 def test_the_operators_of_both_databases_see_what_a_read_is_for(pair: Pair, people: People) -> None:
     user = people.new(1)[0]
     _feed(pair, user, ())
@@ -95,7 +85,7 @@ def test_the_operators_of_both_databases_see_what_a_read_is_for(pair: Pair, peop
     _feed(pair, user, _TRACED)
 
     for url in (pair.feed_url, pair.graph_url):
-        [statement] = [text for text in _running_statements(url) if _COMMENT in text]
+        [statement] = [text for text in last_statements(url) if _COMMENT in text]
         # It is still the prepared one, or it would be planned for every trace.
         assert "EXECUTE " in statement
         assert "SELECT" not in statement
@@ -111,7 +101,7 @@ def test_each_statement_of_a_write_tells_what_it_is_for(pair: Pair, people: Peop
 
     statements = [text for text in pair.feed_tap.statements if _COMMENT in text]
     assert len(statements) == 2
-    assert statements[-1].startswith("COMMIT")
+    assert statements[-1] == f"{_COMMENT} COMMIT"
 
 
 def test_a_statement_of_a_call_without_a_trace_has_no_comment(pair: Pair, people: People) -> None:

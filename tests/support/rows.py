@@ -20,3 +20,13 @@ def row_counts(pair: Pair) -> dict[str, int]:
                     count.select_from(sqlalchemy.table(table))
                 ).scalar_one()
     return counts
+
+
+def last_statements(url: str) -> list[str]:
+    """Return what a database's operator sees of its sessions: the last statement of each."""
+    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
+    with engine.connect() as connection:
+        sessions = sqlalchemy.text(
+            "SELECT query FROM pg_stat_activity WHERE datname = current_database()"
+        )
+        return list(connection.execute(sessions).scalars())

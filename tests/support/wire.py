@@ -17,8 +17,8 @@ from shared.database import BACKGROUND
 
 _SIMPLE_QUERY = ord("Q")
 _PARSE = ord("P")
-# What a call that ends soon has put before its statements.
-_DEADLINE = re.compile(r"SET LOCAL statement_timeout = \d+; ")
+# What a call with a trace, and one that ends soon, puts before its statements.
+_BEFORE = re.compile(r"/\*.*?\*/ |SET LOCAL statement_timeout = \d+; ")
 
 Hook = Callable[[str], None]
 
@@ -142,7 +142,7 @@ class _ignoring_closed:  # noqa: N801 -- used as a function
 
 def _in_full(statement: str, prepared: dict[str, str]) -> str:
     """Return a statement with its text, which the client sends only the first time."""
-    kind, _, rest = _DEADLINE.sub("", statement).partition(" ")
+    kind, _, rest = _BEFORE.sub("", statement).partition(" ")
     name = rest.split(" ")[0]
     if kind == "PREPARE":
         prepared[name] = statement
