@@ -5,7 +5,6 @@ There are no spans of single SQL statements: their number is on the call's span,
 their comments, by which the database's own log and pg_stat_activity find it.
 """
 
-from contextvars import ContextVar
 from threading import Thread
 from typing import Final
 
@@ -27,7 +26,6 @@ _FAULTS: Final = frozenset(
     {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
 )
 _LAST_SECONDS: Final = 2.0
-_span: ContextVar[Span] = ContextVar("span")
 _propagator: Final = TraceContextTextMapPropagator()
 
 
@@ -49,6 +47,8 @@ class Spans:
             "rpc.service": method.service,
             "rpc.method": method.name,
         }
+        # By the identity of the call: one that is given up may end in the context of another.
+        under_way: dict[int, Span] = {}
 
         def begin(call: Call) -> None:
             span = self._tracer.start_span(
@@ -57,11 +57,12 @@ class Spans:
                 SpanKind.SERVER,
                 {**attributes, "kith.request_id": call.request_id},
             )
-            _span.set(span)
+            under_way[id(call)] = span
             trace_context.current.set(_trace(span))
 
         def end(call: Call) -> None:
-            _finish(_span.get(), call)
+            if (span := under_way.pop(id(call), None)) is not None:
+                _finish(span, call)
 
         return Hooks(begin=begin, end=end)
 
