@@ -1,7 +1,6 @@
 """The composition root of graph_service: settings, database, servicer, server."""
 
 import sys
-from dataclasses import replace
 
 from prometheus_client import CollectorRegistry
 
@@ -13,7 +12,7 @@ from graph_service.metrics import GAUGES, GraphMetrics, register_totals
 from graph_service.servicer import GraphServicer
 from graph_service.settings import GraphSettings
 from graph_service.transfers import Transfers
-from graph_service.watches import CONNECTIONS, Watches
+from graph_service.watches import Watches
 from shared.database import BACKGROUND, Database
 from shared.deadlines import StatementGuard
 from shared.gen.kith.graph.v1 import graph_pb2_grpc
@@ -34,12 +33,8 @@ def build(settings: GraphSettings, database_url: str) -> Service:
     guard = StatementGuard(settings.database.statement_timeout)
     database = Database(settings.database, database_url, guard=guard, latency=latency)
     reader = Reader(settings.database, database_url, guard=guard, latency=latency)
-    background = Database(
-        replace(settings.database, pool_size=CONNECTIONS, max_overflow=0),
-        database_url,
-        guard=guard,
-        latency=latency,
-        name=BACKGROUND,
+    background = Reader(
+        settings.database, database_url, guard=guard, latency=latency, name=BACKGROUND
     )
     tokens = PageTokens(keys=settings.page_token_keys)
     watches = Watches(

@@ -686,42 +686,52 @@ def _event_parameters(kind: EventKind, about: Sequence[tuple[int, int | None]]) 
     }
 
 
-_EVENTS = text("""
+_EVENTS = Statement(
+    "events",
+    """
     SELECT seq, kind, actor_id, peer_id, actor_revision, peer_revision, occurred_at
     FROM connection_events
     WHERE seq > :after AND seq <= :until
     ORDER BY seq LIMIT :limit
-""")
+""",
+)
 
 
-def events(connection: Connection, *, after: int, until: int, limit: int) -> list[EventRow]:
+def events(reader: Reader, *, after: int, until: int, limit: int) -> list[EventRow]:
     """Up to `limit` events behind one number and not behind another, in order."""
-    rows = connection.execute(_EVENTS, {"after": after, "until": until, "limit": limit})
+    rows = reader.rows(_EVENTS, {"after": after, "until": until, "limit": limit})
     return [EventRow._make(row) for row in rows]
 
 
-_LAST_EVENT_NUMBER = text("""
+_LAST_EVENT_NUMBER = Statement(
+    "last_event_number",
+    """
     SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM connection_events_seq_seq
-""")
+""",
+)
 
 
-def last_event_number(connection: Connection) -> int:
+def last_event_number(reader: Reader) -> int:
     """The highest number that an event was given, whether it is committed or not."""
-    return int(connection.execute(_LAST_EVENT_NUMBER).scalar_one())
+    [(number,)] = reader.rows(_LAST_EVENT_NUMBER, {})
+    return int(number)
 
 
 # The mode that INSERT takes; what locks more to change the table takes this one as well.
-_EVENT_WRITERS = text("""
+_EVENT_WRITERS = Statement(
+    "event_writers",
+    """
     SELECT virtualtransaction FROM pg_locks
     WHERE locktype = 'relation' AND relation = CAST('connection_events' AS regclass)
       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
       AND mode = 'RowExclusiveLock' AND granted
-""")
+""",
+)
 
 
-def event_writers(connection: Connection) -> set[str]:
+def event_writers(reader: Reader) -> set[str]:
     """The transactions under way that may have given a number to an event."""
-    return set(connection.execute(_EVENT_WRITERS).scalars())
+    return {transaction for (transaction,) in reader.rows(_EVENT_WRITERS, {})}
 
 
 _COUNT_IMPORTED = """

@@ -17,21 +17,20 @@ when it takes them, so nothing piles up in memory for one that is slow.
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
 
 import grpc
-from sqlalchemy import Connection
 
 from graph_service import queries
 from graph_service.queries import EventRow
-from shared.database import RETRY_AFTER, Database
+from shared.database import RETRY_AFTER
 from shared.errors import AppException, RateLimitError, UnavailableError, ValidationError
 from shared.gen.kith.errors.v1 import errors_pb2
 from shared.paging import PageTokens, Scope
+from shared.reader import Reader
 
 BATCH = 1_000
 _SCOPE = Scope.of("watch")
@@ -39,8 +38,6 @@ _POLL_SECONDS = 0.25
 _LAST_SEND_SECONDS = 1.0
 # All streams wake at once and read in turn, so many of them need no more than a few connections.
 _READERS = 4
-CONNECTIONS = _READERS + 1
-T = TypeVar("T")
 _log = logging.getLogger("kith.watches")
 
 
@@ -57,14 +54,14 @@ class Watches:
 
     def __init__(
         self,
-        database: Database,
+        reader: Reader,
         tokens: PageTokens,
         *,
         max_watchers: int,
         heartbeat: timedelta,
         send_limit: timedelta,
     ) -> None:
-        self._database = database
+        self._reader = reader
         self._tokens = tokens
         self._max_watchers = max_watchers
         self._heartbeat_seconds = heartbeat.total_seconds()
@@ -88,7 +85,7 @@ class Watches:
         with self._joined(call) as watch:
             if after is None:
                 # What the thread found last may be a moment old; while others write it has to do.
-                after = self._read(_Frontier().advance)
+                after = _Frontier().advance(self._reader)
             for settled in self._turns(watch):
                 after = settled if after is None else after
                 events = self._events(after=after, until=settled)
@@ -113,7 +110,7 @@ class Watches:
         if position is None:
             return None
         # After a restored backup, numbers that the consumer has seen are handed out once more.
-        if position[0] > self._read(queries.last_event_number):
+        if position[0] > queries.last_event_number(self._reader):
             raise ValidationError.of(
                 "cursor",
                 "is ahead of the events there are; start again with an empty one",
@@ -164,13 +161,8 @@ class Watches:
     def _events(self, *, after: int, until: int) -> list[EventRow]:
         if after >= until:
             return []
-        return self._read(
-            lambda connection: queries.events(connection, after=after, until=until, limit=BATCH)
-        )
-
-    def _read(self, work: Callable[[Connection], T]) -> T:
         with self._readers:
-            return self._database.read(work)
+            return queries.events(self._reader, after=after, until=until, limit=BATCH)
 
     def _sent(self, watch: "_Watch", changes: Changes) -> Iterator[Changes]:
         """Yield some changes, which takes as long as the consumer lets them wait."""
@@ -189,7 +181,7 @@ class Watches:
         frontier = _Frontier()
         while self._is_needed():
             try:
-                self._tell(self._database.read(frontier.advance))
+                self._tell(frontier.advance(self._reader))
             except Exception:  # noqa: BLE001 -- whatever it is, the streams must not hang on in silence
                 _log.warning("events cannot be read", exc_info=True)
                 frontier = _Frontier()
@@ -260,15 +252,15 @@ class _Frontier:
         self._candidate = 0
         self._writers: set[str] = set()
 
-    def advance(self, connection: Connection) -> int | None:
+    def advance(self, reader: Reader) -> int | None:
         """Return how far it is now, after another look at who is writing."""
         if self._writers:
-            self._writers &= queries.event_writers(connection)
+            self._writers &= queries.event_writers(reader)
         else:
-            last = queries.last_event_number(connection)
+            last = queries.last_event_number(reader)
             if last != self._settled:
                 # Only now, or somebody could draw a number and commit it in between unseen.
-                self._writers = queries.event_writers(connection)
+                self._writers = queries.event_writers(reader)
             self._candidate = last
         if not self._writers:
             self._settled = self._candidate

@@ -48,7 +48,7 @@ _WRITE_ATTEMPTS = 5
 # So that the locks and the work of a client that has vanished do not outlive it by hours.
 _SERVER_KEEPALIVES = (
     "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
-    " -c client_connection_check_interval=1s"
+    " -c client_connection_check_interval=50ms"
 )
 _TRY_LOCK = sqlalchemy.text("SELECT pg_try_advisory_lock(hashtextextended(:name, 0))")
 _UNLOCK = sqlalchemy.text("SELECT pg_advisory_unlock(hashtextextended(:name, 0))")

@@ -3,10 +3,12 @@
 A caller says until when it will wait; whoever works for a call asks here how long that still is.
 PostgreSQL is told with the statement. That is not enough: a caller can go away before, and a server
 that is cut off or stopped says nothing at all, for which psycopg2 would wait for ever. So a guard
-looks after the sessions that are at work. It cancels the statement of a caller who is gone, and
-shuts down the socket of one that has outlived its call, which frees the thread whatever the server
-does. (psycopg2's wait callbacks could do the latter as well, but take COPY away, and cost every
-statement what the guard costs only those that are late.)
+looks after the sessions that are at work, and shuts down the socket of one whose caller is gone or
+that has outlived its call. That frees the thread whatever the server does, and PostgreSQL, which
+looks after its clients as well (`client_connection_check_interval`), ends the statement.
+
+psycopg2 has other means, which are worse: `cancel` holds the lock of the interpreter while it waits
+for the server, and wait callbacks take COPY away and cost every statement something.
 """
 
 import os
@@ -26,12 +28,11 @@ import psycopg2
 from shared.errors import DeadlineError
 
 _ROUND_SECONDS: Final = 0.02
-# After the end of a call: for PostgreSQL to notice it too, which keeps the session.
+# Around the end of a call: PostgreSQL notices that as well, and then the session can be kept.
 _GRACE_SECONDS: Final = 0.02
-_CANCEL_SECONDS: Final = 0.2
 _STATEMENT_GRACE_SECONDS: Final = 1.0
 # Each may be stuck for as long as a connection may take to open.
-_HELPING_THREADS: Final = 8
+_OPENING_THREADS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +91,10 @@ class StatementGuard:
         self._most_seconds = statement_timeout.total_seconds() + _STATEMENT_GRACE_SECONDS
         # Its methods are atomic, so whoever pops a session from it is the one to deal with it.
         self._watched: dict[Any, CallEnd] = {}
-        self._cancelled: dict[Any, float] = {}
         self._ended = set[Any]()
-        self._acting = threading.Lock()
+        self._ending = threading.Lock()
+        self._openers = ThreadPoolExecutor(_OPENING_THREADS, thread_name_prefix="open-session")
         self._at_work = threading.Event()
-        self._helpers = ThreadPoolExecutor(_HELPING_THREADS, thread_name_prefix="statement-guard")
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="statement-guard", daemon=True)
         self._thread.start()
@@ -110,25 +110,20 @@ class StatementGuard:
             self._at_work.set()
 
     def release(self, session: Any) -> bool:
-        """Leave a session alone; returns whether it is still good.
-
-        Otherwise it has been interfered with, and must be closed: a cancellation may be under way
-        that would hit its next statement.
-        """
+        """Leave a session alone; returns False if it was shut down, and so must be closed."""
         if self._watched.pop(session, None) is not None:
             return True
-        with self._acting:
-            was_cancelled = self._cancelled.pop(session, None) is not None
+        with self._ending:
             was_ended = session in self._ended
             self._ended.discard(session)
-            return not (was_cancelled or was_ended)
+            return not was_ended
 
     def connect(self, open_session: Callable[[], Any]) -> Any:
         """Open a session, and wait for that no longer than the call may take.
 
         Raises what `open_session` raises, or DeadlineError.
         """
-        opening = self._helpers.submit(open_session)
+        opening = self._openers.submit(open_session)
         try:
             return opening.result(timeout=max(0, min(seconds_left(), self._most_seconds)))
         except TimeoutError:
@@ -140,56 +135,33 @@ class StatementGuard:
         self._closing.set()
         self._at_work.set()
         self._thread.join()
-        self._helpers.shutdown(wait=False, cancel_futures=True)
+        self._openers.shutdown(wait=False, cancel_futures=True)
 
     def _run(self) -> None:
         while not self._closing.wait(_ROUND_SECONDS):
             self._rest_while_idle()
             now = time.monotonic()
             for session, end in list(self._watched.items()):
-                if now > end.at + _GRACE_SECONDS:
+                is_late = now > end.at + _GRACE_SECONDS
+                if is_late or (now < end.at - _GRACE_SECONDS and not end.is_active()):
                     self._end(session)
-                elif not end.is_active():
-                    self._cancel(session)
-            for session, shut_at in list(self._cancelled.items()):
-                if now > shut_at:
-                    self._end_cancelled(session)
 
     def _rest_while_idle(self) -> None:
-        if not self._watched and not self._cancelled:
+        if not self._watched:
             self._at_work.clear()
             # In this order, as `watch` does it in the other one.
             if not self._watched:
                 self._at_work.wait()
 
     def _end(self, session: Any) -> None:
-        with self._acting:
+        with self._ending:
             if self._watched.pop(session, None) is not None:
-                self._ended.add(session)
-                _shut_down(session)
-
-    def _cancel(self, session: Any) -> None:
-        with self._acting:
-            if self._watched.pop(session, None) is None:
-                return
-            self._cancelled[session] = time.monotonic() + _CANCEL_SECONDS
-        # It opens a connection of its own, for which the others must not have to wait.
-        self._helpers.submit(_cancel_statement, session)
-
-    def _end_cancelled(self, session: Any) -> None:
-        with self._acting:
-            if self._cancelled.pop(session, None) is not None:
                 self._ended.add(session)
                 _shut_down(session)
 
 
 def _always() -> bool:
     return True
-
-
-def _cancel_statement(session: Any) -> None:
-    with suppress(psycopg2.Error):
-        session.cancel()
 
 
 def _shut_down(session: Any) -> None:

@@ -25,6 +25,7 @@ from prometheus_client import Histogram
 
 from shared import deadlines
 from shared.database import (
+    CALLS,
     RETRY_AFTER,
     ConnectionLostError,
     address,
@@ -67,9 +68,18 @@ class Reader:
     """Runs reading statements, each its own snapshot. Thread-safe."""
 
     def __init__(
-        self, settings: DatabaseSettings, url: str, *, guard: StatementGuard, latency: Histogram
+        self,
+        settings: DatabaseSettings,
+        url: str,
+        *,
+        guard: StatementGuard,
+        latency: Histogram,
+        name: str = CALLS,
     ) -> None:
-        self._arguments = {**address(url), **connect_arguments(settings, options=_OPTIONS)}
+        self._arguments = {
+            **address(url),
+            **connect_arguments(settings, name=name, options=_OPTIONS),
+        }
         self._prepares = settings.prepare
         self._usual_timeout = settings.statement_timeout
         self._guard = guard

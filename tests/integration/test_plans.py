@@ -225,9 +225,8 @@ def test_suggestions_are_read_from_both_sides_indexes(loaded_graph: Connection) 
 
 
 def test_events_are_read_in_the_order_of_their_numbers(loaded_graph: Connection) -> None:
-    plan = _plan(
-        loaded_graph,
-        lambda: graph.events(loaded_graph, after=20_000, until=45_000, limit=1_000),
+    plan = plan_of(
+        loaded_graph, lambda reader: graph.events(reader, after=20_000, until=45_000, limit=1_000)
     )
 
     assert [node["Node Type"] for node in _nodes(plan)] == ["Limit", "Index Scan"]

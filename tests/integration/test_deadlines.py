@@ -1,0 +1,184 @@
+"""No call, and nothing done for one, outlives its deadline or its caller."""
+
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+
+import grpc
+import psycopg2
+import pytest
+
+from shared.gen.kith.feed.v1 import feed_pb2 as feed
+from shared.gen.kith.feed.v1.feed_pb2_grpc import FeedServiceStub
+from shared.gen.kith.graph.v1 import graph_pb2 as graph
+from tests.support.pair import Databases, Pair, running_pair
+from tests.support.people import People
+
+_CEILING_SECONDS = 30
+_WAITING = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND wait_event_type = 'Lock'
+      AND application_name = 'kith calls'
+"""
+
+
+def _plain(url: str) -> str:
+    return url.replace("+psycopg2", "")
+
+
+def _until(condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + _CEILING_SECONDS
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.01)
+    return False
+
+
+@contextmanager
+def _locked(url: str, table: str) -> Iterator[Callable[[], int]]:
+    """Keep everybody from a table; yields what tells how many sessions are waiting for it."""
+    with (
+        closing(psycopg2.connect(_plain(url))) as holder,
+        closing(psycopg2.connect(_plain(url))) as seer,
+    ):
+        seer.autocommit = True
+        holder.cursor().execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+
+        def waiting() -> int:
+            with seer.cursor() as cursor:
+                cursor.execute(_WAITING)
+                [(count,)] = cursor.fetchall()
+                return int(count)
+
+        yield waiting
+        holder.rollback()
+
+
+@contextmanager
+def _black_hole(pair: Pair) -> Iterator[None]:
+    """Let nothing through to the feed's database, and keep its connections open."""
+    reopened = threading.Event()
+
+    def hold(_statement: str) -> None:
+        reopened.wait(_CEILING_SECONDS)
+
+    pair.feed_tap.before_statement = hold
+    try:
+        yield
+    finally:
+        pair.feed_tap.before_statement = lambda _statement: None
+        reopened.set()
+
+
+@pytest.fixture(scope="module")
+def narrow(databases: Databases) -> Iterator[Pair]:
+    """Services that work on one call at a time, so that one that is stuck is noticed."""
+    with running_pair(databases, {"FEED_THREADS": "1", "GRAPH_THREADS": "1"}) as pair:
+        yield pair
+
+
+READS = {
+    "by the prepared reader": lambda pair, timeout: pair.feed.GetFeed(
+        feed.GetFeedRequest(user_id=1), timeout=timeout
+    ),
+    "by the pool": lambda pair, timeout: pair.feed.ListPosts(
+        feed.ListPostsRequest(user_id=1, author_id=1), timeout=timeout
+    ),
+    "in a transaction": lambda pair, timeout: pair.feed.CreatePost(
+        feed.CreatePostRequest(
+            user_id=1, body="hello", audience=feed.Audience(kind=feed.AUDIENCE_KIND_ALL)
+        ),
+        timeout=timeout,
+    ),
+}
+Call = Callable[[Pair, float], object]
+
+
+def _code(call: Callable[[], object]) -> grpc.StatusCode:
+    try:
+        call()
+    except grpc.RpcError as error:
+        code: grpc.StatusCode = error.code()
+        return code
+    return grpc.StatusCode.OK
+
+
+@pytest.mark.parametrize("call", READS.values(), ids=READS)
+def test_a_statement_ends_with_the_deadline_of_its_call(narrow: Pair, call: Call) -> None:
+    with _locked(narrow.feed_url, "posts") as waiting:
+        assert _code(lambda: call(narrow, 0.5)) == grpc.StatusCode.DEADLINE_EXCEEDED
+        assert _until(lambda: waiting() == 0)
+
+    assert _code(lambda: call(narrow, _CEILING_SECONDS)) == grpc.StatusCode.OK
+
+
+@pytest.mark.parametrize("call", READS.values(), ids=READS)
+def test_a_statement_ends_when_its_caller_goes_away(narrow: Pair, call: Call) -> None:
+    with _locked(narrow.feed_url, "posts") as waiting:
+        channel = grpc.insecure_channel(narrow.feed_server.address)
+        patient = threading.Thread(
+            target=lambda: _code(lambda: call(_through(narrow, channel), _CEILING_SECONDS))
+        )
+        patient.start()
+        assert _until(lambda: waiting() == 1)
+        channel.close()
+        patient.join()
+        assert _until(lambda: waiting() == 0)
+
+    assert _code(lambda: call(narrow, _CEILING_SECONDS)) == grpc.StatusCode.OK
+
+
+def _through(pair: Pair, channel: grpc.Channel) -> Pair:
+    return replace(pair, feed=FeedServiceStub(channel))
+
+
+@pytest.mark.parametrize("call", READS.values(), ids=READS)
+def test_a_database_that_says_nothing_keeps_no_thread_beyond_the_deadline(
+    narrow: Pair, call: Call
+) -> None:
+    with _black_hole(narrow):
+        assert _code(lambda: call(narrow, 0.5)) == grpc.StatusCode.DEADLINE_EXCEEDED
+        # The only thread is free again: this needs it, and no database.
+        refused = _code(
+            lambda: narrow.feed.GetPost(feed.GetPostRequest(), timeout=_CEILING_SECONDS)
+        )
+        assert refused == grpc.StatusCode.INVALID_ARGUMENT
+
+    assert _code(lambda: call(narrow, _CEILING_SECONDS)) == grpc.StatusCode.OK
+
+
+def test_a_call_with_too_little_time_left_is_refused_before_anything_is_done(pair: Pair) -> None:
+    pair.feed_tap.reset()
+
+    code = _code(lambda: pair.feed.GetFeed(feed.GetFeedRequest(user_id=1), timeout=0.001))
+
+    assert code == grpc.StatusCode.DEADLINE_EXCEEDED
+    assert not [text for text in pair.feed_tap.statements if "feed_page" in text]
+
+
+def test_the_deadline_of_a_caller_reaches_both_databases(pair: Pair, people: People) -> None:
+    [viewer] = people.new(1)
+    pair.feed_tap.reset()
+    pair.graph_tap.reset()
+
+    pair.feed.GetFeed(feed.GetFeedRequest(user_id=viewer), timeout=1.5)
+
+    for tap, statement in ((pair.feed_tap, "feed_page"), (pair.graph_tap, "connected_user_ids")):
+        [*sent] = (text for text in tap.statements if f" {statement} " in text)
+        timeouts = [re.match(r"SET LOCAL statement_timeout = (\d+); ", text) for text in sent]
+        assert sent
+        assert all(found and int(found[1]) <= 1_600 for found in timeouts), sent
+
+
+def test_a_caller_without_a_deadline_gets_the_usual_one(databases: Databases) -> None:
+    with (
+        running_pair(databases, {"DEFAULT_DEADLINE_SECONDS": "0.5"}) as pair,
+        _locked(pair.graph_url, "connections"),
+    ):
+        code = _code(lambda: pair.graph.ListConnections(graph.ListConnectionsRequest(user_id=1)))
+
+    assert code == grpc.StatusCode.DEADLINE_EXCEEDED
