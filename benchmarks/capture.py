@@ -25,6 +25,8 @@ _ENCRYPTION: Final = (b"", struct.pack(">i", 80877103), struct.pack(">i", 808771
 _SETUP: Final = re.compile(r"\s*(PREPARE|SET)\b", re.IGNORECASE)
 # The Reader sends both in one message when it uses a statement on a connection for the first time.
 _PREPARE_AND_EXECUTE: Final = re.compile(r"(?is)\s*(PREPARE\s+(\w+)\b.*);\s*(EXECUTE\s+\2\b.*)")
+# What a call has left of its time, with each of its statements: another at every call.
+_TIME_LEFT: Final = re.compile(r"^SET LOCAL statement_timeout = \d+;\s*")
 _PREPARE: Final = re.compile(r"(?is)\s*PREPARE\s+(\w+)\s*(?:\(([^)]*)\))?\s+AS\s+(.*)")
 _EXECUTE: Final = re.compile(r"(?is)\s*EXECUTE\s+(\w+)\s*(?:\((.*)\))?\s*;?\s*$")
 _PLACE: Final = re.compile(r"\$(\d+)")
@@ -138,7 +140,7 @@ class Tap:
                 head = _exactly(messages, 5)
                 body = _exactly(messages, struct.unpack(">i", head[1:])[0] - 4)
                 if is_of_calls and head[0] == _QUERY:
-                    self._note(body.rstrip(b"\0").decode(), options)
+                    self._note(_TIME_LEFT.sub("", body.rstrip(b"\0").decode()), options)
                 server.sendall(head + body)
 
     def _note(self, message: str, options: str) -> None:

@@ -22,6 +22,7 @@ from shared.gen.kith.feed.v1 import feed_pb2
 from shared.gen.kith.graph.v1 import graph_pb2
 
 BATCH: Final = 100
+HUB: Final = 5_000
 _PAGE = 50
 _DAYS_BACK = timedelta(days=300)
 _LARGEST_PAGE = 100
@@ -37,6 +38,8 @@ class Captured:
     graph_sessions: Sessions
     feed_sessions: Sessions
     feed_page: Mapping[int, Sent]
+    streams_alone: Mapping[int, Sent]
+    """The pages of hubs by a service that does not look among the newest posts first."""
     deep_pages: Mapping[str, Sequence[Sent]]
     first_digest: Mapping[int, Sent]
     digest: Mapping[int, Sent]
@@ -91,6 +94,7 @@ def prepared_stage(
 
 def _captured(dataset: Dataset, logs: Path) -> Captured:
     _forget_digests(dataset)
+    streams_alone = _streams_alone(dataset, logs)
     with (
         Taps(graph_url=dataset.graph_url, feed_url=dataset.feed_url) as taps,
         running_pair(dataset, logs=logs, graph_url=taps.graph.url, feed_url=taps.feed.url) as pair,
@@ -102,6 +106,7 @@ def _captured(dataset: Dataset, logs: Path) -> Captured:
         batch = dataset.ordinary_ids[:BATCH]
         return Captured(
             feed_page={id_: taps.sent_by(lambda: feed_page(clients, id_)) for id_ in viewer_ids},  # noqa: B023 -- called at once
+            streams_alone=streams_alone,
             deep_pages=_deep_pages(dataset, taps, clients),
             first_digest={id_: taps.sent_by(lambda: _digest(clients, id_)) for id_ in viewer_ids},  # noqa: B023 -- as above
             digest={id_: taps.sent_by(lambda: _digest(clients, id_)) for id_ in viewer_ids},  # noqa: B023 -- as above
@@ -114,6 +119,23 @@ def _captured(dataset: Dataset, logs: Path) -> Captured:
             graph_sessions=taps.graph.sessions,
             feed_sessions=taps.feed.sessions,
         )
+
+
+def _streams_alone(dataset: Dataset, logs: Path) -> dict[int, Sent]:
+    with (
+        Taps(graph_url=dataset.graph_url, feed_url=dataset.feed_url) as taps,
+        running_pair(
+            dataset,
+            logs=logs,
+            graph_url=taps.graph.url,
+            feed_url=taps.feed.url,
+            settings={"FEED_HUB_SCAN_ROWS": "0"},
+        ) as pair,
+    ):
+        return {
+            id_: taps.sent_by(lambda: feed_page(pair.clients, id_))  # noqa: B023 -- called at once
+            for id_ in dataset.viewer_ids(HUB)
+        }
 
 
 def feed_page(
