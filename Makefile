@@ -28,7 +28,9 @@ down: ## Stop the containers; the data stay
 test: .venv/dev-installed ## Run every test
 	$(BIN)/python -m pytest
 
-oracle: .venv/dev-installed ## Live random lives for about half an hour, compared with the oracle
+oracle: .venv/dev-installed ## Make random feeds and live random lives for an hour, and compare
+	KITH_WORLDS=$${KITH_WORLDS:-10000} $(BIN)/python -m pytest -s -p no:logging \
+		tests/integration/test_feed_oracle.py
 	KITH_LIVES=$${KITH_LIVES:-560} $(BIN)/python -m pytest -s -p no:logging tests/e2e/test_stateful.py
 
 conformance: .venv/dev-installed ## Try the object store on OpenStack Swift, which has to be installed
