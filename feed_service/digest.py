@@ -92,7 +92,7 @@ class Digests:
             return Digest(
                 week=week,
                 posts=choice.posts,
-                summary=self._summarizer.summary([_shown(post, week) for post in choice.posts]),
+                summary=self._summarizer.summary([_shown(chosen, week) for chosen in choice.posts]),
                 left_out_count=choice.left_out_count,
                 is_frozen=choice.is_frozen,
             )
@@ -155,9 +155,9 @@ class Digests:
         return query.week_start_day or self._rules.week_start_day
 
 
-def _shown(post: ChosenPost, week: Week) -> ShownPost:
+def _shown(chosen: ChosenPost, week: Week) -> ShownPost:
     return ShownPost(
-        author_id=post.author_id,
-        importance=post.importance,
-        day=week.first_date + timedelta(days=post.day),
+        author_id=chosen.post.author_id,
+        importance=chosen.importance,
+        day=week.first_date + timedelta(days=chosen.day),
     )

@@ -88,13 +88,13 @@ def photo_upload(
 
 
 def digest_item(
-    row: ChosenPost, *, viewer_id: int, download_url: DownloadUrl
+    chosen: ChosenPost, *, viewer_id: int, download_url: DownloadUrl
 ) -> pb.GetDigestResponse.DigestItem:
     """Return a post of a digest as the viewer sees it."""
     return pb.GetDigestResponse.DigestItem(
-        post=post(row, viewer_id=viewer_id, download_url=download_url),
-        importance=row.importance,
-        reason=_DIGEST_REASONS[row.reason],
+        post=post(chosen.post, viewer_id=viewer_id, download_url=download_url),
+        importance=chosen.importance,
+        reason=_DIGEST_REASONS[chosen.reason],
     )
 
 

@@ -8,7 +8,7 @@ from typing import Final
 from sqlalchemy import Connection, text
 
 from feed_service.models import LOW_IMPORTANCE, UTC_DAY
-from feed_service.queries.posts import POST_COLUMNS, POST_FIELDS, PostRow, name_literals
+from feed_service.queries.posts import POST_COLUMNS, PostRow, name_literals
 from feed_service.settings import DigestRules, HubScan
 from feed_service.visibility import VISIBLE, Viewer
 from feed_service.visibility_streams import (
@@ -39,15 +39,13 @@ class Reason(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChosenPost(PostRow):
+class ChosenPost:
     """A post of a digest; `day` counts the days of its week from 0."""
 
+    post: PostRow
     importance: float
     reason: Reason
     day: int
-
-
-_CHOSEN_FIELDS: Final = (*POST_FIELDS, "importance", "reason", "day")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -297,10 +295,10 @@ def freeze(connection: Connection, *, name: FrozenName, choice: Choice) -> bool:
         _FREEZE,
         {
             **name.parameters,
-            **name_literals([(post.author_id, post.id) for post in choice.posts]),
+            **name_literals([(chosen.post.author_id, chosen.post.id) for chosen in choice.posts]),
             "left_out_count": choice.left_out_count,
-            "importances": [post.importance for post in choice.posts],
-            "reasons": [post.reason.value for post in choice.posts],
+            "importances": [chosen.importance for chosen in choice.posts],
+            "reasons": [chosen.reason.value for chosen in choice.posts],
         },
     ).scalar_one()
     return frozen_count == 1
@@ -311,12 +309,13 @@ def _days(week: Week) -> dict[str, object]:
 
 
 def _choice(rows: Rows, *, is_frozen: bool) -> Choice:
-    chosen = [dict(zip(_CHOSEN_FIELDS, row[1:], strict=True)) for row in rows]
     return Choice(
         posts=[
-            ChosenPost(**{**post, "reason": Reason(post["reason"])})
-            for post in chosen
-            if post["id"] is not None
+            ChosenPost(
+                post=PostRow._make(post), importance=importance, reason=Reason(reason), day=day
+            )
+            for _, *post, importance, reason, day in rows
+            if reason is not None
         ],
         left_out_count=rows[0][0],
         is_frozen=is_frozen,

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Final
 
 from feed_service.models import ALL, TAGS
-from feed_service.queries.posts import POST_COLUMNS, POST_FIELDS, PostRow
+from feed_service.queries.posts import POST_COLUMNS, PostRow
 from feed_service.settings import HubScan
 from feed_service.visibility import Viewer
 from feed_service.visibility_streams import (
@@ -164,4 +164,4 @@ def feed_page(
             "hub_scan_rows": hub_scan.rows,
         },
     )
-    return [PostRow(**dict(zip(POST_FIELDS, row, strict=True))) for row in rows]
+    return [PostRow._make(row) for row in rows]

@@ -141,7 +141,7 @@ def exported_posts(
         _EXPORTED_POSTS,
         {"viewer_id": author_id, "after_time": after[0], "after_id": after[1], "limit": limit},
     )
-    return [PostRow(**row) for row in rows.mappings()]
+    return [PostRow._make(row) for row in rows]
 
 
 _EXPORTED_COMMENTS = text(f"""

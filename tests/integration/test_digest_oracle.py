@@ -197,13 +197,13 @@ def _answer(
     )
     return [
         oracle.Chosen(
-            author=post.author_id,
-            id=post.id,
-            importance=post.importance,
-            reason=post.reason,
-            day=post.day,
+            author=chosen.post.author_id,
+            id=chosen.post.id,
+            importance=chosen.importance,
+            reason=chosen.reason,
+            day=chosen.day,
         )
-        for post in choice.posts
+        for chosen in choice.posts
     ], choice.left_out_count
 
 

@@ -59,4 +59,4 @@ def plain_feed(connection: Connection, *, viewer: Viewer, among: FeedFilter) -> 
             "tag_ids": array_literal(among.tag_ids),
         },
     )
-    return PlainFeed(rows=[PostRow(**row) for row in rows.mappings()])
+    return PlainFeed(rows=[PostRow._make(row) for row in rows])
