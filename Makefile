@@ -50,7 +50,7 @@ lint: .venv/dev-installed ## Check style, types, layers, contracts and migration
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy
-	$(BIN)/python protos/contracts.py check
+	$(BIN)/python -m protos.contracts check
 	$(BIN)/python -m migrations.check
 
 format: .venv/dev-installed ## Format code and protos, and fix what can be fixed safely
@@ -60,8 +60,8 @@ format: .venv/dev-installed ## Format code and protos, and fix what can be fixed
 
 check: lint test ## What has to pass before a push
 
-proto: .venv/dev-installed ## Generate shared/gen from protos/
-	$(BIN)/python protos/contracts.py generate
+proto: .venv/dev-installed ## Generate shared/gen and openapi.yaml from protos/
+	$(BIN)/python -m protos.contracts generate
 
 migrate: .venv/installed ## Bring both databases to the newest schema
 	$(BIN)/python -m shared.cli migrate

@@ -95,6 +95,7 @@ class GatewaySettings:
             )
         if self.server.certificates and self.server.certificates.authorities:
             environment.problem("TLS_CLIENT_CA_FILE", "is not for a gateway: callers show tokens")
+        environment.require("GATEWAY_HOST", lambda: ipaddress.ip_address(self.server.host))
         for name, target in (
             ("GRAPH_TARGET", self.graph_target),
             ("FEED_TARGET", self.feed_target),

@@ -27,7 +27,7 @@ from shared.settings import SettingsError
 from tests.support.credentials import Authority, Issuer
 from tests.support.errors import reason_of
 from tests.support.gateway import Answer, Gateway, running_gateway
-from tests.support.over_http import exposed, is_exposed, over_http
+from tests.support.over_http import breaches, exposed, is_exposed, over_http
 from tests.support.pair import Databases, Pair, another_feed, running_pair
 from tests.support.people import ALL, People
 from tests.support.processes import Session, until
@@ -216,6 +216,7 @@ def test_every_exposed_call_is_answered_over_http(behind: Behind, world: World, 
     answer = _called(behind.gateway, rpc, request)
 
     assert answer.status == 200, answer
+    assert breaches(rpc, answer.json) == []
     told = json_format.Parse(answer.body, GetMessageClass(rpc.method.output_type)())
     if over_http(rpc, request).verb == "GET":
         stub = behind.pair.graph if rpc.service == "graph" else behind.pair.feed

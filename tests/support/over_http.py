@@ -3,17 +3,21 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
+import yaml
 from google.api import annotations_pb2
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
+from openapi_schema_validator import OAS31Validator
 
 from tests.support.rpcs import RPCS, Rpc
 
 _HTTP: Any = annotations_pb2.http  # as an extension, which its stub does not say
+DOCUMENT: Any = yaml.safe_load((Path(__file__).parents[2] / "protos" / "openapi.yaml").read_text())
 _VARIABLE = re.compile(r"\{([\w.]+)\}")
 
 
@@ -40,10 +44,10 @@ def over_http(rpc: Rpc, request: Message) -> Request:
     """Return a call as it is made over HTTP: ids in the path, the rest in the body or the query."""
     rule = rpc.method.GetOptions().Extensions[_HTTP]
     verb = str(rule.WhichOneof("pattern"))
-    fields = MessageToDict(request, preserving_proto_field_name=True)
+    fields = MessageToDict(request)
 
     def put(variable: re.Match[str]) -> str:
-        *outer, last = variable[1].split(".")
+        *outer, last = in_json(variable[1]).split(".")
         holder = fields
         for name in outer:
             holder = holder[name]
@@ -54,9 +58,28 @@ def over_http(rpc: Rpc, request: Message) -> Request:
     if rule.body == "*":
         body, fields = fields, {}
     elif rule.body:
-        body = fields.pop(rule.body, {})
+        body = fields.pop(in_json(rule.body), {})
     query = urlencode([*_flat(fields)])
     return Request(verb=verb.upper(), path=f"{path}?{query}" if query else path, body=body)
+
+
+def in_json(path: str) -> str:
+    """Return the path of a field with the names that JSON has for it."""
+    return re.sub(r"_([a-z])", lambda found: found[1].upper(), path)
+
+
+def operation(rpc: Rpc) -> Any:
+    """Return what openapi.yaml says of a call."""
+    rule = rpc.method.GetOptions().Extensions[_HTTP]
+    verb = str(rule.WhichOneof("pattern"))
+    return DOCUMENT["paths"][in_json(getattr(rule, verb))][verb]
+
+
+def breaches(rpc: Rpc, answer: object) -> list[str]:
+    """Return in what an answer is not what openapi.yaml says of it."""
+    schema = operation(rpc)["responses"]["200"]["content"]["application/json"]["schema"]
+    validator = OAS31Validator({**schema, "components": DOCUMENT["components"]})
+    return [error.message for error in validator.iter_errors(answer)]
 
 
 def _flat(fields: dict[str, Any], *outer: str) -> Iterator[tuple[str, Any]]:

@@ -1,0 +1,158 @@
+"""The messages and enums of the contracts as JSON schemas, with their comments."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
+
+from google.protobuf.descriptor_pb2 import (
+    DescriptorProto,
+    EnumDescriptorProto,
+    FieldDescriptorProto,
+    FileDescriptorProto,
+)
+
+Schema: TypeAlias = dict[str, Any]
+Path: TypeAlias = tuple[int, ...]
+
+# Where descriptor.proto has what comments stand at.
+_MESSAGES, _ENUMS = 4, 5
+_FIELDS, _NESTED, _VALUES = 2, 3, 2
+_SCALARS: Final[Mapping[int, Schema]] = {
+    FieldDescriptorProto.TYPE_BOOL: {"type": "boolean"},
+    FieldDescriptorProto.TYPE_BYTES: {"type": "string", "format": "byte"},
+    FieldDescriptorProto.TYPE_DOUBLE: {"type": "number", "format": "double"},
+    FieldDescriptorProto.TYPE_INT32: {"type": "integer", "format": "int32"},
+    FieldDescriptorProto.TYPE_INT64: {"type": "string", "format": "int64"},
+    FieldDescriptorProto.TYPE_STRING: {"type": "string"},
+}
+_WELL_KNOWN: Final[Mapping[str, Schema]] = {
+    ".google.protobuf.Timestamp": {"type": "string", "format": "date-time"},
+    ".google.protobuf.FieldMask": {"type": "string", "description": "Names, comma separated."},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Commented:
+    """A message or an enum; its comments are at paths that begin with it."""
+
+    name: str
+    descriptor: Any
+    comments: Mapping[Path, str]
+
+    def values(self, *, prefix: str = "") -> Iterator[str]:
+        """Yield a line of Markdown for each value of an enum, without the prefix of its name."""
+        for number, value in enumerate(self.descriptor.value):
+            name = value.name.removeprefix(prefix)
+            yield f"- `{name}`: {self.comments.get((_VALUES, number), '')}"
+
+
+@dataclass
+class Schemas:
+    """The schemas that have been needed so far, of everything that is named."""
+
+    named: Mapping[str, Commented]
+    made: dict[str, Schema] = field(default_factory=dict)
+
+    def fields(self, type_name: str) -> Iterator[tuple[FieldDescriptorProto, str]]:
+        """Yield the fields of a message with their comments."""
+        message = self.named[type_name]
+        for number, held in enumerate(message.descriptor.field):
+            yield held, message.comments.get((_FIELDS, number), "")
+
+    def reference(self, type_name: str) -> Schema:
+        """Return how to name a schema, which is made when it is named first."""
+        told = self.named[type_name]
+        if told.name not in self.made:
+            self.made[told.name] = {}
+            self.made[told.name] = (
+                _enum(told)
+                if isinstance(told.descriptor, EnumDescriptorProto)
+                else self.message(type_name, without=())
+            )
+        return {"$ref": f"#/components/schemas/{told.name}"}
+
+    def message(self, type_name: str, *, without: Sequence[str]) -> Schema:
+        """Return the schema of a message, but for some fields."""
+        properties = {
+            held.json_name: self.value(held, comment)
+            for held, comment in self.fields(type_name)
+            if held.name not in without
+        }
+        schema = _described(self.named[type_name].comments.get((), ""), {"type": "object"})
+        return {**schema, "properties": properties} if properties else schema
+
+    def value(self, held: FieldDescriptorProto, comment: str) -> Schema:
+        """Return the schema of a field."""
+        schema = self.single(held)
+        if held.label == FieldDescriptorProto.LABEL_REPEATED and not self.is_map(held):
+            schema = {"type": "array", "items": schema}
+        return _described(comment, schema)
+
+    def single(self, held: FieldDescriptorProto) -> Schema:
+        """Return the schema of one value of a field."""
+        if held.type in _SCALARS:
+            return dict(_SCALARS[held.type])
+        if held.type_name in _WELL_KNOWN:
+            return dict(_WELL_KNOWN[held.type_name])
+        if self.is_map(held):
+            [_, value] = self.named[held.type_name].descriptor.field
+            return {"type": "object", "additionalProperties": self.single(value)}
+        return self.reference(held.type_name)
+
+    def is_map(self, held: FieldDescriptorProto) -> bool:
+        """Whether a field is a map, which protobuf has as a list of entries."""
+        told = self.named.get(held.type_name)
+        message = told.descriptor if told else None
+        return isinstance(message, DescriptorProto) and message.options.map_entry
+
+    def leaves(self, type_name: str, *outer: str) -> Iterator[tuple[Sequence[str], Schema]]:
+        """Yield the fields of a message that a query or a path can name, and their schemas."""
+        for held, comment in self.fields(type_name):
+            way = (*outer, held.name)
+            is_message = held.type == FieldDescriptorProto.TYPE_MESSAGE
+            if is_message and held.type_name not in _WELL_KNOWN:
+                yield from self.leaves(held.type_name, *way)
+            else:
+                yield way, self.value(held, comment)
+
+
+def _enum(told: Commented) -> Schema:
+    values = [value.name for value in told.descriptor.value]
+    about = "\n".join([told.comments.get((), ""), "", *told.values()])
+    return {"type": "string", "enum": values, "description": about}
+
+
+def named_in(file: FileDescriptorProto) -> Iterator[tuple[str, Commented]]:
+    """Yield the messages and enums of a file by their full names."""
+    comments = comments_of(file)
+
+    def commented(descriptor: Any, path: Path, *outer: str) -> tuple[str, Commented]:
+        own = {at[len(path) :]: text for at, text in comments.items() if at[: len(path)] == path}
+        name = ".".join([*outer, descriptor.name])
+        told = Commented(name=name, descriptor=descriptor, comments=own)
+        return f".{file.package}.{name}", told
+
+    def messages(
+        held: Sequence[DescriptorProto], path: Path, *outer: str
+    ) -> Iterator[tuple[str, Commented]]:
+        for number, message in enumerate(held):
+            at = (*path, number)
+            yield commented(message, at, *outer)
+            yield from messages(message.nested_type, (*at, _NESTED), *outer, message.name)
+
+    yield from messages(file.message_type, (_MESSAGES,))
+    for number, enum in enumerate(file.enum_type):
+        yield commented(enum, (_ENUMS, number))
+
+
+def comments_of(file: FileDescriptorProto) -> Mapping[Path, str]:
+    """Return what is written above the parts of a file."""
+    return {
+        tuple(at.path): "\n".join(line.strip() for line in at.leading_comments.strip().split("\n"))
+        for at in file.source_code_info.location
+        if at.leading_comments
+    }
+
+
+def _described(comment: str, schema: Schema) -> Schema:
+    return {**schema, "description": comment} if comment else schema
