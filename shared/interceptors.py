@@ -22,12 +22,14 @@ import grpc
 from shared import deadlines, logs
 from shared.access.callers import Caller
 from shared.database import statements_in_call
-from shared.errors import AppException, DeadlineError, InternalError, to_status
+from shared.errors import AppException, DeadlineError, InternalError, RateLimitError, to_status
 from shared.metrics import ServerMetrics
-from shared.threads import on_threads
+from shared.threads import CallThreads, on_threads
 
 _LEFT_ALONE = ("/grpc.health.", "/grpc.reflection.")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+_REFUSING_THREADS = 2
+_RETRY_AFTER = timedelta(seconds=1)
 # Less than this and the answer would come too late.
 _LEAST_SECONDS = 0.002
 _log = logging.getLogger("kith.calls")
@@ -81,13 +83,25 @@ Step = Callable[[Method], Hooks]
 class Around(grpc.ServerInterceptor):
     """Runs every handler inside the given steps, the first one outermost.
 
-    The methods named in `threads` by their full paths run on those instead of the server's own.
+    The methods named in `threads` by their full paths run on those instead of the server's own,
+    `calls`. When too many wait for these, a call is refused, inside `refusal_steps` alone and on
+    threads that nobody waits for: so that it costs little, and is known at once.
     """
 
-    def __init__(self, steps: Sequence[Step], *, threads: Mapping[str, ThreadPoolExecutor]) -> None:
+    def __init__(
+        self,
+        steps: Sequence[Step],
+        *,
+        refusal_steps: Sequence[Step] = (),
+        calls: CallThreads | None = None,
+        threads: Mapping[str, ThreadPoolExecutor],
+    ) -> None:
         self._steps = steps
+        self._refusal_steps = refusal_steps
+        self._calls = calls
         self._threads = threads
-        self._wrapped: dict[str, Handler] = {}
+        self._refusing = ThreadPoolExecutor(_REFUSING_THREADS, thread_name_prefix="refuse")
+        self._wrapped: dict[str, tuple[Handler, Handler]] = {}
 
     def intercept_service(
         self,
@@ -96,16 +110,37 @@ class Around(grpc.ServerInterceptor):
     ) -> Handler | None:
         """Return the method's handler with the steps around it; grpcio asks in every call."""
         path = handler_call_details.method
-        if path in self._wrapped:
-            return self._wrapped[path]
-        handler = continuation(handler_call_details)
-        if handler is None or path.startswith(_LEFT_ALONE):
-            return handler
+        if path not in self._wrapped:
+            handler = continuation(handler_call_details)
+            if handler is None or path.startswith(_LEFT_ALONE):
+                return handler
+            self._wrapped[path] = self._around(path, handler)
+        working, refusing = self._wrapped[path]
+        if self._calls is not None and self._calls.are_full and path not in self._threads:
+            return refusing
+        return working
+
+    def close(self) -> None:
+        """Let go of the threads."""
+        self._refusing.shutdown(wait=False)
+
+    def _around(self, path: str, handler: Handler) -> tuple[Handler, Handler]:
         _, service, name = path.split("/")
         method = Method(kind=_kind(handler), service=service, name=name)
-        hooks = [step(method) for step in self._steps]
-        wrapped = _wrapped(handler, hooks, threads=self._threads.get(path))
-        return self._wrapped.setdefault(path, wrapped)
+        return (
+            _wrapped(
+                handler,
+                _behavior(handler),
+                [step(method) for step in self._steps],
+                threads=self._threads.get(path),
+            ),
+            _wrapped(
+                handler,
+                _refuse,
+                [step(method) for step in self._refusal_steps],
+                threads=self._refusing,
+            ),
+        )
 
 
 def identify(_method: Method) -> Hooks:
@@ -229,12 +264,24 @@ def _kind(handler: Handler) -> str:
     return "server_stream" if handler.response_streaming else "unary"
 
 
-def _wrapped(
-    handler: Handler, hooks: Sequence[Hooks], *, threads: ThreadPoolExecutor | None
-) -> Handler:
-    behavior: Any = (
+def _behavior(handler: Handler) -> Any:
+    return (
         handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
     )
+
+
+def _refuse(_request: object, _context: grpc.ServicerContext) -> Any:
+    raise RateLimitError("too many calls at once; repeat it later", retry_after=_RETRY_AFTER)
+
+
+def _wrapped(
+    handler: Handler,
+    behavior: Callable[..., Any],
+    hooks: Sequence[Hooks],
+    *,
+    threads: ThreadPoolExecutor | None,
+) -> Handler:
+    """Return a handler of the same kind that does this, inside the hooks."""
     around = _Around(hooks)
 
     def respond(request: object, context: grpc.ServicerContext) -> object:

@@ -37,13 +37,14 @@ from shared.metrics import ServerMetrics, call_threads, passing_checks
 from shared.ports import has_connections, naming, reserved, stop_listening
 from shared.reflection import enable_reflection
 from shared.settings import ServerSettings
+from shared.threads import CallThreads
 from shared.tracing import tracing
 from shared.workers import LISTENING, READY, Place
 
 _LAST_ROUND_SECONDS = 2
 # gRPC scatters the ages of connections by a tenth, so that not all clients return at once.
 _SCATTERED = 1.1
-_LAST_CLIENTS_SECONDS = 1.0
+_LAST_CLIENTS_SECONDS = 3.0
 _POLL_SECONDS = 0.05
 # For those beyond the streams that there may be: each is told so at once.
 _SPARE_STREAM_THREADS = 8
@@ -105,9 +106,17 @@ class RunningServer:
             )
             for method, number in service.stream_threads.items()
         }
+        calls = CallThreads(settings.threads, queue=settings.queue)
+        measured = measure(ServerMetrics(service.registry))
+        self._around = Around(
+            self._steps(measured),
+            refusal_steps=[identify, measured, report_errors],
+            calls=calls,
+            threads=self._stream_threads,
+        )
         self._server = grpc.server(
-            ThreadPoolExecutor(settings.threads, thread_name_prefix="call"),
-            interceptors=[Around(self._steps(), threads=self._stream_threads)],
+            calls,
+            interceptors=[self._around],
             options=_options(settings),
         )
         service.add_to(self._server)
@@ -160,6 +169,7 @@ class RunningServer:
 
     def _release(self) -> None:
         self._health.close()
+        self._around.close()
         for threads in self._stream_threads.values():
             threads.shutdown(wait=False)
         if self._metrics is not None:
@@ -181,12 +191,12 @@ class RunningServer:
             return self._service.checks
         return {**self._service.checks, "signing keys": self._credentials.check}
 
-    def _steps(self) -> Sequence[Step]:
+    def _steps(self, measured: Step) -> Sequence[Step]:
         access = self._service.access
         outer = [
             identify,
             self._tracing.step,
-            measure(ServerMetrics(self._service.registry)),
+            measured,
             log_call,
             report_errors,
             limit_time(self._settings.usual_deadline),

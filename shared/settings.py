@@ -194,6 +194,7 @@ class ServerSettings:
     metrics_port: int
     workers: int
     threads: int
+    queue: int
     usual_deadline: timedelta
     drain: timedelta
     grace: timedelta
@@ -226,6 +227,7 @@ class ServerSettings:
                 f"{prefix}_WORKERS", os.cpu_count() or 1, minimum=1, maximum=256
             ),
             threads=environment.integer(f"{prefix}_THREADS", 8, minimum=1, maximum=256),
+            queue=environment.integer(f"{prefix}_QUEUE", 64, minimum=0, maximum=10_000),
             usual_deadline=environment.duration(
                 "DEFAULT_DEADLINE_SECONDS", 15, minimum=0.1, maximum=3600
             ),

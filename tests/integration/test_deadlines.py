@@ -2,7 +2,6 @@
 
 import re
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -16,6 +15,7 @@ from shared.gen.kith.feed.v1.feed_pb2_grpc import FeedServiceStub
 from shared.gen.kith.graph.v1 import graph_pb2 as graph
 from tests.support.pair import Databases, Pair, running_pair
 from tests.support.people import People
+from tests.support.waiting import until
 
 _CEILING_SECONDS = 30
 _WAITING = """
@@ -27,15 +27,6 @@ _WAITING = """
 
 def _plain(url: str) -> str:
     return url.replace("+psycopg2", "")
-
-
-def _until(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + _CEILING_SECONDS
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.01)
-    return False
 
 
 @contextmanager
@@ -111,7 +102,7 @@ def _code(call: Callable[[], object]) -> grpc.StatusCode:
 def test_a_statement_ends_with_the_deadline_of_its_call(narrow: Pair, call: Call) -> None:
     with _locked(narrow.feed_url, "posts") as waiting:
         assert _code(lambda: call(narrow, 0.5)) == grpc.StatusCode.DEADLINE_EXCEEDED
-        assert _until(lambda: waiting() == 0)
+        assert until(lambda: waiting() == 0)
 
     assert _code(lambda: call(narrow, _CEILING_SECONDS)) == grpc.StatusCode.OK
 
@@ -124,10 +115,10 @@ def test_a_statement_ends_when_its_caller_goes_away(narrow: Pair, call: Call) ->
             target=lambda: _code(lambda: call(_through(narrow, channel), _CEILING_SECONDS))
         )
         patient.start()
-        assert _until(lambda: waiting() == 1)
+        assert until(lambda: waiting() == 1)
         channel.close()
         patient.join()
-        assert _until(lambda: waiting() == 0)
+        assert until(lambda: waiting() == 0)
 
     assert _code(lambda: call(narrow, _CEILING_SECONDS)) == grpc.StatusCode.OK
 

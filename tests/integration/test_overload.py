@@ -1,0 +1,93 @@
+"""More calls than there are threads and places to wait."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+
+import grpc
+import psycopg2
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from shared.errors import RateLimitError
+from shared.gen.kith.feed.v1 import feed_pb2 as pb
+from tests.support.errors import decoded
+from tests.support.pair import Databases, Pair, running_pair
+from tests.support.waiting import until
+
+_THREADS, _QUEUE, _CALLS = 2, 3, 20
+_CEILING_SECONDS = 30
+
+
+@pytest.fixture(scope="module")
+def small(databases: Databases) -> Iterator[Pair]:
+    """Services with few threads and few places to wait for them."""
+    limits = {"FEED_THREADS": str(_THREADS), "FEED_QUEUE": str(_QUEUE)}
+    with running_pair(databases, limits) as pair:
+        yield pair
+
+
+@contextmanager
+def _stuck(pair: Pair) -> Iterator[None]:
+    """Hold up every call that reads posts."""
+    with closing(psycopg2.connect(pair.feed_url.replace("+psycopg2", ""))) as holder:
+        holder.cursor().execute("LOCK TABLE posts IN ACCESS EXCLUSIVE MODE")
+        yield
+        holder.rollback()
+
+
+def _list_posts(pair: Pair, timeout: float = _CEILING_SECONDS) -> grpc.RpcError | None:
+    try:
+        pair.feed.ListPosts(pb.ListPostsRequest(user_id=1, author_id=1), timeout=timeout)
+    except grpc.RpcError as error:
+        return error
+    return None
+
+
+def _code(error: grpc.RpcError | None) -> grpc.StatusCode:
+    return error.code() if isinstance(error, grpc.Call) else grpc.StatusCode.OK
+
+
+def test_calls_beyond_the_queue_are_refused_at_once_and_told_when_to_come_again(
+    small: Pair,
+) -> None:
+    with ThreadPoolExecutor(_CALLS) as callers:
+        with _stuck(small):
+            calls = [callers.submit(_list_posts, small) for _ in range(_CALLS)]
+            assert until(
+                lambda: sum(call.done() for call in calls) == _CALLS - _THREADS - _QUEUE,
+                seconds=_CEILING_SECONDS,
+            )
+            refused = [call.result() for call in calls if call.done()]
+        served = [call.result() for call in calls if call.result() is None]
+
+    assert len(served) == _THREADS + _QUEUE
+    for error in refused:
+        assert error is not None
+        overloaded = decoded(error)
+        assert isinstance(overloaded, RateLimitError)
+        assert overloaded.reason_name == "OVERLOADED"
+        assert overloaded.retry_after
+    assert _list_posts(small) is None
+
+
+def test_health_is_answered_while_calls_are_refused(small: Pair) -> None:
+    with ThreadPoolExecutor(_CALLS) as callers, _stuck(small):
+        calls = [callers.submit(_list_posts, small) for _ in range(_CALLS)]
+        assert until(lambda: any(call.done() for call in calls), seconds=_CEILING_SECONDS)
+        answer = health_pb2_grpc.HealthStub(small.feed_channel).Check(
+            health_pb2.HealthCheckRequest(service="ready"), timeout=_CEILING_SECONDS
+        )
+
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_calls_whose_time_ran_out_leave_their_places(small: Pair) -> None:
+    with ThreadPoolExecutor(_CALLS) as callers, _stuck(small):
+        impatient = [callers.submit(_list_posts, small, timeout=0.3) for _ in range(_CALLS)]
+        assert all(call.result() is not None for call in impatient)
+        # Nobody can be served yet, but neither is anybody in the way.
+        assert until(
+            lambda: _code(_list_posts(small, timeout=0.3)) is grpc.StatusCode.DEADLINE_EXCEEDED
+        )
+    assert _list_posts(small) is None
