@@ -81,6 +81,7 @@ def test_metrics_are_sums_over_workers_that_never_fall_and_files_do_not_pile_up(
             _replace_all(service, meanwhile=lambda: seen.append(_handled(service)))
     seen.append(_handled(service))
 
+    assert load.failures == []
     assert seen[-1] - seen[0] == load.succeeded
     assert seen == sorted(seen)
     assert {name.rpartition("_")[2] for name in _metric_files(service)} == {"0.db", "1.db", "2.db"}

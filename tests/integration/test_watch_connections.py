@@ -28,6 +28,7 @@ _ENVIRONMENT = {
     "GRAPH_PORT": "0",
     "GRAPH_METRICS_PORT": "0",
     "DRAIN_SECONDS": "0",
+    "MAX_CONNECTION_AGE_SECONDS": "0",
     "WATCH_HEARTBEAT_SECONDS": "0.3",
 }
 # Without probes the client takes 64 KiB that nobody reads, and not whatever it thinks best.
