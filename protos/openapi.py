@@ -23,7 +23,7 @@ _ABOUT: Final = """\
 What the gateway serves over HTTP. Every call is one of the gRPC calls in `protos/`, by its
 `google.api.http` option, and answers as proto3's JSON mapping says: 64-bit numbers are texts, times
 are RFC 3339, names are in camel case. Fields of a body that are not known are passed over, but
-parameters of a query are refused, and so is a field in the body that the path has already.
+parameters of a query are refused. What the path says is not to be said again.
 
 A call may bring a deadline in the header `grpc-timeout` (such as `1500m` for 1.5 seconds), an id in
 `x-request-id`, which the answer and all logs repeat, and a W3C `traceparent`."""

@@ -169,7 +169,7 @@ def _values(settings: GatewaySettings) -> Mapping[str, object]:
         "MAX_REQUEST_BYTES": server.max_message_bytes,
         "MAX_RESPONSE_BYTES": server.max_message_bytes * _JSON_GROWTH,
         "FOLDER": str(settings.folder),
-        "CONTRACTS": base64.b64encode(contracts().SerializeToString()).decode(),
+        "CONTRACTS": base64.b64encode(_contracts().SerializeToString()).decode(),
         "SERVICES": [GRAPH.full_name, FEED.full_name],
         **_paths("GRAPH", GRAPH),
         **_paths("FEED", FEED),
@@ -178,11 +178,8 @@ def _values(settings: GatewaySettings) -> Mapping[str, object]:
     }
 
 
-def contracts() -> FileDescriptorSet:
-    """Return the contracts with all they import, and with the details that errors carry.
-
-    Without the latter the transcoder could not write an error that has details, and wrote none.
-    """
+def descriptor_set(*files: FileDescriptor) -> FileDescriptorSet:
+    """Return files with all that they import, each after what it imports."""
     found: dict[str, FileDescriptor] = {}
 
     def collect(file: FileDescriptor) -> None:
@@ -190,12 +187,17 @@ def contracts() -> FileDescriptorSet:
             collect(imported)
         found.setdefault(file.name, file)
 
-    for file in (graph_pb2.DESCRIPTOR, feed_pb2.DESCRIPTOR, error_details_pb2.DESCRIPTOR):
+    for file in files:
         collect(file)
     result = FileDescriptorSet()
     for file in found.values():
         file.CopyToProto(result.file.add())
     return result
+
+
+def _contracts() -> FileDescriptorSet:
+    # The transcoder leaves an error empty whose details it has no descriptor of.
+    return descriptor_set(graph_pb2.DESCRIPTOR, feed_pb2.DESCRIPTOR, error_details_pb2.DESCRIPTOR)
 
 
 def _paths(prefix: str, service: ServiceDescriptor) -> Mapping[str, str]:

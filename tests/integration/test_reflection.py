@@ -1,0 +1,99 @@
+"""A client that knows nothing of Kith finds out by reflection what there is, and calls it.
+
+buf is such a client, written in Go, on a gRPC that shares no code with the services'.
+"""
+
+import base64
+import json
+import subprocess
+import sysconfig
+from pathlib import Path
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2
+from grpc_reflection.v1alpha import reflection_pb2
+from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
+
+from shared.gen.kith.feed.v1 import feed_pb2
+from tests.support.pair import Pair, another_feed
+from tests.support.people import People
+
+_BUF = Path(sysconfig.get_path("scripts")) / "buf"
+_FEED = "kith.feed.v1.FeedService"
+_NOT_FOUND = 5
+
+
+def _buf(address: str, path: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [
+            *(_BUF, "curl", "--protocol", "grpc", "--http2-prior-knowledge"),
+            *(*arguments, f"http://{address}{path}"),
+        ],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def _files(channel: grpc.Channel, symbol: str) -> list[bytes]:
+    """Return the files that describe a symbol; none if there is no such symbol."""
+    asked = reflection_pb2.ServerReflectionRequest(file_containing_symbol=symbol)
+    [told] = ServerReflectionStub(channel).ServerReflectionInfo(iter([asked]), timeout=10)
+    return list(told.file_descriptor_response.file_descriptor_proto)
+
+
+def test_a_foreign_client_lists_the_services_and_their_calls(pair: Pair) -> None:
+    services = _buf(pair.feed_server.address, "", "--list-services")
+    methods = _buf(pair.feed_server.address, "", "--list-methods")
+
+    assert _FEED in services.stdout.split()
+    assert "grpc.health.v1.Health" in services.stdout.split()
+    calls = feed_pb2.DESCRIPTOR.services_by_name["FeedService"].methods
+    assert {f"{_FEED}/{call.name}" for call in calls} <= set(methods.stdout.split())
+
+
+def test_a_foreign_client_calls_what_it_has_found(pair: Pair, people: People) -> None:
+    [author] = people.new(1)
+    post_id = people.post(author)
+
+    told = _buf(pair.feed_server.address, f"/{_FEED}/GetFeed", "-d", json.dumps({"userId": author}))
+
+    assert [post["postId"] for post in json.loads(told.stdout)["posts"]] == [str(post_id)]
+
+
+def test_a_foreign_client_is_told_the_details_of_an_error(pair: Pair, people: People) -> None:
+    [user] = people.new(1)
+    asked = json.dumps({"userId": user, "authorId": user, "postId": "1"})
+
+    told = _buf(pair.feed_server.address, f"/{_FEED}/GetPost", "-d", asked)
+
+    [info] = [
+        base64.b64decode(detail["value"] + "==")
+        for detail in json.loads(told.stderr)["details"]
+        if detail["type"] == "google.rpc.ErrorInfo"
+    ]
+    assert told.returncode == 8 * _NOT_FOUND
+    assert error_details_pb2.ErrorInfo.FromString(info).reason == "POST_NOT_FOUND"
+
+
+@pytest.mark.parametrize(
+    "symbol",
+    [_FEED, f"{_FEED}.GetFeed", "kith.feed.v1.Post", "kith.feed.v1.Post.body"],
+)
+def test_every_kind_of_symbol_is_described(pair: Pair, symbol: str) -> None:
+    assert _files(pair.feed_channel, symbol)
+
+
+def test_a_symbol_that_is_not_there_is_not_described(pair: Pair) -> None:
+    assert _files(pair.feed_channel, f"{_FEED}.GetNothing") == []
+
+
+def test_nothing_is_described_where_reflection_is_off(pair: Pair) -> None:
+    with (
+        another_feed(pair, {"REFLECTION": "off"}) as (server, _),
+        grpc.insecure_channel(server.address) as channel,
+        pytest.raises(grpc.RpcError, match="UNIMPLEMENTED"),
+    ):
+        _files(channel, _FEED)
