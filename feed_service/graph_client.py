@@ -18,6 +18,7 @@ from feed_service.visibility import Viewer
 from shared import deadlines
 from shared.arrays import array_literal
 from shared.channels import open_channel
+from shared.circuit import Circuit
 from shared.client_options import client_options
 from shared.errors import (
     AppException,
@@ -43,6 +44,13 @@ _KINDS = {
 }
 _RETRY_AFTER = timedelta(seconds=1)
 _PING_SECONDS = 1.0
+# So many calls in a row without an answer, and for so long all others are told so at once.
+_FAILURES = 5
+_PAUSE = timedelta(seconds=0.5)
+# Who gave it less time than this has only themselves to blame.
+_FAIR_SECONDS = 0.1
+_UNAVAILABLE = grpc.StatusCode.UNAVAILABLE.name
+_LATE = grpc.StatusCode.DEADLINE_EXCEEDED.name
 # What an entry of the cache costs beside its texts.
 _ENTRY_BYTES = 500
 # Each is a connection to one of the graph's workers; see `shared/client_options.py`.
@@ -76,6 +84,7 @@ class GraphClient:
         self._stubs = cycle(map(graph_pb2_grpc.GraphServiceStub, self._channels))
         self._health = health_pb2_grpc.HealthStub(self._channels[0])
         self._timeout = timeout.total_seconds()
+        self._circuit = Circuit(failures=_FAILURES, pause=_PAUSE)
         self._metrics = metrics
         self._metrics_by_method = {
             method: client_metrics.of(kind, _SERVICE, method) for method, kind in _KINDS.items()
@@ -183,7 +192,13 @@ class GraphClient:
         return max(0.0, min(self._timeout, deadlines.seconds_left()))
 
     def _measured(self, method: str) -> "_Measured":
-        return _Measured(self._metrics_by_method[method])
+        """Return what is around a call.
+
+        Raises UnavailableError while graph_service has not been answering for some time.
+        """
+        if not self._circuit.lets_through():
+            raise _unreachable()
+        return _Measured(self._metrics_by_method[method], self._circuit)
 
 
 class Watch:
@@ -208,10 +223,11 @@ class Watch:
 class _Measured:
     """Counts and times a call, and raises its errors as ours; a third of a generator's cost."""
 
-    __slots__ = ("_metrics", "_started")
+    __slots__ = ("_circuit", "_metrics", "_started")
 
-    def __init__(self, metrics: MethodMetrics) -> None:
+    def __init__(self, metrics: MethodMetrics, circuit: Circuit | None = None) -> None:
         self._metrics = metrics
+        self._circuit = circuit
         self._started = 0.0
 
     def __enter__(self) -> None:
@@ -224,8 +240,15 @@ class _Measured:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._metrics.handling.observe(time.perf_counter() - self._started)
-        self._metrics.handled[_code(exc)].inc()
+        seconds = time.perf_counter() - self._started
+        self._metrics.handling.observe(seconds)
+        code = _code(exc)
+        self._metrics.handled[code].inc()
+        if self._circuit is not None:
+            if code == _UNAVAILABLE or (code == _LATE and seconds > _FAIR_SECONDS):
+                self._circuit.failed()
+            else:
+                self._circuit.succeeded()
         if isinstance(exc, grpc.RpcError):
             raise _translate(exc) from exc
 
@@ -241,11 +264,7 @@ def _translate(error: grpc.RpcError) -> AppException:
     """Fail closed: whatever keeps the graph from answering, nobody can say who may see what."""
     translated = from_rpc_error(error)
     if isinstance(translated, UnavailableError | DeadlineError):
-        return UnavailableError(
-            "graph_service cannot be reached",
-            reason=errors_pb2.ERROR_REASON_GRAPH_UNAVAILABLE,
-            retry_after=translated.retry_after or _RETRY_AFTER,
-        )
+        return _unreachable(translated.retry_after)
     if isinstance(translated, UnauthenticatedError | UnauthorizedError):
         # What feed_service itself shows is wrong: not a fault of whoever called it.
         _log.error("graph_service refuses feed_service", extra={"reason": translated.reason_name})
@@ -257,6 +276,14 @@ def _translate(error: grpc.RpcError) -> AppException:
     if isinstance(translated, InternalError):
         return InternalError("internal error in graph_service", metadata=translated.metadata)
     return translated
+
+
+def _unreachable(retry_after: timedelta | None = None) -> UnavailableError:
+    return UnavailableError(
+        "graph_service cannot be reached",
+        reason=errors_pb2.ERROR_REASON_GRAPH_UNAVAILABLE,
+        retry_after=retry_after or _RETRY_AFTER,
+    )
 
 
 def _viewer(answer: pb.GetConnectedUserIdsResponse.ConnectedUsers) -> Viewer:

@@ -1,0 +1,51 @@
+"""Not asking, for a moment, somebody who has not answered several times in a row.
+
+The pattern is the circuit breaker of M. Nygard, "Release It!" (2007). Without it every call waits
+its whole time for a service that hangs, and the waiting calls take the threads of those that do
+not need it.
+"""
+
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from threading import Lock
+
+
+class Circuit:
+    """Counts the failures in a row, and is open from so many on. Thread-safe.
+
+    While it is open, one try is let through in each `pause`; if it succeeds, the circuit is closed.
+    """
+
+    def __init__(
+        self, *, failures: int, pause: timedelta, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._most_failures = failures
+        self._pause_seconds = pause.total_seconds()
+        self._clock = clock
+        self._lock = Lock()
+        self._failures = 0
+        self._next_try = 0.0
+
+    def lets_through(self) -> bool:
+        """Whether to try; whoever may says afterwards how it went."""
+        if self._failures < self._most_failures:
+            return True
+        with self._lock:
+            now = self._clock()
+            if now < self._next_try:
+                return False
+            self._next_try = now + self._pause_seconds
+            return True
+
+    def succeeded(self) -> None:
+        """Note an answer; a refusal is one as well."""
+        if self._failures:
+            self._failures = 0
+
+    def failed(self) -> None:
+        """Note that no answer came."""
+        with self._lock:
+            self._failures += 1
+            if self._failures == self._most_failures:
+                self._next_try = self._clock() + self._pause_seconds

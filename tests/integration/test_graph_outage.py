@@ -1,0 +1,84 @@
+"""feed_service while graph_service hangs or is gone: it says so at once, and does the rest."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import grpc
+import pytest
+
+from shared.gen.kith.feed.v1 import feed_pb2 as pb
+from tests.support.errors import reason_of, succeeds
+from tests.support.pair import Databases, Pair, running_pair
+from tests.support.waiting import until
+
+_SECONDS = 0.3
+_CALLS = 30
+
+
+@pytest.fixture(scope="module")
+def lonely(databases: Databases) -> Iterator[Pair]:
+    """Services of which the feed has two threads, to be held up by few calls."""
+    with running_pair(databases, {"FEED_THREADS": "2"}) as pair:
+        yield pair
+
+
+@contextmanager
+def _hanging(pair: Pair) -> Iterator[list[str]]:
+    """Let graph_service answer nothing; yields the calls that have come to it."""
+    asked = list[str]()
+    over = threading.Event()
+
+    def hang(method: str) -> None:
+        asked.append(method)
+        over.wait()
+
+    pair.gate.before_call = hang
+    try:
+        yield asked
+    finally:
+        pair.gate.before_call = lambda _method: None
+        over.set()
+
+
+def _get_feed(pair: Pair) -> pb.GetFeedResponse:
+    return pair.feed.GetFeed(pb.GetFeedRequest(user_id=1), timeout=_SECONDS)
+
+
+def _list_own_posts(pair: Pair) -> pb.ListPostsResponse:
+    return pair.feed.ListPosts(pb.ListPostsRequest(user_id=1, author_id=1), timeout=30)
+
+
+def test_a_graph_that_hangs_is_hardly_asked_any_more_and_feeds_say_so_at_once(
+    lonely: Pair,
+) -> None:
+    with _hanging(lonely) as asked:
+        reasons = list[str]()
+        for _ in range(_CALLS):
+            with pytest.raises(grpc.RpcError) as caught:
+                _get_feed(lonely)
+            reasons.append(reason_of(caught.value))
+        # Some without an answer, and after that one in each half second.
+        assert asked.count("GetConnectedUserIds") < _CALLS // 2
+        assert reasons.count("GRAPH_UNAVAILABLE") > _CALLS // 2
+
+    assert until(lambda: succeeds(lambda: _get_feed(lonely)))
+
+
+def test_ones_own_posts_are_there_while_the_graph_hangs(lonely: Pair) -> None:
+    with _hanging(lonely):
+        for _ in range(10):
+            assert not succeeds(lambda: _get_feed(lonely))
+
+        assert _list_own_posts(lonely) is not None
+
+    assert until(lambda: succeeds(lambda: _get_feed(lonely)))
+
+
+def test_callers_in_a_hurry_do_not_keep_the_others_from_the_graph(lonely: Pair) -> None:
+    with _hanging(lonely):
+        for _ in range(20):
+            with pytest.raises(grpc.RpcError):
+                lonely.feed.GetFeed(pb.GetFeedRequest(user_id=1), timeout=0.02)
+
+    assert succeeds(lambda: lonely.feed.GetFeed(pb.GetFeedRequest(user_id=1), timeout=30))
