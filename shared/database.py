@@ -236,7 +236,9 @@ class _Statements:
         # A statement that fails before the server knows of the transaction leaves the session idle,
         # and then the next one begins it. Only the driver knows which of the two has happened.
         begin = "BEGIN; " if _IN_BLOCK in connection.info and _is_idle(cursor.connection) else ""
-        timeout = deadlines.statement_timeout(self._usual_timeout)
+        # What is to be ended is ended in any case.
+        is_end = statement in {"COMMIT", "ROLLBACK"}
+        timeout = "" if is_end else deadlines.statement_timeout(self._usual_timeout)
         context._kith_started = time.perf_counter()  # type: ignore[union-attr]  # noqa: SLF001 -- SQLAlchemy's own way to time a statement
         self._guard.watch(cursor.connection)
         return commented(f"{begin}{timeout}{statement}"), parameters
