@@ -33,7 +33,7 @@ oracle: .venv/dev-installed ## Make random feeds and live random lives for an ho
 		tests/integration/test_feed_oracle.py
 	KITH_LIVES=$${KITH_LIVES:-560} $(BIN)/python -m pytest -s -p no:logging tests/e2e/test_stateful.py
 
-conformance: .venv/dev-installed ## Try the object store on OpenStack Swift, which has to be installed
+conformance: .venv/dev-installed ## Try the object store on OpenStack Swift, and the services from JavaScript, where installed
 	$(BIN)/python -m pytest -rs tests/conformance
 
 bench: .venv/dev-installed ## Measure how fast it is, on a million posts; takes some minutes

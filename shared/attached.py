@@ -1,6 +1,6 @@
 """Becomes a service that cannot outlive the process that started it.
 
-attached.py PARENT MODULE [ARGUMENT ...]
+attached.py PARENT MODULE [ARGUMENT ...], where the path of a program can be in a module's place
 
 On Linux the kernel ends it with its parent, whatever ends the parent. That is asked for here, after
 the fork, because between fork and exec a process that had threads may hardly do anything.
@@ -22,7 +22,9 @@ def main() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         sys.exit("the parent has gone already")
-    os.execv(sys.executable, [sys.executable, "-m", *command])  # noqa: S606 -- a module of ours
+    if os.sep not in command[0]:
+        command = [sys.executable, "-m", *command]
+    os.execv(command[0], command)  # noqa: S606 -- what the parent has named
 
 
 if __name__ == "__main__":

@@ -10,12 +10,17 @@ import json
 import os
 import re
 import shutil
+import signal
 import ssl
-import sys
+import subprocess
 import sysconfig
+import threading
+import time
 from collections.abc import Iterator, Mapping
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -27,6 +32,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.rpc import error_details_pb2
 from rich.console import Console
 
+from shared.cli.processes import ATTACHED
 from shared.cli.terminal import CommandError
 from shared.gen.kith.feed.v1 import feed_pb2
 from shared.gen.kith.graph.v1 import graph_pb2
@@ -41,6 +47,9 @@ _IDEMPOTENT = {"get", "put", "delete"}
 # Characters of JSON that a byte of protobuf becomes at worst, as control characters may.
 _JSON_GROWTH = 6
 _PATIENCE_SECONDS = 0.25
+_WATCH_SECONDS = 0.5
+_POLL_SECONDS = 0.05
+_ADMIN_SECONDS = 5
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 _CONDITION = "only_with"
 _LEFT_OUT = object()
@@ -104,26 +113,67 @@ class GatewaySettings:
 
 
 def gateway(console: Console) -> None:
-    """Become Envoy; raises CommandError or SettingsError when there is nothing to become."""
+    """Run Envoy until told to stop, and stop it without a lost call.
+
+    Raises CommandError or SettingsError when it cannot start or ends by itself.
+    """
     settings = GatewaySettings.read(os.environ)
-    envoy = _envoy()
-    configuration = write_configuration(settings)
-    _welcome(settings, console)
-    sys.stdout.flush()
-    os.execv(envoy, [envoy, *arguments(configuration, settings)])  # noqa: S606 -- a path of ours
+    command = [*ATTACHED, str(os.getpid()), _envoy(), *_arguments(settings)]
+    stopping = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopping.set())
+    # Ctrl-C is for this process, which then lets Envoy finish.
+    with subprocess.Popen(command, process_group=0) as envoy:
+        _welcome(settings, console)
+        while not stopping.wait(_WATCH_SECONDS):
+            if envoy.poll() is not None:
+                raise CommandError(f"Envoy ended with status {envoy.returncode}")
+        _drain(settings)
+        envoy.terminate()
 
 
-def arguments(configuration: Path, settings: GatewaySettings) -> list[str]:
-    """Return how Envoy is called."""
-    level = settings.server.log_level.lower()
+def _arguments(settings: GatewaySettings) -> list[str]:
+    server = settings.server
+    level = server.log_level.lower()
     return [
-        *("-c", str(configuration)),
+        *("-c", str(write_configuration(settings))),
         *("--log-level", "warning" if level == "info" else level),
-        *("--concurrency", str(settings.server.workers)),
+        *("--concurrency", str(server.workers)),
         *("--file-flush-interval-msec", "1000"),
+        # While it drains, every answer tells its client to connect elsewhere.
+        *("--drain-strategy", "immediate"),
+        *("--drain-time-s", str(max(1, round(server.drain.total_seconds())))),
         # Two gateways on one machine would take each other for their successors.
         "--disable-hot-restart",
     ]
+
+
+def _drain(settings: GatewaySettings) -> None:
+    """Say that it stops, as the services do, and return when no call is in flight or it takes long.
+
+    An Envoy that does not answer any more is not waited for.
+    """
+    server = settings.server
+    with suppress(OSError):
+        _admin(settings, "POST", "/healthcheck/fail")
+        _admin(settings, "POST", "/drain_listeners?graceful&skip_exit")
+        time.sleep(server.drain.total_seconds())
+        deadline = time.monotonic() + server.grace.total_seconds()
+        while _calls_in_flight(settings) and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+
+
+def _calls_in_flight(settings: GatewaySettings) -> int:
+    name = "http.gateway.downstream_rq_active"
+    page = _admin(settings, "GET", f"/stats?filter=^{name}$")
+    return int(page.rpartition(":")[2])
+
+
+def _admin(settings: GatewaySettings, method: str, path: str) -> str:
+    address = ("127.0.0.1", settings.admin_port)
+    with closing(HTTPConnection(*address, timeout=_ADMIN_SECONDS)) as connection:
+        connection.request(method, path)
+        return connection.getresponse().read().decode()
 
 
 def write_configuration(settings: GatewaySettings) -> Path:

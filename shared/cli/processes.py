@@ -20,7 +20,7 @@ READY_SECONDS = 60
 _STOP_SECONDS = 60
 _POLL_SECONDS = 0.1
 _LAST_LINES = 10
-_ATTACHED = (sys.executable, "-m", "shared.attached")
+ATTACHED = (sys.executable, "-m", "shared.attached")
 
 
 class ServiceProcess:
@@ -38,7 +38,7 @@ class ServiceProcess:
     def __enter__(self) -> Self:
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [*_ATTACHED, str(os.getpid()), self.module, *self._arguments],
+                [*ATTACHED, str(os.getpid()), self.module, *self._arguments],
                 env={**os.environ, **self._environment},
                 # `-m` looks in the working directory first, where a person may have a package of
                 # the same name.

@@ -7,6 +7,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -469,6 +470,27 @@ def test_calls_are_told_that_a_service_cannot_be_reached_until_it_can(
             until(lambda: gateway.call("GET", path).status == 200)
 
     assert (answer.status, answer.json["code"], answer.reason) == (503, 14, "SERVICE_UNREACHABLE")
+
+
+def test_a_gateway_that_is_told_to_stop_answers_what_it_has_been_asked(
+    behind: Behind, tmp_path: Path
+) -> None:
+    pair, [user] = behind.pair, behind.people.new(1)
+    graph, feed = pair.graph_server.address, pair.feed_server.address
+    with (
+        running_gateway(tmp_path, graph=graph, feed=feed) as gateway,
+        Session(pair.feed_url) as session,
+        ThreadPoolExecutor() as threads,
+    ):
+        session.rows("LOCK TABLE posts IN ACCESS EXCLUSIVE MODE")
+        answer = threads.submit(gateway.call, "GET", f"/v1/users/{user}/feed")
+        until(lambda: bool(session.waiting()))
+        gateway.process.terminate()
+        until(lambda: gateway.call("GET", "/healthz").status == 503)
+        session.commit()
+
+        assert answer.result().status == 200
+        assert gateway.process.wait(30) == 0
 
 
 @contextmanager

@@ -45,6 +45,7 @@ class Answer:
 class Gateway:
     """A running gateway."""
 
+    process: subprocess.Popen[bytes]
     port: int
     metrics_port: int
     admin_port: int
@@ -109,10 +110,8 @@ def running_gateway(
 ) -> Iterator[Gateway]:
     """Start it in front of two services, and wait until it sees them."""
     port, metrics_port, admin_port = _free_ports(3)
-    gateway = Gateway(
-        port=port, metrics_port=metrics_port, admin_port=admin_port, output=folder / "gateway.log"
-    )
-    with gateway.output.open("wb") as output:
+    log = folder / "gateway.log"
+    with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "shared.cli", "gateway"],
             cwd=_ROOT,
@@ -125,11 +124,16 @@ def running_gateway(
                 "GATEWAY_METRICS_PORT": str(metrics_port),
                 "GATEWAY_ADMIN_PORT": str(admin_port),
                 "GATEWAY_WORKERS": "1",
+                "DRAIN_SECONDS": "0",
+                "GRACE_SECONDS": "5",
                 **(environment or {}),
             },
             stdout=output,
             stderr=output,
         )
+    gateway = Gateway(
+        process=process, port=port, metrics_port=metrics_port, admin_port=admin_port, output=log
+    )
 
     def is_ready() -> bool:
         assert process.poll() is None, gateway.output.read_text()
