@@ -104,6 +104,8 @@ class GatewaySettings:
             )
         if self.server.certificates and self.server.certificates.authorities:
             environment.problem("TLS_CLIENT_CA_FILE", "is not for a gateway: callers show tokens")
+        if tokens and str(tokens.keys).startswith("https:") and not _system_authorities():
+            environment.problem("AUTH_JWKS", "needs SSL_CERT_FILE, whose server to believe")
         environment.require("GATEWAY_HOST", lambda: ipaddress.ip_address(self.server.host))
         for name, target in (
             ("GRAPH_TARGET", self.graph_target),
@@ -288,11 +290,15 @@ def _tokens(server: ServerSettings) -> Mapping[str, object]:
         "AUTH_JWKS_HOST": url.hostname,
         "AUTH_JWKS_PORT": url.port or (443 if is_encrypted else 80),
         "AUTH_JWKS_ENCRYPTED": is_encrypted,
-        "SYSTEM_CA_FILE": ssl.get_default_verify_paths().cafile,
+        "SYSTEM_CA_FILE": _system_authorities(),
         "AUTH_ISSUER": tokens.issuer,
         "AUTH_AUDIENCE": tokens.audience,
         "AUTH_LEEWAY_SECONDS": int(tokens.leeway.total_seconds()),
     }
+
+
+def _system_authorities() -> str | None:
+    return ssl.get_default_verify_paths().cafile
 
 
 def _here(server: ServerSettings) -> str:

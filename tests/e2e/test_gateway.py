@@ -1,6 +1,7 @@
 """What clients over HTTP, gRPC-web and gRPC get through the gateway, which is a real Envoy."""
 
 import base64
+import functools
 import re
 import ssl
 import struct
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import grpc
@@ -669,6 +671,48 @@ def test_keys_and_certificates_are_exchanged_while_it_runs(guarded: Guarded) -> 
 
     until(lambda: status() != 0)
     until(lambda: status() == 200)
+
+
+def test_keys_are_fetched_from_whoever_shows_the_certificate_for_it(
+    behind: Behind, tmp_path: Path
+) -> None:
+    issuer, authority = Issuer(tmp_path), Authority("web")
+    issuer.add_key("first")
+    (tmp_path / "ca.crt").write_bytes(authority.certificate)
+    port = behind.pair.graph_server.port
+    with (
+        _serving(tmp_path, authority.issue("localhost").write(tmp_path, "web")) as url,
+        running_gateway(
+            tmp_path,
+            graph=f"localhost:{port}",
+            feed=behind.pair.feed_server.address,
+            environment={
+                **issuer.environment,
+                "AUTH_JWKS": f"{url}/{issuer.jwks.name}",
+                "SSL_CERT_FILE": str(tmp_path / "ca.crt"),
+            },
+        ) as gateway,
+    ):
+
+        def status(token: str) -> int:
+            headers = {"authorization": f"Bearer {token}"}
+            return gateway.call("GET", "/v1/users/17/connections", headers=headers).status
+
+        until(lambda: status(issuer.token(17)) == 200)
+        assert status("made-up") == 401
+
+
+@contextmanager
+def _serving(folder: Path, certificate: tuple[Path, Path]) -> Iterator[str]:
+    """Serve the files in a folder by HTTPS; yields the URL."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*certificate)
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=folder)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"https://localhost:{server.server_address[1]}"
+        server.shutdown()
 
 
 _REFUSED = [
