@@ -333,6 +333,17 @@ def test_ids_past_what_javascript_can_count_to_come_as_text(behind: Behind) -> N
     assert answer.json == {"counts": [{"userId": "9007199254740993", "connectionCount": 0}]}
 
 
+def test_a_page_that_is_larger_than_the_buffers_of_envoy_arrives_whole(behind: Behind) -> None:
+    [author] = behind.people.new(1)
+    for _ in range(50):
+        behind.people.post(author, body="\N{SLIGHTLY SMILING FACE}" * 10_000)
+
+    answer = behind.gateway.call("GET", f"/v1/users/{author}/feed?page_size=50")
+
+    assert len(answer.body) > 2_000_000
+    assert [len(post["body"]) for post in answer.json["posts"]] == [10_000] * 50
+
+
 def test_a_native_client_gets_answers_and_the_details_of_errors(
     behind: Behind, world: World
 ) -> None:
