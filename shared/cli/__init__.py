@@ -2,6 +2,6 @@
 
 Knows the services only as processes to start and as what the contracts promise. `run` starts them
 (`processes`) with an object store beside them (`photos`) and loads the sample (`sample`,
-`loading`); `transfers` moves files in and out, `pages` renders what people see, and all of them
-call the services through `clients`.
+`loading`); `gateway` runs Envoy, which `envoy` tells what to do; `transfers` moves files in and
+out, `pages` renders what people see. All but the gateway call the services through `clients`.
 """

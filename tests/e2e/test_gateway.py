@@ -21,7 +21,8 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from shared.cli.gateway import GatewaySettings, configuration
+from shared.cli.envoy import configuration
+from shared.cli.gateway_settings import GatewaySettings
 from shared.gen.kith.feed.v1 import feed_pb2
 from shared.gen.kith.feed.v1.feed_pb2_grpc import FeedServiceStub
 from shared.gen.kith.graph.v1 import graph_pb2

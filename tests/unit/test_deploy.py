@@ -15,7 +15,7 @@ from kubernetes_validate.utils import validate
 
 from feed_service.settings import FeedSettings
 from graph_service.settings import GraphSettings
-from shared.cli.gateway import GatewaySettings
+from shared.cli.gateway_settings import GatewaySettings
 from shared.settings import ServerSettings, SettingsError
 from tests.support.deployment import (
     COMPOSE,

@@ -1,0 +1,203 @@
+"""What Envoy is told: deploy/envoy/envoy.yaml, with what depends on settings and on the contracts.
+
+The contracts are taken from the stubs, so that Envoy knows the calls that this version has.
+"""
+
+import base64
+import ipaddress
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import yaml
+from google.api import annotations_pb2
+from google.protobuf.descriptor import FileDescriptor, MethodDescriptor, ServiceDescriptor
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from google.rpc import error_details_pb2
+
+from shared.cli.gateway_settings import GatewaySettings, hosts, system_authorities
+from shared.gen.kith.feed.v1 import feed_pb2
+from shared.gen.kith.graph.v1 import graph_pb2
+from shared.settings import ServerSettings
+
+_TEMPLATE: Final = Path(__file__).parents[2] / "deploy" / "envoy" / "envoy.yaml"
+_GRAPH: Final[ServiceDescriptor] = graph_pb2.DESCRIPTOR.services_by_name["GraphService"]
+_FEED: Final[ServiceDescriptor] = feed_pb2.DESCRIPTOR.services_by_name["FeedService"]
+_HTTP: Final[Any] = annotations_pb2.http  # as an extension, which its stub does not say
+# What of an HTTP method may be repeated is said by RFC 9110, section 9.2.2.
+_IDEMPOTENT = {"get", "put", "delete"}
+# Characters of JSON that a byte of protobuf becomes at worst, as control characters may.
+_JSON_GROWTH = 6
+_PATIENCE_SECONDS = 0.25
+_VARIABLE = re.compile(r"\$\{(\w+)\}")
+_CONDITION = "only_with"
+_LEFT_OUT = object()
+
+
+def configuration(settings: GatewaySettings) -> list[Any]:
+    """Return the documents of envoy.yaml with the settings in them."""
+    documents = [*yaml.safe_load_all(_TEMPLATE.read_text())]
+    return _filled(documents, _values(settings))  # type: ignore[no-any-return]  # a list, as given
+
+
+def _exposed(service: ServiceDescriptor) -> Iterator[tuple[MethodDescriptor, str]]:
+    """Yield the calls that the gateway lets through, each with its method in HTTP."""
+    for method in service.methods:
+        options = method.GetOptions()
+        if options.HasExtension(_HTTP):
+            yield method, options.Extensions[_HTTP].WhichOneof("pattern")
+
+
+def _values(settings: GatewaySettings) -> Mapping[str, object]:
+    server = settings.server
+    seconds = settings.timeout.total_seconds()
+    return {
+        "HOST": server.host,
+        "PORT": server.port,
+        "METRICS_PORT": server.metrics_port,
+        "ADMIN_PORT": settings.admin_port,
+        "GRAPH_TARGET": _endpoints(settings.graph_target),
+        "FEED_TARGET": _endpoints(settings.feed_target),
+        "TARGET_NAMES": _names(settings.graph_target, settings.feed_target),
+        "LONGER_TIMEOUT": f"{seconds + _PATIENCE_SECONDS:.3f}s",
+        "GRPC_TIMEOUT": f"{seconds * 1_000:.0f}m",
+        "CORS_ORIGINS": [{"exact": origin} for origin in settings.origins],
+        "MAX_REQUEST_BYTES": server.max_message_bytes,
+        "MAX_RESPONSE_BYTES": server.max_message_bytes * _JSON_GROWTH,
+        "FOLDER": str(settings.folder),
+        "CONTRACTS": base64.b64encode(_contracts().SerializeToString()).decode(),
+        "SERVICES": [_GRAPH.full_name, _FEED.full_name],
+        **_paths("GRAPH", _GRAPH),
+        **_paths("FEED", _FEED),
+        **_certificates(settings),
+        **_tokens(server),
+    }
+
+
+def descriptor_set(*files: FileDescriptor) -> FileDescriptorSet:
+    """Return files with all that they import, each after what it imports."""
+    found: dict[str, FileDescriptor] = {}
+
+    def collect(file: FileDescriptor) -> None:
+        for imported in file.dependencies:
+            collect(imported)
+        found.setdefault(file.name, file)
+
+    for file in files:
+        collect(file)
+    result = FileDescriptorSet()
+    for file in found.values():
+        file.CopyToProto(result.file.add())
+    return result
+
+
+def _contracts() -> FileDescriptorSet:
+    # The transcoder leaves an error empty whose details it has no descriptor of.
+    return descriptor_set(graph_pb2.DESCRIPTOR, feed_pb2.DESCRIPTOR, error_details_pb2.DESCRIPTOR)
+
+
+def _paths(prefix: str, service: ServiceDescriptor) -> Mapping[str, str]:
+    """Return as regular expressions the paths of calls that may be repeated, and of the others."""
+    calls = [(method.name, verb in _IDEMPOTENT) for method, verb in _exposed(service)]
+
+    def pattern(*, is_idempotent: bool) -> str:
+        names = "|".join(name for name, may_be in calls if may_be is is_idempotent)
+        return f"/{re.escape(service.full_name)}/({names})"
+
+    return {
+        f"{prefix}_IDEMPOTENT": pattern(is_idempotent=True),
+        f"{prefix}_OTHERS": pattern(is_idempotent=False),
+    }
+
+
+def _certificates(settings: GatewaySettings) -> Mapping[str, str | None]:
+    own, target = settings.server.certificates, settings.target.certificates
+    return {
+        **_file("TLS_CERT", own.chain if own else None),
+        **_file("TLS_KEY", own.key if own else None),
+        **_file("TARGET_CA", target.authorities),
+        **_file("TARGET_CERT", target.chain),
+        **_file("TARGET_KEY", target.key),
+    }
+
+
+def _tokens(server: ServerSettings) -> Mapping[str, object]:
+    tokens = server.auth.tokens if server.auth else None
+    if tokens is None:
+        return {"AUTH_JWKS": None, **_file("AUTH_JWKS", None)}
+    file = tokens.keys if isinstance(tokens.keys, Path) else None
+    url = urlsplit(f"http://{_here(server)}/signing-keys" if file else str(tokens.keys))
+    is_encrypted = url.scheme == "https"
+    return {
+        "AUTH_JWKS": url.geturl(),
+        **_file("AUTH_JWKS", file),
+        "AUTH_JWKS_HOST": url.hostname,
+        "AUTH_JWKS_PORT": url.port or (443 if is_encrypted else 80),
+        "AUTH_JWKS_ENCRYPTED": is_encrypted,
+        "SYSTEM_CA_FILE": system_authorities(),
+        "AUTH_ISSUER": tokens.issuer,
+        "AUTH_AUDIENCE": tokens.audience,
+        "AUTH_LEEWAY_SECONDS": int(tokens.leeway.total_seconds()),
+    }
+
+
+def _here(server: ServerSettings) -> str:
+    """Return where the gateway reaches its own page of metrics."""
+    everywhere = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 -- nothing is bound here
+    return f"{everywhere.get(server.host, server.host)}:{server.metrics_port}"
+
+
+def _file(name: str, path: Path | None) -> Mapping[str, str | None]:
+    return {
+        f"{name}_FILE": str(path) if path else None,
+        f"{name}_FOLDER": str(path.parent) if path else None,
+    }
+
+
+def _endpoints(target: str) -> list[object]:
+    """Return a target's hosts to call. Every address of a name is used."""
+    return [
+        {"endpoint": {"address": {"socket_address": {"address": address, "port_value": port}}}}
+        for address, port in hosts(target)
+    ]
+
+
+def _names(*targets: str) -> list[object]:
+    """Return what a certificate has to be for, one of them."""
+    addresses = sorted({address for target in targets for address, _ in hosts(target)})
+    return [
+        {"san_type": "IP_ADDRESS" if _is_ip(address) else "DNS", "matcher": {"exact": address}}
+        for address in addresses
+    ]
+
+
+def _is_ip(address: str) -> bool:
+    try:
+        ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return True
+
+
+def _filled(node: Any, values: Mapping[str, object]) -> Any:
+    """Return a document with values in the place of variables, without what has no condition."""
+    match node:
+        case dict():
+            if _CONDITION in node and not _filled(node[_CONDITION], values):
+                return _LEFT_OUT
+            filled = {key: _filled(held, values) for key, held in node.items()}
+            return {
+                key: held
+                for key, held in filled.items()
+                if key != _CONDITION and held is not _LEFT_OUT
+            }
+        case list():
+            return [held for item in node if (held := _filled(item, values)) is not _LEFT_OUT]
+        case str() if variable := _VARIABLE.fullmatch(node):
+            return values[variable[1]]
+        case str():
+            return _VARIABLE.sub(lambda variable: str(values[variable[1]]), node)
+        case _:
+            return node

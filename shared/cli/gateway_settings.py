@@ -1,0 +1,88 @@
+"""The settings of the gateway."""
+
+import ipaddress
+import re
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from shared.settings import DatabaseSettings, Environment, ServerSettings, TargetSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatewaySettings:
+    """Where the gateway listens, what is behind it, and whom it lets through."""
+
+    server: ServerSettings
+    """GATEWAY_HOST, GATEWAY_PORT, GATEWAY_METRICS_PORT; certificates and tokens as in a service."""
+    admin_port: int
+    """Envoy's own page, on the loopback address alone: GATEWAY_ADMIN_PORT."""
+    timeout: timedelta
+    """For a call that brings no deadline: GATEWAY_TIMEOUT_SECONDS."""
+    origins: list[str]
+    """Web pages of other origins that may call: GATEWAY_ORIGINS."""
+    graph_target: str
+    feed_target: str
+    target: TargetSettings
+    folder: Path
+    """Where to put what Envoy reads."""
+
+    @classmethod
+    def read(cls, variables: Mapping[str, str]) -> "GatewaySettings":
+        """Read the environment; raises SettingsError naming every variable that cannot be used."""
+        environment = Environment(variables)
+        graph_target = environment.text("GRAPH_TARGET", "127.0.0.1:50051")
+        feed_target = environment.text("FEED_TARGET", "127.0.0.1:50052")
+        settings = cls(
+            server=ServerSettings.read(environment, "GATEWAY", port=8080, metrics_port=9103),
+            admin_port=environment.integer("GATEWAY_ADMIN_PORT", 9901, minimum=1, maximum=65_535),
+            timeout=environment.duration("GATEWAY_TIMEOUT_SECONDS", 10, minimum=0.1, maximum=60),
+            origins=environment.words("GATEWAY_ORIGINS"),
+            graph_target=graph_target,
+            feed_target=feed_target,
+            target=TargetSettings.read(environment, graph_target, feed_target),
+            folder=DatabaseSettings.read(environment, "FEED").data_dir / "gateway",
+        )
+        settings._check(environment)
+        environment.check()
+        return settings
+
+    def _check(self, environment: Environment) -> None:
+        """Refuse what would make a stranger's call one of the gateway's own."""
+        tokens = self.server.auth and self.server.auth.tokens
+        if self.target.token is not None:
+            environment.problem("TARGET_TOKEN_FILE", "is not for a gateway: callers show tokens")
+        if self.target.certificates.chain and not tokens:
+            environment.problem(
+                "TARGET_CERT_FILE", "needs AUTH_JWKS, or everybody could act as the gateway"
+            )
+        if self.server.certificates and self.server.certificates.authorities:
+            environment.problem("TLS_CLIENT_CA_FILE", "is not for a gateway: callers show tokens")
+        if tokens and str(tokens.keys).startswith("https:") and not system_authorities():
+            environment.problem("AUTH_JWKS", "needs SSL_CERT_FILE, whose server to believe")
+        environment.require("GATEWAY_HOST", lambda: ipaddress.ip_address(self.server.host))
+        for name, target in (
+            ("GRAPH_TARGET", self.graph_target),
+            ("FEED_TARGET", self.feed_target),
+        ):
+            environment.require(name, lambda target=target: hosts(target))  # type: ignore[misc]
+
+
+def hosts(target: str) -> list[tuple[str, int]]:
+    """Return the hosts of a gRPC target; raises ValueError."""
+    named = re.sub(r"^(dns:(///)?|ipv4:|ipv6:)", "", target).split(",")
+    return [_host(host.strip()) for host in named]
+
+
+def _host(host: str) -> tuple[str, int]:
+    address, _, port = host.rpartition(":")
+    if not address or not port.isdecimal():
+        raise ValueError(f"{host!r} is not HOST:PORT")
+    return address.strip("[]"), int(port)
+
+
+def system_authorities() -> str | None:
+    """Return the file of those whom this system believes, or which SSL_CERT_FILE names."""
+    return ssl.get_default_verify_paths().cafile
