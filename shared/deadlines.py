@@ -28,6 +28,8 @@ import psycopg2
 from shared.errors import DeadlineError
 
 _ROUND_SECONDS: Final = 0.02
+# To be woken costs more than to look in vain, so it rests only when nothing has come for a second.
+_ROUNDS_BEFORE_REST: Final = 50
 # Around the end of a call: PostgreSQL notices that as well, and then the session can be kept.
 _GRACE_SECONDS: Final = 0.02
 _STATEMENT_GRACE_SECONDS: Final = 1.0
@@ -138,8 +140,11 @@ class StatementGuard:
         self._openers.shutdown(wait=False, cancel_futures=True)
 
     def _run(self) -> None:
+        idle_rounds = 0
         while not self._closing.wait(_ROUND_SECONDS):
-            self._rest_while_idle()
+            idle_rounds = 0 if self._watched else idle_rounds + 1
+            if idle_rounds > _ROUNDS_BEFORE_REST:
+                self._rest_while_idle()
             now = time.monotonic()
             for session, end in list(self._watched.items()):
                 is_late = now > end.at + _GRACE_SECONDS
@@ -147,11 +152,10 @@ class StatementGuard:
                     self._end(session)
 
     def _rest_while_idle(self) -> None:
+        self._at_work.clear()
+        # In this order, as `watch` does it in the other one.
         if not self._watched:
-            self._at_work.clear()
-            # In this order, as `watch` does it in the other one.
-            if not self._watched:
-                self._at_work.wait()
+            self._at_work.wait()
 
     def _end(self, session: Any) -> None:
         with self._ending:
