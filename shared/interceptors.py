@@ -11,7 +11,7 @@ import math
 import random
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -24,12 +24,10 @@ from shared.access.callers import Caller
 from shared.database import statements_in_call
 from shared.errors import AppException, DeadlineError, InternalError, RateLimitError, to_status
 from shared.metrics import ServerMetrics
-from shared.threads import CallThreads, on_threads
+from shared.threads import Places, on_threads
 
 _LEFT_ALONE = ("/grpc.health.", "/grpc.reflection.")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
-_REFUSING_THREADS = 2
-_RETRY_AFTER = timedelta(seconds=1)
 # Less than this and the answer would come too late.
 _LEAST_SECONDS = 0.002
 _log = logging.getLogger("kith.calls")
@@ -63,6 +61,7 @@ class Call:
     started: float = field(default_factory=time.perf_counter)
     statements: list[int] = field(default_factory=lambda: [0])
     caller: Caller | None = None
+    has_place: bool = False
     has_failed: bool = True
     code: str = ""
     seconds: float = 0.0
@@ -83,25 +82,13 @@ Step = Callable[[Method], Hooks]
 class Around(grpc.ServerInterceptor):
     """Runs every handler inside the given steps, the first one outermost.
 
-    The methods named in `threads` by their full paths run on those instead of the server's own,
-    `calls`. When too many wait for these, a call is refused, inside `refusal_steps` alone and on
-    threads that nobody waits for: so that it costs little, and is known at once.
+    The methods named in `threads` by their full paths run on those instead of the server's own.
     """
 
-    def __init__(
-        self,
-        steps: Sequence[Step],
-        *,
-        refusal_steps: Sequence[Step] = (),
-        calls: CallThreads | None = None,
-        threads: Mapping[str, ThreadPoolExecutor],
-    ) -> None:
+    def __init__(self, steps: Sequence[Step], *, threads: Mapping[str, ThreadPoolExecutor]) -> None:
         self._steps = steps
-        self._refusal_steps = refusal_steps
-        self._calls = calls
         self._threads = threads
-        self._refusing = ThreadPoolExecutor(_REFUSING_THREADS, thread_name_prefix="refuse")
-        self._wrapped: dict[str, tuple[Handler, Handler]] = {}
+        self._wrapped: dict[str, Handler] = {}
 
     def intercept_service(
         self,
@@ -110,37 +97,16 @@ class Around(grpc.ServerInterceptor):
     ) -> Handler | None:
         """Return the method's handler with the steps around it; grpcio asks in every call."""
         path = handler_call_details.method
-        if path not in self._wrapped:
-            handler = continuation(handler_call_details)
-            if handler is None or path.startswith(_LEFT_ALONE):
-                return handler
-            self._wrapped[path] = self._around(path, handler)
-        working, refusing = self._wrapped[path]
-        if self._calls is not None and self._calls.are_full and path not in self._threads:
-            return refusing
-        return working
-
-    def close(self) -> None:
-        """Let go of the threads."""
-        self._refusing.shutdown(wait=False)
-
-    def _around(self, path: str, handler: Handler) -> tuple[Handler, Handler]:
+        if path in self._wrapped:
+            return self._wrapped[path]
+        handler = continuation(handler_call_details)
+        if handler is None or path.startswith(_LEFT_ALONE):
+            return handler
         _, service, name = path.split("/")
         method = Method(kind=_kind(handler), service=service, name=name)
-        return (
-            _wrapped(
-                handler,
-                _behavior(handler),
-                [step(method) for step in self._steps],
-                threads=self._threads.get(path),
-            ),
-            _wrapped(
-                handler,
-                _refuse,
-                [step(method) for step in self._refusal_steps],
-                threads=self._refusing,
-            ),
-        )
+        hooks = [step(method) for step in self._steps]
+        wrapped = _wrapped(handler, hooks, threads=self._threads.get(path))
+        return self._wrapped.setdefault(path, wrapped)
 
 
 def identify(_method: Method) -> Hooks:
@@ -214,6 +180,30 @@ def limit_time(usual: timedelta) -> Step:
     return step
 
 
+def take_place(places: Places, streams: Places, *, elsewhere: Collection[str]) -> Step:
+    """Let the call wait for a place to be worked on; streams have places of their own.
+
+    The methods named in `elsewhere` see to that themselves. Raises what `Places.take` raises.
+    """
+
+    def step(method: Method) -> Hooks:
+        if method.name in elsewhere:
+            return Hooks()
+        mine = places if method.kind == "unary" else streams
+
+        def begin(call: Call) -> None:
+            mine.take()
+            call.has_place = True
+
+        def end(call: Call) -> None:
+            if call.has_place:
+                mine.leave()
+
+        return Hooks(begin=begin, end=end)
+
+    return step
+
+
 def report_errors(_method: Method) -> Hooks:
     """Answer exceptions as google.rpc.Status; what is not ours to tell becomes INTERNAL."""
 
@@ -229,6 +219,23 @@ def report_errors(_method: Method) -> Hooks:
         _abort(call, error)
 
     return Hooks(fail=fail)
+
+
+def count_rejections(metrics: ServerMetrics) -> Step:
+    """Count the calls that were turned away, by the reason that their callers are given.
+
+    Stands inside `report_errors`, after which nothing is left to be told from.
+    """
+
+    def step(method: Method) -> Hooks:
+        def fail(_call: Call, error: Exception) -> None:
+            if isinstance(error, RateLimitError):
+                reason = error.reason_name.lower()
+                metrics.rejected.labels(method.service, method.name, reason).inc()
+
+        return Hooks(fail=fail)
+
+    return step
 
 
 def _abort(call: Call, error: AppException) -> None:
@@ -264,24 +271,12 @@ def _kind(handler: Handler) -> str:
     return "server_stream" if handler.response_streaming else "unary"
 
 
-def _behavior(handler: Handler) -> Any:
-    return (
+def _wrapped(
+    handler: Handler, hooks: Sequence[Hooks], *, threads: ThreadPoolExecutor | None
+) -> Handler:
+    behavior: Any = (
         handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
     )
-
-
-def _refuse(_request: object, _context: grpc.ServicerContext) -> Any:
-    raise RateLimitError("too many calls at once; repeat it later", retry_after=_RETRY_AFTER)
-
-
-def _wrapped(
-    handler: Handler,
-    behavior: Callable[..., Any],
-    hooks: Sequence[Hooks],
-    *,
-    threads: ThreadPoolExecutor | None,
-) -> Handler:
-    """Return a handler of the same kind that does this, inside the hooks."""
     around = _Around(hooks)
 
     def respond(request: object, context: grpc.ServicerContext) -> object:

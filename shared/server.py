@@ -27,17 +27,20 @@ from shared.health import HealthServicer, Readiness, add_to_server
 from shared.interceptors import (
     Around,
     Step,
+    count_rejections,
     identify,
     limit_time,
     log_call,
     measure,
     report_errors,
+    take_place,
 )
 from shared.metrics import ServerMetrics, call_threads, passing_checks
 from shared.ports import has_connections, naming, reserved, stop_listening
+from shared.rate_limits import RateLimits, limit_rates
 from shared.reflection import enable_reflection
 from shared.settings import ServerSettings
-from shared.threads import CallThreads
+from shared.threads import CALLS_OPEN, STREAMS_OF_A_CONNECTION, Places
 from shared.tracing import tracing
 from shared.workers import LISTENING, READY, Place
 
@@ -55,11 +58,12 @@ _log = logging.getLogger("kith.server")
 class Service:
     """What distinguishes one of Kith's services from the other.
 
-    `add_to` registers the servicer on a server, `access` says who may make its calls. `checks` must
-    all pass for the service to be ready, `check_grace` gives a check that was good the seconds for
-    which it may fail. `stream_threads` names the methods whose streams last for as long as their
-    clients like, and how many of each there may be: they get threads of their own, and `drain` ends
-    them. `close` releases what the servicer holds once no call is left.
+    `add_to` registers the servicer on a server, `access` says who may make its calls and
+    `rate_limits` counts how often they do. `checks` must all pass for the service to be ready,
+    `check_grace` gives a check that was good the seconds for which it may fail. `stream_threads`
+    names the methods whose streams last for as long as their clients like, and how many of each
+    there may be: they get threads of their own, and `drain` ends them. `close` releases what the
+    servicer holds once no call is left.
     """
 
     name: str
@@ -68,6 +72,7 @@ class Service:
     registry: CollectorRegistry
     checks: Mapping[str, Callable[[], None]]
     close: Callable[[], None]
+    rate_limits: RateLimits | None = None
     check_grace: Mapping[str, float] = field(default_factory=dict)
     stream_threads: Mapping[str, int] = field(default_factory=dict)
     drain: Callable[[], None] = lambda: None
@@ -106,17 +111,9 @@ class RunningServer:
             )
             for method, number in service.stream_threads.items()
         }
-        calls = CallThreads(settings.threads, queue=settings.queue)
-        measured = measure(ServerMetrics(service.registry))
-        self._around = Around(
-            self._steps(measured),
-            refusal_steps=[identify, measured, report_errors],
-            calls=calls,
-            threads=self._stream_threads,
-        )
         self._server = grpc.server(
-            calls,
-            interceptors=[self._around],
+            ThreadPoolExecutor(CALLS_OPEN, thread_name_prefix="call"),
+            interceptors=[Around(self._steps(), threads=self._stream_threads)],
             options=_options(settings),
         )
         service.add_to(self._server)
@@ -169,7 +166,6 @@ class RunningServer:
 
     def _release(self) -> None:
         self._health.close()
-        self._around.close()
         for threads in self._stream_threads.values():
             threads.shutdown(wait=False)
         if self._metrics is not None:
@@ -191,18 +187,26 @@ class RunningServer:
             return self._service.checks
         return {**self._service.checks, "signing keys": self._credentials.check}
 
-    def _steps(self, measured: Step) -> Sequence[Step]:
-        access = self._service.access
+    def _steps(self) -> Sequence[Step]:
+        settings, metrics = self._settings, ServerMetrics(self._service.registry)
+        access, limits = self._service.access, self._service.rate_limits
         outer = [
             identify,
             self._tracing.step,
-            measured,
+            measure(metrics),
             log_call,
             report_errors,
-            limit_time(self._settings.usual_deadline),
+            count_rejections(metrics),
+            limit_time(settings.usual_deadline),
+            take_place(
+                Places(settings.threads, queue=settings.queue),
+                Places(settings.threads, queue=0),
+                elsewhere=self._service.stream_threads,
+            ),
         ]
         admitted = [] if self._credentials is None else [admit(self._credentials, access)]
-        return [*outer, *admitted, audit(access)]
+        limited = [] if limits is None else [limit_rates(limits, access)]
+        return [*outer, *admitted, *limited, audit(access)]
 
     def _bind(self) -> int:
         port = self._held.getsockname()[1] if self._held else self._settings.port
@@ -264,6 +268,7 @@ def _options(settings: ServerSettings) -> Sequence[tuple[str, int]]:
         ("grpc.max_send_message_length", settings.max_message_bytes),
         # For workers. Who did not mean to share the port is refused by `reserved`.
         ("grpc.so_reuseport", 1),
+        ("grpc.max_concurrent_streams", STREAMS_OF_A_CONNECTION),
         # So that connections spread over workers as these come and go; 0 is for ever.
         *_max_age(settings),
         # grpcio answers clients that ping more often than this with GOAWAY "too_many_pings".

@@ -1,37 +1,72 @@
-"""The threads that calls run on."""
+"""The threads that calls run on, and the places among them at which work is done.
 
+In grpcio a call has a thread from its first header on, which then waits for the message. So there
+are many more threads than calls that are worked on: whoever opens calls and sends nothing holds
+threads that nobody else needs. What is worked on at once is bounded by places.
+"""
+
+import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from functools import partial
-from typing import Any, TypeVar
+from typing import Final
 
-T = TypeVar("T")
+from shared import deadlines
+from shared.errors import DeadlineError, RateLimitError
+
+CALLS_OPEN: Final = 512
+"""How many calls may have a thread; the others wait for one."""
+
+STREAMS_OF_A_CONNECTION: Final = 128
+"""How many calls one connection may have open: a fraction of all, whatever its client is up to."""
+
+_RETRY_AFTER: Final = timedelta(seconds=1)
+_LONGEST_WAIT_SECONDS: Final = 3600.0
 
 
-class CallThreads(ThreadPoolExecutor):
-    """Threads for calls, which know whether as many calls as may are waiting for one of them.
+class Places:
+    """Where calls are worked on: so many at once, and so many more may wait. Thread-safe.
 
     grpcio can refuse calls as well, but would refuse health among them, and say nothing of when to
     come again (`maximum_concurrent_rpcs`).
     """
 
-    def __init__(self, threads: int, *, queue: int) -> None:
-        super().__init__(threads, thread_name_prefix="call")
-        self._most = threads + queue
-        # Its methods are atomic.
-        self._under_way = set["Future[Any]"]()
+    def __init__(self, number: int, *, queue: int) -> None:
+        self._free = threading.Semaphore(number)
+        self._queue = queue
+        self._waiting = 0
+        self._lock = threading.Lock()
 
-    @property
-    def are_full(self) -> bool:
-        """Whether the next call had to wait behind too many others."""
-        return len(self._under_way) >= self._most
+    def take(self) -> None:
+        """Take a place, or wait for one.
 
-    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> "Future[T]":
-        """Run a call on the next thread that is free."""
-        future = super().submit(fn, *args, **kwargs)
-        self._under_way.add(future)
-        future.add_done_callback(self._under_way.discard)
-        return future
+        Raises RateLimitError at once when too many are waiting, and DeadlineError when the call is
+        over before it has a place.
+        """
+        if self._free.acquire(blocking=False):
+            return
+        with self._lock:
+            if self._waiting >= self._queue:
+                raise RateLimitError(
+                    "too many calls at once; repeat it later", retry_after=_RETRY_AFTER
+                )
+            self._waiting += 1
+        try:
+            seconds = max(0.0, min(deadlines.seconds_left(), _LONGEST_WAIT_SECONDS))
+            has_place = self._free.acquire(timeout=seconds)
+        finally:
+            with self._lock:
+                self._waiting -= 1
+        if has_place and deadlines.is_over():
+            self.leave()
+            has_place = False
+        if not has_place:
+            raise DeadlineError("the call's time ran out before it was worked on")
+
+    def leave(self) -> None:
+        """Give the place to the next."""
+        self._free.release()
 
 
 def on_threads(threads: ThreadPoolExecutor, behavior: Callable[..., object]) -> partial[object]:

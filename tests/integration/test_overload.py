@@ -1,8 +1,9 @@
 """More calls than there are threads and places to wait."""
 
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 
 import grpc
 import psycopg2
@@ -91,3 +92,29 @@ def test_calls_whose_time_ran_out_leave_their_places(small: Pair) -> None:
             lambda: _code(_list_posts(small, timeout=0.3)) is grpc.StatusCode.DEADLINE_EXCEEDED
         )
     assert _list_posts(small) is None
+
+
+def test_callers_who_open_calls_and_send_nothing_hold_up_nobody(small: Pair) -> None:
+    over = threading.Event()
+
+    def nothing() -> Iterator[bytes]:
+        over.wait()
+        yield from ()
+
+    with ExitStack() as stack:
+        stack.callback(over.set)
+        for _ in range(2):
+            channel = stack.enter_context(
+                grpc.insecure_channel(
+                    small.feed_server.address, options=[("grpc.use_local_subchannel_pool", 1)]
+                )
+            )
+            # On the wire a call with one message is a stream of them.
+            opened: grpc.StreamUnaryMultiCallable[bytes, bytes] = channel.stream_unary(
+                "/kith.feed.v1.FeedService/ListPosts"
+            )
+            for _ in range(100):
+                opened.future(nothing())
+
+        for _ in range(5):
+            assert _list_posts(small) is None
