@@ -40,7 +40,8 @@ _WRONGLY_SCORED = text(f"""
     WHERE abs(importance - {
     heuristic(
         body="body",
-        photo_count="(SELECT count(*) FROM post_photos AS photo WHERE photo.post_id = p.id)",
+        photo_count='''(SELECT count(*) FROM post_photos AS photo
+                        WHERE photo.author_id = p.author_id AND photo.post_id = p.id)''',
     )
 }) > 0.0001
 """)
