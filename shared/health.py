@@ -12,20 +12,22 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import grpc
+from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2 as pb
 from grpc_health.v1 import health_pb2_grpc
 
-from shared.errors import AppException
+from shared.errors import AppException, ValidationError
+from shared.requests import Patience, reading, require_readable
 from shared.threads import on_threads
 
 LIVE = "live"
 READY = "ready"
 
 _SERVICE = "grpc.health.v1.Health"
-_ANSWER_THREADS = 2
+_ANSWER_THREADS = 8
 _SPARE_WATCH_THREADS = 8
 _log = logging.getLogger("kith.health")
 
@@ -47,6 +49,8 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
         self._draining = False
         self._lock = threading.Lock()
         self._watchers = set[threading.Event]()
+        # A name comes with its call, or somebody is wasting our threads.
+        self._patience = Patience(most=0)
         self._answers = ThreadPoolExecutor(_ANSWER_THREADS, thread_name_prefix="health")
         self._watches = ThreadPoolExecutor(
             max_watchers + _SPARE_WATCH_THREADS, thread_name_prefix="health-watch"
@@ -66,6 +70,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
     def close(self) -> None:
         """End all watches and let go of the threads."""
         self.drain()
+        self._patience.close()
         self._answers.shutdown(wait=False)
         self._watches.shutdown(wait=False)
 
@@ -112,26 +117,36 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
 
     def handler(self) -> grpc.GenericRpcHandler:
         """Return what a server needs to serve this, with the threads for it."""
+        once, again = grpc.stream_unary_rpc_method_handler, grpc.stream_stream_rpc_method_handler
+        methods = {
+            "Check": (once, self._answers, self.Check, pb.HealthCheckRequest),
+            "List": (once, self._answers, self.List, pb.HealthListRequest),
+            "Watch": (again, self._watches, self.Watch, pb.HealthCheckRequest),
+        }
         return grpc.method_handlers_generic_handler(
             _SERVICE,
             {
-                "Check": grpc.unary_unary_rpc_method_handler(
-                    on_threads(self._answers, self.Check),
-                    pb.HealthCheckRequest.FromString,
-                    pb.HealthCheckResponse.SerializeToString,
-                ),
-                "List": grpc.unary_unary_rpc_method_handler(
-                    on_threads(self._answers, self.List),
-                    pb.HealthListRequest.FromString,
-                    pb.HealthListResponse.SerializeToString,
-                ),
-                "Watch": grpc.unary_stream_rpc_method_handler(
-                    on_threads(self._watches, self.Watch),
-                    pb.HealthCheckRequest.FromString,
-                    pb.HealthCheckResponse.SerializeToString,
-                ),
+                name: make(
+                    on_threads(threads, self._reading(answer)),
+                    reading(request.FromString),
+                    _serialized,
+                )
+                for name, (make, threads, answer, request) in methods.items()
             },
         )
+
+    def _reading(self, answer: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a handler that reads the request, as those of all other calls do."""
+
+        def read_and_answer(requests: Iterator[Any], context: grpc.ServicerContext) -> Any:
+            request = self._patience.only(requests, context)
+            try:
+                require_readable(request)
+            except ValidationError as error:
+                context.abort(error.code, error.message)
+            return answer(request, context)
+
+        return read_and_answer
 
     def _changes(
         self, name: str, context: grpc.ServicerContext, woken: threading.Event
@@ -164,6 +179,10 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
         with self._lock:
             for woken in self._watchers:
                 woken.set()
+
+
+def _serialized(response: Message) -> bytes:
+    return bytes(response.SerializeToString())
 
 
 def add_to_server(servicer: HealthServicer, server: grpc.Server) -> None:

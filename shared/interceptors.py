@@ -4,6 +4,9 @@ A step says what is done when a call begins, with what its handler raises, and w
 so that it holds for unary and streaming calls alike. What a step needs for a method, such as the
 metrics with its labels, it looks up once and not in every call. Health and reflection are left
 alone: they must answer whatever the state of the rest, and health brings its own threads.
+
+Every handler is registered as that of a method that takes a stream of messages. On the wire that is
+the same, and so it is here that messages are waited for: see `requests`.
 """
 
 import logging
@@ -24,6 +27,7 @@ from shared.access.callers import Caller
 from shared.database import statements_in_call
 from shared.errors import AppException, DeadlineError, InternalError, RateLimitError, to_status
 from shared.metrics import ServerMetrics
+from shared.requests import Patience, reading, require_readable
 from shared.threads import Places, on_threads
 
 _LEFT_ALONE = ("/grpc.health.", "/grpc.reflection.")
@@ -85,9 +89,16 @@ class Around(grpc.ServerInterceptor):
     The methods named in `threads` by their full paths run on those instead of the server's own.
     """
 
-    def __init__(self, steps: Sequence[Step], *, threads: Mapping[str, ThreadPoolExecutor]) -> None:
+    def __init__(
+        self,
+        steps: Sequence[Step],
+        *,
+        threads: Mapping[str, ThreadPoolExecutor],
+        patience: Patience | None = None,
+    ) -> None:
         self._steps = steps
         self._threads = threads
+        self._patience = patience or Patience()
         self._wrapped: dict[str, Handler] = {}
 
     def intercept_service(
@@ -105,7 +116,7 @@ class Around(grpc.ServerInterceptor):
         _, service, name = path.split("/")
         method = Method(kind=_kind(handler), service=service, name=name)
         hooks = [step(method) for step in self._steps]
-        wrapped = _wrapped(handler, hooks, threads=self._threads.get(path))
+        wrapped = _wrapped(handler, hooks, threads=self._threads.get(path), patience=self._patience)
         return self._wrapped.setdefault(path, wrapped)
 
 
@@ -154,6 +165,18 @@ def log_call(method: Method) -> Hooks:
         )
 
     return Hooks(end=end)
+
+
+def require_message(_method: Method) -> Hooks:
+    """Refuse a call whose message cannot be read; of a stream of them each is when it is reached.
+
+    Raises ValidationError.
+    """
+
+    def begin(call: Call) -> None:
+        require_readable(call.request)
+
+    return Hooks(begin=begin)
 
 
 def limit_time(usual: timedelta) -> Step:
@@ -272,14 +295,20 @@ def _kind(handler: Handler) -> str:
 
 
 def _wrapped(
-    handler: Handler, hooks: Sequence[Hooks], *, threads: ThreadPoolExecutor | None
+    handler: Handler,
+    hooks: Sequence[Hooks],
+    *,
+    threads: ThreadPoolExecutor | None,
+    patience: Patience,
 ) -> Handler:
     behavior: Any = (
         handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
     )
+    received: Callable[..., object] = patience.each if handler.request_streaming else patience.only
     around = _Around(hooks)
 
-    def respond(request: object, context: grpc.ServicerContext) -> object:
+    def respond(requests: Iterator[object], context: grpc.ServicerContext) -> object:
+        request = received(requests, context)
         call = Call(context=context, request=request, request_id=_request_id(context))
         try:
             around.begin(call)
@@ -292,7 +321,8 @@ def _wrapped(
             around.end(call)
         return response
 
-    def stream(request: object, context: grpc.ServicerContext) -> Iterator[object]:
+    def stream(requests: Iterator[object], context: grpc.ServicerContext) -> Iterator[object]:
+        request = received(requests, context)
         call = Call(context=context, request=request, request_id=_request_id(context))
         try:
             around.begin(call)
@@ -307,15 +337,14 @@ def _wrapped(
     wrapped: Callable[..., object] = stream if handler.response_streaming else respond
     if threads is not None:
         wrapped = on_threads(threads, wrapped)
-    factory: Callable[..., Handler] = {
-        (False, False): grpc.unary_unary_rpc_method_handler,
-        (False, True): grpc.unary_stream_rpc_method_handler,
-        (True, False): grpc.stream_unary_rpc_method_handler,
-        (True, True): grpc.stream_stream_rpc_method_handler,
-    }[handler.request_streaming, handler.response_streaming]
+    factory: Callable[..., Handler] = (
+        grpc.stream_stream_rpc_method_handler
+        if handler.response_streaming
+        else grpc.stream_unary_rpc_method_handler
+    )
     return factory(
         wrapped,
-        request_deserializer=handler.request_deserializer,
+        request_deserializer=reading(handler.request_deserializer),
         response_serializer=handler.response_serializer,
     )
 

@@ -33,12 +33,14 @@ from shared.interceptors import (
     log_call,
     measure,
     report_errors,
+    require_message,
     take_place,
 )
 from shared.metrics import ServerMetrics, call_threads, passing_checks
 from shared.ports import has_connections, naming, reserved, stop_listening
 from shared.rate_limits import RateLimits, limit_rates
 from shared.reflection import enable_reflection
+from shared.requests import Patience
 from shared.settings import ServerSettings
 from shared.threads import CALLS_OPEN, STREAMS_OF_A_CONNECTION, Places
 from shared.tracing import tracing
@@ -111,9 +113,12 @@ class RunningServer:
             )
             for method, number in service.stream_threads.items()
         }
+        self._patience = Patience(most=CALLS_OPEN // 2)
         self._server = grpc.server(
             ThreadPoolExecutor(CALLS_OPEN, thread_name_prefix="call"),
-            interceptors=[Around(self._steps(), threads=self._stream_threads)],
+            interceptors=[
+                Around(self._steps(), threads=self._stream_threads, patience=self._patience)
+            ],
             options=_options(settings),
         )
         service.add_to(self._server)
@@ -166,6 +171,7 @@ class RunningServer:
 
     def _release(self) -> None:
         self._health.close()
+        self._patience.close()
         for threads in self._stream_threads.values():
             threads.shutdown(wait=False)
         if self._metrics is not None:
@@ -197,6 +203,7 @@ class RunningServer:
             log_call,
             report_errors,
             count_rejections(metrics),
+            require_message,
             limit_time(settings.usual_deadline),
             take_place(
                 Places(settings.threads, queue=settings.queue),

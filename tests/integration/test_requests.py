@@ -1,0 +1,87 @@
+"""What no client should send is refused as such, and who sends nothing keeps nobody out."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2
+
+from shared.gen.kith.feed.v1 import feed_pb2
+from shared.threads import CALLS_OPEN, STREAMS_OF_A_CONNECTION
+from tests.support.errors import reason_of
+from tests.support.pair import Pair
+from tests.support.rpcs import RPCS, Rpc
+
+_CEILING_SECONDS = 30
+_CHECK = "/grpc.health.v1.Health/Check"
+_LIST_POSTS = "/kith.feed.v1.FeedService/ListPosts"
+_OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1)]
+# A field of a length beyond the end.
+_NO_MESSAGE = b"\x0a\x7f"
+
+
+def _code_of(pair: Pair, rpc: Rpc, *messages: bytes) -> tuple[str, str]:
+    channel = pair.graph_channel if rpc.service == "graph" else pair.feed_channel
+    path = f"/{rpc.method.containing_service.full_name}/{rpc.name}"
+    with pytest.raises(grpc.RpcError) as caught:
+        for _ in channel.stream_stream(path)(iter(messages), timeout=_CEILING_SECONDS):
+            pass
+    return caught.value.code().name, reason_of(caught.value)
+
+
+@pytest.mark.parametrize("rpc", RPCS, ids=str)
+def test_what_is_no_message_is_the_fault_of_who_sends_it(pair: Pair, rpc: Rpc) -> None:
+    assert _code_of(pair, rpc, _NO_MESSAGE) == ("INVALID_ARGUMENT", "INVALID_FIELD")
+
+
+@pytest.mark.parametrize("rpc", [rpc for rpc in RPCS if not rpc.method.client_streaming], ids=str)
+def test_a_call_that_ends_without_its_message_is_refused(pair: Pair, rpc: Rpc) -> None:
+    assert _code_of(pair, rpc) == ("INVALID_ARGUMENT", "INVALID_FIELD")
+
+
+def test_health_does_not_answer_what_is_no_message(pair: Pair) -> None:
+    check = pair.feed_channel.unary_unary(_CHECK)
+
+    with pytest.raises(grpc.RpcError) as caught:
+        check(_NO_MESSAGE, timeout=_CEILING_SECONDS)
+
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+@contextmanager
+def _silence(address: str, path: str, *, calls: int) -> "Iterator[list[grpc.Future]]":
+    """Open calls over as many connections as they need, and send nothing in them."""
+    is_over = threading.Event()
+
+    def nothing() -> Iterator[bytes]:
+        is_over.wait(_CEILING_SECONDS)
+        yield from ()
+
+    with ExitStack() as stack:
+        opened = []
+        for first in range(0, calls, STREAMS_OF_A_CONNECTION):
+            channel = stack.enter_context(grpc.insecure_channel(address, _OWN_CONNECTION))
+            call = channel.stream_unary(path)
+            for _ in range(first, min(calls, first + STREAMS_OF_A_CONNECTION)):
+                opened.append(call.future(nothing()))
+        yield opened
+        is_over.set()
+
+
+def test_more_silent_calls_than_there_are_threads_are_given_up(pair: Pair) -> None:
+    request = feed_pb2.ListPostsRequest(user_id=1, author_id=1)
+    with _silence(pair.feed_server.address, _LIST_POSTS, calls=CALLS_OPEN + 50) as silent:
+        for call in silent[:CALLS_OPEN]:
+            assert call.exception(timeout=_CEILING_SECONDS) is not None
+        pair.feed.ListPosts(request, timeout=_CEILING_SECONDS)
+
+
+def test_health_is_answered_to_others_than_those_who_ask_nothing(pair: Pair) -> None:
+    with _silence(pair.feed_server.address, _CHECK, calls=50) as silent:
+        request = health_pb2.HealthCheckRequest(service="live").SerializeToString()
+        pair.feed_channel.unary_unary(_CHECK)(request, timeout=_CEILING_SECONDS)
+
+        for call in silent:
+            assert call.exception(timeout=_CEILING_SECONDS) is not None
