@@ -9,6 +9,7 @@ import migrations
 from feed_service.access import ACCESS
 from feed_service.audiences import Audiences
 from feed_service.comments import Comments
+from feed_service.connections_cache import ConnectionsCache, SharedConnections
 from feed_service.digest import Digests
 from feed_service.erasure import Erasure
 from feed_service.feed import Feed
@@ -27,9 +28,11 @@ from feed_service.upkeep import Upkeep
 from shared.database import BACKGROUND, Database
 from shared.deadlines import StatementGuard
 from shared.gen.kith.feed.v1 import feed_pb2_grpc
-from shared.metrics import ClientMetrics, database_latency
+from shared.metrics import ClientMetrics, RedisMetrics, database_latency
+from shared.optional_redis import OptionalRedis
 from shared.paging import PageTokens
 from shared.program import Program
+from shared.rate_limits import RateLimits
 from shared.reader import Reader
 from shared.rounds import Rounds
 from shared.server import Service
@@ -56,11 +59,16 @@ def build(settings: FeedSettings, database_url: str) -> Service:
         name=BACKGROUND,
     )
     tokens = PageTokens(keys=settings.page_token_keys)
+    redis = OptionalRedis(settings.redis, RedisMetrics(registry)) if settings.redis else None
     graph = GraphClient(
         settings.graph_target,
         access=settings.graph_access,
         timeout=settings.graph_timeout,
-        cache_bytes=settings.connections_cache_bytes,
+        cache=ConnectionsCache(
+            settings.connections_cache_bytes,
+            shared=SharedConnections(redis, keys=settings.page_token_keys) if redis else None,
+            metrics=metrics,
+        ),
         metrics=metrics,
         client_metrics=ClientMetrics(registry),
     )
@@ -100,11 +108,16 @@ def build(settings: FeedSettings, database_url: str) -> Service:
         reader.close()
         database.close()
         guard.close()
+        if redis is not None:
+            redis.close()
 
     return Service(
         name=NAME,
         add_to=lambda server: feed_pb2_grpc.add_FeedServiceServicer_to_server(servicer, server),
         access=ACCESS,
+        rate_limits=RateLimits(settings.rate_limits, service="feed", redis=redis)
+        if settings.rate_limits
+        else None,
         registry=registry,
         checks={"database": lambda: migrations.check(reader, "feed"), "graph": graph.ping},
         check_grace={"graph": settings.graph_ready_grace.total_seconds()},

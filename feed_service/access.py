@@ -1,4 +1,4 @@
-"""Who may make which call of feed_service, and which calls are written down.
+"""Who may make which call of feed_service, how often, and which calls are written down.
 
 A user acts for themselves alone; whether they see a post of somebody else is decided by the
 visibility rule, not here. What the contract calls internal is for services. So are exports and
@@ -7,12 +7,19 @@ erasure: whoever keeps the account asks its holder first, so that a stolen token
 
 from typing import Final
 
-from shared.access.rules import Access, Admits, Rule
+from shared.access.rules import Access, Admits, Limit, Rule
+
+_FEEDS: Final = Limit(name="FEEDS", usual="60/minute")
+_DIGESTS: Final = Limit(name="DIGESTS", usual="30/minute")
+_POSTS: Final = Limit(name="POSTS", usual="10/minute")
+_UPLOADS: Final = Limit(name="UPLOADS", usual="20/minute")
+_TAGS: Final = Limit(name="TAGS", usual="60/minute")
+_COMMENTS: Final = Limit(name="COMMENTS", usual="30/minute")
 
 ACCESS: Final[Access] = {
-    "GetFeed": Rule(admits=Admits.THE_USER, audit=None),
-    "GetDigest": Rule(admits=Admits.THE_USER, audit=None),
-    "CreatePost": Rule(admits=Admits.THE_USER, audit=None),
+    "GetFeed": Rule(admits=Admits.THE_USER, limit=_FEEDS, audit=None),
+    "GetDigest": Rule(admits=Admits.THE_USER, limit=_DIGESTS, audit=None),
+    "CreatePost": Rule(admits=Admits.THE_USER, limit=_POSTS, audit=None),
     "GetPost": Rule(admits=Admits.THE_USER, audit=None),
     "BatchGetPosts": Rule(admits=Admits.THE_USER, audit=None),
     "ListPosts": Rule(admits=Admits.THE_USER, audit=None),
@@ -26,18 +33,20 @@ ACCESS: Final[Access] = {
         ),
     ),
     "DeletePost": Rule(admits=Admits.THE_USER, audit=("post_id",)),
-    "CreatePhotoUploads": Rule(admits=Admits.THE_USER, audit=None),
-    "CreateTag": Rule(admits=Admits.THE_USER, audit=None),
+    "CreatePhotoUploads": Rule(admits=Admits.THE_USER, limit=_UPLOADS, audit=None),
+    "CreateTag": Rule(admits=Admits.THE_USER, limit=_TAGS, audit=None),
     "ListTags": Rule(admits=Admits.THE_USER, audit=None),
-    "UpdateTag": Rule(admits=Admits.THE_USER, audit=None),
-    "DeleteTag": Rule(admits=Admits.THE_USER, audit=("tag_id",)),
-    "AddTagMembers": Rule(admits=Admits.THE_USER, audit=("tag_id", "target_user_ids")),
-    "RemoveTagMembers": Rule(admits=Admits.THE_USER, audit=("tag_id", "target_user_ids")),
+    "UpdateTag": Rule(admits=Admits.THE_USER, limit=_TAGS, audit=None),
+    "DeleteTag": Rule(admits=Admits.THE_USER, limit=_TAGS, audit=("tag_id",)),
+    "AddTagMembers": Rule(admits=Admits.THE_USER, limit=_TAGS, audit=("tag_id", "target_user_ids")),
+    "RemoveTagMembers": Rule(
+        admits=Admits.THE_USER, limit=_TAGS, audit=("tag_id", "target_user_ids")
+    ),
     "ListTagMembers": Rule(admits=Admits.THE_USER, audit=None),
     "ListUserTags": Rule(admits=Admits.THE_USER, audit=None),
-    "CreateComment": Rule(admits=Admits.THE_USER, audit=None),
+    "CreateComment": Rule(admits=Admits.THE_USER, limit=_COMMENTS, audit=None),
     "ListComments": Rule(admits=Admits.THE_USER, audit=None),
-    "UpdateComment": Rule(admits=Admits.THE_USER, audit=None),
+    "UpdateComment": Rule(admits=Admits.THE_USER, limit=_COMMENTS, audit=None),
     "DeleteComment": Rule(
         admits=Admits.THE_USER, audit=("post.author_id", "post.post_id", "comment_id")
     ),

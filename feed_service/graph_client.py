@@ -1,18 +1,16 @@
-"""The only caller of graph_service: deadline, errors, and the cache of connected ids."""
+"""The only caller of graph_service: deadline, errors, and what is asked instead of cached."""
 
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from itertools import cycle
-from threading import Lock
 from types import TracebackType
 
 import grpc
-from cachetools import LRUCache
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from feed_service.connections_cache import ConnectionsCache, HeldViewer
 from feed_service.metrics import FeedMetrics
 from feed_service.visibility import Viewer
 from shared import deadlines
@@ -51,19 +49,9 @@ _PAUSE = timedelta(seconds=0.5)
 _FAIR_SECONDS = 0.1
 _UNAVAILABLE = grpc.StatusCode.UNAVAILABLE.name
 _LATE = grpc.StatusCode.DEADLINE_EXCEEDED.name
-# What an entry of the cache costs beside its texts.
-_ENTRY_BYTES = 500
 # Each is a connection to one of the graph's workers; see `shared/client_options.py`.
 _CHANNELS = 2
 _log = logging.getLogger("kith.graph_client")
-
-
-@dataclass(frozen=True, kw_only=True)
-class HeldViewer:
-    """A user with their connections as of a revision."""
-
-    revision: int
-    viewer: Viewer
 
 
 class GraphClient:
@@ -75,7 +63,7 @@ class GraphClient:
         *,
         access: TargetSettings,
         timeout: timedelta,
-        cache_bytes: int,
+        cache: ConnectionsCache,
         metrics: FeedMetrics,
         client_metrics: ClientMetrics,
     ) -> None:
@@ -89,8 +77,7 @@ class GraphClient:
         self._metrics_by_method = {
             method: client_metrics.of(kind, _SERVICE, method) for method, kind in _KINDS.items()
         }
-        self._cache: LRUCache[int, HeldViewer] = LRUCache(cache_bytes, getsizeof=_size)
-        self._lock = Lock()
+        self._cache = cache
 
     def held(self, user_id: int) -> HeldViewer:
         """Return the cached connections of a user, or fetch them.
@@ -99,10 +86,7 @@ class GraphClient:
 
         Raises UnavailableError when graph_service cannot be reached in time.
         """
-        with self._lock:
-            held = self._cache.get(user_id)
-        (self._metrics.cache_hits if held else self._metrics.cache_misses).inc()
-        return held or self._ask(user_id, known=None)
+        return self._cache.get(user_id) or self._ask(user_id, known=None)
 
     def current(self, known: HeldViewer) -> HeldViewer:
         """Return a user's connections as of now: `known` itself when nothing has changed since."""
@@ -175,17 +159,8 @@ class GraphClient:
         if current == known:
             # A user who never had a connection has no revision to be compared.
             return known
-        self._keep(user_id, current)
+        self._cache.keep(current)
         return current
-
-    def _keep(self, user_id: int, current: HeldViewer) -> None:
-        if _size(current) > self._cache.maxsize:
-            return
-        with self._lock:
-            held = self._cache.get(user_id)
-            # Answers may arrive out of order. An older one would do no harm, only cost a reread.
-            if held is None or held.revision <= current.revision or current.revision == 0:
-                self._cache[user_id] = current
 
     def _seconds(self) -> float:
         """Return how long a call may take: no longer than the one it is made for."""
@@ -295,14 +270,3 @@ def _viewer(answer: pb.GetConnectedUserIdsResponse.ConnectedUsers) -> Viewer:
         own_revisions=array_literal(peer.user_revision for peer in reconnections),
         peer_revisions=array_literal(peer.peer_revision for peer in reconnections),
     )
-
-
-def _size(held: HeldViewer) -> int:
-    viewer = held.viewer
-    texts = (
-        viewer.connected_ids,
-        viewer.reconnected_ids,
-        viewer.own_revisions,
-        viewer.peer_revisions,
-    )
-    return sum(map(len, texts)) + _ENTRY_BYTES

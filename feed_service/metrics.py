@@ -57,11 +57,12 @@ class FeedMetrics:
         )
         lookups = Counter(
             "connections_cache_lookups_total",
-            "Lookups in the cache of connected ids, by whether they hit.",
+            "Lookups of connected ids, by where they were: hit, shared (in Redis), or miss.",
             ["result"],
             registry=registry,
         )
         self.cache_hits = lookups.labels("hit")
+        self.cache_hits_shared = lookups.labels("shared")
         self.cache_misses = lookups.labels("miss")
         self.changes_met = Counter(
             "feed_connection_changes_met_total",

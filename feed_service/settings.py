@@ -9,8 +9,16 @@ from typing import Literal, cast
 import boto3
 from botocore.exceptions import BotoCoreError
 
+from feed_service.access import ACCESS
 from shared.secret import page_token_keys
-from shared.settings import DatabaseSettings, Environment, ServerSettings, TargetSettings
+from shared.settings import (
+    DatabaseSettings,
+    Environment,
+    RateLimitSettings,
+    RedisSettings,
+    ServerSettings,
+    TargetSettings,
+)
 
 _BUCKET_NAME = re.compile(r"[A-Za-z0-9._-]{3,63}")
 
@@ -154,6 +162,10 @@ class FeedSettings:
     """How long one call to graph_service may take: GRAPH_TIMEOUT_SECONDS."""
     graph_ready_grace: timedelta
     """How long the service stays ready without the graph: GRAPH_READY_GRACE_SECONDS."""
+    rate_limits: RateLimitSettings | None
+    """How often users may call: RATE_LIMIT_FEEDS and its companions. None for always."""
+    redis: RedisSettings | None
+    """What the processes share: REDIS_URL and its companions. None without it."""
     connections_cache_bytes: int
     """Memory for the cache of connected ids: CONNECTIONS_CACHE_BYTES."""
     max_tags: int
@@ -186,6 +198,8 @@ class FeedSettings:
             graph_ready_grace=environment.duration(
                 "GRAPH_READY_GRACE_SECONDS", 5, minimum=0, maximum=3600
             ),
+            rate_limits=RateLimitSettings.read(environment, ACCESS),
+            redis=RedisSettings.read(environment),
             connections_cache_bytes=environment.integer(
                 "CONNECTIONS_CACHE_BYTES", 64 * mebibyte, minimum=0, maximum=16 * 1024 * mebibyte
             ),

@@ -16,9 +16,11 @@ from graph_service.watches import Watches
 from shared.database import BACKGROUND, Database
 from shared.deadlines import StatementGuard
 from shared.gen.kith.graph.v1 import graph_pb2_grpc
-from shared.metrics import database_latency
+from shared.metrics import RedisMetrics, database_latency
+from shared.optional_redis import OptionalRedis
 from shared.paging import PageTokens
 from shared.program import Program
+from shared.rate_limits import RateLimits
 from shared.reader import Reader
 from shared.server import Service
 from shared.totals import read_totals
@@ -37,6 +39,7 @@ def build(settings: GraphSettings, database_url: str) -> Service:
         settings.database, database_url, guard=guard, latency=latency, name=BACKGROUND
     )
     tokens = PageTokens(keys=settings.page_token_keys)
+    redis = OptionalRedis(settings.redis, RedisMetrics(registry)) if settings.redis else None
     watches = Watches(
         background,
         tokens,
@@ -60,11 +63,16 @@ def build(settings: GraphSettings, database_url: str) -> Service:
         reader.close()
         database.close()
         guard.close()
+        if redis is not None:
+            redis.close()
 
     return Service(
         name=NAME,
         add_to=lambda server: graph_pb2_grpc.add_GraphServiceServicer_to_server(servicer, server),
         access=ACCESS,
+        rate_limits=RateLimits(settings.rate_limits, service="graph", redis=redis)
+        if settings.rate_limits
+        else None,
         registry=registry,
         checks={"database": lambda: migrations.check(reader, "graph")},
         stream_threads={"WatchConnections": settings.max_watchers},

@@ -1,4 +1,4 @@
-"""Who may make which call of graph_service, and which calls are written down.
+"""Who may make which call of graph_service, how often, and which calls are written down.
 
 A user acts for themselves alone. What the contract calls internal is for services: the feed,
 importers, followers of the changes. So is erasure: whoever keeps the account asks its holder first,
@@ -7,7 +7,9 @@ so that a stolen token is not enough.
 
 from typing import Final
 
-from shared.access.rules import Access, Admits, Rule
+from shared.access.rules import Access, Admits, Limit, Rule
+
+_REQUESTS: Final = Limit(name="REQUESTS", usual="30/minute")
 
 ACCESS: Final[Access] = {
     "GetConnectedUserIds": Rule(admits=Admits.SERVICES, audit=None),
@@ -20,7 +22,7 @@ ACCESS: Final[Access] = {
     # How many, not who: what every profile shows.
     "CountConnections": Rule(admits=Admits.ANY_USER, audit=None),
     "SuggestConnections": Rule(admits=Admits.THE_USER, audit=None),
-    "RequestConnection": Rule(admits=Admits.THE_USER, audit=None),
+    "RequestConnection": Rule(admits=Admits.THE_USER, limit=_REQUESTS, audit=None),
     "AcceptConnection": Rule(admits=Admits.THE_USER, audit=None),
     "DeclineConnection": Rule(admits=Admits.THE_USER, audit=None),
     "CancelConnectionRequest": Rule(admits=Admits.THE_USER, audit=None),

@@ -4,8 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from graph_service.access import ACCESS
 from shared.secret import page_token_keys
-from shared.settings import DatabaseSettings, Environment, ServerSettings
+from shared.settings import (
+    DatabaseSettings,
+    Environment,
+    RateLimitSettings,
+    RedisSettings,
+    ServerSettings,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,6 +23,10 @@ class GraphSettings:
     database: DatabaseSettings
     page_token_keys: tuple[bytes, ...] = field(repr=False)
     """Keys that sign page tokens: PAGE_TOKEN_KEYS, newest first, separated by commas."""
+    rate_limits: RateLimitSettings | None
+    """How often users may call: RATE_LIMIT_REQUESTS and its companions. None for always."""
+    redis: RedisSettings | None
+    """What the processes share: REDIS_URL and its companions. None without it."""
     max_connections: int
     """How many connections a user may have: MAX_CONNECTIONS."""
     max_watchers: int
@@ -34,6 +45,8 @@ class GraphSettings:
             server=ServerSettings.read(environment, "GRAPH", port=50051, metrics_port=9101),
             database=database,
             page_token_keys=page_token_keys(environment, database),
+            rate_limits=RateLimitSettings.read(environment, ACCESS),
+            redis=RedisSettings.read(environment),
             max_connections=environment.integer(
                 "MAX_CONNECTIONS", 5_000, minimum=1, maximum=100_000
             ),

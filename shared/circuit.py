@@ -27,9 +27,14 @@ class Circuit:
         self._failures = 0
         self._next_try = 0.0
 
+    @property
+    def is_open(self) -> bool:
+        """Whether so many tries in a row have failed."""
+        return self._failures >= self._most_failures
+
     def lets_through(self) -> bool:
         """Whether to try; whoever may says afterwards how it went."""
-        if self._failures < self._most_failures:
+        if not self.is_open:
             return True
         with self._lock:
             now = self._clock()

@@ -113,6 +113,12 @@ class ServerMetrics(CallMetrics):
             buckets=_STATEMENT_BUCKETS,
             registry=registry,
         )
+        self.rejected = Counter(
+            "calls_rejected_total",
+            "RPCs that were turned away, by the reason that their callers were given.",
+            ("grpc_service", "grpc_method", "reason"),
+            registry=registry,
+        )
 
 
 class ClientMetrics(CallMetrics):
@@ -133,6 +139,31 @@ class _ByCode(dict[str, Counter]):
     def __missing__(self, code: str) -> Counter:
         counter = self[code] = self._counter.labels(*self._labels, code)
         return counter
+
+
+class RedisMetrics:
+    """What calls to Redis are measured by, and whether any are made."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.latency = Histogram(
+            "redis_operation_latency_seconds",
+            "Time of what Redis was asked for and answered.",
+            ["operation"],
+            buckets=LATENCY_BUCKETS,
+            registry=registry,
+        )
+        self.errors = Counter(
+            "redis_errors_total",
+            "What Redis did not answer (away), or not so that it could be used (unusable).",
+            ["operation", "kind"],
+            registry=registry,
+        )
+        self.available = Gauge(
+            "redis_available",
+            "Whether Redis is asked, 1, or left alone for some seconds because it did not answer.",
+            registry=registry,
+            multiprocess_mode="livemin",
+        )
 
 
 def database_latency(registry: CollectorRegistry) -> Histogram:

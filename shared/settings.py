@@ -8,13 +8,19 @@ from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 
+from limits import RateLimitItem, parse
+from redis.connection import parse_url
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
 from shared import certificates
 from shared.access import keys
+from shared.access.rules import CALLERS, Access
 from shared.certificates import CertificateFiles
 
+# Each is remembered for as long as the window.
+_MOST_CALLS = 100_000
+_LONGEST_WINDOW = 24 * 60 * 60
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
@@ -52,6 +58,20 @@ class Environment:
             self.problem(name, f"must be one of {', '.join(choices)}; is {value!r}")
             return default
         return value
+
+    def rate(self, name: str, default: str) -> RateLimitItem | None:
+        """Read how often something may be done, such as `10/minute`; None for `off`."""
+        text = self.text(name, default)
+        if text.lower() == "off":
+            return None
+        try:
+            rate = parse(text)
+        except ValueError:
+            self.problem(name, f"must be a rate such as 10/minute or 100/5 minutes; is {text!r}")
+            return None
+        if not (0 < rate.amount <= _MOST_CALLS and rate.get_expiry() <= _LONGEST_WINDOW):
+            self.problem(name, f"must be from 1 to {_MOST_CALLS} in at most a day, or off")
+        return rate
 
     def switch(self, name: str, default: bool) -> bool:  # noqa: FBT001 -- like the other defaults
         """Read `on` or `off`."""
@@ -269,6 +289,50 @@ class ServerSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RateLimitSettings:
+    """How often users and callers may call; see `access` of either service."""
+
+    rates: Mapping[str, RateLimitItem]
+    """By the names of limits. RATE_LIMIT_CALLERS is for all calls of a service, or of a user."""
+
+    @classmethod
+    def read(cls, environment: Environment, access: Access) -> "RateLimitSettings | None":
+        """Read the variables of all limits in the rules of a service; None for RATE_LIMITS=off."""
+        usual = {rule.limit.name: rule.limit.usual for rule in access.values()}
+        rates = {
+            name: environment.rate(f"RATE_LIMIT_{name}", default)
+            for name, default in {**usual, CALLERS: "off"}.items()
+        }
+        if not environment.switch("RATE_LIMITS", default=True):
+            return None
+        return cls(rates={name: rate for name, rate in rates.items() if rate is not None})
+
+
+@dataclass(frozen=True, kw_only=True)
+class RedisSettings:
+    """Where Redis is, and how long it may take."""
+
+    url: str = field(repr=False)
+    """REDIS_URL."""
+    timeout: timedelta
+    """How long a call waits for an answer: REDIS_TIMEOUT_SECONDS."""
+
+    @classmethod
+    def read(cls, environment: Environment) -> "RedisSettings | None":
+        """Read the variables; None without a URL, and for REDIS_ENABLED=off."""
+        url = environment.text("REDIS_URL", "")
+        timeout = environment.duration("REDIS_TIMEOUT_SECONDS", 0.05, minimum=0.001, maximum=10)
+        enabled = environment.switch("REDIS_ENABLED", default=bool(url))
+        if url and not _is_redis(url):
+            environment.problem(
+                "REDIS_URL", "must be a URL and start with redis://, rediss:// or unix://"
+            )
+        if enabled and not url:
+            environment.problem("REDIS_ENABLED", "needs REDIS_URL")
+        return cls(url=url, timeout=timeout) if enabled else None
+
+
+@dataclass(frozen=True, kw_only=True)
 class DatabaseSettings:
     """Where one service's database is and how many connections it may hold."""
 
@@ -312,6 +376,15 @@ def _is_postgresql(url: str) -> bool:
         return make_url(url).drivername == "postgresql+psycopg2"
     except (ArgumentError, ValueError):
         return False
+
+
+def _is_redis(url: str) -> bool:
+    """Whether the client of Redis can use a URL; what it says of others may hold a password."""
+    try:
+        parse_url(url)  # type: ignore[no-untyped-call]  # the library does not type it
+    except ValueError:
+        return False
+    return True
 
 
 def is_loopback(host: str) -> bool:

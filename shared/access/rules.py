@@ -1,9 +1,9 @@
-"""What a service says of each of its calls: whom it admits, and what is written down of it."""
+"""What a service says of each of its calls: whom it admits, how often, what is written down."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 
 class Admits(Enum):
@@ -18,10 +18,28 @@ class Admits(Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Limit:
+    """How often some calls, all of them together, may be made for each user."""
+
+    name: str
+    """The setting that it has is RATE_LIMIT_ and this name."""
+    usual: str
+    """What it is unless that is set, such as `10/minute`."""
+
+
+OTHERS: Final = Limit(name="OTHERS", usual="600/minute")
+"""The limit of what has none of its own."""
+
+CALLERS: Final = "CALLERS"
+"""The name of the limit of all calls that a service makes, or a user."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Rule:
     """One call's."""
 
     admits: Admits
+    limit: Limit = OTHERS
     audit: tuple[str, ...] | None
     """The ids to write down, as paths in the request; None for a call that is not audited."""
 

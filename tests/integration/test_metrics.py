@@ -3,21 +3,18 @@
 import shutil
 import subprocess
 import time
-import urllib.request
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
 
 import grpc
 import pytest
 from google.rpc import code_pb2
-from prometheus_client.parser import text_string_to_metric_families
 
 from shared.gen.kith.feed.v1 import feed_pb2 as feed
 from shared.gen.kith.graph.v1 import graph_pb2 as graph
-from shared.server import RunningServer
 from tests.support.pair import Databases, Pair, running_pair
 from tests.support.people import ALL, People
 from tests.support.processes import until
+from tests.support.scrape import scrape
 
 _GRAPH = "kith.graph.v1.GraphService"
 _FEED = "kith.feed.v1.FeedService"
@@ -28,32 +25,6 @@ def pair(databases: Databases) -> Iterator[Pair]:
     """A pair that nobody else moves the metrics of."""
     with running_pair(databases) as running:
         yield running
-
-
-@dataclass(frozen=True)
-class Scrape:
-    """The samples of one GET /metrics."""
-
-    text: str
-
-    def value(self, name: str, **labels: str) -> float:
-        """Return the sum of the samples with a name and at least these labels."""
-        return sum(
-            sample.value
-            for family in text_string_to_metric_families(self.text)
-            for sample in family.samples
-            if sample.name == name and labels.items() <= sample.labels.items()
-        )
-
-    def has(self, name: str) -> bool:
-        """Whether there is a sample with a name."""
-        return f"\n{name} " in self.text
-
-
-def scrape(server: RunningServer) -> Scrape:
-    url = f"http://127.0.0.1:{server.metrics_port}/metrics"
-    with urllib.request.urlopen(url, timeout=10) as response:
-        return Scrape(response.read().decode())
 
 
 def _request(pair: Pair, people: People) -> None:

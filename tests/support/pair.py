@@ -31,6 +31,8 @@ ENVIRONMENT = {
     "GRAPH_METRICS_PORT": "0",
     "FEED_PORT": "0",
     "FEED_METRICS_PORT": "0",
+    # The same few users make many calls.
+    "RATE_LIMITS": "off",
     "DRAIN_SECONDS": "0",
     "GRACE_SECONDS": "5",
     # A stop does not wait for clients that stay connected.

@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -28,6 +30,7 @@ _ENVIRONMENT = {
     "GRAPH_WORKERS": "1",
     "GRAPH_PORT": "0",
     "GRAPH_METRICS_PORT": "0",
+    "RATE_LIMITS": "off",
     "GRAPH_READY_GRACE_SECONDS": "0.5",
     "FEED_WORKERS": "1",
     "FEED_PORT": "0",
@@ -102,6 +105,22 @@ class ServiceProcess:
         response = self._health.Check(request, timeout=_CALL_SECONDS, wait_for_ready=True)
         return bool(response.status == health_pb2.HealthCheckResponse.SERVING)
 
+    def workers(self) -> list[int]:
+        """Return the processes that serve, the oldest first: its workers, or itself."""
+        pid = self._process.pid
+        children = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+        return [child for child in children if is_there(child)] or [pid]
+
+    def metrics_directory(self) -> Path:
+        """Return where its workers count."""
+        variables = Path(f"/proc/{self.workers()[0]}/environ").read_bytes().split(b"\0")
+        [directory] = [
+            value.decode()
+            for name, _, value in (variable.partition(b"=") for variable in variables)
+            if name == b"PROMETHEUS_MULTIPROC_DIR"
+        ]
+        return Path(directory)
+
     def logs(self) -> list[dict[str, Any]]:
         """Return every line of the log, each of which has to be a JSON object."""
         lines = [json.loads(line) for line in self._log.read_text().splitlines()]
@@ -110,7 +129,25 @@ class ServiceProcess:
 
     def logged(self, message: str) -> list[dict[str, Any]]:
         """Return the lines of the log with a message."""
-        return [line for line in self.logs() if line["message"] == message]
+        lines = self._log.read_text().splitlines()
+        found = [json.loads(line) for line in lines if f'"{message}"' in line]
+        return [line for line in found if line["message"] == message]
+
+    def metrics(self) -> str:
+        """Return what Prometheus would read."""
+        url = f"http://127.0.0.1:{self.metrics_port}/metrics"
+        with urllib.request.urlopen(url, timeout=_CALL_SECONDS) as response:
+            return str(response.read().decode())
+
+    def total(self, metric: str) -> float:
+        """Return what a counter says over all its labels."""
+        counter = rf"^{metric}(?:\{{.*\}})? (\S+)$"
+        return sum(map(float, re.findall(counter, self.metrics(), re.MULTILINE)))
+
+    def counted(self, metric: str, method: str) -> float:
+        """Return what a counter says of a method, over all codes."""
+        counter = rf'^{metric}\{{.*grpc_method="{method}".*\}} (\S+)$'
+        return sum(map(float, re.findall(counter, self.metrics(), re.MULTILINE)))
 
     def terminate(self, how: signal.Signals = signal.SIGTERM) -> None:
         """Ask it to stop, as every supervisor does."""
@@ -215,6 +252,14 @@ class Session:
                 " datid = (SELECT oid FROM pg_database WHERE datname = current_database())"
             )
         ]
+
+
+def is_there(pid: int) -> bool:
+    """Whether a process runs; one that nobody has waited for yet does not."""
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False
 
 
 def _command(service: str) -> list[str]:

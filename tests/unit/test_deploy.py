@@ -147,6 +147,7 @@ def test_a_name_of_another_container_is_one_that_can_be_reached_at_a_port_it_has
         "graph": {"50051"},
         "feed": {"50052"},
         "postgres": {"5432"},
+        "redis": {"6379"},
         "objects.localhost": {"8333"},
     }
     for name in _OURS:

@@ -1,0 +1,154 @@
+"""What is known of users' connections: in this process, and behind it in Redis, if there is one.
+
+Neither has to be right. Who reads with connections from here asks the graph afterwards whether
+their revision is still the user's (`safe_read`), so an entry that is out of date, or was put back
+from earlier, costs a second read and shows nothing.
+
+One with the right revision and somebody else's ids would pass for the truth. In Redis, where
+others may be able to write, entries are therefore signed, for their user, and what is not genuine
+is not there. They can be read by whoever can read Redis: they are for a database that is as well
+kept as PostgreSQL.
+"""
+
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass
+from threading import Lock
+from typing import Final
+
+from cachetools import LRUCache
+
+from feed_service.metrics import FeedMetrics
+from feed_service.visibility import Viewer
+from shared.optional_redis import OptionalRedis, RedisAwayError
+
+# What an entry costs beside its texts.
+_ENTRY_BYTES = 500
+# Ten thousand connections; the graph's answer for more takes long in any case.
+_MOST_SHARED_BYTES = 128 * 1024
+# So long an erased user's connections can be there. Most come back to their feed sooner.
+_SHARED_SECONDS = 60 * 60
+# Page tokens are signed with the same keys, and one must never do for the other.
+_PURPOSE: Final = b"kith connections 1"
+_MAC_BYTES = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldViewer:
+    """A user with their connections as of a revision."""
+
+    revision: int
+    viewer: Viewer
+
+
+class SharedConnections:
+    """Connections in Redis. Without it nothing is found there, and nothing kept."""
+
+    def __init__(self, redis: OptionalRedis, *, keys: Sequence[bytes]) -> None:
+        """Sign with the first of the keys; believe what any of them has signed."""
+        self._redis = redis
+        self._keys = [hmac.digest(key, _PURPOSE, "sha256") for key in keys]
+
+    def get(self, user_id: int) -> HeldViewer | None:
+        """Return a user's entry, if there is one and it is genuine."""
+        try:
+            entry = self._redis.read(_key(user_id), most_bytes=_MOST_SHARED_BYTES)
+        except RedisAwayError:
+            return None
+        mac, payload = entry[:_MAC_BYTES], entry[_MAC_BYTES:]
+        if len(entry) > _MOST_SHARED_BYTES or not self._is_genuine(mac, payload):
+            return None
+        held = _decoded(payload)
+        return held if held.viewer.user_id == user_id else None
+
+    def keep(self, held: HeldViewer) -> None:
+        """Keep a user's entry, unless it is too large."""
+        payload = _encoded(held)
+        if len(payload) + _MAC_BYTES <= _MOST_SHARED_BYTES:
+            entry = _mac(self._keys[0], payload) + payload
+            self._redis.write(_key(held.viewer.user_id), entry, seconds=_SHARED_SECONDS)
+
+    def _is_genuine(self, mac: bytes, payload: bytes) -> bool:
+        return any(hmac.compare_digest(mac, _mac(key, payload)) for key in self._keys)
+
+
+class ConnectionsCache:
+    """The connections of the users who were asked for last. Thread-safe."""
+
+    def __init__(
+        self, most_bytes: int, *, shared: SharedConnections | None, metrics: FeedMetrics
+    ) -> None:
+        self._here: LRUCache[int, HeldViewer] = LRUCache(most_bytes, getsizeof=_size)
+        self._lock = Lock()
+        self._shared = shared
+        self._metrics = metrics
+
+    def get(self, user_id: int) -> HeldViewer | None:
+        """Return a user's connections as of some time, or None."""
+        with self._lock:
+            held = self._here.get(user_id)
+        if held is not None:
+            self._metrics.cache_hits.inc()
+            return held
+        if self._shared is not None and (held := self._shared.get(user_id)) is not None:
+            self._metrics.cache_hits_shared.inc()
+            self._keep_here(held)
+            return held
+        self._metrics.cache_misses.inc()
+        return None
+
+    def keep(self, current: HeldViewer) -> None:
+        """Keep what the graph has just said of a user."""
+        if self._keep_here(current) and self._shared is not None:
+            self._shared.keep(current)
+
+    def _keep_here(self, current: HeldViewer) -> bool:
+        """Keep an entry unless a newer one is here; returns whether it was the newest."""
+        user_id = current.viewer.user_id
+        with self._lock:
+            held = self._here.get(user_id)
+            # Answers may arrive out of order. An older one would do no harm, only cost a reread.
+            if held is not None and held.revision > current.revision > 0:
+                return False
+            if _size(current) <= self._here.maxsize:
+                self._here[user_id] = current
+            return True
+
+
+def _key(user_id: int) -> str:
+    return f"connections:{user_id}"
+
+
+def _mac(key: bytes, payload: bytes) -> bytes:
+    return hmac.digest(key, payload, "sha256")
+
+
+def _encoded(held: HeldViewer) -> bytes:
+    viewer = held.viewer
+    return "\n".join((str(viewer.user_id), str(held.revision), *_texts(viewer))).encode()
+
+
+def _decoded(payload: bytes) -> HeldViewer:
+    """Return what `_encoded` has made, and only that: it must be known to be genuine."""
+    user_id, revision, connected, reconnected, own, peer = payload.decode().split("\n")
+    viewer = Viewer(
+        user_id=int(user_id),
+        connected_ids=connected,
+        reconnected_ids=reconnected,
+        own_revisions=own,
+        peer_revisions=peer,
+    )
+    return HeldViewer(revision=int(revision), viewer=viewer)
+
+
+def _texts(viewer: Viewer) -> tuple[str, str, str, str]:
+    return (
+        viewer.connected_ids,
+        viewer.reconnected_ids,
+        viewer.own_revisions,
+        viewer.peer_revisions,
+    )
+
+
+def _size(held: HeldViewer) -> int:
+    return sum(map(len, _texts(held.viewer))) + _ENTRY_BYTES

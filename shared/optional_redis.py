@@ -1,0 +1,129 @@
+"""Redis, for what is better shared by all processes and can be done without.
+
+Nothing that is read here decides anything unless it is checked, and nobody waits long: an answer
+has a few hundredths of a second, and when several in a row did not come, nobody asks for some
+seconds (`circuit`). Callers go on without it, and it costs them time at most.
+
+What the services share so are the windows of rate limits and the connections of users. Not the
+signed URLs of photos: signing one costs 4 microseconds and asking Redis a hundred.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+from typing import Final, TypeVar
+
+import redis
+from limits.storage import RedisStorage
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from shared.circuit import Circuit
+from shared.metrics import RedisMetrics
+from shared.settings import RedisSettings
+
+# A new form of what is kept gets a new number, so that no version reads what another has written.
+PREFIX: Final = "kith:1:"
+_FAILURES = 2
+_PAUSE = timedelta(seconds=5)
+# A socket's timeout starts anew with every byte, so an answer can take longer than that.
+_PATIENCE = 4
+_log = logging.getLogger("kith.redis")
+
+T = TypeVar("T")
+
+
+class RedisAwayError(Exception):
+    """Redis does not answer, or was not asked because it did not. Go on without it."""
+
+
+class GarbageError(RedisAwayError):
+    """Redis answers that what it holds cannot be used so, or that it will not."""
+
+
+class OptionalRedis:
+    """Asks Redis. Thread-safe."""
+
+    def __init__(self, settings: RedisSettings, metrics: RedisMetrics) -> None:
+        seconds = settings.timeout.total_seconds()
+        self._pool = redis.ConnectionPool.from_url(
+            settings.url,
+            socket_timeout=seconds,
+            socket_connect_timeout=seconds,
+            retry=Retry(NoBackoff(), 0),
+            # Telling Redis the library's name takes two more answers for each connection.
+            driver_info=None,
+        )
+        self._client = redis.Redis(connection_pool=self._pool)
+        self._most_seconds = _PATIENCE * seconds
+        self._circuit = Circuit(failures=_FAILURES, pause=_PAUSE)
+        self._metrics = metrics
+        metrics.available.set(1)
+
+    def ask(self, operation: str, work: Callable[[], T]) -> T:
+        """Return what `work` finds in Redis; raises RedisAwayError or GarbageError without it."""
+        if not self._circuit.lets_through():
+            raise RedisAwayError
+        started = time.perf_counter()
+        try:
+            answer = work()
+        except (redis.ResponseError, ValueError) as error:
+            self._came()
+            self._metrics.errors.labels(operation, "unusable").inc()
+            raise GarbageError from error
+        except Exception as error:
+            # Whatever it is that answers there, and whatever a parser makes of it.
+            self._lost(error)
+            self._metrics.errors.labels(operation, "away").inc()
+            raise RedisAwayError from error
+        seconds = time.perf_counter() - started
+        self._metrics.latency.labels(operation).observe(seconds)
+        if seconds > self._most_seconds:
+            self._lost(TimeoutError())
+        else:
+            self._came()
+        return answer
+
+    def try_to(self, operation: str, work: Callable[[], object]) -> None:
+        """Do something in Redis, or not."""
+        with suppress(RedisAwayError):
+            self.ask(operation, work)
+
+    def read(self, key: str, *, most_bytes: int) -> bytes:
+        """Return what is kept under a key, empty for nothing; of more than fits, one byte more.
+
+        Raises RedisAwayError or GarbageError.
+        """
+        # GET would fetch half a gigabyte, if somebody has put that there.
+        return self.ask("read", lambda: self._start(PREFIX + key, most_bytes))
+
+    def write(self, key: str, value: bytes, *, seconds: int) -> None:
+        """Keep something under a key for so long, or not."""
+        self.try_to("write", lambda: self._client.set(PREFIX + key, value, ex=seconds))
+
+    def windows(self, name: str) -> RedisStorage:
+        """Return the moving windows of rate limits; they raise what `ask` has to be around for."""
+        return RedisStorage("redis://", connection_pool=self._pool, key_prefix=PREFIX + name)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._pool.close()
+
+    def _start(self, key: str, most_bytes: int) -> bytes:
+        found: bytes = self._client.getrange(key, 0, most_bytes)  # type: ignore[assignment]  # typed for its asynchronous twin as well
+        return found
+
+    def _came(self) -> None:
+        if self._circuit.is_open:
+            self._metrics.available.set(1)
+            _log.info("redis answers again")
+        self._circuit.succeeded()
+
+    def _lost(self, error: Exception) -> None:
+        was_open = self._circuit.is_open
+        self._circuit.failed()
+        if self._circuit.is_open and not was_open:
+            self._metrics.available.set(0)
+            _log.warning("redis does not answer", extra={"reason": repr(error)})

@@ -1,0 +1,35 @@
+"""Reading the metrics of a running server as Prometheus does."""
+
+import urllib.request
+from dataclasses import dataclass
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from shared.server import RunningServer
+
+
+@dataclass(frozen=True)
+class Scrape:
+    """The samples of one GET /metrics."""
+
+    text: str
+
+    def value(self, name: str, **labels: str) -> float:
+        """Return the sum of the samples with a name and at least these labels."""
+        return sum(
+            sample.value
+            for family in text_string_to_metric_families(self.text)
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
+
+    def has(self, name: str) -> bool:
+        """Whether there is a sample with a name."""
+        return f"\n{name} " in self.text
+
+
+def scrape(server: RunningServer) -> Scrape:
+    """Read the metrics of a server."""
+    url = f"http://127.0.0.1:{server.metrics_port}/metrics"
+    with urllib.request.urlopen(url, timeout=10) as response:
+        return Scrape(response.read().decode())

@@ -1,0 +1,86 @@
+"""Rates, and where Redis is, as an operator says them."""
+
+from pathlib import Path
+
+import pytest
+
+from feed_service.access import ACCESS as FEED_ACCESS
+from feed_service.settings import FeedSettings
+from graph_service.access import ACCESS as GRAPH_ACCESS
+from graph_service.settings import GraphSettings
+from shared.settings import SettingsError
+
+_README = Path(__file__).parents[2] / "README.md"
+_OWN = {"PAGE_TOKEN_KEYS": "a key that is long enough to be taken here"}
+_LIMITS = {
+    rule.limit.name: rule.limit.usual
+    for access in (FEED_ACCESS, GRAPH_ACCESS)
+    for rule in access.values()
+}
+
+
+def _problem(**variables: str) -> str:
+    with pytest.raises(SettingsError) as caught:
+        FeedSettings.read({**_OWN, **variables})
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", _LIMITS)
+def test_the_readme_tells_every_limit_with_its_default(name: str) -> None:
+    rows = [row for row in _README.read_text().splitlines() if f"`RATE_LIMIT_{name}`" in row]
+
+    assert len(rows) == 1
+    names, values = (cell.split(", ") for cell in rows[0].strip("|").split("|")[:2])
+    told = dict(zip((n.strip(" `") for n in names), (v.strip() for v in values), strict=True))
+    assert told[f"RATE_LIMIT_{name}"] == _LIMITS[name]
+
+
+def test_a_limit_can_be_changed_and_switched_off_by_itself() -> None:
+    settings = FeedSettings.read(
+        {**_OWN, "RATE_LIMIT_POSTS": "100 per 5 minutes", "RATE_LIMIT_FEEDS": "off"}
+    )
+
+    assert settings.rate_limits is not None
+    rates = settings.rate_limits.rates
+    assert (rates["POSTS"].amount, rates["POSTS"].get_expiry()) == (100, 300)
+    assert "FEEDS" not in rates
+    assert "CALLERS" not in rates
+
+
+def test_all_limits_can_be_switched_off_together() -> None:
+    assert GraphSettings.read({**_OWN, "RATE_LIMITS": "off"}).rate_limits is None
+
+
+@pytest.mark.parametrize(
+    "rate", ["ten", "10", "10/fortnight", "0/minute", "-1/minute", "1/2 years"]
+)
+def test_a_rate_that_makes_no_sense_is_told(rate: str) -> None:
+    assert "RATE_LIMIT_POSTS" in _problem(RATE_LIMIT_POSTS=rate)
+
+
+def test_redis_is_used_when_it_has_a_url_and_is_not_switched_off() -> None:
+    url = "rediss://:secret@cache.example:6380/1"
+    redis = FeedSettings.read({**_OWN, "REDIS_URL": url}).redis
+
+    assert redis is not None
+    assert redis.url == url
+    assert FeedSettings.read(_OWN).redis is None
+    assert FeedSettings.read({**_OWN, "REDIS_URL": url, "REDIS_ENABLED": "off"}).redis is None
+
+
+def test_redis_that_is_switched_on_needs_a_url() -> None:
+    assert "REDIS_URL" in _problem(REDIS_ENABLED="on")
+
+
+@pytest.mark.parametrize("url", ["http://:secret@cache", "redis://:secret@cache:port", "secret"])
+def test_a_url_of_redis_that_cannot_be_used_is_told_without_its_password(url: str) -> None:
+    problem = _problem(REDIS_URL=url)
+
+    assert "REDIS_URL" in problem
+    assert "secret" not in problem
+
+
+def test_the_password_of_redis_is_not_shown_with_the_settings() -> None:
+    settings = FeedSettings.read({**_OWN, "REDIS_URL": "redis://:secret@cache"})
+
+    assert "secret" not in repr(settings)
