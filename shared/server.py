@@ -276,6 +276,9 @@ def _options(settings: ServerSettings) -> Sequence[tuple[str, int]]:
         # For workers. Who did not mean to share the port is refused by `reserved`.
         ("grpc.so_reuseport", 1),
         ("grpc.max_concurrent_streams", STREAMS_OF_A_CONNECTION),
+        # It counts calls as open that are over until Python's garbage collector finds them, and so
+        # refuses callers who had none.
+        ("grpc.http.overload_protection", 0),
         # So that connections spread over workers as these come and go; 0 is for ever.
         *_max_age(settings),
         # grpcio answers clients that ping more often than this with GOAWAY "too_many_pings".

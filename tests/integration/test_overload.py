@@ -1,5 +1,6 @@
 """More calls than there are threads and places to wait."""
 
+import gc
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from shared.errors import RateLimitError
 from shared.gen.kith.feed.v1 import feed_pb2 as pb
+from shared.threads import STREAMS_OF_A_CONNECTION
 from tests.support.errors import decoded
 from tests.support.pair import Databases, Pair, running_pair
 from tests.support.waiting import until
@@ -118,3 +120,12 @@ def test_callers_who_open_calls_and_send_nothing_hold_up_nobody(small: Pair) -> 
 
         for _ in range(5):
             assert _list_posts(small) is None
+
+
+def test_calls_that_are_over_do_not_count_as_open_until_they_are_collected(small: Pair) -> None:
+    gc.disable()
+    try:
+        for _ in range(2 * STREAMS_OF_A_CONNECTION):
+            assert _list_posts(small) is None
+    finally:
+        gc.enable()
