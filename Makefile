@@ -6,7 +6,7 @@ BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run gateway up down test oracle conformance bench bench-full bench-load lint format check proto migrate revision clean
+.PHONY: help setup run gateway up down test oracle chaos soak conformance bench bench-full bench-load lint format check proto migrate revision clean
 
 help: ## List what can be made
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -32,6 +32,12 @@ oracle: .venv/dev-installed ## Make random feeds and live random lives for an ho
 	KITH_WORLDS=$${KITH_WORLDS:-10000} $(BIN)/python -m pytest -s -p no:logging \
 		tests/integration/test_feed_oracle.py
 	KITH_LIVES=$${KITH_LIVES:-560} $(BIN)/python -m pytest -s -p no:logging tests/e2e/test_stateful.py
+
+chaos: .venv/dev-installed ## Break things under load, and count what callers lose by it; a quarter of an hour
+	$(BIN)/python -m tests.chaos
+
+soak: .venv/dev-installed ## Make a million calls, and look at what grows
+	$(BIN)/python -m tests.chaos soak
 
 conformance: .venv/dev-installed ## Try the object store on OpenStack Swift, and the services from JavaScript, where installed
 	$(BIN)/python -m pytest -rs tests/conformance

@@ -45,11 +45,21 @@ def report(size: str, rows: Sequence[Row], *, seconds: float) -> Report:
     """Return a report of this machine and this moment."""
     return Report(
         size=size,
-        machine=f"{_processor()}, {os.cpu_count()} cores, Python {platform.python_version()}",
-        date=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        machine=machine(),
+        date=today(),
         seconds=seconds,
         rows=rows,
     )
+
+
+def machine() -> str:
+    """Return what this machine is."""
+    return f"{_processor()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+
+
+def today() -> str:
+    """Return when it is, to the minute."""
+    return f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def print_report(made: Report, console: Console) -> None:
@@ -62,9 +72,9 @@ def print_report(made: Report, console: Console) -> None:
         style = _STYLES.get(row.verdict, "yellow")
         table.add_row(
             row.name,
-            _figure(row.measured, row.unit),
-            _bound(row, row.target),
-            "" if row.stretch is None else _bound(row, row.stretch),
+            figure(row.measured, row.unit),
+            bound(row, row.target),
+            "" if row.stretch is None else bound(row, row.stretch),
             f"[{style}]{row.verdict}[/]",
             row.note,
         )
@@ -113,11 +123,13 @@ def _bar(row: Row, number: int, middle: float) -> str:
     )
 
 
-def _bound(row: Row, bound: float) -> str:
-    return f"{'≥' if row.at_least else '≤'} {_figure(bound, row.unit)}"
+def bound(row: Row, value: float) -> str:
+    """Return what a row has to reach, for a person."""
+    return f"{'≥' if row.at_least else '≤'} {figure(value, row.unit)}"
 
 
-def _figure(value: float, unit: str) -> str:
+def figure(value: float, unit: str) -> str:
+    """Return a figure with as many digits as count."""
     digits = 0 if value >= 100 or unit == "" else 2 if value < 10 else 1  # noqa: PLR2004 -- three figures that count
     separator = "" if unit == "×" else " "
     return f"{value:,.{digits}f}{separator}{unit}".strip()

@@ -1,10 +1,8 @@
 """Several processes of one service: deaths, replacements, restarts, and metrics across them."""
 
 import os
-import re
 import signal
 import sys
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,16 +11,13 @@ import pytest
 from shared.client_options import client_options
 from tests.support.load import PLAIN, Load
 from tests.support.pair import Databases
-from tests.support.processes import ServiceProcess, run, until
+from tests.support.processes import ServiceProcess, is_there, run, until
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="other kernels share no port and tell no child"
 )
 
 _WORKERS = 2
-_HANDLED = re.compile(
-    r'^grpc_server_handled_total\{.*grpc_method="CountConnections".*\} (\S+)$', re.MULTILINE
-)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +53,7 @@ def test_a_killed_worker_is_replaced_and_no_call_of_a_shipped_client_fails(
 
     assert load.failures == []
     assert len(service.logged("worker died")) == 3
-    assert "\nworker_deaths_total 3.0\n" in _metrics(service)
+    assert "\nworker_deaths_total 3.0\n" in service.metrics()
 
 
 def test_workers_are_replaced_one_by_one_without_a_failed_call_of_clients_who_never_retry(
@@ -84,7 +79,8 @@ def test_metrics_are_sums_over_workers_that_never_fall_and_files_do_not_pile_up(
     assert load.failures == []
     assert seen[-1] - seen[0] == load.succeeded
     assert seen == sorted(seen)
-    assert {name.rpartition("_")[2] for name in _metric_files(service)} == {"0.db", "1.db", "2.db"}
+    files = [path.name for path in service.metrics_directory().iterdir()]
+    assert {name.rpartition("_")[2] for name in files} == {"0.db", "1.db", "2.db"}
 
 
 def test_a_restarted_service_is_only_waited_for_by_clients_who_never_retry(
@@ -109,7 +105,7 @@ def test_a_killed_supervisor_leaves_no_worker(environment: dict[str, str], tmp_p
         workers = _workers(process)
         process.kill()
 
-        until(lambda: not any(_is_there(pid) for pid in workers))
+        until(lambda: not any(is_there(pid) for pid in workers))
 
 
 def test_what_keeps_workers_from_starting_is_told_once() -> None:
@@ -136,7 +132,7 @@ def test_a_second_service_on_the_same_port_is_refused(
 def _workers(service: ServiceProcess) -> list[int]:
     """The workers that run, as the supervisor tells it."""
     started = [line["pid"] for line in service.logged("worker started")]
-    return [pid for pid in started if _is_there(pid)]
+    return [pid for pid in started if is_there(pid)]
 
 
 def _replace_all(
@@ -154,28 +150,5 @@ def _replace_all(
     until(lambda: len(_workers(service)) == _WORKERS)
 
 
-def _metrics(service: ServiceProcess) -> str:
-    url = f"http://127.0.0.1:{service.metrics_port}/metrics"
-    with urllib.request.urlopen(url, timeout=10) as response:
-        return str(response.read().decode())
-
-
 def _handled(service: ServiceProcess) -> float:
-    return sum(map(float, _HANDLED.findall(_metrics(service))))
-
-
-def _metric_files(service: ServiceProcess) -> list[str]:
-    variables = Path(f"/proc/{_workers(service)[0]}/environ").read_bytes().split(b"\0")
-    [directory] = [
-        value.decode()
-        for name, _, value in (variable.partition(b"=") for variable in variables)
-        if name == b"PROMETHEUS_MULTIPROC_DIR"
-    ]
-    return [path.name for path in Path(directory).iterdir()]
-
-
-def _is_there(pid: int) -> bool:
-    try:
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except FileNotFoundError:
-        return False
+    return service.counted("grpc_server_handled_total", "CountConnections")

@@ -4,10 +4,9 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
@@ -19,7 +18,7 @@ from shared.gen.kith.graph.v1 import graph_pb2
 from shared.gen.kith.graph.v1.graph_pb2_grpc import GraphServiceStub
 from shared.server import RunningServer
 from shared.settings import Environment, TargetSettings
-from tests.support.credentials import Authority, Certificate, Issuer, put
+from tests.support.credentials import Authority, Certificate, Issuer, Shown, put
 from tests.support.errors import reason_of, succeeds
 from tests.support.pair import Databases
 from tests.support.people import ALL
@@ -32,34 +31,12 @@ _IMPORTER = "importer.kith.test"
 _GATEWAY = "gateway.kith.test"
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Files:
-    """Where the services find their certificates."""
-
-    folder: Path
-
-    def renew(self, authority: Authority, *, believed: bytes) -> None:
-        """Give both services certificates of an authority; those in `believed` are let in."""
-        put(self.folder / "ca.crt", believed)
-        authority.issue("graph.kith.test").write(self.folder, "graph")
-        authority.issue(_FEED, "feed.kith.test").write(self.folder, "feed")
-
-    def server(self, name: str) -> Mapping[str, str]:
-        """Return the settings of a service that is called."""
-        return {
-            "TLS_CERT_FILE": str(self.folder / f"{name}.crt"),
-            "TLS_KEY_FILE": str(self.folder / f"{name}.key"),
-            "TLS_CLIENT_CA_FILE": str(self.folder / "ca.crt"),
-            "AUTH_SERVICES": f"{_FEED},{_IMPORTER}",
-        }
-
-    def client(self) -> Mapping[str, str]:
-        """Return the settings by which the feed calls the graph."""
-        return {
-            "TARGET_CERT_FILE": str(self.folder / "feed.crt"),
-            "TARGET_KEY_FILE": str(self.folder / "feed.key"),
-            "TARGET_CA_FILE": str(self.folder / "ca.crt"),
-        }
+def _files(folder: Path) -> Shown:
+    return Shown(
+        folder=folder,
+        names={"graph": ["graph.kith.test"], "feed": [_FEED, "feed.kith.test"]},
+        services=[_FEED, _IMPORTER],
+    )
 
 
 @pytest.fixture(scope="module")
@@ -77,18 +54,18 @@ def issuer(tmp_path_factory: pytest.TempPathFactory) -> Issuer:
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> _Files:
+def files(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Shown:
     """Where the certificates are."""
-    files = _Files(folder=tmp_path_factory.mktemp("certificates"))
+    files = _files(tmp_path_factory.mktemp("certificates"))
     files.renew(authority, believed=authority.certificate)
     return files
 
 
 @pytest.fixture(scope="module")
-def secured(databases: Databases, files: _Files, issuer: Issuer) -> Iterator[SecuredPair]:
+def secured(databases: Databases, files: Shown, issuer: Issuer) -> Iterator[SecuredPair]:
     """Both services; everybody shows a certificate, and users a token besides."""
     graph = {**files.server("graph"), **issuer.environment}
-    feed = {**files.server("feed"), **issuer.environment, **files.client()}
+    feed = {**files.server("feed"), **issuer.environment, **files.client("feed")}
     with secured_pair(databases, graph=graph, feed=feed) as pair:
         yield pair
 
@@ -170,12 +147,12 @@ def test_feed_and_graph_know_each_other_by_their_certificates(
 
 @pytest.mark.parametrize("kind", ["another authority", "another name"])
 def test_a_service_that_shows_the_wrong_certificate_is_told_nothing(
-    secured: SecuredPair, authority: Authority, files: _Files, tmp_path: Path, kind: str
+    secured: SecuredPair, authority: Authority, files: Shown, tmp_path: Path, kind: str
 ) -> None:
     believed = tmp_path / "believed.crt"
     is_stranger = kind == "another authority"
     put(believed, Authority("stranger").certificate if is_stranger else authority.certificate)
-    environment = Environment({**files.client(), "TARGET_CA_FILE": str(believed)})
+    environment = Environment({**files.client("feed"), "TARGET_CA_FILE": str(believed)})
     host = "127.0.0.1" if is_stranger else "localhost"
     target = f"{host}:{secured.graph_server.port}"
 
@@ -188,7 +165,7 @@ def test_a_service_that_shows_the_wrong_certificate_is_told_nothing(
 
 
 def test_the_command_line_shows_a_certificate(
-    secured: SecuredPair, authority: Authority, files: _Files, tmp_path: Path
+    secured: SecuredPair, authority: Authority, files: Shown, tmp_path: Path
 ) -> None:
     chain, key = authority.issue(_IMPORTER).write(tmp_path, "person")
     believed = {"TARGET_CA_FILE": str(files.folder / "ca.crt")}
@@ -200,7 +177,7 @@ def test_the_command_line_shows_a_certificate(
 
 
 def test_a_half_renewed_certificate_is_not_shown(
-    secured: SecuredPair, authority: Authority, files: _Files
+    secured: SecuredPair, authority: Authority, files: Shown
 ) -> None:
     before = _certificate_of(secured.graph_server)
     fresh = authority.issue("graph.kith.test")
@@ -216,11 +193,11 @@ def test_a_half_renewed_certificate_is_not_shown(
 def test_the_feed_shows_the_graph_the_certificate_that_it_is_given_meanwhile(
     databases: Databases, authority: Authority, tmp_path: Path
 ) -> None:
-    files = _Files(folder=tmp_path)
+    files = _files(tmp_path)
     files.renew(authority, believed=authority.certificate)
     authority.issue("unknown.kith.test").write(tmp_path, "feed")
     graph = files.server("graph")
-    feed = {**files.server("feed"), **files.client()}
+    feed = {**files.server("feed"), **files.client("feed")}
     importer = authority.credentials(authority.issue(_IMPORTER))
 
     with secured_pair(databases, graph=graph, feed=feed) as pair, pair.clients(importer) as clients:
@@ -236,7 +213,7 @@ def test_the_feed_shows_the_graph_the_certificate_that_it_is_given_meanwhile(
 def test_no_call_fails_while_all_certificates_and_their_authority_are_renewed(
     databases: Databases, authority: Authority, tmp_path: Path
 ) -> None:
-    files = _Files(folder=tmp_path)
+    files = _files(tmp_path)
     files.renew(authority, believed=authority.certificate)
     later = Authority("second authority")
     both = authority.certificate + later.certificate
@@ -256,7 +233,7 @@ def test_no_call_fails_while_all_certificates_and_their_authority_are_renewed(
             secured_pair(
                 databases,
                 graph=files.server("graph"),
-                feed={**files.server("feed"), **files.client()},
+                feed={**files.server("feed"), **files.client("feed")},
             )
         )
         lasting = stack.enter_context(secured.clients(shown[0]))

@@ -3,7 +3,7 @@
 import ipaddress
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -62,6 +62,42 @@ class Authority:
         """Return those of a client that believes this authority."""
         key, chain = (shown.key, shown.chain) if shown else (None, None)
         return grpc.ssl_channel_credentials(self.certificate, key, chain)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """Files with what services and clients show, and whom they believe.
+
+    `names` says for whom there are certificates, and what is written in them; `services` who may
+    act for everybody.
+    """
+
+    folder: Path
+    names: Mapping[str, Sequence[str]]
+    services: Sequence[str]
+
+    def renew(self, authority: Authority, *, believed: bytes) -> None:
+        """Give everybody certificates of an authority; those in `believed` are let in."""
+        put(self.folder / "ca.crt", believed)
+        for name, written in self.names.items():
+            authority.issue(*written).write(self.folder, name)
+
+    def server(self, name: str) -> Mapping[str, str]:
+        """Return the settings of a service that is called."""
+        return {
+            "TLS_CERT_FILE": str(self.folder / f"{name}.crt"),
+            "TLS_KEY_FILE": str(self.folder / f"{name}.key"),
+            "TLS_CLIENT_CA_FILE": str(self.folder / "ca.crt"),
+            "AUTH_SERVICES": ",".join(self.services),
+        }
+
+    def client(self, name: str) -> Mapping[str, str]:
+        """Return the settings of who calls."""
+        return {
+            "TARGET_CERT_FILE": str(self.folder / f"{name}.crt"),
+            "TARGET_KEY_FILE": str(self.folder / f"{name}.key"),
+            "TARGET_CA_FILE": str(self.folder / "ca.crt"),
+        }
 
 
 class Issuer:

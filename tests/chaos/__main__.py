@@ -1,0 +1,70 @@
+"""Break things under load, and print which promises were kept.
+
+    python -m tests.chaos [--quick] [FAULT ...]
+
+Without names all faults but the soak. Exits with 1 when a promise was broken. A whole run is also
+written to benchmarks/results/.
+"""
+
+import argparse
+import logging
+import sys
+import time
+
+from rich.console import Console
+
+from tests.chaos.fault import FULL, QUICK, Effort, Fault, NotBuiltError
+from tests.chaos.report import Outcome, print_report, write_report
+from tests.chaos.stage import Stage, prepared_stage
+from tests.chaos.table import FAULTS
+
+_LOG_WIDTH = 160
+_ON_REQUEST = {"soak"}
+_FAULTS = {fault.name: fault for fault in FAULTS}
+
+
+def main() -> int:
+    """Run what the command line names; returns the exit status."""
+    arguments = _arguments()
+    names = arguments.faults or [name for name in _FAULTS if name not in _ON_REQUEST]
+    effort = QUICK if arguments.quick else FULL
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_LOG_WIDTH)
+    outcomes = []
+    with prepared_stage() as stage:
+        for name in names:
+            outcomes.append(_outcome(stage, _FAULTS[name], effort))
+            console.print(f"  {name}: {outcomes[-1].verdict}", highlight=False)
+    print_report(outcomes, console)
+    if not arguments.quick and not arguments.faults:
+        write_report(outcomes, name="chaos")
+    return int(any(outcome.verdict == "broken" for outcome in outcomes))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.chaos",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("faults", nargs="*", metavar="FAULT", help=f"of {', '.join(_FAULTS)}")
+    parser.add_argument("--quick", action="store_true", help="a tenth of everything")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.faults) - set(_FAULTS):
+        parser.error(f"there is no fault {', '.join(sorted(unknown))}")
+    return arguments
+
+
+def _outcome(stage: Stage, fault: Fault, effort: Effort) -> Outcome:
+    started = time.monotonic()
+    try:
+        rows = list(fault.run(stage, effort))
+    except NotBuiltError:
+        rows = []
+    return Outcome(fault=fault, seconds=time.monotonic() - started, rows=rows)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.WARNING)
+    sys.exit(main())

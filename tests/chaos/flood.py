@@ -1,0 +1,80 @@
+"""Calls that keep coming at a rate, whatever becomes of them, from a process of their own.
+
+python -m tests.chaos.flood TARGET RATE SECONDS
+    Read one's own posts so often, and print how many calls were answered, how many were refused and
+    told when to come again, how many ended otherwise, and the rate that was really reached.
+"""
+
+import asyncio
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import Final
+
+import grpc
+
+from shared.errors import RateLimitError, from_rpc_error
+from shared.gen.kith.feed.v1 import feed_pb2
+from shared.gen.kith.feed.v1.feed_pb2_grpc import FeedServiceStub
+
+_CHANNELS: Final = 32
+_TICK_SECONDS: Final = 0.01
+_TIMEOUT_SECONDS: Final = 5
+_ANSWERED: Final = "answered"
+_REFUSED: Final = "refused"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flooded:
+    """What became of the calls."""
+
+    answered: int
+    refused: int
+    otherwise: str
+    rate: float
+
+
+async def flood(target: str, rate: float, seconds: float) -> None:
+    counts = Counter[str]()
+    channels = [
+        grpc.aio.insecure_channel(target, options=[("grpc.use_local_subchannel_pool", 1)])
+        for _ in range(_CHANNELS)
+    ]
+    await asyncio.gather(*(channel.channel_ready() for channel in channels))
+    stubs = [FeedServiceStub(channel) for channel in channels]
+    tasks = set[asyncio.Task[None]]()
+    started = time.monotonic()
+    made = 0
+    while (passed := time.monotonic() - started) < seconds:
+        for _ in range(int(passed * rate) - made):
+            task = asyncio.ensure_future(_call(stubs[made % _CHANNELS], counts))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+            made += 1
+        await asyncio.sleep(_TICK_SECONDS)
+    reached = made / (time.monotonic() - started)
+    # What is answered after the end of the flood is no part of its goodput.
+    answered, refused = counts.pop(_ANSWERED, 0), counts.pop(_REFUSED, 0)
+    await asyncio.gather(*tasks)
+    for name in (_ANSWERED, _REFUSED):
+        counts.pop(name, None)
+    sys.stdout.write(f"{answered} {refused} {reached:.0f} {dict(counts)}\n")
+    for channel in channels:
+        await channel.close()
+
+
+async def _call(stub: FeedServiceStub, counts: Counter[str]) -> None:
+    request = feed_pb2.ListPostsRequest(user_id=1, author_id=1)
+    try:
+        await stub.ListPosts(request, timeout=_TIMEOUT_SECONDS)  # type: ignore[misc]  # the stub is typed for both kinds of channels
+    except grpc.RpcError as error:
+        is_told = isinstance(from_rpc_error(error), RateLimitError)
+        counts[_REFUSED if is_told else error.code().name] += 1
+    else:
+        counts[_ANSWERED] += 1
+
+
+if __name__ == "__main__":
+    target, rate, seconds = sys.argv[1:]
+    asyncio.run(flood(target, float(rate), float(seconds)))

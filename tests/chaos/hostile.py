@@ -1,0 +1,88 @@
+"""Messages that no client should send."""
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import grpc
+
+from benchmarks.row import Row
+from tests.chaos.fault import Effort, kept, none, within
+from tests.chaos.load import Load
+from tests.chaos.messages import BAD_CODES
+from tests.chaos.stage import Scene, Stage, resident_bytes
+from tests.support.rpcs import RPCS, Rpc
+
+_ROOT: Final = Path(__file__).parents[2]
+_MESSAGES: Final = 100_000
+_SEED: Final = 20_261_125
+_LARGE_BYTES: Final = 10 * 1024 * 1024
+_GROWTH_PERCENT: Final = 5
+
+
+def hostile(stage: Stage, effort: Effort) -> Iterator[Row]:
+    """Send noise, mutations and absurd values, and messages beyond the limit."""
+    number = effort.of(_MESSAGES)
+    with stage.scene() as scene:
+        workers = scene.processes
+        with Load(scene.plan()) as load:
+            codes, offenders = _sent(scene, number // 5, seed=_SEED)
+            large = _oversized(scene)
+            before = resident_bytes(workers)
+            more, others = _sent(scene, number - number // 5, seed=_SEED + 1)
+            large += _oversized(scene)
+            grown = resident_bytes(workers) / before - 1
+        crashed = len(set(workers) - set(scene.processes))
+        note = " | ".join([*offenders, *others])
+        codes += more
+        bad = sum(count for code, count in codes.items() if code in BAD_CODES)
+        yield none("answers of INTERNAL or UNKNOWN", bad, note=note or _listed(codes))
+        odd = sum(count for code, count in large.items() if code != "RESOURCE_EXHAUSTED")
+        yield none("oversized messages not refused as such", odd, note=_listed(large))
+        yield none("workers that died", crashed)
+        yield within("memory of four workers grew by", max(0.0, grown * 100), _GROWTH_PERCENT, "%")
+        yield none("failed calls of others", len(load.history.failed), note=load.history.codes())
+        yield from kept(load.history, scene.compared(load.history))
+
+
+def _sent(scene: Scene, number: int, *, seed: int) -> tuple[Counter[str], list[str]]:
+    addresses = [scene.graph.address, scene.feed.address]
+    ended = subprocess.run(
+        [sys.executable, "-m", "tests.chaos.messages", *addresses, str(number), str(seed)],
+        cwd=_ROOT,
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    codes, offenders = json.loads(ended.stdout)
+    return Counter(codes), offenders
+
+
+def _oversized(scene: Scene) -> Counter[str]:
+    """Send a message beyond the limit to every call, as it is and made small by compression."""
+    codes = Counter[str]()
+    for rpc in RPCS:
+        process = scene.graph if rpc.service == "graph" else scene.feed
+        for compression in (grpc.Compression.NoCompression, grpc.Compression.Gzip):
+            codes[_code(process.channel, rpc, compression)] += 1
+    return codes
+
+
+def _code(channel: grpc.Channel, rpc: Rpc, compression: grpc.Compression) -> str:
+    path = f"/{rpc.method.containing_service.full_name}/{rpc.name}"
+    message = b"\x00" * (_LARGE_BYTES + 1)
+    try:
+        call = channel.stream_stream(path)(iter([message]), timeout=30, compression=compression)
+        for _ in call:
+            pass
+    except grpc.RpcError as error:
+        return error.code().name
+    return "OK"
+
+
+def _listed(codes: Counter[str]) -> str:
+    return ", ".join(f"{count:,} {code}" for code, count in codes.most_common())

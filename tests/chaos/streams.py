@@ -1,0 +1,63 @@
+"""Very many calls at once that nobody ends, from a process of their own.
+
+python -m tests.chaos.streams watch|silent TARGET NUMBER
+    Open so many streams of changes, or calls of which no message is ever sent; print `open`, and
+    when standard input ends how many had been refused by then and how, and how many were open.
+"""
+
+import asyncio
+import sys
+from collections import Counter
+from typing import Final
+
+import grpc
+
+from shared.gen.kith.graph.v1 import graph_pb2
+from shared.gen.kith.graph.v1.graph_pb2_grpc import GraphServiceStub
+
+_CHANNELS: Final = 100
+_SILENT: Final = "/kith.feed.v1.FeedService/ListPosts"
+_SETTLING_SECONDS: Final = 5
+_OPEN: Final = "OPEN"
+
+
+async def hold(kind: str, target: str, number: int) -> None:
+    channels = [
+        grpc.aio.insecure_channel(target, options=[("grpc.use_local_subchannel_pool", 1)])
+        for _ in range(_CHANNELS)
+    ]
+    calls = [_opened(kind, channels[each % _CHANNELS]) for each in range(number)]
+    await asyncio.sleep(_SETTLING_SECONDS)
+    _say("open")
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+    states = Counter[str]()
+    for call in calls:
+        states[(await call.code()).name if call.done() else _OPEN] += 1
+        call.cancel()
+    for channel in channels:
+        await channel.close()
+    _say(" ".join(f"{state}={count}" for state, count in states.items()))
+
+
+def _opened(kind: str, channel: grpc.aio.Channel) -> "grpc.aio.Call":
+    if kind == "watch":
+        call = GraphServiceStub(channel).WatchConnections(graph_pb2.WatchConnectionsRequest())
+        reading = asyncio.ensure_future(_read(call))
+        call.add_done_callback(lambda _call: reading.cancel())  # type: ignore[attr-defined]  # the stub is typed for both kinds of channels
+        return call  # type: ignore[return-value]  # as above
+    return channel.stream_unary(_SILENT)()
+
+
+async def _read(call: "grpc.aio.UnaryStreamCall") -> None:  # type: ignore[type-arg]  # generic in the stubs only
+    async for _ in call:
+        pass
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    kind, target, number = sys.argv[1:]
+    asyncio.run(hold(kind, target, int(number)))

@@ -1,0 +1,115 @@
+"""Workers that die, and services that are replaced."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Final, Self
+
+from benchmarks.row import Row
+from tests.chaos.fault import Effort, kept, no_failure
+from tests.chaos.load import Load, connect
+from tests.chaos.stage import WORKERS, Scene, Stage
+from tests.support.processes import ServiceProcess, until
+
+# So that a worker that leaves has not to wait for its clients for the ten seconds that are usual.
+_SOON: Final = {"MAX_CONNECTION_AGE_SECONDS": "1"}
+_REPLACED_SECONDS: Final = 60
+_SETTLING_SECONDS: Final = 1.0
+
+
+def worker_killed(stage: Stage, effort: Effort) -> Iterator[Row]:
+    """Kill the older worker of either service, and wait for the new one."""
+    with stage.scene() as scene:
+        with Load(scene.plan()) as load:
+            time.sleep(_SETTLING_SECONDS)
+            for _ in range(effort.of(10)):
+                for service in (scene.graph, scene.feed):
+                    _kill_one(service)
+        yield from no_failure(load.history)
+        yield from kept(load.history, scene.compared(load.history))
+
+
+def workers_replaced(stage: Stage, effort: Effort) -> Iterator[Row]:
+    """Replace all workers of both services again and again."""
+    with stage.scene(_SOON) as scene:
+        with Load(replace(scene.plan(), config="unretried")) as load:
+            time.sleep(_SETTLING_SECONDS)
+            for _ in range(effort.of(10)):
+                _replace_all(scene.graph, scene.feed)
+        yield from no_failure(load.history)
+        yield from kept(load.history, scene.compared(load.history))
+
+
+def rolling_restart(stage: Stage, effort: Effort) -> Iterator[Row]:
+    """Restart instances that clients know by all their addresses, as a deployment does."""
+    with stage.scene() as scene, ExitStack() as stack:
+        graph = stack.enter_context(_Instances(scene, "graph", {}))
+        feed = stack.enter_context(_Instances(scene, "feed", {"GRAPH_TARGET": graph.target}))
+        plan = replace(scene.plan(), graph=graph.target, feed=feed.target, config="unretried")
+        connect(plan)
+        with Load(plan) as load:
+            time.sleep(_SETTLING_SECONDS)
+            for _ in range(effort.of(10)):
+                graph.restart()
+                feed.restart()
+        yield from no_failure(load.history)
+        yield from kept(load.history, scene.compared(load.history))
+
+
+class _Instances:
+    """Two instances of a service behind one gRPC target."""
+
+    def __init__(self, scene: Scene, service: str, settings: Mapping[str, str]) -> None:
+        self._scene = scene
+        self._service = service
+        self._settings = {**_SOON, f"{service.upper()}_WORKERS": "1", **settings}
+        self._running = [self._start(number, port="0") for number in range(2)]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc_info: object) -> None:
+        for instance in self._running:
+            instance.__exit__()
+
+    @property
+    def target(self) -> str:
+        """All their addresses."""
+        return "ipv4:" + ",".join(instance.address for instance in self._running)
+
+    def restart(self) -> None:
+        """Stop one, start it again, and then the other."""
+        for number, instance in enumerate(self._running):
+            instance.terminate(signal.SIGTERM)
+            instance.wait()
+            instance.channel.close()
+            port = instance.address.rpartition(":")[2]
+            self._running[number] = self._start(number, port=port)
+
+    def _start(self, number: int, *, port: str) -> ServiceProcess:
+        settings = {**self._settings, f"{self._service.upper()}_PORT": port}
+        name = f"{self._service}-{number}"
+        started = self._scene.another(f"{self._service}_service", name, settings)
+        until(lambda: started.is_serving("ready"))
+        return started
+
+
+def _kill_one(service: ServiceProcess) -> None:
+    before, listened = service.workers(), len(service.logged("listening"))
+    os.kill(before[0], signal.SIGKILL)
+    until(lambda: len(service.logged("listening")) > listened, within_seconds=_REPLACED_SECONDS)
+
+
+def _replace_all(*services: ServiceProcess) -> None:
+    before = [set(service.workers()) for service in services]
+    for service in services:
+        service.terminate(signal.SIGHUP)
+    for service, old in zip(services, before, strict=True):
+        until(
+            lambda service=service, old=old: not old & set(service.workers()),  # type: ignore[misc]  # mypy knows no default of a lambda
+            within_seconds=_REPLACED_SECONDS,
+        )
+        until(lambda service=service: len(service.workers()) == WORKERS)  # type: ignore[misc]  # as above
