@@ -21,7 +21,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 import migrations
 from shared.embedded_postgres import EmbeddedPostgres, binaries
-from shared.metrics import worker_deaths
+from shared.metrics import RedisMetrics, worker_deaths
 from shared.server import RunningServer
 from tests.support.deployment import DEPLOY, ROOT
 from tests.support.gateway import running_gateway
@@ -115,6 +115,7 @@ def test_every_metric_that_a_rule_or_a_dashboard_names_exists(pair: Pair, tmp_pa
     pytest.importorskip("envoy", reason="there is no wheel with Envoy for this system")
     registry = CollectorRegistry()
     worker_deaths(registry)
+    RedisMetrics(registry)
     there = {
         *recorded,
         *_exposed(_metrics_of(pair.graph_server)),
