@@ -391,7 +391,8 @@ def test_everything_killed_during_the_load_comes_back_with_each_acknowledged_wri
                     timeout=SECONDS,
                     wait_for_ready=True,
                 ).post
-                for n in range(20)
+                # As many as a user may write in a minute.
+                for n in range(10)
             ]
         home.kill_everything()
         was_loaded = (home.directory / "sample.loaded").exists()
