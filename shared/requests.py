@@ -25,7 +25,7 @@ UNREADABLE: Final = object()
 """Stands for what is no message of the kind that the call takes."""
 
 _PATIENCE_SECONDS: Final = 10.0
-_SHORT_SECONDS: Final = 0.2
+_SHORT_SECONDS: Final = 1.0
 _LOOK_SECONDS: Final = 0.1
 
 

@@ -6,6 +6,7 @@ threads that nobody else needs. What is worked on at once is bounded by places.
 """
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -33,9 +34,11 @@ class Places:
     """
 
     def __init__(self, number: int, *, queue: int) -> None:
-        self._free = threading.Semaphore(number)
+        self._free = number
         self._queue = queue
-        self._waiting = 0
+        # Those who wait, the first one first; the release of their lock tells them that it is their
+        # turn. A semaphore gives a place to whoever asks just when it is free.
+        self._turns = deque[threading.Lock]()
         self._lock = threading.Lock()
 
     def take(self) -> None:
@@ -44,29 +47,41 @@ class Places:
         Raises RateLimitError at once when too many are waiting, and DeadlineError when the call is
         over before it has a place.
         """
-        if self._free.acquire(blocking=False):
-            return
         with self._lock:
-            if self._waiting >= self._queue:
+            if self._free:
+                self._free -= 1
+                return
+            if len(self._turns) >= self._queue:
                 raise RateLimitError(
                     "too many calls at once; repeat it later", retry_after=_RETRY_AFTER
                 )
-            self._waiting += 1
-        try:
-            seconds = max(0.0, min(deadlines.seconds_left(), _LONGEST_WAIT_SECONDS))
-            has_place = self._free.acquire(timeout=seconds)
-        finally:
-            with self._lock:
-                self._waiting -= 1
-        if has_place and deadlines.is_over():
+            turn = threading.Lock()
+            turn.acquire()
+            self._turns.append(turn)
+        if not self._comes(turn):
+            raise DeadlineError("the call's time ran out before it was worked on")
+        if deadlines.is_over():
             self.leave()
-            has_place = False
-        if not has_place:
             raise DeadlineError("the call's time ran out before it was worked on")
 
     def leave(self) -> None:
         """Give the place to the next."""
-        self._free.release()
+        with self._lock:
+            if self._turns:
+                self._turns.popleft().release()
+            else:
+                self._free += 1
+
+    def _comes(self, turn: threading.Lock) -> bool:
+        """Wait for one's turn; returns False when one's time is over before."""
+        seconds = max(0.0, min(deadlines.seconds_left(), _LONGEST_WAIT_SECONDS))
+        if turn.acquire(timeout=seconds):
+            return True
+        with self._lock:
+            if turn in self._turns:
+                self._turns.remove(turn)
+                return False
+        return True
 
 
 def on_threads(threads: ThreadPoolExecutor, behavior: Callable[..., object]) -> partial[object]:

@@ -9,12 +9,11 @@ import asyncio
 import sys
 import time
 from collections import Counter
-from dataclasses import dataclass
 from typing import Final
 
 import grpc
+from google.rpc import error_details_pb2, status_pb2
 
-from shared.errors import RateLimitError, from_rpc_error
 from shared.gen.kith.feed.v1 import feed_pb2
 from shared.gen.kith.feed.v1.feed_pb2_grpc import FeedServiceStub
 
@@ -23,16 +22,6 @@ _TICK_SECONDS: Final = 0.01
 _TIMEOUT_SECONDS: Final = 5
 _ANSWERED: Final = "answered"
 _REFUSED: Final = "refused"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Flooded:
-    """What became of the calls."""
-
-    answered: int
-    refused: int
-    otherwise: str
-    rate: float
 
 
 async def flood(target: str, rate: float, seconds: float) -> None:
@@ -68,11 +57,18 @@ async def _call(stub: FeedServiceStub, counts: Counter[str]) -> None:
     request = feed_pb2.ListPostsRequest(user_id=1, author_id=1)
     try:
         await stub.ListPosts(request, timeout=_TIMEOUT_SECONDS)  # type: ignore[misc]  # the stub is typed for both kinds of channels
-    except grpc.RpcError as error:
-        is_told = isinstance(from_rpc_error(error), RateLimitError)
-        counts[_REFUSED if is_told else error.code().name] += 1
+    except grpc.aio.AioRpcError as error:
+        is_refused = error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and _is_told_when(error)
+        counts[_REFUSED if is_refused else error.code().name] += 1
     else:
         counts[_ANSWERED] += 1
+
+
+def _is_told_when(error: grpc.aio.AioRpcError) -> bool:
+    """Whether the caller is told when to come again."""
+    details = dict(error.trailing_metadata()).get("grpc-status-details-bin", b"")
+    status = status_pb2.Status.FromString(details)
+    return any(detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR) for detail in status.details)
 
 
 if __name__ == "__main__":

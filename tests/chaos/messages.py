@@ -22,7 +22,7 @@ from tests.support.rpcs import RPCS, Rpc
 
 BAD_CODES: Final = frozenset({"INTERNAL", "UNKNOWN"})
 
-_THREADS: Final = 4
+_THREADS: Final = 3
 _TIMEOUT_SECONDS: Final = 10
 _WATCH_SECONDS: Final = 0.02
 _MOST_ANSWERS: Final = 3
@@ -194,7 +194,7 @@ def _numbers(number: int) -> Iterator[range]:
     yield from (range(share) for _ in range(_THREADS))
 
 
-def _send_all(addresses: dict[str, str], number: int, seed: int) -> _Sent:
+def _send_all(addresses: dict[str, str], number: int, seed: str) -> _Sent:
     sent = _Sent()
 
     def send(thread: int, numbers: Sequence[int]) -> None:
@@ -212,5 +212,5 @@ def _send_all(addresses: dict[str, str], number: int, seed: int) -> _Sent:
 
 if __name__ == "__main__":
     graph, feed, number, seed = sys.argv[1:]
-    sent = _send_all({"graph": graph, "feed": feed}, int(number), int(seed))
+    sent = _send_all({"graph": graph, "feed": feed}, int(number), seed)
     sys.stdout.write(json.dumps([sent.codes, sent.offenders]))

@@ -7,16 +7,19 @@ from typing import Final, TypeAlias
 
 import grpc
 
+import feed_service.access
+import graph_service.access
 from benchmarks.row import Row
 from shared.gen.kith.feed.v1 import feed_pb2
 from shared.gen.kith.feed.v1.feed_pb2_grpc import FeedServiceStub
-from tests.chaos.fault import Effort, kept, no_failure, none, within
+from tests.chaos.fault import Effort, at_least, kept, no_failure, none, within
 from tests.chaos.history import OK, History, Outcome
 from tests.chaos.load import FEED_READS, OWN_READS, Load
 from tests.chaos.proxy import FaultProxy
 from tests.chaos.stage import Scene, Stage
 from tests.support.browser import post_form
 from tests.support.people import ALL
+from tests.support.redis_server import RedisServer, running_redis
 from tests.support.s3 import S3Server
 
 _DEADLINE_SECONDS: Final = 3.0
@@ -25,6 +28,9 @@ _RECOVERY_SECONDS: Final = 1.0
 _AMPLIFICATION: Final = 1.1
 _SETTLING_SECONDS: Final = 2.5
 _SLOW_SECONDS: Final = 3.0
+_POISONED_SECONDS: Final = 0.5
+_RATE: Final = "100000/minute"
+_GARBAGE: Final = (b"", b"garbage", b"{", b"\xff" * 1_000, b"9" * 50)
 _ASKED: Final = "GetConnectedUserIds"
 Upload: TypeAlias = feed_pb2.CreatePhotoUploadsResponse.PhotoUpload
 _NOT_THERE: Final = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
@@ -163,3 +169,44 @@ def _is_refused_in_time(feed: FeedServiceStub, author: int) -> bool:
         is_in_time = time.monotonic() - started <= _DEADLINE_SECONDS + _LATE_MS / 1e3
         return is_in_time and error.code() in _NOT_THERE
     return False
+
+
+def redis_down(stage: Stage, effort: Effort) -> Iterator[Row]:
+    """Take Redis away from services that ask it in every call, and fill it with garbage."""
+    seconds = max(2, effort.of(5))
+    with running_redis() as redis, FaultProxy("127.0.0.1", redis.port) as between:
+        # All connections are read through Redis; nobody calls so often that they are turned away.
+        shared = {
+            "REDIS_URL": f"redis://{between.address}/0",
+            "CONNECTIONS_CACHE_BYTES": "0",
+            "RATE_LIMITS": "on",
+            **{f"RATE_LIMIT_{name}": _RATE for name in _limits()},
+        }
+        with stage.scene(shared) as scene:
+            with Load(scene.plan()) as load:
+                time.sleep(_SETTLING_SECONDS)
+                for take_away in (between.refuse, between.swallow):
+                    take_away()
+                    time.sleep(seconds)
+                    between.heal()
+                    time.sleep(_SETTLING_SECONDS)
+                for _ in range(effort.of(10)):
+                    poisoned = _poison(redis)
+                    time.sleep(_POISONED_SECONDS)
+            yield from no_failure(load.history)
+            slow = sorted(map(_seconds, load.history.outcomes))[-len(load.history.outcomes) // 100]
+            yield at_least("keys with garbage", poisoned, 1, "", note=f"p99 {slow * 1e3:.0f} ms")
+            yield from kept(load.history, scene.compared(load.history))
+
+
+def _limits() -> set[str]:
+    rules = {**graph_service.access.ACCESS, **feed_service.access.ACCESS}
+    return {rule.limit.name for rule in rules.values()}
+
+
+def _poison(redis: RedisServer) -> int:
+    """Put garbage into every key there is; returns how many."""
+    keys = [*redis.client.scan_iter()]
+    for number, key in enumerate(keys):
+        redis.client.set(key, _GARBAGE[number % len(_GARBAGE)])
+    return len(keys)

@@ -24,13 +24,13 @@ FAULTS: Final[Sequence[Fault]] = (
     ),
     Fault(
         name="workers-replaced",
-        what="SIGHUP to both services, 10 times",
+        what="SIGHUP to both services, which replaces all workers, 10 times",
         promise="no call fails, of clients who never retry either",
         run=workers.workers_replaced,
     ),
     Fault(
         name="rolling-restart",
-        what="SIGTERM to one of two instances after the other, of both services, 10 times",
+        what="SIGTERM to one of two instances after the other, of both services, 5 times",
         promise="no call fails, of clients who never retry either",
         run=workers.rolling_restart,
     ),
@@ -69,6 +69,12 @@ FAULTS: Final[Sequence[Fault]] = (
         what="object store down for 5 s, and hanging for 5 s",
         promise="no wrong answer, and no error but of posts with new photos",
         run=neighbours.store_down,
+    ),
+    Fault(
+        name="redis-down",
+        what="Redis down for 5 s, hanging for 5 s, and full of garbage",
+        promise="no wrong answer, and no error",
+        run=neighbours.redis_down,
     ),
     Fault(
         name="overload",

@@ -18,6 +18,8 @@ from tests.support.processes import ServiceProcess, until
 _SOON: Final = {"MAX_CONNECTION_AGE_SECONDS": "1"}
 _REPLACED_SECONDS: Final = 60
 _SETTLING_SECONDS: Final = 1.0
+# Clients try an address at which nobody was once a second; hence minReadySeconds in Kubernetes.
+_FOUND_SECONDS: Final = 2.0
 
 
 def worker_killed(stage: Stage, effort: Effort) -> Iterator[Row]:
@@ -52,7 +54,7 @@ def rolling_restart(stage: Stage, effort: Effort) -> Iterator[Row]:
         connect(plan)
         with Load(plan) as load:
             time.sleep(_SETTLING_SECONDS)
-            for _ in range(effort.of(10)):
+            for _ in range(effort.of(5)):
                 graph.restart()
                 feed.restart()
         yield from no_failure(load.history)
@@ -88,6 +90,7 @@ class _Instances:
             instance.channel.close()
             port = instance.address.rpartition(":")[2]
             self._running[number] = self._start(number, port=port)
+            time.sleep(_FOUND_SECONDS)
 
     def _start(self, number: int, *, port: str) -> ServiceProcess:
         settings = {**self._settings, f"{self._service.upper()}_PORT": port}

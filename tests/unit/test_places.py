@@ -1,0 +1,55 @@
+"""Places at which calls are worked on."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+from shared import deadlines
+from shared.errors import DeadlineError, RateLimitError
+from shared.threads import Places
+from tests.support.waiting import until
+
+_ROUNDS = 100
+
+
+def _has_somebody_waiting(places: Places) -> bool:
+    """Whether the one who may wait does."""
+    try:
+        with deadlines.within(0.001):
+            places.take()
+    except RateLimitError:
+        return True
+    except DeadlineError:
+        return False
+    raise AssertionError("there was a free place")
+
+
+def _takes(places: Places) -> bool:
+    try:
+        places.take()
+    except RateLimitError:
+        return False
+    return True
+
+
+def test_who_waits_for_a_place_is_not_overtaken_by_who_comes_later() -> None:
+    places = Places(1, queue=1)
+    order: list[str] = []
+
+    def wait_in_line() -> None:
+        # Whoever looks whether somebody waits is in the way for a moment.
+        while not _takes(places):
+            pass
+        order.append("who waited")
+        places.leave()
+
+    with ThreadPoolExecutor(1) as threads:
+        for _ in range(_ROUNDS):
+            places.take()
+            waiting = threads.submit(wait_in_line)
+            assert until(lambda: _has_somebody_waiting(places))
+            places.leave()
+            places.take()
+            order.append("who came later")
+            places.leave()
+            waiting.result()
+
+    assert order == ["who waited", "who came later"] * _ROUNDS
