@@ -71,7 +71,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 19
     """RESOURCE_EXHAUSTED. The service is at its limit of concurrent work. RetryInfo says when to retry."""
     ERROR_REASON_RATE_LIMITED: _ErrorReason.ValueType  # 20
-    """RESOURCE_EXHAUSTED. The caller is past its rate. RetryInfo says when to retry."""
+    """RESOURCE_EXHAUSTED. The user, or the caller, is past a rate: metadata holds the name of the `limit`
+    and its `rate`. RetryInfo says when the next call will be let in.
+    """
     ERROR_REASON_DATABASE_UNAVAILABLE: _ErrorReason.ValueType  # 21
     """UNAVAILABLE. The database cannot be reached or went away. RetryInfo says when to retry."""
     ERROR_REASON_GRAPH_UNAVAILABLE: _ErrorReason.ValueType  # 22
@@ -168,7 +170,9 @@ for fewer users at once.
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 19
 """RESOURCE_EXHAUSTED. The service is at its limit of concurrent work. RetryInfo says when to retry."""
 ERROR_REASON_RATE_LIMITED: ErrorReason.ValueType  # 20
-"""RESOURCE_EXHAUSTED. The caller is past its rate. RetryInfo says when to retry."""
+"""RESOURCE_EXHAUSTED. The user, or the caller, is past a rate: metadata holds the name of the `limit`
+and its `rate`. RetryInfo says when the next call will be let in.
+"""
 ERROR_REASON_DATABASE_UNAVAILABLE: ErrorReason.ValueType  # 21
 """UNAVAILABLE. The database cannot be reached or went away. RetryInfo says when to retry."""
 ERROR_REASON_GRAPH_UNAVAILABLE: ErrorReason.ValueType  # 22
