@@ -27,6 +27,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from feed_service.metrics import FeedMetrics
 from feed_service.settings import ObjectStoreSettings
 from feed_service.url_signer import SignedUrls, UrlSigner
+from shared import deadlines
 from shared.errors import UnavailableError
 from shared.gen.kith.errors.v1 import errors_pb2
 
@@ -192,7 +193,8 @@ class ObjectStore:
 
 def _ended(calls: Collection[Future[T]], *, until: str) -> Collection[Future[T]]:
     """Wait, in bounded time, and return the calls that have ended; the others are given up."""
-    ended = wait(calls, timeout=_WAIT_SECONDS, return_when=until).done
+    seconds = max(0.0, min(_WAIT_SECONDS, deadlines.seconds_left()))
+    ended = wait(calls, timeout=seconds, return_when=until).done
     for call in calls:
         call.cancel()
     return ended

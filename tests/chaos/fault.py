@@ -19,9 +19,13 @@ class NotBuiltError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Effort:
-    """How thoroughly: `times` scales how often something is broken, or how long."""
+    """How thoroughly: `times` scales how often something is broken, or how long.
+
+    Where `is_timed` is off, other work may be under way, and bounds on times say nothing.
+    """
 
     times: float
+    is_timed: bool = True
 
     def of(self, number: int) -> int:
         """Return how many of so many are to be done, at least one."""
@@ -29,7 +33,7 @@ class Effort:
 
 
 FULL: Final = Effort(times=1)
-QUICK: Final = Effort(times=0.1)
+QUICK: Final = Effort(times=0.02, is_timed=False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -31,7 +31,7 @@ def hostile(stage: Stage, effort: Effort) -> Iterator[Row]:
         workers = scene.processes
         with Load(scene.plan()) as load:
             codes, offenders = _sent(scene, number // 5, seed=_SEED)
-            large = _oversized(scene)
+            large = _oversized(scene, RPCS[:: len(RPCS) // effort.of(len(RPCS))])
             before = resident_bytes(workers)
             more, others = _sent(scene, number - number // 5, seed=_SEED + 1)
             grown = resident_bytes(workers) / before - 1
@@ -69,10 +69,10 @@ def _sent(scene: Scene, number: int, *, seed: int) -> tuple[Counter[str], list[s
     return codes, offenders
 
 
-def _oversized(scene: Scene) -> Counter[str]:
-    """Send a message beyond the limit to every call, as it is and made small by compression."""
+def _oversized(scene: Scene, rpcs: Sequence[Rpc]) -> Counter[str]:
+    """Send a message beyond the limit to some calls, as it is and made small by compression."""
     codes = Counter[str]()
-    for rpc in RPCS:
+    for rpc in rpcs:
         process = scene.graph if rpc.service == "graph" else scene.feed
         for compression in (grpc.Compression.NoCompression, grpc.Compression.Gzip):
             codes[_code(process.address, rpc, compression)] += 1

@@ -5,6 +5,7 @@ A write that was not acknowledged is made again, with the same request_id, until
 client knows to be there has to be in what it reads.
 """
 
+import json
 import multiprocessing
 import random
 import threading
@@ -41,7 +42,7 @@ _STRANGERS = 100_000
 _MOST_DETAILS = 20
 _START_SECONDS = 60
 _STOP_SECONDS = 60
-# Whether clients have the service config that is shipped, this without its retries, or none.
+# The service config of the clients: the one that is shipped, this without its retries, or none.
 Config: TypeAlias = Literal["shipped", "unretried", "none"]
 _MIX: Final[Mapping[str, int]] = {
     "GetFeed": 30,
@@ -144,10 +145,14 @@ def connect(plan: Plan) -> None:
 
 def _options(service: str, config: Config) -> list[tuple[str, Any]]:
     options = dict(client_options(service))
-    if config != "shipped":
-        options["grpc.enable_retries"] = 0
     if config == "none":
         del options["grpc.service_config"]
+    if config == "unretried":
+        # gRPC still repeats by itself what no server has looked at.
+        shipped = json.loads(options["grpc.service_config"])
+        for methods in shipped["methodConfig"]:
+            del methods["retryPolicy"]
+        options["grpc.service_config"] = json.dumps(shipped)
     return [*options.items()]
 
 

@@ -18,7 +18,7 @@ from tests.chaos.fault import Fault
 FAULTS: Final[Sequence[Fault]] = (
     Fault(
         name="worker-killed",
-        what="kill -9 of one of two workers, 20 times",
+        what="kill -9 of one of two workers of both services, 10 times",
         promise="no call of a shipped client fails, no acknowledged write is lost",
         run=workers.worker_killed,
     ),

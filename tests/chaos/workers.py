@@ -23,13 +23,12 @@ _FOUND_SECONDS: Final = 2.0
 
 
 def worker_killed(stage: Stage, effort: Effort) -> Iterator[Row]:
-    """Kill the older worker of either service, and wait for the new one."""
+    """Kill the older worker of both services, and wait for the new ones."""
     with stage.scene() as scene:
         with Load(scene.plan()) as load:
             time.sleep(_SETTLING_SECONDS)
             for _ in range(effort.of(10)):
-                for service in (scene.graph, scene.feed):
-                    _kill_one(service)
+                _kill_one_of_each(scene.graph, scene.feed)
         yield from no_failure(load.history)
         yield from kept(load.history, scene.compared(load.history))
 
@@ -100,10 +99,15 @@ class _Instances:
         return started
 
 
-def _kill_one(service: ServiceProcess) -> None:
-    before, listened = service.workers(), len(service.logged("listening"))
-    os.kill(before[0], signal.SIGKILL)
-    until(lambda: len(service.logged("listening")) > listened, within_seconds=_REPLACED_SECONDS)
+def _kill_one_of_each(*services: ServiceProcess) -> None:
+    listened = [len(service.logged("listening")) for service in services]
+    for service in services:
+        os.kill(service.workers()[0], signal.SIGKILL)
+    for service, number in zip(services, listened, strict=True):
+        until(
+            lambda service=service, number=number: len(service.logged("listening")) > number,  # type: ignore[misc]  # mypy knows no default of a lambda
+            within_seconds=_REPLACED_SECONDS,
+        )
 
 
 def _replace_all(*services: ServiceProcess) -> None:

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 from feed_service.metrics import FeedMetrics
 from feed_service.object_store import MAX_PHOTO_BYTES, ObjectStore
 from feed_service.settings import ObjectStoreSettings
+from shared import deadlines
 from shared.errors import UnavailableError
 from shared.gen.kith.errors.v1 import errors_pb2
 from shared.settings import Environment
@@ -292,6 +293,21 @@ def test_a_store_that_does_not_answer_is_given_up(server: S3Server, store: Objec
 
     require_unavailable(store)
     end_of_test.set()
+
+
+def test_a_store_that_does_not_answer_is_waited_for_no_longer_than_its_caller_waits(
+    server: S3Server, store: ObjectStore
+) -> None:
+    end_of_test = threading.Event()
+    server.before_answer = lambda _method, _key: end_of_test.wait()
+
+    with deadlines.within(0.1):
+        require_unavailable(store)
+        late = -deadlines.seconds_left()
+    end_of_test.set()
+
+    # The store itself is given twice as long.
+    assert late < 4
 
 
 def test_temporary_credentials_serve_until_they_end_and_cannot_be_renewed(
