@@ -214,7 +214,7 @@ class _Statements:
     """What is done around every statement of an engine."""
 
     def __init__(self, usual_timeout: timedelta, guard: StatementGuard, latency: Histogram) -> None:
-        self._usual_timeout = usual_timeout
+        self._usual_timeout = usual_timeout.total_seconds()
         self._guard = guard
         self._latency = latency
 

@@ -19,9 +19,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import psycopg2
 
@@ -37,8 +36,7 @@ _STATEMENT_GRACE_SECONDS: Final = 1.0
 _OPENING_THREADS: Final = 8
 
 
-@dataclass(frozen=True, slots=True)
-class CallEnd:
+class CallEnd(NamedTuple):
     """When a call ends: at a time of `time.monotonic`, or before that, when its caller is gone."""
 
     at: float
@@ -70,14 +68,14 @@ def within(seconds: float) -> Iterator[None]:
         call_end.reset(token)
 
 
-def statement_timeout(usual: timedelta) -> str:
+def statement_timeout(usual_seconds: float) -> str:
     """Return what to put before a statement whose call ends sooner than statements usually may.
 
     In the same message, so that it costs no round trip; LOCAL, so that it ends with the statement
     or its transaction.
     """
     left = seconds_left()
-    if left >= usual.total_seconds():
+    if left >= usual_seconds:
         return ""
     return f"SET LOCAL statement_timeout = {max(1, round(left * 1000))}; "
 

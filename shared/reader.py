@@ -81,7 +81,7 @@ class Reader:
             **connect_arguments(settings, name=name, options=_OPTIONS),
         }
         self._prepares = settings.prepare
-        self._usual_timeout = settings.statement_timeout
+        self._usual_timeout = settings.statement_timeout.total_seconds()
         self._guard = guard
         self._latency = latency
         # The connection that was used last is used next. The methods of a list need no lock.
