@@ -151,6 +151,28 @@ def test_a_call_with_too_little_time_left_is_refused_before_anything_is_done(pai
     assert not [text for text in pair.feed_tap.statements if "feed_page" in text]
 
 
+def test_a_graph_that_says_nothing_is_told_of_before_the_deadline(
+    pair: Pair, people: People
+) -> None:
+    [viewer] = people.new(1)
+    reopened = threading.Event()
+
+    def hold(_method: str) -> None:
+        reopened.wait(_CEILING_SECONDS)
+
+    pair.gate.before_call = hold
+    try:
+        codes = {
+            _code(lambda: pair.feed.GetFeed(feed.GetFeedRequest(user_id=viewer), timeout=0.5))
+            for _ in range(3)
+        }
+    finally:
+        pair.gate.before_call = lambda _method: None
+        reopened.set()
+
+    assert codes == {grpc.StatusCode.UNAVAILABLE}
+
+
 def test_the_deadline_of_a_caller_reaches_both_databases(pair: Pair, people: People) -> None:
     [viewer] = people.new(1)
     pair.feed_tap.reset()
