@@ -118,7 +118,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
     def handler(self) -> grpc.GenericRpcHandler:
         """Return what a server needs to serve this, with the threads for it."""
         once, again = grpc.stream_unary_rpc_method_handler, grpc.stream_stream_rpc_method_handler
-        methods = {
+        methods: Mapping[str, tuple[Any, ThreadPoolExecutor, Any, Any]] = {
             "Check": (once, self._answers, self.Check, pb.HealthCheckRequest),
             "List": (once, self._answers, self.List, pb.HealthListRequest),
             "Watch": (again, self._watches, self.Watch, pb.HealthCheckRequest),

@@ -9,14 +9,15 @@ import asyncio
 import sys
 import time
 from collections import Counter
-from typing import Final
+from typing import Any, Final
 
 import grpc
 from google.rpc import error_details_pb2, status_pb2
 
 from shared.gen.kith.feed.v1 import feed_pb2
-from shared.gen.kith.feed.v1.feed_pb2_grpc import FeedServiceStub
 
+_CALL: Final = "/kith.feed.v1.FeedService/ListPosts"
+_REQUEST: Final = feed_pb2.ListPostsRequest(user_id=1, author_id=1).SerializeToString()
 _CHANNELS: Final = 32
 _TICK_SECONDS: Final = 0.01
 _TIMEOUT_SECONDS: Final = 5
@@ -31,13 +32,13 @@ async def flood(target: str, rate: float, seconds: float) -> None:
         for _ in range(_CHANNELS)
     ]
     await asyncio.gather(*(channel.channel_ready() for channel in channels))
-    stubs = [FeedServiceStub(channel) for channel in channels]
+    calls: list[Any] = [channel.unary_unary(_CALL) for channel in channels]
     tasks = set[asyncio.Task[None]]()
     started = time.monotonic()
     made = 0
     while (passed := time.monotonic() - started) < seconds:
         for _ in range(int(passed * rate) - made):
-            task = asyncio.ensure_future(_call(stubs[made % _CHANNELS], counts))
+            task = asyncio.ensure_future(_call(calls[made % _CHANNELS], counts))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
             made += 1
@@ -53,10 +54,9 @@ async def flood(target: str, rate: float, seconds: float) -> None:
         await channel.close()
 
 
-async def _call(stub: FeedServiceStub, counts: Counter[str]) -> None:
-    request = feed_pb2.ListPostsRequest(user_id=1, author_id=1)
+async def _call(call: Any, counts: Counter[str]) -> None:
     try:
-        await stub.ListPosts(request, timeout=_TIMEOUT_SECONDS)  # type: ignore[misc]  # the stub is typed for both kinds of channels
+        await call(_REQUEST, timeout=_TIMEOUT_SECONDS)
     except grpc.aio.AioRpcError as error:
         is_refused = error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and _is_told_when(error)
         counts[_REFUSED if is_refused else error.code().name] += 1
@@ -68,7 +68,7 @@ def _is_told_when(error: grpc.aio.AioRpcError) -> bool:
     """Whether the caller is told when to come again."""
     details = dict(error.trailing_metadata()).get("grpc-status-details-bin", b"")
     status = status_pb2.Status.FromString(details)
-    return any(detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR) for detail in status.details)
+    return any(detail.Unpack(error_details_pb2.RetryInfo()) for detail in status.details)
 
 
 if __name__ == "__main__":

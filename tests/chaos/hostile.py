@@ -6,7 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import grpc
 
@@ -84,9 +84,9 @@ def _code(address: str, rpc: Rpc, compression: grpc.Compression) -> str:
     message = b"\x00" * (_LARGE_BYTES + 1)
     # A connection of its own, which is not told to go for its age while the message is on its way.
     with grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
-        call = channel.stream_stream(path)(iter([message]), timeout=30, compression=compression)
+        call: Any = channel.stream_stream(path)
         try:
-            for _ in call:
+            for _ in call(iter([message]), timeout=30, compression=compression):
                 pass
         except grpc.RpcError as error:
             return error.code().name

@@ -121,7 +121,7 @@ def _fill(message: Message, chosen: random.Random, *, depth: int) -> None:
             setattr(message, each.name, _value(each, chosen))
 
 
-def _add(message: Message, each: FieldDescriptor, chosen: random.Random, depth: int) -> None:
+def _add(message: Message, each: Any, chosen: random.Random, depth: int) -> None:
     held = getattr(message, each.name)
     if each.cpp_type != FieldDescriptor.CPPTYPE_MESSAGE:
         held.append(_value(each, chosen))
@@ -129,7 +129,7 @@ def _add(message: Message, each: FieldDescriptor, chosen: random.Random, depth: 
         _fill(held.add(), chosen, depth=depth - 1)
 
 
-def _value(each: FieldDescriptor, chosen: random.Random) -> Any:
+def _value(each: Any, chosen: random.Random) -> Any:
     if each.cpp_type == FieldDescriptor.CPPTYPE_STRING:
         text = chosen.choice(_TEXTS)
         return text.encode() if each.type == FieldDescriptor.TYPE_BYTES else text
@@ -170,7 +170,7 @@ class _Sender:
             channel.close()
 
     def _call(self, rpc: Rpc, message: bytes, chosen: random.Random) -> None:
-        channel = self._channels[rpc.service]
+        channel: Any = self._channels[rpc.service]
         path = f"/{rpc.method.containing_service.full_name}/{rpc.name}"
         is_watch = rpc.name == "WatchConnections"
         given: dict[str, Any] = {

@@ -8,14 +8,14 @@ python -m tests.chaos.streams watch|silent TARGET NUMBER
 import asyncio
 import sys
 from collections import Counter
-from typing import Final
+from typing import Any, Final
 
 import grpc
 
 from shared.gen.kith.graph.v1 import graph_pb2
-from shared.gen.kith.graph.v1.graph_pb2_grpc import GraphServiceStub
 
 _CHANNELS: Final = 100
+_WATCH: Final = "/kith.graph.v1.GraphService/WatchConnections"
 _SILENT: Final = "/kith.feed.v1.FeedService/ListPosts"
 _SETTLING_SECONDS: Final = 5
 _OPEN: Final = "OPEN"
@@ -39,16 +39,17 @@ async def hold(kind: str, target: str, number: int) -> None:
     _say(" ".join(f"{state}={count}" for state, count in states.items()))
 
 
-def _opened(kind: str, channel: grpc.aio.Channel) -> "grpc.aio.Call":
-    if kind == "watch":
-        call = GraphServiceStub(channel).WatchConnections(graph_pb2.WatchConnectionsRequest())
-        reading = asyncio.ensure_future(_read(call))
-        call.add_done_callback(lambda _call: reading.cancel())  # type: ignore[attr-defined]  # the stub is typed for both kinds of channels
-        return call  # type: ignore[return-value]  # as above
-    return channel.stream_unary(_SILENT)()
+def _opened(kind: str, channel: grpc.aio.Channel) -> Any:
+    if kind == "silent":
+        return channel.stream_unary(_SILENT)()
+    watch: Any = channel.unary_stream(_WATCH)
+    call = watch(graph_pb2.WatchConnectionsRequest().SerializeToString())
+    reading = asyncio.ensure_future(_read(call))
+    call.add_done_callback(lambda _call: reading.cancel())
+    return call
 
 
-async def _read(call: "grpc.aio.UnaryStreamCall") -> None:  # type: ignore[type-arg]  # generic in the stubs only
+async def _read(call: Any) -> None:
     async for _ in call:
         pass
 

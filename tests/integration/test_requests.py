@@ -3,10 +3,11 @@
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import grpc
 import pytest
-from grpc_health.v1 import health_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from shared.gen.kith.feed.v1 import feed_pb2
 from shared.threads import CALLS_OPEN, STREAMS_OF_A_CONNECTION
@@ -23,7 +24,7 @@ _NO_MESSAGE = b"\x0a\x7f"
 
 
 def _code_of(pair: Pair, rpc: Rpc, *messages: bytes) -> tuple[str, str]:
-    channel = pair.graph_channel if rpc.service == "graph" else pair.feed_channel
+    channel: Any = pair.graph_channel if rpc.service == "graph" else pair.feed_channel
     path = f"/{rpc.method.containing_service.full_name}/{rpc.name}"
     with pytest.raises(grpc.RpcError) as caught:
         for _ in channel.stream_stream(path)(iter(messages), timeout=_CEILING_SECONDS):
@@ -42,7 +43,7 @@ def test_a_call_that_ends_without_its_message_is_refused(pair: Pair, rpc: Rpc) -
 
 
 def test_health_does_not_answer_what_is_no_message(pair: Pair) -> None:
-    check = pair.feed_channel.unary_unary(_CHECK)
+    check: Any = pair.feed_channel.unary_unary(_CHECK)
 
     with pytest.raises(grpc.RpcError) as caught:
         check(_NO_MESSAGE, timeout=_CEILING_SECONDS)
@@ -51,7 +52,7 @@ def test_health_does_not_answer_what_is_no_message(pair: Pair) -> None:
 
 
 @contextmanager
-def _silence(address: str, path: str, *, calls: int) -> "Iterator[list[grpc.Future]]":
+def _silence(address: str, path: str, *, calls: int) -> Iterator[list[Any]]:
     """Open calls over as many connections as they need, and send nothing in them."""
     is_over = threading.Event()
 
@@ -60,14 +61,14 @@ def _silence(address: str, path: str, *, calls: int) -> "Iterator[list[grpc.Futu
         yield from ()
 
     with ExitStack() as stack:
-        opened = []
+        stack.callback(is_over.set)
+        opened: list[Any] = []
         for first in range(0, calls, STREAMS_OF_A_CONNECTION):
             channel = stack.enter_context(grpc.insecure_channel(address, _OWN_CONNECTION))
-            call = channel.stream_unary(path)
-            for _ in range(first, min(calls, first + STREAMS_OF_A_CONNECTION)):
-                opened.append(call.future(nothing()))
+            call: Any = channel.stream_unary(path)
+            here = min(calls - first, STREAMS_OF_A_CONNECTION)
+            opened += [call.future(nothing()) for _ in range(here)]
         yield opened
-        is_over.set()
 
 
 def test_more_silent_calls_than_there_are_threads_are_given_up(pair: Pair) -> None:
@@ -80,8 +81,8 @@ def test_more_silent_calls_than_there_are_threads_are_given_up(pair: Pair) -> No
 
 def test_health_is_answered_to_others_than_those_who_ask_nothing(pair: Pair) -> None:
     with _silence(pair.feed_server.address, _CHECK, calls=50) as silent:
-        request = health_pb2.HealthCheckRequest(service="live").SerializeToString()
-        pair.feed_channel.unary_unary(_CHECK)(request, timeout=_CEILING_SECONDS)
+        request = health_pb2.HealthCheckRequest(service="live")
+        health_pb2_grpc.HealthStub(pair.feed_channel).Check(request, timeout=_CEILING_SECONDS)
 
         for call in silent:
             assert call.exception(timeout=_CEILING_SECONDS) is not None
