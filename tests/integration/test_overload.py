@@ -16,6 +16,7 @@ from shared.gen.kith.feed.v1 import feed_pb2 as pb
 from shared.threads import STREAMS_OF_A_CONNECTION
 from tests.support.errors import decoded
 from tests.support.pair import Databases, Pair, running_pair
+from tests.support.scrape import scrape
 from tests.support.waiting import until
 
 _THREADS, _QUEUE, _CALLS = 2, 3, 20
@@ -72,6 +73,10 @@ def test_calls_beyond_the_queue_are_refused_at_once_and_told_when_to_come_again(
         assert overloaded.reason_name == "OVERLOADED"
         assert overloaded.retry_after
     assert _list_posts(small) is None
+    counted = scrape(small.feed_server).value(
+        "calls_rejected_total", grpc_method="ListPosts", reason="overloaded"
+    )
+    assert counted == len(refused)
 
 
 def test_health_is_answered_while_calls_are_refused(small: Pair) -> None:
