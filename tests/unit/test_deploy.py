@@ -1,5 +1,6 @@
 """What is deployed fits together, as far as can be told without running it."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -216,6 +217,31 @@ def test_an_image_is_made_of_files_that_are_there_and_does_not_run_as_root() -> 
     for source in (name for names in copied for name in names):
         assert (ROOT / source).exists()
         assert f"!{source}" in admitted
+
+
+def test_an_image_has_everything_that_its_programs_read_when_they_begin(tmp_path: Path) -> None:
+    for words in (words for words in dockerfile("built") if words[0] == "COPY"):
+        for name in words[1:-1]:
+            copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            copy(ROOT / name, tmp_path / name)
+    begin = (
+        "import feed_service.__main__, graph_service.__main__, shared.cli.__main__, shared.probe\n"
+        "from shared.client_options import client_options, __file__ as where\n"
+        "print(where, *map(len, (client_options('graph'), client_options('feed'))))\n"
+    )
+
+    said = subprocess.run(
+        [sys.executable, "-c", begin],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert said.returncode == 0, said.stderr
+    assert said.stdout.startswith(str(tmp_path))
 
 
 def test_an_image_has_the_versions_that_are_developed_with() -> None:
