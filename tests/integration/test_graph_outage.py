@@ -10,7 +10,7 @@ import pytest
 from shared.gen.kith.feed.v1 import feed_pb2 as pb
 from tests.support.errors import reason_of, succeeds
 from tests.support.pair import Databases, Pair, running_pair
-from tests.support.waiting import until
+from tests.support.processes import until
 
 _SECONDS = 0.3
 _CALLS = 30
@@ -62,7 +62,7 @@ def test_a_graph_that_hangs_is_hardly_asked_any_more_and_feeds_say_so_at_once(
         assert asked.count("GetConnectedUserIds") < _CALLS // 2
         assert reasons.count("GRAPH_UNAVAILABLE") > _CALLS // 2
 
-    assert until(lambda: succeeds(lambda: _get_feed(lonely)))
+    until(lambda: succeeds(lambda: _get_feed(lonely)))
 
 
 def test_ones_own_posts_are_there_while_the_graph_hangs(lonely: Pair) -> None:
@@ -72,7 +72,7 @@ def test_ones_own_posts_are_there_while_the_graph_hangs(lonely: Pair) -> None:
 
         assert _list_own_posts(lonely) is not None
 
-    assert until(lambda: succeeds(lambda: _get_feed(lonely)))
+    until(lambda: succeeds(lambda: _get_feed(lonely)))
 
 
 def test_callers_in_a_hurry_do_not_keep_the_others_from_the_graph(lonely: Pair) -> None:

@@ -16,8 +16,8 @@ from shared.gen.kith.feed.v1 import feed_pb2 as pb
 from shared.threads import STREAMS_OF_A_CONNECTION
 from tests.support.errors import decoded
 from tests.support.pair import Databases, Pair, running_pair
+from tests.support.processes import until
 from tests.support.scrape import scrape
-from tests.support.waiting import until
 
 _THREADS, _QUEUE, _CALLS = 2, 3, 20
 _CEILING_SECONDS = 30
@@ -58,9 +58,9 @@ def test_calls_beyond_the_queue_are_refused_at_once_and_told_when_to_come_again(
     with ThreadPoolExecutor(_CALLS) as callers:
         with _stuck(small):
             calls = [callers.submit(_list_posts, small) for _ in range(_CALLS)]
-            assert until(
+            until(
                 lambda: sum(call.done() for call in calls) == _CALLS - _THREADS - _QUEUE,
-                seconds=_CEILING_SECONDS,
+                within_seconds=_CEILING_SECONDS,
             )
             refused = [call.result() for call in calls if call.done()]
         served = [call.result() for call in calls if call.result() is None]
@@ -82,7 +82,7 @@ def test_calls_beyond_the_queue_are_refused_at_once_and_told_when_to_come_again(
 def test_health_is_answered_while_calls_are_refused(small: Pair) -> None:
     with ThreadPoolExecutor(_CALLS) as callers, _stuck(small):
         calls = [callers.submit(_list_posts, small) for _ in range(_CALLS)]
-        assert until(lambda: any(call.done() for call in calls), seconds=_CEILING_SECONDS)
+        until(lambda: any(call.done() for call in calls), within_seconds=_CEILING_SECONDS)
         answer = health_pb2_grpc.HealthStub(small.feed_channel).Check(
             health_pb2.HealthCheckRequest(service="ready"), timeout=_CEILING_SECONDS
         )
@@ -95,9 +95,7 @@ def test_calls_whose_time_ran_out_leave_their_places(small: Pair) -> None:
         impatient = [callers.submit(_list_posts, small, timeout=0.3) for _ in range(_CALLS)]
         assert all(call.result() is not None for call in impatient)
         # Nobody can be served yet, but neither is anybody in the way.
-        assert until(
-            lambda: _code(_list_posts(small, timeout=0.3)) is grpc.StatusCode.DEADLINE_EXCEEDED
-        )
+        until(lambda: _code(_list_posts(small, timeout=0.3)) is grpc.StatusCode.DEADLINE_EXCEEDED)
     assert _list_posts(small) is None
 
 

@@ -42,7 +42,7 @@ _ENVIRONMENT = {
 }
 
 
-def until(is_true: Callable[[], bool], *, within_seconds: float = _WITHIN_SECONDS) -> float:
+def until(is_true: Callable[[], object], *, within_seconds: float = _WITHIN_SECONDS) -> float:
     """Wait for something, and return for how long; fails when it takes too long."""
     started = time.monotonic()
     while not is_true():

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.support.waiting import until
+from tests.support.processes import until
 
 _CEILING_SECONDS = 30
 
@@ -44,7 +44,7 @@ class RedisServer:
             [*self._command, "--bind", "127.0.0.1", "--port", str(self._port)],
             stdout=subprocess.DEVNULL,
         )
-        assert until(self._answers, seconds=_CEILING_SECONDS)
+        until(self._answers, within_seconds=_CEILING_SECONDS)
 
     def hang(self) -> None:
         """Let it take connections and bytes, and say nothing."""
