@@ -16,7 +16,7 @@ import time
 from rich.console import Console
 
 from tests.chaos.fault import FULL, QUICK, Effort, Fault, NotBuiltError
-from tests.chaos.report import Outcome, print_report, write_report
+from tests.chaos.report import Outcome, print_report, print_verdict, write_report
 from tests.chaos.stage import Stage, prepared_stage
 from tests.chaos.table import FAULTS
 
@@ -40,7 +40,7 @@ def main() -> int:
     with prepared_stage() as stage:
         for name in names:
             outcomes.append(_outcome(stage, _FAULTS[name], effort))
-            console.print(f"  {name}: {outcomes[-1].verdict}", highlight=False)
+            print_verdict(outcomes[-1], console)
     print_report(outcomes, console)
     if not arguments.quick and not arguments.faults:
         write_report(outcomes, name="chaos")

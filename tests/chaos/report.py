@@ -31,6 +31,14 @@ class Outcome:
         return "broken" if any(row.verdict == "missed" for row in self.rows) else "kept"
 
 
+def print_verdict(outcome: Outcome, console: Console) -> None:
+    """Print what became of a promise, and what broke it."""
+    console.print(f"  {outcome.fault.name}: {outcome.verdict}", highlight=False)
+    for row in outcome.rows:
+        if row.verdict == "missed":
+            console.print(f"    {_line(row)}", highlight=False)
+
+
 def print_report(outcomes: Sequence[Outcome], console: Console) -> None:
     """Print the table."""
     table = Table(title=f"faults under load · {machine()} · {today()}", show_lines=True)
