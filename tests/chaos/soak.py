@@ -14,7 +14,7 @@ from tests.chaos.load import Load
 from tests.chaos.stage import Scene, Stage, resident_bytes
 from tests.support.processes import Session
 
-CALLS: Final = int(os.environ.get("KITH_SOAKCALLS") or 1_000_000)
+CALLS: Final = int(os.environ.get("KITH_SOAK_CALLS") or 1_000_000)
 _LOOK_SECONDS: Final = 2
 _CLIENTS: Final = 12
 # More than can be served: each client waits for its answer and goes on.
