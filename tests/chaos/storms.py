@@ -29,7 +29,7 @@ _FLIP_SECONDS: Final = 1.2
 _MEBIBYTE: Final = 1024 * 1024
 _GROWTH_MIB: Final = 256
 # Silent calls are given up a second after they have got a thread, of which there are 512.
-_UNSERVED_SECONDS: Final = 10.0
+_UNSERVED_SECONDS: Final = 5.0
 _TRY_SECONDS: Final = 0.1
 
 
