@@ -14,6 +14,7 @@ from shared.gen.kith.feed.v1 import feed_pb2 as feed
 from shared.gen.kith.feed.v1.feed_pb2_grpc import FeedServiceStub
 from shared.gen.kith.graph.v1 import graph_pb2 as graph
 from tests.support.pair import Databases, Pair, running_pair
+from tests.support.people import People
 from tests.support.processes import until
 
 _CEILING_SECONDS = 30
