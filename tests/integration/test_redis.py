@@ -358,7 +358,7 @@ def test_something_else_than_redis_is_as_good_as_nothing(pair: Pair, scene: Scen
 
 
 def test_a_redis_that_is_slow_is_left_alone(reading: Reading, pair: Pair, link: SlowLink) -> None:
-    link.seconds = 0.2
+    link.seconds = 0.5
     try:
         until(lambda: not _is_available(pair))
         reading.some()
