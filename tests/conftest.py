@@ -9,6 +9,7 @@ import hypothesis
 import pytest
 
 from shared.embedded_postgres import EmbeddedPostgres
+from tests.support.credentials import Issuer
 from tests.support.pair import Databases, Pair, running_pair
 from tests.support.people import People
 from tests.support.rows import row_counts
@@ -47,6 +48,14 @@ def pair(databases: Databases) -> Iterator[Pair]:
 def people(pair: Pair) -> People:
     """A maker of people nobody else uses, and of what is between them."""
     return People(pair)
+
+
+@pytest.fixture(scope="module")
+def issuer(tmp_path_factory: pytest.TempPathFactory) -> Issuer:
+    """Whose tokens are believed, with the first of its keys."""
+    issuer = Issuer(tmp_path_factory.mktemp("issuer"))
+    issuer.add_key("first")
+    return issuer
 
 
 @pytest.fixture

@@ -43,14 +43,6 @@ _SERVICES = "feed,importer"
 
 
 @pytest.fixture(scope="module")
-def issuer(tmp_path_factory: pytest.TempPathFactory) -> Issuer:
-    """Whose tokens are believed."""
-    issuer = Issuer(tmp_path_factory.mktemp("issuer"))
-    issuer.add_key("first")
-    return issuer
-
-
-@pytest.fixture(scope="module")
 def secured(databases: Databases, issuer: Issuer) -> Iterator[SecuredPair]:
     """Both services; callers show tokens."""
     token = _write_token_of_feed(issuer)

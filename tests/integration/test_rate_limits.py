@@ -142,14 +142,6 @@ def test_rejections_are_counted_by_method_and_reason(pair: Pair, people: People)
 
 
 @pytest.fixture(scope="module")
-def issuer(tmp_path_factory: pytest.TempPathFactory) -> Issuer:
-    """Whose tokens are believed."""
-    issuer = Issuer(tmp_path_factory.mktemp("issuer"))
-    issuer.add_key("first")
-    return issuer
-
-
-@pytest.fixture(scope="module")
 def clients(databases: Databases, issuer: Issuer) -> Iterator[Clients]:
     """Clients of services that know callers and let each call so often."""
     token = Path(issuer.jwks.parent) / "feed.token"

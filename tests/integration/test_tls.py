@@ -46,14 +46,6 @@ def authority() -> Authority:
 
 
 @pytest.fixture(scope="module")
-def issuer(tmp_path_factory: pytest.TempPathFactory) -> Issuer:
-    """Whose tokens are believed."""
-    issuer = Issuer(tmp_path_factory.mktemp("issuer"))
-    issuer.add_key("only")
-    return issuer
-
-
-@pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Shown:
     """Where the certificates are."""
     files = _files(tmp_path_factory.mktemp("certificates"))
