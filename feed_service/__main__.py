@@ -6,6 +6,7 @@ from dataclasses import replace
 from prometheus_client import CollectorRegistry
 
 import migrations
+from feed_service import layouts
 from feed_service.access import ACCESS
 from feed_service.audiences import Audiences
 from feed_service.comments import Comments
@@ -58,6 +59,7 @@ def build(settings: FeedSettings, database_url: str) -> Service:
         latency=latency,
         name=BACKGROUND,
     )
+    layout = layouts.LAYOUTS[settings.layout]
     tokens = PageTokens(keys=settings.page_token_keys)
     redis = OptionalRedis(settings.redis, RedisMetrics(registry)) if settings.redis else None
     graph = GraphClient(
@@ -81,22 +83,32 @@ def build(settings: FeedSettings, database_url: str) -> Service:
     follower = Follower(background, graph, metrics)
     photos = Photos(database, store, remove_soon=upkeep.soon)
     servicer = FeedServicer(
-        feed=Feed(reader, graph, tokens, metrics, hub_scan=settings.hub_scan),
+        feed=Feed(reader, graph, tokens, metrics, layout=layout, hub_scan=settings.hub_scan),
         digests=Digests(
-            database, reader, graph, settings.digest, metrics, hub_scan=settings.hub_scan
+            database,
+            reader,
+            graph,
+            settings.digest,
+            metrics,
+            layout=layout,
+            hub_scan=settings.hub_scan,
         ),
         posts=Posts(database, graph, tokens, photos, metrics),
         photos=photos,
         tags=Tags(database, graph, tokens, max_tags=settings.max_tags),
         comments=Comments(database, graph, tokens),
         audiences=Audiences(database, graph, tokens),
-        read_positions=ReadPositions(database, graph),
+        read_positions=ReadPositions(database, graph, layout=layout),
         transfers=Transfers(database, tokens, photos),
         erasure=Erasure(database, remove_soon=photos.remove_soon),
     )
     register_totals(registry, lambda: database.read(read_totals))
     upkeep.start()
     follower.start()
+
+    def check_database() -> None:
+        migrations.check(reader, "feed")
+        layouts.check(reader, layout)
 
     def close() -> None:
         follower.stop()
@@ -119,7 +131,7 @@ def build(settings: FeedSettings, database_url: str) -> Service:
         if settings.rate_limits
         else None,
         registry=registry,
-        checks={"database": lambda: migrations.check(reader, "feed"), "graph": graph.ping},
+        checks={"database": check_database, "graph": graph.ping},
         check_grace={"graph": settings.graph_ready_grace.total_seconds()},
         close=close,
     )

@@ -16,8 +16,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from feed_service import queries
 from feed_service.graph_client import GraphClient
+from feed_service.layouts import Layout
 from feed_service.metrics import FeedMetrics
 from feed_service.queries.digests import Choice, ChosenPost, FrozenName
 from feed_service.safe_read import steady_read
@@ -66,6 +66,7 @@ class Digests:
         rules: DigestRules,
         metrics: FeedMetrics,
         *,
+        layout: Layout,
         hub_scan: HubScan,
         summarizer: Summarizer | None = None,
     ) -> None:
@@ -74,6 +75,7 @@ class Digests:
         self._graph = graph
         self._rules = rules
         self._metrics = metrics
+        self._layout = layout
         self._hub_scan = hub_scan
         self._summarizer = summarizer or PlainSummarizer()
 
@@ -118,8 +120,8 @@ class Digests:
         """Return the choice frozen under a name, or else choose."""
 
         def read(viewer: Viewer) -> Choice:
-            frozen = name and queries.digests.frozen_choice(self._reader, viewer=viewer, name=name)
-            return frozen or queries.digests.digest_choice(
+            frozen = name and self._layout.frozen_choice(self._reader, viewer=viewer, name=name)
+            return frozen or self._layout.digest_choice(
                 self._reader,
                 viewer=viewer,
                 week=week,
@@ -135,7 +137,7 @@ class Digests:
         # A read as far as the database is concerned: one statement of its own, as good when
         # repeated, without the two round trips of a transaction.
         return self._database.read(
-            lambda connection: queries.digests.freeze(connection, name=name, choice=choice)
+            lambda connection: self._layout.freeze(connection, name=name, choice=choice)
         )
 
     def _frozen_name(self, query: DigestQuery, week: Week) -> FrozenName:

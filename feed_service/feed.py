@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from feed_service import queries, refresh
+from feed_service import refresh
 from feed_service.graph_client import GraphClient
+from feed_service.layouts import Layout
 from feed_service.metrics import FeedMetrics
 from feed_service.queries.feed import FeedFilter, FeedPlace
 from feed_service.queries.posts import PostRow
@@ -63,12 +64,14 @@ class Feed:
         tokens: PageTokens,
         metrics: FeedMetrics,
         *,
+        layout: Layout,
         hub_scan: HubScan,
     ) -> None:
         self._reader = reader
         self._graph = graph
         self._tokens = tokens
         self._metrics = metrics
+        self._layout = layout
         self._hub_scan = hub_scan
 
     def page(self, query: FeedQuery) -> FeedPage:
@@ -98,7 +101,7 @@ class Feed:
             )
 
     def _rows(self, query: FeedQuery, viewer: Viewer, part: FeedPlace) -> list[PostRow]:
-        return queries.feed.feed_page(
+        return self._layout.feed_page(
             self._reader,
             viewer=viewer,
             among=_among(query, viewer),

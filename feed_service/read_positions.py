@@ -6,6 +6,7 @@ from typing import Final
 
 from feed_service import posts, queries
 from feed_service.graph_client import GraphClient
+from feed_service.layouts import Layout
 from feed_service.queries.posts import PostName
 from feed_service.safe_read import read_of_author, steady_read
 from feed_service.visibility import Viewer
@@ -25,9 +26,10 @@ class Unread:
 class ReadPositions:
     """Moves read positions, and counts what is behind them."""
 
-    def __init__(self, database: Database, graph: GraphClient) -> None:
+    def __init__(self, database: Database, graph: GraphClient, *, layout: Layout) -> None:
         self._database = database
         self._graph = graph
+        self._layout = layout
 
     def mark(self, user_id: int, post: PostName) -> datetime:
         """Move the user's position up to a post that they may see, never back; return its time."""
@@ -55,7 +57,7 @@ class ReadPositions:
             self._graph,
             user_id,
             lambda viewer: self._database.read(
-                lambda connection: queries.read_positions.unread_count(
+                lambda connection: self._layout.unread_count(
                     connection, viewer=viewer, limit=_MOST_COUNTED + 1
                 )
             ),

@@ -20,6 +20,8 @@ from shared.settings import (
     TargetSettings,
 )
 
+LayoutName = Literal["single", "distributed"]
+
 _BUCKET_NAME = re.compile(r"[A-Za-z0-9._-]{3,63}")
 
 
@@ -152,6 +154,8 @@ class FeedSettings:
 
     server: ServerSettings
     database: DatabaseSettings
+    layout: LayoutName
+    """Whether the database is one PostgreSQL, or spread over nodes by Citus: FEED_LAYOUT."""
     page_token_keys: tuple[bytes, ...] = field(repr=False)
     """Keys that sign page tokens: PAGE_TOKEN_KEYS, newest first, separated by commas."""
     graph_target: str
@@ -186,9 +190,11 @@ class FeedSettings:
         database = DatabaseSettings.read(environment, "FEED")
         mebibyte = 1024 * 1024
         graph_target = environment.text("GRAPH_TARGET", "127.0.0.1:50051")
+        layout = environment.choice("FEED_LAYOUT", "SINGLE", choices=("SINGLE", "DISTRIBUTED"))
         settings = cls(
             server=ServerSettings.read(environment, "FEED", port=50052, metrics_port=9102),
             database=database,
+            layout=cast("LayoutName", layout.lower()),
             page_token_keys=page_token_keys(environment, database),
             graph_target=graph_target,
             graph_access=TargetSettings.read(environment, graph_target),

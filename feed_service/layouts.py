@@ -1,0 +1,122 @@
+"""The two layouts of the feed database, and the statements that are not the same in both.
+
+SINGLE is one PostgreSQL. DISTRIBUTED is Citus, with every table but a few small ones spread over
+nodes by the author or owner who leads its key. Most statements are about one author, and one text
+is right for both. Those that are not are chosen here and nowhere else: what PostgreSQL does best in
+one statement Citus may refuse, or run on every shard.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from sqlalchemy import Connection
+
+from feed_service import queries
+from feed_service.queries.digests import Choice, FrozenName
+from feed_service.queries.feed import FeedFilter, FeedPlace
+from feed_service.queries.posts import PostRow
+from feed_service.settings import DigestRules, HubScan, LayoutName
+from feed_service.visibility import Viewer
+from feed_service.weeks import Week
+from shared.errors import UnavailableError
+from shared.reader import Reader
+
+
+class FeedPage(Protocol):
+    """As `queries.feed.feed_page`."""
+
+    def __call__(
+        self,
+        reader: Reader,
+        *,
+        viewer: Viewer,
+        among: FeedFilter,
+        place: FeedPlace,
+        limit: int,
+        hub_scan: HubScan,
+    ) -> list[PostRow]:
+        """The page."""
+
+
+class DigestChoice(Protocol):
+    """As `queries.digests.digest_choice`."""
+
+    def __call__(
+        self,
+        reader: Reader,
+        *,
+        viewer: Viewer,
+        week: Week,
+        rules: DigestRules,
+        tag_ids: Sequence[int],
+        include_own_posts: bool,
+        hub_scan: HubScan,
+    ) -> Choice:
+        """The choice."""
+
+
+class FrozenChoice(Protocol):
+    """As `queries.digests.frozen_choice`."""
+
+    def __call__(self, reader: Reader, *, viewer: Viewer, name: FrozenName) -> Choice | None:
+        """The choice, or None."""
+
+
+class Freeze(Protocol):
+    """As `queries.digests.freeze`."""
+
+    def __call__(self, connection: Connection, *, name: FrozenName, choice: Choice) -> bool:
+        """Whether it is frozen now."""
+
+
+class UnreadCount(Protocol):
+    """As `queries.read_positions.unread_count`."""
+
+    def __call__(self, connection: Connection, *, viewer: Viewer, limit: int) -> int:
+        """The number."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """A layout, and its form of the statements that differ."""
+
+    name: LayoutName
+    feed_page: FeedPage
+    digest_choice: DigestChoice
+    frozen_choice: FrozenChoice
+    freeze: Freeze
+    unread_count: UnreadCount
+
+
+SINGLE: Final = Layout(
+    name="single",
+    feed_page=queries.feed.feed_page,
+    digest_choice=queries.digests.digest_choice,
+    frozen_choice=queries.digests.frozen_choice,
+    freeze=queries.digests.freeze,
+    unread_count=queries.read_positions.unread_count,
+)
+
+DISTRIBUTED: Final = Layout(
+    name="distributed",
+    feed_page=queries.feed.feed_page,
+    digest_choice=queries.digests.digest_choice,
+    frozen_choice=queries.digests.frozen_choice,
+    freeze=queries.digests.freeze,
+    unread_count=queries.read_positions.unread_count,
+)
+
+LAYOUTS: Final = {layout.name: layout for layout in (SINGLE, DISTRIBUTED)}
+
+
+def check(reader: Reader, layout: Layout) -> None:
+    """Raise UnavailableError unless the database has this layout.
+
+    The statements of the other one would fail, or be slow beyond use.
+    """
+    found = DISTRIBUTED if queries.shards.are_there(reader) else SINGLE
+    if found is not layout:
+        raise UnavailableError(
+            f"the feed database is {found.name}, and FEED_LAYOUT says {layout.name}"
+        )
