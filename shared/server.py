@@ -53,6 +53,7 @@ _LAST_CLIENTS_SECONDS = 3.0
 _POLL_SECONDS = 0.05
 # For those beyond the streams that there may be: each is told so at once.
 _SPARE_STREAM_THREADS = 8
+_PENDING_CALLS = 20_000
 _log = logging.getLogger("kith.server")
 
 
@@ -276,6 +277,10 @@ def _options(settings: ServerSettings) -> Sequence[tuple[str, int]]:
         # For workers. Who did not mean to share the port is refused by `reserved`.
         ("grpc.so_reuseport", 1),
         ("grpc.max_concurrent_streams", STREAMS_OF_A_CONNECTION),
+        # Calls that nobody has looked at yet: beyond a thousand gRPC ends some, and beyond three
+        # thousand all, as CANCELLED and without a word; here each gets an answer that says why.
+        ("grpc.server.max_pending_requests", _PENDING_CALLS),
+        ("grpc.server.max_pending_requests_hard_limit", _PENDING_CALLS),
         # It counts calls as open that are over until Python's garbage collector finds them, and so
         # refuses callers who had none.
         ("grpc.http.overload_protection", 0),

@@ -65,10 +65,7 @@ def _held(scene: Scene, kind: str, target: str, number: int) -> Iterator[Row]:
         time.sleep(1)
     refused = states.pop("RESOURCE_EXHAUSTED", 0)
     # UNAVAILABLE are those whose connection had reached its age before they were sent.
-    held, given_up = (
-        states.pop("OPEN", 0),
-        states.pop("CANCELLED", 0) + states.pop("UNAVAILABLE", 0),
-    )
+    held, given_up = states.pop("OPEN", 0), states.pop("UNAVAILABLE", 0)
     note = f"{refused:,} refused, {held:,} held, {given_up:,} given up"
     yield none(f"{kind}: ended otherwise", sum(states.values()), note=f"{note} {states or ''}")
     yield within(f"{kind}: memory of four workers grew by", grown / _MEBIBYTE, _GROWTH_MIB, "MiB")

@@ -18,19 +18,19 @@ from tests.chaos.fault import Fault
 FAULTS: Final[Sequence[Fault]] = (
     Fault(
         name="worker-killed",
-        what="kill -9 of one of two workers of both services, 10 times",
+        what="kill -9 of one of two workers of both services, 10 times each",
         promise="no call of a shipped client fails, no acknowledged write is lost",
         run=workers.worker_killed,
     ),
     Fault(
         name="workers-replaced",
-        what="SIGHUP to both services, which replaces all workers, 10 times",
+        what="SIGHUP to both services, which replaces all workers, 10 times each",
         promise="no call fails, of clients who never retry either",
         run=workers.workers_replaced,
     ),
     Fault(
         name="rolling-restart",
-        what="SIGTERM to one of two instances after the other, of both services, 5 times",
+        what="SIGTERM to one of two instances after the other, of both services, 10 times each",
         promise="no call fails, of clients who never retry either",
         run=workers.rolling_restart,
     ),

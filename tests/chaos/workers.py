@@ -18,6 +18,7 @@ from tests.support.processes import ServiceProcess, until
 _SOON: Final = {"MAX_CONNECTION_AGE_SECONDS": "1"}
 _REPLACED_SECONDS: Final = 60
 _SETTLING_SECONDS: Final = 1.0
+_INSTANCES: Final = 2
 # Clients try an address at which nobody was once a second; hence minReadySeconds in Kubernetes.
 _FOUND_SECONDS: Final = 2.0
 
@@ -54,20 +55,20 @@ def rolling_restart(stage: Stage, effort: Effort) -> Iterator[Row]:
         with Load(plan) as load:
             time.sleep(_SETTLING_SECONDS)
             for _ in range(effort.of(5)):
-                graph.restart()
-                feed.restart()
+                for number in range(_INSTANCES):
+                    _restart(number, graph, feed)
         yield from no_failure(load.history)
         yield from kept(load.history, scene.compared(load.history))
 
 
 class _Instances:
-    """Two instances of a service behind one gRPC target."""
+    """The instances of a service behind one gRPC target."""
 
     def __init__(self, scene: Scene, service: str, settings: Mapping[str, str]) -> None:
         self._scene = scene
         self._service = service
         self._settings = {**_SOON, f"{service.upper()}_WORKERS": "1", **settings}
-        self._running = [self._start(number, port="0") for number in range(2)]
+        self._running = [self._start(number, port="0") for number in range(_INSTANCES)]
 
     def __enter__(self) -> Self:
         return self
@@ -81,15 +82,16 @@ class _Instances:
         """All their addresses."""
         return "ipv4:" + ",".join(instance.address for instance in self._running)
 
-    def restart(self) -> None:
-        """Stop one, start it again, and then the other."""
-        for number, instance in enumerate(self._running):
-            instance.terminate(signal.SIGTERM)
-            instance.wait()
-            instance.channel.close()
-            port = instance.address.rpartition(":")[2]
-            self._running[number] = self._start(number, port=port)
-            time.sleep(_FOUND_SECONDS)
+    def terminate(self, number: int) -> None:
+        """Let one of them finish what it is doing, and end."""
+        self._running[number].terminate(signal.SIGTERM)
+
+    def restart(self, number: int) -> None:
+        """Start one again, at the address that it had, once it has ended."""
+        instance = self._running[number]
+        instance.wait()
+        instance.channel.close()
+        self._running[number] = self._start(number, port=instance.address.rpartition(":")[2])
 
     def _start(self, number: int, *, port: str) -> ServiceProcess:
         settings = {**self._settings, f"{self._service.upper()}_PORT": port}
@@ -97,6 +99,15 @@ class _Instances:
         started = self._scene.another(f"{self._service}_service", name, settings)
         until(lambda: started.is_serving("ready"))
         return started
+
+
+def _restart(number: int, *services: _Instances) -> None:
+    """Restart an instance of each service at the same time."""
+    for service in services:
+        service.terminate(number)
+    for service in services:
+        service.restart(number)
+    time.sleep(_FOUND_SECONDS)
 
 
 def _kill_one_of_each(*services: ServiceProcess) -> None:
