@@ -13,6 +13,7 @@ from typing import Final, Protocol
 from sqlalchemy import Connection
 
 from feed_service import queries
+from feed_service.models import DISTRIBUTED_BY
 from feed_service.queries.digests import Choice, FrozenName
 from feed_service.queries.feed import FeedFilter, FeedPlace
 from feed_service.queries.posts import PostRow
@@ -113,10 +114,12 @@ LAYOUTS: Final = {layout.name: layout for layout in (SINGLE, DISTRIBUTED)}
 def check(reader: Reader, layout: Layout) -> None:
     """Raise UnavailableError unless the database has this layout.
 
-    The statements of the other one would fail, or be slow beyond use.
+    The statements of the other one would fail, or run on every shard.
     """
-    found = DISTRIBUTED if queries.shards.are_there(reader) else SINGLE
-    if found is not layout:
+    distributed = queries.shards.distributed_tables(reader).intersection(DISTRIBUTED_BY)
+    wanted = set(DISTRIBUTED_BY) if layout is DISTRIBUTED else set[str]()
+    if distributed != wanted:
         raise UnavailableError(
-            f"the feed database is {found.name}, and FEED_LAYOUT says {layout.name}"
+            f"FEED_LAYOUT is {layout.name}, but {len(distributed)} of {len(DISTRIBUTED_BY)} tables"
+            " of the database are distributed"
         )

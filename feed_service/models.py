@@ -361,3 +361,15 @@ followed = Table(
 )
 
 totals = totals_table(metadata)
+
+DISTRIBUTED_BY: Final = {
+    table.name: key.name
+    for table in metadata.sorted_tables
+    for key in list(table.primary_key)[:1]
+    if isinstance(key.type, BigInteger)
+}
+"""By which column each table is spread over shards: whose rows they are, the first of its key.
+
+Tables whose key begins with no id are small, and stay in one place. A table comes behind those that
+it refers to.
+"""

@@ -6,6 +6,7 @@ head("graph")             the newest revision there is
 
 from functools import cache
 from pathlib import Path
+from typing import Final
 
 from alembic import command
 from alembic.config import Config
@@ -14,6 +15,9 @@ from psycopg2.errors import UndefinedTable
 
 from shared.errors import UnavailableError
 from shared.reader import Reader, Statement
+
+LOCK: Final = 7_215_118
+"""Whom everybody who changes a schema waits for, as an advisory lock. Any number would do."""
 
 _HERE = Path(__file__).parent
 # Asked all the time, to say whether a service is ready.

@@ -5,12 +5,11 @@ import os
 import sqlalchemy
 from alembic import context
 
+import migrations
 from feed_service import models as feed_models
 from graph_service import models as graph_models
 
 _METADATA = {"graph": graph_models.metadata, "feed": feed_models.metadata}
-# Any number will do, as long as everybody who migrates takes the same.
-_MIGRATION_LOCK = 7_215_118
 
 
 def run() -> None:
@@ -29,7 +28,7 @@ def run() -> None:
     with engine.connect() as connection:
         connection.execute(sqlalchemy.text("SELECT set_config('lock_timeout', '60s', false)"))
         connection.execute(
-            sqlalchemy.text("SELECT pg_advisory_lock(:key)"), {"key": _MIGRATION_LOCK}
+            sqlalchemy.text("SELECT pg_advisory_lock(:key)"), {"key": migrations.LOCK}
         )
         connection.execute(sqlalchemy.text("SELECT set_config('lock_timeout', '5s', false)"))
         connection.commit()

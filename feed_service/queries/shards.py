@@ -1,4 +1,4 @@
-"""Whether the tables are spread over shards."""
+"""Which tables are spread over shards."""
 
 from typing import Final
 
@@ -8,15 +8,18 @@ from shared.reader import Reader, Statement
 _HAS_CITUS: Final = Statement(
     "has_citus", "SELECT to_regclass('pg_catalog.pg_dist_partition') IS NOT NULL"
 )
-_HAS_SHARDS: Final = Statement(
-    "has_shards",
+_DISTRIBUTED: Final = Statement(
+    "distributed_tables",
     """
-    SELECT EXISTS (SELECT FROM pg_catalog.pg_dist_partition
-                   WHERE logicalrelid = to_regclass('posts') AND partmethod = 'h')
+    SELECT relname FROM pg_catalog.pg_dist_partition
+    JOIN pg_class ON pg_class.oid = logicalrelid
+    WHERE partmethod = 'h' AND relnamespace = CAST('public' AS regnamespace)
 """,
 )
 
 
-def are_there(reader: Reader) -> bool:
-    """Whether Citus has spread the posts over shards."""
-    return bool(reader.rows(_HAS_CITUS, {})[0][0] and reader.rows(_HAS_SHARDS, {})[0][0])
+def distributed_tables(reader: Reader) -> set[str]:
+    """The tables that Citus has spread over shards; none without Citus."""
+    if not reader.rows(_HAS_CITUS, {})[0][0]:
+        return set()
+    return {name for (name,) in reader.rows(_DISTRIBUTED, {})}

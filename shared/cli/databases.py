@@ -4,6 +4,7 @@ import os
 from contextlib import ExitStack
 
 import migrations
+from shared.cli.terminal import CommandError
 from shared.embedded_postgres import EmbeddedPostgres
 from shared.settings import DatabaseSettings, Environment
 
@@ -23,3 +24,13 @@ def migrate(stack: ExitStack) -> None:
         if not url:
             url = stack.enter_context(EmbeddedPostgres(database.data_dir)).url(f"kith_{name}")
         migrations.upgrade(name, url)
+
+
+def feed_url() -> str:
+    """Return where the feed's database is, which must be one of the operator's own."""
+    environment = Environment(os.environ)
+    url = DatabaseSettings.read(environment, "FEED").url
+    environment.check()
+    if not url:
+        raise CommandError("FEED_DATABASE_URL must name a database with Citus")
+    return url
