@@ -9,6 +9,7 @@ import hypothesis
 import pytest
 
 from shared.embedded_postgres import EmbeddedPostgres
+from tests.support.citus import NO_CITUS, SINGLE_NODE, URL, Citus, running_citus
 from tests.support.credentials import Issuer
 from tests.support.pair import Databases, Pair, running_pair
 from tests.support.people import People
@@ -32,9 +33,30 @@ def cluster() -> Iterator[EmbeddedPostgres]:
 
 
 @pytest.fixture(scope="session")
-def databases(cluster: EmbeddedPostgres) -> Databases:
+def _citus() -> Iterator[Citus | None]:
+    with running_citus() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def citus(_citus: Citus | None) -> Citus:
+    """The Citus that the feed is on. Skips what takes one, where there is none."""
+    if _citus is None:
+        pytest.skip(NO_CITUS)
+    return _citus
+
+
+@pytest.fixture(scope="session")
+def single_node() -> None:
+    """Skips what is about plans or failures of one PostgreSQL, where the feed is on a Citus."""
+    if URL:
+        pytest.skip(SINGLE_NODE)
+
+
+@pytest.fixture(scope="session")
+def databases(cluster: EmbeddedPostgres, _citus: Citus | None) -> Databases:
     """A maker of databases."""
-    return Databases(cluster)
+    return Databases(cluster, _citus)
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,8 @@ from shared.embedded_postgres import EmbeddedPostgres
 from shared.gen.kith.feed.v1.feed_pb2_grpc import FeedServiceStub
 from shared.gen.kith.graph.v1.graph_pb2_grpc import GraphServiceStub
 from shared.server import RunningServer
+from tests.support import citus
+from tests.support.citus import Citus
 from tests.support.gate import Gate
 from tests.support.roles import make_roles, owner, serving
 from tests.support.wire import WireTap
@@ -37,6 +39,7 @@ ENVIRONMENT = {
     "GRACE_SECONDS": "5",
     # A stop does not wait for clients that stay connected.
     "MAX_CONNECTION_AGE_SECONDS": "0",
+    "FEED_LAYOUT": "distributed" if citus.URL else "single",
 }
 _OPTIONS = [("grpc.max_receive_message_length", 64 * 1024 * 1024)]
 
@@ -59,10 +62,14 @@ class Pair:
 
 
 class Databases:
-    """Makes databases with the newest schema, each a copy of a template migrated once."""
+    """Makes databases with the newest schema, each a copy of a template migrated once.
 
-    def __init__(self, cluster: EmbeddedPostgres) -> None:
+    Those of the feed are on a Citus, if there is one.
+    """
+
+    def __init__(self, cluster: EmbeddedPostgres, citus: Citus | None = None) -> None:
         self._cluster = cluster
+        self._citus = citus
         self._numbers = count(1)
         self._admin = sqlalchemy.create_engine(
             cluster.url("postgres"), isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.NullPool
@@ -74,6 +81,8 @@ class Databases:
 
     def new(self, service: str) -> str:
         """Return the URL of a new empty database of `graph` or `feed`."""
+        if service == "feed" and self._citus is not None:
+            return self._citus.new()
         name = f"test_{service}_{next(self._numbers)}"
         with self._admin.connect() as connection:
             connection.execute(

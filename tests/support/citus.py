@@ -1,0 +1,132 @@
+"""Feed databases on a running Citus, where KITH_TEST_CITUS_URL names its coordinator.
+
+The URL is a superuser's, of a database in which the cluster's nodes are known; without any the
+coordinator is the only one. Superuser and new roles must be let in without a password, from here
+and from node to node.
+
+Citus knows nothing of copies of databases. But a copy holds all that it knows of the original, so
+that copies under one name on every node make a distributed database, in a second.
+"""
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from typing import Final
+
+import sqlalchemy
+
+import migrations
+from migrations.shards import distribute
+from tests.support.roles import make_roles, owner
+
+URL: Final = os.environ.get("KITH_TEST_CITUS_URL", "")
+SINGLE_NODE: Final = "KITH_TEST_CITUS_URL is set, and this is about one PostgreSQL"
+NO_CITUS: Final = "KITH_TEST_CITUS_URL names no coordinator of a Citus"
+_SHARDS: Final = 4
+
+Node = tuple[str, int]
+
+
+class Citus:
+    """Makes distributed databases with the newest schema. All of them are dropped at the end."""
+
+    def __init__(self, url: str) -> None:
+        self._url = sqlalchemy.make_url(url).set(drivername="postgresql+psycopg2")
+        self._prefix = f"kith_test_{secrets.token_hex(4)}"
+        self._numbers = count(1)
+        self.coordinator: Node = (self._url.host or "127.0.0.1", self._url.port or 5432)
+        with _session(self._url) as session:
+            nodes = session.execute(
+                sqlalchemy.text("SELECT nodename, nodeport FROM pg_dist_node WHERE groupid > 0")
+            )
+            self.workers: list[Node] = [(name, port) for name, port in nodes]
+
+    def make_template(self) -> None:
+        """Make what the databases are copied from."""
+        name = self._template
+        for node in self._nodes:
+            self._create(node, name)
+            with _session(self._at(node, name)) as session:
+                session.exec_driver_sql("CREATE EXTENSION citus")
+            make_roles("feed", self.url(name, node))
+        with _session(self._at(self.coordinator, name)) as session:
+            host, port = self.coordinator
+            session.exec_driver_sql("SELECT citus_set_coordinator_host(%s, %s)", (host, port))
+            for worker in self.workers:
+                session.exec_driver_sql("SELECT citus_add_node(%s, %s)", worker)
+        migrations.upgrade("feed", owner("feed", self.url(name)))
+        distribute(owner("feed", self.url(name)), shard_count=_SHARDS)
+        for node in self._nodes:
+            # The template must have no sessions while it is copied, not even those of Citus itself.
+            self._run(node, f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+            self._run(
+                node,
+                "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
+                f" WHERE datname = '{name}'",
+            )
+
+    def new(self) -> str:
+        """Return the URL of a new empty feed database."""
+        name = f"{self._prefix}_{next(self._numbers)}"
+        for node in self._nodes:
+            self._create(node, name, f"TEMPLATE {self._template}")
+        return self.url(name)
+
+    def url(self, database: str, node: Node | None = None) -> str:
+        """Return the URL of a database on a node, by default on the coordinator."""
+        at = self._at(node or self.coordinator, database)
+        return at.render_as_string(hide_password=False)
+
+    def drop_all(self) -> None:
+        """Drop every database that was made here."""
+        for node in self._nodes:
+            with _session(self._at(node, self._url.database)) as session:
+                names = session.exec_driver_sql(
+                    "SELECT datname FROM pg_database WHERE datname LIKE %s", (f"{self._prefix}%",)
+                )
+                for name in names.scalars().all():
+                    session.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+    @property
+    def _template(self) -> str:
+        return f"{self._prefix}_template"
+
+    @property
+    def _nodes(self) -> list[Node]:
+        """All nodes, the coordinator last: the others have to be ready for what it tells them."""
+        return [*self.workers, self.coordinator]
+
+    def _at(self, node: Node, database: str | None) -> sqlalchemy.URL:
+        return self._url.set(host=node[0], port=node[1], database=database)
+
+    def _create(self, node: Node, name: str, options: str = "") -> None:
+        self._run(node, f"CREATE DATABASE {name} {options}")
+
+    def _run(self, node: Node, statement: str) -> None:
+        with _session(self._at(node, self._url.database)) as session:
+            session.exec_driver_sql(statement)
+
+
+@contextmanager
+def running_citus() -> Iterator[Citus | None]:
+    """Yield the Citus that is named, ready to make databases; None when none is."""
+    if not URL:
+        yield None
+        return
+    citus = Citus(URL)
+    try:
+        citus.make_template()
+        yield citus
+    finally:
+        citus.drop_all()
+
+
+@contextmanager
+def _session(url: sqlalchemy.URL) -> Iterator[sqlalchemy.Connection]:
+    engine = sqlalchemy.create_engine(
+        url, isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.NullPool
+    )
+    with engine.connect() as connection:
+        yield connection
