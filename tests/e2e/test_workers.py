@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from shared.client_options import client_options
+from tests.support.credentials import Issuer
 from tests.support.load import PLAIN, Load
 from tests.support.pair import Databases
 from tests.support.processes import ServiceProcess, is_there, run, until
@@ -106,6 +107,22 @@ def test_a_killed_supervisor_leaves_no_worker(environment: dict[str, str], tmp_p
         process.kill()
 
         until(lambda: not any(is_there(pid) for pid in workers))
+
+
+def test_workers_stay_when_those_that_are_to_replace_them_cannot_start(
+    environment: dict[str, str], issuer: Issuer, tmp_path: Path
+) -> None:
+    keys = tmp_path / "keys.json"
+    keys.write_bytes(issuer.jwks.read_bytes())
+    secured = {**environment, **issuer.environment, "AUTH_JWKS": str(keys)}
+    with ServiceProcess("graph_service", secured, tmp_path / "log") as process:
+        before = _workers(process)
+        keys.unlink()
+        process.terminate(signal.SIGHUP)
+        until(lambda: process.logged("replacement given up"))
+
+        assert _workers(process) == before
+        assert process.is_serving("live")
 
 
 def test_what_keeps_workers_from_starting_is_told_once() -> None:
