@@ -35,6 +35,7 @@ from shared.paging import PageTokens
 from shared.program import Program
 from shared.rate_limits import RateLimits
 from shared.reader import Reader
+from shared.replicas import Reads, Replicas, exchange_positions
 from shared.rounds import Rounds
 from shared.server import Service
 from shared.totals import read_totals
@@ -59,6 +60,10 @@ def build(settings: FeedSettings, database_url: str) -> Service:
         latency=latency,
         name=BACKGROUND,
     )
+    replicas = Replicas.configured(
+        settings.database, database_url, guard=guard, latency=latency, registry=registry
+    )
+    reads = Reads(database, reader, replicas)
     layout = layouts.LAYOUTS[settings.layout]
     tokens = PageTokens(keys=settings.page_token_keys)
     redis = OptionalRedis(settings.redis, RedisMetrics(registry)) if settings.redis else None
@@ -83,22 +88,23 @@ def build(settings: FeedSettings, database_url: str) -> Service:
     follower = Follower(background, graph, metrics)
     photos = Photos(database, store, remove_soon=upkeep.soon)
     servicer = FeedServicer(
-        feed=Feed(reader, graph, tokens, metrics, layout=layout, hub_scan=settings.hub_scan),
+        feed=Feed(reads, graph, tokens, metrics, layout=layout, hub_scan=settings.hub_scan),
         digests=Digests(
             database,
             reader,
+            reads,
             graph,
             settings.digest,
-            metrics,
+            metrics=metrics,
             layout=layout,
             hub_scan=settings.hub_scan,
         ),
-        posts=Posts(database, graph, tokens, photos, metrics),
+        posts=Posts(database, reads, graph, tokens, photos, metrics=metrics),
         photos=photos,
-        tags=Tags(database, graph, tokens, max_tags=settings.max_tags),
-        comments=Comments(database, graph, tokens),
+        tags=Tags(database, reads, graph, tokens, max_tags=settings.max_tags),
+        comments=Comments(database, reads, graph, tokens),
         audiences=Audiences(database, graph, tokens),
-        read_positions=ReadPositions(database, graph, layout=layout),
+        read_positions=ReadPositions(database, reads, graph, layout=layout),
         transfers=Transfers(database, tokens, photos),
         erasure=Erasure(database, remove_soon=photos.remove_soon),
     )
@@ -116,6 +122,8 @@ def build(settings: FeedSettings, database_url: str) -> Service:
         graph.close()
         if store is not None:
             store.close()
+        if replicas is not None:
+            replicas.close()
         background.close()
         reader.close()
         database.close()
@@ -130,6 +138,7 @@ def build(settings: FeedSettings, database_url: str) -> Service:
         rate_limits=RateLimits(settings.rate_limits, service="feed", redis=redis)
         if settings.rate_limits
         else None,
+        positions=exchange_positions("feed") if replicas else None,
         registry=registry,
         checks={"database": check_database, "graph": graph.ping},
         check_grace={"graph": settings.graph_ready_grace.total_seconds()},

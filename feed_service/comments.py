@@ -21,6 +21,7 @@ from shared.errors import ResourceNotFoundError, require_etag
 from shared.gen.kith.errors.v1 import errors_pb2
 from shared.gen.kith.feed.v1 import feed_pb2 as pb
 from shared.paging import Page, PageTokens, Scope, oldest_first, place
+from shared.replicas import Reads
 
 _BEFORE_ALL: Final = (0, 0)
 
@@ -28,8 +29,11 @@ _BEFORE_ALL: Final = (0, 0)
 class Comments:
     """What can be done with comments."""
 
-    def __init__(self, database: Database, graph: GraphClient, tokens: PageTokens) -> None:
+    def __init__(
+        self, database: Database, reads: Reads, graph: GraphClient, tokens: PageTokens
+    ) -> None:
         self._database = database
+        self._reads = reads
         self._graph = graph
         self._tokens = tokens
 
@@ -64,10 +68,11 @@ class Comments:
         after = place(self._tokens.read(scope, page_token, length=2) or _BEFORE_ALL)
 
         def read(viewer: Viewer) -> list[CommentRow] | None:
-            return self._database.read(
+            return self._reads.read(
                 lambda connection: queries.comments.comment_page(
                     connection, viewer=viewer, post=post, after=after, limit=page_size + 1
-                )
+                ),
+                since=viewer.since,
             )
 
         rows = read_of_author(self._graph, viewer_id, post[0], read)

@@ -5,6 +5,8 @@ over keeps its choice, under the arguments that make it another digest, and late
 it what the viewer may still see. Freezing takes place only after the choice has been validated, so
 that nothing is kept that the viewer should not have seen.
 
+What is frozen is read where it is written. A week that is not over may be chosen from on a replica.
+
 A reading costs one statement, the first of a finished week three: looking for a frozen choice,
 choosing, freezing. Whoever finds at the last of them that somebody else was faster reads again.
 """
@@ -28,6 +30,7 @@ from feed_service.weeks import Week
 from shared.database import Database
 from shared.errors import ValidationError
 from shared.reader import Reader
+from shared.replicas import Reads
 
 _LONGER_THAN_A_WEEK: Final = timedelta(days=9)
 
@@ -62,16 +65,18 @@ class Digests:
         self,
         database: Database,
         reader: Reader,
+        reads: Reads,
         graph: GraphClient,
         rules: DigestRules,
-        metrics: FeedMetrics,
         *,
+        metrics: FeedMetrics,
         layout: Layout,
         hub_scan: HubScan,
         summarizer: Summarizer | None = None,
     ) -> None:
         self._database = database
         self._reader = reader
+        self._reads = reads
         self._graph = graph
         self._rules = rules
         self._metrics = metrics
@@ -119,10 +124,9 @@ class Digests:
     def _read(self, query: DigestQuery, week: Week, name: FrozenName | None) -> Choice:
         """Return the choice frozen under a name, or else choose."""
 
-        def read(viewer: Viewer) -> Choice:
-            frozen = name and self._layout.frozen_choice(self._reader, viewer=viewer, name=name)
-            return frozen or self._layout.digest_choice(
-                self._reader,
+        def choose(reader: Reader, viewer: Viewer) -> Choice:
+            return self._layout.digest_choice(
+                reader,
                 viewer=viewer,
                 week=week,
                 rules=self._rules,
@@ -130,6 +134,14 @@ class Digests:
                 include_own_posts=query.include_own_posts,
                 hub_scan=self._hub_scan,
             )
+
+        def read(viewer: Viewer) -> Choice:
+            if name is None:
+                return self._reads.prepared(
+                    lambda reader: choose(reader, viewer), since=viewer.since
+                )
+            frozen = self._layout.frozen_choice(self._reader, viewer=viewer, name=name)
+            return frozen or choose(self._reader, viewer)
 
         return steady_read(self._graph, query.viewer_id, read)
 

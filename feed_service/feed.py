@@ -15,7 +15,7 @@ from feed_service.safe_read import safe_read
 from feed_service.settings import HubScan
 from feed_service.visibility import Viewer
 from shared.paging import Page, PageTokens, Scope, newest_first, place
-from shared.reader import Reader
+from shared.replicas import Reads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ class Feed:
 
     def __init__(
         self,
-        reader: Reader,
+        reads: Reads,
         graph: GraphClient,
         tokens: PageTokens,
         metrics: FeedMetrics,
@@ -67,7 +67,7 @@ class Feed:
         layout: Layout,
         hub_scan: HubScan,
     ) -> None:
-        self._reader = reader
+        self._reads = reads
         self._graph = graph
         self._tokens = tokens
         self._metrics = metrics
@@ -101,13 +101,16 @@ class Feed:
             )
 
     def _rows(self, query: FeedQuery, viewer: Viewer, part: FeedPlace) -> list[PostRow]:
-        return self._layout.feed_page(
-            self._reader,
-            viewer=viewer,
-            among=_among(query, viewer),
-            place=part,
-            limit=query.page_size + 1,
-            hub_scan=self._hub_scan,
+        return self._reads.prepared(
+            lambda reader: self._layout.feed_page(
+                reader,
+                viewer=viewer,
+                among=_among(query, viewer),
+                place=part,
+                limit=query.page_size + 1,
+                hub_scan=self._hub_scan,
+            ),
+            since=viewer.since,
         )
 
     def _refresh_token(self, query: FeedQuery, seen: Seen, page: Page[PostRow]) -> str:

@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from feed_service.connections_cache import ConnectionsCache, HeldViewer
 from feed_service.metrics import FeedMetrics
 from feed_service.visibility import Viewer
-from shared import deadlines
+from shared import deadlines, positions
 from shared.arrays import array_literal
 from shared.channels import open_channel
 from shared.circuit import Circuit
@@ -53,6 +53,7 @@ _UNAVAILABLE = grpc.StatusCode.UNAVAILABLE.name
 _LATE = grpc.StatusCode.DEADLINE_EXCEEDED.name
 # Each is a connection to one of the graph's workers; see `shared/client_options.py`.
 _CHANNELS = 2
+_ANY_POSITION = ((positions.KEY, positions.ANY_WORD),)
 _log = logging.getLogger("kith.graph_client")
 
 
@@ -150,9 +151,11 @@ class GraphClient:
             user_id=user_id, known_revision=known.revision if known else 0
         )
         request = pb.GetConnectedUserIdsRequest(users=[query])
+        # Whatever is fetched is validated afterwards, so it may come from a replica.
+        brought = outgoing() if known else (*_ANY_POSITION, *(outgoing() or ()))
         with self._measured("GetConnectedUserIds"):
             response = next(self._stubs).GetConnectedUserIds(
-                request, timeout=self._seconds(), metadata=outgoing()
+                request, timeout=self._seconds(), metadata=brought
             )
         [answer] = response.users
         if answer.unchanged and known is not None:

@@ -86,7 +86,10 @@ def _answered(database: Database, request: Request[M]) -> M | None:
             connection, user_id=request.user_id, request_id=request_id
         )
     )
-    return None if replay is None else _repeated(request, replay)
+    if replay is None:
+        return None
+    database.tell_position()
+    return _repeated(request, replay)
 
 
 def _create_in(

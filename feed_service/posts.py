@@ -20,6 +20,7 @@ from shared.errors import ResourceNotFoundError, require_etag
 from shared.gen.kith.errors.v1 import errors_pb2
 from shared.gen.kith.feed.v1 import feed_pb2 as pb
 from shared.paging import Page, PageTokens, Scope, newest_first, place
+from shared.replicas import Reads
 from shared.totals import add_to_totals
 
 
@@ -38,12 +39,15 @@ class Posts:
     def __init__(
         self,
         database: Database,
+        reads: Reads,
         graph: GraphClient,
         tokens: PageTokens,
         photos: Photos,
+        *,
         metrics: FeedMetrics,
     ) -> None:
         self._database = database
+        self._reads = reads
         self._graph = graph
         self._tokens = tokens
         self._photos = photos
@@ -104,14 +108,15 @@ class Posts:
         before = place(self._tokens.read(scope, page_token, length=2))
 
         def read(viewer: Viewer) -> list[PostRow]:
-            return self._database.read(
+            return self._reads.read(
                 lambda connection: queries.posts.author_page(
                     connection,
                     viewer=viewer,
                     author_id=author_id,
                     before=before,
                     limit=page_size + 1,
-                )
+                ),
+                since=viewer.since,
             )
 
         rows = read_of_author(self._graph, viewer_id, author_id, read) or []
@@ -178,8 +183,9 @@ class Posts:
         )
 
     def _visible(self, viewer: Viewer, names: Sequence[PostName]) -> dict[PostName, PostRow]:
-        return self._database.read(
-            lambda connection: queries.posts.visible_posts(connection, viewer=viewer, names=names)
+        return self._reads.read(
+            lambda connection: queries.posts.visible_posts(connection, viewer=viewer, names=names),
+            since=viewer.since,
         )
 
 

@@ -11,6 +11,7 @@ from feed_service.queries.posts import PostName
 from feed_service.safe_read import read_of_author, steady_read
 from feed_service.visibility import Viewer
 from shared.database import Database
+from shared.replicas import Reads
 
 _MOST_COUNTED: Final = 1_000
 
@@ -26,8 +27,11 @@ class Unread:
 class ReadPositions:
     """Moves read positions, and counts what is behind them."""
 
-    def __init__(self, database: Database, graph: GraphClient, *, layout: Layout) -> None:
+    def __init__(
+        self, database: Database, reads: Reads, graph: GraphClient, *, layout: Layout
+    ) -> None:
         self._database = database
+        self._reads = reads
         self._graph = graph
         self._layout = layout
 
@@ -56,10 +60,11 @@ class ReadPositions:
         count = steady_read(
             self._graph,
             user_id,
-            lambda viewer: self._database.read(
+            lambda viewer: self._reads.read(
                 lambda connection: self._layout.unread_count(
                     connection, viewer=viewer, limit=_MOST_COUNTED + 1
-                )
+                ),
+                since=viewer.since,
             ),
         )
         return Unread(count=min(count, _MOST_COUNTED), more=count > _MOST_COUNTED)

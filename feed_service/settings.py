@@ -191,6 +191,12 @@ class FeedSettings:
         mebibyte = 1024 * 1024
         graph_target = environment.text("GRAPH_TARGET", "127.0.0.1:50051")
         layout = environment.choice("FEED_LAYOUT", "SINGLE", choices=("SINGLE", "DISTRIBUTED"))
+        if database.replica_urls and layout == "DISTRIBUTED":
+            environment.problem(
+                "FEED_REPLICA_URLS",
+                "cannot be used with FEED_LAYOUT=distributed: how far a coordinator's replica has "
+                "come says nothing of the workers",
+            )
         settings = cls(
             server=ServerSettings.read(environment, "FEED", port=50052, metrics_port=9102),
             database=database,

@@ -19,15 +19,23 @@ from shared.errors import (
 from shared.gen.kith.errors.v1 import errors_pb2
 from shared.gen.kith.feed.v1 import feed_pb2 as pb
 from shared.paging import Page, PageTokens, Scope
+from shared.replicas import Reads
 
 
 class Tags:
     """What can be done with tags."""
 
     def __init__(
-        self, database: Database, graph: GraphClient, tokens: PageTokens, *, max_tags: int
+        self,
+        database: Database,
+        reads: Reads,
+        graph: GraphClient,
+        tokens: PageTokens,
+        *,
+        max_tags: int,
     ) -> None:
         self._database = database
+        self._reads = reads
         self._graph = graph
         self._tokens = tokens
         self._max_tags = max_tags
@@ -56,7 +64,7 @@ class Tags:
         """Return a page of the owner's tags, by id."""
         scope = Scope.of("tags", owner_id)
         position = self._tokens.read(scope, page_token, length=1)
-        rows = self._database.read(
+        rows = self._reads.read(
             lambda connection: queries.tags.tag_page(
                 connection,
                 owner_user_id=owner_id,
@@ -131,7 +139,7 @@ class Tags:
         """Return a page of the people who have a tag, by id."""
         scope = Scope.of("members", owner_id, tag_id)
         position = self._tokens.read(scope, page_token, length=1)
-        rows = self._database.read(
+        rows = self._reads.read(
             lambda connection: queries.tags.member_page(
                 connection,
                 owner_user_id=owner_id,
@@ -148,7 +156,7 @@ class Tags:
 
     def of_user(self, owner_id: int, target_id: int) -> list[TagRow]:
         """Return the tags that the owner has given to one person, by id."""
-        return self._database.read(
+        return self._reads.read(
             lambda connection: queries.tags.tags_of_user(
                 connection, owner_user_id=owner_id, target_user_id=target_id
             )

@@ -13,8 +13,9 @@ connection between the two; there is one only where the present connection is no
 It fails closed. An audience it does not know, and TAGS without tags, are seen by the author alone.
 """
 
+import time
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
@@ -47,7 +48,8 @@ class Viewer:
     """A user and their connections, in the form in which the rule takes them.
 
     `reconnected_ids` are those of the connected ids with whom an earlier connection has ended, and
-    with them go the revisions of the user and of the peer right after that.
+    with them go the revisions of the user and of the peer right after that. `known_at` is the time
+    of `time.monotonic` at which this process learnt of the connections.
     """
 
     user_id: int
@@ -55,6 +57,16 @@ class Viewer:
     reconnected_ids: str = "{}"
     own_revisions: str = "{}"
     peer_revisions: str = "{}"
+    known_at: float = field(default_factory=time.monotonic, compare=False)
+
+    @property
+    def since(self) -> float:
+        """The moment of which a snapshot must be, or of a later one, to be read by this viewer.
+
+        An older one would put new connections and old audiences together: who hides a post and
+        then connects with the viewer would find it shown. To who has none, only their own is shown.
+        """
+        return self.known_at if self.connected_ids != "{}" else float("-inf")
 
     @property
     def parameters(self) -> dict[str, int | str]:
@@ -91,7 +103,14 @@ def tag_holds(given: str, *, peer: str, revisions: str) -> str:
             [array_position(CAST(:reconnected_ids AS bigint[]), {peer})], 0)"""
 
 
-def deciding_tags(*, excluded: bool, viewer: str = ":viewer_id", peer: str, revisions: str) -> str:
+def deciding_tags(
+    *,
+    excluded: bool,
+    viewer: str = ":viewer_id",
+    peer: str = "p.author_id",
+    revisions: str = ":peer_revisions",
+    author: str = "p.author_id",
+) -> str:
     """Return the query for those tags of a post that its author has given to the viewer.
 
     IS NOT TRUE, because no index is made for that: by `NOT excluded` PostgreSQL would go through
@@ -101,11 +120,11 @@ def deciding_tags(*, excluded: bool, viewer: str = ":viewer_id", peer: str, revi
     return f"""
         SELECT audience.tag_id FROM post_audience_tags AS audience
         JOIN user_tags AS given
-          ON given.owner_user_id = audience.author_id
+          ON given.owner_user_id = {author}
          AND given.tag_id = audience.tag_id
          AND given.target_user_id = {viewer}
          AND {tag_holds("given", peer=peer, revisions=revisions)}
-        WHERE audience.author_id = p.author_id
+        WHERE audience.author_id = {author}
           AND audience.post_id = p.id
           AND {which}"""
 
@@ -116,19 +135,23 @@ def clause(
     is_connected: str = "p.author_id = ANY (CAST(:connected_ids AS bigint[]))",
     peer: str = "p.author_id",
     revisions: str = ":peer_revisions",
+    author: str = "p.author_id",
 ) -> str:
     """Return the expression for the clause that decides about a row `p` of posts.
 
     The defaults take the viewer from the parameters and look at many posts. A query that looks at
     many viewers of one post says where the viewer is, and takes :reconnected_ids and the revisions
-    from the author's side.
+    from the author's side. One that looks at the posts of one author says who that is, so that a
+    distributed database looks at one shard.
 
     OFFSET 0 keeps PostgreSQL from reading the tags of all posts into a hash table, to look those of
     a page up in it; two probes of an index for each post are what it takes.
     """
 
     def has_tag(*, excluded: bool) -> str:
-        tags = deciding_tags(excluded=excluded, viewer=viewer, peer=peer, revisions=revisions)
+        tags = deciding_tags(
+            excluded=excluded, viewer=viewer, peer=peer, revisions=revisions, author=author
+        )
         return f"EXISTS ({tags} OFFSET 0)"
 
     return f"""CASE
@@ -161,9 +184,18 @@ CLAUSE: Final = clause()
 VISIBLE: Final = visible(CLAUSE)
 """True for a row `p` of posts that :viewer_id may see. To be bound to `Viewer.parameters`."""
 
+VISIBLE_OF_CONNECTION: Final = visible(clause(is_connected="true"))
+"""The same for a row by somebody who is known to be a connection, or the viewer."""
+
+CLAUSE_OF_AUTHOR: Final = clause(author=":author_id")
+"""CLAUSE, for statements about posts of :author_id alone."""
+
+VISIBLE_OF_AUTHOR: Final = visible(CLAUSE_OF_AUTHOR)
+"""VISIBLE, for statements about posts of :author_id alone."""
+
 DECIDING_TAGS: Final = {
-    Clause.HAS_TAG: deciding_tags(excluded=False, peer="p.author_id", revisions=":peer_revisions"),
-    Clause.EXCLUDED: deciding_tags(excluded=True, peer="p.author_id", revisions=":peer_revisions"),
+    Clause.HAS_TAG: deciding_tags(excluded=False),
+    Clause.EXCLUDED: deciding_tags(excluded=True),
 }
 """The queries for the tags that made a clause decide."""
 

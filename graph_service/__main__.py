@@ -22,6 +22,7 @@ from shared.paging import PageTokens
 from shared.program import Program
 from shared.rate_limits import RateLimits
 from shared.reader import Reader
+from shared.replicas import Reads, Replicas, exchange_positions
 from shared.server import Service
 from shared.totals import read_totals
 
@@ -38,6 +39,9 @@ def build(settings: GraphSettings, database_url: str) -> Service:
     background = Reader(
         settings.database, database_url, guard=guard, latency=latency, name=BACKGROUND
     )
+    replicas = Replicas.configured(
+        settings.database, database_url, guard=guard, latency=latency, registry=registry
+    )
     tokens = PageTokens(keys=settings.page_token_keys)
     redis = OptionalRedis(settings.redis, RedisMetrics(registry)) if settings.redis else None
     watches = Watches(
@@ -48,7 +52,7 @@ def build(settings: GraphSettings, database_url: str) -> Service:
         send_limit=settings.watch_send,
     )
     servicer = GraphServicer(
-        lookups=Lookups(database, reader, tokens),
+        lookups=Lookups(Reads(database, reader, replicas), reader, tokens),
         connections=Connections(
             database, max_connections=settings.max_connections, metrics=GraphMetrics(registry)
         ),
@@ -59,6 +63,8 @@ def build(settings: GraphSettings, database_url: str) -> Service:
     register_totals(registry, lambda: database.read(read_totals))
 
     def close() -> None:
+        if replicas is not None:
+            replicas.close()
         background.close()
         reader.close()
         database.close()
@@ -73,6 +79,7 @@ def build(settings: GraphSettings, database_url: str) -> Service:
         rate_limits=RateLimits(settings.rate_limits, service="graph", redis=redis)
         if settings.rate_limits
         else None,
+        positions=exchange_positions("graph") if replicas else None,
         registry=registry,
         checks={"database": lambda: migrations.check(reader, "graph")},
         stream_threads={"WatchConnections": settings.max_watchers},

@@ -1,29 +1,51 @@
 """Reading the graph: connected ids, states of pairs, lists, counts, suggestions."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from graph_service import queries
 from graph_service.queries import ConnectedIds, ListedPeer, PeerRow
-from shared.database import Database
 from shared.paging import Page, PageTokens, Scope, newest_first, place
 from shared.reader import Reader
+from shared.replicas import Reads
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskedUser:
+    """Whose connections are asked for: of the revision that is known, or of the least at least."""
+
+    known_revision: int = 0
+    min_revision: int = 0
 
 
 class Lookups:
     """What can be asked of the graph. Every method is one SQL statement."""
 
-    def __init__(self, database: Database, reader: Reader, tokens: PageTokens) -> None:
-        self._database = database
-        self._reader = reader
+    def __init__(self, reads: Reads, primary: Reader, tokens: PageTokens) -> None:
+        self._reads = reads
+        self._primary = primary
         self._tokens = tokens
 
-    def connected_ids(self, known_revisions: Mapping[int, int]) -> list[ConnectedIds]:
-        """Return each user's revision, and the ids where the revision is not the known one."""
-        return queries.connected_user_ids(self._reader, known_revisions=known_revisions)
+    def connected_ids(self, asked: Mapping[int, AskedUser]) -> list[ConnectedIds]:
+        """Return each user's revision, and the ids where the revision is not the known one.
+
+        Whoever knows a revision asks whether it is still that of now, as the primary alone can say.
+        """
+        known = {user_id: user.known_revision for user_id, user in asked.items()}
+
+        def read(reader: Reader) -> list[ConnectedIds]:
+            return queries.connected_user_ids(reader, known_revisions=known)
+
+        def suffices(answers: list[ConnectedIds]) -> bool:
+            return all(found.revision >= asked[found.user_id].min_revision for found in answers)
+
+        if any(known.values()):
+            return read(self._primary)
+        return self._reads.prepared(read, suffices=suffices)
 
     def peers_at_revision(self, user_id: int, peer_ids: Sequence[int]) -> tuple[list[PeerRow], int]:
         """Return each peer as the user sees it, in the order asked, and the user's revision."""
-        return self._database.read(
+        return self._reads.read(
             lambda connection: queries.peers_at_revision(
                 connection, user_id=user_id, peer_ids=peer_ids
             )
@@ -35,7 +57,7 @@ class Lookups:
         """Return a page of `connected`, `incoming`, `outgoing` or `blocked` peers, newest first."""
         scope = Scope.of(listing, user_id)
         before_time, before_id = place(self._tokens.read(scope, page_token, length=2))
-        rows = self._database.read(
+        rows = self._reads.read(
             lambda connection: queries.peer_page(
                 connection,
                 user_id=user_id,
@@ -56,7 +78,7 @@ class Lookups:
         """Return a page of the users connected with both, by id."""
         scope = Scope.of("mutual", user_id, peer_id)
         position = self._tokens.read(scope, page_token, length=1)
-        ids = self._database.read(
+        ids = self._reads.read(
             lambda connection: queries.mutual_user_ids(
                 connection,
                 user_id=user_id,
@@ -69,12 +91,12 @@ class Lookups:
 
     def counts(self, user_ids: Sequence[int]) -> dict[int, int]:
         """Return each user's number of connections, in the order asked."""
-        return self._database.read(
+        return self._reads.read(
             lambda connection: queries.connection_counts(connection, user_ids=user_ids)
         )
 
     def suggestions(self, user_id: int, *, limit: int) -> list[tuple[int, int]]:
         """Return friends of friends with their number of connections in common, most first."""
-        return self._database.read(
+        return self._reads.read(
             lambda connection: queries.suggestions(connection, user_id=user_id, limit=limit)
         )

@@ -8,7 +8,7 @@ import grpc
 
 from graph_service import messages
 from graph_service.connections import Connections, Outcome
-from graph_service.lookups import Lookups
+from graph_service.lookups import AskedUser, Lookups
 from graph_service.transfers import ImportedPair, Transfers
 from graph_service.watches import Watches
 from shared.errors import RateLimitError
@@ -52,8 +52,11 @@ class GraphServicer(graph_pb2_grpc.GraphServiceServicer):
             user_ids = fields.identifiers(
                 "users", [user.user_id for user in request.users], min_items=1, max_items=_MAX_BATCH
             )
-        known = [user.known_revision for user in request.users]
-        answers = self._lookups.connected_ids(dict(zip(user_ids, known, strict=True)))
+        asked = [
+            AskedUser(known_revision=user.known_revision, min_revision=user.min_revision)
+            for user in request.users
+        ]
+        answers = self._lookups.connected_ids(dict(zip(user_ids, asked, strict=True)))
         response = pb.GetConnectedUserIdsResponse(
             users=[
                 messages.connected_users(answer, include_self=request.include_self)

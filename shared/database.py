@@ -24,7 +24,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine, ExceptionContext, ExecutionContext
 from sqlalchemy.exc import DBAPIError
 
-from shared import deadlines
+from shared import deadlines, positions
 from shared.deadlines import StatementGuard
 from shared.errors import (
     AbortedError,
@@ -34,6 +34,7 @@ from shared.errors import (
     UnavailableError,
 )
 from shared.gen.kith.errors.v1 import errors_pb2
+from shared.positions import BehindError, Position
 from shared.settings import DatabaseSettings
 from shared.trace_context import commented
 
@@ -55,11 +56,15 @@ _UNLOCK = sqlalchemy.text("SELECT pg_advisory_unlock(hashtextextended(:name, 0))
 
 # Says of a session, in the dictionary that SQLAlchemy keeps for it, that it is in a block.
 _IN_BLOCK = "kith_in_block"
+_TELLING_COMMIT = f"COMMIT; {positions.HERE}"
+_ENDS = frozenset({"COMMIT", "ROLLBACK", _TELLING_COMMIT})
 
 # Codes of https://www.postgresql.org/docs/current/errcodes-appendix.html
 _CANCELLED = "57014"
 _CONTENTION = frozenset({"40001", "40P01", "55P03"})
-_UNAVAILABLE_CODES = frozenset({"25006", "57P01", "57P02", "57P03", "57P04"})
+_READ_ONLY = "25006"
+_DIVISION_BY_ZERO = "22012"
+_UNAVAILABLE_CODES = frozenset({_READ_ONLY, "57P01", "57P02", "57P03", "57P04"})
 _UNAVAILABLE_CLASSES = frozenset({"08", "53", "58"})
 
 statements_in_call: ContextVar[list[int] | None] = ContextVar("statements_in_call", default=None)
@@ -70,7 +75,10 @@ class ConnectionLostError(UnavailableError):
 
 
 class Database:
-    """A pool of connections. Thread-safe."""
+    """A pool of connections. Thread-safe.
+
+    Without `repeats` a read is not made again whose connection broke.
+    """
 
     def __init__(
         self,
@@ -80,8 +88,10 @@ class Database:
         guard: StatementGuard,
         latency: Histogram,
         name: str = CALLS,
+        repeats: bool = True,
     ) -> None:
         self._guard = guard
+        self._repeats = repeats
         self._engine = sqlalchemy.create_engine(
             url,
             isolation_level="AUTOCOMMIT",
@@ -101,6 +111,8 @@ class Database:
         try:
             return self._read_once(work)
         except ConnectionLostError:
+            if not self._repeats:
+                raise
             return self._read_once(work)
 
     def write(self, work: Callable[[Connection], T]) -> T:
@@ -149,6 +161,11 @@ class Database:
             finally:
                 _unlock(connection, name)
 
+    def tell_position(self) -> None:
+        """Note the position of now, for an answer that an earlier call has written."""
+        if (noted := positions.commits.get()) is not None:
+            noted.append(self.read(_position))
+
     def close(self) -> None:
         """Close all pooled connections."""
         self._engine.dispose()
@@ -189,7 +206,8 @@ def connect_arguments(
         "application_name": name,
         "connect_timeout": _CONNECT_TIMEOUT_SECONDS,
         "options": f"-c statement_timeout={milliseconds} -c timezone=UTC -c jit=off "
-        f"{_SERVER_KEEPALIVES} {options}",
+        # Several statements in one message count on it, whatever a database's default is.
+        f"-c default_transaction_isolation=read\\ committed {_SERVER_KEEPALIVES} {options}",
         "keepalives_idle": 10,
         "keepalives_interval": 5,
         "keepalives_count": 3,
@@ -200,14 +218,28 @@ def connect_arguments(
 def in_transaction(connection: Connection) -> Iterator[None]:
     """Open a transaction on a connection, commit it at the end of the block, or roll it back.
 
-    It begins with the first statement of the block; a block without one sends nothing.
+    It begins with the first statement of the block; a block without one sends nothing. Where its
+    position is wanted, the commit tells it in the same message.
     """
     with translated(lost=ConnectionLostError), _rolled_back_on_error(connection):
         connection.info[_IN_BLOCK] = True
         yield
     del connection.info[_IN_BLOCK]
     if not _is_idle(connection.connection.driver_connection):
+        _commit(connection)
+
+
+def _commit(connection: Connection) -> None:
+    if (noted := positions.commits.get()) is None:
         connection.exec_driver_sql("COMMIT")
+    else:
+        [told] = connection.exec_driver_sql(_TELLING_COMMIT)
+        noted.append(Position.of(*told))
+
+
+def _position(connection: Connection) -> Position:
+    [told] = connection.exec_driver_sql(positions.HERE)
+    return Position.of(*told)
 
 
 class _Statements:
@@ -237,11 +269,11 @@ class _Statements:
         # and then the next one begins it. Only the driver knows which of the two has happened.
         begin = "BEGIN; " if _IN_BLOCK in connection.info and _is_idle(cursor.connection) else ""
         # What is to be ended is ended in any case.
-        is_end = statement in {"COMMIT", "ROLLBACK"}
+        is_end = statement in _ENDS
         timeout = "" if is_end else deadlines.statement_timeout(self._usual_timeout)
         context._kith_started = time.perf_counter()  # type: ignore[union-attr]  # noqa: SLF001 -- SQLAlchemy's own way to time a statement
         self._guard.watch(cursor.connection)
-        return commented(f"{begin}{timeout}{statement}"), parameters
+        return commented(f"{begin}{timeout}{positions.proof.get()}{statement}"), parameters
 
     def _after(
         self,
@@ -260,6 +292,9 @@ class _Statements:
             count[0] += 1
 
     def _failed(self, context: ExceptionContext) -> None:
+        if getattr(context.original_exception, "pgcode", None) == _READ_ONLY:
+            # Another server is the primary now. The pool's other connections lead here as well.
+            context.is_disconnect = True
         execution = context.execution_context
         if execution is not None and not self._guard.release(execution.cursor.connection):
             context.is_disconnect = True
@@ -320,6 +355,8 @@ def translate(
     code = getattr(cause, "pgcode", None)
     if code == _CANCELLED or deadlines.is_over():
         return DeadlineError("the database did not finish in time")
+    if code == _DIVISION_BY_ZERO and positions.proof.get():
+        return BehindError("the replica has not come so far")
     if code in _CONTENTION:
         return AbortedError("lost against concurrent changes; repeat the call")
     is_broken = isinstance(error, DBAPIError) and error.connection_invalidated

@@ -130,6 +130,11 @@ class StatementGuard:
             opening.add_done_callback(_close_session)
             raise DeadlineError("the database did not answer in time") from None
 
+    def end_all(self) -> None:
+        """End the statements that are under way, whoever they are for."""
+        for session in list(self._watched):
+            self._end(session)
+
     def close(self) -> None:
         """End the guard; nothing may be under way any more."""
         self._closing.set()

@@ -27,6 +27,7 @@ from shared.access.callers import Caller
 from shared.database import statements_in_call
 from shared.errors import AppException, DeadlineError, InternalError, RateLimitError, to_status
 from shared.metrics import ServerMetrics
+from shared.positions import Position
 from shared.requests import Patience, reading, require_readable
 from shared.threads import Places, on_threads
 
@@ -56,7 +57,8 @@ class Call:
     """One call as the steps around it see it; `code` and `seconds` are known when it has ended.
 
     `request` is the message, or the iterator of a method that takes a stream of them. `caller` is
-    known once the call was let in, and never where nobody is asked who they are.
+    known once the call was let in, and never where nobody is asked who they are. `commits` are the
+    positions of what it has committed, where there are replicas.
     """
 
     context: grpc.ServicerContext
@@ -65,6 +67,7 @@ class Call:
     started: float = field(default_factory=time.perf_counter)
     statements: list[int] = field(default_factory=lambda: [0])
     caller: Caller | None = None
+    commits: list[Position] | None = None
     has_place: bool = False
     has_failed: bool = True
     code: str = ""

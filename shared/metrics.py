@@ -166,6 +166,41 @@ class RedisMetrics:
         )
 
 
+class ReplicaMetrics:
+    """What replicas are watched by, and who answers reads.
+
+    All workers look at the same replicas; what any of them has seen last is the truth.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.lag = Gauge(
+            "replica_lag_seconds",
+            "How far a replica is behind its primary.",
+            ["replica"],
+            registry=registry,
+            multiprocess_mode="mostrecent",
+        )
+        self.in_rotation = Gauge(
+            "replica_in_rotation",
+            "Whether a replica is asked, 1, or left alone because it is behind, away or none, 0.",
+            ["replica"],
+            registry=registry,
+            multiprocess_mode="mostrecent",
+        )
+        reads = Counter(
+            "replica_reads_total",
+            "Reads that a replica might answer, by what became of it: replica, or the primary did "
+            "because the caller or a lack of replicas wanted it so (primary), because the replica "
+            "was not far enough (behind), or because it did not answer (failed).",
+            ["outcome"],
+            registry=registry,
+        )
+        self.answered = reads.labels("replica")
+        self.primary = reads.labels("primary")
+        self.behind = reads.labels("behind")
+        self.failed = reads.labels("failed")
+
+
 def database_latency(registry: CollectorRegistry) -> Histogram:
     """Return the histogram of the time that single SQL statements take."""
     return Histogram(

@@ -23,7 +23,7 @@ import psycopg2
 import psycopg2.errors
 from prometheus_client import Histogram
 
-from shared import deadlines
+from shared import deadlines, positions
 from shared.database import (
     CALLS,
     RETRY_AFTER,
@@ -35,6 +35,7 @@ from shared.database import (
 )
 from shared.deadlines import StatementGuard
 from shared.errors import AppException
+from shared.positions import BehindError
 from shared.settings import DatabaseSettings
 from shared.trace_context import commented
 
@@ -65,7 +66,10 @@ class _StalePlanError(ConnectionLostError):
 
 
 class Reader:
-    """Runs reading statements, each its own snapshot. Thread-safe."""
+    """Runs reading statements, each its own snapshot. Thread-safe.
+
+    Without `repeats` a statement is not made again whose connection broke.
+    """
 
     def __init__(
         self,
@@ -75,12 +79,14 @@ class Reader:
         guard: StatementGuard,
         latency: Histogram,
         name: str = CALLS,
+        repeats: bool = True,
     ) -> None:
         self._arguments = {
             **address(url),
             **connect_arguments(settings, name=name, options=_OPTIONS),
         }
         self._prepares = settings.prepare
+        self._repeats = repeats
         self._usual_timeout = settings.statement_timeout.total_seconds()
         self._guard = guard
         self._latency = latency
@@ -98,6 +104,8 @@ class Reader:
         except ConnectionLostError:
             # What broke one connection has probably broken them all.
             self.close()
+            if not self._repeats:
+                raise
             rows = self._rows_once(statement, parameters)
         self._latency.observe(time.perf_counter() - started)
         if (count := statements_in_call.get()) is not None:
@@ -115,22 +123,24 @@ class Reader:
         try:
             session = self._session()
             self._guard.watch(session.connection)
-            rows = session.rows(
-                statement, parameters, before=deadlines.statement_timeout(self._usual_timeout)
-            )
+            timeout = deadlines.statement_timeout(self._usual_timeout)
+            rows = session.rows(statement, parameters, before=timeout + positions.proof.get())
         except BaseException as error:
-            if session is not None:
-                self._guard.release(session.connection)
-                session.close()
             # Without `translated`, whose generator would be made and run for every call.
-            if isinstance(error, psycopg2.Error) and (found := _translate(error)):
+            found = _translate(error) if isinstance(error, psycopg2.Error) else None
+            if session is not None:
+                self._leave(session, is_good=isinstance(found, BehindError))
+            if found is not None:
                 raise found from error
             raise
-        if self._guard.release(session.connection):
+        self._leave(session, is_good=True)
+        return rows
+
+    def _leave(self, session: "_Session", *, is_good: bool) -> None:
+        if self._guard.release(session.connection) and is_good:
             self._at_hand.append(session)
         else:
             session.close()
-        return rows
 
     def _session(self) -> "_Session":
         try:

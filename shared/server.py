@@ -65,7 +65,8 @@ class Service:
     `rate_limits` counts how often they do. `checks` must all pass for the service to be ready,
     `check_grace` gives a check that was good the seconds for which it may fail. `stream_threads`
     names the methods whose streams last for as long as their clients like, and how many of each
-    there may be: they get threads of their own, and `drain` ends them. `close` releases what the
+    there may be: they get threads of their own, and `drain` ends them. `positions` is the step that
+    takes and tells positions, where there are replicas. `close` releases what the
     servicer holds once no call is left.
     """
 
@@ -76,6 +77,7 @@ class Service:
     checks: Mapping[str, Callable[[], None]]
     close: Callable[[], None]
     rate_limits: RateLimits | None = None
+    positions: Step | None = None
     check_grace: Mapping[str, float] = field(default_factory=dict)
     stream_threads: Mapping[str, int] = field(default_factory=dict)
     drain: Callable[[], None] = lambda: None
@@ -214,7 +216,8 @@ class RunningServer:
         ]
         admitted = [] if self._credentials is None else [admit(self._credentials, access)]
         limited = [] if limits is None else [limit_rates(limits, access)]
-        return [*outer, *admitted, *limited, audit(access)]
+        placed = [] if self._service.positions is None else [self._service.positions]
+        return [*outer, *admitted, *limited, *placed, audit(access)]
 
     def _bind(self) -> int:
         port = self._held.getsockname()[1] if self._held else self._settings.port

@@ -21,6 +21,8 @@ from shared.certificates import CertificateFiles
 # Each is remembered for as long as the window.
 _MOST_CALLS = 100_000
 _LONGEST_WINDOW = 24 * 60 * 60
+# By which libpq finds the primary among the servers of a cluster, also another one later.
+_ATTRIBUTES = "target_session_attrs"
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
@@ -343,20 +345,23 @@ class DatabaseSettings:
     pool_timeout: timedelta
     statement_timeout: timedelta
     prepare: bool
+    replica_urls: tuple[str, ...] = field(repr=False)
+    """Servers that replicate the database: GRAPH_REPLICA_URLS and FEED_REPLICA_URLS."""
+    replica_max_lag: timedelta
+    """Behind by how much a replica is not asked any more: REPLICA_MAX_LAG_SECONDS."""
 
     @classmethod
     def read(cls, environment: Environment, prefix: str) -> "DatabaseSettings":
         """Read the variables of one service, whose names start with `prefix`."""
-        url = environment.text(f"{prefix}_DATABASE_URL", "")
-        if url.startswith("postgresql://"):
-            # Since SQLAlchemy 2.1 the bare scheme means psycopg 3, which Kith does not install.
-            url = url.replace("postgresql://", "postgresql+psycopg2://", 1)
-        if url and not _is_postgresql(url):
-            environment.problem(
-                f"{prefix}_DATABASE_URL", "must be a URL and start with postgresql://"
-            )
+        primary, replicas = f"{prefix}_DATABASE_URL", f"{prefix}_REPLICA_URLS"
         return cls(
-            url=url,
+            url=_database_url(environment, primary, environment.text(primary, "")),
+            replica_urls=tuple(
+                _database_url(environment, replicas, url) for url in environment.words(replicas)
+            ),
+            replica_max_lag=environment.duration(
+                "REPLICA_MAX_LAG_SECONDS", 10, minimum=0.5, maximum=600
+            ),
             data_dir=Path(environment.text("KITH_DATA_DIR", ".data")).absolute(),
             pool_size=environment.integer("DATABASE_POOL_SIZE", 8, minimum=1, maximum=200),
             max_overflow=environment.integer("DATABASE_MAX_OVERFLOW", 15, minimum=0, maximum=200),
@@ -368,6 +373,23 @@ class DatabaseSettings:
             ),
             prepare=environment.switch("DATABASE_PREPARE", default=True),
         )
+
+
+def _database_url(environment: Environment, name: str, url: str) -> str:
+    """Return the URL of a database as SQLAlchemy is to read it; with several hosts, the primary."""
+    if url.startswith("postgresql://"):
+        # Since SQLAlchemy 2.1 the bare scheme means psycopg 3, which Kith does not install.
+        url = url.replace("postgresql://", "postgresql+psycopg2://", 1)
+    if not url:
+        return url
+    if not _is_postgresql(url):
+        environment.problem(name, "must be a URL and start with postgresql://")
+        return url
+    parsed = make_url(url)
+    if isinstance(parsed.query.get("host"), tuple) and _ATTRIBUTES not in parsed.query:
+        parsed = parsed.update_query_dict({_ATTRIBUTES: "read-write"})
+        return parsed.render_as_string(hide_password=False)
+    return url
 
 
 def _is_postgresql(url: str) -> bool:

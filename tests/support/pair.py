@@ -3,10 +3,11 @@
 They have the rights of deploy/postgres/roles.sql and no more; a pair's URLs are a superuser's.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import count
+from typing import Protocol
 
 import grpc
 import sqlalchemy
@@ -16,7 +17,6 @@ from feed_service.__main__ import build as build_feed
 from feed_service.settings import FeedSettings
 from graph_service.__main__ import build as build_graph
 from graph_service.settings import GraphSettings
-from shared.embedded_postgres import EmbeddedPostgres
 from shared.gen.kith.feed.v1.feed_pb2_grpc import FeedServiceStub
 from shared.gen.kith.graph.v1.graph_pb2_grpc import GraphServiceStub
 from shared.server import RunningServer
@@ -44,9 +44,26 @@ ENVIRONMENT = {
 _OPTIONS = [("grpc.max_receive_message_length", 64 * 1024 * 1024)]
 
 
+class Cluster(Protocol):
+    """A PostgreSQL."""
+
+    def url(self, database: str) -> str:
+        """Return the URL of a database, which is created if there is none of this name."""
+
+
+class Replica(Protocol):
+    """A PostgreSQL that has what another has."""
+
+    def at(self, url: str) -> str:
+        """Return the URL of what the other has under a URL."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """The running services, clients for both, and the proxies between their parts."""
+    """The running services, clients for both, and the proxies between their parts.
+
+    `replica_taps` are in front of replicas, first those of the graph's database, then the feed's.
+    """
 
     graph: GraphServiceStub
     feed: FeedServiceStub
@@ -58,6 +75,7 @@ class Pair:
     feed_url: str
     graph_tap: WireTap
     feed_tap: WireTap
+    replica_taps: Sequence[WireTap]
     gate: Gate
 
 
@@ -67,7 +85,7 @@ class Databases:
     Those of the feed are on a Citus, if there is one.
     """
 
-    def __init__(self, cluster: EmbeddedPostgres, citus: Citus | None = None) -> None:
+    def __init__(self, cluster: Cluster, citus: Citus | None = None) -> None:
         self._cluster = cluster
         self._citus = citus
         self._numbers = count(1)
@@ -93,12 +111,23 @@ class Databases:
 
 @contextmanager
 def running_pair(
-    databases: Databases, environment: Mapping[str, str] | None = None
+    databases: Databases,
+    environment: Mapping[str, str] | None = None,
+    *,
+    replicas: Sequence[Replica] = (),
 ) -> Iterator[Pair]:
     """Start both services on new databases; `environment` is added to the settings."""
     variables = {**ENVIRONMENT, **(environment or {})}
     graph_url, feed_url = databases.new("graph"), databases.new("feed")
     with ExitStack() as stack:
+        replica_taps = []
+        for service, url in (("graph", graph_url), ("feed", feed_url)):
+            tappeds = [
+                stack.enter_context(tapped(serving(service, replica.at(url))))
+                for replica in replicas
+            ]
+            replica_taps += [tap for tap, _ in tappeds]
+            variables[f"{service.upper()}_REPLICA_URLS"] = ",".join(url for _, url in tappeds)
         graph_tap, variables["GRAPH_DATABASE_URL"] = stack.enter_context(
             tapped(serving("graph", graph_url))
         )
@@ -134,6 +163,7 @@ def running_pair(
             feed_url=feed_url,
             graph_tap=graph_tap,
             feed_tap=feed_tap,
+            replica_taps=replica_taps,
             gate=gate,
         )
 

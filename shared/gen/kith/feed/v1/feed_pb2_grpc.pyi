@@ -28,6 +28,12 @@ class FeedServiceStub:
     graph_service cannot be reached. Text may hold any characters but control characters other than
     newline and tab.
 
+    Where there are replicas of the database, a write is answered with the metadata `kith-position`,
+    an opaque token, and a read that brings one or more of them, separated by commas, may be answered
+    by a replica that has what they stand for, and one that brings the word `any` by each that is not
+    far behind. Who sees what is right as of one moment either way. Reads without it are answered
+    with what there is now. INVALID_FIELD names `kith-position` where it holds something else.
+
     Where callers are known, every call may answer UNAUTHENTICATED, and PERMISSION_DENIED with
     NOT_PERMITTED to a user who is not its `user_id`. Services may act for every user, and what is
     internal here is for services alone.
@@ -171,6 +177,12 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
     are listed in kith.errors.v1. Reads of other people's posts answer UNAVAILABLE with RetryInfo when
     graph_service cannot be reached. Text may hold any characters but control characters other than
     newline and tab.
+
+    Where there are replicas of the database, a write is answered with the metadata `kith-position`,
+    an opaque token, and a read that brings one or more of them, separated by commas, may be answered
+    by a replica that has what they stand for, and one that brings the word `any` by each that is not
+    far behind. Who sees what is right as of one moment either way. Reads without it are answered
+    with what there is now. INVALID_FIELD names `kith-position` where it holds something else.
 
     Where callers are known, every call may answer UNAUTHENTICATED, and PERMISSION_DENIED with
     NOT_PERMITTED to a user who is not its `user_id`. Services may act for every user, and what is

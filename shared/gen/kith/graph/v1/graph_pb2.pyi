@@ -232,19 +232,25 @@ class GetConnectedUserIdsRequest(_message.Message):
 
         USER_ID_FIELD_NUMBER: _builtins.int
         KNOWN_REVISION_FIELD_NUMBER: _builtins.int
+        MIN_REVISION_FIELD_NUMBER: _builtins.int
         user_id: _builtins.int
         """The user whose connections are asked for."""
         known_revision: _builtins.int
         """The revision that the caller holds the ids of; 0 when it holds none."""
+        min_revision: _builtins.int
+        """A revision of the user that the answer must have reached, for a call that a replica may
+        answer: what a write has returned as the user's revision. 0 for none.
+        """
         def __init__(
             self,
             *,
             user_id: _builtins.int = ...,
             known_revision: _builtins.int = ...,
+            min_revision: _builtins.int = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["known_revision", b"known_revision", "user_id", b"user_id"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["known_revision", b"known_revision", "min_revision", b"min_revision", "user_id", b"user_id"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -37,6 +37,12 @@ class GraphServiceStub:
     call may answer UNAVAILABLE with RetryInfo; every write may be repeated, for repeating one that
     already took effect is a success.
 
+    Where there are replicas of the database, a write is answered with the metadata `kith-position`,
+    an opaque token, and a read that brings one or more of them, separated by commas, may be answered
+    by a replica that has what they stand for, and one that brings the word `any` by each that is not
+    far behind. Reads without it are answered with what there is now. INVALID_FIELD names
+    `kith-position` where it holds something else.
+
     Where callers are known, every call may answer UNAUTHENTICATED, and PERMISSION_DENIED with
     NOT_PERMITTED to a user who is not its `user_id`. Services may act for every user, and what is
     internal here is for services alone.
@@ -161,6 +167,12 @@ class GraphServiceServicer:
     Errors are google.rpc.Status with an ErrorInfo whose reasons are listed in kith.errors.v1. Every
     call may answer UNAVAILABLE with RetryInfo; every write may be repeated, for repeating one that
     already took effect is a success.
+
+    Where there are replicas of the database, a write is answered with the metadata `kith-position`,
+    an opaque token, and a read that brings one or more of them, separated by commas, may be answered
+    by a replica that has what they stand for, and one that brings the word `any` by each that is not
+    far behind. Reads without it are answered with what there is now. INVALID_FIELD names
+    `kith-position` where it holds something else.
 
     Where callers are known, every call may answer UNAUTHENTICATED, and PERMISSION_DENIED with
     NOT_PERMITTED to a user who is not its `user_id`. Services may act for every user, and what is
@@ -451,6 +463,12 @@ class GraphService:
     Errors are google.rpc.Status with an ErrorInfo whose reasons are listed in kith.errors.v1. Every
     call may answer UNAVAILABLE with RetryInfo; every write may be repeated, for repeating one that
     already took effect is a success.
+
+    Where there are replicas of the database, a write is answered with the metadata `kith-position`,
+    an opaque token, and a read that brings one or more of them, separated by commas, may be answered
+    by a replica that has what they stand for, and one that brings the word `any` by each that is not
+    far behind. Reads without it are answered with what there is now. INVALID_FIELD names
+    `kith-position` where it holds something else.
 
     Where callers are known, every call may answer UNAUTHENTICATED, and PERMISSION_DENIED with
     NOT_PERMITTED to a user who is not its `user_id`. Services may act for every user, and what is

@@ -1,0 +1,374 @@
+"""Reads that replicas answer, if they prove that they have come far enough; see `positions`.
+
+Threads beside the calls look ten times a second where the primary's log is, and where each replica
+is. So it is known without a statement which replicas are there and how late they are, and what the
+position was a moment ago, below which a read of that moment must not be (`since`). What is known so
+only says whom to ask and how far they have to be: that they are, a replica proves with each answer.
+
+The histories of two servers differ after a promotion, and their positions mean nothing to each
+other. So a replica is asked only as long as it follows the very timeline that the primary is on.
+"""
+
+import logging
+import threading
+import time
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from itertools import count
+from typing import Final, Self, TypeVar
+
+import grpc
+import sqlalchemy
+from prometheus_client import CollectorRegistry, Histogram
+from sqlalchemy import Connection
+
+from shared import deadlines, positions
+from shared.database import BACKGROUND, Database
+from shared.deadlines import StatementGuard
+from shared.errors import UnavailableError
+from shared.interceptors import Call, Hooks, Method, Step
+from shared.metrics import ReplicaMetrics
+from shared.positions import BehindError, Position
+from shared.reader import Reader, Statement
+from shared.settings import DatabaseSettings
+
+T = TypeVar("T")
+
+ANY_TIME: Final = float("-inf")
+"""The moment that no snapshot is older than."""
+
+_LOOK_SECONDS: Final = 0.1
+_ANSWER_SECONDS: Final = 1.0
+# By then one that keeps up has been seen to, though looks take turns and may be late.
+_KEEPS_UP_SECONDS: Final = 4 * _LOOK_SECONDS
+_STOP_SECONDS: Final = 5
+_HAVE_ONE_ANSWER: Final = frozenset({"unary", "client_stream"})
+_PRIMARY: Final = Statement(
+    "primary_position",
+    f"SELECT system_identifier, here.* FROM pg_control_system(), ({positions.HERE}) AS here",  # noqa: S608 -- no values
+)
+# Which timeline a replica follows is told at once by what it receives, to those who may read all
+# statistics, and to everybody by its control file, which is written at every restart point.
+_REPLICA: Final = Statement(
+    "replica_position",
+    """
+    SELECT pg_is_in_recovery(), system_identifier, pg_last_wal_replay_lsn(),
+           greatest(timeline_id, min_recovery_end_timeline,
+                    (SELECT received_tli FROM pg_stat_wal_receiver))
+    FROM pg_control_system(), pg_control_checkpoint(), pg_control_recovery()
+""",
+)
+_log = logging.getLogger("kith.replicas")
+
+
+class Reads:
+    """The reads of a database that a replica may answer, where there are replicas.
+
+    What is read with knowledge from elsewhere names the moment from which that was known, as
+    `since`: an older snapshot would not fit it.
+    """
+
+    def __init__(self, database: Database, reader: Reader, replicas: "Replicas | None") -> None:
+        self._database = database
+        self._reader = reader
+        self._replicas = replicas
+
+    def read(self, work: Callable[[Connection], T], *, since: float = ANY_TIME) -> T:
+        """Do what `Database.read` does."""
+        if self._replicas is None:
+            return self._database.read(work)
+        return self._replicas.answer(
+            lambda replica: replica.database.read(work),
+            since=since,
+            otherwise=lambda: self._database.read(work),
+        )
+
+    def prepared(
+        self,
+        work: Callable[[Reader], T],
+        *,
+        since: float = ANY_TIME,
+        suffices: Callable[[T], bool] | None = None,
+    ) -> T:
+        """Run prepared statements; what a replica answers has to suffice as well."""
+        if self._replicas is None:
+            return work(self._reader)
+
+        def ask(replica: _Replica) -> T:
+            answer = work(replica.reader)
+            if suffices is not None and not suffices(answer):
+                raise BehindError("the replica has not come so far")
+            return answer
+
+        return self._replicas.answer(ask, since=since, otherwise=lambda: work(self._reader))
+
+
+class Replicas:
+    """The replicas of a database, and which of them are asked. Thread-safe."""
+
+    def __init__(
+        self,
+        settings: DatabaseSettings,
+        url: str,
+        *,
+        guard: StatementGuard,
+        latency: Histogram,
+        registry: CollectorRegistry,
+    ) -> None:
+        self._metrics = ReplicaMetrics(registry)
+        self._samples = _Samples(settings.replica_max_lag.total_seconds())
+        self._primary = Reader(settings, url, guard=guard, latency=latency, name=BACKGROUND)
+        self._replicas = [
+            _Replica(settings, replica_url, latency, self._samples, self._metrics)
+            for replica_url in settings.replica_urls
+        ]
+        self._turns = count()
+        self._looks = [
+            _Looks("primary", self._look_at_primary),
+            *(_Looks(replica.name, replica.look) for replica in self._replicas),
+        ]
+
+    @classmethod
+    def configured(
+        cls,
+        settings: DatabaseSettings,
+        url: str,
+        *,
+        guard: StatementGuard,
+        latency: Histogram,
+        registry: CollectorRegistry,
+    ) -> Self | None:
+        """Return the replicas that are set; None without any."""
+        if not settings.replica_urls:
+            return None
+        return cls(settings, url, guard=guard, latency=latency, registry=registry)
+
+    def answer(
+        self, ask: Callable[["_Replica"], T], *, since: float, otherwise: Callable[[], T]
+    ) -> T:
+        """Return what a replica answers, or what `otherwise` does, where none can.
+
+        A replica's failure is no failure of the call, as long as there is time left.
+        """
+        required = self._required(since)
+        if required is None or not (ready := [each for each in self._replicas if each.is_ready]):
+            self._metrics.primary.inc()
+            return otherwise()
+        replica = self._chosen(ready, required)
+        if replica is None:
+            self._metrics.behind.inc()
+            return otherwise()
+        try:
+            with positions.proving(required):
+                answer = ask(replica)
+        except Exception as error:  # whatever it is, the primary knows better
+            if deadlines.is_over():
+                raise
+            self._note(replica, error)
+            return otherwise()
+        self._metrics.answered.inc()
+        return answer
+
+    def close(self) -> None:
+        """Look no more, and close all connections; no call may be under way."""
+        for looks in self._looks:
+            looks.stop()
+        for replica in self._replicas:
+            replica.close()
+        self._primary.close()
+
+    def _required(self, since: float) -> Position | None:
+        """Return how far a replica has to be for a read of this call; None if none can be."""
+        wanted = positions.wanted.get()
+        if wanted is None or wanted.timeline > self._samples.timeline:
+            return None
+        if since == ANY_TIME:
+            return wanted
+        known = self._samples.at(since)
+        return None if known is None else max(wanted, known)
+
+    def _chosen(self, ready: Sequence["_Replica"], required: Position) -> "_Replica | None":
+        """Return one that has come so far, or if none is known to have, one that keeps up."""
+        turn = next(self._turns)
+        able = [replica for replica in ready if replica.position >= required] or [
+            replica for replica in ready if replica.lag <= _KEEPS_UP_SECONDS
+        ]
+        return able[turn % len(able)] if able else None
+
+    def _note(self, replica: "_Replica", error: Exception) -> None:
+        if isinstance(error, BehindError):
+            self._metrics.behind.inc()
+            return
+        self._metrics.failed.inc()
+        if isinstance(error, UnavailableError):
+            replica.leave("does not answer a read")
+
+    def _look_at_primary(self) -> None:
+        moment = time.monotonic()
+        with suppress(Exception), deadlines.within(_ANSWER_SECONDS):
+            [(system, file, lsn)] = self._primary.rows(_PRIMARY, {})
+            self._samples.add(moment, system, Position.of(file, lsn))
+
+
+class _Replica:
+    """A server, and what was last seen of it."""
+
+    def __init__(
+        self,
+        settings: DatabaseSettings,
+        url: str,
+        latency: Histogram,
+        samples: "_Samples",
+        metrics: ReplicaMetrics,
+    ) -> None:
+        parsed = sqlalchemy.make_url(url)
+        self.name = f"{parsed.host}:{parsed.port or 5432}"
+        self._guard = StatementGuard(settings.statement_timeout)
+        self.database = Database(settings, url, guard=self._guard, latency=latency, repeats=False)
+        self.reader = Reader(settings, url, guard=self._guard, latency=latency, repeats=False)
+        self._looker = Reader(settings, url, guard=self._guard, latency=latency, name=BACKGROUND)
+        self._max_lag = settings.replica_max_lag.total_seconds()
+        self._samples = samples
+        self._lag_gauge = metrics.lag.labels(self.name)
+        self._rotation_gauge = metrics.in_rotation.labels(self.name)
+        self._state: str | None = None
+        self.is_ready = False
+        self.lag = float("inf")
+        self.position = positions.ANY
+
+    def look(self) -> None:
+        """See where it is, and whether it can be asked."""
+        try:
+            with deadlines.within(_ANSWER_SECONDS):
+                [(is_replica, system, lsn, timeline)] = self._looker.rows(_REPLICA, {})
+        except Exception as error:  # noqa: BLE001 -- it may be anything, also the database that is missing
+            self.leave("does not answer", str(error))
+            # Whoever waits for it would wait for as long as they may.
+            self._guard.end_all()
+            return
+        if not is_replica:
+            self.leave("is no replica")
+        elif (system, timeline) != (self._samples.system, self._samples.timeline):
+            self.leave("does not follow the primary")
+        else:
+            self._see(Position(timeline, positions.offset(lsn)))
+
+    def leave(self, why: str, reason: str = "") -> None:
+        """Be asked no more, until a look says otherwise."""
+        self.is_ready = False
+        self._rotation_gauge.set(0)
+        self._tell(why, reason)
+
+    def close(self) -> None:
+        """Close all connections."""
+        for held in (self._looker, self.reader, self.database, self._guard):
+            held.close()
+
+    def _see(self, position: Position) -> None:
+        is_seen, self.lag = self._samples.lag(position)
+        self.position = position
+        self._lag_gauge.set(self.lag)
+        if not is_seen or self.lag > self._max_lag:
+            self.leave("is too far behind")
+            return
+        self.is_ready = True
+        self._rotation_gauge.set(1)
+        self._tell("is asked")
+
+    def _tell(self, state: str, reason: str = "") -> None:
+        """Log what has become of it when that has changed."""
+        if state == self._state:
+            return
+        self._state = state
+        level = logging.INFO if self.is_ready else logging.WARNING
+        _log.log(level, "replica %s", state, extra={"replica": self.name, "reason": reason})
+
+
+class _Samples:
+    """Where the primary's log was at which moments. Thread-safe."""
+
+    def __init__(self, max_lag: float) -> None:
+        # So that whoever is in rotation has come as far as one of them.
+        self._most = 2 * round(max_lag / _LOOK_SECONDS) + 10
+        self._lock = threading.Lock()
+        self._moments: list[float] = []
+        self._positions: list[Position] = []
+        self.system = 0
+        self.timeline = 0
+
+    def add(self, moment: float, system: int, position: Position) -> None:
+        """Note where the log was at a moment or later."""
+        with self._lock:
+            last = self._positions[-1] if self._positions else position
+            is_another = system != self.system or position < last
+            if is_another or len(self._moments) > 2 * self._most:
+                kept = 0 if is_another else self._most
+                self._moments = self._moments[len(self._moments) - kept :]
+                self._positions = self._positions[len(self._positions) - kept :]
+            self._moments.append(moment)
+            self._positions.append(position)
+            self.system, self.timeline = system, position.timeline
+
+    def at(self, moment: float) -> Position | None:
+        """Return a position at or behind that of a moment; None when nobody has looked since."""
+        with self._lock:
+            place = bisect_left(self._moments, moment)
+            return self._positions[place] if place < len(self._moments) else None
+
+    def lag(self, position: Position) -> tuple[bool, float]:
+        """Return how far behind a position is in seconds, and whether it is not more."""
+        now = time.monotonic()
+        with self._lock:
+            if not self._moments:
+                return False, 0.0
+            place = bisect_right(self._positions, position)
+            return place > 0, now - self._moments[max(0, place - 1)]
+
+
+class _Looks:
+    """A thread that looks at something over and over."""
+
+    def __init__(self, name: str, look: Callable[[], None]) -> None:
+        self._look = look
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"look-{name}", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End with the look under way."""
+        self._stopping.set()
+        self._thread.join(_STOP_SECONDS)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._look()
+            self._stopping.wait(_LOOK_SECONDS)
+
+
+def exchange_positions(service: str) -> Step:
+    """Take what a call brings of positions, and answer it with that of its last commit.
+
+    Raises ValidationError for what is no position. Told in the headers of the answer, so that it is
+    one over HTTP too.
+    """
+
+    def step(method: Method) -> Hooks:
+        def begin(call: Call) -> None:
+            metadata = call.context.invocation_metadata() or ()
+            brought = [str(value) for key, value in metadata if key == positions.KEY]
+            if brought:
+                positions.wanted.set(positions.read(service, brought))
+            call.commits = []
+            positions.commits.set(call.commits)
+
+        def end(call: Call) -> None:
+            if call.commits and not call.has_failed:
+                token = positions.issue(service, max(call.commits))
+                # Of a caller who has gone.
+                with suppress(grpc.RpcError):
+                    call.context.send_initial_metadata(((positions.KEY, token),))
+
+        return Hooks(begin=begin, end=end if method.kind in _HAVE_ONE_ANSWER else None)
+
+    return step
