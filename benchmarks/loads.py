@@ -24,7 +24,6 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
-import grpc
 import numpy as np
 from rich.console import Console
 from rich.table import Table
@@ -34,10 +33,10 @@ from benchmarks.dataset import Dataset
 from benchmarks.processes import PostgresClock, RunningPair, cpu_seconds, running_pair
 from benchmarks.world import Size
 from shared.embedded_postgres import EmbeddedPostgres
+from shared.errors import AppException
 from shared.gen.kith.feed.v1 import feed_pb2
 from shared.gen.kith.graph.v1 import graph_pb2
 
-_TIMEOUT_SECONDS: Final = 10
 _REMEMBERED: Final = 1_000
 _PEERS: Final = 20
 _PAGE: Final = 50
@@ -99,15 +98,14 @@ Operation = Callable[[Caller], object]
 
 def _check(caller: Caller, *, peers: int) -> None:
     user_id, *peer_ids = caller.random.sample(caller.dataset.ordinary_ids, peers + 1)
-    caller.pair.clients.graph.CheckConnections(
-        graph_pb2.CheckConnectionsRequest(user_id=user_id, peer_ids=peer_ids),
-        timeout=_TIMEOUT_SECONDS,
+    caller.pair.kith.graph.CheckConnections(
+        graph_pb2.CheckConnectionsRequest(user_id=user_id, peer_ids=peer_ids)
     )
 
 
 def _list(caller: Caller) -> graph_pb2.ListConnectionsResponse:
     request = graph_pb2.ListConnectionsRequest(user_id=caller.person(), page_size=_PAGE)
-    response = caller.pair.clients.graph.ListConnections(request, timeout=_TIMEOUT_SECONDS)
+    response = caller.pair.kith.graph.ListConnections(request)
     if response.next_page_token:
         caller.pages.append((request.user_id, response.next_page_token))
     return response
@@ -119,12 +117,12 @@ def _list_further(caller: Caller) -> None:
         return
     user_id, token = caller.pages.popleft()
     request = graph_pb2.ListConnectionsRequest(user_id=user_id, page_size=_PAGE, page_token=token)
-    caller.pair.clients.graph.ListConnections(request, timeout=_TIMEOUT_SECONDS)
+    caller.pair.kith.graph.ListConnections(request)
 
 
 def _count(caller: Caller) -> None:
-    caller.pair.clients.graph.CountConnections(
-        graph_pb2.CountConnectionsRequest(user_ids=[caller.person()]), timeout=_TIMEOUT_SECONDS
+    caller.pair.kith.graph.CountConnections(
+        graph_pb2.CountConnectionsRequest(user_ids=[caller.person()])
     )
 
 
@@ -132,9 +130,7 @@ def _read_user(caller: Caller) -> None:
     query = graph_pb2.GetConnectedUserIdsRequest.UserQuery(
         user_id=caller.person(), known_revision=datasets.REVISION
     )
-    caller.pair.clients.graph.GetConnectedUserIds(
-        graph_pb2.GetConnectedUserIdsRequest(users=[query]), timeout=_TIMEOUT_SECONDS
-    )
+    caller.pair.kith.graph.GetConnectedUserIds(graph_pb2.GetConnectedUserIdsRequest(users=[query]))
 
 
 def _request(caller: Caller) -> None:
@@ -142,9 +138,8 @@ def _request(caller: Caller) -> None:
 
 
 def _ask(caller: Caller, user_id: int, peer_id: int) -> None:
-    response = caller.pair.clients.graph.RequestConnection(
-        graph_pb2.RequestConnectionRequest(user_id=user_id, peer_id=peer_id),
-        timeout=_TIMEOUT_SECONDS,
+    response = caller.pair.kith.graph.RequestConnection(
+        graph_pb2.RequestConnectionRequest(user_id=user_id, peer_id=peer_id)
     )
     if response.connection.state == graph_pb2.CONNECTION_STATE_REQUEST_SENT:
         caller.requested.append((user_id, peer_id))
@@ -155,54 +150,49 @@ def _accept(caller: Caller) -> None:
         _request(caller)
         return
     user_id, peer_id = caller.requested.popleft()
-    caller.pair.clients.graph.AcceptConnection(
-        graph_pb2.AcceptConnectionRequest(user_id=peer_id, peer_id=user_id),
-        timeout=_TIMEOUT_SECONDS,
+    caller.pair.kith.graph.AcceptConnection(
+        graph_pb2.AcceptConnectionRequest(user_id=peer_id, peer_id=user_id)
     )
     caller.connected.append((user_id, peer_id))
 
 
 def _remove(caller: Caller) -> None:
     user_id, peer_id = caller.connected.popleft() if caller.connected else caller.two()
-    caller.pair.clients.graph.RemoveConnection(
-        graph_pb2.RemoveConnectionRequest(user_id=user_id, peer_id=peer_id),
-        timeout=_TIMEOUT_SECONDS,
+    caller.pair.kith.graph.RemoveConnection(
+        graph_pb2.RemoveConnectionRequest(user_id=user_id, peer_id=peer_id)
     )
 
 
 def _add_user(caller: Caller) -> None:
     user_id = next(caller.new_ids)
-    caller.pair.clients.graph.RequestConnection(
-        graph_pb2.RequestConnectionRequest(user_id=user_id, peer_id=caller.person()),
-        timeout=_TIMEOUT_SECONDS,
+    caller.pair.kith.graph.RequestConnection(
+        graph_pb2.RequestConnectionRequest(user_id=user_id, peer_id=caller.person())
     )
     caller.created.append(user_id)
 
 
 def _change_user(caller: Caller) -> None:
-    graph = caller.pair.clients.graph
+    graph = caller.pair.kith.graph
     if caller.blocked:
         user_id, peer_id = caller.blocked.popleft()
         unblock = graph_pb2.UnblockUserRequest(user_id=user_id, peer_id=peer_id)
-        graph.UnblockUser(unblock, timeout=_TIMEOUT_SECONDS)
+        graph.UnblockUser(unblock)
         return
     user_id, peer_id = caller.person(), next(caller.new_ids)
     block = graph_pb2.BlockUserRequest(user_id=user_id, peer_id=peer_id)
-    graph.BlockUser(block, timeout=_TIMEOUT_SECONDS)
+    graph.BlockUser(block)
     caller.blocked.append((user_id, peer_id))
 
 
 def _delete_user(caller: Caller) -> None:
     if not caller.created:
         _add_user(caller)
-    caller.pair.clients.graph.DeleteUser(
-        graph_pb2.DeleteUserRequest(user_id=caller.created.popleft()), timeout=_TIMEOUT_SECONDS
-    )
+    caller.pair.kith.graph.DeleteUser(graph_pb2.DeleteUserRequest(user_id=caller.created.popleft()))
 
 
 def _first_page(caller: Caller) -> None:
     request = feed_pb2.GetFeedRequest(user_id=caller.person())
-    response = caller.pair.clients.feed.GetFeed(request, timeout=_TIMEOUT_SECONDS)
+    response = caller.pair.kith.feed.GetFeed(request)
     if response.next_page_token:
         caller.pages.append((request.user_id, response.next_page_token))
 
@@ -213,7 +203,7 @@ def _deeper_page(caller: Caller) -> None:
         return
     user_id, token = caller.pages.popleft()
     request = feed_pb2.GetFeedRequest(user_id=user_id, page_token=token)
-    response = caller.pair.clients.feed.GetFeed(request, timeout=_TIMEOUT_SECONDS)
+    response = caller.pair.kith.feed.GetFeed(request)
     if response.next_page_token:
         caller.pages.append((user_id, response.next_page_token))
 
@@ -221,17 +211,16 @@ def _deeper_page(caller: Caller) -> None:
 def _digest(caller: Caller) -> None:
     request = feed_pb2.GetDigestRequest(user_id=caller.person())
     request.week_of.FromSeconds(caller.random.choice(_WEEKS))
-    caller.pair.clients.feed.GetDigest(request, timeout=_TIMEOUT_SECONDS)
+    caller.pair.kith.feed.GetDigest(request)
 
 
 def _post(caller: Caller) -> None:
-    caller.pair.clients.feed.CreatePost(
+    caller.pair.kith.feed.CreatePost(
         feed_pb2.CreatePostRequest(
             user_id=caller.person(),
             body="Good morning from a benchmark.",
             audience=feed_pb2.Audience(kind=feed_pb2.AUDIENCE_KIND_ALL),
-        ),
-        timeout=_TIMEOUT_SECONDS,
+        )
     )
 
 
@@ -349,9 +338,8 @@ def _outcome(name: str, operation: Operation, caller: Caller) -> Outcome:
     started, error = time.perf_counter(), ""
     try:
         operation(caller)
-    except grpc.RpcError as failure:
-        code = failure.code() if isinstance(failure, grpc.Call) else None
-        error = f"{name}: {code.name if code else failure}"
+    except AppException as failure:
+        error = f"{name}: {failure.reason_name}"
     return Outcome(operation=name, seconds=time.perf_counter() - started, error=error)
 
 

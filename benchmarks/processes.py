@@ -12,8 +12,8 @@ from typing import Any, Final
 import grpc
 
 from benchmarks.dataset import Dataset, connect
-from shared.cli.clients import Clients, connected
 from shared.cli.processes import ServiceProcess, wait_until_ready
+from shared.client import KithClient
 from shared.gen.kith.graph.v1 import graph_pb2
 
 # No byte is sent to the store: photos of the data set have keys, and URLs are signed locally.
@@ -126,13 +126,13 @@ class MeasuredProcess(ServiceProcess):
 
 @dataclass(frozen=True, kw_only=True)
 class RunningPair:
-    """Both services, as processes, and clients for them."""
+    """Both services, as processes, and a client of them."""
 
     graph: MeasuredProcess
     feed: MeasuredProcess
     graph_address: str
     feed_address: str
-    clients: Clients
+    kith: KithClient
 
     @property
     def pids(self) -> dict[str, int]:
@@ -170,14 +170,16 @@ def running_pair(
         environment["GRAPH_TARGET"] = graph_address
         _mark_followed(dataset.feed_url, graph_address)
         feed, feed_address = start("feed_service")
-        clients = stack.enter_context(connected(graph=graph_address, feed=feed_address))
-        wait_until_ready([(graph, clients.graph_health), (feed, clients.feed_health)])
+        kith = stack.enter_context(
+            KithClient.from_environment(graph=graph_address, feed=feed_address)
+        )
+        wait_until_ready([(graph, kith.graph_health), (feed, kith.feed_health)])
         yield RunningPair(
             graph=graph,
             feed=feed,
             graph_address=graph_address,
             feed_address=feed_address,
-            clients=clients,
+            kith=kith,
         )
 
 
@@ -196,10 +198,8 @@ def _mark_followed(feed_url: str, graph_address: str) -> None:
     Otherwise it would first look at all tags of the world for such of past connections, of which
     there are none.
     """
-    with connected(graph=graph_address, feed=graph_address) as clients:
-        changes = clients.graph.WatchConnections(
-            graph_pb2.WatchConnectionsRequest(), wait_for_ready=True
-        )
+    with KithClient.from_environment(graph=graph_address) as kith:
+        changes = kith.graph.WatchConnections(graph_pb2.WatchConnectionsRequest())
         place = next(changes).cursor
         changes.cancel()
     with closing(connect(feed_url)) as session, session.cursor() as cursor:

@@ -142,10 +142,8 @@ def imports(stage: Stage) -> list[Row]:
     pairs, posts = stage.effort.imported_pairs, stage.effort.imported_posts
     with running_pair(data, logs=stage.logs) as pair:
         pair_requests, post_requests = list(_pair_requests(pairs)), list(_post_requests(posts))
-        pair_seconds = _seconds_of(
-            lambda: pair.clients.graph.ImportConnections(iter(pair_requests))
-        )
-        post_seconds = _seconds_of(lambda: pair.clients.feed.ImportPosts(iter(post_requests)))
+        pair_seconds = _seconds_of(lambda: pair.kith.graph.ImportConnections(iter(pair_requests)))
+        post_seconds = _seconds_of(lambda: pair.kith.feed.ImportPosts(iter(post_requests)))
     datasets.drop(stage.cluster, "imports")
     return [
         Row(
@@ -181,15 +179,15 @@ def _signing_like(url: str, key: str) -> Signing:
 
 def _mixed_call(stage: Stage, number: int) -> None:
     ids = stage.dataset.ordinary_ids
-    person, clients = ids[number % len(ids)], stage.pair.clients
+    person, kith = ids[number % len(ids)], stage.pair.kith
     if number % 10 == 0:
-        connected_ids(clients, ids[number % 50 : number % 50 + 20])
+        connected_ids(kith, ids[number % 50 : number % 50 + 20])
     elif number % 10 == 1:
-        clients.feed.ListPosts(feed_pb2.ListPostsRequest(user_id=person, author_id=person))
+        kith.feed.ListPosts(feed_pb2.ListPostsRequest(user_id=person, author_id=person))
     elif number % 10 == 2:  # noqa: PLR2004 -- a share of the mix
-        clients.graph.ListConnections(graph_pb2.ListConnectionsRequest(user_id=person))
+        kith.graph.ListConnections(graph_pb2.ListConnectionsRequest(user_id=person))
     else:
-        feed_page(clients, person)
+        feed_page(kith, person)
 
 
 def _pair_requests(count: int) -> Iterator[graph_pb2.ImportConnectionsRequest]:

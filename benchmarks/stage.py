@@ -16,7 +16,7 @@ from benchmarks.dataset import Dataset, connect
 from benchmarks.processes import RunningPair, running_pair
 from benchmarks.rounds import Effort
 from benchmarks.world import SMALL, Size
-from shared.cli.clients import Clients
+from shared.client import KithClient
 from shared.embedded_postgres import EmbeddedPostgres
 from shared.gen.kith.feed.v1 import feed_pb2
 from shared.gen.kith.graph.v1 import graph_pb2
@@ -99,23 +99,23 @@ def _captured(dataset: Dataset, logs: Path) -> Captured:
         Taps(graph_url=dataset.graph_url, feed_url=dataset.feed_url) as taps,
         running_pair(dataset, logs=logs, graph_url=taps.graph.url, feed_url=taps.feed.url) as pair,
     ):
-        clients = pair.clients
+        kith = pair.kith
         viewer_ids = [viewer.user_id for viewer in dataset.viewers]
         for viewer_id in viewer_ids:
-            feed_page(clients, viewer_id)
+            feed_page(kith, viewer_id)
         batch = dataset.ordinary_ids[:BATCH]
         return Captured(
-            feed_page={id_: taps.sent_by(lambda: feed_page(clients, id_)) for id_ in viewer_ids},  # noqa: B023 -- called at once
+            feed_page={id_: taps.sent_by(lambda: feed_page(kith, id_)) for id_ in viewer_ids},  # noqa: B023 -- called at once
             streams_alone=streams_alone,
-            deep_pages=_deep_pages(dataset, taps, clients),
-            first_digest={id_: taps.sent_by(lambda: _digest(clients, id_)) for id_ in viewer_ids},  # noqa: B023 -- as above
-            digest={id_: taps.sent_by(lambda: _digest(clients, id_)) for id_ in viewer_ids},  # noqa: B023 -- as above
+            deep_pages=_deep_pages(dataset, taps, kith),
+            first_digest={id_: taps.sent_by(lambda: _digest(kith, id_)) for id_ in viewer_ids},  # noqa: B023 -- as above
+            digest={id_: taps.sent_by(lambda: _digest(kith, id_)) for id_ in viewer_ids},  # noqa: B023 -- as above
             connected_ids={
-                id_: taps.sent_by(lambda: connected_ids(clients, [id_]))  # noqa: B023 -- as above
+                id_: taps.sent_by(lambda: connected_ids(kith, [id_]))  # noqa: B023 -- as above
                 for id_ in viewer_ids
             },
-            batch=taps.sent_by(lambda: connected_ids(clients, batch)),
-            batch_id_count=connected_ids(clients, batch),
+            batch=taps.sent_by(lambda: connected_ids(kith, batch)),
+            batch_id_count=connected_ids(kith, batch),
             graph_sessions=taps.graph.sessions,
             feed_sessions=taps.feed.sessions,
         )
@@ -133,67 +133,67 @@ def _streams_alone(dataset: Dataset, logs: Path) -> dict[int, Sent]:
         ) as pair,
     ):
         return {
-            id_: taps.sent_by(lambda: feed_page(pair.clients, id_))  # noqa: B023 -- called at once
+            id_: taps.sent_by(lambda: feed_page(pair.kith, id_))  # noqa: B023 -- called at once
             for id_ in dataset.viewer_ids(HUB)
         }
 
 
 def feed_page(
-    clients: Clients, viewer_id: int, *, page_size: int = 0, page_token: str = ""
+    kith: KithClient, viewer_id: int, *, page_size: int = 0, page_token: str = ""
 ) -> feed_pb2.GetFeedResponse:
     """Return a page of a feed."""
     request = feed_pb2.GetFeedRequest(user_id=viewer_id, page_size=page_size, page_token=page_token)
-    return clients.feed.GetFeed(request, timeout=_TIMEOUT_SECONDS)
+    return kith.feed.GetFeed(request, timeout=_TIMEOUT_SECONDS)
 
 
-def connected_ids(clients: Clients, user_ids: Sequence[int]) -> int:
+def connected_ids(kith: KithClient, user_ids: Sequence[int]) -> int:
     """Return how many ids the answer about a batch of users has."""
     users = [graph_pb2.GetConnectedUserIdsRequest.UserQuery(user_id=id_) for id_ in user_ids]
-    response = clients.graph.GetConnectedUserIds(
+    response = kith.graph.GetConnectedUserIds(
         graph_pb2.GetConnectedUserIdsRequest(users=users), timeout=_TIMEOUT_SECONDS
     )
     return sum(len(user.connected_user_ids) for user in response.users)
 
 
-def _digest(clients: Clients, viewer_id: int) -> None:
+def _digest(kith: KithClient, viewer_id: int) -> None:
     week = Timestamp()
     week.FromDatetime(_WEEK)
-    clients.feed.GetDigest(
+    kith.feed.GetDigest(
         feed_pb2.GetDigestRequest(user_id=viewer_id, week_of=week), timeout=_TIMEOUT_SECONDS
     )
 
 
-def _deep_pages(dataset: Dataset, taps: Taps, clients: Clients) -> dict[str, list[Sent]]:
+def _deep_pages(dataset: Dataset, taps: Taps, kith: KithClient) -> dict[str, list[Sent]]:
     """Return what first and deep pages of 20 send, for the same viewers."""
     pages: dict[str, list[Sent]] = {"page 1": [], "page 50": [], "300 days back": []}
     for viewer_id in dataset.viewer_ids(150)[:5]:
         tokens = {
             "page 1": "",
-            "page 50": _token_behind(clients, viewer_id, pages=_PAGE - 1),
-            "300 days back": _token_before(clients, viewer_id),
+            "page 50": _token_behind(kith, viewer_id, pages=_PAGE - 1),
+            "300 days back": _token_before(kith, viewer_id),
         }
         for name, token in tokens.items():
             pages[name].append(
-                taps.sent_by(lambda: feed_page(clients, viewer_id, page_token=token))  # noqa: B023 -- called at once
+                taps.sent_by(lambda: feed_page(kith, viewer_id, page_token=token))  # noqa: B023 -- called at once
             )
     return pages
 
 
-def _token_behind(clients: Clients, viewer_id: int, *, pages: int) -> str:
+def _token_behind(kith: KithClient, viewer_id: int, *, pages: int) -> str:
     token = ""
     for _ in range(pages):
-        token = feed_page(clients, viewer_id, page_token=token).next_page_token or token
+        token = feed_page(kith, viewer_id, page_token=token).next_page_token or token
     return token
 
 
-def _token_before(clients: Clients, viewer_id: int) -> str:
+def _token_before(kith: KithClient, viewer_id: int) -> str:
     """Return the token of a page whose posts are 300 days older than the newest."""
-    page = feed_page(clients, viewer_id, page_size=_LARGEST_PAGE)
+    page = feed_page(kith, viewer_id, page_size=_LARGEST_PAGE)
     newest = page.posts[0].create_time.ToDatetime()
     token = page.next_page_token
     while page.next_page_token and page.posts[-1].create_time.ToDatetime() > newest - _DAYS_BACK:
         token = page.next_page_token
-        page = feed_page(clients, viewer_id, page_size=_LARGEST_PAGE, page_token=token)
+        page = feed_page(kith, viewer_id, page_size=_LARGEST_PAGE, page_token=token)
     return token
 
 

@@ -28,14 +28,22 @@ _CONTRACTS: Final = Path(__file__).parents[1] / "protos" / "kith"
 
 
 def client_options(
-    service: str, *, waits: bool = True, also_retried: Collection[str] = ()
+    service: str, *, waits: bool = True, also_retried: Collection[str] = (), bounds: bool = True
 ) -> Options:
     """Return the options for a channel to `graph` or `feed`.
 
     A client that has something better to do than to wait until anybody serves says so by `waits`.
+    One that gives every call a deadline itself says so by `bounds`: otherwise no call may take
+    longer than `usual_seconds`, whatever deadline it brings.
     """
+    config = _service_config(service)
+    for methods in config["methodConfig"]:
+        methods["waitForReady"] = waits
+        methods["retryPolicy"]["retryableStatusCodes"] += also_retried
+        if not bounds:
+            methods.pop("timeout", None)
     return [
-        ("grpc.service_config", json.dumps(_service_config(service, waits, also_retried))),
+        ("grpc.service_config", json.dumps(config)),
         ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
         ("grpc.keepalive_time_ms", KEEPALIVE_SECONDS * 1_000),
         ("grpc.keepalive_timeout_ms", 5_000),
@@ -51,10 +59,19 @@ def client_options(
     ]
 
 
-def _service_config(service: str, waits: bool, also_retried: Collection[str]) -> Any:  # noqa: FBT001 -- as its caller has it
+def usual_seconds(service: str) -> dict[str, float | None]:
+    """Return how long a call may take by its method, and under the empty name all other calls."""
+    return {
+        name.get("method", ""): _seconds(methods.get("timeout"))
+        for methods in _service_config(service)["methodConfig"]
+        for name in methods["name"]
+    }
+
+
+def _service_config(service: str) -> Any:
     path = _CONTRACTS / service / "v1" / f"{service}_grpc_service_config.json"
-    config = json.loads(path.read_text())
-    for methods in config["methodConfig"]:
-        methods["waitForReady"] = waits
-        methods["retryPolicy"]["retryableStatusCodes"] += also_retried
-    return config
+    return json.loads(path.read_text())
+
+
+def _seconds(duration: str | None) -> float | None:
+    return None if duration is None else float(duration.removesuffix("s"))

@@ -9,16 +9,17 @@ from datetime import date
 from pathlib import Path
 from typing import TextIO, TypeAlias
 
-import grpc
 from rich.console import Console
 from sqlalchemy.exc import DBAPIError
 
-from shared.cli import databases, pages, transfers
+from shared.cli import databases, pages, shards, transfers
 from shared.cli.clients import connected, sentence
 from shared.cli.run import run
 from shared.cli.terminal import CommandError
 from shared.cli.transfers import Spread
+from shared.client.sessions import FEED, GRAPH
 from shared.embedded_postgres import EmbeddedPostgresError
+from shared.errors import AppException
 from shared.settings import SettingsError
 
 _Command: TypeAlias = Callable[[Namespace, Console], None]
@@ -36,7 +37,7 @@ def main() -> int:
         sys.stdout.flush()
     except (CommandError, EmbeddedPostgresError, SettingsError) as error:
         return _fail(str(error))
-    except grpc.RpcError as error:
+    except AppException as error:
         return _fail(sentence(error))
     except DBAPIError as error:
         return _fail(f"the database does not answer: {error.orig}")
@@ -116,6 +117,14 @@ def _parser() -> ArgumentParser:
     person.add_argument("file", type=Path, nargs="?", help="standard output when left out")
     erase = _add(commands.add_parser, "erase", _erase, "erase a person from both services")
     erase.add_argument("user", type=int)
+    spread = commands.add_parser(
+        "shards", help="spread the feed's database over the nodes of Citus"
+    ).add_subparsers(required=True, metavar="WHAT")
+    create = _add(spread.add_parser, "create", _create_shards, "distribute every table that is not")
+    create.add_argument(
+        "--count", type=_positive, default=32, help="of shards, if there are none yet (default 32)"
+    )
+    _add(spread.add_parser, "report", _report_shards, "print what lies where, and how evenly")
     for command in (feed, digest, explain, connections, edges, texts, out, person, erase):
         _add_targets(command)
     return parser
@@ -130,12 +139,12 @@ def _add(
 
 
 def _add_targets(parser: ArgumentParser) -> None:
-    for service, default in (("graph", "127.0.0.1:50051"), ("feed", "127.0.0.1:50052")):
+    for service, default in (("graph", GRAPH), ("feed", FEED)):
         variable = f"{service.upper()}_TARGET"
         parser.add_argument(
             f"--{service}",
             metavar="HOST:PORT",
-            default=os.environ.get(variable) or default,
+            default="",
             help=f"where {service}_service is (default {variable}, then {default})",
         )
 
@@ -164,15 +173,15 @@ def _migrate(_arguments: Namespace, console: Console) -> None:
 
 
 def _feed(arguments: Namespace, console: Console) -> None:
-    with connected(graph=arguments.graph, feed=arguments.feed) as clients:
-        pages.print_feed(arguments.user, clients, console, pages=arguments.pages)
+    with connected(graph=arguments.graph, feed=arguments.feed) as kith:
+        pages.print_feed(arguments.user, kith, console, pages=arguments.pages)
 
 
 def _digest(arguments: Namespace, console: Console) -> None:
-    with connected(graph=arguments.graph, feed=arguments.feed) as clients:
+    with connected(graph=arguments.graph, feed=arguments.feed) as kith:
         pages.print_digest(
             arguments.user,
-            clients,
+            kith,
             console,
             week_of=arguments.week_of,
             time_zone=arguments.time_zone,
@@ -180,29 +189,29 @@ def _digest(arguments: Namespace, console: Console) -> None:
 
 
 def _explain(arguments: Namespace, console: Console) -> None:
-    with connected(graph=arguments.graph, feed=arguments.feed) as clients:
+    with connected(graph=arguments.graph, feed=arguments.feed) as kith:
         pages.print_explanation(
-            arguments.author, arguments.post, arguments.viewer, clients, console
+            arguments.author, arguments.post, arguments.viewer, kith, console
         )
 
 
 def _connections(arguments: Namespace, console: Console) -> None:
-    with connected(graph=arguments.graph, feed=arguments.feed) as clients:
-        pages.print_connections(arguments.user, clients, console)
+    with connected(graph=arguments.graph, feed=arguments.feed) as kith:
+        pages.print_connections(arguments.user, kith, console)
 
 
 def _import_connections(arguments: Namespace, console: Console) -> None:
-    with connected(graph=arguments.graph, feed=arguments.feed) as clients:
+    with connected(graph=arguments.graph, feed=arguments.feed) as kith:
         transfers.import_connections(
-            arguments.file, clients, console, id_offset=arguments.id_offset
+            arguments.file, kith, console, id_offset=arguments.id_offset
         )
 
 
 def _import_posts(arguments: Namespace, console: Console) -> None:
-    with connected(graph=arguments.graph, feed=arguments.feed) as clients:
+    with connected(graph=arguments.graph, feed=arguments.feed) as kith:
         transfers.import_posts(
             arguments.file,
-            clients,
+            kith,
             console,
             column=arguments.column,
             spread=Spread(authors=arguments.authors, days=arguments.days, seed=arguments.seed),
@@ -210,18 +219,26 @@ def _import_posts(arguments: Namespace, console: Console) -> None:
 
 
 def _export_connections(arguments: Namespace, _console: Console) -> None:
-    with connected(graph=arguments.graph, feed=arguments.feed) as clients, _out(arguments) as out:
-        transfers.export_connections(clients, out)
+    with connected(graph=arguments.graph, feed=arguments.feed) as kith, _out(arguments) as out:
+        transfers.export_connections(kith, out)
 
 
 def _export_user(arguments: Namespace, _console: Console) -> None:
-    with connected(graph=arguments.graph, feed=arguments.feed) as clients, _out(arguments) as out:
-        transfers.export_user(arguments.user, clients, out)
+    with connected(graph=arguments.graph, feed=arguments.feed) as kith, _out(arguments) as out:
+        transfers.export_user(arguments.user, kith, out)
 
 
 def _erase(arguments: Namespace, console: Console) -> None:
-    with connected(graph=arguments.graph, feed=arguments.feed) as clients:
-        transfers.erase_user(arguments.user, clients, console)
+    with connected(graph=arguments.graph, feed=arguments.feed) as kith:
+        transfers.erase_user(arguments.user, kith, console)
+
+
+def _create_shards(arguments: Namespace, console: Console) -> None:
+    shards.create(databases.feed_url(), console, count=arguments.count)
+
+
+def _report_shards(_arguments: Namespace, console: Console) -> None:
+    shards.print_report(databases.feed_url(), console)
 
 
 @contextmanager

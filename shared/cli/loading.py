@@ -4,13 +4,12 @@ A load that was cut off is repeated from the start: connections, members and pos
 stay as they are, and tags are looked up first.
 """
 
-import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from rich.progress import Progress
 
-from shared.cli.clients import TIMEOUT_SECONDS, Clients, in_parallel
+from shared.cli.clients import in_parallel
 from shared.cli.sample import Sample, SamplePost, SampleTag
 from shared.cli.transfers import (
     IMPORT_CHUNK,
@@ -20,34 +19,33 @@ from shared.cli.transfers import (
     import_chunk,
     import_posts_chunk,
 )
+from shared.client import KithClient, items
 from shared.gen.kith.feed.v1 import feed_pb2
 from shared.gen.kith.graph.v1 import graph_pb2
 from shared.messages import timestamp
 
 
-def is_empty(clients: Clients) -> bool:
+def is_empty(kith: KithClient) -> bool:
     """Whether nobody is connected with anybody."""
-    chunks = clients.graph.ExportConnections(
-        graph_pb2.ExportConnectionsRequest(), timeout=TIMEOUT_SECONDS
-    )
+    chunks = kith.graph.ExportConnections(graph_pb2.ExportConnectionsRequest())
     first = next(iter(chunks), None)
     chunks.cancel()
     return first is None
 
 
-def load_sample(sample: Sample, clients: Clients, progress: Progress) -> None:
+def load_sample(sample: Sample, kith: KithClient, progress: Progress) -> None:
     """Bring connections, then tags with their members, then posts to the services."""
     connections = progress.add_task("connections", total=len(sample.pairs))
     tags = progress.add_task("tags", total=len(sample.tags))
     posts = progress.add_task("posts", total=len(sample.posts))
     for start in range(0, len(sample.pairs), IMPORT_CHUNK):
         chunk = [Pair(*pair) for pair in sample.pairs[start : start + IMPORT_CHUNK]]
-        import_chunk(clients, chunk)
+        import_chunk(kith, chunk)
         progress.advance(connections, len(chunk))
 
     def give_tags(owner: tuple[int, list[SampleTag]]) -> tuple[int, dict[str, int]]:
         owner_id, wanted = owner
-        tag_ids = _tag_ids(clients, owner_id, wanted)
+        tag_ids = _tag_ids(kith, owner_id, wanted)
         progress.advance(tags)
         return owner_id, tag_ids
 
@@ -59,36 +57,25 @@ def load_sample(sample: Sample, clients: Clients, progress: Progress) -> None:
         for number, post in enumerate(sample.posts)
     ]
     for start in range(0, len(imported), POSTS_CHUNK):
-        import_posts_chunk(clients, imported[start : start + POSTS_CHUNK])
+        import_posts_chunk(kith, imported[start : start + POSTS_CHUNK])
         progress.advance(posts, min(POSTS_CHUNK, len(imported) - start))
 
 
-def _tag_ids(clients: Clients, owner_id: int, wanted: list[SampleTag]) -> dict[str, int]:
+def _tag_ids(kith: KithClient, owner_id: int, wanted: list[SampleTag]) -> dict[str, int]:
     """Return the owner's tags by name, created where missing, with their members."""
-    listed = clients.feed.ListTags(
-        feed_pb2.ListTagsRequest(user_id=owner_id, page_size=500), timeout=TIMEOUT_SECONDS
-    )
-    ids = {tag.name: tag.tag_id for tag in listed.tags}
+    request = feed_pb2.ListTagsRequest(user_id=owner_id, page_size=500)
+    listed = items(kith.feed.ListTags, request, lambda page: page.tags)
+    ids = {tag.name: tag.tag_id for tag in listed}
     for tag in wanted:
         if tag.name not in ids:
-            ids[tag.name] = _create_tag(clients, owner_id, tag.name)
-        clients.feed.AddTagMembers(
+            wanted_tag = feed_pb2.CreateTagRequest(user_id=owner_id, name=tag.name)
+            ids[tag.name] = kith.feed.CreateTag(wanted_tag).tag.tag_id
+        kith.feed.AddTagMembers(
             feed_pb2.AddTagMembersRequest(
                 user_id=owner_id, tag_id=ids[tag.name], target_user_ids=tag.member_ids
-            ),
-            timeout=TIMEOUT_SECONDS,
+            )
         )
     return ids
-
-
-def _create_tag(clients: Clients, owner_id: int, name: str) -> int:
-    # Not a request id that is always the same: it would bring back the answer about a tag that was
-    # deleted since.
-    created = clients.feed.CreateTag(
-        feed_pb2.CreateTagRequest(user_id=owner_id, name=name, request_id=str(uuid.uuid4())),
-        timeout=TIMEOUT_SECONDS,
-    )
-    return created.tag.tag_id
 
 
 def _imported_post(

@@ -5,6 +5,7 @@ A text stands on lines of its own, so that one written from right to left turns 
 
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time
+from itertools import islice
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -13,8 +14,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from shared.cli.clients import TIMEOUT_SECONDS, Clients
 from shared.cli.terminal import CommandError
+from shared.client import KithClient, items
+from shared.client import pages as pages_of
 from shared.gen.kith.feed.v1 import feed_pb2
 from shared.gen.kith.graph.v1 import graph_pb2
 from shared.messages import timestamp
@@ -32,34 +34,30 @@ _CLAUSES = {
 }
 
 
-def print_feed(user_id: int, clients: Clients, console: Console, *, pages: int = 1) -> None:
+def print_feed(user_id: int, kith: KithClient, console: Console, *, pages: int = 1) -> None:
     """Print the newest posts that a person may see."""
-    names = _tag_names(user_id, clients)
-    token = ""
-    for number in range(1, pages + 1):
-        page = clients.feed.GetFeed(
-            feed_pb2.GetFeedRequest(user_id=user_id, page_token=token), timeout=TIMEOUT_SECONDS
-        )
+    names = _tag_names(user_id, kith)
+    asked = islice(pages_of(kith.feed.GetFeed, feed_pb2.GetFeedRequest(user_id=user_id)), pages)
+    for number, page in enumerate(asked, 1):
         console.rule(f"The feed of person {user_id}, page {number}")
         for post in page.posts:
             _print_post(post, user_id, names, console)
-        token = page.next_page_token
-        if not token:
+        if not page.next_page_token:
             console.print("That is all there is.")
             return
     console.print(f"There is more: kith feed {user_id} --pages {pages + 1}", highlight=False)
 
 
 def print_digest(
-    user_id: int, clients: Clients, console: Console, *, week_of: date | None, time_zone: str
+    user_id: int, kith: KithClient, console: Console, *, week_of: date | None, time_zone: str
 ) -> None:
     """Print the digest of a week, by default of the one that is under way."""
-    names = _tag_names(user_id, clients)
+    names = _tag_names(user_id, kith)
     request = feed_pb2.GetDigestRequest(user_id=user_id, time_zone=time_zone)
     zone = _zone(time_zone)
     if week_of is not None:
         request.week_of.CopyFrom(timestamp(datetime.combine(week_of, time(12), zone)))
-    digest = clients.feed.GetDigest(request, timeout=TIMEOUT_SECONDS)
+    digest = kith.feed.GetDigest(request)
     first, last = (
         moment.ToDatetime(UTC).astimezone(zone) for moment in (digest.start_time, digest.end_time)
     )
@@ -74,14 +72,13 @@ def print_digest(
 
 
 def print_explanation(
-    author_id: int, post_id: int, viewer_id: int, clients: Clients, console: Console
+    author_id: int, post_id: int, viewer_id: int, kith: KithClient, console: Console
 ) -> None:
     """Print whether and why a person sees a post."""
-    answer = clients.feed.ExplainVisibility(
-        feed_pb2.ExplainVisibilityRequest(user_id=author_id, post_id=post_id, viewer_id=viewer_id),
-        timeout=TIMEOUT_SECONDS,
+    answer = kith.feed.ExplainVisibility(
+        feed_pb2.ExplainVisibilityRequest(user_id=author_id, post_id=post_id, viewer_id=viewer_id)
     )
-    names = _tag_names(author_id, clients)
+    names = _tag_names(author_id, kith)
     tags = ", ".join(names.get(tag_id, "a deleted tag") for tag_id in answer.tag_ids)
     verb = "sees" if answer.visible else "does not see"
     console.print(
@@ -93,20 +90,12 @@ def print_explanation(
     )
 
 
-def print_connections(user_id: int, clients: Clients, console: Console) -> None:
+def print_connections(user_id: int, kith: KithClient, console: Console) -> None:
     """Print everybody a person is connected with, newest first."""
     table = Table("person", "connected since")
-    token = ""
-    while True:
-        page = clients.graph.ListConnections(
-            graph_pb2.ListConnectionsRequest(user_id=user_id, page_size=500, page_token=token),
-            timeout=TIMEOUT_SECONDS,
-        )
-        for connection in page.connections:
-            table.add_row(str(connection.peer_id), _local(connection.connect_time))
-        token = page.next_page_token
-        if not token:
-            break
+    request = graph_pb2.ListConnectionsRequest(user_id=user_id, page_size=500)
+    for connection in items(kith.graph.ListConnections, request, lambda page: page.connections):
+        table.add_row(str(connection.peer_id), _local(connection.connect_time))
     console.print(f"Person {user_id} has {table.row_count:,} connections.", highlight=False)
     if table.row_count:
         console.print(table)
@@ -158,11 +147,10 @@ def _audience(audience: feed_pb2.Audience, tag_names: Mapping[int, str]) -> str:
     return shown
 
 
-def _tag_names(user_id: int, clients: Clients) -> dict[int, str]:
-    response = clients.feed.ListTags(
-        feed_pb2.ListTagsRequest(user_id=user_id, page_size=500), timeout=TIMEOUT_SECONDS
-    )
-    return {tag.tag_id: tag.name for tag in response.tags}
+def _tag_names(user_id: int, kith: KithClient) -> dict[int, str]:
+    request = feed_pb2.ListTagsRequest(user_id=user_id, page_size=500)
+    tags = items(kith.feed.ListTags, request, lambda page: page.tags)
+    return {tag.tag_id: tag.name for tag in tags}
 
 
 def _local(moment: Timestamp) -> str:

@@ -9,11 +9,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-import grpc
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from shared.cli.terminal import CommandError
+from shared.errors import AppException
 
 READY_SECONDS = 60
 # Longer than a service takes whose clients stay connected and whose calls do not end.
@@ -91,7 +91,7 @@ def wait_until_ready(services: Sequence[tuple[ServiceProcess, HealthStub]]) -> N
 
 
 def _is_ready(health: HealthStub) -> bool:
-    with suppress(grpc.RpcError):
+    with suppress(AppException):
         answer = health.Check(health_pb2.HealthCheckRequest(service="ready"), timeout=1)
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
     return False

@@ -10,10 +10,9 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import grpc
 from rich.console import Console
 
-from shared.cli.clients import Clients, connected
+from shared.cli.clients import connected
 from shared.cli.databases import migrate
 from shared.cli.loading import is_empty, load_sample
 from shared.cli.pages import print_feed
@@ -22,10 +21,12 @@ from shared.cli.photos import PhotoStore, is_installed
 from shared.cli.processes import ServiceProcess, wait_until_ready
 from shared.cli.sample import FEWEST_PEOPLE, make_sample
 from shared.cli.terminal import CommandError, progress
+from shared.client import KithClient
+from shared.client.sessions import FEED, GRAPH
+from shared.errors import AppException
 from shared.settings import DatabaseSettings, Environment, ServerSettings
 
 _SAMPLE_PERSON = 17
-_DEFAULT_TARGETS = ("127.0.0.1:50051", "127.0.0.1:50052")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _WATCH_SECONDS = 0.5
 
@@ -80,12 +81,12 @@ def _run(plan: _Plan, stack: ExitStack, console: Console) -> None:
     graph = stack.enter_context(_service("graph", plan.graph, plan))
     feed = stack.enter_context(_service("feed", plan.feed, plan, store))
     processes = [graph, feed, *([store] if store else [])]
-    clients = stack.enter_context(connected(graph=plan.graph_target, feed=plan.feed_target))
-    wait_until_ready([(graph, clients.graph_health), (feed, clients.feed_health)])
+    kith = stack.enter_context(connected(graph=plan.graph_target, feed=plan.feed_target))
+    wait_until_ready([(graph, kith.graph_health), (feed, kith.feed_health)])
     try:
-        _load_once(plan, clients, console)
-        _welcome(plan, clients, store, console)
-    except grpc.RpcError:
+        _load_once(plan, kith, console)
+        _welcome(plan, kith, store, console)
+    except AppException:
         _require_alive(processes)
         raise
     while True:
@@ -167,24 +168,24 @@ def _service(
     )
 
 
-def _load_once(plan: _Plan, clients: Clients, console: Console) -> None:
+def _load_once(plan: _Plan, kith: KithClient, console: Console) -> None:
     """Load the sample unless it was loaded before, or the graph holds somebody else's data."""
     loading, loaded = plan.data_dir / "sample.loading", plan.data_dir / "sample.loaded"
     if loaded.exists():
         return
-    if not loading.exists() and not is_empty(clients):
+    if not loading.exists() and not is_empty(kith):
         console.print("The graph is not empty, so no sample is loaded.")
         return
     loading.touch()
     console.print(f"Loading a sample of {plan.sample_people:,} people, once:", highlight=False)
     with progress(console) as bar:
-        load_sample(make_sample(plan.sample_people), clients, bar)
+        load_sample(make_sample(plan.sample_people), kith, bar)
     loading.rename(loaded)
 
 
-def _welcome(plan: _Plan, clients: Clients, store: PhotoStore | None, console: Console) -> None:
+def _welcome(plan: _Plan, kith: KithClient, store: PhotoStore | None, console: Console) -> None:
     console.print()
-    print_feed(_SAMPLE_PERSON, clients, console)
+    print_feed(_SAMPLE_PERSON, kith, console)
     console.print()
     console.rule("Kith is running")
     for name, server, target in (
@@ -207,7 +208,7 @@ def _calls_to_try(plan: _Plan) -> list[str]:
     graph, feed = (
         "" if target == default else f" --{name} {target}"
         for name, target, default in zip(
-            ("graph", "feed"), (plan.graph_target, plan.feed_target), _DEFAULT_TARGETS, strict=True
+            ("graph", "feed"), (plan.graph_target, plan.feed_target), (GRAPH, FEED), strict=True
         )
     )
     return [

@@ -12,13 +12,12 @@ from pathlib import Path
 from random import Random
 from typing import TextIO
 
-import grpc
 from google.protobuf.json_format import MessageToJson
 from rich.console import Console
 
-from shared.cli.clients import TIMEOUT_SECONDS, Clients
 from shared.cli.terminal import CommandError, progress
-from shared.errors import ValidationError, from_rpc_error
+from shared.client import KithClient, imported, resumed
+from shared.errors import ValidationError
 from shared.gen.kith.feed.v1 import feed_pb2
 from shared.gen.kith.graph.v1 import graph_pb2
 from shared.messages import timestamp
@@ -62,17 +61,13 @@ class Draft:
     age: timedelta
 
 
-def import_chunk(clients: Clients, pairs: Sequence[Pair]) -> graph_pb2.ImportConnectionsResponse:
-    """Import up to 10,000 pairs in one transaction.
-
-    One stream for a whole file would be faster by a round trip in 5,000 rows, and could say neither
-    how far it has come nor, when it breaks, what took effect.
-    """
+def import_chunk(kith: KithClient, pairs: Sequence[Pair]) -> graph_pb2.ImportConnectionsResponse:
+    """Import up to 10,000 pairs in one transaction."""
     request = graph_pb2.ImportConnectionsRequest(connections=[_message(pair) for pair in pairs])
-    return clients.graph.ImportConnections(iter([request]), timeout=TIMEOUT_SECONDS)
+    return imported(kith.graph.ImportConnections, request)
 
 
-def import_connections(path: Path, clients: Clients, console: Console, *, id_offset: int) -> None:
+def import_connections(path: Path, kith: KithClient, console: Console, *, id_offset: int) -> None:
     """Import an edge list, and print what became of it."""
     total = graph_pb2.ImportConnectionsResponse()
     started = time.monotonic()
@@ -80,7 +75,7 @@ def import_connections(path: Path, clients: Clients, console: Console, *, id_off
         task = bar.add_task("connections", total=_line_count(path))
         pairs = read_pairs(file, id_offset=id_offset)
         while chunk := list(islice(pairs, IMPORT_CHUNK)):
-            done = import_chunk(clients, chunk)
+            done = import_chunk(kith, chunk)
             total.imported_count += done.imported_count
             total.existing_count += done.existing_count
             total.blocked_count += done.blocked_count
@@ -97,7 +92,7 @@ def import_connections(path: Path, clients: Clients, console: Console, *, id_off
 
 
 def import_posts_chunk(
-    clients: Clients, posts: Sequence[ImportedPost]
+    kith: KithClient, posts: Sequence[ImportedPost]
 ) -> tuple[feed_pb2.ImportPostsResponse, dict[int, str]]:
     """Import up to 1,000 posts in one transaction, but for those that are refused.
 
@@ -108,8 +103,8 @@ def import_posts_chunk(
         places = [place for place in range(len(posts)) if place not in refused]
         request = feed_pb2.ImportPostsRequest(posts=[posts[place] for place in places])
         try:
-            return clients.feed.ImportPosts(iter([request]), timeout=TIMEOUT_SECONDS), refused
-        except grpc.RpcError as error:
+            return imported(kith.feed.ImportPosts, request), refused
+        except ValidationError as error:
             faults = _faults(error)
             if not faults:
                 raise
@@ -117,7 +112,7 @@ def import_posts_chunk(
 
 
 def import_posts(
-    path: Path, clients: Clients, console: Console, *, column: str, spread: Spread
+    path: Path, kith: KithClient, console: Console, *, column: str, spread: Spread
 ) -> None:
     """Import every text of a file as a post, and print what became of it."""
     total = feed_pb2.ImportPostsResponse()
@@ -128,7 +123,7 @@ def import_posts(
         drafts = assigned(read_texts(file, path, column=column), spread)
         while chunk := list(islice(drafts, POSTS_CHUNK)):
             posts = [_imported_post(draft, spread, now) for draft in chunk]
-            done, faults = import_posts_chunk(clients, posts)
+            done, faults = import_posts_chunk(kith, posts)
             total.imported_count += done.imported_count
             total.existing_count += done.existing_count
             refused += [f"line {chunk[place].line}: {faults[place]}" for place in sorted(faults)]
@@ -146,47 +141,37 @@ def import_posts(
         )
 
 
-def export_connections(clients: Clients, out: TextIO) -> None:
+def export_connections(kith: KithClient, out: TextIO) -> None:
     """Write every connection once, in the form that `import_connections` reads."""
     writer = csv.writer(out)
     writer.writerow(_COLUMNS)
-    chunks = clients.graph.ExportConnections(graph_pb2.ExportConnectionsRequest())
-    try:
-        for chunk in chunks:
-            writer.writerows(
-                (
-                    pair.first_user_id,
-                    pair.second_user_id,
-                    pair.connect_time.ToDatetime(UTC).isoformat(),
-                )
-                for pair in chunk.connections
+    request = graph_pb2.ExportConnectionsRequest()
+    for chunk in resumed(kith.graph.ExportConnections, request):
+        writer.writerows(
+            (
+                pair.first_user_id,
+                pair.second_user_id,
+                pair.connect_time.ToDatetime(UTC).isoformat(),
             )
-    finally:
-        chunks.cancel()
+            for pair in chunk.connections
+        )
 
 
-def export_user(user_id: int, clients: Clients, out: TextIO) -> None:
+def export_user(user_id: int, kith: KithClient, out: TextIO) -> None:
     """Write everything that feed_service holds of a person, a JSON object in each line."""
     request = feed_pb2.ExportUserRequest(user_id=user_id)
-    chunks = clients.feed.ExportUser(request)
-    try:
-        for chunk in chunks:
-            for field, items in chunk.ListFields():
-                if field.name != "cursor":
-                    out.writelines(
-                        f'{{"{field.name}": {MessageToJson(item, indent=None)}}}\n'
-                        for item in items
-                    )
-    finally:
-        chunks.cancel()
+    for chunk in resumed(kith.feed.ExportUser, request):
+        for field, items in chunk.ListFields():
+            if field.name != "cursor":
+                out.writelines(
+                    f'{{"{field.name}": {MessageToJson(item, indent=None)}}}\n' for item in items
+                )
 
 
-def erase_user(user_id: int, clients: Clients, console: Console) -> None:
+def erase_user(user_id: int, kith: KithClient, console: Console) -> None:
     """Erase a person from both services, first from the graph, so that nobody sees more of them."""
-    erased = clients.graph.DeleteUser(
-        graph_pb2.DeleteUserRequest(user_id=user_id), timeout=TIMEOUT_SECONDS
-    )
-    clients.feed.DeleteUser(
+    erased = kith.graph.DeleteUser(graph_pb2.DeleteUserRequest(user_id=user_id))
+    kith.feed.DeleteUser(
         feed_pb2.DeleteUserRequest(user_id=user_id), timeout=_ERASURE_TIMEOUT_SECONDS
     )
     console.print(
@@ -266,15 +251,13 @@ def _imported_post(draft: Draft, spread: Spread, now: datetime) -> ImportedPost:
     )
 
 
-def _faults(error: grpc.RpcError) -> dict[int, str]:
+def _faults(error: ValidationError) -> dict[int, str]:
     """Return what is wrong with which post of a chunk, when that is why it was refused."""
-    known = from_rpc_error(error)
-    faults = {
-        int(match[1]): f"{known.reason_name}: {match[2]} {violation.description}"
-        for violation in known.violations
+    return {
+        int(match[1]): f"{error.reason_name}: {match[2]} {violation.description}"
+        for violation in error.violations
         if (match := _IN_CHUNK.fullmatch(violation.field))
     }
-    return faults if isinstance(known, ValidationError) else {}
 
 
 def _message(pair: Pair) -> graph_pb2.ConnectionPair:

@@ -23,13 +23,14 @@ from google.protobuf.message_factory import GetMessageClass
 
 from shared.cli.envoy import configuration
 from shared.cli.gateway_settings import GatewaySettings
+from shared.client import KithClient
+from shared.errors import ResourceNotFoundError
 from shared.gen.kith.feed.v1 import feed_pb2
 from shared.gen.kith.feed.v1.feed_pb2_grpc import FeedServiceStub
 from shared.gen.kith.graph.v1 import graph_pb2
 from shared.gen.kith.graph.v1.graph_pb2_grpc import GraphServiceStub
 from shared.settings import SettingsError
 from tests.support.credentials import Authority, Issuer
-from tests.support.errors import reason_of
 from tests.support.gateway import Answer, Gateway, running_gateway
 from tests.support.over_http import breaches, exposed, is_exposed, over_http
 from tests.support.pair import Databases, Pair, another_feed, running_pair
@@ -348,14 +349,14 @@ def test_a_page_that_is_larger_than_the_buffers_of_envoy_arrives_whole(behind: B
 def test_a_native_client_gets_answers_and_the_details_of_errors(
     behind: Behind, world: World
 ) -> None:
-    with grpc.insecure_channel(behind.gateway.address) as channel:
-        feed = FeedServiceStub(channel)
-        page = feed.GetFeed(feed_pb2.GetFeedRequest(user_id=world.friend))
-        with pytest.raises(grpc.RpcError) as caught:
-            feed.GetPost(feed_pb2.GetPostRequest(user_id=world.me, author_id=7, post_id=7))
+    address = behind.gateway.address
+    with KithClient.from_environment(graph=address, feed=address) as kith:
+        page = kith.feed.GetFeed(feed_pb2.GetFeedRequest(user_id=world.friend))
+        with pytest.raises(ResourceNotFoundError) as caught:
+            kith.feed.GetPost(feed_pb2.GetPostRequest(user_id=world.me, author_id=7, post_id=7))
 
     assert [post.post_id for post in page.posts] == [world.post.post_id]
-    assert reason_of(caught.value) == "POST_NOT_FOUND"
+    assert caught.value.reason_name == "POST_NOT_FOUND"
 
 
 @pytest.mark.parametrize("encoding", ["application/grpc-web+proto", "application/grpc-web-text"])

@@ -17,11 +17,10 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Self
 
-import grpc
 import pytest
 
+from shared.client import KithClient
 from shared.gen.kith.feed.v1 import feed_pb2
-from shared.gen.kith.feed.v1.feed_pb2_grpc import FeedServiceStub
 from tests.support.browser import get, post_form
 
 pytestmark = pytest.mark.skipif(
@@ -97,6 +96,11 @@ class Home:
             text=True,
             timeout=SECONDS,
             check=False,
+        )
+
+    def client(self) -> KithClient:
+        return KithClient.from_environment(
+            graph=self.environment["GRAPH_TARGET"], feed=self.feed_target
         )
 
     def pids(self, name: str = "") -> set[int]:
@@ -212,13 +216,12 @@ def test_a_photo_can_be_uploaded_posted_and_looked_at_without_any_setting(
     draft = feed_pb2.CreatePhotoUploadsRequest.PhotoUploadDraft(
         content_type=feed_pb2.PHOTO_CONTENT_TYPE_PNG
     )
-    with grpc.insecure_channel(home.feed_target) as channel:
-        feed = FeedServiceStub(channel)
-        (upload,) = feed.CreatePhotoUploads(
+    with home.client() as kith:
+        (upload,) = kith.feed.CreatePhotoUploads(
             feed_pb2.CreatePhotoUploadsRequest(user_id=17, photos=[draft])
         ).uploads
         uploaded = post_form(upload.url, upload.fields, b"a photo")
-        post = feed.CreatePost(
+        post = kith.feed.CreatePost(
             feed_pb2.CreatePostRequest(
                 user_id=17, body="With a photo", audience=ALL, photo_keys=[upload.key]
             )
@@ -382,14 +385,12 @@ def test_a_command_line_killed_alone_takes_everything_with_it(home: Home) -> Non
 def test_everything_killed_during_the_load_comes_back_with_each_acknowledged_write() -> None:
     with Home(people=500) as home:
         home.start()
-        with grpc.insecure_channel(home.feed_target) as channel:
+        with home.client() as kith:
             wait_until((home.directory / "sample.loading").exists)
-            feed = FeedServiceStub(channel)
             acknowledged = [
-                feed.CreatePost(
+                kith.feed.CreatePost(
                     feed_pb2.CreatePostRequest(user_id=9_001, body=f"Post {n}", audience=ALL),
                     timeout=SECONDS,
-                    wait_for_ready=True,
                 ).post
                 # As many as a user may write in a minute.
                 for n in range(10)
@@ -399,8 +400,8 @@ def test_everything_killed_during_the_load_comes_back_with_each_acknowledged_wri
 
         said = home.start().until_running()
 
-        with grpc.insecure_channel(home.feed_target) as channel:
-            page = FeedServiceStub(channel).GetFeed(feed_pb2.GetFeedRequest(user_id=9_001))
+        with home.client() as kith:
+            page = kith.feed.GetFeed(feed_pb2.GetFeedRequest(user_id=9_001))
         assert not was_loaded
         assert "Loading a sample" in said
         assert list(page.posts) == acknowledged[::-1]

@@ -3,6 +3,7 @@
 import grpc
 import pytest
 
+from shared.client import pages
 from shared.gen.kith.feed.v1 import feed_pb2 as pb
 from tests.support.errors import fields_of, reason_of
 from tests.support.pair import Pair
@@ -19,15 +20,11 @@ def _explain(pair: Pair, author_id: int, post_id: int, viewer_id: int) -> tuple[
 
 def _preview(pair: Pair, author_id: int, audience: pb.Audience, page_size: int = 100) -> list[int]:
     request = pb.PreviewAudienceRequest(user_id=author_id, audience=audience, page_size=page_size)
-    found = list[int]()
-    while True:
-        response = pair.feed.PreviewAudience(request)
-        found += response.viewer_ids
-        if not response.next_page_token:
-            assert response.total_count == len(found)
-            return found
-        assert len(response.viewer_ids) == page_size
-        request.page_token = response.next_page_token
+    *full, last = pages(pair.feed.PreviewAudience, request)
+    assert all(len(page.viewer_ids) == page_size for page in full)
+    found = [viewer for page in (*full, last) for viewer in page.viewer_ids]
+    assert last.total_count == len(found)
+    return found
 
 
 def test_an_explanation_names_the_clause_that_decided(pair: Pair, people: People) -> None:

@@ -7,6 +7,7 @@ import pytest
 import sqlalchemy
 from google.protobuf.field_mask_pb2 import FieldMask
 
+from shared.client import pages
 from shared.gen.kith.feed.v1 import feed_pb2 as pb
 from tests.support.errors import fields_of, reason_of
 from tests.support.pair import Pair
@@ -20,14 +21,9 @@ def _update(pair: Pair, author_id: int, post: pb.Post, *paths: str) -> pb.Post:
 
 def _list(pair: Pair, viewer_id: int, author_id: int, page_size: int = 100) -> list[int]:
     request = pb.ListPostsRequest(user_id=viewer_id, author_id=author_id, page_size=page_size)
-    found = list[int]()
-    while True:
-        response = pair.feed.ListPosts(request)
-        found += [post.post_id for post in response.posts]
-        if not response.next_page_token:
-            return found
-        assert len(response.posts) == page_size
-        request.page_token = response.next_page_token
+    *full, last = pages(pair.feed.ListPosts, request)
+    assert all(len(page.posts) == page_size for page in full)
+    return [post.post_id for page in (*full, last) for post in page.posts]
 
 
 def test_a_changed_text_is_what_everybody_reads(pair: Pair, people: People) -> None:

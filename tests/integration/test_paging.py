@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy
 from sqlalchemy import text
 
+from shared.client import items, pages
 from shared.gen.kith.feed.v1 import feed_pb2 as feed
 from shared.gen.kith.graph.v1 import graph_pb2 as graph
 from tests.support.errors import fields_of, reason_of
@@ -18,13 +19,7 @@ from tests.support.people import ALL, PRIVATE, People, tagged
 
 def _pages(pair: Pair, viewer_id: int, page_size: int) -> list[list[int]]:
     request = feed.GetFeedRequest(user_id=viewer_id, page_size=page_size)
-    pages = list[list[int]]()
-    while True:
-        response = pair.feed.GetFeed(request)
-        pages.append([post.post_id for post in response.posts])
-        if not response.next_page_token:
-            return pages
-        request.page_token = response.next_page_token
+    return [[post.post_id for post in page.posts] for page in pages(pair.feed.GetFeed, request)]
 
 
 def _mixed(people: People, number: int) -> tuple[int, int, list[int]]:
@@ -192,30 +187,18 @@ def test_a_token_is_refused_for_any_other_call(
 def test_lists_of_the_graph_hold_every_peer_once(pair: Pair, people: People) -> None:
     user, *peers = people.connected(14)
     request = graph.ListConnectionsRequest(user_id=user, page_size=5)
-    seen = list[int]()
-    sizes = list[int]()
-    while True:
-        response = pair.graph.ListConnections(request)
-        seen += [peer.peer_id for peer in response.connections]
-        sizes.append(len(response.connections))
-        if not response.next_page_token:
-            break
-        request.page_token = response.next_page_token
 
-    assert sorted(seen) == peers
-    assert sizes == [5, 5, 3]
+    listed = [page.connections for page in pages(pair.graph.ListConnections, request)]
+
+    assert sorted(peer.peer_id for page in listed for peer in page) == peers
+    assert [len(page) for page in listed] == [5, 5, 3]
 
 
 def test_members_of_a_tag_are_listed_once_each(pair: Pair, people: People) -> None:
     owner, *members = people.connected(8)
     tag_id = people.tag(owner, "family", *members)
     request = feed.ListTagMembersRequest(user_id=owner, tag_id=tag_id, page_size=3)
-    seen = list[int]()
-    while True:
-        response = pair.feed.ListTagMembers(request)
-        seen += [member.target_user_id for member in response.members]
-        if not response.next_page_token:
-            break
-        request.page_token = response.next_page_token
 
-    assert seen == members
+    listed = items(pair.feed.ListTagMembers, request, lambda page: page.members)
+
+    assert [member.target_user_id for member in listed] == members

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from shared.client import pages
 from shared.gen.kith.feed.v1 import feed_pb2 as feed
 from shared.gen.kith.graph.v1 import graph_pb2 as graph
 from tests.support.errors import refusal
@@ -168,20 +169,15 @@ class Comparison:
         request = feed.PreviewAudienceRequest(
             user_id=author, audience=self.audience_of(post), page_size=3
         )
-        found = list[int]()
-        while True:
-            response = self.pair.feed.PreviewAudience(request)
-            found += response.viewer_ids
-            if not response.next_page_token:
-                break
-            request.page_token = response.next_page_token
+        *_, last = previews = list(pages(self.pair.feed.PreviewAudience, request))
+        found = [viewer for page in previews for viewer in page.viewer_ids]
         expected = {
             viewer
             for viewer in self.people
             if viewer != author and self.oracle.may_see(viewer, post)
         }
         assert found == sorted(expected)
-        assert response.total_count == len(found)
+        assert last.total_count == len(found)
         self._count(len(self.people))
 
     def audience_of(self, post: str) -> feed.Audience:
@@ -199,14 +195,9 @@ class Comparison:
 
     def all_pages(self, request: feed.GetFeedRequest) -> list[feed.Post]:
         """Return what all pages of a feed hold, each of which but the last has to be full."""
-        found = list[feed.Post]()
-        while True:
-            response = self.pair.feed.GetFeed(request)
-            found += response.posts
-            if not response.next_page_token:
-                return found
-            assert len(response.posts) == request.page_size
-            request.page_token = response.next_page_token
+        *full, last = pages(self.pair.feed.GetFeed, request)
+        assert all(len(page.posts) == request.page_size for page in full)
+        return [post for page in (*full, last) for post in page.posts]
 
     def _post(self, viewer: int, post: feed.Post, name: str) -> None:
         known = self.oracle.posts[name]

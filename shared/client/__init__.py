@@ -1,0 +1,30 @@
+"""The client of Kith for programs in Python: both services, as a careful caller calls them.
+
+    from shared.client import KithClient, pages
+    from shared.gen.kith.feed.v1 import feed_pb2
+
+    with KithClient.from_environment() as kith:
+        session = kith.session()
+        for page in pages(session.feed.GetFeed, feed_pb2.GetFeedRequest(user_id=17)):
+            ...
+
+The calls are those of the stubs that are generated from the contracts, so each has its types and
+its documentation there, and nothing is defined here a second time. `calls` gives each of them what
+a caller would otherwise write around it: a deadline, a `request_id` for what creates, the trace,
+and exceptions of `shared.errors` instead of `grpc.RpcError`. That calls go round all addresses and
+are made again is the service config's (`shared/client_options.py`).
+
+**Positions.** Every write is answered with `kith-position` in its initial metadata: an opaque token
+of how far the service's database was then. A read that sends it may be answered by a replica that
+has come as far, and one that sends `any` by any replica; a read that sends neither is answered by
+the primary, and so sees everything. The key may be sent several times, and then the latest counts:
+of writes that were under way together nobody but the service can say which one that is. A write
+that was begun after another had been answered is later than that, so that its token stands for
+both. A `Session` does this for one person.
+"""
+
+from shared.client.paging import items, pages
+from shared.client.sessions import KithClient, Session
+from shared.client.streams import imported, resumed
+
+__all__ = ["KithClient", "Session", "imported", "items", "pages", "resumed"]

@@ -1,0 +1,43 @@
+"""How far the databases have to be for a person to see what they have written."""
+
+import threading
+from collections.abc import Collection, Iterable
+from typing import Final, TypeAlias
+
+from shared.positions import KEY
+
+ANY: Final = "any"
+
+Known: TypeAlias = frozenset[str]
+
+# The services take no more. Whoever writes more than this at once reads from the primary then.
+_MOST: Final = 8
+
+
+class Positions:
+    """The tokens of one service that a session has to send. Thread-safe.
+
+    A write is noted with what was known when it began. That it stands for, and no more: what other
+    writes have answered in the meantime may be later.
+    """
+
+    def __init__(self, known: Collection[str] = ()) -> None:
+        self._lock = threading.Lock()
+        self._known: Known = frozenset(known)
+
+    @property
+    def known(self) -> Known:
+        """What has to be reached now."""
+        return self._known
+
+    def note(self, answered: Iterable[tuple[str, str | bytes]] | None, *, before: Known) -> None:
+        """Remember the position in the metadata of an answer; reads have none."""
+        position = {str(value) for key, value in answered or () if key == KEY}
+        if position:
+            with self._lock:
+                self._known = (self._known - before) | position
+
+
+def metadata(known: Known) -> tuple[tuple[str, str], ...]:
+    """Return what a read sends that has to see what is known."""
+    return tuple((KEY, token) for token in known) if len(known) <= _MOST else ()

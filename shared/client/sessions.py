@@ -1,0 +1,135 @@
+"""Both services, and what one person has written there."""
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final, Literal, Self, TypeAlias
+
+from grpc_health.v1.health_pb2_grpc import HealthStub
+
+from shared.channels import open_channel
+from shared.client.calls import Calls, Line
+from shared.client.positions import ANY, Positions
+from shared.client_options import client_options, usual_seconds
+from shared.gen.kith.feed.v1.feed_pb2_grpc import FeedServiceStub
+from shared.gen.kith.graph.v1.graph_pb2_grpc import GraphServiceStub
+from shared.settings import Environment, TargetSettings
+
+Reads: TypeAlias = Literal["primary", "replicas"]
+
+GRAPH: Final = "127.0.0.1:50051"
+FEED: Final = "127.0.0.1:50052"
+
+# Each is a connection to one of the workers behind an address.
+_CHANNELS: Final = 2
+
+
+class KithClient:
+    """Both services. Thread-safe; open one and keep it.
+
+    Calls on the client itself remember nothing and are answered by the primary databases.
+    """
+
+    def __init__(
+        self,
+        *,
+        graph: str,
+        feed: str,
+        access: TargetSettings,
+        channels: int = _CHANNELS,
+        waits: bool = True,
+        also_retried: Collection[str] = (),
+    ) -> None:
+        """Open channels to gRPC targets; nothing is sent before the first call.
+
+        With `waits`, calls wait until somebody serves, as long as their deadline lets them. By
+        `also_retried`, statuses such as ABORTED are called again as well as UNAVAILABLE.
+        """
+
+        def line(service: str, target: str) -> Line:
+            options = client_options(service, waits=waits, also_retried=also_retried, bounds=False)
+            return Line(
+                [open_channel(target, access, options) for _ in range(channels)],
+                usual_seconds(service),
+            )
+
+        self._graph, self._feed = line("graph", graph), line("feed", feed)
+        self.graph = GraphServiceStub(Calls(self._graph))
+        self.feed = FeedServiceStub(Calls(self._feed))
+        self.graph_health = HealthStub(Calls(self._graph))
+        self.feed_health = HealthStub(Calls(self._feed))
+
+    @classmethod
+    def from_environment(
+        cls,
+        *,
+        graph: str = "",
+        feed: str = "",
+        channels: int = _CHANNELS,
+        waits: bool = True,
+        also_retried: Collection[str] = (),
+    ) -> Self:
+        """Open channels as GRAPH_TARGET, FEED_TARGET, TARGET_CA_FILE and its companions say.
+
+        Targets that are given count more than those variables. Raises SettingsError.
+        """
+        environment = Environment(os.environ)
+        graph = graph or environment.text("GRAPH_TARGET", GRAPH)
+        feed = feed or environment.text("FEED_TARGET", FEED)
+        access = TargetSettings.read(environment, graph, feed)
+        environment.check()
+        return cls(
+            graph=graph,
+            feed=feed,
+            access=access,
+            channels=channels,
+            waits=waits,
+            also_retried=also_retried,
+        )
+
+    def session(
+        self, *, reads: Reads = "primary", positions: Mapping[str, Sequence[str]] | None = None
+    ) -> "Session":
+        """Return what one person calls through; it costs next to nothing.
+
+        Until the person has written something, the primary databases answer, or replicas if
+        `reads` says that what others have just written may be missing. `positions` are those of an
+        earlier session of the person, perhaps in another process.
+        """
+        first = [ANY] if reads == "replicas" else []
+        former = positions or {}
+        return Session(
+            graph=self._graph,
+            feed=self._feed,
+            graph_positions=Positions(former.get("graph") or first),
+            feed_positions=Positions(former.get("feed") or first),
+        )
+
+    def close(self) -> None:
+        """Close the channels; calls that are under way are cancelled."""
+        self._graph.close()
+        self._feed.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc_info: object) -> None:
+        self.close()
+
+
+class Session:
+    """Both services for one person, who sees everything that was answered to them. Thread-safe.
+
+    What others have written may come later, and, where several replicas answer, go once more.
+    """
+
+    def __init__(
+        self, *, graph: Line, feed: Line, graph_positions: Positions, feed_positions: Positions
+    ) -> None:
+        self._positions = {"graph": graph_positions, "feed": feed_positions}
+        self.graph = GraphServiceStub(Calls(graph, graph_positions))
+        self.feed = FeedServiceStub(Calls(feed, feed_positions))
+
+    @property
+    def positions(self) -> dict[str, list[str]]:
+        """What the person has to see, to go on with in another session."""
+        return {service: sorted(known.known) for service, known in self._positions.items()}

@@ -1,0 +1,111 @@
+"""Streams that go on where they broke off."""
+
+import time
+from collections.abc import Callable, Generator, Iterator
+from copy import deepcopy
+from random import uniform
+from typing import Final, Protocol, TypeVar
+
+from shared.errors import AbortedError, AppException, RateLimitError, UnavailableError
+
+# What passes by itself, whoever calls.
+_PASSING: Final = (AbortedError, RateLimitError, UnavailableError)
+_ATTEMPTS: Final = 6
+_FIRST_PAUSE_SECONDS: Final = 0.1
+_LONGEST_PAUSE_SECONDS: Final = 5.0
+# A message is a transaction.
+_IMPORT_SECONDS: Final = 60.0
+
+
+class Resumable(Protocol):
+    """What names a place in a stream: a request for it, and each of its messages."""
+
+    cursor: str
+
+
+Asked = TypeVar("Asked", bound=Resumable)
+Told = TypeVar("Told", bound=Resumable)
+Told_co = TypeVar("Told_co", covariant=True)
+Sent_contra = TypeVar("Sent_contra", contravariant=True)
+Done_co = TypeVar("Done_co", covariant=True)
+Sent = TypeVar("Sent")
+Done = TypeVar("Done")
+
+
+class Import(Protocol[Sent_contra, Done_co]):
+    """A call that takes a stream of messages."""
+
+    def __call__(
+        self, request_iterator: Iterator[Sent_contra], timeout: float | None = None, /
+    ) -> Done_co:
+        """Send them."""
+        ...
+
+
+class Stream(Protocol[Told_co]):
+    """The messages of a stream, and its end."""
+
+    def __iter__(self) -> Iterator[Told_co]:
+        """Yield them."""
+        ...
+
+    def cancel(self) -> bool:
+        """End it."""
+        ...
+
+
+def resumed(
+    call: Callable[[Asked], Stream[Told]], request: Asked, *, attempts: int | None = _ATTEMPTS
+) -> Generator[Told, None, None]:
+    """Yield the messages of a stream, which begins anew behind the last one when it breaks off.
+
+    Raises what broke it when so many attempts in a row have brought nothing, for None never. The
+    stream ends with the iterator: close that, or leave it to the garbage collector.
+    """
+    asked, patience = deepcopy(request), _Patience(attempts)
+    while True:
+        stream = call(asked)
+        try:
+            for message in stream:
+                patience = _Patience(attempts)
+                asked.cursor = message.cursor
+                yield message
+        except _PASSING as error:
+            patience.wait(error)
+        else:
+            return
+        finally:
+            stream.cancel()
+
+
+def imported(call: Import[Sent, Done], message: Sent) -> Done:
+    """Return what became of one message, which is sent again until that is known.
+
+    A stream of many messages would be faster by a round trip for each, and when it breaks off it
+    takes their counts along.
+    """
+    patience = _Patience(_ATTEMPTS)
+    while True:
+        try:
+            return call(iter([message]), _IMPORT_SECONDS)
+        except _PASSING as error:
+            patience.wait(error)
+
+
+class _Patience:
+    """Waits between attempts, each time for longer, and not for ever."""
+
+    def __init__(self, attempts: int | None) -> None:
+        self._left = attempts
+        self._seconds = _FIRST_PAUSE_SECONDS
+
+    def wait(self, error: AppException) -> None:
+        """Wait for as long as the error says, or some time; raises it after the last attempt."""
+        if self._left is not None:
+            self._left -= 1
+            if self._left <= 0:
+                raise error
+        asked = error.retry_after.total_seconds() if error.retry_after else 0.0
+        # Not all at the same time.
+        time.sleep(max(asked, self._seconds) * uniform(0.8, 1.2))  # noqa: S311 -- no secret
+        self._seconds = min(2 * self._seconds, _LONGEST_PAUSE_SECONDS)

@@ -1,0 +1,207 @@
+"""The client in Python, with the real services."""
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from shared.client import KithClient, imported, items, pages, resumed
+from shared.errors import DeadlineError, UnavailableError, ValidationError
+from shared.gen.kith.feed.v1 import feed_pb2 as feed
+from shared.gen.kith.graph.v1 import graph_pb2 as graph
+from shared.settings import Environment, TargetSettings
+from tests.support.gate import Gate
+from tests.support.pair import Pair
+from tests.support.people import ALL, People
+from tests.support.processes import Session
+
+_README = Path(__file__).parents[2] / "README.md"
+_NOBODY = TargetSettings.read(Environment({}))
+
+
+class _Lost(grpc.RpcError):
+    """What a caller is told whose answer was lost on the way."""
+
+    def code(self) -> grpc.StatusCode:
+        return grpc.StatusCode.UNAVAILABLE
+
+    def details(self) -> str:
+        return "the answer was lost"
+
+
+def _client(pair: Pair, *, graph: str = "", feed: str = "") -> KithClient:
+    return KithClient(
+        graph=graph or pair.graph_server.address,
+        feed=feed or pair.feed_server.address,
+        access=_NOBODY,
+    )
+
+
+@pytest.fixture
+def kith(pair: Pair) -> Iterator[KithClient]:
+    """A client of the real services."""
+    with _client(pair) as client:
+        yield client
+
+
+@pytest.fixture
+def lossy(pair: Pair) -> Iterator[tuple[KithClient, Callable[[str], None]]]:
+    """A client with a proxy before each service, and what makes them lose the next answer."""
+    to_be_lost = set[str]()
+
+    def lose(method: str) -> None:
+        if method in to_be_lost:
+            to_be_lost.remove(method)
+            raise _Lost
+
+    with (
+        Gate(pair.graph_server.address) as before_graph,
+        Gate(pair.feed_server.address) as before_feed,
+        _client(pair, graph=before_graph.address, feed=before_feed.address) as client,
+    ):
+        before_graph.after_call = before_feed.after_call = lose
+        yield client, to_be_lost.add
+
+
+def _draft(user_id: int) -> feed.CreatePostRequest:
+    return feed.CreatePostRequest(user_id=user_id, body="hello", audience=ALL)
+
+
+def test_items_are_what_all_pages_hold_each_once(kith: KithClient, people: People) -> None:
+    [author] = people.new(1)
+    posts = [people.post(author) for _ in range(7)]
+    request = feed.GetFeedRequest(user_id=author, page_size=3)
+
+    found = [post.post_id for post in items(kith.feed.GetFeed, request, lambda page: page.posts)]
+
+    assert found == posts[::-1]
+    assert [len(page.posts) for page in pages(kith.feed.GetFeed, request)] == [3, 3, 1]
+    assert request.page_token == ""
+
+
+def test_a_creation_whose_answer_was_lost_makes_one_post(
+    lossy: tuple[KithClient, Callable[[str], None]], people: People
+) -> None:
+    kith, lose = lossy
+    [author] = people.new(1)
+
+    lose("CreatePost")
+    created = kith.feed.CreatePost(_draft(author)).post
+
+    assert people.feed(author) == [created.post_id]
+
+
+def test_a_draft_that_is_sent_twice_makes_two_posts_and_stays_as_it_was(
+    kith: KithClient, people: People
+) -> None:
+    [author] = people.new(1)
+    draft = _draft(author)
+
+    posts = [kith.feed.CreatePost(draft).post.post_id for _ in range(2)]
+
+    assert people.feed(author) == posts[::-1]
+    assert draft == _draft(author)
+
+
+def test_bad_input_raises_what_the_service_says_of_each_field(kith: KithClient) -> None:
+    with pytest.raises(ValidationError) as caught:
+        kith.feed.CreatePost(feed.CreatePostRequest(body="x" * 20_000))
+
+    fields = [violation.field for violation in caught.value.violations]
+    assert caught.value.reason_name == "INVALID_FIELD"
+    assert fields == ["user_id", "body", "audience.kind"]
+    assert isinstance(caught.value.__cause__, grpc.RpcError)
+
+
+def test_a_call_ends_with_its_own_deadline(kith: KithClient, pair: Pair, people: People) -> None:
+    [author] = people.new(1)
+    with Session(pair.feed_url) as session:
+        session.rows("LOCK TABLE posts")
+        with pytest.raises(DeadlineError):
+            kith.feed.CreatePost(_draft(author), timeout=0.2)
+        with pytest.raises(DeadlineError):
+            kith.feed.CreatePost.future(_draft(author), timeout=0.2).result()
+
+
+def test_a_service_that_is_not_there_is_told_as_unreachable() -> None:
+    nowhere = "127.0.0.1:1"
+    with (
+        KithClient(graph=nowhere, feed=nowhere, access=_NOBODY, waits=False) as client,
+        pytest.raises(UnavailableError) as caught,
+    ):
+        client.feed.CreatePost(_draft(1))
+
+    assert caught.value.reason_name == "SERVICE_UNREACHABLE"
+    assert nowhere in caught.value.message
+
+
+def test_a_stream_raises_what_the_service_says(kith: KithClient) -> None:
+    stream = kith.graph.WatchConnections(graph.WatchConnectionsRequest(cursor="made up"))
+
+    with pytest.raises(ValidationError):
+        next(stream)
+
+
+def test_a_stream_that_is_cancelled_ends(kith: KithClient) -> None:
+    stream = kith.graph.WatchConnections(graph.WatchConnectionsRequest())
+    next(stream)
+
+    stream.cancel()
+
+    assert list(stream) == []
+
+
+def test_a_stream_that_breaks_off_goes_on_behind_its_last_message(
+    lossy: tuple[KithClient, Callable[[str], None]], people: People
+) -> None:
+    kith, lose = lossy
+    user, *peers = people.new(4)
+    changes = resumed(kith.graph.WatchConnections, graph.WatchConnectionsRequest())
+    next(changes)
+
+    told = list[int]()
+    for peer in peers:
+        lose("WatchConnections")
+        people.connect(user, peer)
+        while peer not in told:
+            told += [event.peer_id for event in next(changes).events if event.actor_id == user]
+    changes.close()
+
+    assert told == peers
+
+
+def test_an_import_whose_answer_was_lost_is_sent_again_until_it_is_known(
+    lossy: tuple[KithClient, Callable[[str], None]], people: People
+) -> None:
+    kith, lose = lossy
+    first, second = people.new(2)
+    pair = graph.ConnectionPair(first_user_id=first, second_user_id=second)
+
+    lose("ImportConnections")
+    done = imported(
+        kith.graph.ImportConnections, graph.ImportConnectionsRequest(connections=[pair])
+    )
+
+    assert (done.imported_count, done.existing_count) == (0, 1)
+
+
+def test_a_closed_client_makes_no_calls(pair: Pair) -> None:
+    client = _client(pair)
+    client.close()
+
+    with pytest.raises(ValueError, match="closed"):
+        client.feed.ListTags(feed.ListTagsRequest(user_id=1))
+
+
+def test_the_example_in_the_readme_runs_as_it_is_printed(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GRAPH_TARGET", pair.graph_server.address)
+    monkeypatch.setenv("FEED_TARGET", pair.feed_server.address)
+    [example] = re.findall(r"(?<=```python\n).*?(?=```)", _README.read_text(), re.DOTALL)
+
+    exec(example, {})  # noqa: S102 -- it is ours
+
+    assert capsys.readouterr().out == "17 Good morning\nINVALID_FIELD ['body', 'audience.kind']\n"

@@ -1,0 +1,209 @@
+"""What the client in Python sends beside its messages, and remembers of the answers."""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from pathlib import Path
+
+import grpc
+import pytest
+
+from shared import trace_context
+from shared.client import KithClient, Session
+from shared.gen.kith.feed.v1 import feed_pb2 as pb
+from shared.gen.kith.feed.v1.feed_pb2_grpc import FeedServiceStub
+from shared.trace_context import Trace
+from tests.support.processes import until
+
+_KEY = "kith-position"
+_CEILING_SECONDS = 30
+_PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+class _Service(grpc.GenericRpcHandler):
+    """Remembers what it was sent, and answers a new post with its text as the position."""
+
+    def __init__(self) -> None:
+        self.begun = set[str]()
+        self.held = dict[str, threading.Event]()
+        self.seconds = 0.0
+        self._metadata: list[tuple[str, str]] = []
+
+    def sent(self, key: str) -> list[str]:
+        """Return what the last call has sent under a key."""
+        return sorted(value for name, value in self._metadata if name == key)
+
+    def service(
+        self, handler_call_details: grpc.HandlerCallDetails
+    ) -> "grpc.RpcMethodHandler[bytes, bytes] | None":
+        """Return what answers with an empty message."""
+        service, method = handler_call_details.method.split("/")[1:]
+        if not service.startswith("kith."):
+            return None
+        answer = self._create_post if method == "CreatePost" else self._answer
+        return grpc.unary_unary_rpc_method_handler(answer)
+
+    def _create_post(self, request: bytes, context: grpc.ServicerContext) -> bytes:
+        position = pb.CreatePostRequest.FromString(request).body
+        self.begun.add(position)
+        if held := self.held.get(position):
+            held.wait(_CEILING_SECONDS)
+        context.send_initial_metadata(((_KEY, position),))
+        return self._answer(request, context)
+
+    def _answer(self, _request: bytes, context: grpc.ServicerContext) -> bytes:
+        self._metadata = [(key, str(value)) for key, value in context.invocation_metadata()]
+        self.seconds = context.time_remaining()
+        return b""
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[tuple[_Service, str]]:
+    service, server = _Service(), grpc.server(ThreadPoolExecutor(8))
+    server.add_generic_rpc_handlers((service,))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield service, f"127.0.0.1:{port}"
+    server.stop(None).wait()
+
+
+@pytest.fixture
+def service(address: tuple[_Service, str]) -> _Service:
+    return address[0]
+
+
+@pytest.fixture
+def kith(address: tuple[_Service, str]) -> Iterator[KithClient]:
+    with KithClient.from_environment(feed=address[1]) as client:
+        yield client
+
+
+def _write(feed: FeedServiceStub, position: str) -> None:
+    feed.CreatePost(pb.CreatePostRequest(body=position))
+
+
+def _read(session: Session) -> None:
+    session.feed.GetFeed(pb.GetFeedRequest())
+
+
+def test_a_session_reads_what_it_has_written_last(service: _Service, kith: KithClient) -> None:
+    session, other = kith.session(), kith.session()
+
+    for position in ("one", "two"):
+        _write(session.feed, position)
+        _read(session)
+        assert service.sent(_KEY) == [position]
+    _read(other)
+    assert service.sent(_KEY) == []
+
+
+def test_until_it_has_written_a_session_may_read_from_any_replica(
+    service: _Service, kith: KithClient
+) -> None:
+    session = kith.session(reads="replicas")
+
+    _read(session)
+    assert service.sent(_KEY) == ["any"]
+    _write(session.feed, "one")
+    _read(session)
+    assert service.sent(_KEY) == ["one"]
+
+
+def test_the_client_itself_remembers_nothing(service: _Service, kith: KithClient) -> None:
+    _write(kith.feed, "one")
+    kith.feed.GetFeed(pb.GetFeedRequest())
+
+    assert service.sent(_KEY) == []
+
+
+def test_a_session_goes_on_in_another_process(service: _Service, kith: KithClient) -> None:
+    first = kith.session()
+    _write(first.feed, "one")
+
+    _read(kith.session(positions=first.positions))
+
+    assert service.sent(_KEY) == ["one"]
+
+
+def test_of_writes_that_are_under_way_together_none_is_lost_and_a_later_one_stands_for_all(
+    service: _Service, kith: KithClient
+) -> None:
+    session, slow = kith.session(), ("slow", "slower")
+    service.held = {position: threading.Event() for position in slow}
+    with ThreadPoolExecutor(2) as pool:
+        under_way = [pool.submit(_write, session.feed, position) for position in slow]
+        until(lambda: service.begun.issuperset(slow))
+        _write(session.feed, "quick")
+        for write, held in zip(under_way, service.held.values(), strict=True):
+            held.set()
+            write.result()
+
+    _read(session)
+    assert service.sent(_KEY) == ["quick", "slow", "slower"]
+    _write(session.feed, "later")
+    _read(session)
+    assert service.sent(_KEY) == ["later"]
+
+
+def test_who_has_written_more_than_a_header_holds_reads_from_the_primary(
+    service: _Service, kith: KithClient
+) -> None:
+    many = {"feed": [f"position {number}" for number in range(1_000)]}
+
+    _read(kith.session(positions=many))
+
+    assert service.sent(_KEY) == []
+
+
+def test_a_write_that_is_not_waited_for_is_remembered_with_its_result(
+    service: _Service, kith: KithClient
+) -> None:
+    session = kith.session()
+
+    session.feed.CreatePost.future(pb.CreatePostRequest(body="one")).result()
+
+    _read(session)
+    assert service.sent(_KEY) == ["one"]
+
+
+@pytest.mark.parametrize(
+    ("timeout", "at_least", "at_most"), [(None, 5, 11), (0.9, 0, 0.9), (99, 50, 99)]
+)
+def test_a_call_has_the_time_of_the_service_config_unless_it_brings_its_own(
+    service: _Service, kith: KithClient, timeout: float | None, at_least: float, at_most: float
+) -> None:
+    kith.feed.GetFeed(pb.GetFeedRequest(), timeout=timeout)
+
+    assert at_least < service.seconds <= at_most
+
+
+def test_a_call_that_takes_longer_by_the_service_config_has_that_time(
+    service: _Service, kith: KithClient
+) -> None:
+    kith.feed.DeleteUser(pb.DeleteUserRequest())
+
+    assert service.seconds > 30
+
+
+def test_the_trace_and_the_token_of_the_caller_are_passed_on(
+    service: _Service,
+    address: tuple[_Service, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("a token")
+    monkeypatch.setenv("TARGET_TOKEN_FILE", str(token))
+    own = copy_context()
+    own.run(trace_context.current.set, Trace.read([("traceparent", _PARENT)]))
+
+    with KithClient.from_environment(feed=address[1]) as kith:
+        own.run(kith.feed.GetFeed, pb.GetFeedRequest(), metadata=(("x-request-id", "mine"),))
+
+    sent = {key: service.sent(key) for key in ("authorization", "traceparent", "x-request-id")}
+    assert sent == {
+        "authorization": ["Bearer a token"],
+        "traceparent": [_PARENT],
+        "x-request-id": ["mine"],
+    }
