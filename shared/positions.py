@@ -24,7 +24,7 @@ KEY: Final = "kith-position"
 ANY_WORD: Final = "any"
 """Brought by whoever takes what any replica has that is not far behind."""
 
-_MOST_TOKENS: Final = 8
+MOST_TOKENS: Final = 8
 _FORM: Final = struct.Struct(">cIQ")
 _TIMELINE_DIGITS: Final = 8
 _HALF_BITS: Final = 32
@@ -108,8 +108,8 @@ def read(service: str, values: Sequence[str]) -> Position | None:
     ValidationError naming the metadata key.
     """
     tokens = [token.strip() for value in values for token in value.split(",")]
-    if len(tokens) > _MOST_TOKENS:
-        raise ValidationError.of(KEY, f"must be at most {_MOST_TOKENS} tokens")
+    if len(tokens) > MOST_TOKENS:
+        raise ValidationError.of(KEY, f"must be at most {MOST_TOKENS} tokens")
     return max((_position(service, token) for token in tokens), default=None)
 
 

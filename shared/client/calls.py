@@ -125,27 +125,27 @@ class _Unary:
         self, request: Any, timeout: float | None = None, metadata: Any = None, **others: Any
     ) -> Any:
         """Call it, and return the call beside the answer."""
-        promise = _Noting(self._known)
-        sent = promise.sent(metadata)
+        noting = _Noting(self._known)
+        sent = noting.sent(metadata)
         try:
             answer, call = self._method.turn().with_call(
                 identified(request), self._seconds(timeout), sent, **others
             )
         except grpc.RpcError as error:
             raise translated(error) from error
-        promise.note(call)
+        noting.note(call)
         return answer, call
 
     def future(
         self, request: Any, timeout: float | None = None, metadata: Any = None, **others: Any
     ) -> Any:
         """Call it and do not wait."""
-        promise = _Noting(self._known)
-        sent = promise.sent(metadata)
+        noting = _Noting(self._known)
+        sent = noting.sent(metadata)
         call = self._method.turn().future(
             identified(request), self._seconds(timeout), sent, **others
         )
-        return _Future(call, promise)
+        return _Future(call, noting)
 
     def _seconds(self, timeout: float | None) -> float | None:
         return self._method.seconds if timeout is None else timeout

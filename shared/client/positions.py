@@ -2,16 +2,11 @@
 
 import threading
 from collections.abc import Collection, Iterable
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
-from shared.positions import KEY
-
-ANY: Final = "any"
+from shared.positions import KEY, MOST_TOKENS
 
 Known: TypeAlias = frozenset[str]
-
-# The services take no more. Whoever writes more than this at once reads from the primary then.
-_MOST: Final = 8
 
 
 class Positions:
@@ -39,5 +34,9 @@ class Positions:
 
 
 def metadata(known: Known) -> tuple[tuple[str, str], ...]:
-    """Return what a read sends that has to see what is known."""
-    return tuple((KEY, token) for token in known) if len(known) <= _MOST else ()
+    """Return what a read sends that has to see what is known.
+
+    Nothing, which is answered by the primary, when so much was written at once that the services
+    would not take it.
+    """
+    return tuple((KEY, token) for token in known) if len(known) <= MOST_TOKENS else ()

@@ -8,10 +8,11 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from shared.channels import open_channel
 from shared.client.calls import Calls, Line
-from shared.client.positions import ANY, Positions
+from shared.client.positions import Positions
 from shared.client_options import client_options, usual_seconds
 from shared.gen.kith.feed.v1.feed_pb2_grpc import FeedServiceStub
 from shared.gen.kith.graph.v1.graph_pb2_grpc import GraphServiceStub
+from shared.positions import ANY_WORD
 from shared.settings import Environment, TargetSettings
 
 Reads: TypeAlias = Literal["primary", "replicas"]
@@ -95,7 +96,7 @@ class KithClient:
         `reads` says that what others have just written may be missing. `positions` are those of an
         earlier session of the person, perhaps in another process.
         """
-        first = [ANY] if reads == "replicas" else []
+        first = [ANY_WORD] if reads == "replicas" else []
         former = positions or {}
         return Session(
             graph=self._graph,
