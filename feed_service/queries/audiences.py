@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, text
 
 from feed_service.queries.posts import Audience, PostName
-from feed_service.visibility import CLAUSE, DECIDING_TAGS, Clause, Viewer, clause, visible
+from feed_service.visibility import (
+    CLAUSE_OF_AUTHOR,
+    Clause,
+    Viewer,
+    clause,
+    deciding_tags,
+    visible,
+)
 from shared.arrays import array_literal
 
 
@@ -18,15 +25,19 @@ class Explanation:
     tag_ids: Sequence[int]
 
 
+def _tags(*, excluded: bool) -> str:
+    return f"ARRAY({deciding_tags(excluded=excluded, author=':author_id')} ORDER BY 1)"
+
+
 _EXPLANATION = text(f"""
-    SELECT decided.clause,
-           CASE decided.clause
-               WHEN '{Clause.HAS_TAG}' THEN ARRAY({DECIDING_TAGS[Clause.HAS_TAG]} ORDER BY 1)
-               WHEN '{Clause.EXCLUDED}' THEN ARRAY({DECIDING_TAGS[Clause.EXCLUDED]} ORDER BY 1)
+    SELECT p.clause,
+           CASE p.clause
+               WHEN '{Clause.HAS_TAG}' THEN {_tags(excluded=False)}
+               WHEN '{Clause.EXCLUDED}' THEN {_tags(excluded=True)}
                ELSE '{{}}'
            END AS tag_ids
-    FROM posts AS p CROSS JOIN LATERAL (SELECT {CLAUSE} AS clause) AS decided
-    WHERE p.author_id = :author_id AND p.id = :post_id
+    FROM (SELECT p.author_id, p.id, {CLAUSE_OF_AUTHOR} AS clause FROM posts AS p
+          WHERE p.author_id = :author_id AND p.id = :post_id OFFSET 0) AS p
 """)
 
 

@@ -27,8 +27,8 @@ MOST_LEFT_OUT: Final = 100
 """What is left out is counted up to this, which means so many or more: to count all that a hub does
 not get to read takes several times as long as choosing, and every hundred a fifth of that."""
 
-# A week that has a post of HIGH importance is told without those of LOW_IMPORTANCE and below.
-_HIGH: Final = 7.0
+HIGH: Final = 7.0
+"""A week with a post of this importance is told without those of LOW_IMPORTANCE and below."""
 
 
 class Reason(StrEnum):
@@ -78,9 +78,12 @@ class FrozenName:
         }
 
 
-_DAY = "width_bucket(p.created_at, CAST(:instants AS timestamptz[])) - 1 AS day"
+DAY: Final = "width_bucket(p.created_at, CAST(:instants AS timestamptz[])) - 1 AS day"
+"""The day of its week of a row `p` of posts. To be bound to `week_parameters`."""
 
-_IN_WEEK: Final = "created_at >= :start AND created_at < :end"
+IN_WEEK: Final = "created_at >= :start AND created_at < :end"
+"""Whether a post is of a week."""
+
 # Of so many posts as many are left out as are counted.
 _ENOUGH: Final = f"{MOST_LEFT_OUT} + :max_posts"
 
@@ -94,7 +97,7 @@ _OF_EVERYBODY: Final = " UNION ALL ".join(
               (SELECT author_id, id, created_at, audience, importance FROM posts
                WHERE {UTC_DAY} =
                      CAST(CAST(:start AS timestamptz) AT TIME ZONE 'UTC' AS date) + {day}
-                 AND importance > {LOW_IMPORTANCE} AND deleted_at IS NULL AND {_IN_WEEK}
+                 AND importance > {LOW_IMPORTANCE} AND deleted_at IS NULL AND {IN_WEEK}
                {_FIRST})"""
     for day in range(9)
 )
@@ -115,7 +118,7 @@ _CHOICE = Statement(
     f"""
     WITH connections AS MATERIALIZED ({CONNECTIONS}),
     important AS MATERIALIZED (
-        SELECT p.author_id, p.id, p.importance, {_DAY}
+        SELECT p.author_id, p.id, p.importance, {DAY}
         FROM (SELECT * FROM ({_OF_EVERYBODY}) AS post
               {_FIRST}
               LIMIT (SELECT CASE WHEN count(*) >= :hub_degree THEN :hub_scan_rows ELSE 0 END
@@ -141,7 +144,7 @@ _CHOICE = Statement(
                             FROM connections CROSS JOIN LATERAL (
                                 SELECT author_id, id, audience FROM posts
                                 WHERE author_id = connections.id AND deleted_at IS NULL
-                                  AND {_IN_WEEK} OFFSET 0) AS post
+                                  AND {IN_WEEK} OFFSET 0) AS post
                             LIMIT 4 * ({_ENOUGH})) AS p
                       WHERE {SHOWN_TO_CONNECTION} LIMIT {_ENOUGH}) AS counted)
             END AS is_true
@@ -155,18 +158,18 @@ _CHOICE = Statement(
     visible AS (
         SELECT post.*
         FROM authors CROSS JOIN LATERAL (
-            {open_posts(author="authors.id", part=f"{_IN_WEEK} AND {NOT_EXCLUDED}")} OFFSET 0)
+            {open_posts(author="authors.id", part=f"{IN_WEEK} AND {NOT_EXCLUDED}")} OFFSET 0)
              AS post
         UNION
         SELECT post.*
         FROM given CROSS JOIN LATERAL (
-            {tagged_posts(author="given.author_id", tag="given.tag_id", part=_IN_WEEK)} OFFSET 0)
+            {tagged_posts(author="given.author_id", tag="given.tag_id", part=IN_WEEK)} OFFSET 0)
              AS post
         UNION
         SELECT author_id, id, created_at, importance FROM posts
-        WHERE author_id = :viewer_id AND :with_own AND deleted_at IS NULL AND {_IN_WEEK}
+        WHERE author_id = :viewer_id AND :with_own AND deleted_at IS NULL AND {IN_WEEK}
     ),
-    candidates AS MATERIALIZED (SELECT p.*, {_DAY} FROM visible AS p),
+    candidates AS MATERIALIZED (SELECT p.*, {DAY} FROM visible AS p),
     day_by_day AS (
         SELECT *,
                max(importance) OVER () AS highest,
@@ -181,7 +184,7 @@ _CHOICE = Statement(
                    > :posts_per_author AS is_beyond_share
         FROM day_by_day
         WHERE place_in_day <= :posts_per_author_per_day
-          AND NOT (highest >= {_HIGH} AND importance <= {LOW_IMPORTANCE})
+          AND NOT (highest >= {HIGH} AND importance <= {LOW_IMPORTANCE})
     ),
     chosen AS (
         SELECT author_id, id, importance, day,
@@ -221,7 +224,7 @@ def digest_choice(
         _CHOICE,
         {
             **viewer.parameters,
-            **_days(week),
+            **week_parameters(week),
             "author_ids": viewer.connected_ids,
             "with_own": include_own_posts,
             "by_tags": bool(tag_ids),
@@ -244,7 +247,7 @@ _FROZEN_CHOICE = Statement(
     SELECT frozen.left_out_count, shown.*
     FROM frozen_digests AS frozen
     LEFT JOIN LATERAL (
-        SELECT {POST_COLUMNS}, item.importance, item.reason, {_DAY}
+        SELECT {POST_COLUMNS}, item.importance, item.reason, {DAY}
         FROM frozen_digest_items AS item
         JOIN posts AS p ON p.author_id = item.author_id AND p.id = item.post_id AND {VISIBLE}
         WHERE item.user_id = frozen.user_id AND item.start_at = frozen.start_at
@@ -259,7 +262,9 @@ _FROZEN_CHOICE = Statement(
 
 def frozen_choice(reader: Reader, *, viewer: Viewer, name: FrozenName) -> Choice | None:
     """What the viewer may still see of a frozen digest; None when it was never frozen."""
-    rows = reader.rows(_FROZEN_CHOICE, {**viewer.parameters, **_days(name.week), **name.parameters})
+    rows = reader.rows(
+        _FROZEN_CHOICE, {**viewer.parameters, **week_parameters(name.week), **name.parameters}
+    )
     return _choice(rows, is_frozen=True) if rows else None
 
 
@@ -304,7 +309,8 @@ def freeze(connection: Connection, *, name: FrozenName, choice: Choice) -> bool:
     return frozen_count == 1
 
 
-def _days(week: Week) -> dict[str, object]:
+def week_parameters(week: Week) -> dict[str, object]:
+    """What DAY has to be bound to."""
     return {"start": week.start, "instants": list(week.instants)}
 
 

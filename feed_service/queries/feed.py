@@ -34,6 +34,17 @@ class FeedPlace:
     after: tuple[datetime, int]
     seen_ids: Sequence[int] = ()
 
+    @property
+    def parameters(self) -> dict[str, object]:
+        """What IN_PLACE has to be bound to."""
+        return {
+            "before_time": self.before[0],
+            "before_id": self.before[1],
+            "after_time": self.after[0],
+            "after_id": self.after[1],
+            "seen_ids": array_literal(self.seen_ids),
+        }
+
 
 @dataclass(frozen=True, kw_only=True)
 class FeedFilter:
@@ -48,14 +59,18 @@ class FeedFilter:
     with_own: bool = True
 
 
-_IN_PLACE: Final = """(created_at, id) < (:before_time, :before_id)
+IN_PLACE: Final = """(created_at, id) < (:before_time, :before_id)
           AND (created_at, id) > (:after_time, :after_id)
           AND id <> ALL (CAST(:seen_ids AS bigint[]))"""
+"""Whether an entry is in a part of a feed. To be bound to `FeedPlace.parameters`."""
+
 _ABOVE_THRESHOLD: Final = """(created_at, id) <= (head.created_at, head.id)
           AND (created_at, id) >= (threshold.created_at, threshold.id)
           AND (created_at, id) > (:after_time, :after_id)
           AND id <> ALL (CAST(:seen_ids AS bigint[]))"""
-_NEWEST: Final = "ORDER BY created_at DESC, id DESC LIMIT"
+
+NEWEST: Final = "ORDER BY created_at DESC, id DESC LIMIT"
+"""The order of a feed, and how many of its first ones."""
 
 # recent      for hubs alone: of the newest posts of everybody, so many and no more, the visible
 #             ones. A hub that hears from many often finds its page there; then nothing of the
@@ -77,22 +92,22 @@ _FEED_PAGE = Statement(
     recent AS MATERIALIZED (
         SELECT p.author_id, p.id, p.created_at
         FROM (SELECT author_id, id, created_at, audience, deleted_at FROM posts
-              WHERE deleted_at IS NULL AND {_IN_PLACE}
-              {_NEWEST} (SELECT CASE WHEN count(*) >= :hub_degree THEN :hub_scan_rows ELSE 0 END
+              WHERE deleted_at IS NULL AND {IN_PLACE}
+              {NEWEST} (SELECT CASE WHEN count(*) >= :hub_degree THEN :hub_scan_rows ELSE 0 END
                          FROM connections)) AS p
         WHERE (p.author_id IN (SELECT id FROM connections)) IS TRUE AND {SHOWN_TO_CONNECTION}
-        {_NEWEST} :limit
+        {NEWEST} :limit
     ),
     heads AS MATERIALIZED (
         SELECT connections.id AS author_id, CAST(NULL AS bigint) AS tag_id, head.created_at, head.id
         FROM connections CROSS JOIN LATERAL (
-            {open_posts(author="connections.id", part=_IN_PLACE)} {_NEWEST} 1) AS head
+            {open_posts(author="connections.id", part=IN_PLACE)} {NEWEST} 1) AS head
         WHERE (SELECT count(*) FROM recent) < :limit
         UNION ALL
         SELECT given.author_id, given.tag_id, head.created_at, head.id
         FROM given CROSS JOIN LATERAL (
-            {tag_entries(author="given.author_id", tag="given.tag_id", part=_IN_PLACE)}
-            {_NEWEST} 1) AS head
+            {tag_entries(author="given.author_id", tag="given.tag_id", part=IN_PLACE)}
+            {NEWEST} 1) AS head
         WHERE (SELECT count(*) FROM recent) < :limit
     ),
     threshold AS MATERIALIZED (
@@ -107,27 +122,27 @@ _FEED_PAGE = Statement(
         SELECT entry.author_id, entry.id, entry.created_at
         FROM threshold, heads AS head, LATERAL (
             {open_posts(author="head.author_id", part=f"{_ABOVE_THRESHOLD} AND {NOT_EXCLUDED}")}
-            {_NEWEST} :limit) AS entry
+            {NEWEST} :limit) AS entry
         WHERE head.tag_id IS NULL
           AND (head.created_at, head.id) >= (threshold.created_at, threshold.id)
         UNION ALL
         SELECT entry.author_id, entry.id, entry.created_at
         FROM threshold, heads AS head, LATERAL (
             {tagged_posts(author="head.author_id", tag="head.tag_id", part=_ABOVE_THRESHOLD)}
-            {_NEWEST} :limit) AS entry
+            {NEWEST} :limit) AS entry
         WHERE head.tag_id IS NOT NULL
           AND (head.created_at, head.id) >= (threshold.created_at, threshold.id)
     ),
     own AS (
         SELECT author_id, id, created_at FROM posts
-        WHERE author_id = :viewer_id AND :with_own AND deleted_at IS NULL AND {_IN_PLACE}
-        {_NEWEST} :limit
+        WHERE author_id = :viewer_id AND :with_own AND deleted_at IS NULL AND {IN_PLACE}
+        {NEWEST} :limit
     ),
     page AS (
         SELECT author_id, id, created_at FROM recent
         UNION SELECT author_id, id, created_at FROM above
         UNION SELECT author_id, id, created_at FROM own
-        {_NEWEST} :limit
+        {NEWEST} :limit
     )
     SELECT {POST_COLUMNS}
     FROM page JOIN posts AS p ON p.author_id = page.author_id AND p.id = page.id
@@ -154,11 +169,7 @@ def feed_page(
             "by_tags": bool(among.tag_ids),
             "tag_ids": array_literal(among.tag_ids),
             "with_own": among.with_own,
-            "before_time": place.before[0],
-            "before_id": place.before[1],
-            "after_time": place.after[0],
-            "after_id": place.after[1],
-            "seen_ids": array_literal(place.seen_ids),
+            **place.parameters,
             "limit": limit,
             "hub_degree": hub_scan.degree,
             "hub_scan_rows": hub_scan.rows,

@@ -1,0 +1,63 @@
+"""Whose posts a distributed database is asked for: what its other statements start from.
+
+Such a statement is planned anew on every shard it goes to, which takes longer than running it. So
+these are few, and as short as they can be.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from feed_service.visibility import Viewer, tag_holds
+from shared.arrays import array_literal
+from shared.reader import Reader, Statement
+
+FEW: Final = "= ANY (CAST(:author_ids AS bigint[]))"
+"""Whether an id is one of :author_ids: it goes to those shards alone that some of them are on."""
+
+MANY: Final = "= ANY (ARRAY(SELECT unnest(CAST(:author_ids AS bigint[]))))"
+"""The same for so many that they are on every shard: a planner that sees them weighs each one, and
+would do so on every shard."""
+
+_MANY_FROM: Final = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """Authors that are asked for, each once."""
+
+    literal: str
+    count: int
+
+    @property
+    def are_many(self) -> bool:
+        """Whether they are probably on every shard."""
+        return self.count >= _MANY_FROM
+
+    def and_also(self, user_id: int) -> "Asked":
+        """Return these and one more."""
+        others = f",{self.literal[1:-1]}" if self.count else ""
+        return Asked(literal=f"{{{user_id}{others}}}", count=self.count + 1)
+
+
+def asked(literal: str) -> Asked:
+    """Return the authors of a literal."""
+    return Asked(literal=literal, count=0 if literal == "{}" else literal.count(",") + 1)
+
+
+# Whom a viewer has given tags is with the viewer, on one shard, and not with these authors.
+_TAGGED = Statement(
+    "tagged_authors",
+    f"""
+    SELECT DISTINCT chosen.target_user_id FROM user_tags AS chosen
+    WHERE chosen.owner_user_id = :viewer_id
+      AND chosen.target_user_id = ANY (CAST(:author_ids AS bigint[]))
+      AND chosen.tag_id = ANY (CAST(:tag_ids AS bigint[]))
+      AND {tag_holds("chosen", peer="chosen.target_user_id", revisions=":own_revisions")}
+""",
+)
+
+
+def tagged_authors(reader: Reader, *, viewer: Viewer, literal: str, tag_ids: str) -> Asked:
+    """Those of the viewer's connections in a literal to whom they have given one of the tags."""
+    rows = reader.rows(_TAGGED, {**viewer.parameters, "author_ids": literal, "tag_ids": tag_ids})
+    return Asked(literal=array_literal(author_id for (author_id,) in rows), count=len(rows))

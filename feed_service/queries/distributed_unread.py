@@ -1,0 +1,47 @@
+"""How much of a feed is unread, in a distributed database: the same number as `read_positions`.
+
+In two statements, for the position is with the viewer.
+"""
+
+from sqlalchemy import Connection, text
+
+from feed_service.queries.distributed_authors import FEW, MANY, asked
+from feed_service.visibility import VISIBLE_OF_CONNECTION, Viewer
+
+_POSITION = text("SELECT read_at, post_id FROM read_positions WHERE user_id = :viewer_id")
+
+
+# One row for each, so that no shard looks for more of them than are counted.
+def _unread(of_asked: str) -> str:
+    return f"""
+    SELECT true
+    FROM authors CROSS JOIN LATERAL (
+        SELECT FROM posts AS p
+        WHERE p.author_id = authors.author_id
+          AND (p.created_at, p.id) > (CAST(:read_at AS timestamptz), :post_id)
+          AND {VISIBLE_OF_CONNECTION}
+        LIMIT :limit) AS unread
+    WHERE authors.author_id {of_asked}
+    LIMIT :limit
+"""
+
+
+_UNREAD = {False: text(_unread(FEW)), True: text(_unread(MANY))}
+
+
+def unread_count(connection: Connection, *, viewer: Viewer, limit: int) -> int:
+    """How many posts by others the viewer may see behind their position, at most `limit`."""
+    position = connection.execute(_POSITION, {"viewer_id": viewer.user_id}).one_or_none()
+    read_at, post_id = position or ("-infinity", 0)
+    authors = asked(viewer.connected_ids)
+    rows = connection.execute(
+        _UNREAD[authors.are_many],
+        {
+            **viewer.parameters,
+            "author_ids": authors.literal,
+            "read_at": read_at,
+            "post_id": post_id,
+            "limit": limit,
+        },
+    )
+    return len(rows.all())
