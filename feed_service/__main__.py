@@ -99,14 +99,14 @@ def build(settings: FeedSettings, database_url: str) -> Service:
             layout=layout,
             hub_scan=settings.hub_scan,
         ),
-        posts=Posts(database, reads, graph, tokens, photos, metrics=metrics),
+        posts=Posts(database, reads, graph, tokens, photos, metrics=metrics, layout=layout),
         photos=photos,
         tags=Tags(database, reads, graph, tokens, max_tags=settings.max_tags),
         comments=Comments(database, reads, graph, tokens),
         audiences=Audiences(database, graph, tokens),
         read_positions=ReadPositions(database, reads, graph, layout=layout),
-        transfers=Transfers(database, tokens, photos),
-        erasure=Erasure(database, remove_soon=photos.remove_soon),
+        transfers=Transfers(database, tokens, photos, layout=layout),
+        erasure=Erasure(database, layout=layout, remove_soon=photos.remove_soon),
     )
     register_totals(registry, lambda: database.read(read_totals))
     upkeep.start()

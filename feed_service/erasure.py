@@ -14,6 +14,7 @@ from typing import Final, Protocol
 from sqlalchemy import Connection
 
 from feed_service import queries
+from feed_service.layouts import Layout
 from feed_service.metrics import POSTS
 from feed_service.object_store import UPLOAD_TIME
 from shared.database import Database
@@ -32,33 +33,38 @@ def _hide_posts(connection: Connection, *, user_id: int, limit: int) -> int:
     return hidden
 
 
-_STEPS: Final[Sequence[_Step]] = (
-    _hide_posts,
-    queries.erasure.erase_comments,
-    queries.erasure.erase_tags_given_to,
-    queries.erasure.erase_requests_about,
-    queries.erasure.erase_comments_under,
-    queries.erasure.erase_posts,
-    queries.erasure.erase_from_digests,
-    queries.erasure.erase_tagged,
-    queries.erasure.erase_tags,
-    partial(queries.erasure.erase_uploads, valid_for=UPLOAD_TIME),
-    queries.erasure.erase_requests,
-    queries.erasure.erase_digests,
-    queries.erasure.erase_read_position,
-)
+def _steps(layout: Layout) -> Sequence[_Step]:
+    return (
+        _hide_posts,
+        layout.erase_comments,
+        queries.erasure.erase_tags_given_to,
+        queries.erasure.erase_requests_about,
+        queries.erasure.erase_comments_under,
+        queries.erasure.erase_posts,
+        queries.erasure.erase_author,
+        queries.erasure.erase_from_digests,
+        queries.erasure.erase_tagged,
+        queries.erasure.erase_tags,
+        partial(queries.erasure.erase_uploads, valid_for=UPLOAD_TIME),
+        queries.erasure.erase_requests,
+        queries.erasure.erase_digests,
+        queries.erasure.erase_read_position,
+    )
 
 
 class Erasure:
     """Erases users."""
 
-    def __init__(self, database: Database, *, remove_soon: Callable[[], None]) -> None:
+    def __init__(
+        self, database: Database, *, layout: Layout, remove_soon: Callable[[], None]
+    ) -> None:
         self._database = database
+        self._steps = _steps(layout)
         self._remove_soon = remove_soon
 
     def delete_user(self, user_id: int) -> None:
         """Erase a user; returns once all steps have found nothing left, whoever wrote meanwhile."""
-        while sum(self._erased(step, user_id) for step in _STEPS):
+        while sum(self._erased(step, user_id) for step in self._steps):
             self._remove_soon()
 
     def _erased(self, step: _Step, user_id: int) -> int:

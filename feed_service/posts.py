@@ -10,6 +10,7 @@ from feed_service import messages, queries
 from feed_service.audiences import hold_own_tags
 from feed_service.graph_client import GraphClient
 from feed_service.idempotency import Request, create_once, create_prepared_once
+from feed_service.layouts import Layout
 from feed_service.metrics import POSTS, FeedMetrics
 from feed_service.photos import Photos
 from feed_service.queries.posts import Audience, PostName, PostRow
@@ -45,6 +46,7 @@ class Posts:
         photos: Photos,
         *,
         metrics: FeedMetrics,
+        layout: Layout,
     ) -> None:
         self._database = database
         self._reads = reads
@@ -52,6 +54,7 @@ class Posts:
         self._tokens = tokens
         self._photos = photos
         self._metrics = metrics
+        self._layout = layout
 
     def create(
         self, request: Request[pb.CreatePostResponse], draft: Draft
@@ -170,7 +173,7 @@ class Posts:
     ) -> pb.CreatePostResponse:
         hold_own_tags(connection, author_id, draft.audience, field="audience")
         self._photos.take(connection, author_id, draft.photo_keys)
-        row = queries.posts.insert_post(
+        row = self._layout.insert_post(
             connection,
             author_id=author_id,
             body=draft.body,

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from feed_service import messages, queries
 from feed_service.audiences import foreign_tags, named_tags
+from feed_service.layouts import Layout
 from feed_service.metrics import POSTS
 from feed_service.photos import Photos
 from feed_service.queries.transfers import ImportedPost
@@ -55,8 +56,11 @@ class _Section:
 class Transfers:
     """Imports and exports."""
 
-    def __init__(self, database: Database, tokens: PageTokens, photos: Photos) -> None:
+    def __init__(
+        self, database: Database, tokens: PageTokens, photos: Photos, *, layout: Layout
+    ) -> None:
         self._database = database
+        self._layout = layout
         self._tokens = tokens
         self._sections = _sections(photos)
 
@@ -82,7 +86,7 @@ class Transfers:
     def _import(self, chunk: Sequence[ImportedPost]) -> ImportResult:
         if not chunk:
             return ImportResult(committed_chunks=1)
-        return self._database.write(lambda connection: _import_in(connection, chunk))
+        return self._database.write(lambda connection: _import_in(connection, chunk, self._layout))
 
     def _items(
         self, section: _Section, user_id: int, after: tuple[int, int]
@@ -151,13 +155,13 @@ def _packed(section: _Section, rows: Sequence[Any]) -> Iterator[tuple[list[Messa
     yield items, last
 
 
-def _hold_own_tags(connection: Connection, chunk: Sequence[ImportedPost]) -> None:
+def _hold_own_tags(connection: Connection, chunk: Sequence[ImportedPost], layout: Layout) -> None:
     """Keep the tags of all audiences from being deleted, or refuse those that are not their own."""
     wanted = {(post.author_id, tag_id) for post in chunk for tag_id in named_tags(post.audience)}
     if not wanted:
         return
     owned = defaultdict[int, set[int]](set)
-    for owner_id, tag_id in queries.transfers.hold_tags(connection, names=wanted):
+    for owner_id, tag_id in layout.hold_tags(connection, names=wanted):
         owned[owner_id].add(tag_id)
     violations = [
         violation
@@ -170,9 +174,11 @@ def _hold_own_tags(connection: Connection, chunk: Sequence[ImportedPost]) -> Non
         raise ValidationError.of_all(violations)
 
 
-def _import_in(connection: Connection, chunk: Sequence[ImportedPost]) -> ImportResult:
-    _hold_own_tags(connection, chunk)
-    names = queries.transfers.insert_posts(connection, posts=chunk)
+def _import_in(
+    connection: Connection, chunk: Sequence[ImportedPost], layout: Layout
+) -> ImportResult:
+    _hold_own_tags(connection, chunk, layout)
+    names = layout.insert_posts(connection, posts=chunk)
     new = {(post.author_id, post.external_id): post.audience for post in chunk}
     queries.posts.insert_audience_tags(
         connection, audiences={name: new[external] for external, name in names.items()}

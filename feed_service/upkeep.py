@@ -1,7 +1,8 @@
 """Cleaning up: what was deleted, has expired, or has left objects behind in the object store.
 
-Every process does it; rows that another one is at are passed over. Each step is a transaction of
-its own and takes a limited number of rows, so that no call waits long for one.
+Every process does it; where several come to the same rows, one does the work and the others find
+it done. Each step is a transaction of its own and takes a limited number of rows, so that no call
+waits long for one.
 """
 
 from collections.abc import Callable

@@ -82,6 +82,10 @@ _LEFT_BEHIND = text("""
     SELECT name FROM unnest(CAST(:tables AS text[])) WITH ORDINALITY AS listed (name, place)
     WHERE pg_relation_size(CAST(name AS regclass)) > 0 ORDER BY place
 """)
+# A single database does without it.
+_FILL_AUTHORS = text("""
+    INSERT INTO authors (author_id) SELECT DISTINCT author_id FROM posts ON CONFLICT DO NOTHING
+""")
 _EMPTY = text("SELECT truncate_local_data_after_distributing_table(CAST(:table AS regclass))")
 
 
@@ -109,6 +113,7 @@ def distribute(
                 there.add(table)
                 distributed += 1
             progress(done, len(DISTRIBUTED_BY))
+        connection.execute(_FILL_AUTHORS)
         _empty_originals(connection)
     return distributed
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from sqlalchemy import Connection, text
 
 from feed_service.queries.posts import PostName
-from feed_service.visibility import VISIBLE, Viewer
+from feed_service.visibility import VISIBLE_OF_AUTHOR, Viewer
 
 CommentName = tuple[int, int, int]
 """The name of a post, and the id of one of its comments."""
@@ -74,10 +74,10 @@ _COMMENT_PAGE = text(f"""
     LEFT JOIN LATERAL (
         SELECT {COMMENT_COLUMNS}
         FROM comments AS c
-        WHERE c.post_author_id = p.author_id AND c.post_id = p.id AND c.deleted_at IS NULL
+        WHERE c.post_author_id = :author_id AND c.post_id = p.id AND c.deleted_at IS NULL
           AND (c.created_at, c.id) > (:after_time, :after_id)
         ORDER BY c.created_at, c.id LIMIT :limit) AS comment ON true
-    WHERE p.author_id = :author_id AND p.id = :post_id AND {VISIBLE}
+    WHERE p.author_id = :author_id AND p.id = :post_id AND {VISIBLE_OF_AUTHOR}
     ORDER BY comment.created_at, comment.id
 """)
 
@@ -151,14 +151,13 @@ _DELETE_COMMENT = text(f"""
     deleted AS (
         UPDATE comments AS c SET deleted_at = now(), version = c.version + 1
         FROM found
-        WHERE c.post_author_id = found.post_author_id AND c.post_id = found.post_id
-          AND c.id = found.id AND found.deleted_at IS NULL
+        WHERE {_NAMED} AND found.deleted_at IS NULL
         RETURNING c.post_author_id, c.post_id
     ),
     counted AS (
         UPDATE post_stats AS stats SET comment_count = stats.comment_count - 1
         FROM deleted
-        WHERE stats.author_id = deleted.post_author_id AND stats.post_id = deleted.post_id
+        WHERE stats.author_id = :post_author_id AND stats.post_id = deleted.post_id
     )
     SELECT count(*) FROM found
 """)

@@ -8,32 +8,36 @@ from datetime import timedelta
 
 from sqlalchemy import Connection, text
 
-# Their photos are nobody's any more, as when a post is deleted.
+from feed_service.queries.photos import insert_removals
+
 _HIDE_POSTS = text("""
     WITH hidden AS (
         UPDATE posts AS p SET deleted_at = now(), version = p.version + 1
-        FROM (SELECT author_id, id FROM posts
+        FROM (SELECT id FROM posts
               WHERE author_id = :user_id AND deleted_at IS NULL
               ORDER BY id LIMIT :limit FOR UPDATE) AS found
-        WHERE p.author_id = found.author_id AND p.id = found.id
-        RETURNING p.author_id, p.id
+        WHERE p.author_id = :user_id AND p.id = found.id
+        RETURNING p.id
     ),
     photos AS (
         DELETE FROM post_photos AS photo USING hidden
-        WHERE photo.author_id = hidden.author_id AND photo.post_id = hidden.id
-        RETURNING photo.author_id, photo.object_key
-    ),
-    removals AS (
-        INSERT INTO object_removals (owner_user_id, object_key)
-        SELECT author_id, object_key FROM photos
+        WHERE photo.author_id = :user_id AND photo.post_id = hidden.id
+        RETURNING photo.object_key
     )
-    SELECT count(*) FROM hidden
+    SELECT (SELECT count(*) FROM hidden), ARRAY(SELECT object_key FROM photos)
 """)
 
 
 def hide_posts(connection: Connection, *, user_id: int, limit: int) -> int:
-    """How many posts of the user nobody sees any more; their photos are to be removed."""
-    hidden: int = connection.execute(_HIDE_POSTS, {"user_id": user_id, "limit": limit}).scalar_one()
+    """How many posts of the user nobody sees any more.
+
+    Their photos are nobody's any more, as when a post is deleted.
+    """
+    hidden: int
+    hidden, object_keys = connection.execute(
+        _HIDE_POSTS, {"user_id": user_id, "limit": limit}
+    ).one()
+    insert_removals(connection, objects=[(user_id, key) for key in object_keys])
     return hidden
 
 
@@ -78,8 +82,7 @@ def erase_comments(connection: Connection, *, user_id: int, limit: int) -> int:
 _ERASE_TAGS_GIVEN_TO = text("""
     DELETE FROM user_tags AS given
     USING (SELECT owner_user_id, tag_id, target_user_id FROM user_tags
-           WHERE target_user_id = :user_id
-           ORDER BY owner_user_id, tag_id LIMIT :limit FOR UPDATE) AS found
+           WHERE target_user_id = :user_id LIMIT :limit) AS found
     WHERE given.owner_user_id = found.owner_user_id AND given.tag_id = found.tag_id
       AND given.target_user_id = found.target_user_id
 """)
@@ -107,11 +110,10 @@ def erase_requests_about(connection: Connection, *, user_id: int, limit: int) ->
 # A post that everybody comments on would make the deletion of the post itself last too long.
 _ERASE_COMMENTS_UNDER = text("""
     DELETE FROM comments AS c
-    USING (SELECT post_author_id, post_id, id FROM comments
+    USING (SELECT post_id, id FROM comments
            WHERE post_author_id = :user_id
            ORDER BY post_id, id LIMIT :limit FOR UPDATE) AS found
-    WHERE c.post_author_id = found.post_author_id AND c.post_id = found.post_id
-      AND c.id = found.id
+    WHERE c.post_author_id = :user_id AND c.post_id = found.post_id AND c.id = found.id
 """)
 
 
@@ -122,10 +124,10 @@ def erase_comments_under(connection: Connection, *, user_id: int, limit: int) ->
 
 _ERASE_POSTS = text("""
     DELETE FROM posts AS p
-    USING (SELECT author_id, id FROM posts
+    USING (SELECT id FROM posts
            WHERE author_id = :user_id AND deleted_at IS NOT NULL
            ORDER BY id LIMIT :limit FOR UPDATE) AS found
-    WHERE p.author_id = found.author_id AND p.id = found.id
+    WHERE p.author_id = :user_id AND p.id = found.id
 """)
 
 
@@ -152,10 +154,10 @@ def erase_from_digests(connection: Connection, *, user_id: int, limit: int) -> i
 
 _ERASE_TAGGED = text("""
     DELETE FROM user_tags AS given
-    USING (SELECT owner_user_id, tag_id, target_user_id FROM user_tags
+    USING (SELECT tag_id, target_user_id FROM user_tags
            WHERE owner_user_id = :user_id
            ORDER BY tag_id, target_user_id LIMIT :limit FOR UPDATE) AS found
-    WHERE given.owner_user_id = found.owner_user_id AND given.tag_id = found.tag_id
+    WHERE given.owner_user_id = :user_id AND given.tag_id = found.tag_id
       AND given.target_user_id = found.target_user_id
 """)
 
@@ -169,13 +171,12 @@ _LOCK_TAGS = text("SELECT FROM tags WHERE owner_user_id = :user_id ORDER BY id F
 
 _ERASE_TAGS = text("""
     DELETE FROM tags AS tag
-    USING (SELECT owner_user_id, id FROM tags AS owned
+    USING (SELECT id FROM tags AS owned
            WHERE owner_user_id = :user_id
              AND NOT EXISTS (SELECT FROM post_audience_tags AS audience
-                             WHERE audience.author_id = owned.owner_user_id
-                               AND audience.tag_id = owned.id)
+                             WHERE audience.author_id = :user_id AND audience.tag_id = owned.id)
            LIMIT :limit) AS unused
-    WHERE tag.owner_user_id = unused.owner_user_id AND tag.id = unused.id
+    WHERE tag.owner_user_id = :user_id AND tag.id = unused.id
 """)
 
 
@@ -189,33 +190,44 @@ def erase_tags(connection: Connection, *, user_id: int, limit: int) -> int:
     return connection.execute(_ERASE_TAGS, {"user_id": user_id, "limit": limit}).rowcount
 
 
-# Not before the permission has ended: an upload could still arrive after the removal.
 _ERASE_UPLOADS = text("""
-    WITH permitted AS (
-        DELETE FROM photo_uploads AS upload
-        USING (SELECT owner_user_id, object_key FROM photo_uploads
-               WHERE owner_user_id = :user_id LIMIT :limit FOR UPDATE) AS found
-        WHERE upload.owner_user_id = found.owner_user_id AND upload.object_key = found.object_key
-        RETURNING upload.owner_user_id, upload.object_key, upload.created_at
-    )
+    DELETE FROM photo_uploads AS upload
+    USING (SELECT object_key FROM photo_uploads
+           WHERE owner_user_id = :user_id LIMIT :limit FOR UPDATE) AS found
+    WHERE upload.owner_user_id = :user_id AND upload.object_key = found.object_key
+    RETURNING upload.object_key, upload.created_at
+""")
+
+# Not before the permission has ended: an upload could still arrive after the removal.
+_INSERT_LATER_REMOVALS = text("""
     INSERT INTO object_removals (owner_user_id, object_key, due_at)
-    SELECT owner_user_id, object_key, greatest(now(), created_at + CAST(:valid_for AS interval))
-    FROM permitted
+    SELECT :user_id, object_key, greatest(now(), created_at + CAST(:valid_for AS interval))
+    FROM unnest(CAST(:object_keys AS text[]), CAST(:created_at AS timestamptz[]))
+         AS permitted (object_key, created_at)
 """)
 
 
 def erase_uploads(connection: Connection, *, user_id: int, valid_for: timedelta, limit: int) -> int:
     """How many uploads the user was permitted that no post has used; they are to be removed."""
-    return connection.execute(
-        _ERASE_UPLOADS, {"user_id": user_id, "valid_for": valid_for, "limit": limit}
-    ).rowcount
+    uploads = connection.execute(_ERASE_UPLOADS, {"user_id": user_id, "limit": limit}).all()
+    if uploads:
+        connection.execute(
+            _INSERT_LATER_REMOVALS,
+            {
+                "user_id": user_id,
+                "valid_for": valid_for,
+                "object_keys": [object_key for object_key, _ in uploads],
+                "created_at": [created_at for _, created_at in uploads],
+            },
+        )
+    return len(uploads)
 
 
 _ERASE_REQUESTS = text("""
     DELETE FROM idempotency_keys AS kept
-    USING (SELECT user_id, request_id FROM idempotency_keys
+    USING (SELECT request_id FROM idempotency_keys
            WHERE user_id = :user_id LIMIT :limit FOR UPDATE) AS found
-    WHERE kept.user_id = found.user_id AND kept.request_id = found.request_id
+    WHERE kept.user_id = :user_id AND kept.request_id = found.request_id
 """)
 
 
@@ -226,9 +238,9 @@ def erase_requests(connection: Connection, *, user_id: int, limit: int) -> int:
 
 _ERASE_DIGESTS = text("""
     DELETE FROM frozen_digests AS digest
-    USING (SELECT user_id, start_at, fingerprint FROM frozen_digests
+    USING (SELECT start_at, fingerprint FROM frozen_digests
            WHERE user_id = :user_id LIMIT :limit FOR UPDATE) AS found
-    WHERE digest.user_id = found.user_id AND digest.start_at = found.start_at
+    WHERE digest.user_id = :user_id AND digest.start_at = found.start_at
       AND digest.fingerprint = found.fingerprint
 """)
 
@@ -238,12 +250,17 @@ def erase_digests(connection: Connection, *, user_id: int, limit: int) -> int:
     return connection.execute(_ERASE_DIGESTS, {"user_id": user_id, "limit": limit}).rowcount
 
 
-_ERASE_READ_POSITION = text("""
-    DELETE FROM read_positions
-    WHERE user_id IN (SELECT user_id FROM read_positions WHERE user_id = :user_id LIMIT :limit)
-""")
+_ERASE_READ_POSITION = text("DELETE FROM read_positions WHERE user_id = :user_id")
 
 
-def erase_read_position(connection: Connection, *, user_id: int, limit: int) -> int:
+def erase_read_position(connection: Connection, *, user_id: int, limit: int) -> int:  # noqa: ARG001 -- as the other steps
     """How many read positions the user had: one, or none."""
-    return connection.execute(_ERASE_READ_POSITION, {"user_id": user_id, "limit": limit}).rowcount
+    return connection.execute(_ERASE_READ_POSITION, {"user_id": user_id}).rowcount
+
+
+_ERASE_AUTHOR = text("DELETE FROM authors WHERE author_id = :user_id")
+
+
+def erase_author(connection: Connection, *, user_id: int, limit: int) -> int:  # noqa: ARG001 -- as above
+    """How many times the user was known as an author: once, or never."""
+    return connection.execute(_ERASE_AUTHOR, {"user_id": user_id}).rowcount

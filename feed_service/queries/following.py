@@ -78,17 +78,9 @@ def end_tags(connection: Connection, *, endings: Collection[Ending]) -> int:
     ).rowcount
 
 
-# One probe of the primary key for each owner, however many people each has tagged.
 _OWNER_IDS = text("""
-    WITH RECURSIVE owner (id) AS (
-        (SELECT owner_user_id FROM user_tags WHERE owner_user_id > :after_id
-         ORDER BY owner_user_id LIMIT 1)
-        UNION ALL
-        SELECT (SELECT owner_user_id FROM user_tags WHERE owner_user_id > owner.id
-                ORDER BY owner_user_id LIMIT 1)
-        FROM owner WHERE owner.id IS NOT NULL
-    )
-    SELECT id FROM owner WHERE id IS NOT NULL LIMIT :limit
+    SELECT DISTINCT owner_user_id FROM user_tags WHERE owner_user_id > :after_id
+    ORDER BY owner_user_id LIMIT :limit
 """)
 
 

@@ -5,6 +5,8 @@ from datetime import timedelta
 
 from sqlalchemy import Connection, text
 
+from shared.arrays import array_literal
+
 ObjectName = tuple[int, str]
 """An owner's id and the key of one of their objects."""
 
@@ -63,34 +65,52 @@ def take_uploads(
     return set(rows.scalars())
 
 
+# Of two that expire the same, one waits and then finds them gone.
 _EXPIRE_UPLOADS = text("""
-    WITH expired AS (
-        DELETE FROM photo_uploads AS upload
-        USING (SELECT owner_user_id, object_key FROM photo_uploads
-               WHERE created_at < now() - CAST(:age AS interval)
-               ORDER BY created_at LIMIT :limit FOR UPDATE SKIP LOCKED) AS old
-        WHERE upload.owner_user_id = old.owner_user_id AND upload.object_key = old.object_key
-        RETURNING upload.owner_user_id, upload.object_key
-    )
-    INSERT INTO object_removals (owner_user_id, object_key)
-    SELECT owner_user_id, object_key FROM expired
+    DELETE FROM photo_uploads AS upload
+    USING (SELECT owner_user_id, object_key FROM photo_uploads
+           WHERE created_at < now() - CAST(:age AS interval)
+           ORDER BY created_at LIMIT :limit) AS old
+    WHERE upload.owner_user_id = old.owner_user_id AND upload.object_key = old.object_key
+    RETURNING upload.owner_user_id, upload.object_key
 """)
 
 
 def expire_uploads(connection: Connection, *, age: timedelta, limit: int) -> int:
     """How many uploads were older than `age`; they are to be removed now."""
-    return connection.execute(_EXPIRE_UPLOADS, {"age": age, "limit": limit}).rowcount
+    expired = connection.execute(_EXPIRE_UPLOADS, {"age": age, "limit": limit}).all()
+    insert_removals(connection, objects=[(owner_user_id, key) for owner_user_id, key in expired])
+    return len(expired)
+
+
+_INSERT_REMOVALS = text("""
+    INSERT INTO object_removals (owner_user_id, object_key)
+    SELECT owner_user_id, object_key
+    FROM unnest(CAST(:owner_user_ids AS bigint[]), CAST(:object_keys AS text[]))
+         AS nobodys (owner_user_id, object_key)
+""")
+
+
+def insert_removals(connection: Connection, *, objects: Collection[ObjectName]) -> None:
+    """Nothing; these objects are nobody's any more, and to be removed from the object store."""
+    if objects:
+        connection.execute(_INSERT_REMOVALS, _object_lists(objects))
 
 
 # Whoever claims a removal puts off the next attempt, longer each time, so that no transaction is
-# open while the object store is asked, and a process that dies leaves nothing undone.
+# open while the object store is asked, and a process that dies leaves nothing undone. Of two that
+# claim the same, one waits, and then finds it put off. In UTC, because Citus takes nothing here
+# that depends on a session's time zone.
 _CLAIM_REMOVALS = text("""
     UPDATE object_removals AS removal
     SET attempts = removal.attempts + 1,
-        due_at = now() + least(interval '1 hour', interval '15 seconds' * 2 ^ removal.attempts)
+        due_at = (now() AT TIME ZONE 'UTC'
+                  + least(interval '1 hour', interval '15 seconds' * 2 ^ removal.attempts))
+                 AT TIME ZONE 'UTC'
     FROM (SELECT owner_user_id, object_key FROM object_removals
-          WHERE due_at <= now() ORDER BY due_at LIMIT :limit FOR UPDATE SKIP LOCKED) AS due
+          WHERE due_at <= now() ORDER BY due_at LIMIT :limit) AS due
     WHERE removal.owner_user_id = due.owner_user_id AND removal.object_key = due.object_key
+      AND removal.due_at <= now()
     RETURNING removal.owner_user_id, removal.object_key
 """)
 
@@ -113,10 +133,11 @@ _FINISH_REMOVALS = text("""
 
 def finish_removals(connection: Connection, *, objects: Collection[ObjectName]) -> None:
     """Nothing; the objects are gone from the object store, and so is the note of it."""
-    connection.execute(
-        _FINISH_REMOVALS,
-        {
-            "owner_user_ids": [owner_user_id for owner_user_id, _ in objects],
-            "object_keys": [object_key for _, object_key in objects],
-        },
-    )
+    connection.execute(_FINISH_REMOVALS, _object_lists(objects))
+
+
+def _object_lists(objects: Collection[ObjectName]) -> dict[str, object]:
+    return {
+        "owner_user_ids": array_literal(owner_user_id for owner_user_id, _ in objects),
+        "object_keys": [object_key for _, object_key in objects],
+    }

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, RowMapping, text
 
 from feed_service.importance import heuristic
-from feed_service.visibility import VISIBLE, Viewer
+from feed_service.queries.photos import insert_removals
+from feed_service.visibility import VISIBLE, VISIBLE_OF_AUTHOR, Viewer
 from shared.arrays import array_literal
 from shared.totals import ADD_TO_TOTALS, total_parameters
 
@@ -44,33 +45,41 @@ class PostRow(NamedTuple):
     comment_count: int
 
 
-def _audience_tags(*, excluded: bool) -> str:
+def _audience_tags(author: str, *, excluded: bool) -> str:
     which = "audience.excluded" if excluded else "audience.excluded IS NOT TRUE"
     return f"""ARRAY(
         SELECT audience.tag_id FROM post_audience_tags AS audience
-        JOIN tags AS tag ON tag.owner_user_id = audience.author_id AND tag.id = audience.tag_id
-        WHERE audience.author_id = p.author_id AND audience.post_id = p.id
+        JOIN tags AS tag ON tag.owner_user_id = {author} AND tag.id = audience.tag_id
+        WHERE audience.author_id = {author} AND audience.post_id = p.id
           AND {which} AND tag.deleted_at IS NULL
           AND p.author_id = :viewer_id
         ORDER BY audience.tag_id)"""
 
 
-POST_COLUMNS = f"""
+def _columns(author: str) -> str:
+    return f"""
     p.author_id, p.id, p.body, p.audience, p.version, p.created_at, p.edited_at,
-    {_audience_tags(excluded=False)} AS tag_ids,
-    {_audience_tags(excluded=True)} AS excluded_tag_ids,
+    {_audience_tags(author, excluded=False)} AS tag_ids,
+    {_audience_tags(author, excluded=True)} AS excluded_tag_ids,
     ARRAY(SELECT photo.object_key FROM post_photos AS photo
-          WHERE photo.author_id = p.author_id AND photo.post_id = p.id
+          WHERE photo.author_id = {author} AND photo.post_id = p.id
           ORDER BY photo.place) AS photo_keys,
     coalesce((SELECT stats.comment_count FROM post_stats AS stats
-              WHERE stats.author_id = p.author_id AND stats.post_id = p.id), 0) AS comment_count
+              WHERE stats.author_id = {author} AND stats.post_id = p.id), 0) AS comment_count
 """
+
+
+POST_COLUMNS = _columns("p.author_id")
 """The fields of PostRow in their order, of a row `p` of posts."""
 
+POST_COLUMNS_OF_AUTHOR = _columns(":author_id")
+"""The same for statements about posts of :author_id alone, which a distributed database then looks
+for on one shard."""
+
 _AUTHOR_PAGE = text(f"""
-    SELECT {POST_COLUMNS} FROM posts AS p
+    SELECT {POST_COLUMNS_OF_AUTHOR} FROM posts AS p
     WHERE p.author_id = :author_id AND (p.created_at, p.id) < (:before_time, :before_id)
-      AND {VISIBLE}
+      AND {VISIBLE_OF_AUTHOR}
     ORDER BY p.created_at DESC, p.id DESC LIMIT :limit
 """)
 
@@ -97,11 +106,13 @@ def author_page(
     return [PostRow._make(row) for row in rows]
 
 
+# The authors are named twice: a distributed database looks at those shards alone that have them.
 _VISIBLE_POSTS = text(f"""
     SELECT {POST_COLUMNS}
     FROM unnest(CAST(:author_ids AS bigint[]), CAST(:post_ids AS bigint[]))
          AS asked (author_id, post_id)
     JOIN posts AS p ON p.author_id = asked.author_id AND p.id = asked.post_id AND {VISIBLE}
+    WHERE p.author_id = ANY (CAST(:author_ids AS bigint[]))
 """)
 
 
@@ -115,7 +126,7 @@ def visible_posts(
 
 _VISIBLE_POST = text(f"""
     SELECT p.created_at FROM posts AS p
-    WHERE p.author_id = :author_id AND p.id = :post_id AND {VISIBLE}
+    WHERE p.author_id = :author_id AND p.id = :post_id AND {VISIBLE_OF_AUTHOR}
 """)
 
 
@@ -191,6 +202,24 @@ def insert_post(
             **total_parameters(totals),
         },
     )
+    return new_post(
+        created.mappings().one(),
+        author_id=author_id,
+        body=body,
+        audience=audience,
+        photo_keys=photo_keys,
+    )
+
+
+def new_post(
+    stored: RowMapping,
+    *,
+    author_id: int,
+    body: str,
+    audience: Audience,
+    photo_keys: Sequence[str],
+) -> PostRow:
+    """A post of what the database has said of it, as its author sees it."""
     return PostRow(
         author_id=author_id,
         body=body,
@@ -200,7 +229,7 @@ def insert_post(
         excluded_tag_ids=sorted(audience.excluded_tag_ids),
         photo_keys=list(photo_keys),
         comment_count=0,
-        **created.mappings().one(),
+        **stored,
     )
 
 
@@ -226,6 +255,31 @@ def insert_audience_tags(connection: Connection, *, audiences: Mapping[PostName,
                 "post_ids": array_literal(post_ids),
                 "tag_ids": array_literal(tag_ids),
                 "excluded": list(excluded),
+            },
+        )
+
+
+_INSERT_OWN_AUDIENCE_TAGS = text("""
+    INSERT INTO post_audience_tags (author_id, post_id, tag_id, excluded, created_at)
+    SELECT p.author_id, p.id, named.tag_id, named.excluded, p.created_at
+    FROM posts AS p
+    CROSS JOIN unnest(CAST(:tag_ids AS bigint[]), CAST(:excluded AS boolean[]))
+         AS named (tag_id, excluded)
+    WHERE p.author_id = :author_id AND p.id = :post_id
+""")
+
+
+def insert_own_audience_tags(connection: Connection, *, name: PostName, audience: Audience) -> None:
+    """Nothing; the tags of this post's audience are stored."""
+    tags = _tags(audience)
+    if tags:
+        connection.execute(
+            _INSERT_OWN_AUDIENCE_TAGS,
+            {
+                "author_id": name[0],
+                "post_id": name[1],
+                "tag_ids": array_literal(tag_id for tag_id, _ in tags),
+                "excluded": [excluded for _, excluded in tags],
             },
         )
 
@@ -262,7 +316,7 @@ _UPDATE_POST = text(f"""
     heuristic(
         body="CAST(:body AS text)",
         photo_count='''(SELECT count(*) FROM post_photos AS photo
-                            WHERE photo.author_id = p.author_id AND photo.post_id = p.id)''',
+                            WHERE photo.author_id = :author_id AND photo.post_id = p.id)''',
     )
 } END,
         version = p.version + 1,
@@ -283,44 +337,44 @@ def update_post(
     connection.execute(_UPDATE_POST, {**key, "body": body, "audience": audience and audience.kind})
     if audience is not None:
         connection.execute(_CLEAR_AUDIENCE_TAGS, key)
-        insert_audience_tags(connection, audiences={name: audience})
+        insert_own_audience_tags(connection, name=name, audience=audience)
 
 
-# The photos of a deleted post are nobody's any more, and noted for removal from the object store.
 # Its tags go as well, so that whoever looks through the posts of a tag does not meet it.
 _DELETE_POST = text("""
     WITH found AS (
-        SELECT author_id, id, deleted_at FROM posts
+        SELECT id, deleted_at FROM posts
         WHERE author_id = :author_id AND id = :post_id FOR UPDATE
     ),
     deleted AS (
         UPDATE posts AS p SET deleted_at = now(), version = p.version + 1
         FROM found
-        WHERE p.author_id = found.author_id AND p.id = found.id AND found.deleted_at IS NULL
-        RETURNING p.author_id, p.id
+        WHERE p.author_id = :author_id AND p.id = found.id AND found.deleted_at IS NULL
+        RETURNING p.id
     ),
     photos AS (
         DELETE FROM post_photos AS photo USING deleted
-        WHERE photo.author_id = deleted.author_id AND photo.post_id = deleted.id
-        RETURNING photo.author_id, photo.object_key
-    ),
-    removals AS (
-        INSERT INTO object_removals (owner_user_id, object_key)
-        SELECT author_id, object_key FROM photos
+        WHERE photo.author_id = :author_id AND photo.post_id = deleted.id
+        RETURNING photo.object_key
     ),
     audience AS (
         DELETE FROM post_audience_tags AS audience USING deleted
-        WHERE audience.author_id = deleted.author_id AND audience.post_id = deleted.id
+        WHERE audience.author_id = :author_id AND audience.post_id = deleted.id
     )
-    SELECT (SELECT count(*) FROM found), (SELECT count(*) FROM deleted)
+    SELECT (SELECT count(*) FROM found), (SELECT count(*) FROM deleted),
+           ARRAY(SELECT object_key FROM photos)
 """)
 
 
 def delete_post(connection: Connection, *, author_id: int, post_id: int) -> tuple[bool, bool]:
-    """Whether the author has such a post, deleted or not, and whether it was deleted now."""
-    found, deleted = connection.execute(
+    """Whether the author has such a post, deleted or not, and whether it was deleted now.
+
+    Its photos are nobody's any more, and are to be removed.
+    """
+    found, deleted, object_keys = connection.execute(
         _DELETE_POST, {"author_id": author_id, "post_id": post_id}
     ).one()
+    insert_removals(connection, objects=[(author_id, key) for key in object_keys])
     return bool(found), bool(deleted)
 
 

@@ -15,12 +15,14 @@ class Replay:
 
 
 # The empty insert makes a second transaction with the same id wait for the first, and see its row.
+# In UTC, because Citus takes nothing here that depends on a session's time zone.
 _CLAIM_REQUEST = text("""
-    INSERT INTO idempotency_keys (user_id, request_id, fingerprint, response)
-    VALUES (:user_id, :request_id, :fingerprint, '')
+    INSERT INTO idempotency_keys (user_id, request_id, fingerprint, response, created_at)
+    VALUES (:user_id, :request_id, :fingerprint, '', now())
     ON CONFLICT (user_id, request_id) DO UPDATE
-       SET fingerprint = excluded.fingerprint, response = '', created_at = now()
-     WHERE idempotency_keys.created_at < now() - interval '24 hours'
+       SET fingerprint = excluded.fingerprint, response = '', created_at = excluded.created_at
+     WHERE idempotency_keys.created_at AT TIME ZONE 'UTC'
+           < excluded.created_at AT TIME ZONE 'UTC' - interval '24 hours'
     RETURNING user_id
 """)
 

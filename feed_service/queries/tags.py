@@ -228,7 +228,7 @@ _MEMBER_PAGE = text("""
     FROM tags AS tag
     LEFT JOIN LATERAL (
         SELECT target_user_id, created_at FROM user_tags
-        WHERE owner_user_id = tag.owner_user_id AND tag_id = tag.id AND target_user_id > :after_id
+        WHERE owner_user_id = :owner_user_id AND tag_id = :tag_id AND target_user_id > :after_id
         ORDER BY target_user_id LIMIT :limit) AS member ON true
     WHERE tag.owner_user_id = :owner_user_id AND tag.id = :tag_id AND tag.deleted_at IS NULL
     ORDER BY member.target_user_id

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, text
 
 from feed_service.importance import heuristic
 from feed_service.queries.comments import COMMENT_COLUMNS, CommentRow
-from feed_service.queries.posts import POST_COLUMNS, Audience, PostName, PostRow
+from feed_service.queries.posts import POST_COLUMNS_OF_AUTHOR, Audience, PostName, PostRow
 from feed_service.queries.tags import MemberRow
 from shared.arrays import array_literal
 
@@ -49,14 +49,16 @@ _HOLD_TAGS = text("""
 
 def hold_tags(connection: Connection, *, names: Collection[TagName]) -> set[TagName]:
     """Those of the tags that their owners have; they stay so until the transaction ends."""
-    rows = connection.execute(
-        _HOLD_TAGS,
-        {
-            "owner_ids": array_literal(owner_id for owner_id, _ in names),
-            "tag_ids": array_literal(tag_id for _, tag_id in names),
-        },
-    )
+    rows = connection.execute(_HOLD_TAGS, tag_name_literals(names))
     return {(owner_id, tag_id) for owner_id, tag_id in rows}
+
+
+def tag_name_literals(names: Collection[TagName]) -> dict[str, str]:
+    """The names of tags as the parameters :owner_ids and :tag_ids."""
+    return {
+        "owner_ids": array_literal(owner_id for owner_id, _ in names),
+        "tag_ids": array_literal(tag_id for _, tag_id in names),
+    }
 
 
 # In the order of the unique index, so that two imports of the same posts do not wait for each
@@ -126,8 +128,8 @@ def exported_tagged(
 # In the order of idx_post_author from its other end: by id alone, all posts of an author would have
 # to be sorted for each page.
 _EXPORTED_POSTS = text(f"""
-    SELECT {POST_COLUMNS} FROM posts AS p
-    WHERE p.author_id = :viewer_id AND (p.created_at, p.id) > (:after_time, :after_id)
+    SELECT {POST_COLUMNS_OF_AUTHOR} FROM posts AS p
+    WHERE p.author_id = :author_id AND (p.created_at, p.id) > (:after_time, :after_id)
       AND p.deleted_at IS NULL
     ORDER BY p.created_at, p.id LIMIT :limit
 """)
@@ -139,7 +141,13 @@ def exported_posts(
     """Up to `limit` posts of the author behind a place, oldest first, as the author sees them."""
     rows = connection.execute(
         _EXPORTED_POSTS,
-        {"viewer_id": author_id, "after_time": after[0], "after_id": after[1], "limit": limit},
+        {
+            "author_id": author_id,
+            "viewer_id": author_id,
+            "after_time": after[0],
+            "after_id": after[1],
+            "limit": limit,
+        },
     )
     return [PostRow._make(row) for row in rows]
 

@@ -1,4 +1,8 @@
-"""What is cleaned up beside the calls, a limited number of rows at a time."""
+"""What is cleaned up beside the calls, a limited number of rows at a time.
+
+Rows that somebody else is at are waited for, since no lock that passes them over can be taken on
+several shards. That they are still to go is asked again of each, for it may have changed meanwhile.
+"""
 
 from datetime import timedelta
 
@@ -9,8 +13,9 @@ _PURGE_POSTS = text("""
     DELETE FROM posts AS p
     USING (SELECT author_id, id FROM posts
            WHERE deleted_at < now() - CAST(:age AS interval)
-           ORDER BY deleted_at LIMIT :limit FOR UPDATE SKIP LOCKED) AS old
+           ORDER BY deleted_at LIMIT :limit) AS old
     WHERE p.author_id = old.author_id AND p.id = old.id
+      AND p.deleted_at < now() - CAST(:age AS interval)
 """)
 
 
@@ -23,8 +28,9 @@ _PURGE_COMMENTS = text("""
     DELETE FROM comments AS c
     USING (SELECT post_author_id, post_id, id FROM comments
            WHERE deleted_at < now() - CAST(:age AS interval)
-           ORDER BY deleted_at LIMIT :limit FOR UPDATE SKIP LOCKED) AS old
+           ORDER BY deleted_at LIMIT :limit) AS old
     WHERE c.post_author_id = old.post_author_id AND c.post_id = old.post_id AND c.id = old.id
+      AND c.deleted_at < now() - CAST(:age AS interval)
 """)
 
 
@@ -37,8 +43,9 @@ _PURGE_REQUESTS = text("""
     DELETE FROM idempotency_keys AS kept
     USING (SELECT user_id, request_id FROM idempotency_keys
            WHERE created_at < now() - interval '24 hours'
-           ORDER BY created_at LIMIT :limit FOR UPDATE SKIP LOCKED) AS old
+           ORDER BY created_at LIMIT :limit) AS old
     WHERE kept.user_id = old.user_id AND kept.request_id = old.request_id
+      AND kept.created_at < now() - interval '24 hours'
 """)
 
 
@@ -55,7 +62,7 @@ _DROP_UNUSED_TAGS = text("""
              AND NOT EXISTS (SELECT FROM post_audience_tags AS audience
                              WHERE audience.author_id = deleted.owner_user_id
                                AND audience.tag_id = deleted.id)
-           LIMIT :limit FOR UPDATE SKIP LOCKED) AS unused
+           LIMIT :limit) AS unused
     WHERE tag.owner_user_id = unused.owner_user_id AND tag.id = unused.id
 """)
 
