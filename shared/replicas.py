@@ -124,6 +124,8 @@ class Replicas:
             for replica_url in settings.replica_urls
         ]
         self._turns = count()
+        # Before the replicas are looked at, which would be ahead of nothing.
+        self._look_at_primary()
         self._looks = [
             _Looks("primary", self._look_at_primary),
             *(_Looks(replica.name, replica.look) for replica in self._replicas),

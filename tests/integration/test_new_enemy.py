@@ -6,7 +6,6 @@ let Alice act, and let it go on.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import grpc
 import pytest
@@ -17,67 +16,11 @@ from feed_service.graph_client import GraphClient
 from shared.gen.kith.feed.v1 import feed_pb2
 from tests.support.errors import reason_of
 from tests.support.pair import Pair
+from tests.support.pauses import CASES, Pause
 from tests.support.people import ALL, PRIVATE, People, tagged
-
-_STEPS = [
-    "before the 1st question to the graph",
-    "after the 1st question to the graph",
-    "before the posts are read",
-    "after the posts are read",
-    "before the 2nd question to the graph",
-    "after the 2nd question to the graph",
-]
-# When the connections are at hand, the only question is the one afterwards.
-_CASES = [("cold", step) for step in _STEPS] + [
-    ("warm", step) for step in _STEPS if "2nd" not in step
-]
-
 
 Read = Callable[[Pair, int, int], list[int]]
 """What a viewer is shown of an author, by one of the calls."""
-
-
-@dataclass
-class Pause:
-    """Runs an action once, when a read comes to a step."""
-
-    pair: Pair
-
-    def at(self, step: str, action: Callable[[], None]) -> None:
-        """Choose the step and what happens while the read is paused there."""
-        when, _, what = step.partition(" the ")
-        questions = 0
-        is_over = False
-
-        def act() -> None:
-            nonlocal is_over
-            if not is_over:
-                is_over = True
-                action()
-
-        def on_question(method: str) -> None:
-            nonlocal questions
-            if method == "GetConnectedUserIds" and not is_over:
-                questions += 1
-                if what.startswith(str(questions)):
-                    act()
-
-        def on_statement(statement: str) -> None:
-            if what == "posts are read" and "posts AS p" in statement:
-                act()
-
-        if when == "before":
-            self.pair.gate.before_call = on_question
-            self.pair.feed_tap.before_statement = on_statement
-        else:
-            self.pair.gate.after_call = on_question
-            self.pair.feed_tap.after_statement = on_statement
-
-    def off(self) -> None:
-        """Let everything through."""
-        self.pair.gate.before_call = self.pair.gate.after_call = lambda _method: None
-        self.pair.feed_tap.before_statement = lambda _statement: None
-        self.pair.feed_tap.after_statement = lambda _statement: None
 
 
 @pytest.fixture
@@ -138,7 +81,7 @@ _READS = pytest.mark.parametrize("read", [_feed, _list, _digest])
 
 
 @_READS
-@pytest.mark.parametrize(("start", "step"), _CASES)
+@pytest.mark.parametrize(("start", "step"), CASES)
 @pytest.mark.parametrize("ending", ["remove", "block"])
 def test_what_was_posted_after_a_connection_ended_is_never_shown(
     people: People, pause: Pause, read: Read, ending: str, start: str, step: str
@@ -160,7 +103,7 @@ def test_what_was_posted_after_a_connection_ended_is_never_shown(
 
 
 @_READS
-@pytest.mark.parametrize(("start", "step"), _CASES)
+@pytest.mark.parametrize(("start", "step"), CASES)
 @pytest.mark.parametrize("ending", ["taken", "ended with its connection"])
 def test_what_was_posted_for_a_tag_after_the_tag_was_gone_is_never_shown(
     people: People, pause: Pause, read: Read, ending: str, start: str, step: str
@@ -186,7 +129,7 @@ def test_what_was_posted_for_a_tag_after_the_tag_was_gone_is_never_shown(
     assert not set(read(pause.pair, bob, alice)) & set(written_after)
 
 
-@pytest.mark.parametrize(("start", "step"), _CASES)
+@pytest.mark.parametrize(("start", "step"), CASES)
 def test_a_single_post_is_not_shown_when_the_connection_ended_before_it_became_visible(
     pair: Pair, people: People, pause: Pause, start: str, step: str
 ) -> None:
@@ -264,7 +207,7 @@ def test_a_viewer_whose_connections_never_hold_still_is_not_shown_someone_just_r
     assert not set(people.feed(bob)) & set(written_after)
 
 
-@pytest.mark.parametrize(("start", "step"), _CASES)
+@pytest.mark.parametrize(("start", "step"), CASES)
 @pytest.mark.parametrize("ending", ["remove", "block"])
 def test_comments_written_after_a_connection_ended_are_never_shown(
     people: People, pause: Pause, ending: str, start: str, step: str
@@ -287,7 +230,7 @@ def test_comments_written_after_a_connection_ended_are_never_shown(
     assert not [comment for comment in shown if comment in written_after]
 
 
-@pytest.mark.parametrize(("start", "step"), _CASES)
+@pytest.mark.parametrize(("start", "step"), CASES)
 def test_a_comment_is_not_written_on_a_post_that_became_visible_after_the_connection_ended(
     pair: Pair, people: People, pause: Pause, start: str, step: str
 ) -> None:

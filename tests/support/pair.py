@@ -14,6 +14,7 @@ import sqlalchemy
 
 import migrations
 from feed_service.__main__ import build as build_feed
+from feed_service.layouts import DISTRIBUTED, SINGLE
 from feed_service.settings import FeedSettings
 from graph_service.__main__ import build as build_graph
 from graph_service.settings import GraphSettings
@@ -41,6 +42,7 @@ ENVIRONMENT = {
     "MAX_CONNECTION_AGE_SECONDS": "0",
     "FEED_LAYOUT": "distributed" if citus.URL else "single",
 }
+LAYOUT = DISTRIBUTED if citus.URL else SINGLE
 _OPTIONS = [("grpc.max_receive_message_length", 64 * 1024 * 1024)]
 
 
@@ -101,6 +103,10 @@ class Databases:
         """Return the URL of a new empty database of `graph` or `feed`."""
         if service == "feed" and self._citus is not None:
             return self._citus.new()
+        return self.new_single(service)
+
+    def new_single(self, service: str) -> str:
+        """Return the URL of one that is on one PostgreSQL in any case."""
         name = f"test_{service}_{next(self._numbers)}"
         with self._admin.connect() as connection:
             connection.execute(
@@ -120,20 +126,15 @@ def running_pair(
     variables = {**ENVIRONMENT, **(environment or {})}
     graph_url, feed_url = databases.new("graph"), databases.new("feed")
     with ExitStack() as stack:
-        replica_taps = []
+        taps = []
         for service, url in (("graph", graph_url), ("feed", feed_url)):
-            tappeds = [
-                stack.enter_context(tapped(serving(service, replica.at(url))))
-                for replica in replicas
-            ]
-            replica_taps += [tap for tap, _ in tappeds]
-            variables[f"{service.upper()}_REPLICA_URLS"] = ",".join(url for _, url in tappeds)
-        graph_tap, variables["GRAPH_DATABASE_URL"] = stack.enter_context(
-            tapped(serving("graph", graph_url))
-        )
-        feed_tap, variables["FEED_DATABASE_URL"] = stack.enter_context(
-            tapped(serving("feed", feed_url))
-        )
+            places = [url, *(replica.at(url) for replica in replicas)]
+            tappeds = [stack.enter_context(tapped(serving(service, place))) for place in places]
+            taps.append([tap for tap, _ in tappeds])
+            urls = [url for _, url in tappeds]
+            variables[f"{service.upper()}_DATABASE_URL"] = anywhere(urls)
+            variables[f"{service.upper()}_REPLICA_URLS"] = ",".join(urls[1:])
+        (graph_tap, *graph_taps), (feed_tap, *feed_taps) = taps
         graph_settings = GraphSettings.read(variables)
         graph_server = RunningServer(
             graph_settings.server, build_graph(graph_settings, graph_settings.database.url)
@@ -163,7 +164,7 @@ def running_pair(
             feed_url=feed_url,
             graph_tap=graph_tap,
             feed_tap=feed_tap,
-            replica_taps=replica_taps,
+            replica_taps=[*graph_taps, *feed_taps],
             gate=gate,
         )
 
@@ -195,6 +196,16 @@ def tapped(url: str) -> Iterator[tuple[WireTap, str]]:
     parsed = sqlalchemy.make_url(url)
     with WireTap(parsed.host or "127.0.0.1", parsed.port or 5432) as tap:
         yield tap, _through(tap, url)
+
+
+def anywhere(urls: Sequence[str]) -> str:
+    """Return the URL by which whichever is the primary of some servers is found."""
+    if len(urls) == 1:
+        return urls[0]
+    servers = [sqlalchemy.make_url(url) for url in urls]
+    hosts = tuple(f"{server.host}:{server.port}" for server in servers)
+    somewhere = servers[0]._replace(host=None, port=None)
+    return somewhere.update_query_dict({"host": hosts}).render_as_string(hide_password=False)
 
 
 def _through(tap: WireTap, url: str) -> str:

@@ -114,19 +114,14 @@ class Server:
         self.rows(f"ALTER SYSTEM SET {name} = '{value}'")
         self.rows("SELECT pg_reload_conf()")
 
-    @contextmanager
-    def held_back(self) -> Iterator[None]:
-        """Let a standby see nothing new in the block."""
-        self.hold_back()
-        try:
-            yield
-        finally:
-            self.rows("SELECT pg_wal_replay_resume()")
-
     def hold_back(self) -> None:
         """Let a standby see nothing new from now on."""
         self.rows("SELECT pg_wal_replay_pause()")
         until(lambda: self.rows("SELECT pg_get_wal_replay_pause_state()") == [("paused",)])
+
+    def let_go(self) -> None:
+        """Let a standby go on; a primary does so in any case."""
+        self.rows("SELECT pg_wal_replay_resume() WHERE pg_is_in_recovery()")
 
     def catch_up(self, primary: "Server") -> None:
         """Wait until a standby has all that its primary has."""
@@ -171,12 +166,6 @@ class ReplicatedCluster:
     def url(self, database: str) -> str:
         """Return the URL of a database on the first primary."""
         return self.primary.url(database)
-
-    def everywhere(self, url: str) -> str:
-        """Return the URL by which the primary of now is found."""
-        hosts = tuple(f"127.0.0.1:{server.port}" for server in self.servers)
-        anywhere = sqlalchemy.make_url(url).set(host=None, port=None)
-        return anywhere.update_query_dict({"host": hosts}).render_as_string(hide_password=False)
 
 
 @contextmanager

@@ -17,8 +17,10 @@ from shared.database import BACKGROUND
 
 _SIMPLE_QUERY = ord("Q")
 _PARSE = ord("P")
-# What a call with a trace, and one that ends soon, puts before its statements.
-_BEFORE = re.compile(r"/\*.*?\*/ |SET LOCAL statement_timeout = \d+; ")
+# What a call with a trace, one that ends soon, and one of a replica puts before its statements.
+_BEFORE = re.compile(
+    r"/\*.*?\*/ |SET LOCAL statement_timeout = \d+; |SELECT 1 / CASE WHEN .*? THEN 1 ELSE 0 END; "
+)
 
 Hook = Callable[[str], None]
 

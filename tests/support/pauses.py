@@ -1,0 +1,67 @@
+"""A safe read that a test pauses between any two of its steps, to let something happen there.
+
+The proxies between the parts of the pair stop it, wherever its posts are read.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tests.support.pair import Pair
+from tests.support.wire import Hook
+
+STEPS = [
+    "before the 1st question to the graph",
+    "after the 1st question to the graph",
+    "before the posts are read",
+    "after the posts are read",
+    "before the 2nd question to the graph",
+    "after the 2nd question to the graph",
+]
+# When the connections are at hand, the only question is the one afterwards.
+CASES = [("cold", step) for step in STEPS] + [("warm", step) for step in STEPS if "2nd" not in step]
+
+
+@dataclass
+class Pause:
+    """Runs an action once, when a read comes to a step."""
+
+    pair: Pair
+
+    def at(self, step: str, action: Callable[[], None]) -> None:
+        """Choose the step and what happens while the read is paused there."""
+        when, _, what = step.partition(" the ")
+        questions = 0
+        is_over = False
+
+        def act() -> None:
+            nonlocal is_over
+            if not is_over:
+                is_over = True
+                action()
+
+        def on_question(method: str) -> None:
+            nonlocal questions
+            if method == "GetConnectedUserIds" and not is_over:
+                questions += 1
+                if what.startswith(str(questions)):
+                    act()
+
+        def on_statement(statement: str) -> None:
+            if what == "posts are read" and "posts AS p" in statement:
+                act()
+
+        self._set(f"{when}_call", f"{when}_statement", on_question, on_statement)
+
+    def off(self) -> None:
+        """Let everything through."""
+        for when in ("before", "after"):
+            self._set(f"{when}_call", f"{when}_statement", _pass, _pass)
+
+    def _set(self, calls: str, statements: str, on_call: Hook, on_statement: Hook) -> None:
+        setattr(self.pair.gate, calls, on_call)
+        for tap in (self.pair.feed_tap, *self.pair.replica_taps):
+            setattr(tap, statements, on_statement)
+
+
+def _pass(_what: str) -> None:
+    """Let something through."""
