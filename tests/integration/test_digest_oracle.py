@@ -9,14 +9,13 @@ import pytest
 import sqlalchemy
 from sqlalchemy import Connection, text
 
-from feed_service import queries
 from feed_service.settings import DigestRules, HubScan
 from feed_service.visibility import Viewer
 from feed_service.weeks import Week
 from shared.arrays import array_literal
 from shared.reader import Reader
 from tests.support import digest_oracle as oracle
-from tests.support.pair import Databases
+from tests.support.pair import LAYOUT, Databases
 from tests.support.reading import new_reader
 
 _WORLDS = 125
@@ -181,7 +180,7 @@ def test_the_digests_of_random_weeks_are_those_of_the_oracle(
 def _answer(
     reader: Reader, world: oracle.World, question: oracle.Question, hub_scan: HubScan
 ) -> tuple[list[oracle.Chosen], int]:
-    choice = queries.digests.digest_choice(
+    choice = LAYOUT.digest_choice(
         reader,
         viewer=Viewer(user_id=world.viewer, connected_ids=array_literal(world.connected)),
         week=Week.around(question.week_of, question.zone, start_day=question.start_day),

@@ -1,5 +1,7 @@
 """The pages of thousands of random feeds are those of the rule applied to every single post.
 
+The rule is asked of one PostgreSQL, also where the pages are those of a Citus.
+
 The number of worlds is that of KITH_WORLDS; `make oracle` makes more than `make test` does.
 """
 
@@ -14,14 +16,14 @@ import sqlalchemy
 from psycopg2.extras import execute_values
 from sqlalchemy import Connection, text
 
-from feed_service import queries
+from feed_service.layouts import SINGLE
 from feed_service.queries.feed import FeedFilter, FeedPlace
 from feed_service.queries.posts import PostRow
 from feed_service.settings import HubScan
 from feed_service.visibility import Viewer
 from shared.arrays import array_literal
 from shared.reader import Reader
-from tests.support.pair import Databases
+from tests.support.pair import LAYOUT, Databases
 from tests.support.plain_feed import plain_feed
 from tests.support.reading import new_reader
 
@@ -162,8 +164,21 @@ def _tags(owner: int) -> list[int]:
 
 @pytest.fixture(scope="module")
 def database(databases: Databases) -> Iterator[Connection]:
+    yield from _connected(databases.new("feed"))
+
+
+@pytest.fixture(scope="module")
+def plain(databases: Databases, database: Connection) -> Iterator[Connection]:
+    """Where the plain rule is asked: the same database, unless that is distributed."""
+    if LAYOUT is SINGLE:
+        yield database
+    else:
+        yield from _connected(databases.new_single("feed"))
+
+
+def _connected(url: str) -> Iterator[Connection]:
     engine = sqlalchemy.create_engine(
-        databases.new("feed"),
+        url,
         isolation_level="AUTOCOMMIT",
         poolclass=sqlalchemy.NullPool,
         connect_args={"options": "-c jit=off -c timezone=UTC"},
@@ -182,29 +197,30 @@ def reader(database: Connection) -> Iterator[Reader]:
 
 @pytest.mark.timeout(120 + _WORLDS)
 def test_the_pages_of_random_feeds_are_those_of_the_plain_rule(
-    database: Connection, reader: Reader
+    database: Connection, plain: Connection, reader: Reader
 ) -> None:
     sizes = set[int]()
     for first in range(0, _WORLDS, _BATCH):
         worlds = _Worlds(seed=20261125 + first)
         made = [worlds.world(viewer=100 * number) for number in range(1, _BATCH + 1)]
-        _store(database, worlds)
+        for connection in {database, plain}:
+            _store(connection, worlds)
         for world in made:
-            sizes.update(_compared(database, reader, worlds, world))
+            sizes.update(_compared(plain, reader, worlds, world))
 
     assert {0, 1, 2, 21, 101} <= sizes
 
 
 def _compared(
-    connection: Connection, reader: Reader, worlds: _Worlds, world: _World
+    plain_database: Connection, reader: Reader, worlds: _Worlds, world: _World
 ) -> Iterator[int]:
     """Compare pages of a world's feeds, and return how many posts they have."""
     for _ in range(_FILTERS):
         among = worlds.among(world)
-        plain = plain_feed(connection, viewer=world.viewer, among=among)
+        plain = plain_feed(plain_database, viewer=world.viewer, among=among)
         for _ in range(_PAGES):
             place, limit, scan = worlds.place(plain.rows), worlds.limit(), worlds.hub_scan()
-            page = queries.feed.feed_page(
+            page = LAYOUT.feed_page(
                 reader,
                 viewer=world.viewer,
                 among=among,
@@ -217,7 +233,7 @@ def _compared(
 
 
 def _store(connection: Connection, worlds: _Worlds) -> None:
-    connection.execute(text("TRUNCATE posts, tags CASCADE"))
+    connection.execute(text("TRUNCATE posts, tags, authors CASCADE"))
     _insert(connection, "tags (owner_user_id, id, name, deleted_at)", worlds.tags)
     _insert(
         connection,
@@ -234,6 +250,7 @@ def _store(connection: Connection, worlds: _Worlds) -> None:
         "post_audience_tags (author_id, post_id, tag_id, excluded, created_at)",
         worlds.named,
     )
+    connection.execute(text("INSERT INTO authors SELECT DISTINCT author_id FROM posts"))
     connection.execute(text("ANALYZE"))
 
 

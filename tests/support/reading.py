@@ -12,6 +12,7 @@ from shared.deadlines import StatementGuard
 from shared.metrics import database_latency
 from shared.reader import Reader, Rows, Statement
 from shared.settings import DatabaseSettings, Environment
+from tests.support import citus
 
 Plan = dict[str, Any]
 
@@ -19,7 +20,14 @@ Plan = dict[str, Any]
 def new_reader(url: str, variables: Mapping[str, str] | None = None) -> Reader:
     """Return a reader of a database as the services have it."""
     settings = DatabaseSettings.read(
-        Environment({"KITH_DATA_DIR": str(Path()), **(variables or {})}), "TEST"
+        Environment(
+            {
+                "KITH_DATA_DIR": str(Path()),
+                "DATABASE_PREPARE": "off" if citus.URL else "on",
+                **(variables or {}),
+            }
+        ),
+        "TEST",
     )
     return Reader(
         settings,
