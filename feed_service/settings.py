@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Literal, cast
 
@@ -140,10 +140,11 @@ class HubScan:
     """How many posts it looks at, at most; 0 means never: FEED_HUB_SCAN_ROWS."""
 
     @classmethod
-    def read(cls, environment: Environment) -> "HubScan":
+    def read(cls, environment: Environment, layout: LayoutName) -> "HubScan":
         """Read the variables."""
+        usual = 40 if layout == "distributed" else 400
         return cls(
-            degree=environment.integer("FEED_HUB_DEGREE", 400, minimum=0, maximum=1_000_000),
+            degree=environment.integer("FEED_HUB_DEGREE", usual, minimum=0, maximum=1_000_000),
             rows=environment.integer("FEED_HUB_SCAN_ROWS", 8_000, minimum=0, maximum=100_000),
         )
 
@@ -197,10 +198,12 @@ class FeedSettings:
                 "cannot be used with FEED_LAYOUT=distributed: how far a coordinator's replica has "
                 "come says nothing of the workers",
             )
+        layout_name = cast("LayoutName", layout.lower())
         settings = cls(
             server=ServerSettings.read(environment, "FEED", port=50052, metrics_port=9102),
-            database=database,
-            layout=cast("LayoutName", layout.lower()),
+            # Citus plans by the values, of which a prepared plan is made without.
+            database=replace(database, prepare=database.prepare and layout_name == "single"),
+            layout=layout_name,
             page_token_keys=page_token_keys(environment, database),
             graph_target=graph_target,
             graph_access=TargetSettings.read(environment, graph_target),
@@ -219,7 +222,7 @@ class FeedSettings:
             purge_after=timedelta(
                 days=environment.integer("PURGE_DAYS", 30, minimum=0, maximum=3650)
             ),
-            hub_scan=HubScan.read(environment),
+            hub_scan=HubScan.read(environment, layout_name),
             digest=DigestRules.read(environment),
             object_store=ObjectStoreSettings.read(environment),
         )
