@@ -107,7 +107,7 @@ def loaded_graph(databases: Databases) -> Iterator[Connection]:
 
 
 @pytest.fixture(scope="module")
-def loaded_feed(databases: Databases) -> Iterator[Connection]:
+def loaded_feed(databases: Databases, single_node: None) -> Iterator[Connection]:  # noqa: ARG001 -- it may skip
     """120,000 posts."""
     yield from _loaded(databases.new("feed"), _LOAD_FEED)
 

@@ -162,7 +162,7 @@ def test_an_id_is_free_again_after_a_day(
     with engine.begin() as connection:
         connection.execute(
             sqlalchemy.text(
-                "UPDATE idempotency_keys SET created_at = created_at - interval '25 hours'"
+                "UPDATE idempotency_keys SET created_at = now() - interval '25 hours'"
             )
         )
 
