@@ -6,7 +6,7 @@ BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run gateway up down test oracle chaos soak conformance bench bench-full bench-load lint format check proto migrate revision clean
+.PHONY: help setup run gateway up down test oracle chaos soak replicas conformance bench bench-full bench-load bench-costs lint format check proto migrate revision clean
 
 help: ## List what can be made
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -40,6 +40,9 @@ chaos: .venv/dev-installed ## Break things under load, and count what callers lo
 soak: .venv/dev-installed ## Make a million calls, and look at what grows
 	$(BIN)/python -m tests.chaos soak
 
+replicas: .venv/dev-installed ## Write a hundred thousand times and look at replicas at once, and take the primary away
+	GRPC_VERBOSITY=NONE $(BIN)/python -m tests.chaos replicas failover
+
 conformance: .venv/dev-installed ## Try the object store on OpenStack Swift, and the services from JavaScript, where installed
 	$(BIN)/python -m pytest -rs tests/conformance
 
@@ -51,6 +54,13 @@ bench-full: .venv/dev-installed ## The same on ten million posts; takes most of 
 
 bench-load: .venv/dev-installed ## Rates and latencies under published mixes of calls
 	$(BIN)/python -m benchmarks load
+
+bench-citus: .venv/dev-installed ## One PostgreSQL against the Citus of KITH_TEST_CITUS_URL; takes some minutes
+	$(BIN)/python -m benchmarks citus
+
+bench-costs: .venv/dev-installed ## The CPU of a call and the bytes of a row, and what so many people take
+	$(BIN)/python -m benchmarks costs
+	$(BIN)/python -m benchmarks capacity
 
 lint: .venv/dev-installed ## Check style, types, layers, contracts and migrations
 	$(BIN)/ruff check

@@ -29,7 +29,7 @@ from feed_service.upkeep import Upkeep
 from shared.database import BACKGROUND, Database
 from shared.deadlines import StatementGuard
 from shared.gen.kith.feed.v1 import feed_pb2_grpc
-from shared.metrics import ClientMetrics, RedisMetrics, database_latency
+from shared.metrics import ClientMetrics, RedisMetrics, ReplicaMetrics, database_latency
 from shared.optional_redis import OptionalRedis
 from shared.paging import PageTokens
 from shared.program import Program
@@ -61,7 +61,11 @@ def build(settings: FeedSettings, database_url: str) -> Service:
         name=BACKGROUND,
     )
     replicas = Replicas.configured(
-        settings.database, database_url, guard=guard, latency=latency, registry=registry
+        settings.database,
+        database_url,
+        guard=guard,
+        latency=latency,
+        metrics=ReplicaMetrics(registry),
     )
     reads = Reads(database, reader, replicas)
     layout = layouts.LAYOUTS[settings.layout]

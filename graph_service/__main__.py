@@ -16,7 +16,7 @@ from graph_service.watches import Watches
 from shared.database import BACKGROUND, Database
 from shared.deadlines import StatementGuard
 from shared.gen.kith.graph.v1 import graph_pb2_grpc
-from shared.metrics import RedisMetrics, database_latency
+from shared.metrics import RedisMetrics, ReplicaMetrics, database_latency
 from shared.optional_redis import OptionalRedis
 from shared.paging import PageTokens
 from shared.program import Program
@@ -40,7 +40,11 @@ def build(settings: GraphSettings, database_url: str) -> Service:
         settings.database, database_url, guard=guard, latency=latency, name=BACKGROUND
     )
     replicas = Replicas.configured(
-        settings.database, database_url, guard=guard, latency=latency, registry=registry
+        settings.database,
+        database_url,
+        guard=guard,
+        latency=latency,
+        metrics=ReplicaMetrics(registry),
     )
     tokens = PageTokens(keys=settings.page_token_keys)
     redis = OptionalRedis(settings.redis, RedisMetrics(registry)) if settings.redis else None

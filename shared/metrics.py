@@ -175,14 +175,14 @@ class ReplicaMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.lag = Gauge(
             "replica_lag_seconds",
-            "How far a replica is behind its primary.",
+            "How far a replica is behind its primary, as long as that is known.",
             ["replica"],
             registry=registry,
             multiprocess_mode="mostrecent",
         )
         self.in_rotation = Gauge(
             "replica_in_rotation",
-            "Whether a replica is asked, 1, or left alone because it is behind, away or none, 0.",
+            "Whether a replica is asked, 1, or left alone, 0; nothing of who is the primary now.",
             ["replica"],
             registry=registry,
             multiprocess_mode="mostrecent",

@@ -20,7 +20,7 @@ from typing import Final, Self, TypeVar
 
 import grpc
 import sqlalchemy
-from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client import Histogram
 from sqlalchemy import Connection
 
 from shared import deadlines, positions
@@ -38,6 +38,8 @@ T = TypeVar("T")
 ANY_TIME: Final = float("-inf")
 """The moment that no snapshot is older than."""
 
+# What is said of a gauge that has nothing to say.
+_NOTHING: Final = float("nan")
 _LOOK_SECONDS: Final = 0.1
 _ANSWER_SECONDS: Final = 1.0
 # By then one that keeps up has been seen to, though looks take turns and may be late.
@@ -114,9 +116,9 @@ class Replicas:
         *,
         guard: StatementGuard,
         latency: Histogram,
-        registry: CollectorRegistry,
+        metrics: ReplicaMetrics,
     ) -> None:
-        self._metrics = ReplicaMetrics(registry)
+        self._metrics = metrics
         self._samples = _Samples(settings.replica_max_lag.total_seconds())
         self._primary = Reader(settings, url, guard=guard, latency=latency, name=BACKGROUND)
         self._replicas = [
@@ -139,12 +141,12 @@ class Replicas:
         *,
         guard: StatementGuard,
         latency: Histogram,
-        registry: CollectorRegistry,
+        metrics: ReplicaMetrics,
     ) -> Self | None:
         """Return the replicas that are set; None without any."""
         if not settings.replica_urls:
             return None
-        return cls(settings, url, guard=guard, latency=latency, registry=registry)
+        return cls(settings, url, guard=guard, latency=latency, metrics=metrics)
 
     def answer(
         self, ask: Callable[["_Replica"], T], *, since: float, otherwise: Callable[[], T]
@@ -249,18 +251,18 @@ class _Replica:
             # Whoever waits for it would wait for as long as they may.
             self._guard.end_all()
             return
-        if not is_replica:
-            self.leave("is no replica")
-        elif (system, timeline) != (self._samples.system, self._samples.timeline):
-            self.leave("does not follow the primary")
-        else:
+        follows = (system, timeline) == (self._samples.system, self._samples.timeline)
+        if is_replica and follows:
             self._see(Position(timeline, positions.offset(lsn)))
+        elif follows:
+            # All servers of a cluster may be named, whichever of them is the primary.
+            self.leave("is the primary", is_missing=False)
+        else:
+            self.leave("does not follow the primary")
 
-    def leave(self, why: str, reason: str = "") -> None:
+    def leave(self, why: str, reason: str = "", *, is_missing: bool = True) -> None:
         """Be asked no more, until a look says otherwise."""
-        self.is_ready = False
-        self._rotation_gauge.set(0)
-        self._tell(why, reason)
+        self._leave(why, reason, lag=_NOTHING, rotation=0 if is_missing else _NOTHING)
 
     def close(self) -> None:
         """Close all connections."""
@@ -270,13 +272,19 @@ class _Replica:
     def _see(self, position: Position) -> None:
         is_seen, self.lag = self._samples.lag(position)
         self.position = position
-        self._lag_gauge.set(self.lag)
         if not is_seen or self.lag > self._max_lag:
-            self.leave("is too far behind")
+            self._leave("is too far behind", lag=self.lag, rotation=0)
             return
         self.is_ready = True
+        self._lag_gauge.set(self.lag)
         self._rotation_gauge.set(1)
         self._tell("is asked")
+
+    def _leave(self, why: str, reason: str = "", *, lag: float, rotation: float) -> None:
+        self.is_ready = False
+        self._lag_gauge.set(lag)
+        self._rotation_gauge.set(rotation)
+        self._tell(why, reason)
 
     def _tell(self, state: str, reason: str = "") -> None:
         """Log what has become of it when that has changed."""

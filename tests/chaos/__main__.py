@@ -2,9 +2,9 @@
 
     python -m tests.chaos [--quick] [FAULT ...]
 
-Without names all faults but the soak. Exits with 1 when a promise was broken. A whole run is also
-written to benchmarks/results/. A quick one breaks things once or twice, and only counts what must
-not happen at all.
+Without names all faults but the soak and those of replicas. Exits with 1 when a promise was broken.
+A whole run is also written to benchmarks/results/. A quick one breaks things once or twice, and
+only counts what must not happen at all.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from tests.chaos.stage import Stage, prepared_stage
 from tests.chaos.table import FAULTS
 
 _LOG_WIDTH = 160
-_ON_REQUEST = {"soak"}
+_ON_REQUEST = {"replicas", "failover", "soak"}
 _FAULTS = {fault.name: fault for fault in FAULTS}
 
 

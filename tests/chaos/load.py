@@ -20,6 +20,7 @@ from typing import Any, Final, Literal, Self, TypeAlias
 import grpc
 from google.protobuf.message import Message
 
+from shared import positions
 from shared.channels import open_channel
 from shared.client_options import client_options
 from shared.gen.kith.feed.v1 import feed_pb2
@@ -40,6 +41,7 @@ _FIRST_USER = 1_000
 _FIRST_STRANGER = 1_000_000
 _STRANGERS = 100_000
 _MOST_DETAILS = 20
+_ANY = ((positions.KEY, positions.ANY_WORD),)
 _START_SECONDS = 60
 _STOP_SECONDS = 60
 # The service config of the clients: the one that is shipped, this without its retries, or none.
@@ -62,7 +64,8 @@ class Plan:
     """Who calls whom, how often, and how patiently.
 
     Without `timeout` a call may take what the service config says. `environment` says what is shown
-    to the services. Channels are opened anew after `calls_a_channel`.
+    to the services. Channels are opened anew after `calls_a_channel`. With `brings_positions`
+    replicas may answer who has what they have written.
     """
 
     graph: str
@@ -74,6 +77,7 @@ class Plan:
     mix: Mapping[str, int] = field(default_factory=lambda: _MIX)
     environment: Mapping[str, str] = field(default_factory=dict)
     calls_a_channel: int = 500
+    brings_positions: bool = False
 
     @property
     def users(self) -> Sequence[int]:
@@ -192,6 +196,7 @@ class _Person:
         self._life = f"{user}/{uuid.uuid4()}"
         self._number = 0
         self._posts: list[tuple[int, str]] = []
+        self._positions: dict[str, Any] = {}
         # What has to be acknowledged before anything else is done.
         self._pending: _Write | None = None
 
@@ -221,17 +226,26 @@ class _Person:
 
     def _call(self, method: str, request: Message) -> Any:
         """Make a call and note how it ended; returns its answer, or None."""
-        stub = self._stubs["graph" if method in GRAPH_CALLS else "feed"]
+        service = "graph" if method in GRAPH_CALLS else "feed"
         started = time.monotonic()
         answer, code = None, OK
         try:
-            answer = getattr(stub, method)(request, timeout=self._plan.timeout)
+            answer, call = getattr(self._stubs[service], method).with_call(
+                request, timeout=self._plan.timeout, metadata=self._positions.get(service)
+            )
+            self._learn(service, call)
         except grpc.RpcError as error:
             code = error.code().name if isinstance(error, grpc.Call) else repr(error)
             if len(self._history.details) < _MOST_DETAILS:
                 self._history.details.append(f"{time.time():.3f} {method} {error}")
         self._history.outcomes.append(Outcome(started, time.monotonic() - started, method, code))
         return answer
+
+    def _learn(self, service: str, call: grpc.Call) -> None:
+        """Remember the position that a write is answered with."""
+        if self._plan.brings_positions:
+            told = tuple(pair for pair in call.initial_metadata() if pair[0] == positions.KEY)
+            self._positions[service] = told or self._positions.get(service) or _ANY
 
     def _write(self, write: _Write) -> None:
         self._history.attempted.add((write.method, write.left_behind))

@@ -8,6 +8,7 @@ from tests.chaos import (
     neighbours,
     overload,
     postgres,
+    replication,
     rotations,
     soak,
     storms,
@@ -105,6 +106,18 @@ FAULTS: Final[Sequence[Fault]] = (
         what="100,000 malformed, hostile and oversized messages to every call",
         promise="no INTERNAL or UNKNOWN, no crash, memory grows by less than a twentieth",
         run=hostile.hostile,
+    ),
+    Fault(
+        name="replicas",
+        what="two standbys up to 5 s behind, by turns, while each write is looked at at once",
+        promise="every write is there, and replicas answer much of it",
+        run=replication.replicas,
+    ),
+    Fault(
+        name="failover",
+        what="kill -9 of the primary and promotion of a synchronous standby, 3 times",
+        promise="no acknowledged write is lost; writes flow again within 3 s; nothing is INTERNAL",
+        run=replication.failover,
     ),
     Fault(
         name="soak",

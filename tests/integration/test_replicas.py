@@ -14,6 +14,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from feed_service.visibility import Viewer
 from shared import positions
+from shared.client import KithClient
 from shared.errors import DeadlineError, UnavailableError
 from shared.gen.kith.feed.v1 import feed_pb2
 from shared.gen.kith.graph.v1 import graph_pb2
@@ -155,6 +156,27 @@ def test_a_replica_answers_a_read_that_brings_its_write_once_it_has_it(
     # The proof is in the message of the read.
     [message] = [text for tap in pair.replica_taps for text in tap.statements]
     assert message.startswith("SELECT 1 / CASE WHEN pg_is_in_recovery()")
+
+
+def test_a_session_of_the_client_sees_what_it_has_written_and_then_reads_from_the_replica(
+    replicated: ReplicatedCluster, pair: Pair, people: People, standby: Server
+) -> None:
+    [author] = people.new(1)
+    draft = feed_pb2.CreatePostRequest(user_id=author, body="hello", audience=ALL)
+    listing = feed_pb2.ListPostsRequest(user_id=author, author_id=author)
+    graph, feed = pair.graph_server.address, pair.feed_server.address
+    with KithClient.from_environment(graph=graph, feed=feed) as kith:
+        session = kith.session(reads="replicas")
+        standby.hold_back()
+        before = list(session.feed.ListPosts(listing).posts)
+        post = session.feed.CreatePost(draft).post
+        held_back = list(session.feed.ListPosts(listing).posts)
+        standby.catch_up(replicated.primary)
+        answered = _reads(pair.feed_server, "replica")
+        caught_up = list(session.feed.ListPosts(listing).posts)
+
+    assert (before, held_back, caught_up) == ([], [post], [post])
+    assert _reads(pair.feed_server, "replica") == answered + 1
 
 
 @pytest.mark.usefixtures("standby")
@@ -372,7 +394,7 @@ def test_a_replica_that_is_too_far_behind_leaves_and_comes_back_by_itself(
         standby.hold_back()
         post, _ = _post(pair, author)
 
-        until(lambda: not scrape(pair.feed_server).value("replica_in_rotation"))
+        until(lambda: scrape(pair.feed_server).value("replica_in_rotation") != 1)
 
         assert scrape(pair.feed_server).value("replica_lag_seconds") > 0.5
         assert _own(pair, author, _ANY) == [post]
@@ -426,4 +448,4 @@ def test_after_a_promotion_the_services_find_the_new_primary_and_what_was_acknow
     for metadata in ((), _ANY, acknowledged[-1][1]):
         assert posts < set(_own(pair, author, metadata))
     # Once a replica, it is none any more.
-    until(lambda: not scrape(pair.feed_server).value("replica_in_rotation"))
+    until(lambda: scrape(pair.feed_server).value("replica_in_rotation") != 1)

@@ -72,6 +72,7 @@ class ServiceProcess:
 
     def __init__(self, service: str, environment: Mapping[str, str], log: Path) -> None:
         self._log = log
+        self.service = service
         with log.open("wb") as output:
             self._process = subprocess.Popen(
                 _command(service),
