@@ -8,6 +8,7 @@ a retry, which `read` and `write` do themselves. No statement outlives the call 
 waiting for a connection: see `deadlines`.
 """
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -61,11 +62,17 @@ _ENDS = frozenset({"COMMIT", "ROLLBACK", _TELLING_COMMIT})
 
 # Codes of https://www.postgresql.org/docs/current/errcodes-appendix.html
 _CANCELLED = "57014"
+_INTERNAL = "XX000"
 _CONTENTION = frozenset({"40001", "40P01", "55P03"})
 _READ_ONLY = "25006"
 _DIVISION_BY_ZERO = "22012"
 _UNAVAILABLE_CODES = frozenset({_READ_ONLY, "57P01", "57P02", "57P03", "57P04"})
 _UNAVAILABLE_CLASSES = frozenset({"08", "53", "58"})
+# What a coordinator of Citus says of a node that it has lost is of class 08, as a server that one
+# is connected with has no reason to say, or else one of these, which have no code of their own.
+_NODE_LOST = re.compile(
+    "could not commit transaction for shard|failure on connection marked as essential"
+)
 
 statements_in_call: ContextVar[list[int] | None] = ContextVar("statements_in_call", default=None)
 
@@ -295,6 +302,9 @@ class _Statements:
         if getattr(context.original_exception, "pgcode", None) == _READ_ONLY:
             # Another server is the primary now. The pool's other connections lead here as well.
             context.is_disconnect = True
+        elif is_of_node(context.original_exception):
+            # It may quote what SQLAlchemy would take for the end of this connection.
+            context.is_disconnect = False
         execution = context.execution_context
         if execution is not None and not self._guard.release(execution.cursor.connection):
             context.is_disconnect = True
@@ -363,6 +373,13 @@ def translate(
     is_operational = isinstance(cause, psycopg2.OperationalError | psycopg2.InterfaceError)
     if is_broken or (code is None and is_operational):
         return lost("the database cannot be reached", retry_after=RETRY_AFTER)
-    if code is not None and (code in _UNAVAILABLE_CODES or code[:2] in _UNAVAILABLE_CLASSES):
+    is_unavailable = code in _UNAVAILABLE_CODES or (code or "")[:2] in _UNAVAILABLE_CLASSES
+    if is_unavailable or is_of_node(cause):
         return lost("the database is not available", retry_after=RETRY_AFTER)
     return None
+
+
+def is_of_node(error: BaseException | None) -> bool:
+    """Whether a node behind the database is lost, and the connection as good as before."""
+    code = getattr(error, "pgcode", None) or ""
+    return code[:2] == "08" or (code == _INTERNAL and bool(_NODE_LOST.search(str(error))))

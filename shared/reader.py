@@ -30,6 +30,7 @@ from shared.database import (
     ConnectionLostError,
     address,
     connect_arguments,
+    is_of_node,
     statements_in_call,
     translate,
 )
@@ -101,9 +102,10 @@ class Reader:
         started = time.perf_counter()
         try:
             rows = self._rows_once(statement, parameters)
-        except ConnectionLostError:
-            # What broke one connection has probably broken them all.
-            self.close()
+        except ConnectionLostError as error:
+            if not is_of_node(error.__cause__):
+                # What broke one connection has probably broken them all.
+                self.close()
             if not self._repeats:
                 raise
             rows = self._rows_once(statement, parameters)
