@@ -203,10 +203,10 @@ def freeze(connection: Connection, *, name: FrozenName, choice: Choice) -> bool:
     author_ids = array_literal(sorted({author_id for author_id, _ in posts}))
     with in_transaction(connection):
         connection.execute(_HOLD_AUTHORS, {"author_ids": author_ids})
-        found = [(author_id, id_) for author_id, id_ in connection.execute(_EXISTING, named)]
         frozen = connection.execute(
             _FREEZE, {**name.parameters, "left_out_count": choice.left_out_count}
         ).rowcount
+        found = [(author_id, id_) for author_id, id_ in connection.execute(_EXISTING, named)]
         if frozen and found:
             connection.execute(_FREEZE_ITEMS, {**name.parameters, **_items(posts, found)})
     return bool(frozen)

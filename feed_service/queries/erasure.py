@@ -122,6 +122,9 @@ def erase_comments_under(connection: Connection, *, user_id: int, limit: int) ->
     return connection.execute(_ERASE_COMMENTS_UNDER, {"user_id": user_id, "limit": limit}).rowcount
 
 
+# Whoever freezes a digest of a distributed database holds its authors and not their posts.
+_LOCK_POSTS = text("SELECT pg_advisory_xact_lock(hashtextextended('posts', :user_id))")
+
 _ERASE_POSTS = text("""
     DELETE FROM posts AS p
     USING (SELECT id FROM posts
@@ -133,6 +136,7 @@ _ERASE_POSTS = text("""
 
 def erase_posts(connection: Connection, *, user_id: int, limit: int) -> int:
     """How many hidden posts of the user are gone, with what belonged to them."""
+    connection.execute(_LOCK_POSTS, {"user_id": user_id})
     return connection.execute(_ERASE_POSTS, {"user_id": user_id, "limit": limit}).rowcount
 
 

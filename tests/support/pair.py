@@ -43,6 +43,8 @@ ENVIRONMENT = {
     "FEED_LAYOUT": "distributed" if citus.URL else "single",
 }
 LAYOUT = DISTRIBUTED if citus.URL else SINGLE
+# What is for a Citus is SQL for one PostgreSQL too.
+FORMS = (DISTRIBUTED,) if citus.URL else (SINGLE, SINGLE, SINGLE, DISTRIBUTED)
 _OPTIONS = [("grpc.max_receive_message_length", 64 * 1024 * 1024)]
 
 

@@ -1,4 +1,4 @@
-"""Readers of a test's own: one for any database, and one that tells plans instead of reading."""
+"""A database of a test's own, read as the services do, and a reader that tells plans instead."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -8,6 +8,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Connection
 
+from shared.database import Database
 from shared.deadlines import StatementGuard
 from shared.metrics import database_latency
 from shared.reader import Reader, Rows, Statement
@@ -19,22 +20,28 @@ Plan = dict[str, Any]
 
 def new_reader(url: str, variables: Mapping[str, str] | None = None) -> Reader:
     """Return a reader of a database as the services have it."""
-    settings = DatabaseSettings.read(
-        Environment(
-            {
-                "KITH_DATA_DIR": str(Path()),
-                "DATABASE_PREPARE": "off" if citus.URL else "on",
-                **(variables or {}),
-            }
-        ),
-        "TEST",
-    )
+    settings = _settings({"DATABASE_PREPARE": "off" if citus.URL else "on", **(variables or {})})
     return Reader(
         settings,
         url,
         guard=StatementGuard(settings.statement_timeout),
         latency=database_latency(CollectorRegistry()),
     )
+
+
+def new_database(url: str) -> Database:
+    """Return what else the services have of a database."""
+    settings = _settings({})
+    return Database(
+        settings,
+        url,
+        guard=StatementGuard(settings.statement_timeout),
+        latency=database_latency(CollectorRegistry()),
+    )
+
+
+def _settings(variables: Mapping[str, str]) -> DatabaseSettings:
+    return DatabaseSettings.read(Environment({"KITH_DATA_DIR": str(Path()), **variables}), "TEST")
 
 
 def plan_of(
