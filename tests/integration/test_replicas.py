@@ -6,6 +6,7 @@ much is written. The last tests take the primary away.
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -20,6 +21,7 @@ from shared.gen.kith.feed.v1 import feed_pb2
 from shared.gen.kith.graph.v1 import graph_pb2
 from shared.server import RunningServer
 from tests.support.errors import decoded, fields_of
+from tests.support.gateway import running_gateway
 from tests.support.pair import Databases, Pair, running_pair
 from tests.support.pauses import CASES, Pause
 from tests.support.people import ALL, PRIVATE, People
@@ -171,6 +173,7 @@ def test_a_session_of_the_client_sees_what_it_has_written_and_then_reads_from_th
         before = list(session.feed.ListPosts(listing).posts)
         post = session.feed.CreatePost(draft).post
         held_back = list(session.feed.ListPosts(listing).posts)
+        standby.let_go()
         standby.catch_up(replicated.primary)
         answered = _reads(pair.feed_server, "replica")
         caught_up = list(session.feed.ListPosts(listing).posts)
@@ -226,6 +229,26 @@ def test_a_read_and_a_call_that_fails_tell_no_position(pair: Pair, people: Peopl
     for call in (read, failed.value):
         assert isinstance(call, grpc.Call)
         assert positions.KEY not in dict(call.initial_metadata() or ())
+
+
+def test_over_http_a_position_is_a_header(
+    pair: Pair, people: People, standby: Server, tmp_path: Path
+) -> None:
+    pytest.importorskip("envoy", reason="there is no wheel with Envoy for this system")
+    [author] = people.new(1)
+    graph, feed = pair.graph_server.address, pair.feed_server.address
+    draft = {"body": "hello", "audience": {"kind": "AUDIENCE_KIND_ALL"}}
+    with running_gateway(tmp_path, graph=graph, feed=feed) as gateway:
+        standby.hold_back()
+        written = gateway.call("POST", f"/v1/users/{author}/posts", draft)
+        position = {positions.KEY: written.headers[positions.KEY]}
+        shown, anything = (
+            gateway.call("GET", f"/v1/users/{author}/authors/{author}/posts", headers=headers)
+            for headers in (position, {positions.KEY: "any"})
+        )
+
+    assert [post["postId"] for post in shown.json["posts"]] == [written.json["post"]["postId"]]
+    assert not anything.json.get("posts")
 
 
 @pytest.mark.usefixtures("standby")

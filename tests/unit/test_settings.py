@@ -6,6 +6,7 @@ import pytest
 
 from feed_service.settings import FeedSettings
 from graph_service.settings import GraphSettings
+from shared.database import address
 from shared.settings import SettingsError
 
 _KEY = "a key that is long enough to be taken here"
@@ -70,6 +71,40 @@ def test_a_bare_postgresql_url_means_the_driver_that_is_installed() -> None:
     settings = FeedSettings.read(_OWN)
 
     assert settings.database.url == "postgresql+psycopg2://db/feed"
+
+
+def test_of_several_hosts_the_one_that_takes_writes_is_wanted_unless_told_otherwise() -> None:
+    several = "postgresql://me:secret@/feed?host=a:5432&host=b:5433"
+
+    urls = [
+        FeedSettings.read({**_OWN, "FEED_DATABASE_URL": url}).database.url
+        for url in (several, f"{several}&target_session_attrs=any", _OWN["FEED_DATABASE_URL"])
+    ]
+
+    wanted = [address(url).get("target_session_attrs") for url in urls]
+    assert wanted == ["read-write", "any", None]
+    assert (address(urls[0])["host"], address(urls[0])["port"]) == ("a,b", "5432,5433")
+    assert address(urls[0])["password"] == "secret"
+
+
+def test_replicas_are_named_one_after_the_other() -> None:
+    settings = FeedSettings.read(
+        {**_OWN, "FEED_REPLICA_URLS": "postgresql://a/b, postgresql://c/d"}
+    )
+
+    assert [address(url)["host"] for url in settings.database.replica_urls] == ["a", "c"]
+    assert FeedSettings.read(_OWN).database.replica_urls == ()
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"FEED_REPLICA_URLS": "mysql://a/b"}, {"FEED_LAYOUT": "distributed"}]
+)
+def test_replicas_that_cannot_be_read_from_are_told(wrong: dict[str, str]) -> None:
+    with pytest.raises(SettingsError) as caught:
+        FeedSettings.read({**_OWN, "FEED_REPLICA_URLS": "postgresql://a/b", **wrong})
+
+    assert str(caught.value).split()[0] == "FEED_REPLICA_URLS"
+    assert "\n" not in str(caught.value)
 
 
 def test_a_database_of_ones_own_needs_keys_of_ones_own() -> None:
