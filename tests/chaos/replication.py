@@ -27,6 +27,17 @@ _DELAY_SECONDS: Final = 4.0
 _SETTLING_SECONDS: Final = 3.0
 _LOADED_SECONDS: Final = 15.0
 _SERVING_SECONDS: Final = 3.0
+# More writes than elsewhere, for it is these that could be lost.
+_MIX: Final = {
+    "GetFeed": 10,
+    "GetPost": 10,
+    "ListPosts": 10,
+    "CheckConnections": 5,
+    "CreatePost": 40,
+    "CreateComment": 15,
+    "RequestConnection": 10,
+}
+_RATE: Final = 500
 _NEVER: Final = frozenset({"INTERNAL", "UNKNOWN"})
 _OUTCOME: Final = re.compile(r'^replica_reads_total\{outcome="(\w+)"\} (\S+)$', re.MULTILINE)
 _SYNCHRONOUS: Final = {
@@ -73,6 +84,8 @@ def failover(stage: Stage, effort: Effort) -> Iterator[Row]:
 def _failed_over(cluster: ReplicatedCluster, services: ProcessPair) -> Iterator[Row]:
     plan = replace(
         Plan(graph=services.graph_process.address, feed=services.feed_process.address),
+        mix=_MIX,
+        rate=_RATE,
         brings_positions=True,
     )
     connect(plan)
