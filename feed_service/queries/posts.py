@@ -116,11 +116,24 @@ _VISIBLE_POSTS = text(f"""
 """)
 
 
+_VISIBLE_POSTS_OF_AUTHOR = text(f"""
+    SELECT {POST_COLUMNS_OF_AUTHOR} FROM posts AS p
+    WHERE p.author_id = :author_id AND p.id = ANY (CAST(:post_ids AS bigint[]))
+      AND {VISIBLE_OF_AUTHOR}
+""")
+
+
 def visible_posts(
     connection: Connection, *, viewer: Viewer, names: Collection[PostName]
 ) -> dict[PostName, PostRow]:
     """Those of the named posts that the viewer may see."""
-    rows = connection.execute(_VISIBLE_POSTS, {**viewer.parameters, **name_literals(names)})
+    parameters = {**viewer.parameters, **name_literals(names)}
+    author_ids = {author_id for author_id, _ in names}
+    if len(author_ids) == 1:
+        [parameters["author_id"]] = author_ids
+        rows = connection.execute(_VISIBLE_POSTS_OF_AUTHOR, parameters)
+    else:
+        rows = connection.execute(_VISIBLE_POSTS, parameters)
     return {(row.author_id, row.id): row for row in map(PostRow._make, rows)}
 
 

@@ -14,7 +14,6 @@ import sqlalchemy
 from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import text
 
-from shared.embedded_postgres import EmbeddedPostgres
 from shared.gen.kith.feed.v1 import feed_pb2 as pb
 from shared.gen.kith.graph.v1 import graph_pb2
 from tests.support.browser import post_form
@@ -223,8 +222,10 @@ def _found(url: str, user_id: int) -> set[str]:
     """Return every column of every table that names a user, as table.column."""
     columns = _rows(
         url,
-        """SELECT table_name, column_name, data_type FROM information_schema.columns
-           WHERE table_schema = 'public'""",
+        """SELECT table_name, column_name, data_type
+           FROM information_schema.columns
+           JOIN information_schema.tables USING (table_schema, table_name)
+           WHERE table_schema = 'public' AND table_type = 'BASE TABLE'""",
     )
     looks = [
         f"SELECT '{table}.{column}' WHERE EXISTS"
@@ -472,7 +473,7 @@ def test_a_crash_at_any_step_is_made_up_for_by_another_call(world: World, when: 
 
 
 def test_erasures_beside_each_other_and_beside_others_neither_wait_in_vain_nor_miscount(
-    databases: Databases, cluster: EmbeddedPostgres
+    databases: Databases,
 ) -> None:
     pick = random.Random(11)
     with ExitStack() as stack:
@@ -509,10 +510,11 @@ def test_erasures_beside_each_other_and_beside_others_neither_wait_in_vain_nor_m
         assert refused <= {"", "POST_NOT_FOUND", "COMMENT_NOT_FOUND"}
         assert [counts[post] for post in posts] == [len(comments) for comments in listed]
         assert not {first, second} & {c.author_id for comments in listed for c in comments}
-        name = sqlalchemy.make_url(world.pair.feed_url).database
+        url = sqlalchemy.make_url(world.pair.feed_url)
     # What a session has seen is told when it ends.
     assert _rows(
-        cluster.url("postgres"), f"SELECT deadlocks FROM pg_stat_database WHERE datname = '{name}'"
+        url.set(database="postgres").render_as_string(hide_password=False),
+        f"SELECT deadlocks FROM pg_stat_database WHERE datname = '{url.database}'",
     ) == [(0,)]
 
 

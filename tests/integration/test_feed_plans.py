@@ -73,13 +73,13 @@ _CHANGE_A_THIRD = "UPDATE posts SET body = 'changed', version = version + 1 WHER
 
 
 @pytest.fixture(scope="module")
-def stale(databases: Databases) -> Iterator[Connection]:
+def stale(databases: Databases, single_node: None) -> Iterator[Connection]:  # noqa: ARG001 -- it may skip
     """Nearly 100,000 posts, of which the planner knows 48."""
     yield from _connected(databases.new("feed"), _STEPS)
 
 
 @pytest.fixture(scope="module")
-def changed(databases: Databases) -> Iterator[Connection]:
+def changed(databases: Databases, single_node: None) -> Iterator[Connection]:  # noqa: ARG001 -- as above
     """The same, after a third of the posts was changed."""
     yield from _connected(databases.new("feed"), [*_STEPS, _CHANGE_A_THIRD])
 

@@ -10,7 +10,8 @@ that copies under one name on every node make a distributed database, in a secon
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import count
 from typing import Final
@@ -32,7 +33,8 @@ Node = tuple[str, int]
 class Citus:
     """Makes distributed databases with the newest schema. All of them are dropped at the end."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, shard_count: int = _SHARDS) -> None:
+        self._shard_count = shard_count
         self._url = sqlalchemy.make_url(url).set(drivername="postgresql+psycopg2")
         self._prefix = f"kith_test_{secrets.token_hex(4)}"
         self._numbers = count(1)
@@ -45,33 +47,25 @@ class Citus:
 
     def make_template(self) -> None:
         """Make what the databases are copied from."""
-        name = self._template
+        url = self._make(self._template)
+        distribute(owner("feed", url), shard_count=self._shard_count)
         for node in self._nodes:
-            self._create(node, name)
-            with _session(self._at(node, name)) as session:
-                session.exec_driver_sql("CREATE EXTENSION citus")
-            make_roles("feed", self.url(name, node))
-        with _session(self._at(self.coordinator, name)) as session:
-            host, port = self.coordinator
-            session.exec_driver_sql("SELECT citus_set_coordinator_host(%s, %s)", (host, port))
-            for worker in self.workers:
-                session.exec_driver_sql("SELECT citus_add_node(%s, %s)", worker)
-        migrations.upgrade("feed", owner("feed", self.url(name)))
-        distribute(owner("feed", self.url(name)), shard_count=_SHARDS)
-        for node in self._nodes:
-            # The template must have no sessions while it is copied, not even those of Citus itself.
-            self._run(node, f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+            # It must have no sessions while it is copied, not even those of Citus itself.
+            self._run(node, f"ALTER DATABASE {self._template} ALLOW_CONNECTIONS false")
             self._run(
                 node,
                 "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
-                f" WHERE datname = '{name}'",
+                f" WHERE datname = '{self._template}'",
             )
+
+    def undistributed(self, service: str = "feed") -> str:
+        """Return the URL of a new database with Citus of which nothing is distributed."""
+        return self._make(f"{self._prefix}_{next(self._numbers)}", service)
 
     def new(self) -> str:
         """Return the URL of a new empty feed database."""
         name = f"{self._prefix}_{next(self._numbers)}"
-        for node in self._nodes:
-            self._create(node, name, f"TEMPLATE {self._template}")
+        self._on_all(lambda node: self._create(node, name, f"TEMPLATE {self._template}"))
         return self.url(name)
 
     def url(self, database: str, node: Node | None = None) -> str:
@@ -81,13 +75,20 @@ class Citus:
 
     def drop_all(self) -> None:
         """Drop every database that was made here."""
+        self._on_all(self._drop_all)
+
+    def _make(self, name: str, service: str = "feed") -> str:
         for node in self._nodes:
-            with _session(self._at(node, self._url.database)) as session:
-                names = session.exec_driver_sql(
-                    "SELECT datname FROM pg_database WHERE datname LIKE %s", (f"{self._prefix}%",)
-                )
-                for name in names.scalars().all():
-                    session.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+            self._create(node, name)
+            with _session(self._at(node, name)) as session:
+                session.exec_driver_sql("CREATE EXTENSION citus")
+            make_roles(service, self.url(name, node))
+        with _session(self._at(self.coordinator, name)) as session:
+            session.exec_driver_sql("SELECT citus_set_coordinator_host(%s, %s)", self.coordinator)
+            for worker in self.workers:
+                session.exec_driver_sql("SELECT citus_add_node(%s, %s)", worker)
+        migrations.upgrade(service, owner(service, self.url(name)))
+        return self.url(name)
 
     @property
     def _template(self) -> str:
@@ -101,6 +102,18 @@ class Citus:
     def _at(self, node: Node, database: str | None) -> sqlalchemy.URL:
         return self._url.set(host=node[0], port=node[1], database=database)
 
+    def _on_all(self, work: Callable[[Node], None]) -> None:
+        with ThreadPoolExecutor() as threads:
+            list(threads.map(work, self._nodes))
+
+    def _drop_all(self, node: Node) -> None:
+        with _session(self._at(node, self._url.database)) as session:
+            names = session.exec_driver_sql(
+                "SELECT datname FROM pg_database WHERE datname LIKE %s", (f"{self._prefix}%",)
+            )
+            for name in names.scalars().all():
+                session.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+
     def _create(self, node: Node, name: str, options: str = "") -> None:
         self._run(node, f"CREATE DATABASE {name} {options}")
 
@@ -110,12 +123,12 @@ class Citus:
 
 
 @contextmanager
-def running_citus() -> Iterator[Citus | None]:
+def running_citus(*, shard_count: int = _SHARDS) -> Iterator[Citus | None]:
     """Yield the Citus that is named, ready to make databases; None when none is."""
     if not URL:
         yield None
         return
-    citus = Citus(URL)
+    citus = Citus(URL, shard_count=shard_count)
     try:
         citus.make_template()
         yield citus
