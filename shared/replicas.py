@@ -1,7 +1,7 @@
 """Reads that replicas answer, if they prove that they have come far enough; see `positions`.
 
-Threads beside the calls look ten times a second where the primary's log is, and where each replica
-is. So it is known without a statement which replicas are there and how late they are, and what the
+Threads beside the calls look ten times a second where the primary's log is (`primary_log`), and
+where each replica is. So it is known which replicas are there and how late they are, and what the
 position was a moment ago, below which a read of that moment must not be (`since`). What is known so
 only says whom to ask and how far they have to be: that they are, a replica proves with each answer.
 
@@ -10,9 +10,6 @@ other. So a replica is asked only as long as it follows the very timeline that t
 """
 
 import logging
-import threading
-import time
-from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import count
@@ -30,7 +27,9 @@ from shared.errors import UnavailableError
 from shared.interceptors import Call, Hooks, Method, Step
 from shared.metrics import ReplicaMetrics
 from shared.positions import BehindError, Position
+from shared.primary_log import ANSWER_SECONDS, LOOK_SECONDS, PrimaryLog
 from shared.reader import Reader, Statement
+from shared.rounds import Rounds
 from shared.settings import DatabaseSettings
 
 T = TypeVar("T")
@@ -40,16 +39,9 @@ ANY_TIME: Final = float("-inf")
 
 # What is said of a gauge that has nothing to say.
 _NOTHING: Final = float("nan")
-_LOOK_SECONDS: Final = 0.1
-_ANSWER_SECONDS: Final = 1.0
 # By then one that keeps up has been seen to, though looks take turns and may be late.
-_KEEPS_UP_SECONDS: Final = 4 * _LOOK_SECONDS
-_STOP_SECONDS: Final = 5
+_KEEPS_UP_SECONDS: Final = 4 * LOOK_SECONDS
 _HAVE_ONE_ANSWER: Final = frozenset({"unary", "client_stream"})
-_PRIMARY: Final = Statement(
-    "primary_position",
-    f"SELECT system_identifier, here.* FROM pg_control_system(), ({positions.HERE}) AS here",  # noqa: S608 -- no values
-)
 # Which timeline a replica follows is told at once by what it receives, to those who may read all
 # statistics, and to everybody by its control file, which is written at every restart point.
 _REPLICA: Final = Statement(
@@ -119,19 +111,24 @@ class Replicas:
         metrics: ReplicaMetrics,
     ) -> None:
         self._metrics = metrics
-        self._samples = _Samples(settings.replica_max_lag.total_seconds())
         self._primary = Reader(settings, url, guard=guard, latency=latency, name=BACKGROUND)
+        self._primary_log = PrimaryLog(self._primary, settings.replica_max_lag.total_seconds())
         self._replicas = [
-            _Replica(settings, replica_url, latency, self._samples, self._metrics)
+            _Replica(settings, replica_url, latency=latency, log=self._primary_log, metrics=metrics)
             for replica_url in settings.replica_urls
         ]
         self._turns = count()
         # Before the replicas are looked at, which would be ahead of nothing.
-        self._look_at_primary()
+        self._primary_log.look()
         self._looks = [
-            _Looks("primary", self._look_at_primary),
-            *(_Looks(replica.name, replica.look) for replica in self._replicas),
+            Rounds(f"look-{name}", look, interval_seconds=LOOK_SECONDS)
+            for name, look in (
+                ("primary", self._primary_log.look),
+                *((replica.name, replica.look) for replica in self._replicas),
+            )
         ]
+        for looks in self._looks:
+            looks.start()
 
     @classmethod
     def configured(
@@ -185,11 +182,12 @@ class Replicas:
     def _required(self, since: float) -> Position | None:
         """Return how far a replica has to be for a read of this call; None if none can be."""
         wanted = positions.wanted.get()
-        if wanted is None or wanted.timeline > self._samples.timeline:
+        _, timeline = self._primary_log.history
+        if wanted is None or wanted.timeline > timeline:
             return None
         if since == ANY_TIME:
             return wanted
-        known = self._samples.at(since)
+        known = self._primary_log.at(since)
         return None if known is None else max(wanted, known)
 
     def _chosen(self, ready: Sequence["_Replica"], required: Position) -> "_Replica | None":
@@ -208,12 +206,6 @@ class Replicas:
         if isinstance(error, UnavailableError):
             replica.leave("does not answer a read")
 
-    def _look_at_primary(self) -> None:
-        moment = time.monotonic()
-        with suppress(Exception), deadlines.within(_ANSWER_SECONDS):
-            [(system, file, lsn)] = self._primary.rows(_PRIMARY, {})
-            self._samples.add(moment, system, Position.of(file, lsn))
-
 
 class _Replica:
     """A server, and what was last seen of it."""
@@ -222,8 +214,9 @@ class _Replica:
         self,
         settings: DatabaseSettings,
         url: str,
+        *,
         latency: Histogram,
-        samples: "_Samples",
+        log: PrimaryLog,
         metrics: ReplicaMetrics,
     ) -> None:
         parsed = sqlalchemy.make_url(url)
@@ -233,7 +226,7 @@ class _Replica:
         self.reader = Reader(settings, url, guard=self._guard, latency=latency, repeats=False)
         self._looker = Reader(settings, url, guard=self._guard, latency=latency, name=BACKGROUND)
         self._max_lag = settings.replica_max_lag.total_seconds()
-        self._samples = samples
+        self._primary_log = log
         self._lag_gauge = metrics.lag.labels(self.name)
         self._rotation_gauge = metrics.in_rotation.labels(self.name)
         self._state: str | None = None
@@ -244,14 +237,14 @@ class _Replica:
     def look(self) -> None:
         """See where it is, and whether it can be asked."""
         try:
-            with deadlines.within(_ANSWER_SECONDS):
+            with deadlines.within(ANSWER_SECONDS):
                 [(is_replica, system, lsn, timeline)] = self._looker.rows(_REPLICA, {})
         except Exception as error:  # noqa: BLE001 -- it may be anything, also the database that is missing
             self.leave("does not answer", str(error))
             # Whoever waits for it would wait for as long as they may.
             self._guard.end_all()
             return
-        follows = (system, timeline) == (self._samples.system, self._samples.timeline)
+        follows = (system, timeline) == self._primary_log.history
         if is_replica and follows:
             self._see(Position(timeline, positions.offset(lsn)))
         elif follows:
@@ -262,7 +255,10 @@ class _Replica:
 
     def leave(self, why: str, reason: str = "", *, is_missing: bool = True) -> None:
         """Be asked no more, until a look says otherwise."""
-        self._leave(why, reason, lag=_NOTHING, rotation=0 if is_missing else _NOTHING)
+        self.is_ready = False
+        self._lag_gauge.set(_NOTHING)
+        self._rotation_gauge.set(0 if is_missing else _NOTHING)
+        self._tell(why, reason)
 
     def close(self) -> None:
         """Close all connections."""
@@ -270,21 +266,13 @@ class _Replica:
             held.close()
 
     def _see(self, position: Position) -> None:
-        is_seen, self.lag = self._samples.lag(position)
+        lag = self._primary_log.lag(position)
         self.position = position
-        if not is_seen or self.lag > self._max_lag:
-            self._leave("is too far behind", lag=self.lag, rotation=0)
-            return
-        self.is_ready = True
+        self.lag = float("inf") if lag is None else lag
+        self.is_ready = self.lag <= self._max_lag
         self._lag_gauge.set(self.lag)
-        self._rotation_gauge.set(1)
-        self._tell("is asked")
-
-    def _leave(self, why: str, reason: str = "", *, lag: float, rotation: float) -> None:
-        self.is_ready = False
-        self._lag_gauge.set(lag)
-        self._rotation_gauge.set(rotation)
-        self._tell(why, reason)
+        self._rotation_gauge.set(self.is_ready)
+        self._tell("is asked" if self.is_ready else "is too far behind")
 
     def _tell(self, state: str, reason: str = "") -> None:
         """Log what has become of it when that has changed."""
@@ -293,67 +281,6 @@ class _Replica:
         self._state = state
         level = logging.INFO if self.is_ready else logging.WARNING
         _log.log(level, "replica %s", state, extra={"replica": self.name, "reason": reason})
-
-
-class _Samples:
-    """Where the primary's log was at which moments. Thread-safe."""
-
-    def __init__(self, max_lag: float) -> None:
-        # So that whoever is in rotation has come as far as one of them.
-        self._most = 2 * round(max_lag / _LOOK_SECONDS) + 10
-        self._lock = threading.Lock()
-        self._moments: list[float] = []
-        self._positions: list[Position] = []
-        self.system = 0
-        self.timeline = 0
-
-    def add(self, moment: float, system: int, position: Position) -> None:
-        """Note where the log was at a moment or later."""
-        with self._lock:
-            last = self._positions[-1] if self._positions else position
-            is_another = system != self.system or position < last
-            if is_another or len(self._moments) > 2 * self._most:
-                kept = 0 if is_another else self._most
-                self._moments = self._moments[len(self._moments) - kept :]
-                self._positions = self._positions[len(self._positions) - kept :]
-            self._moments.append(moment)
-            self._positions.append(position)
-            self.system, self.timeline = system, position.timeline
-
-    def at(self, moment: float) -> Position | None:
-        """Return a position at or behind that of a moment; None when nobody has looked since."""
-        with self._lock:
-            place = bisect_left(self._moments, moment)
-            return self._positions[place] if place < len(self._moments) else None
-
-    def lag(self, position: Position) -> tuple[bool, float]:
-        """Return how far behind a position is in seconds, and whether it is not more."""
-        now = time.monotonic()
-        with self._lock:
-            if not self._moments:
-                return False, 0.0
-            place = bisect_right(self._positions, position)
-            return place > 0, now - self._moments[max(0, place - 1)]
-
-
-class _Looks:
-    """A thread that looks at something over and over."""
-
-    def __init__(self, name: str, look: Callable[[], None]) -> None:
-        self._look = look
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"look-{name}", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End with the look under way."""
-        self._stopping.set()
-        self._thread.join(_STOP_SECONDS)
-
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            self._look()
-            self._stopping.wait(_LOOK_SECONDS)
 
 
 def exchange_positions(service: str) -> Step:
