@@ -61,6 +61,7 @@ class PostgresClock:
     def __init__(self, url: str) -> None:
         self._session = connect(url)
         self._own_pid = self._session.get_backend_pid()
+        self._database = str(self._session.info.dbname)
         self._postmaster = int(_stat(self._own_pid)[1])
 
     def close(self) -> None:
@@ -69,11 +70,17 @@ class PostgresClock:
 
     def seconds(self) -> float:
         """Return the CPU time until now."""
+        ended_user, ended_system = _stat(self._postmaster)[13:15]
+        return self._running() + (int(ended_user) + int(ended_system)) / _TICKS
+
+    def seconds_here(self) -> float:
+        """Return the CPU time until now in the database of the URL, without ended sessions."""
+        return self._running(self._database)
+
+    def _running(self, database: str = "") -> float:
         children = Path(f"/proc/{self._postmaster}/task/{self._postmaster}/children")
         pids = [int(pid) for pid in children.read_text().split()]
-        running = sum(_session_seconds(pid) for pid in pids if pid != self._own_pid)
-        ended_user, ended_system = _stat(self._postmaster)[13:15]
-        return running + (int(ended_user) + int(ended_system)) / _TICKS
+        return sum(_session_seconds(pid, database) for pid in pids if pid != self._own_pid)
 
 
 def backend_cpu_seconds(session: Any) -> float:
@@ -81,11 +88,11 @@ def backend_cpu_seconds(session: Any) -> float:
     return cpu_seconds(session.get_backend_pid())
 
 
-def _session_seconds(pid: int) -> float:
+def _session_seconds(pid: int, database: str) -> float:
     """The CPU time of a session; nothing for the writers and cleaners of PostgreSQL itself."""
     try:
-        title = Path(f"/proc/{pid}/cmdline").read_bytes()
-        return cpu_seconds(pid) if title.startswith(b"postgres: kith ") else 0.0
+        title = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+        return cpu_seconds(pid) if title.startswith(f"postgres: kith {database}") else 0.0
     except OSError:
         return 0.0
 
