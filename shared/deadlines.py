@@ -60,8 +60,10 @@ def is_over() -> bool:
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """Do what is in the block as if for a call that may take so long."""
-    token = call_end.set(CallEnd(time.monotonic() + seconds, _always))
+    """Give what is in the block so long, and no longer than the call it is for may take."""
+    latest, end = time.monotonic() + seconds, call_end.get()
+    is_active = _always if end is None else end.is_active
+    token = call_end.set(CallEnd(latest if end is None else min(latest, end.at), is_active))
     try:
         yield
     finally:
@@ -129,11 +131,6 @@ class StatementGuard:
         except TimeoutError:
             opening.add_done_callback(_close_session)
             raise DeadlineError("the database did not answer in time") from None
-
-    def end_all(self) -> None:
-        """End the statements that are under way, whoever they are for."""
-        for session in list(self._watched):
-            self._end(session)
 
     def close(self) -> None:
         """End the guard; nothing may be under way any more."""

@@ -17,7 +17,7 @@ from shared.reader import Reader, Statement
 LOOK_SECONDS: Final = 0.1
 """The time between two looks."""
 ANSWER_SECONDS: Final = 1.0
-"""The most that a look may take."""
+"""The most that a look may take, and a read that the primary could answer as well."""
 
 _POSITION: Final = Statement(
     "primary_position",

@@ -150,7 +150,8 @@ class Replicas:
     ) -> T:
         """Return what a replica answers, or what `otherwise` does, where none can.
 
-        A replica's failure is no failure of the call, as long as there is time left.
+        A replica's failure is no failure of the call. So each is given little time, for one that
+        hangs, or waits for a lock that it replays.
         """
         required = self._required(since)
         if required is None or not (ready := [each for each in self._replicas if each.is_ready]):
@@ -161,7 +162,7 @@ class Replicas:
             self._metrics.behind.inc()
             return otherwise()
         try:
-            with positions.proving(required):
+            with deadlines.within(ANSWER_SECONDS), positions.proving(required):
                 answer = ask(replica)
         except Exception as error:  # whatever it is, the primary knows better
             if deadlines.is_over():
@@ -241,8 +242,6 @@ class _Replica:
                 [(is_replica, system, lsn, timeline)] = self._looker.rows(_REPLICA, {})
         except Exception as error:  # noqa: BLE001 -- it may be anything, also the database that is missing
             self.leave("does not answer", str(error))
-            # Whoever waits for it would wait for as long as they may.
-            self._guard.end_all()
             return
         follows = (system, timeline) == self._primary_log.history
         if is_replica and follows:

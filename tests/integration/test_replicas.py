@@ -4,6 +4,7 @@ The standby of these tests is held back at will: then it is as old as it was at 
 much is written. The last tests take the primary away.
 """
 
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -157,7 +158,7 @@ def test_a_replica_answers_a_read_that_brings_its_write_once_it_has_it(
     assert not [text for text in pair.feed_tap.statements if "posts" in text]
     # The proof is in the message of the read.
     [message] = [text for tap in pair.replica_taps for text in tap.statements]
-    assert message.startswith("SELECT 1 / CASE WHEN pg_is_in_recovery()")
+    assert "; SELECT 1 / CASE WHEN pg_is_in_recovery() AND pg_last_wal_replay_lsn() >= " in message
 
 
 def test_a_session_of_the_client_sees_what_it_has_written_and_then_reads_from_the_replica(
@@ -404,6 +405,26 @@ def test_a_replica_whose_connections_break_is_done_without_and_comes_back_by_its
     assert _own(pair, author, _ANY) == [post]
     standby.start()
     until(lambda: _is_in_rotation(pair))
+
+
+def test_a_read_to_which_a_replica_says_nothing_is_answered_by_the_primary(
+    pair: Pair, people: People, standby: Server, pause: Pause
+) -> None:
+    [author] = people.new(1)
+    post, _ = _post(pair, author)
+    standby.hold_back()
+    is_over = threading.Event()
+
+    def say_nothing(_statement: str) -> None:
+        is_over.wait(60)
+
+    for tap in pair.replica_taps:
+        tap.before_statement = say_nothing
+
+    assert _own(pair, author, _ANY) == [post]
+
+    is_over.set()
+    pause.off()
 
 
 def test_a_replica_that_is_too_far_behind_leaves_and_comes_back_by_itself(
