@@ -23,6 +23,14 @@ _INSERT_POST = text(f"""
     RETURNING id, version, created_at
 """)
 
+# What is selected is inserted in two phases; a row that is given goes to its shard at once.
+_ADD_AUTHOR = text("INSERT INTO authors (author_id) VALUES (:author_id) ON CONFLICT DO NOTHING")
+
+_ADD_AUTHORS = text("""
+    INSERT INTO authors (author_id) SELECT unnest(CAST(:author_ids AS bigint[]))
+    ON CONFLICT DO NOTHING
+""")
+
 _INSERT_PHOTOS = text("""
     INSERT INTO post_photos (author_id, post_id, place, object_key)
     SELECT :author_id, :post_id, place, object_key
@@ -62,7 +70,7 @@ def insert_post(
             _INSERT_PHOTOS,
             {"author_id": author_id, "post_id": row.id, "photo_keys": list(photo_keys)},
         )
-    _add_authors(connection, [author_id])
+    connection.execute(_ADD_AUTHOR, {"author_id": author_id})
     add_to_totals(connection, amounts=totals)
     return row
 
@@ -72,19 +80,10 @@ def insert_posts(
 ) -> dict[ExternalName, PostName]:
     """The names of those posts that had not been imported before; their tags are still to come."""
     names = transfers.insert_posts(connection, posts=posts)
-    _add_authors(connection, {author_id for author_id, _ in names})
+    if names:
+        author_ids = array_literal({author_id for author_id, _ in names})
+        connection.execute(_ADD_AUTHORS, {"author_ids": author_ids})
     return names
-
-
-_ADD_AUTHORS = text("""
-    INSERT INTO authors (author_id) SELECT unnest(CAST(:author_ids AS bigint[]))
-    ON CONFLICT DO NOTHING
-""")
-
-
-def _add_authors(connection: Connection, author_ids: Collection[int]) -> None:
-    if author_ids:
-        connection.execute(_ADD_AUTHORS, {"author_ids": array_literal(sorted(author_ids))})
 
 
 _HOLD_TAGS = text("""
