@@ -6,7 +6,7 @@ BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run gateway up down test oracle chaos soak replicas conformance bench bench-full bench-load bench-costs lint format check proto migrate revision clean
+.PHONY: help setup run gateway up down test test-citus oracle chaos soak replicas conformance bench bench-full bench-load bench-costs lint format check proto migrate revision clean
 
 help: ## List what can be made
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -27,6 +27,11 @@ down: ## Stop the containers; the data stay
 
 test: .venv/dev-installed ## Run every test
 	$(BIN)/python -m pytest
+
+test-citus: .venv/dev-installed ## Run the tests with the feed on the Citus that KITH_TEST_CITUS_URL names
+	@test -n "$$KITH_TEST_CITUS_URL" || \
+		{ echo 'usage: make test-citus KITH_TEST_CITUS_URL=postgresql://postgres@127.0.0.1:5432/postgres' >&2; exit 2; }
+	KITH_TEST_CITUS_URL="$$KITH_TEST_CITUS_URL" $(BIN)/python -m pytest -rs tests/integration tests/e2e/test_stateful.py
 
 oracle: .venv/dev-installed ## Make random feeds and live random lives for an hour, and compare
 	KITH_WORLDS=$${KITH_WORLDS:-10000} $(BIN)/python -m pytest -s -p no:logging \

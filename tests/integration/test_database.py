@@ -295,3 +295,35 @@ def test_who_has_lost_the_connection_of_a_lock_cannot_write_and_others_can(
             _take(first, 1)
 
     assert database.read(_amounts) == [10, 9]
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (
+            "08006",
+            "connection to the remote node failed: server closed the connection unexpectedly",
+        ),
+        ("XX000", "could not commit transaction for shard 102031 on at least one active node"),
+        ("XX000", "failure on connection marked as essential: 10.0.0.2:5432"),
+    ],
+)
+def test_a_node_that_a_coordinator_has_lost_costs_no_connection_to_it(
+    database: Database, code: str, message: str
+) -> None:
+    backend = text("SELECT pg_backend_pid()")
+    before = database.read(lambda connection: connection.execute(backend).scalar_one())
+    fault = text(f"DO $$ BEGIN RAISE EXCEPTION '{message}' USING ERRCODE = '{code}'; END $$")
+
+    with pytest.raises(UnavailableError) as caught:
+        database.write(lambda connection: connection.execute(fault))
+
+    assert caught.value.retry_after
+    assert database.read(lambda connection: connection.execute(backend).scalar_one()) == before
+
+
+def test_what_a_database_calls_a_fault_of_its_own_is_none_of_a_node(database: Database) -> None:
+    fault = text("DO $$ BEGIN RAISE EXCEPTION 'out of order' USING ERRCODE = 'XX000'; END $$")
+
+    with pytest.raises(sqlalchemy.exc.InternalError):
+        database.write(lambda connection: connection.execute(fault))
