@@ -32,7 +32,7 @@ class Assumptions:
     """What people do in a day, on average over all of them, and what machines are like."""
 
     pages: float = _assumed(10, "pages of feeds a person and day")
-    digests: float = _assumed(0.15, "digests a person and day, each a first reading")
+    digests: float = _assumed(0.03, "digests a person and day, each a first reading")
     posts: float = _assumed(0.2, "posts a person and day")
     comments: float = _assumed(0.5, "comments a person and day")
     comment_lists: float = _assumed(1, "lists of comments a person and day")
@@ -73,7 +73,10 @@ class Plan:
     """Of writes, and of the questions that validate reads, which no replica may answer."""
     graph_replica_cores: float
     """Of all other reads, which replicas may answer."""
-    graph_primary_machines: float
+    graph_primary_cpu: float
+    """The share of one machine's cores; past 1 there is none that is large enough."""
+    graph_primary_room: float
+    """The share of one machine's room for bytes."""
     graph_replicas: int
     feed_bytes: float
     feed_nodes: int
@@ -81,6 +84,11 @@ class Plan:
     feed_postgres_cores: float
     feed_copies: int
     """Of each node: the primary, and replicas that read."""
+
+    @property
+    def database_machines(self) -> int:
+        """How many machines hold a database, without standbys that do nothing else."""
+        return 1 + self.graph_replicas + self.feed_nodes * self.feed_copies
 
 
 def plan(people: int, costs: Costs, assumed: Assumptions) -> Plan:
@@ -98,7 +106,8 @@ def plan(people: int, costs: Costs, assumed: Assumptions) -> Plan:
     feed_bytes = people * assumed.bloat * _bytes(costs, _feed_rows(assumed))
     primary = cores("graph_postgres", daily.keys() - _GRAPH_READS)
     readable = cores("graph_postgres", _GRAPH_READS)
-    nodes = ceil(feed_bytes / (assumed.database_tib * _KIB**4))
+    room = assumed.database_tib * _KIB**4
+    nodes = ceil(feed_bytes / room)
     shards = _shards(nodes, assumed)
     scattered = sum(rates[name] for name in _SCATTERED) * min(shards, assumed.degree)
     feed_postgres = cores("feed_postgres") + scattered * assumed.shard_ms / 1_000 / assumed.busy
@@ -115,7 +124,8 @@ def plan(people: int, costs: Costs, assumed: Assumptions) -> Plan:
         graph_bytes=graph_bytes,
         graph_primary_cores=primary,
         graph_replica_cores=readable,
-        graph_primary_machines=primary / assumed.database_cores,
+        graph_primary_cpu=primary / assumed.database_cores,
+        graph_primary_room=graph_bytes / room,
         graph_replicas=_replicas(primary, readable, assumed),
         feed_bytes=feed_bytes,
         feed_nodes=nodes,
@@ -211,7 +221,7 @@ _CALL_COLUMNS: Final = (
     "PostgreSQL, graph",
     "PostgreSQL, feed",
 )
-_ROW_COLUMNS: Final = ("bytes of a row", "of them in indexes", "with indexes", "rows measured")
+_ROW_COLUMNS: Final = ("bytes of a row", "with its indexes", "these alone", "rows measured")
 
 
 def _call_line(cost: CallCost) -> list[str]:
@@ -223,8 +233,8 @@ def _row_line(cost: RowCost) -> list[str]:
     in_indexes = cost.index_bytes / cost.rows
     return [
         f"{cost.service}: {cost.table}",
-        f"{in_indexes:,.0f}",
         f"{cost.bytes_a_row:,.0f}",
+        f"{in_indexes:,.0f}",
         f"{cost.rows:,}",
     ]
 
@@ -248,15 +258,15 @@ def _plan_lines(plans: Sequence[Plan]) -> Iterator[list[str]]:
             f"{each.graph_writes:,.0f} / {each.feed_writes:,.0f}"
         ),
         "cores of graph_service / feed_service": lambda each: (
-            f"{each.graph_cores:,.0f} / {each.feed_cores:,.0f}"
+            f"{each.graph_cores:,.1f} / {each.feed_cores:,.1f}"
         ),
         "machines for services": lambda each: f"{each.service_machines:,}",
         "graph: bytes": lambda each: _size(each.graph_bytes),
         "graph: cores of the primary / of reads that replicas answer": lambda each: (
             f"{each.graph_primary_cores:,.1f} / {each.graph_replica_cores:,.1f}"
         ),
-        "graph: share of one machine that the primary is": lambda each: (
-            f"{each.graph_primary_machines:.0%}"
+        "graph: share of one machine's cores / room that the primary takes": lambda each: (
+            f"{each.graph_primary_cpu:.0%} / {each.graph_primary_room:.0%}"
         ),
         "graph: replicas for reads": lambda each: f"{each.graph_replicas:,}",
         "feed: bytes": lambda each: _size(each.feed_bytes),
@@ -264,6 +274,7 @@ def _plan_lines(plans: Sequence[Plan]) -> Iterator[list[str]]:
         "feed: shards of Citus": lambda each: f"{each.feed_shards or 'none'}",
         "feed: cores": lambda each: f"{each.feed_postgres_cores:,.1f}",
         "feed: replicas of each node for reads": lambda each: f"{each.feed_copies - 1:,}",
+        "machines for databases": lambda each: f"{each.database_machines:,}",
     }
     for name, figure in shown.items():
         yield [name, *map(figure, plans)]
