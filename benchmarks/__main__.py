@@ -2,6 +2,8 @@
 
     python -m benchmarks [quick|full]            the table, also written to benchmarks/results/
     python -m benchmarks load [MIX ...]          rates and latencies under mixes of calls
+    python -m benchmarks costs                   the CPU of a call and the bytes of a row, likewise
+    python -m benchmarks capacity                what so many people take, by the last costs
 
 The data is kept in KITH_BENCH_DIR, by default .bench.
 """
@@ -10,11 +12,14 @@ import argparse
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 from rich.console import Console
 
 from benchmarks import end_to_end, interceptors, services, sql
+from benchmarks.capacity import PEOPLE, Assumptions, markdown, option
+from benchmarks.costs import Costs, last_costs, measure_costs
 from benchmarks.loads import MIXES, Load, run_loads
 from benchmarks.report import print_report, report, write_report
 from benchmarks.rounds import Effort
@@ -59,6 +64,10 @@ def main() -> None:
             directory=directory,
             console=console,
         )
+    elif arguments.what == "costs":
+        measure_costs(_SIZES[arguments.size], directory, console)
+    elif arguments.what == "capacity":
+        _print_plans(last_costs(), arguments, console)
     else:
         _measure(arguments.what, directory, console)
 
@@ -69,15 +78,40 @@ def _arguments() -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("what", nargs="?", default="quick", choices=[*_SIZES, "load"])
-    parser.add_argument("mixes", nargs="*", metavar="MIX", help=f"of {', '.join(MIXES)}")
-    parser.add_argument("--size", default="quick", choices=sorted(_SIZES), help="for load")
-    parser.add_argument("--seconds", type=float, default=20, help="for load: of each mix")
-    parser.add_argument("--callers", type=int, default=8, help="for load: at once")
+    commands = parser.add_subparsers(dest="what", metavar="WHAT")
+    parser.set_defaults(what="quick")
+    for size in _SIZES.values():
+        commands.add_parser(size.name, help=f"the table, on {size.posts:,} posts")
+    load = commands.add_parser("load", help="rates and latencies under mixes of calls")
+    load.add_argument("mixes", nargs="*", metavar="MIX", help=f"of {', '.join(MIXES)}")
+    load.add_argument("--seconds", type=float, default=20, help="of each mix")
+    load.add_argument("--callers", type=int, default=8, help="at once")
+    costs = commands.add_parser("costs", help="the CPU of a call and the bytes of a row")
+    for command in (load, costs):
+        command.add_argument("--size", default="quick", choices=sorted(_SIZES), help="of the data")
+    capacity = commands.add_parser("capacity", help="what so many people take, by the last costs")
+    _add_assumptions(capacity)
     arguments = parser.parse_args()
-    if unknown := set(arguments.mixes) - set(MIXES):
+    if unknown := set(getattr(arguments, "mixes", ())) - set(MIXES):
         parser.error(f"there is no mix {', '.join(sorted(unknown))}")
     return arguments
+
+
+def _add_assumptions(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--people", type=int, nargs="+", default=PEOPLE, help="how many there are")
+    for each in fields(Assumptions):
+        parser.add_argument(
+            option(each.name),
+            type=float,
+            default=each.default,
+            help=f"{each.metadata['meaning']} (default {each.default:g})",
+        )
+
+
+def _print_plans(costs: Costs, arguments: argparse.Namespace, console: Console) -> None:
+    chosen = {each.name: getattr(arguments, each.name) for each in fields(Assumptions)}
+    text = markdown(costs, Assumptions(**chosen), arguments.people)
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _measure(size: str, directory: Path, console: Console) -> None:
