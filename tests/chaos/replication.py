@@ -20,7 +20,8 @@ from tests.support.replication import ReplicatedCluster, Server, replicated_clus
 
 WRITES_LOOKED_AT: Final = 100_000
 _CLIENTS: Final = 12
-_LEAST_SHARE: Final = 30
+# For most of the time at least one standby is too late for a read right after its write.
+_LEAST_SHARE: Final = 10
 # Of one standby and the other.
 _DELAYS: Final = (("0", "0"), ("50ms", "0"), ("0", "300ms"), ("1s", "1s"), ("20ms", "5s"))
 _DELAY_SECONDS: Final = 4.0
