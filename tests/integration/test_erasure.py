@@ -228,8 +228,8 @@ def _found(url: str, user_id: int) -> set[str]:
            WHERE table_schema = 'public' AND table_type = 'BASE TABLE'""",
     )
     looks = [
-        f"SELECT '{table}.{column}' WHERE EXISTS"
-        f" (SELECT FROM {table} WHERE {_mentions(str(column), str(kind), user_id)})"
+        f"(SELECT '{table}.{column}' FROM {table}"
+        f" WHERE {_mentions(str(column), str(kind), user_id)} LIMIT 1)"
         for table, column, kind in columns
         if kind not in _NO_IDS
     ]
