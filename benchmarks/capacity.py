@@ -52,7 +52,7 @@ class Assumptions:
     post_tags: float = _assumed(0.3, "tags in the audience of a post")
     years: float = _assumed(3, "years of posts, comments and digests")
     bloat: float = _assumed(1.3, "bytes of a table in use against those of a fresh one")
-    node_shards: float = _assumed(2, "shards of a node of Citus, so that there is one to move")
+    node_shards: float = _assumed(1, "shards of a node of Citus, at least")
     shard_ms: float = _assumed(0.3, "CPU of a page or digest on Citus for each shard it asks, ms")
 
 
@@ -82,13 +82,13 @@ class Plan:
     feed_nodes: int
     feed_shards: int
     feed_postgres_cores: float
-    feed_copies: int
-    """Of each node: the primary, and replicas that read."""
+    feed_replicas: int
+    """Of a single node; a Citus gets more nodes instead."""
 
     @property
     def database_machines(self) -> int:
         """How many machines hold a database, without standbys that do nothing else."""
-        return 1 + self.graph_replicas + self.feed_nodes * self.feed_copies
+        return 1 + self.graph_replicas + self.feed_nodes + self.feed_replicas
 
 
 def plan(people: int, costs: Costs, assumed: Assumptions) -> Plan:
@@ -107,10 +107,16 @@ def plan(people: int, costs: Costs, assumed: Assumptions) -> Plan:
     primary = cores("graph_postgres", daily.keys() - _GRAPH_READS)
     readable = cores("graph_postgres", _GRAPH_READS)
     room = assumed.database_tib * _KIB**4
+    scattered = sum(rates[name] for name in _SCATTERED)
+
+    def feed_cores_on(nodes: int) -> float:
+        asked = min(_shards(nodes, assumed), assumed.degree)
+        return cores("feed_postgres") + scattered * asked * assumed.shard_ms / 1_000 / assumed.busy
+
     nodes = ceil(feed_bytes / room)
-    shards = _shards(nodes, assumed)
-    scattered = sum(rates[name] for name in _SCATTERED) * min(shards, assumed.degree)
-    feed_postgres = cores("feed_postgres") + scattered * assumed.shard_ms / 1_000 / assumed.busy
+    while 1 < nodes < feed_cores_on(nodes) / assumed.database_cores:
+        nodes += 1
+    feed_machines = ceil(feed_cores_on(nodes) / assumed.database_cores)
     services = cores("graph") + cores("feed")
     return Plan(
         people=people,
@@ -129,9 +135,9 @@ def plan(people: int, costs: Costs, assumed: Assumptions) -> Plan:
         graph_replicas=_replicas(primary, readable, assumed),
         feed_bytes=feed_bytes,
         feed_nodes=nodes,
-        feed_shards=shards,
-        feed_postgres_cores=feed_postgres,
-        feed_copies=ceil(feed_postgres / (nodes * assumed.database_cores)),
+        feed_shards=_shards(nodes, assumed),
+        feed_postgres_cores=feed_cores_on(nodes),
+        feed_replicas=feed_machines - 1 if nodes == 1 else 0,
     )
 
 
@@ -270,10 +276,10 @@ def _plan_lines(plans: Sequence[Plan]) -> Iterator[list[str]]:
         ),
         "graph: replicas for reads": lambda each: f"{each.graph_replicas:,}",
         "feed: bytes": lambda each: _size(each.feed_bytes),
-        "feed: nodes that hold them": lambda each: f"{each.feed_nodes:,}",
-        "feed: shards of Citus": lambda each: f"{each.feed_shards or 'none'}",
         "feed: cores": lambda each: f"{each.feed_postgres_cores:,.1f}",
-        "feed: replicas of each node for reads": lambda each: f"{each.feed_copies - 1:,}",
+        "feed: nodes": lambda each: f"{each.feed_nodes:,}",
+        "feed: shards of Citus": lambda each: f"{each.feed_shards or 'none'}",
+        "feed: replicas for reads": lambda each: f"{each.feed_replicas:,}",
         "machines for databases": lambda each: f"{each.database_machines:,}",
     }
     for name, figure in shown.items():

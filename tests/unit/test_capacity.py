@@ -31,7 +31,7 @@ def test_ten_times_the_people_make_ten_times_the_calls_and_bytes(costs: Costs) -
 def test_a_few_people_need_neither_replicas_nor_shards(costs: Costs) -> None:
     little = plan(1_000, costs, Assumptions())
 
-    assert (little.graph_replicas, little.feed_copies) == (0, 1)
+    assert (little.graph_replicas, little.feed_replicas) == (0, 0)
     assert (little.feed_nodes, little.feed_shards) == (1, 0)
 
 
@@ -43,6 +43,16 @@ def test_what_one_node_does_not_hold_is_spread_over_several(costs: Costs) -> Non
     assert spread.feed_nodes * 0.001 * 2**40 >= spread.feed_bytes
     assert spread.feed_shards >= spread.feed_nodes * small_machines.node_shards
     assert spread.feed_postgres_cores > plan(1_000_000, costs, Assumptions()).feed_postgres_cores
+
+
+def test_reads_that_one_machine_cannot_answer_get_replicas(costs: Costs) -> None:
+    few_cores = Assumptions(database_cores=0.25, database_tib=100)
+
+    read_much = plan(1_000_000, costs, few_cores)
+
+    assert read_much.feed_nodes == 1
+    assert (1 + read_much.feed_replicas) * 0.25 >= read_much.feed_postgres_cores
+    assert read_much.graph_replicas * 0.25 >= read_much.graph_replica_cores
 
 
 def test_a_busier_peak_takes_more_cores_and_no_more_bytes(costs: Costs) -> None:
