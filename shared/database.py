@@ -65,7 +65,7 @@ _CANCELLED = "57014"
 _INTERNAL = "XX000"
 _CONTENTION = frozenset({"40001", "40P01", "55P03"})
 _READ_ONLY = "25006"
-_DIVISION_BY_ZERO = "22012"
+_NO_NUMBER = "22P02"
 _UNAVAILABLE_CODES = frozenset({_READ_ONLY, "57P01", "57P02", "57P03", "57P04"})
 _UNAVAILABLE_CLASSES = frozenset({"08", "53", "58"})
 # What a coordinator of Citus says of a node that it has lost is of class 08, as a server that one
@@ -365,7 +365,7 @@ def translate(
     code = getattr(cause, "pgcode", None)
     if code == _CANCELLED or deadlines.is_over():
         return DeadlineError("the database did not finish in time")
-    if code == _DIVISION_BY_ZERO and positions.proof.get():
+    if code == _NO_NUMBER and positions.proof.get():
         return BehindError("the replica has not come so far")
     if code in _CONTENTION:
         return AbortedError("lost against concurrent changes; repeat the call")

@@ -87,9 +87,11 @@ def proving(position: Position) -> Iterator[None]:
 
     The proof is a statement of its own in the same message, before the other takes its snapshot.
     Within that it would prove nothing: a replica goes on between a snapshot and a look at its log.
+    What fails is a number that is none, because that is what PostgreSQL's log then says.
     """
     has_come = f"pg_is_in_recovery() AND pg_last_wal_replay_lsn() >= '{position.lsn}'"
-    token = proof.set(f"SELECT 1 / CASE WHEN {has_come} THEN 1 ELSE 0 END; ")
+    told = f"CASE WHEN {has_come} THEN '1' ELSE 'this replica is behind' END"
+    token = proof.set(f"SELECT CAST({told} AS int); ")
     try:
         yield
     finally:

@@ -19,7 +19,7 @@ _SIMPLE_QUERY = ord("Q")
 _PARSE = ord("P")
 # What a call with a trace, one that ends soon, and one of a replica puts before its statements.
 _BEFORE = re.compile(
-    r"/\*.*?\*/ |SET LOCAL statement_timeout = \d+; |SELECT 1 / CASE WHEN .*? THEN 1 ELSE 0 END; "
+    r"/\*.*?\*/ |SET LOCAL statement_timeout = \d+; |SELECT CAST\(CASE WHEN .*? END AS int\); "
 )
 
 Hook = Callable[[str], None]
