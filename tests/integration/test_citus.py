@@ -28,7 +28,7 @@ from tests.support.citus_worker import Worker
 from tests.support.errors import decoded
 from tests.support.pair import Databases, Pair, another_feed, running_pair
 from tests.support.people import ALL, People, all_without, tagged
-from tests.support.processes import Session, until
+from tests.support.processes import Session, run, until
 from tests.support.roles import owner
 from tests.support.s3 import S3Server
 
@@ -93,6 +93,30 @@ def test_what_is_not_distributed_is_told(citus: Citus, databases: Databases) -> 
         report(citus.undistributed())
     with pytest.raises(ShardsError, match="has no Citus"):
         distribute(databases.new("graph"), shard_count=4)
+
+
+def test_the_command_line_distributes_and_reports(citus: Citus) -> None:
+    variables = {"FEED_DATABASE_URL": owner("feed", citus.undistributed())}
+
+    created = run("shared.cli", variables, "shards", "create", "--count", "6")
+    shown = run("shared.cli", variables, "shards", "report")
+
+    assert created.returncode == 0, created.stdout
+    assert f"{len(DISTRIBUTED_BY)} tables were distributed now" in created.stdout
+    for host, port in citus.workers:
+        assert shown.stdout.count(f"on {host}:{port}") == 3
+    assert "The fullest node has 1.00 times the mean rows" in shown.stdout
+
+
+def test_the_command_line_says_what_is_missing(databases: Databases) -> None:
+    for variables, message in (
+        ({"FEED_DATABASE_URL": databases.new("graph")}, "has no Citus"),
+        ({"FEED_DATABASE_URL": ""}, "FEED_DATABASE_URL must name a database with Citus"),
+    ):
+        ended = run("shared.cli", variables, "shards", "create")
+
+        assert ended.returncode == 1
+        assert message in ended.stdout
 
 
 def test_a_distributed_database_is_migrated_both_ways(citus: Citus) -> None:

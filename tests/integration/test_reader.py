@@ -83,7 +83,7 @@ def test_every_call_is_one_message_the_first_one_as_well(reader: Reader, tap: Wi
 
 
 def test_a_statement_is_prepared_once_for_a_connection(url: str) -> None:
-    reader = new_reader(url)
+    reader = new_reader(url, {"DATABASE_PREPARE": "on"})
     prepared = Statement("prepared", "SELECT name FROM pg_prepared_statements ORDER BY name")
 
     reader.rows(_AMOUNTS, _ALL)
