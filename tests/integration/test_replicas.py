@@ -391,6 +391,22 @@ def test_a_safe_read_is_answered_by_a_replica_that_keeps_up(
     )
 
 
+@pytest.mark.usefixtures("standby")
+def test_connections_are_fetched_from_a_replica_and_validated_by_the_primary(
+    pair: Pair, people: People
+) -> None:
+    viewer, _ = people.connected(2)
+    asked = {each: _reads(pair.graph_server, each) for each in ("replica", "behind", "primary")}
+    pair.graph_tap.reset()
+
+    _feed(pair, viewer, ())
+
+    fetched = [_reads(pair.graph_server, each) - asked[each] for each in ("replica", "behind")]
+    assert sum(fetched) == 1
+    assert _reads(pair.graph_server, "primary") == asked["primary"]
+    assert [text for text in pair.graph_tap.statements if "asked.known_revision" in text]
+
+
 def test_a_replica_whose_connections_break_is_done_without_and_comes_back_by_itself(
     pair: Pair, people: People, standby: Server
 ) -> None:
