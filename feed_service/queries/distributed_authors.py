@@ -18,6 +18,10 @@ MANY: Final = "= ANY (ARRAY(SELECT unnest(CAST(:author_ids AS bigint[]))))"
 """The same for so many that they are on every shard: a planner that sees them weighs each one, and
 would do so on every shard."""
 
+AMONG_ALL: Final = "IN (SELECT unnest(CAST(:author_ids AS bigint[]))) IS TRUE"
+"""The same for so many that to look at each is more than to look at what everybody has posted of
+late, in the order of a feed."""
+
 _MANY_FROM: Final = 100
 
 

@@ -154,15 +154,13 @@ def frozen_choice(reader: Reader, *, viewer: Viewer, name: FrozenName) -> Choice
         for _, author_id, post_id, importance, reason in frozen
         if post_id is not None
     }
-    posts = reader.rows(
-        _FROZEN_POSTS,
-        {
-            **viewer.parameters,
-            **week_parameters(name.week),
-            **name_literals(items),
-            "connected_ids": viewer.connected_among({author_id for author_id, _ in items}),
-        },
-    )
+    parameters = {
+        **viewer.parameters,
+        **week_parameters(name.week),
+        **name_literals(items),
+        "connected_ids": viewer.connected_among({author_id for author_id, _ in items}),
+    }
+    posts = reader.rows(_FROZEN_POSTS, parameters) if items else []
     rows = [(*post, *items[post[0], post[1]], day) for *post, day in posts]
     return Choice(posts=_chosen(rows), left_out_count=frozen[0][0], is_frozen=True)
 

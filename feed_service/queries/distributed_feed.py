@@ -8,8 +8,9 @@ what it reads hardly matters. So a page is one statement where possible, and thr
     unless that was a page: the newest post of each author that the viewer sees    heads
     and from the last one that fits on the page on, what these authors have        page
 
-The last alone is enough where there are few authors, for it reads no more than a page of each; and
-the first two are left out with `FEED_HUB_SCAN_ROWS=0` and from fewer than `FEED_HUB_DEGREE`.
+The last alone is enough where there are fewer than `FEED_HUB_DEGREE` authors, for it reads no more
+than a page of each; and `FEED_HUB_SCAN_ROWS=0` leaves out the first. Two more go to one shard: to
+whom the viewer has given a tag, if that is asked, and the tags of their own posts on the page.
 
 Each statement decides on every shard by one snapshot what is shown, and so the page is safe as
 `safe_read` has it. But shards and statements have snapshots of their own: a post that comes while a
@@ -23,9 +24,20 @@ from datetime import UTC, datetime, timedelta
 from math import exp, log
 from typing import Final
 
-from feed_service.queries.distributed_authors import FEW, MANY, Asked, asked, tagged_authors
+from feed_service.queries.distributed_authors import (
+    AMONG_ALL,
+    FEW,
+    MANY,
+    Asked,
+    asked,
+    tagged_authors,
+)
 from feed_service.queries.feed import IN_PLACE, NEWEST, FeedFilter, FeedPlace
-from feed_service.queries.posts import POST_COLUMNS, PostRow
+from feed_service.queries.posts import (
+    POST_COLUMNS_OF_AUTHOR,
+    POST_COLUMNS_OF_OTHERS,
+    PostRow,
+)
 from feed_service.settings import HubScan
 from feed_service.visibility import VISIBLE_OF_CONNECTION, Viewer, tag_holds
 from feed_service.visibility_streams import NOT_EXCLUDED, open_posts, tagged_posts
@@ -35,14 +47,26 @@ from shared.reader import Reader, Statement
 
 _ATTEMPTS: Final = 3
 
-_RECENT = Statement(
-    "recent_posts",
-    f"""
-    SELECT {POST_COLUMNS} FROM posts AS p
-    WHERE p.author_id {MANY} AND {IN_PLACE} AND {VISIBLE_OF_CONNECTION}
+# From so many authors on, the recent posts are looked for among those of everybody. The more people
+# there are, the more of these are nobody's here; so it is half of the connections one may have.
+_AMONG_ALL_FROM: Final = 2_500
+
+
+def _recent(name: str, of_asked: str) -> Statement:
+    return Statement(
+        name,
+        f"""
+    SELECT {POST_COLUMNS_OF_OTHERS} FROM posts AS p
+    WHERE (p.author_id {of_asked}) AND {IN_PLACE} AND {VISIBLE_OF_CONNECTION}
     {NEWEST} :limit
 """,
-)
+    )
+
+
+_RECENT: Final = {
+    False: _recent("recent_posts", MANY),
+    True: _recent("recent_posts_among_all", AMONG_ALL),
+}
 
 # The tags that authors have given to the viewer are on the shards of these authors.
 _GIVEN: Final = f"""
@@ -75,7 +99,7 @@ _HEADS = Statement(
 _PAGE = Statement(
     "author_posts",
     f"""
-    SELECT {POST_COLUMNS}
+    SELECT {POST_COLUMNS_OF_OTHERS}
     FROM (
         SELECT entry.author_id, entry.id
         FROM authors CROSS JOIN LATERAL (
@@ -97,6 +121,15 @@ _PAGE = Statement(
     ) AS page
     JOIN posts AS p ON p.author_id = page.author_id AND p.id = page.id
     ORDER BY p.created_at DESC, p.id DESC LIMIT :limit
+""",
+)
+
+_OWN_POSTS = Statement(
+    "own_posts",
+    f"""
+    SELECT {POST_COLUMNS_OF_AUTHOR} FROM posts AS p
+    WHERE p.author_id = :author_id AND p.id = ANY (CAST(:post_ids AS bigint[]))
+      AND p.deleted_at IS NULL
 """,
 )
 
@@ -152,6 +185,9 @@ class FeedPages:
             place=place,
             limit=limit,
         )
+        return _with_own_tags(reader, viewer, self._rows(reader, question, hub_scan))
+
+    def _rows(self, reader: Reader, question: _Question, hub_scan: HubScan) -> list[PostRow]:
         if question.authors.count < hub_scan.degree:
             return _page(reader, question)
         rows = self._recent(reader, question, most=hub_scan.rows) if hub_scan.rows else None
@@ -170,7 +206,8 @@ class FeedPages:
         part = question.behind(start)
         own = question.viewer.user_id
         authors = part.authors.and_also(own) if part.with_own else part.authors
-        rows = _post_rows(reader, _RECENT, replace(part, authors=authors))
+        statement = _RECENT[authors.count >= _AMONG_ALL_FROM]
+        rows = _post_rows(reader, statement, replace(part, authors=authors))
         is_all = part.place.after == question.place.after
         return rows if is_all or len(rows) == question.limit else None
 
@@ -208,6 +245,23 @@ def _page(reader: Reader, question: _Question) -> list[PostRow]:
 
 def _post_rows(reader: Reader, statement: Statement, question: _Question) -> list[PostRow]:
     return [PostRow._make(row) for row in reader.rows(statement, question.parameters)]
+
+
+def _with_own_tags(reader: Reader, viewer: Viewer, rows: list[PostRow]) -> list[PostRow]:
+    """The same rows, those of the viewer's own posts with their tags."""
+    own = [row.id for row in rows if row.author_id == viewer.user_id]
+    if not own:
+        return rows
+    found = reader.rows(
+        _OWN_POSTS,
+        {
+            "viewer_id": viewer.user_id,
+            "author_id": viewer.user_id,
+            "post_ids": array_literal(own),
+        },
+    )
+    complete = {row.id: row for row in map(PostRow._make, found)}
+    return [complete.get(row.id, row) if row.author_id == viewer.user_id else row for row in rows]
 
 
 class _Pace:

@@ -56,11 +56,11 @@ def _audience_tags(author: str, *, excluded: bool) -> str:
         ORDER BY audience.tag_id)"""
 
 
-def _columns(author: str) -> str:
+def _columns(author: str, *, tag_ids: str, excluded_tag_ids: str) -> str:
     return f"""
     p.author_id, p.id, p.body, p.audience, p.version, p.created_at, p.edited_at,
-    {_audience_tags(author, excluded=False)} AS tag_ids,
-    {_audience_tags(author, excluded=True)} AS excluded_tag_ids,
+    {tag_ids} AS tag_ids,
+    {excluded_tag_ids} AS excluded_tag_ids,
     ARRAY(SELECT photo.object_key FROM post_photos AS photo
           WHERE photo.author_id = {author} AND photo.post_id = p.id
           ORDER BY photo.place) AS photo_keys,
@@ -69,12 +69,25 @@ def _columns(author: str) -> str:
 """
 
 
-POST_COLUMNS = _columns("p.author_id")
+def _columns_with_tags(author: str) -> str:
+    return _columns(
+        author,
+        tag_ids=_audience_tags(author, excluded=False),
+        excluded_tag_ids=_audience_tags(author, excluded=True),
+    )
+
+
+_NO_TAGS = "CAST('{}' AS bigint[])"
+
+POST_COLUMNS = _columns_with_tags("p.author_id")
 """The fields of PostRow in their order, of a row `p` of posts."""
 
-POST_COLUMNS_OF_AUTHOR = _columns(":author_id")
+POST_COLUMNS_OF_AUTHOR = _columns_with_tags(":author_id")
 """The same for statements about posts of :author_id alone, which a distributed database then looks
 for on one shard."""
+
+POST_COLUMNS_OF_OTHERS = _columns("p.author_id", tag_ids=_NO_TAGS, excluded_tag_ids=_NO_TAGS)
+"""The same of posts by others than the viewer, who are not told the tags."""
 
 _AUTHOR_PAGE = text(f"""
     SELECT {POST_COLUMNS_OF_AUTHOR} FROM posts AS p

@@ -131,6 +131,40 @@ def test_pages_of_many_are_one_statement_each_once_one_of_them_was_read(reader: 
     assert _counted(lambda: _page(pages, reader, _AUTHORS, place=behind)) == 1
 
 
+def test_a_hub_is_shown_the_same_whether_or_not_others_have_posted(reader: Reader) -> None:
+    pages, hub = FeedPages(), [*_AUTHORS, *range(10_000, 13_000)]
+
+    assert _page(pages, reader, hub) == _page(FeedPages(), reader, _AUTHORS)
+    assert _counted(lambda: _page(pages, reader, hub)) == 1
+
+
+def test_own_posts_are_shown_with_their_tags_for_one_statement_more(
+    reader: Reader, database: Connection
+) -> None:
+    viewer, place = _AUTHORS[0], _NEWEST
+    database.execute(text("INSERT INTO tags (owner_user_id, name) VALUES (1, 'friends')"))
+    database.execute(
+        text("""
+            INSERT INTO post_audience_tags (author_id, post_id, tag_id, excluded, created_at)
+            SELECT p.author_id, p.id, tag.id, true, p.created_at
+            FROM posts AS p JOIN tags AS tag ON tag.owner_user_id = p.author_id
+            WHERE p.author_id = 1""")
+    )
+
+    def read() -> list[PostRow]:
+        return FeedPages().page(
+            reader,
+            viewer=Viewer(user_id=viewer, connected_ids="{2}"),
+            among=FeedFilter(author_ids="{2}"),
+            place=place,
+            limit=_LIMIT,
+            hub_scan=_MANY,
+        )
+
+    assert _counted(read) == 2
+    assert {(post.author_id, len(post.excluded_tag_ids)) for post in read()} == {(1, 1), (2, 0)}
+
+
 def test_a_page_whose_authors_have_not_posted_for_long_is_full_after_three(
     reader: Reader,
 ) -> None:

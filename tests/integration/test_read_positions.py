@@ -189,6 +189,11 @@ def _insert_posts(pair: Pair, author_ids: list[int], number: int) -> None:
            FROM generate_series(1, :number) AS n""",
         {"authors": author_ids, "size": len(author_ids), "number": number},
     )
+    _execute(
+        pair,
+        "INSERT INTO authors SELECT DISTINCT author_id FROM posts ON CONFLICT DO NOTHING",
+        {},
+    )
 
 
 def _execute(pair: Pair, statement: str, parameters: dict[str, object]) -> None:
