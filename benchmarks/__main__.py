@@ -1,6 +1,7 @@
 """Measure how fast Kith is.
 
     python -m benchmarks [quick|full]            the table, also written to benchmarks/results/
+    python -m benchmarks citus                   one PostgreSQL against a Citus, also written there
     python -m benchmarks load [MIX ...]          rates and latencies under mixes of calls
     python -m benchmarks costs                   the CPU of a call and the bytes of a row, likewise
     python -m benchmarks capacity                what so many people take, by the last costs
@@ -10,6 +11,7 @@ The data is kept in KITH_BENCH_DIR, by default .bench.
 
 import argparse
 import os
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import fields
@@ -17,7 +19,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import end_to_end, interceptors, services, sql
+from benchmarks import citus, end_to_end, interceptors, services, sql
 from benchmarks.capacity import PEOPLE, Assumptions, markdown, option
 from benchmarks.costs import Costs, last_costs, measure_costs
 from benchmarks.loads import MIXES, Load, run_loads
@@ -64,6 +66,8 @@ def main() -> None:
             directory=directory,
             console=console,
         )
+    elif arguments.what == "citus":
+        _compare_citus(directory, console)
     elif arguments.what == "costs":
         measure_costs(_SIZES[arguments.size], directory, console)
     elif arguments.what == "capacity":
@@ -82,6 +86,7 @@ def _arguments() -> argparse.Namespace:
     parser.set_defaults(what="quick")
     for size in _SIZES.values():
         commands.add_parser(size.name, help=f"the table, on {size.posts:,} posts")
+    commands.add_parser("citus", help="one PostgreSQL against a Citus of the same data")
     load = commands.add_parser("load", help="rates and latencies under mixes of calls")
     load.add_argument("mixes", nargs="*", metavar="MIX", help=f"of {', '.join(MIXES)}")
     load.add_argument("--seconds", type=float, default=20, help="of each mix")
@@ -124,6 +129,17 @@ def _measure(size: str, directory: Path, console: Console) -> None:
             console.print(f"  {row.name}: {row.verdict}", highlight=False)
             rows.append(row)
     made = report(size, rows, seconds=round(time.monotonic() - started))
+    print_report(made, console)
+    write_report(made)
+
+
+def _compare_citus(directory: Path, console: Console) -> None:
+    started = time.monotonic()
+    try:
+        rows = citus.compare(_EFFORTS["quick"], directory, console)
+    except LookupError as error:
+        sys.exit(str(error))
+    made = report(citus.SIZE.name, rows, seconds=round(time.monotonic() - started))
     print_report(made, console)
     write_report(made)
 
