@@ -31,7 +31,7 @@ _PREPARE: Final = re.compile(r"(?is)\s*PREPARE\s+(\w+)\s*(?:\(([^)]*)\))?\s+AS\s
 _EXECUTE: Final = re.compile(r"(?is)\s*EXECUTE\s+(\w+)\s*(?:\((.*)\))?\s*;?\s*$")
 _PLACE: Final = re.compile(r"\$(\d+)")
 _SIMPLE_LITERAL: Final = re.compile(r"'((?:[^'\\]|'')*)'(?:::\w+)?|(-?\d+)")
-_BY_HEALTH_CHECKS: Final = "alembic_version"
+_BY_HEALTH_CHECKS: Final = ("alembic_version", "has_citus", "distributed_tables")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +153,7 @@ class Tap:
             # Of several kinds of sessions, the hot reads have those in which they are prepared.
             if setup or not self._setup:
                 self._options = options
-            if statement and _BY_HEALTH_CHECKS not in statement:
+            if statement and not any(name in statement for name in _BY_HEALTH_CHECKS):
                 self._statements.append(statement)
 
 
