@@ -82,7 +82,8 @@ _LEFT_BEHIND = text("""
     SELECT name FROM unnest(CAST(:tables AS text[])) WITH ORDINALITY AS listed (name, place)
     WHERE pg_relation_size(CAST(name AS regclass)) > 0 ORDER BY place
 """)
-# A single database does without it.
+# A single database does without it. Filled first, for with the last table that is distributed the
+# services take the database for complete.
 _FILL_AUTHORS = text("""
     INSERT INTO authors (author_id) SELECT DISTINCT author_id FROM posts ON CONFLICT DO NOTHING
 """)
@@ -102,6 +103,7 @@ def distribute(
     with _session(url) as connection:
         connection.execute(_TAKE_TURNS, {"key": migrations.LOCK})
         _require_ready(connection)
+        connection.execute(_FILL_AUTHORS)
         there = set(connection.execute(_DISTRIBUTED).scalars())
         connection.execute(_SET_SHARD_COUNT, {"count": shard_count})
         for done, (table, column) in enumerate(DISTRIBUTED_BY.items(), 1):
@@ -113,7 +115,6 @@ def distribute(
                 there.add(table)
                 distributed += 1
             progress(done, len(DISTRIBUTED_BY))
-        connection.execute(_FILL_AUTHORS)
         _empty_originals(connection)
     return distributed
 
