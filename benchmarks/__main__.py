@@ -3,7 +3,8 @@
     python -m benchmarks [quick|full]            the table, also written to benchmarks/results/
     python -m benchmarks citus                   one PostgreSQL against a Citus, also written there
     python -m benchmarks load [MIX ...]          rates and latencies under mixes of calls
-    python -m benchmarks costs                   the CPU of a call and the bytes of a row, likewise
+    python -m benchmarks costs                   the CPU of a call and the bytes of a row, likewise,
+                                                 and quoted in deploy/CAPACITY.md
     python -m benchmarks capacity                what so many people take, by the last costs
 
 The data is kept in KITH_BENCH_DIR, by default .bench.
@@ -20,7 +21,7 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks import citus, end_to_end, interceptors, services, sql
-from benchmarks.capacity import PEOPLE, Assumptions, markdown, option
+from benchmarks.capacity import PEOPLE, Assumptions, markdown, option, write_page
 from benchmarks.costs import Costs, last_costs, measure_costs
 from benchmarks.loads import MIXES, Load, run_loads
 from benchmarks.report import print_report, report, write_report
@@ -69,7 +70,7 @@ def main() -> None:
     elif arguments.what == "citus":
         _compare_citus(directory, console)
     elif arguments.what == "costs":
-        measure_costs(_SIZES[arguments.size], directory, console)
+        write_page(measure_costs(_SIZES[arguments.size], directory, console))
     elif arguments.what == "capacity":
         _print_plans(last_costs(), arguments, console)
     else:

@@ -7,11 +7,16 @@ assumptions; each is an option of the command.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from math import ceil, log2
+from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.costs import CallCost, Costs, RowCost
 
 PEOPLE: Final = (1_000_000, 10_000_000, 100_000_000)
+
+PAGE: Final = Path(__file__).parents[1] / "deploy" / "CAPACITY.md"
+_BEGIN: Final = "\n    python -m benchmarks capacity\n\n"
+_END: Final = "\n\n## "
 
 _DAY_SECONDS: Final = 86_400
 _DAYS_A_YEAR: Final = 365
@@ -155,6 +160,13 @@ def markdown(costs: Costs, assumed: Assumptions, people: Sequence[int]) -> str:
             _table(("people", *(f"{each.people:,}" for each in plans)), _plan_lines(plans)),
         ]
     )
+
+
+def write_page(costs: Costs) -> None:
+    """Quote the tables in the page about capacity, in the place of those that are there."""
+    before, begin, rest = PAGE.read_text().partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    PAGE.write_text(before + begin + markdown(costs, Assumptions(), PEOPLE) + end + after)
 
 
 def _daily(assumed: Assumptions) -> dict[str, float]:

@@ -1,14 +1,11 @@
 """What so many people take follows from what was measured, and the page says what it is."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from benchmarks.capacity import PEOPLE, Assumptions, markdown, plan
+from benchmarks.capacity import PAGE, PEOPLE, Assumptions, markdown, plan
 from benchmarks.costs import Costs, last_costs
-
-_PAGE = Path(__file__).parents[2] / "deploy" / "CAPACITY.md"
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +14,7 @@ def costs() -> Costs:
 
 
 def test_the_page_quotes_what_the_command_prints(costs: Costs) -> None:
-    assert markdown(costs, Assumptions(), PEOPLE) in _PAGE.read_text()
+    assert markdown(costs, Assumptions(), PEOPLE) in PAGE.read_text()
 
 
 def test_ten_times_the_people_make_ten_times_the_calls_and_bytes(costs: Costs) -> None:
