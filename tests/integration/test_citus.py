@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
+from typing import Any
 
 import grpc
 import pytest
@@ -265,29 +265,52 @@ def test_of_every_call_it_is_known_where_it_goes() -> None:
 
 
 @dataclass(kw_only=True)
-class _Poster:
-    """Somebody who posts, and looks at the post, until they are told to stop."""
+class _Writer:
+    """Somebody who writes one thing after the other, each again until it is acknowledged.
 
-    pair: Pair
-    author: int
+    `write` takes a request id and returns the id of what was made.
+    """
+
+    write: Callable[[str], int]
     acknowledged: list[int] = field(default_factory=list)
     failed: list[AppException] = field(default_factory=list)
     stopping: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
         while not self.stopping.wait(0.01):
-            try:
-                draft = pb.CreatePostRequest(
-                    user_id=self.author, body="hello", audience=ALL, request_id=str(uuid.uuid4())
-                )
-                post = self.pair.feed.CreatePost(draft, timeout=_SECONDS).post
-                self.acknowledged.append(post.post_id)
-                request = pb.GetPostRequest(
-                    user_id=self.author, author_id=self.author, post_id=post.post_id
-                )
-                self.pair.feed.GetPost(request, timeout=_SECONDS)
-            except grpc.RpcError as error:
-                self.failed.append(decoded(error))
+            request_id = str(uuid.uuid4())
+            while not self._is_written(request_id):
+                pass
+
+    def _is_written(self, request_id: str) -> bool:
+        try:
+            self.acknowledged.append(self.write(request_id))
+        except grpc.RpcError as error:
+            self.failed.append(decoded(error))
+            return False
+        return True
+
+
+def _poster(pair: Pair, author: int) -> _Writer:
+    def post(request_id: str) -> int:
+        draft = pb.CreatePostRequest(
+            user_id=author, body="hello", audience=ALL, request_id=request_id
+        )
+        made = pair.feed.CreatePost(draft, timeout=_SECONDS).post.post_id
+        name = pb.GetPostRequest(user_id=author, author_id=author, post_id=made)
+        return pair.feed.GetPost(name, timeout=_SECONDS).post.post_id
+
+    return _Writer(write=post)
+
+
+def _commenter(pair: Pair, user: int, post: pb.PostName) -> _Writer:
+    def comment(request_id: str) -> int:
+        draft = pb.CreateCommentRequest(
+            user_id=user, post=post, body="hello", request_id=request_id
+        )
+        return pair.feed.CreateComment(draft, timeout=_SECONDS).comment.comment_id
+
+    return _Writer(write=comment)
 
 
 def _authors(pair: Pair, node: Node) -> Iterator[int]:
@@ -308,63 +331,82 @@ def test_a_worker_that_is_killed_takes_nobody_with_it_but_its_own_authors(
     dying, living = citus.workers[:2]
     worker = Worker(citus, dying)
     with running_pair(databases) as pair, ThreadPoolExecutor() as threads:
-        cut_off = [_Poster(pair=pair, author=a) for a in islice(_authors(pair, dying), 2)]
-        untouched = [_Poster(pair=pair, author=a) for a in islice(_authors(pair, living), 2)]
-        viewer = People(pair).new(1)[0]
-        People(pair).connect(viewer, *(one.author for one in (*cut_off, *untouched)))
-        feed = pb.GetFeedRequest(user_id=viewer)
-        posters = [*cut_off, *untouched]
-        running = [threads.submit(poster.run) for poster in posters]
+        people = People(pair)
+        lost, friend = next(_authors(pair, dying)), next(_authors(pair, living))
+        people.connect(lost, friend)
+        post = pb.PostName(author_id=lost, post_id=people.post(lost))
+        cut_off = [_poster(pair, lost), _commenter(pair, friend, post)]
+        untouched = [_poster(pair, friend), _poster(pair, next(_authors(pair, living)))]
+        writers = [*cut_off, *untouched]
+        running = [threads.submit(writer.run) for writer in writers]
         try:
-            until(lambda: all(len(poster.acknowledged) > 5 for poster in posters))
+            _expect_more_of(writers)
             worker.kill()
             try:
-                until(lambda: all(len(poster.failed) > 5 for poster in cut_off))
-                _expect_more_posts(untouched)
+                until(lambda: all(len(writer.failed) > 5 for writer in cut_off))
+                _expect_more_of(untouched)
                 with pytest.raises(grpc.RpcError) as caught:
-                    pair.feed.GetFeed(feed, timeout=_SECONDS)
+                    people.feed(friend)
                 assert isinstance(decoded(caught.value), UnavailableError)
             finally:
                 worker.start()
-            _expect_more_posts(cut_off)
+            _recover(pair)
+            _expect_more_of(cut_off)
         finally:
-            for poster in posters:
-                poster.stopping.set()
+            for writer in writers:
+                writer.stopping.set()
             for thread in running:
                 thread.result()
+        _recover(pair)
 
-        assert [poster.failed for poster in untouched] == [[], []]
-        for poster in cut_off:
-            assert {type(error) for error in poster.failed} == {UnavailableError}
-            assert all(error.retry_after for error in poster.failed)
-        with Session(pair.feed_url) as session:
-            # Citus would do so by itself within a minute.
-            session.rows("SELECT recover_prepared_transactions()")
-            session.commit()
-        for poster in posters:
-            assert set(poster.acknowledged) <= set(_listed(pair, poster.author))
-        assert pair.feed.GetFeed(feed, timeout=_SECONDS).posts
+        assert [writer.failed for writer in untouched] == [[], []]
+        for writer in cut_off:
+            assert {type(error) for error in writer.failed} == {UnavailableError}
+            assert all(error.retry_after for error in writer.failed)
+        assert _posts(pair, lost) == sorted([post.post_id, *cut_off[0].acknowledged])
+        assert _comments(pair, post) == sorted(cut_off[1].acknowledged)
+        assert _posts(pair, friend) == sorted(untouched[0].acknowledged)
+        assert people.feed(friend)
 
 
-def _expect_more_posts(posters: Sequence[_Poster]) -> None:
-    before = [len(poster.acknowledged) for poster in posters]
+def _expect_more_of(writers: Sequence[_Writer]) -> None:
+    before = [len(writer.acknowledged) for writer in writers]
     until(
         lambda: all(
-            len(poster.acknowledged) > count + 5
-            for poster, count in zip(posters, before, strict=True)
+            len(writer.acknowledged) > count + 5
+            for writer, count in zip(writers, before, strict=True)
         )
     )
 
 
-def _listed(pair: Pair, author: int) -> list[int]:
-    """Return all posts of an author."""
-    found, token = list[int](), None
-    while token != "":
-        page = pair.feed.ListPosts(
-            pb.ListPostsRequest(
-                user_id=author, author_id=author, page_size=100, page_token=token or ""
+def _recover(pair: Pair) -> None:
+    """Let Citus finish what was committed on several nodes when one died."""
+    with Session(pair.feed_url) as session:
+        session.rows("SELECT recover_prepared_transactions()")
+        session.commit()
+
+
+def _posts(pair: Pair, author: int) -> list[int]:
+    def page(token: str) -> pb.ListPostsResponse:
+        return pair.feed.ListPosts(
+            pb.ListPostsRequest(user_id=author, author_id=author, page_size=100, page_token=token)
+        )
+
+    return sorted(post.post_id for answer in _pages(page) for post in answer.posts)
+
+
+def _comments(pair: Pair, post: pb.PostName) -> list[int]:
+    def page(token: str) -> pb.ListCommentsResponse:
+        return pair.feed.ListComments(
+            pb.ListCommentsRequest(
+                user_id=post.author_id, post=post, page_size=100, page_token=token
             )
         )
-        found += [post.post_id for post in page.posts]
-        token = page.next_page_token
-    return found
+
+    return sorted(one.comment_id for answer in _pages(page) for one in answer.comments)
+
+
+def _pages(page: Callable[[str], Any]) -> Iterator[Any]:
+    yield (answer := page(""))
+    while answer.next_page_token:
+        yield (answer := page(answer.next_page_token))
