@@ -50,7 +50,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
         self._lock = threading.Lock()
         self._watchers = set[threading.Event]()
         # A name comes with its call, or somebody is wasting our threads.
-        self._patience = Patience(most=0)
+        self._patience = Patience(many=0)
         self._answers = ThreadPoolExecutor(_ANSWER_THREADS, thread_name_prefix="health")
         self._watches = ThreadPoolExecutor(
             max_watchers + _SPARE_WATCH_THREADS, thread_name_prefix="health-watch"

@@ -26,6 +26,8 @@ UNREADABLE: Final = object()
 
 _PATIENCE_SECONDS: Final = 10.0
 _SHORT_SECONDS: Final = 1.0
+# Of a caller who means well the message comes with the header.
+_SHORTEST_SECONDS: Final = 0.2
 _LOOK_SECONDS: Final = 0.1
 
 
@@ -54,11 +56,12 @@ def require_readable(request: object) -> None:
 class Patience:
     """Looks after the messages that threads wait for. Thread-safe.
 
-    When more than `most` are waited for, it is short with the only ones of their calls. Between two
-    of many, a caller may have something to do.
+    When more than `many` are waited for, it is short with the only ones of their calls, and when
+    more than `most`, very short. Between two of many, a caller may have something to do.
     """
 
-    def __init__(self, *, most: int = sys.maxsize) -> None:
+    def __init__(self, *, many: int = sys.maxsize, most: int = sys.maxsize) -> None:
+        self._many = many
         self._most = most
         # Its methods are atomic.
         self._awaited: dict[grpc.ServicerContext, _Awaited] = {}
@@ -103,7 +106,12 @@ class Patience:
         while not self._closing.wait(_LOOK_SECONDS):
             now = time.monotonic()
             awaited = list(self._awaited.items())
-            patience = _PATIENCE_SECONDS if len(awaited) <= self._most else _SHORT_SECONDS
+            patience = self._patience(len(awaited))
             for context, (since, is_only) in awaited:
                 if now - since > (patience if is_only else _PATIENCE_SECONDS):
                     context.cancel()
+
+    def _patience(self, number: int) -> float:
+        if number > self._most:
+            return _SHORTEST_SECONDS
+        return _SHORT_SECONDS if number > self._many else _PATIENCE_SECONDS

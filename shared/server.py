@@ -116,7 +116,7 @@ class RunningServer:
             )
             for method, number in service.stream_threads.items()
         }
-        self._patience = Patience(most=CALLS_OPEN // 2)
+        self._patience = Patience(many=CALLS_OPEN // 2, most=CALLS_OPEN * 3 // 4)
         self._server = grpc.server(
             ThreadPoolExecutor(CALLS_OPEN, thread_name_prefix="call"),
             interceptors=[

@@ -28,7 +28,9 @@ _HELD_SECONDS: Final = 15
 _FLIP_SECONDS: Final = 1.2
 _MEBIBYTE: Final = 1024 * 1024
 _GROWTH_MIB: Final = 256
-# Silent calls are given up a second after they have got a thread, of which there are 512.
+# UNAVAILABLE are those whose connection had reached its age before they were sent.
+_GIVEN_UP: Final = {"watch": ("UNAVAILABLE",), "silent": ("UNAVAILABLE", "CANCELLED")}
+# Silent calls are given up soon after they have got a thread, of which there are 512.
 _UNSERVED_SECONDS: Final = 5.0
 _TRY_SECONDS: Final = 0.1
 
@@ -64,8 +66,7 @@ def _held(scene: Scene, kind: str, target: str, number: int) -> Iterator[Row]:
             states = streams()
         time.sleep(1)
     refused = states.pop("RESOURCE_EXHAUSTED", 0)
-    # UNAVAILABLE are those whose connection had reached its age before they were sent.
-    held, given_up = states.pop("OPEN", 0), states.pop("UNAVAILABLE", 0)
+    held, given_up = states.pop("OPEN", 0), sum(states.pop(code, 0) for code in _GIVEN_UP[kind])
     note = f"{refused:,} refused, {held:,} held, {given_up:,} given up"
     yield none(f"{kind}: ended otherwise", sum(states.values()), note=f"{note} {states or ''}")
     yield within(f"{kind}: memory of four workers grew by", grown / _MEBIBYTE, _GROWTH_MIB, "MiB")
