@@ -48,8 +48,8 @@ class Assumptions:
     peak: float = _assumed(3, "calls in the busiest hour against those in an average one")
     busy: float = _assumed(0.5, "share of a core that is used at the peak")
     cores: float = _assumed(16, "cores of a machine for services")
-    database_cores: float = _assumed(32, "cores of a machine for a database")
-    database_tib: float = _assumed(4, "TiB that a machine for a database holds")
+    database_cores: float = _assumed(128, "cores of a machine for a database")
+    database_tib: float = _assumed(16, "TiB that a machine for a database holds")
     degree: float = _assumed(150, "connections of a person")
     tags: float = _assumed(3, "tags of a person")
     tagged: float = _assumed(45, "people a person has given a tag")
@@ -58,7 +58,8 @@ class Assumptions:
     years: float = _assumed(3, "years of posts, comments and digests")
     bloat: float = _assumed(1.3, "bytes of a table in use against those of a fresh one")
     node_shards: float = _assumed(1, "shards of a node of Citus, at least")
-    shard_ms: float = _assumed(0.3, "CPU of a page or digest on Citus for each shard it asks, ms")
+    shard_ms: float = _assumed(1, "CPU of a page on Citus, on each shard that it asks, ms")
+    coordinator_ms: float = _assumed(0.25, "CPU of its coordinator for each of them, ms")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +88,8 @@ class Plan:
     feed_nodes: int
     feed_shards: int
     feed_postgres_cores: float
+    feed_coordinator_cpu: float
+    """The share of one machine's cores; past 1 there is none that is large enough."""
     feed_replicas: int
     """Of a single node; a Citus gets more nodes instead."""
 
@@ -114,9 +117,12 @@ def plan(people: int, costs: Costs, assumed: Assumptions) -> Plan:
     room = assumed.database_tib * _KIB**4
     scattered = sum(rates[name] for name in _SCATTERED)
 
-    def feed_cores_on(nodes: int) -> float:
+    def asked_cores(nodes: int, milliseconds: float) -> float:
         asked = min(_shards(nodes, assumed), assumed.degree)
-        return cores("feed_postgres") + scattered * asked * assumed.shard_ms / 1_000 / assumed.busy
+        return scattered * asked * milliseconds / 1_000 / assumed.busy
+
+    def feed_cores_on(nodes: int) -> float:
+        return cores("feed_postgres") + asked_cores(nodes, assumed.shard_ms)
 
     nodes = ceil(feed_bytes / room)
     while 1 < nodes < feed_cores_on(nodes) / assumed.database_cores:
@@ -142,6 +148,7 @@ def plan(people: int, costs: Costs, assumed: Assumptions) -> Plan:
         feed_nodes=nodes,
         feed_shards=_shards(nodes, assumed),
         feed_postgres_cores=feed_cores_on(nodes),
+        feed_coordinator_cpu=asked_cores(nodes, assumed.coordinator_ms) / assumed.database_cores,
         feed_replicas=feed_machines - 1 if nodes == 1 else 0,
     )
 
@@ -291,6 +298,9 @@ def _plan_lines(plans: Sequence[Plan]) -> Iterator[list[str]]:
         "feed: cores": lambda each: f"{each.feed_postgres_cores:,.1f}",
         "feed: nodes": lambda each: f"{each.feed_nodes:,}",
         "feed: shards of Citus": lambda each: f"{each.feed_shards or 'none'}",
+        "feed: share of one machine's cores that the coordinator takes": lambda each: (
+            f"{each.feed_coordinator_cpu:.0%}" if each.feed_shards else "none"
+        ),
         "feed: replicas for reads": lambda each: f"{each.feed_replicas:,}",
         "machines for databases": lambda each: f"{each.database_machines:,}",
     }
