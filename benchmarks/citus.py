@@ -20,6 +20,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console
 
 from benchmarks import dataset as datasets
+from benchmarks import graph_on_citus
 from benchmarks.dataset import Dataset, connect
 from benchmarks.end_to_end import GET_FEED
 from benchmarks.processes import RunningPair, calls_of, running_pair
@@ -62,7 +63,8 @@ def compare(effort: Effort, directory: Path, console: Console) -> list[Row]:
             layout: stack.enter_context(_pair(dataset, directory / "logs" / layout, layout))
             for layout, dataset in (("single", single), ("distributed", distributed))
         }
-        return _rows(effort, single, pairs, stack)
+        rows = _rows(effort, single, pairs, stack)
+        return [*rows, *graph_on_citus.compare(effort, citus)]
 
 
 def _pair(dataset: Dataset, logs: Path, layout: str) -> AbstractContextManager[RunningPair]:
