@@ -36,8 +36,8 @@ from tests.support.citus import running_citus
 SIZE: Final = Size(
     name="citus", people=20_000, connections=400_000, posts=300_000, special_people=0
 )
-SHARDS: Final = 8
-"""A statement is planned on every shard: so many are what two workers with a core each can take."""
+SHARDS: Final = 4
+"""A statement is planned on every shard: two for a core, of which each of two workers has one."""
 
 _GET_DIGEST: Final = "/kith.feed.v1.FeedService/GetDigest"
 _TARGETS: Final = {10: 4.0, 150: 4.0, 1_000: 4.0, 5_000: 3.0}

@@ -115,8 +115,8 @@ Index(
 # purge_posts.
 Index("idx_post_deleted_at", posts.c.deleted_at, postgresql_where=text("deleted_at IS NOT NULL"))
 
-# Everybody who has ever posted, in a distributed database alone: feed_heads, author_posts and
-# unread_count look at each, and Citus lets a shard do that only from a table of its own.
+# Everybody who has ever posted, in a distributed database alone, whose shards go from here to the
+# posts of each: recent_posts, feed_heads, author_posts, unread_count.
 authors = Table("authors", metadata, big_id("author_id", primary_key=True))
 
 # What changes often stays out of posts, so that index-only scans keep their visibility map.

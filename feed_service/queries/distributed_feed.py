@@ -52,20 +52,24 @@ _ATTEMPTS: Final = 3
 _AMONG_ALL_FROM: Final = 2_500
 
 
-def _recent(name: str, of_asked: str) -> Statement:
+def _recent(name: str, posts: str) -> Statement:
     return Statement(
         name,
         f"""
-    SELECT {POST_COLUMNS_OF_OTHERS} FROM posts AS p
-    WHERE (p.author_id {of_asked}) AND {IN_PLACE} AND {VISIBLE_OF_CONNECTION}
+    SELECT {POST_COLUMNS_OF_OTHERS} FROM {posts}
+      AND {IN_PLACE} AND {VISIBLE_OF_CONNECTION}
     {NEWEST} :limit
 """,
     )
 
 
+# From the few of them that a shard has: in posts it would look for each of all that are asked.
+_OF_AUTHORS: Final = f"""
+    authors JOIN posts AS p ON p.author_id = authors.author_id WHERE authors.author_id {MANY}"""
+
 _RECENT: Final = {
-    False: _recent("recent_posts", MANY),
-    True: _recent("recent_posts_among_all", AMONG_ALL),
+    False: _recent("recent_posts", _OF_AUTHORS),
+    True: _recent("recent_posts_among_all", f"posts AS p WHERE (p.author_id {AMONG_ALL})"),
 }
 
 # The tags that authors have given to the viewer are on the shards of these authors.
