@@ -107,9 +107,17 @@ class Citus:
             list(threads.map(work, self._nodes))
 
     def _drop_all(self, node: Node) -> None:
+        mine = (f"{self._prefix}%",)
         with _session(self._at(node, self._url.database)) as session:
+            # What was under way when a worker was killed keeps a database from being dropped.
+            prepared = session.exec_driver_sql(
+                "SELECT gid, database FROM pg_prepared_xacts WHERE database LIKE %s", mine
+            )
+            for gid, database in prepared.all():
+                with _session(self._at(node, database)) as inside:
+                    inside.exec_driver_sql(f"ROLLBACK PREPARED '{gid}'")
             names = session.exec_driver_sql(
-                "SELECT datname FROM pg_database WHERE datname LIKE %s", (f"{self._prefix}%",)
+                "SELECT datname FROM pg_database WHERE datname LIKE %s", mine
             )
             for name in names.scalars().all():
                 session.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
