@@ -190,9 +190,7 @@ def _digest(arguments: Namespace, console: Console) -> None:
 
 def _explain(arguments: Namespace, console: Console) -> None:
     with connected(graph=arguments.graph, feed=arguments.feed) as kith:
-        pages.print_explanation(
-            arguments.author, arguments.post, arguments.viewer, kith, console
-        )
+        pages.print_explanation(arguments.author, arguments.post, arguments.viewer, kith, console)
 
 
 def _connections(arguments: Namespace, console: Console) -> None:
@@ -202,9 +200,7 @@ def _connections(arguments: Namespace, console: Console) -> None:
 
 def _import_connections(arguments: Namespace, console: Console) -> None:
     with connected(graph=arguments.graph, feed=arguments.feed) as kith:
-        transfers.import_connections(
-            arguments.file, kith, console, id_offset=arguments.id_offset
-        )
+        transfers.import_connections(arguments.file, kith, console, id_offset=arguments.id_offset)
 
 
 def _import_posts(arguments: Namespace, console: Console) -> None:

@@ -251,8 +251,7 @@ def test_an_upload_that_nobody_used_for_a_day_is_removed(album: Album, store: S3
     key = album.upload()
     _execute(
         album.pair,
-        "UPDATE photo_uploads SET created_at = now() - interval '25 hours'"
-        " WHERE object_key = :key",
+        "UPDATE photo_uploads SET created_at = now() - interval '25 hours' WHERE object_key = :key",
         key=key,
     )
 

@@ -161,9 +161,7 @@ def test_an_id_is_free_again_after_a_day(
     engine = sqlalchemy.create_engine(pair.feed_url, poolclass=sqlalchemy.NullPool)
     with engine.begin() as connection:
         connection.execute(
-            sqlalchemy.text(
-                "UPDATE idempotency_keys SET created_at = now() - interval '25 hours'"
-            )
+            sqlalchemy.text("UPDATE idempotency_keys SET created_at = now() - interval '25 hours'")
         )
 
     assert creation.send(pair, request_message) != first
