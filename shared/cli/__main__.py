@@ -122,7 +122,7 @@ def _parser() -> ArgumentParser:
     ).add_subparsers(required=True, metavar="WHAT")
     create = _add(spread.add_parser, "create", _create_shards, "distribute every table that is not")
     create.add_argument(
-        "--count", type=_positive, default=32, help="of shards, if there are none yet (default 32)"
+        "--count", type=_positive, default=8, help="of shards, if there are none yet (default 8)"
     )
     _add(spread.add_parser, "report", _report_shards, "print what lies where, and how evenly")
     for command in (feed, digest, explain, connections, edges, texts, out, person, erase):
