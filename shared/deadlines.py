@@ -153,8 +153,8 @@ class StatementGuard:
 
     def _rest_while_idle(self) -> None:
         self._at_work.clear()
-        # In this order, as `watch` does it in the other one.
-        if not self._watched:
+        # In this order, as `watch` and `close` do it in the other one.
+        if not self._watched and not self._closing.is_set():
             self._at_work.wait()
 
     def _end(self, session: Any) -> None:

@@ -1,0 +1,17 @@
+"""The thread that ends statements whose calls are over."""
+
+import threading
+from datetime import timedelta
+
+from shared.deadlines import StatementGuard
+
+
+def test_a_guard_that_is_closed_just_as_it_goes_to_rest_ends() -> None:
+    guard = StatementGuard(timedelta(seconds=1))
+    guard.close()
+
+    resting = threading.Thread(target=guard._rest_while_idle, daemon=True)  # noqa: SLF001 -- the step that close has come before
+    resting.start()
+    resting.join(timeout=5)
+
+    assert not resting.is_alive()
