@@ -7,6 +7,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+import sqlalchemy
 
 from shared.embedded_postgres import EmbeddedPostgres
 from tests.support.citus import NO_CITUS, SINGLE_NODE, URL, Citus, running_citus
@@ -28,6 +29,7 @@ def cluster() -> Iterator[EmbeddedPostgres]:
     directory = Path(tempfile.mkdtemp(prefix="kith-test-"))
     directory.chmod(0o755)
     with EmbeddedPostgres(directory / "postgres") as running:
+        _spare_disks(running.url("postgres"))
         yield running
     shutil.rmtree(directory, ignore_errors=True)
 
@@ -51,6 +53,16 @@ def single_node() -> None:
     """Skips what is about plans or failures of one PostgreSQL, where the feed is on a Citus."""
     if URL:
         pytest.skip(SINGLE_NODE)
+
+
+def _spare_disks(url: str) -> None:
+    """Wait for no disk: processes are killed here, and what they have written outlives them."""
+    engine = sqlalchemy.create_engine(
+        url, isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.NullPool
+    )
+    with engine.connect() as connection:
+        connection.exec_driver_sql("ALTER SYSTEM SET fsync = off")
+        connection.exec_driver_sql("SELECT pg_reload_conf()")
 
 
 @pytest.fixture(scope="session")
