@@ -161,6 +161,8 @@ def reader(database: Connection) -> Iterator[Reader]:
     reader.close()
 
 
+# A distributed database takes minutes.
+@pytest.mark.timeout(600)
 def test_the_digests_of_random_weeks_are_those_of_the_oracle(
     database: Connection, reader: Reader
 ) -> None:

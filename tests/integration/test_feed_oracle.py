@@ -200,7 +200,7 @@ def reader(database: Connection) -> Iterator[Reader]:
     reader.close()
 
 
-@pytest.mark.timeout(120 + _WORLDS)
+@pytest.mark.timeout(600 + _WORLDS)
 def test_the_pages_of_random_feeds_are_those_of_the_plain_rule(
     database: Connection, plain: Connection, reader: Reader
 ) -> None:
