@@ -48,14 +48,17 @@ _EXAMPLES: dict[str, set[str]] = {
 
 
 def _statements() -> Iterator[tuple[str, str]]:
+    """Each statement by its place, also those of which there are several forms."""
     for module in pkgutil.iter_modules(queries.__path__):
-        for name, value in vars(
-            importlib.import_module(f"{queries.__name__}.{module.name}")
-        ).items():
-            if isinstance(value, TextClause):
-                yield f"{module.name}.{name}", value.text
-            if isinstance(value, Statement):
-                yield f"{module.name}.{name}", value.plain.replace("%%", "%")
+        held = vars(importlib.import_module(f"{queries.__name__}.{module.name}"))
+        for name, value in held.items():
+            forms = value if isinstance(value, dict) else {"": value}
+            for form, statement in forms.items():
+                place = f"{module.name}.{name} {form}".rstrip()
+                if isinstance(statement, TextClause):
+                    yield place, statement.text
+                if isinstance(statement, Statement):
+                    yield place, statement.plain.replace("%%", "%")
 
 
 STATEMENTS = dict(_statements())
