@@ -12,7 +12,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -139,7 +139,9 @@ class Server:
                 children = Path(f"/proc/{pids[0]}/task/{pids[0]}/children").read_text()
                 pids += map(int, children.split())
             for pid in pids:
-                os.kill(pid, how)
+                # A session may have ended by itself since.
+                with suppress(ProcessLookupError):
+                    os.kill(pid, how)
             self._process.wait()
 
     def _accepts(self) -> bool:
