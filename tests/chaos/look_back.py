@@ -172,9 +172,12 @@ class _Couple:
         return bool(session.feed.ListUserTags(asked).tags) == is_given
 
     def ask(self, session: Session) -> bool:
-        pair = {"user_id": self._author, "peer_id": next(self._strangers)}
-        session.graph.RequestConnection(graph_pb2.RequestConnectionRequest(**pair))
-        found = session.graph.GetConnection(graph_pb2.GetConnectionRequest(**pair)).connection
+        author, stranger = self._author, next(self._strangers)
+        session.graph.RequestConnection(
+            graph_pb2.RequestConnectionRequest(user_id=author, peer_id=stranger)
+        )
+        asked = graph_pb2.GetConnectionRequest(user_id=author, peer_id=stranger)
+        found = session.graph.GetConnection(asked).connection
         return found.state == graph_pb2.CONNECTION_STATE_REQUEST_SENT
 
     def part(self, session: Session) -> bool:

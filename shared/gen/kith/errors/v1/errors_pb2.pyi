@@ -114,6 +114,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INVALID_ARGUMENT, by the gateway, as HTTP status 413. The request is larger than 10 MiB."""
     ERROR_REASON_SERVICE_UNREACHABLE: _ErrorReason.ValueType  # 35
     """UNAVAILABLE, by the gateway. The service cannot be reached. Calls that may be repeated have been."""
+    ERROR_REASON_RESULT_DELETED: _ErrorReason.ValueType  # 36
+    """NOT_FOUND. The call with this request_id took effect, and since then what it created was deleted,
+    or a user whom its answer named was erased. The repeat changed nothing; use a new request_id.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the `reason` of the google.rpc.ErrorInfo in every error that Kith answers, without
@@ -213,4 +217,8 @@ ERROR_REASON_REQUEST_TOO_LARGE: ErrorReason.ValueType  # 34
 """INVALID_ARGUMENT, by the gateway, as HTTP status 413. The request is larger than 10 MiB."""
 ERROR_REASON_SERVICE_UNREACHABLE: ErrorReason.ValueType  # 35
 """UNAVAILABLE, by the gateway. The service cannot be reached. Calls that may be repeated have been."""
+ERROR_REASON_RESULT_DELETED: ErrorReason.ValueType  # 36
+"""NOT_FOUND. The call with this request_id took effect, and since then what it created was deleted,
+or a user whom its answer named was erased. The repeat changed nothing; use a new request_id.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -531,9 +531,7 @@ class CreatePostRequest(_message.Message):
     body: _builtins.str
     """The text, 1 to 10,000 characters, not only white space."""
     request_id: _builtins.str
-    """A UUID chosen by the caller. Repeating it within 24 hours returns the post of its first success;
-    with other arguments it is REQUEST_ID_REUSED. Empty for none.
-    """
+    """A UUID by which the call can be repeated; see FeedService. Empty for none."""
     @_builtins.property
     def audience(self) -> Global___Audience:
         """Who may see it; must be given."""
@@ -768,8 +766,11 @@ class UpdatePostRequest(_message.Message):
     USER_ID_FIELD_NUMBER: _builtins.int
     POST_FIELD_NUMBER: _builtins.int
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     user_id: _builtins.int
     """The author."""
+    request_id: _builtins.str
+    """A UUID by which the call can be repeated; see FeedService. Empty for none."""
     @_builtins.property
     def post(self) -> Global___Post:
         """The post's id and the new values. `etag`, when given, must be the post's current one."""
@@ -784,10 +785,11 @@ class UpdatePostRequest(_message.Message):
         user_id: _builtins.int = ...,
         post: Global___Post | None = ...,
         update_mask: _field_mask_pb2.FieldMask | None = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["post", b"post", "update_mask", b"update_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["post", b"post", "update_mask", b"update_mask", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["post", b"post", "request_id", b"request_id", "update_mask", b"update_mask", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -825,19 +827,23 @@ class DeletePostRequest(_message.Message):
 
     USER_ID_FIELD_NUMBER: _builtins.int
     POST_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     user_id: _builtins.int
     """The author."""
     post_id: _builtins.int
     """The post."""
+    request_id: _builtins.str
+    """A UUID by which the call can be repeated; see FeedService. Empty for none."""
     def __init__(
         self,
         *,
         user_id: _builtins.int = ...,
         post_id: _builtins.int = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["post_id", b"post_id", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["post_id", b"post_id", "request_id", b"request_id", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -892,7 +898,7 @@ class CreatePhotoUploadsRequest(_message.Message):
     user_id: _builtins.int
     """The user who uploads."""
     request_id: _builtins.str
-    """A UUID chosen by the caller; see CreatePostRequest."""
+    """A UUID by which the call can be repeated; see FeedService. Empty for none."""
     @_builtins.property
     def photos(self) -> _containers.RepeatedCompositeFieldContainer[Global___CreatePhotoUploadsRequest.PhotoUploadDraft]:
         """1 to 10 photos."""
@@ -1010,7 +1016,7 @@ class CreateTagRequest(_message.Message):
     name: _builtins.str
     """Its name; see Tag."""
     request_id: _builtins.str
-    """A UUID chosen by the caller; see CreatePostRequest."""
+    """A UUID by which the call can be repeated; see FeedService. Empty for none."""
     def __init__(
         self,
         *,
@@ -1117,8 +1123,11 @@ class UpdateTagRequest(_message.Message):
     USER_ID_FIELD_NUMBER: _builtins.int
     TAG_FIELD_NUMBER: _builtins.int
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     user_id: _builtins.int
     """The owner."""
+    request_id: _builtins.str
+    """A UUID by which the call can be repeated; see FeedService. Empty for none."""
     @_builtins.property
     def tag(self) -> Global___Tag:
         """The tag's id and its new values. `etag`, when given, must be the tag's current one."""
@@ -1133,10 +1142,11 @@ class UpdateTagRequest(_message.Message):
         user_id: _builtins.int = ...,
         tag: Global___Tag | None = ...,
         update_mask: _field_mask_pb2.FieldMask | None = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["tag", b"tag", "update_mask", b"update_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["tag", b"tag", "update_mask", b"update_mask", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "tag", b"tag", "update_mask", b"update_mask", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1174,19 +1184,23 @@ class DeleteTagRequest(_message.Message):
 
     USER_ID_FIELD_NUMBER: _builtins.int
     TAG_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     user_id: _builtins.int
     """The owner."""
     tag_id: _builtins.int
     """The tag."""
+    request_id: _builtins.str
+    """A UUID by which the call can be repeated; see FeedService. Empty for none."""
     def __init__(
         self,
         *,
         user_id: _builtins.int = ...,
         tag_id: _builtins.int = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["tag_id", b"tag_id", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "tag_id", b"tag_id", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1218,10 +1232,13 @@ class AddTagMembersRequest(_message.Message):
     USER_ID_FIELD_NUMBER: _builtins.int
     TAG_ID_FIELD_NUMBER: _builtins.int
     TARGET_USER_IDS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     user_id: _builtins.int
     """The owner."""
     tag_id: _builtins.int
     """The tag."""
+    request_id: _builtins.str
+    """A UUID by which the call can be repeated; see FeedService. Empty for none."""
     @_builtins.property
     def target_user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """1 to 1,000 people, each at most once, all connected with the user."""
@@ -1232,10 +1249,11 @@ class AddTagMembersRequest(_message.Message):
         user_id: _builtins.int = ...,
         tag_id: _builtins.int = ...,
         target_user_ids: _abc.Iterable[_builtins.int] | None = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["tag_id", b"tag_id", "target_user_ids", b"target_user_ids", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "tag_id", b"tag_id", "target_user_ids", b"target_user_ids", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1272,10 +1290,13 @@ class RemoveTagMembersRequest(_message.Message):
     USER_ID_FIELD_NUMBER: _builtins.int
     TAG_ID_FIELD_NUMBER: _builtins.int
     TARGET_USER_IDS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     user_id: _builtins.int
     """The owner."""
     tag_id: _builtins.int
     """The tag."""
+    request_id: _builtins.str
+    """A UUID by which the call can be repeated; see FeedService. Empty for none."""
     @_builtins.property
     def target_user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """1 to 1,000 people, each at most once."""
@@ -1286,10 +1307,11 @@ class RemoveTagMembersRequest(_message.Message):
         user_id: _builtins.int = ...,
         tag_id: _builtins.int = ...,
         target_user_ids: _abc.Iterable[_builtins.int] | None = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["tag_id", b"tag_id", "target_user_ids", b"target_user_ids", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "tag_id", b"tag_id", "target_user_ids", b"target_user_ids", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1444,7 +1466,7 @@ class CreateCommentRequest(_message.Message):
     body: _builtins.str
     """The text, 1 to 2,000 characters, not only white space."""
     request_id: _builtins.str
-    """A UUID chosen by the caller; see CreatePostRequest."""
+    """A UUID by which the call can be repeated; see FeedService. Empty for none."""
     @_builtins.property
     def post(self) -> Global___PostName:
         """The post, which the user must be able to see."""
@@ -1562,8 +1584,11 @@ class UpdateCommentRequest(_message.Message):
     USER_ID_FIELD_NUMBER: _builtins.int
     COMMENT_FIELD_NUMBER: _builtins.int
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     user_id: _builtins.int
     """Who wrote it."""
+    request_id: _builtins.str
+    """A UUID by which the call can be repeated; see FeedService. Empty for none."""
     @_builtins.property
     def comment(self) -> Global___Comment:
         """The comment's names and new body. `etag`, when given, must be the comment's current one."""
@@ -1578,10 +1603,11 @@ class UpdateCommentRequest(_message.Message):
         user_id: _builtins.int = ...,
         comment: Global___Comment | None = ...,
         update_mask: _field_mask_pb2.FieldMask | None = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "update_mask", b"update_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "update_mask", b"update_mask", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "request_id", b"request_id", "update_mask", b"update_mask", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1620,10 +1646,13 @@ class DeleteCommentRequest(_message.Message):
     USER_ID_FIELD_NUMBER: _builtins.int
     POST_FIELD_NUMBER: _builtins.int
     COMMENT_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     user_id: _builtins.int
     """The author of the comment or of its post."""
     comment_id: _builtins.int
     """The comment."""
+    request_id: _builtins.str
+    """A UUID by which the call can be repeated; see FeedService. Empty for none."""
     @_builtins.property
     def post(self) -> Global___PostName:
         """The post."""
@@ -1634,10 +1663,11 @@ class DeleteCommentRequest(_message.Message):
         user_id: _builtins.int = ...,
         post: Global___PostName | None = ...,
         comment_id: _builtins.int = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["post", b"post"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment_id", b"comment_id", "post", b"post", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment_id", b"comment_id", "post", b"post", "request_id", b"request_id", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1693,6 +1723,9 @@ class SetPostImportanceRequest(_message.Message):
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     SCORES_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """A UUID by which the call can be repeated; see FeedService. Empty for none."""
     @_builtins.property
     def scores(self) -> _containers.RepeatedCompositeFieldContainer[Global___SetPostImportanceRequest.PostImportance]:
         """1 to 1,000 scores, each post at most once."""
@@ -1701,10 +1734,11 @@ class SetPostImportanceRequest(_message.Message):
         self,
         *,
         scores: _abc.Iterable[Global___SetPostImportanceRequest.PostImportance] | None = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["scores", b"scores"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "scores", b"scores"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2008,8 +2042,11 @@ class MarkFeedReadRequest(_message.Message):
 
     USER_ID_FIELD_NUMBER: _builtins.int
     POST_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     user_id: _builtins.int
     """The user."""
+    request_id: _builtins.str
+    """A UUID by which the call can be repeated; see FeedService. Empty for none."""
     @_builtins.property
     def post(self) -> Global___PostName:
         """The newest post read. The position never moves back."""
@@ -2019,10 +2056,11 @@ class MarkFeedReadRequest(_message.Message):
         *,
         user_id: _builtins.int = ...,
         post: Global___PostName | None = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["post", b"post"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["post", b"post", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["post", b"post", "request_id", b"request_id", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2307,16 +2345,20 @@ class DeleteUserRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     USER_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     user_id: _builtins.int
     """The user to erase."""
+    request_id: _builtins.str
+    """A UUID by which the call can be repeated; see FeedService. Empty for none."""
     def __init__(
         self,
         *,
         user_id: _builtins.int = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
