@@ -5,12 +5,14 @@ which the kernel deals out new connections. A listener that is closed resets wha
 queue, and what is still shaking hands. gRPC offers no other way to stop listening than to stop the
 server, which also cancels calls that arrive before their clients have heard of it: at a thousand
 calls a second about two at each stop. So a stop begins with the listener alone. It is found among
-the descriptors of this process; a filter makes the kernel drop what would open further connections
-to it; once its queue is empty it is closed. A client whose first packet was dropped sends it again
-a second later, and then reaches another worker.
+the descriptors of this process; the kernel is told to drop what would open further connections to
+it; once its queue is empty it is closed. A client whose first packet was dropped sends it again a
+second later, and then reaches another worker.
+
+A packet filter could drop these packets too, but since Linux 6.17 only with CAP_NET_ADMIN, which a
+service should not have. The least time to live that a socket accepts is an option for everybody.
 """
 
-import ctypes
 import os
 import socket
 import stat
@@ -24,22 +26,15 @@ from typing import Final
 
 _DESCRIPTORS: Final = Path("/proc/self/fd")
 _INTERNET: Final = {socket.AF_INET, socket.AF_INET6}
-_SO_ATTACH_FILTER: Final = 26
-_SYN_AND_ACK: Final = 0x12
-_SYN: Final = 0x02
-# A program for the kernel's packet filter: op code, jumps, operand. It sees the TCP header, whose
-# flags are in byte 13, and says how many bytes to let through.
-_DROP_NEW_CONNECTIONS: Final = (
-    (0x30, 0, 0, 13),  # load the flags
-    (0x54, 0, 0, _SYN_AND_ACK),
-    (0x15, 0, 1, _SYN),  # is it the first packet of a connection?
-    (0x06, 0, 0, 0),  # yes: none
-    (0x06, 0, 0, 0xFFFFFFFF),  # no: all
-)
+# Packets that crossed fewer routers are no connection's first: systems send those with 64 or 128,
+# so a listener that asks for this gets none. Handshakes that have begun are not looked at.
+_MOST_TTL: Final = 255
+_IP_MINTTL: Final = 21
+_IPV6_MINHOPCOUNT: Final = 73
 # Handshakes that have begun end within a round trip.
 _SETTLE_SECONDS: Final = 0.05
 _QUEUE_SECONDS: Final = 1.0
-_POLL_SECONDS: Final = 0.05
+_POLL_SECONDS: Final = 0.01
 _TCP_INFO: Final = struct.Struct("8B6I")
 _WAITING: Final = 12
 
@@ -85,8 +80,9 @@ def stop_listening(port: int) -> None:
     """
     for descriptor, sock in _tcp_sockets():
         if _listens(sock) and _port(sock) == port:
-            _stop_accepting(sock)
+            _stop_accepting(sock, port)
             _replace(descriptor)
+    _let_in(port)
 
 
 def has_connections(port: int) -> bool:
@@ -128,16 +124,30 @@ def _is_connected(sock: socket.socket, port: int) -> bool:
     return False
 
 
-def _stop_accepting(listener: socket.socket) -> None:
-    code = ctypes.create_string_buffer(
-        b"".join(struct.pack("HBBI", *instruction) for instruction in _DROP_NEW_CONNECTIONS)
-    )
-    program = struct.pack("HP", len(_DROP_NEW_CONNECTIONS), ctypes.addressof(code))
-    listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
-    time.sleep(_SETTLE_SECONDS)
-    deadline = time.monotonic() + _QUEUE_SECONDS
-    while _waiting(listener) and time.monotonic() < deadline:
+def _stop_accepting(listener: socket.socket, port: int) -> None:
+    _require_ttl(listener, _MOST_TTL)
+    settled = time.monotonic() + _SETTLE_SECONDS
+    deadline = settled + _QUEUE_SECONDS
+    while (now := time.monotonic()) < settled or (_waiting(listener) and now < deadline):
         time.sleep(_POLL_SECONDS)
+        _let_in(port)
+
+
+def _let_in(port: int) -> None:
+    """Read from the connections of a port, which may have taken over what their listener asks."""
+    for _, sock in _tcp_sockets():
+        if not _listens(sock) and _is_connected(sock, port):
+            _require_ttl(sock, 0)
+
+
+def _require_ttl(sock: socket.socket, least: int) -> None:
+    """Drop the packets that a socket gets with less than so much time to live."""
+    # A client that has gone meanwhile, or a kernel that only looks like Linux.
+    with suppress(OSError):
+        # A socket for IPv6 may be one for IPv4 as well.
+        sock.setsockopt(socket.IPPROTO_IP, _IP_MINTTL, least)
+        if sock.family is socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MINHOPCOUNT, least)
 
 
 def _waiting(listener: socket.socket) -> int:

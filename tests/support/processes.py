@@ -75,7 +75,7 @@ class ServiceProcess:
         self.service = service
         with log.open("wb") as output:
             self._process = subprocess.Popen(
-                _command(service),
+                [*_without_capabilities(), *_command(service)],
                 cwd=_ROOT,
                 env={**os.environ, **_ENVIRONMENT, **environment},
                 stdin=subprocess.DEVNULL,
@@ -261,6 +261,12 @@ def is_there(pid: int) -> bool:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     except FileNotFoundError:
         return False
+
+
+def _without_capabilities() -> list[str]:
+    """What starts a service as images and units do: root may do here what others may not."""
+    is_needed = sys.platform == "linux" and os.geteuid() == 0
+    return ["setpriv", "--inh-caps=-all", "--bounding-set=-all"] if is_needed else []
 
 
 def _command(service: str) -> list[str]:
