@@ -39,15 +39,30 @@ _TCP_INFO: Final = struct.Struct("8B6I")
 _WAITING: Final = 12
 
 
+class ListenError(OSError):
+    """An address cannot be listened on; the message names it."""
+
+
+def written(host: str, port: int) -> str:
+    """Return how an address is written: as HOST:PORT, where an IPv6 address is in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def reachable(host: str, port: int) -> str:
+    """Return where this machine reaches what listens on an address, which may be every one."""
+    here = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 -- nothing is bound here
+    return written(here.get(host, host), port)
+
+
 def reserved(host: str, port: int) -> socket.socket:
     """Take a port for servers that share it; 0 stands for any that is free.
 
-    Raises OSError when anybody else has it. What is returned never listens; for as long as it is
-    open, nobody gets the port who does not ask to share it, nor through this function.
+    Raises ListenError when another process has it. What is returned never listens. While it is
+    open, another process gets the port only by asking to share it, and not by this function.
     """
     with naming(host, port):
         family, kind, _, _, address = socket.getaddrinfo(
-            host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         if port:
             with socket.socket(family, kind) as alone:
@@ -70,7 +85,7 @@ def naming(host: str, port: int) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OSError(error.errno, error.strerror, f"{host}:{port}") from error
+        raise ListenError(error.errno, error.strerror, written(host, port)) from error
 
 
 def stop_listening(port: int) -> None:

@@ -12,6 +12,7 @@ import migrations
 from shared import logs
 from shared.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 from shared.metrics import count_in_slot
+from shared.ports import ListenError
 from shared.server import Service, run_until_stopped
 from shared.settings import DatabaseSettings, ServerSettings, SettingsError
 from shared.workers import Options, Place, Plan, become_supervisor
@@ -68,7 +69,7 @@ class Program(Generic[S]):
         except EmbeddedPostgresError as error:
             _log.critical("no database", extra={"reason": str(error)})
             return 1
-        except OSError as error:
+        except ListenError as error:
             _log.critical("cannot listen", extra={"reason": str(error)})
             return 1
         return 0

@@ -37,7 +37,7 @@ from shared.interceptors import (
     take_place,
 )
 from shared.metrics import ServerMetrics, call_threads, passing_checks
-from shared.ports import has_connections, naming, reserved, stop_listening
+from shared.ports import has_connections, naming, reserved, stop_listening, written
 from shared.rate_limits import RateLimits, limit_rates
 from shared.reflection import enable_reflection
 from shared.requests import Patience
@@ -89,7 +89,7 @@ class RunningServer:
     With a `place` it is one of several that share the port, which their supervisor holds, and whose
     metrics that serves.
 
-    Raises OSError when it cannot listen.
+    Raises ListenError when it cannot listen.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class RunningServer:
     @property
     def address(self) -> str:
         """Where the server listens, as host:port."""
-        return f"{self._settings.host}:{self.port}"
+        return written(self._settings.host, self.port)
 
     def stop(self, *, ends_service: bool = True) -> None:
         """Drain, finish what is in flight within the grace period, release everything.
@@ -221,7 +221,7 @@ class RunningServer:
 
     def _bind(self) -> int:
         port = self._held.getsockname()[1] if self._held else self._settings.port
-        address = f"{self._settings.host}:{port}"
+        address = written(self._settings.host, port)
         files = self._settings.certificates
         if files is None:
             return self._server.add_insecure_port(address)

@@ -41,6 +41,10 @@ class Environment:
         """Read a text; an empty variable counts as unset."""
         return self._variables.get(name, "").strip() or default
 
+    def host(self, name: str, default: str) -> str:
+        """Read a host to listen on; an IPv6 address may be in brackets, and is returned without."""
+        return self.text(name, default).removeprefix("[").removesuffix("]")
+
     def integer(self, name: str, default: int, *, minimum: int, maximum: int) -> int:
         """Read a whole number within limits, both included."""
         return int(self._number(name, default, minimum=minimum, maximum=maximum, kind=int))
@@ -242,7 +246,7 @@ class ServerSettings:
         files = _server_certificate_files(environment)
         auth = _auth(environment, files)
         settings = cls(
-            host=environment.text(f"{prefix}_HOST", "127.0.0.1"),
+            host=environment.host(f"{prefix}_HOST", "127.0.0.1"),
             port=environment.integer(f"{prefix}_PORT", port, **any_port),
             metrics_port=environment.integer(f"{prefix}_METRICS_PORT", metrics_port, **any_port),
             workers=environment.integer(

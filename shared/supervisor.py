@@ -31,7 +31,7 @@ from prometheus_client import CollectorRegistry, Counter, start_http_server
 from shared import logs
 from shared.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 from shared.metrics import StoredTotals, forget_gauges, registry_of_workers, worker_deaths
-from shared.ports import naming, reserved
+from shared.ports import ListenError, naming, reserved, written
 from shared.totals import read_totals
 from shared.workers import LISTENING, READY, Plan
 
@@ -304,7 +304,7 @@ def _supervise(plan: Plan, stack: ExitStack) -> int:
         plan, port=port, metrics_directory=directory, deaths=worker_deaths(registry)
     )
     supervisor.listen_to_signals()
-    serving = {"address": f"{plan.host}:{port}", "metrics_port": metrics_port}
+    serving = {"address": written(plan.host, port), "metrics_port": metrics_port}
     return supervisor.run(
         when_serving=lambda: _log.info("serving", extra={**serving, "workers": plan.workers})
     )
@@ -319,7 +319,7 @@ def main() -> int:
             return _supervise(plan, stack)
     except EmbeddedPostgresError as error:
         _log.critical("no database", extra={"reason": str(error)})
-    except OSError as error:
+    except ListenError as error:
         _log.critical("cannot listen", extra={"reason": str(error)})
     return 1
 

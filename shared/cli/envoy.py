@@ -20,6 +20,7 @@ from google.rpc import error_details_pb2
 from shared.cli.gateway_settings import GatewaySettings, hosts, system_authorities
 from shared.gen.kith.feed.v1 import feed_pb2
 from shared.gen.kith.graph.v1 import graph_pb2
+from shared.ports import reachable
 from shared.settings import ServerSettings
 
 _TEMPLATE: Final = Path(__file__).parents[2] / "deploy" / "envoy" / "envoy.yaml"
@@ -128,7 +129,8 @@ def _tokens(server: ServerSettings) -> Mapping[str, object]:
     if tokens is None:
         return {"AUTH_JWKS": None, **_file("AUTH_JWKS", None)}
     file = tokens.keys if isinstance(tokens.keys, Path) else None
-    url = urlsplit(f"http://{_here(server)}/signing-keys" if file else str(tokens.keys))
+    here = reachable(server.host, server.metrics_port)
+    url = urlsplit(f"http://{here}/signing-keys" if file else str(tokens.keys))
     is_encrypted = url.scheme == "https"
     return {
         "AUTH_JWKS": url.geturl(),
@@ -141,12 +143,6 @@ def _tokens(server: ServerSettings) -> Mapping[str, object]:
         "AUTH_AUDIENCE": tokens.audience,
         "AUTH_LEEWAY_SECONDS": int(tokens.leeway.total_seconds()),
     }
-
-
-def _here(server: ServerSettings) -> str:
-    """Return where the gateway reaches its own page of metrics."""
-    everywhere = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 -- nothing is bound here
-    return f"{everywhere.get(server.host, server.host)}:{server.metrics_port}"
 
 
 def _file(name: str, path: Path | None) -> Mapping[str, str | None]:

@@ -18,6 +18,7 @@ from shared.cli.envoy import configuration
 from shared.cli.gateway_settings import GatewaySettings
 from shared.cli.processes import ATTACHED
 from shared.cli.terminal import CommandError
+from shared.ports import written
 
 _WATCH_SECONDS = 0.5
 _POLL_SECONDS = 0.05
@@ -110,11 +111,12 @@ def _envoy() -> str:
 
 
 def _welcome(settings: GatewaySettings, console: Console) -> None:
-    scheme = "https" if settings.server.certificates else "http"
-    url = f"{scheme}://{settings.server.host}:{settings.server.port}"
+    server = settings.server
+    scheme = "https" if server.certificates else "http"
+    url = f"{scheme}://{written(server.host, server.port)}"
     lines = [
         f"The gateway is at {url}, in front of {settings.graph_target} and {settings.feed_target}",
-        f"its metrics at http://{settings.server.host}:{settings.server.metrics_port}/metrics",
+        f"its metrics at http://{written(server.host, server.metrics_port)}/metrics",
         "what can be called is in protos/openapi.yaml; for example",
         f"\n    curl {url}/v1/users/17/feed\n\nCtrl-C stops it.",
     ]

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from shared.cli.terminal import CommandError, progress
 from shared.client import KithClient
 from shared.client.sessions import FEED, GRAPH
 from shared.errors import AppException
+from shared.ports import ListenError, reachable, reserved
 from shared.settings import DatabaseSettings, Environment, ServerSettings
 
 _SAMPLE_PERSON = 17
@@ -44,11 +44,11 @@ class _Plan:
 
     @property
     def graph_target(self) -> str:
-        return _target(self.graph)
+        return reachable(self.graph.host, self.graph.port)
 
     @property
     def feed_target(self) -> str:
-        return _target(self.feed)
+        return reachable(self.feed.host, self.feed.port)
 
 
 def run(console: Console) -> None:
@@ -133,13 +133,11 @@ def _with_ports(server: ServerSettings, prefix: str, held: ExitStack) -> ServerS
 
 
 def _free_port(host: str, port: int, variable: str, held: ExitStack) -> int:
-    sock = held.enter_context(socket.socket())
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        sock.bind((host, port))
-    except OSError as error:
+        sock = held.enter_context(reserved(host, port))
+    except ListenError as error:
         raise CommandError(
-            f"cannot listen on {host}:{port} ({error.strerror}): stop what uses it -- another "
+            f"cannot listen on {error.filename} ({error.strerror}): stop what uses it -- another "
             f"`kith run`? -- or choose another port with {variable}"
         ) from error
     return int(sock.getsockname()[1])
@@ -192,7 +190,7 @@ def _welcome(plan: _Plan, kith: KithClient, store: PhotoStore | None, console: C
         ("graph_service", plan.graph, plan.graph_target),
         ("feed_service", plan.feed, plan.feed_target),
     ):
-        metrics = f"http://{_reachable(server.host)}:{server.metrics_port}/metrics"
+        metrics = f"http://{reachable(server.host, server.metrics_port)}/metrics"
         _say(console, f"{name:<13}  gRPC {target}  metrics {metrics}")
     if store:
         _say(console, f"photos         {store.url}, in memory: they go when Kith stops")
@@ -217,14 +215,6 @@ def _calls_to_try(plan: _Plan) -> list[str]:
         f"{kith} connections {_SAMPLE_PERSON}{graph}",
         f"{kith} export connections connections.csv{graph}",
     ]
-
-
-def _target(server: ServerSettings) -> str:
-    return f"{_reachable(server.host)}:{server.port}"
-
-
-def _reachable(host: str) -> str:
-    return "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 -- nothing is bound here
 
 
 def _shown(path: Path) -> Path:
