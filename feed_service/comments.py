@@ -11,7 +11,6 @@ from sqlalchemy import Connection
 
 from feed_service import messages, posts, queries
 from feed_service.graph_client import GraphClient
-from feed_service.idempotency import Request, create_prepared_once
 from feed_service.queries.comments import CommentName, CommentRow
 from feed_service.queries.posts import PostName
 from feed_service.safe_read import read_of_author
@@ -20,6 +19,7 @@ from shared.database import Database
 from shared.errors import ResourceNotFoundError, require_etag
 from shared.gen.kith.errors.v1 import errors_pb2
 from shared.gen.kith.feed.v1 import feed_pb2 as pb
+from shared.idempotency import Call, once_prepared
 from shared.paging import Page, PageTokens, Scope, oldest_first, place
 from shared.replicas import Reads
 
@@ -38,7 +38,7 @@ class Comments:
         self._tokens = tokens
 
     def create(
-        self, request: Request[pb.CreateCommentResponse], post: PostName, *, body: str
+        self, request: Call[pb.CreateCommentResponse], post: PostName, *, body: str
     ) -> pb.CreateCommentResponse:
         """Write a comment; repeating the request returns the first one's answer."""
         author_id = request.user_id
@@ -57,7 +57,7 @@ class Comments:
             )
             return pb.CreateCommentResponse(comment=messages.comment(row))
 
-        response, _ = create_prepared_once(self._database, request, prepare=prepare, create=create)
+        response, _ = once_prepared(self._database, request, prepare=prepare, work=create)
         return response
 
     def page(

@@ -17,6 +17,7 @@ from feed_service import queries
 from feed_service.layouts import Layout
 from feed_service.metrics import POSTS
 from feed_service.object_store import UPLOAD_TIME
+from shared import idempotency_keys
 from shared.database import Database
 from shared.totals import add_to_totals
 
@@ -38,7 +39,7 @@ def _steps(layout: Layout) -> Sequence[_Step]:
         _hide_posts,
         layout.erase_comments,
         queries.erasure.erase_tags_given_to,
-        queries.erasure.erase_requests_about,
+        idempotency_keys.forget_about,
         queries.erasure.erase_comments_under,
         queries.erasure.erase_posts,
         queries.erasure.erase_author,
@@ -46,7 +47,7 @@ def _steps(layout: Layout) -> Sequence[_Step]:
         queries.erasure.erase_tagged,
         queries.erasure.erase_tags,
         partial(queries.erasure.erase_uploads, valid_for=UPLOAD_TIME),
-        queries.erasure.erase_requests,
+        idempotency_keys.forget_of,
         queries.erasure.erase_digests,
         queries.erasure.erase_read_position,
     )

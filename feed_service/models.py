@@ -21,11 +21,11 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
-    Uuid,
     func,
     text,
 )
 
+from shared.idempotency_keys import idempotency_keys_table
 from shared.tables import big_id, moment, new_metadata
 from shared.totals import totals_table
 
@@ -295,26 +295,7 @@ Index(
     postgresql_where=text("excluded"),
 )
 
-# The first success of every creation that named a request id, kept for 24 hours.
-idempotency_keys = Table(
-    "idempotency_keys",
-    metadata,
-    big_id("user_id", primary_key=True),
-    Column("request_id", Uuid, primary_key=True),
-    Column("fingerprint", LargeBinary, nullable=False),
-    Column("response", LargeBinary, nullable=False),
-    # Somebody else whom the response names, so that it can go when they are erased.
-    Column("about_user_id", BigInteger),
-    moment("created_at"),
-)
-# purge_requests.
-Index("idx_idempotency_key_created_at", idempotency_keys.c.created_at)
-# erase_requests_about.
-Index(
-    "idx_idempotency_key_about_user",
-    idempotency_keys.c.about_user_id,
-    postgresql_where=text("about_user_id IS NOT NULL"),
-)
+idempotency_keys = idempotency_keys_table(metadata)
 
 # Up to where a user has read their feed.
 read_positions = Table(

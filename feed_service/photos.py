@@ -14,7 +14,6 @@ from typing import Final
 from sqlalchemy import Connection
 
 from feed_service import messages, queries
-from feed_service.idempotency import Request, create_once
 from feed_service.messages import DownloadUrl
 from feed_service.object_store import MAX_PHOTO_BYTES, ObjectStore, StoredObject
 from shared.database import Database
@@ -26,6 +25,7 @@ from shared.errors import (
 )
 from shared.gen.kith.errors.v1 import errors_pb2
 from shared.gen.kith.feed.v1 import feed_pb2 as pb
+from shared.idempotency import Call, once
 
 _SUFFIXES: Final = {
     "image/jpeg": "jpg",
@@ -52,7 +52,7 @@ class Photos:
 
     def permit_uploads(
         self,
-        request: Request[pb.CreatePhotoUploadsResponse],
+        request: Call[pb.CreatePhotoUploadsResponse],
         content_types: Sequence[str],
     ) -> pb.CreatePhotoUploadsResponse:
         """Permit an upload for each content type; repeating returns the first permissions."""
@@ -70,7 +70,7 @@ class Photos:
                 ]
             )
 
-        response, _ = create_once(self._database, request, create)
+        response, _ = once(self._database, request, create)
         return response
 
     def require_uploaded(self, user_id: int, keys: Sequence[str]) -> None:

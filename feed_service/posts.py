@@ -9,7 +9,6 @@ from sqlalchemy import Connection
 from feed_service import messages, queries
 from feed_service.audiences import hold_own_tags
 from feed_service.graph_client import GraphClient
-from feed_service.idempotency import Request, create_once, create_prepared_once
 from feed_service.layouts import Layout
 from feed_service.metrics import POSTS, FeedMetrics
 from feed_service.photos import Photos
@@ -20,6 +19,7 @@ from shared.database import Database
 from shared.errors import ResourceNotFoundError, require_etag
 from shared.gen.kith.errors.v1 import errors_pb2
 from shared.gen.kith.feed.v1 import feed_pb2 as pb
+from shared.idempotency import Call, once, once_prepared
 from shared.paging import Page, PageTokens, Scope, newest_first, place
 from shared.replicas import Reads
 from shared.totals import add_to_totals
@@ -56,20 +56,18 @@ class Posts:
         self._metrics = metrics
         self._layout = layout
 
-    def create(
-        self, request: Request[pb.CreatePostResponse], draft: Draft
-    ) -> pb.CreatePostResponse:
+    def create(self, request: Call[pb.CreatePostResponse], draft: Draft) -> pb.CreatePostResponse:
         """Publish a post; repeating the request returns the first one's answer."""
         started = time.perf_counter()
         if draft.photo_keys:
-            response, is_new = create_prepared_once(
+            response, is_new = once_prepared(
                 self._database,
                 request,
                 prepare=lambda: self._photos.require_uploaded(request.user_id, draft.photo_keys),
-                create=lambda connection, _: self._create(connection, request.user_id, draft),
+                work=lambda connection, _: self._create(connection, request.user_id, draft),
             )
         else:
-            response, is_new = create_once(
+            response, is_new = once(
                 self._database,
                 request,
                 lambda connection: self._create(connection, request.user_id, draft),

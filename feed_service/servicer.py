@@ -12,7 +12,6 @@ from feed_service.comments import Comments
 from feed_service.digest import DigestQuery, Digests
 from feed_service.erasure import Erasure
 from feed_service.feed import Feed, FeedQuery
-from feed_service.idempotency import Request
 from feed_service.models import (
     BODY_LENGTH,
     COMMENT_LENGTH,
@@ -32,6 +31,7 @@ from feed_service.weeks import MONDAY, SUNDAY, time_zones
 from shared.fields import Fields
 from shared.gen.kith.feed.v1 import feed_pb2 as pb
 from shared.gen.kith.feed.v1 import feed_pb2_grpc
+from shared.idempotency import Call
 from shared.messages import timestamp
 
 _MAX_AUDIENCE_TAGS = 50
@@ -132,7 +132,7 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         self, request: pb.CreatePostRequest, context: grpc.ServicerContext
     ) -> pb.CreatePostResponse:
         with Fields() as fields:
-            creation = Request(
+            creation = Call(
                 message=request,
                 user_id=fields.identifier("user_id", request.user_id),
                 request_id=fields.request_id("request_id", request.request_id),
@@ -222,7 +222,7 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         self, request: pb.CreatePhotoUploadsRequest, context: grpc.ServicerContext
     ) -> pb.CreatePhotoUploadsResponse:
         with Fields() as fields:
-            creation = Request(
+            creation = Call(
                 message=request,
                 user_id=fields.identifier("user_id", request.user_id),
                 request_id=fields.request_id("request_id", request.request_id),
@@ -243,7 +243,7 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         self, request: pb.CreateTagRequest, context: grpc.ServicerContext
     ) -> pb.CreateTagResponse:
         with Fields() as fields:
-            creation = Request(
+            creation = Call(
                 message=request,
                 user_id=fields.identifier("user_id", request.user_id),
                 request_id=fields.request_id("request_id", request.request_id),
@@ -332,7 +332,7 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
             author_id = fields.identifier("user_id", request.user_id)
             post = _post_name(fields, "post", request.post)
             body = fields.text("body", request.body, max_length=COMMENT_LENGTH)
-            creation = Request(
+            creation = Call(
                 message=request,
                 user_id=author_id,
                 request_id=fields.request_id("request_id", request.request_id),

@@ -7,7 +7,6 @@ from sqlalchemy.exc import IntegrityError
 
 from feed_service import messages, queries
 from feed_service.graph_client import GraphClient
-from feed_service.idempotency import Request, create_once
 from feed_service.queries.tags import MemberRow, TagRow
 from shared.database import Database
 from shared.errors import (
@@ -18,6 +17,7 @@ from shared.errors import (
 )
 from shared.gen.kith.errors.v1 import errors_pb2
 from shared.gen.kith.feed.v1 import feed_pb2 as pb
+from shared.idempotency import Call, once
 from shared.paging import Page, PageTokens, Scope
 from shared.replicas import Reads
 
@@ -40,7 +40,7 @@ class Tags:
         self._tokens = tokens
         self._max_tags = max_tags
 
-    def create(self, request: Request[pb.CreateTagResponse], *, name: str) -> pb.CreateTagResponse:
+    def create(self, request: Call[pb.CreateTagResponse], *, name: str) -> pb.CreateTagResponse:
         """Create a tag; repeating the request returns the first one's answer."""
         owner_id = request.user_id
 
@@ -57,7 +57,7 @@ class Tags:
                 raise _name_taken()
             return pb.CreateTagResponse(tag=messages.tag(row))
 
-        response, _ = create_once(self._database, request, create)
+        response, _ = once(self._database, request, create)
         return response
 
     def page(self, owner_id: int, *, page_size: int, page_token: str) -> Page[TagRow]:

@@ -2,5 +2,5 @@
 
 A call enters at `servicer` (decode, call, encode), follows the rules in `connections`, `lookups`,
 `transfers` or `watches`, and reaches the database by the statements in `queries`, whose tables are
-in `models`.
+in `models`. Changes go through `shared.idempotency`; beside the calls, `upkeep` cleans up.
 """

@@ -1,6 +1,7 @@
 """The composition root of graph_service: settings, database, servicer, server."""
 
 import sys
+from dataclasses import replace
 
 from prometheus_client import CollectorRegistry
 
@@ -12,6 +13,7 @@ from graph_service.metrics import GAUGES, GraphMetrics, register_totals
 from graph_service.servicer import GraphServicer
 from graph_service.settings import GraphSettings
 from graph_service.transfers import Transfers
+from graph_service.upkeep import Upkeep
 from graph_service.watches import Watches
 from shared.database import BACKGROUND, Database
 from shared.deadlines import StatementGuard
@@ -23,10 +25,12 @@ from shared.program import Program
 from shared.rate_limits import RateLimits
 from shared.reader import Reader
 from shared.replicas import Reads, Replicas, exchange_positions
+from shared.rounds import Rounds
 from shared.server import Service
 from shared.totals import read_totals
 
 NAME = "kith.graph.v1.GraphService"
+_UPKEEP_SECONDS = 30
 
 
 def build(settings: GraphSettings, database_url: str) -> Service:
@@ -64,11 +68,24 @@ def build(settings: GraphSettings, database_url: str) -> Service:
         watches=watches,
         max_message_bytes=settings.server.max_message_bytes,
     )
+    cleaning = Database(
+        # One, so that it never takes a connection from the calls.
+        replace(settings.database, pool_size=1, max_overflow=0),
+        database_url,
+        guard=guard,
+        latency=latency,
+        name=BACKGROUND,
+    )
+    upkeep = Rounds("upkeep", Upkeep(cleaning).run, interval_seconds=_UPKEEP_SECONDS)
     register_totals(registry, lambda: database.read(read_totals))
 
+    upkeep.start()
+
     def close() -> None:
+        upkeep.stop()
         if replicas is not None:
             replicas.close()
+        cleaning.close()
         background.close()
         reader.close()
         database.close()

@@ -18,6 +18,7 @@ from sqlalchemy import (
     text,
 )
 
+from shared.idempotency_keys import idempotency_keys_table
 from shared.tables import big_id, moment, new_metadata
 from shared.totals import totals_table
 
@@ -196,4 +197,5 @@ connection_events = Table(
 Index("idx_connection_event_actor", connection_events.c.actor_id)
 Index("idx_connection_event_peer", connection_events.c.peer_id)
 
+idempotency_keys = idempotency_keys_table(metadata)
 totals = totals_table(metadata)

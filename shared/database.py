@@ -11,7 +11,7 @@ waiting for a connection: see `deadlines`.
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import timedelta
@@ -55,8 +55,11 @@ _SERVER_KEEPALIVES = (
 _TRY_LOCK = sqlalchemy.text("SELECT pg_try_advisory_lock(hashtextextended(:name, 0))")
 _UNLOCK = sqlalchemy.text("SELECT pg_advisory_unlock(hashtextextended(:name, 0))")
 
-# Says of a session, in the dictionary that SQLAlchemy keeps for it, that it is in a block.
+# Say of a session, in the dictionary that SQLAlchemy keeps for it, that it is in a block, and which
+# statements are to travel with the block's BEGIN and with its COMMIT.
 _IN_BLOCK = "kith_in_block"
+_WITH_BEGIN = "kith_with_begin"
+_WITH_COMMIT = "kith_with_commit"
 _TELLING_COMMIT = f"COMMIT; {positions.HERE}"
 _ENDS = frozenset({"COMMIT", "ROLLBACK", _TELLING_COMMIT})
 
@@ -231,17 +234,41 @@ def in_transaction(connection: Connection) -> Iterator[None]:
     with translated(lost=ConnectionLostError), _rolled_back_on_error(connection):
         connection.info[_IN_BLOCK] = True
         yield
-    del connection.info[_IN_BLOCK]
-    if not _is_idle(connection.connection.driver_connection):
-        _commit(connection)
+    with _rolled_back_on_error(connection):
+        if not _is_idle(connection.connection.driver_connection) or _WITH_COMMIT in connection.info:
+            _commit(connection)
+    _leave_block(connection)
+
+
+def send_with_begin(
+    connection: Connection, statement: str, parameters: Mapping[str, object]
+) -> None:
+    """Have a statement sent in the message of the transaction's first one, and before it.
+
+    It costs no round trip. What it returns is lost, but what it raises is raised there. Its
+    parameters are named as psycopg2 does, and none of their values may be a text.
+    """
+    connection.info[_WITH_BEGIN] = (statement, parameters)
+
+
+def send_with_commit(
+    connection: Connection, statement: str, parameters: Mapping[str, object]
+) -> None:
+    """Have a statement sent in the message of the transaction's COMMIT, as above."""
+    connection.info[_WITH_COMMIT] = (statement, parameters)
 
 
 def _commit(connection: Connection) -> None:
-    if (noted := positions.commits.get()) is None:
-        connection.exec_driver_sql("COMMIT")
+    noted = positions.commits.get()
+    commit = "COMMIT" if noted is None else _TELLING_COMMIT
+    if (before := connection.info.get(_WITH_COMMIT)) is None:
+        told = connection.exec_driver_sql(commit)
     else:
-        [told] = connection.exec_driver_sql(_TELLING_COMMIT)
-        noted.append(Position.of(*told))
+        statement, parameters = before
+        told = connection.exec_driver_sql(f"{statement}; {commit}", parameters)
+    if noted is not None:
+        [position] = told
+        noted.append(Position.of(*position))
 
 
 def _position(connection: Connection) -> Position:
@@ -274,13 +301,16 @@ class _Statements:
     ) -> tuple[str, object]:
         # A statement that fails before the server knows of the transaction leaves the session idle,
         # and then the next one begins it. Only the driver knows which of the two has happened.
-        begin = "BEGIN; " if _IN_BLOCK in connection.info and _is_idle(cursor.connection) else ""
+        is_first = _IN_BLOCK in connection.info and _is_idle(cursor.connection)
+        begin = "BEGIN; " if is_first else ""
+        before = _with_begin(connection, cursor) if is_first else ""
         # What is to be ended is ended in any case.
         is_end = statement in _ENDS
         timeout = "" if is_end else deadlines.statement_timeout(self._usual_timeout)
         context._kith_started = time.perf_counter()  # type: ignore[union-attr]  # noqa: SLF001 -- SQLAlchemy's own way to time a statement
         self._guard.watch(cursor.connection)
-        return commented(f"{begin}{timeout}{positions.proof.get()}{statement}"), parameters
+        sent = f"{begin}{timeout}{positions.proof.get()}{before}{statement}"
+        return commented(sent), parameters
 
     def _after(
         self,
@@ -310,6 +340,19 @@ class _Statements:
             context.is_disconnect = True
 
 
+def _with_begin(connection: Connection, cursor: Any) -> str:
+    """Return what is to be sent before the first statement of a transaction."""
+    if (before := connection.info.get(_WITH_BEGIN)) is None:
+        return ""
+    statement, parameters = before
+    return f"{cursor.mogrify(statement, parameters).decode()}; "
+
+
+def _leave_block(connection: Connection) -> None:
+    for key in (_IN_BLOCK, _WITH_BEGIN, _WITH_COMMIT):
+        connection.info.pop(key, None)
+
+
 def _is_idle(session: Any) -> bool:
     """Whether no transaction is open, not even one that has failed."""
     return bool(session.get_transaction_status() == TRANSACTION_STATUS_IDLE)
@@ -336,7 +379,7 @@ def _rolled_back_on_error(connection: Connection) -> Iterator[None]:
 
 
 def _roll_back(connection: Connection) -> None:
-    connection.info.pop(_IN_BLOCK, None)
+    _leave_block(connection)
     if _is_idle(connection.connection.driver_connection):
         return
     try:

@@ -22,6 +22,10 @@ from shared.errors import FieldViolation, ValidationError
 # The category Cc of Unicode, which will never have other members, without newline and tab.
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
+# uuid.UUID takes more than that, such as hyphens anywhere and digits of other scripts.
+_DIGITS = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|[0-9a-f]{32}"
+_UUID = re.compile(rf"(?:urn:uuid:)?(?:{_DIGITS})|\{{(?:{_DIGITS})\}}", re.ASCII | re.IGNORECASE)
+
 K = TypeVar("K", bound=int)
 T = TypeVar("T")
 
@@ -145,14 +149,13 @@ class Fields:
         return moment
 
     def request_id(self, field: str, value: str) -> uuid.UUID | None:
-        """Read an optional UUID."""
+        """Read an optional UUID, of which all spellings are the same."""
         if not value:
             return None
-        try:
-            return uuid.UUID(value)
-        except ValueError:
+        if not _UUID.fullmatch(value):
             self.reject(field, "must be a UUID")
             return None
+        return uuid.UUID(value)
 
     def update_mask(
         self, field: str, paths: Sequence[str], *, allowed: Collection[str]

@@ -93,20 +93,6 @@ def erase_tags_given_to(connection: Connection, *, user_id: int, limit: int) -> 
     return connection.execute(_ERASE_TAGS_GIVEN_TO, {"user_id": user_id, "limit": limit}).rowcount
 
 
-# Somebody else's request that the user is named in the answer of cannot be repeated any more.
-_ERASE_REQUESTS_ABOUT = text("""
-    DELETE FROM idempotency_keys AS kept
-    USING (SELECT user_id, request_id FROM idempotency_keys
-           WHERE about_user_id = :user_id LIMIT :limit) AS found
-    WHERE kept.user_id = found.user_id AND kept.request_id = found.request_id
-""")
-
-
-def erase_requests_about(connection: Connection, *, user_id: int, limit: int) -> int:
-    """How many kept answers to others named the user; they are forgotten."""
-    return connection.execute(_ERASE_REQUESTS_ABOUT, {"user_id": user_id, "limit": limit}).rowcount
-
-
 # A post that everybody comments on would make the deletion of the post itself last too long.
 _ERASE_COMMENTS_UNDER = text("""
     DELETE FROM comments AS c
@@ -225,19 +211,6 @@ def erase_uploads(connection: Connection, *, user_id: int, valid_for: timedelta,
             },
         )
     return len(uploads)
-
-
-_ERASE_REQUESTS = text("""
-    DELETE FROM idempotency_keys AS kept
-    USING (SELECT request_id FROM idempotency_keys
-           WHERE user_id = :user_id LIMIT :limit FOR UPDATE) AS found
-    WHERE kept.user_id = :user_id AND kept.request_id = found.request_id
-""")
-
-
-def erase_requests(connection: Connection, *, user_id: int, limit: int) -> int:
-    """How many answers were kept for requests of the user; they are forgotten."""
-    return connection.execute(_ERASE_REQUESTS, {"user_id": user_id, "limit": limit}).rowcount
 
 
 _ERASE_DIGESTS = text("""

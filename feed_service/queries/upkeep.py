@@ -39,21 +39,6 @@ def purge_comments(connection: Connection, *, age: timedelta, limit: int) -> int
     return connection.execute(_PURGE_COMMENTS, {"age": age, "limit": limit}).rowcount
 
 
-_PURGE_REQUESTS = text("""
-    DELETE FROM idempotency_keys AS kept
-    USING (SELECT user_id, request_id FROM idempotency_keys
-           WHERE created_at < now() - interval '24 hours'
-           ORDER BY created_at LIMIT :limit) AS old
-    WHERE kept.user_id = old.user_id AND kept.request_id = old.request_id
-      AND kept.created_at < now() - interval '24 hours'
-""")
-
-
-def purge_requests(connection: Connection, *, limit: int) -> int:
-    """How many request ids are not to be replayed any more; they are forgotten."""
-    return connection.execute(_PURGE_REQUESTS, {"limit": limit}).rowcount
-
-
 # A deleted tag stays for as long as a post excludes people by it.
 _DROP_UNUSED_TAGS = text("""
     DELETE FROM tags AS tag

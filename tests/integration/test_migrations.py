@@ -14,6 +14,7 @@ from feed_service.queries.feed import FeedFilter, FeedPlace
 from feed_service.settings import HubScan
 from feed_service.visibility import Viewer
 from graph_service import queries as graph_queries
+from shared import idempotency_keys
 from shared.embedded_postgres import EmbeddedPostgres
 from shared.errors import UnavailableError
 from shared.paging import place
@@ -139,7 +140,7 @@ def test_every_migration_can_be_taken_back_and_repeated_with_data(feed_url: str)
                     " SELECT author_id, id, 7, 'hello' FROM posts LIMIT 100"
                 )
             )
-            queries.upkeep.purge_requests(connection, limit=10)
+            idempotency_keys.purge(connection, limit=10)
             migrations.downgrade("feed", feed_url, "feed_0001")
 
         assert connection.execute(text("SELECT count(*) FROM posts")).scalar_one() == 12_000

@@ -18,6 +18,7 @@ from feed_service.settings import DigestRules, HubScan
 from feed_service.visibility import Viewer
 from feed_service.weeks import Week
 from graph_service import queries as graph
+from shared import idempotency_keys
 from shared.settings import Environment
 from tests.support.pair import Databases
 from tests.support.reading import plan_of
@@ -444,13 +445,11 @@ _ERASED = {
     "hide_posts": {"pk_posts", "idx_post_author"},
     "erase_comments": {"idx_comment_author"},
     "erase_tags_given_to": {"idx_user_tag_target"},
-    "erase_requests_about": {"idx_idempotency_key_about_user"},
     "erase_comments_under": {"pk_comments", "idx_comment_post"},
     "erase_posts": {"pk_posts", "idx_post_deleted_at"},
     "erase_from_digests": {"idx_frozen_digest_item_author"},
     "erase_tagged": {"pk_user_tags", "idx_user_tag_lookup"},
     "erase_tags": {"pk_tags", "uq_tag_name"},
-    "erase_requests": {"pk_idempotency_keys"},
     "erase_digests": {"pk_frozen_digests"},
     "erase_read_position": {"pk_read_positions"},
 }
@@ -464,6 +463,30 @@ def test_what_is_erased_of_a_user_is_found_by_an_index(loaded_feed: Connection, 
 
     assert _indexes(plan) & _ERASED[step]
     assert not _scanned_tables(plan)
+
+
+def test_kept_answers_are_found_by_whose_they_are_whom_they_name_and_their_age(
+    loaded_feed: Connection,
+) -> None:
+    steps: list[tuple[Callable[[], object], str]] = [
+        (
+            lambda: idempotency_keys.forget_of(loaded_feed, user_id=30, limit=500),
+            "pk_idempotency_keys",
+        ),
+        (
+            lambda: idempotency_keys.forget_about(loaded_feed, user_id=30, limit=500),
+            "idx_idempotency_key_about_user",
+        ),
+        (
+            lambda: idempotency_keys.purge(loaded_feed, limit=500),
+            "idx_idempotency_key_created_at",
+        ),
+    ]
+    for step, index in steps:
+        plan = _plan(loaded_feed, step)
+
+        assert index in _indexes(plan)
+        assert not _scanned_tables(plan)
 
 
 def test_the_uploads_of_a_user_are_found_by_their_key(loaded_feed: Connection) -> None:

@@ -10,6 +10,7 @@ from sqlalchemy.sql.elements import TextClause
 
 from feed_service import queries
 from feed_service.models import DISTRIBUTED_BY, metadata
+from shared import idempotency_keys
 from shared.reader import Statement
 from tests.support.joins import loose_tables
 
@@ -49,12 +50,15 @@ _EXAMPLES: dict[str, set[str]] = {
 
 def _statements() -> Iterator[tuple[str, str]]:
     """Each statement by its place, also those of which there are several forms."""
-    for module in pkgutil.iter_modules(queries.__path__):
-        held = vars(importlib.import_module(f"{queries.__name__}.{module.name}"))
-        for name, value in held.items():
+    modules = [
+        importlib.import_module(f"{queries.__name__}.{module.name}")
+        for module in pkgutil.iter_modules(queries.__path__)
+    ]
+    for module in (*modules, idempotency_keys):
+        for name, value in vars(module).items():
             forms = value if isinstance(value, dict) else {"": value}
             for form, statement in forms.items():
-                place = f"{module.name}.{name} {form}".rstrip()
+                place = f"{module.__name__.rpartition('.')[2]}.{name} {form}".rstrip()
                 if isinstance(statement, TextClause):
                     yield place, statement.text
                 if isinstance(statement, Statement):
