@@ -2,6 +2,8 @@
 
 Knows the services only as processes to start and as what the contracts promise. `run` starts them
 (`processes`) with an object store beside them (`photos`) and loads the sample (`sample`,
-`loading`); `gateway` runs Envoy, which `envoy` tells what to do; `transfers` moves files in and
-out, `pages` renders what people see. All but the gateway call the services through `clients`.
+`loading`); `gateway` runs Envoy, which `envoy` tells what to do; `transfers` moves data in and out
+of `files` and their `rows`, `erasure` erases a person, `pages` renders what people see. All but the
+gateway call the services through `clients`. `arguments` says what may be given, and `outcome` turns
+how a command ended into a line and an exit status.
 """

@@ -1,73 +1,76 @@
-"""Reading the command line, and saying in one line what went wrong."""
+"""Reading the command line."""
 
-import os
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from datetime import date
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TextIO, TypeAlias
+from typing import TypeAlias
 
 from rich.console import Console
-from sqlalchemy.exc import DBAPIError
 
-from shared.cli import databases, pages, shards, transfers
-from shared.cli.clients import connected, sentence
+from shared.cli import databases, erasure, pages, shards, transfers
+from shared.cli.arguments import LARGEST_ID, Parser, Version, day, identifier, whole, zone
+from shared.cli.clients import connected
+from shared.cli.files import written
+from shared.cli.outcome import outcome
 from shared.cli.run import run
-from shared.cli.terminal import CommandError
+from shared.cli.terminal import Terminal
 from shared.cli.transfers import Spread
 from shared.client.sessions import FEED, GRAPH
-from shared.embedded_postgres import EmbeddedPostgresError
-from shared.errors import AppException
-from shared.settings import SettingsError
 
 _Command: TypeAlias = Callable[[Namespace, Console], None]
-_INTERRUPTED = 130
+
+# Who writes what is drawn for all authors at once, in memory.
+_MOST_AUTHORS = 1_000_000
+_MOST_DAYS = 20_000  # posts are not from before 1970
+_MOST_PAGES = 1_000_000
+_MOST_SHARDS = 64_000  # Citus has no more
+_INPUT = "`-` for standard input; .gz is unpacked"
+_OUTPUT = "packed if it ends in .gz; `-`, or left out, for standard output"
+_STATUSES = """\
+exit status: 0 done; 1 failed; 2 arguments or settings that cannot be used; 3 an import is complete,
+but for rows that were refused; 130 interrupted; 141 the reader of the output left
+"""
 
 
-def main() -> int:
-    """Run one command; returns the exit status."""
-    # A terminal that cannot show a character shows a question mark instead of a traceback.
-    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
-    arguments = _parser().parse_args()
-    command: _Command = arguments.command
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command, of this process's arguments for None; returns the exit status."""
+    return outcome(lambda: _run_command(arguments))
+
+
+def _run_command(arguments: Sequence[str] | None) -> None:
     try:
-        command(arguments, Console())
-        sys.stdout.flush()
-    except (CommandError, EmbeddedPostgresError, SettingsError) as error:
-        return _fail(str(error))
-    except AppException as error:
-        return _fail(sentence(error))
-    except DBAPIError as error:
-        return _fail(f"the database does not answer: {error.orig}")
-    except BrokenPipeError:
-        # Whoever read the output, such as `head`, has enough; Python must not complain at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except KeyboardInterrupt:
-        return _INTERRUPTED
-    return 0
+        parsed = _parser().parse_args(arguments)
+    except SystemExit:  # after --help and --version, which are printed
+        return
+    command: _Command = parsed.command
+    command(parsed, Terminal())
 
 
 def _parser() -> ArgumentParser:
-    parser = ArgumentParser(prog="kith", description="A social graph and the feed behind it.")
+    parser = Parser(
+        prog="kith", description="A social graph and the feed behind it.", epilog=_STATUSES
+    )
+    parser.add_argument("--version", action=Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add(commands.add_parser, "run", _run, "start everything on a sample, until Ctrl-C")
     _add(commands.add_parser, "gateway", _gateway, "put Envoy in front of both, until Ctrl-C")
     _add(commands.add_parser, "migrate", _migrate, "bring both databases to the newest schema")
 
     feed = _add(commands.add_parser, "feed", _feed, "print a person's feed")
-    feed.add_argument("user", type=int)
-    feed.add_argument("--pages", type=_positive, default=1, help="how many (default 1)")
+    feed.add_argument("user", type=identifier)
+    feed.add_argument("--pages", type=whole(1, _MOST_PAGES), default=1, help="how many (default 1)")
     digest = _add(commands.add_parser, "digest", _digest, "print a person's digest of a week")
-    digest.add_argument("user", type=int)
+    digest.add_argument("user", type=identifier)
     digest.add_argument(
         "--week-of",
-        type=date.fromisoformat,
+        type=day,
         help="any day of it, as YYYY-MM-DD (default today)",
     )
-    digest.add_argument("--time-zone", default="UTC", help="such as Europe/Lisbon (default UTC)")
+    digest.add_argument(
+        "--time-zone", type=zone, default="UTC", help="such as Europe/Lisbon (default UTC)"
+    )
     explain = _add(
         commands.add_parser, "explain", _explain, "say why a person sees a post or does not"
     )
@@ -76,11 +79,11 @@ def _parser() -> ArgumentParser:
         ("post", "its number, which `kith feed` prints"),
         ("viewer", "who looks"),
     ):
-        explain.add_argument(name, type=int, help=what)
+        explain.add_argument(name, type=identifier, help=what)
     connections = _add(
         commands.add_parser, "connections", _connections, "print a person's connections"
     )
-    connections.add_argument("user", type=int)
+    connections.add_argument("user", type=identifier)
 
     imports = commands.add_parser("import", help="bring data in from a file").add_subparsers(
         required=True, metavar="WHAT"
@@ -88,41 +91,62 @@ def _parser() -> ArgumentParser:
     edges = _add(
         imports.add_parser, "connections", _import_connections, "from a CSV file of id pairs"
     )
-    edges.add_argument("file", type=Path)
+    edges.add_argument("file", type=Path, help=f"{_INPUT}; connect_time is read if a header has it")
     edges.add_argument(
-        "--id-offset", type=int, default=0, help="added to every id; ids must be positive"
+        "--id-offset",
+        type=whole(-LARGEST_ID, LARGEST_ID),
+        default=0,
+        help="added to every id; ids must be positive",
     )
     texts = _add(
         imports.add_parser, "posts", _import_posts, "from a file of texts, to all connections"
     )
-    texts.add_argument("file", type=Path, help=".csv, or any other with one text a line")
-    texts.add_argument("--column", default="text", help="of the CSV file (default text)")
+    texts.add_argument("file", type=Path, help=f"{_INPUT}; CSV, or one text a line")
     texts.add_argument(
-        "--authors", type=_positive, required=True, help="they are people 1 to AUTHORS"
+        "--column", help="of the CSV file (default text); any file is taken for CSV with it"
     )
     texts.add_argument(
-        "--days", type=_positive, default=14, help="how far back they were written (default 14)"
+        "--authors",
+        type=whole(1, _MOST_AUTHORS),
+        required=True,
+        help="they are people 1 to AUTHORS",
     )
-    texts.add_argument("--seed", type=int, default=1, help="who writes what when (default 1)")
+    texts.add_argument(
+        "--days",
+        type=whole(1, _MOST_DAYS),
+        default=14,
+        help="how far back they were written (default 14)",
+    )
+    texts.add_argument(
+        "--seed",
+        type=whole(-LARGEST_ID, LARGEST_ID),
+        default=1,
+        help="who writes what when (default 1)",
+    )
 
     exports = commands.add_parser("export", help="write data out").add_subparsers(
         required=True, metavar="WHAT"
     )
     out = _add(exports.add_parser, "connections", _export_connections, "as CSV")
-    out.add_argument("file", type=Path, nargs="?", help="standard output when left out")
+    out.add_argument("file", type=Path, nargs="?", help=_OUTPUT)
     person = _add(
         exports.add_parser, "user", _export_user, "a person's posts and all, as JSON lines"
     )
-    person.add_argument("user", type=int)
-    person.add_argument("file", type=Path, nargs="?", help="standard output when left out")
+    person.add_argument("user", type=identifier)
+    person.add_argument("file", type=Path, nargs="?", help=_OUTPUT)
     erase = _add(commands.add_parser, "erase", _erase, "erase a person from both services")
-    erase.add_argument("user", type=int)
+    erase.add_argument("user", type=identifier)
+    erase.add_argument("--yes", action="store_true", help="do not ask")
+    erase.add_argument("--dry-run", action="store_true", help="say what there is, erase nothing")
     spread = commands.add_parser(
         "shards", help="spread the feed's database over the nodes of Citus"
     ).add_subparsers(required=True, metavar="WHAT")
     create = _add(spread.add_parser, "create", _create_shards, "distribute every table that is not")
     create.add_argument(
-        "--count", type=_positive, default=8, help="of shards, if there are none yet (default 8)"
+        "--count",
+        type=whole(1, _MOST_SHARDS),
+        default=8,
+        help="of shards, if there are none yet (default 8)",
     )
     _add(spread.add_parser, "report", _report_shards, "print what lies where, and how evenly")
     for command in (feed, digest, explain, connections, edges, texts, out, person, erase):
@@ -147,12 +171,6 @@ def _add_targets(parser: ArgumentParser) -> None:
             default="",
             help=f"where {service}_service is (default {variable}, then {default})",
         )
-
-
-def _positive(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise ValueError(text)
-    return number
 
 
 def _run(_arguments: Namespace, console: Console) -> None:
@@ -184,7 +202,7 @@ def _digest(arguments: Namespace, console: Console) -> None:
             kith,
             console,
             week_of=arguments.week_of,
-            time_zone=arguments.time_zone,
+            zone=arguments.time_zone,
         )
 
 
@@ -215,18 +233,27 @@ def _import_posts(arguments: Namespace, console: Console) -> None:
 
 
 def _export_connections(arguments: Namespace, _console: Console) -> None:
-    with connected(graph=arguments.graph, feed=arguments.feed) as kith, _out(arguments) as out:
+    with (
+        connected(graph=arguments.graph, feed=arguments.feed) as kith,
+        written(arguments.file) as out,
+    ):
         transfers.export_connections(kith, out)
 
 
 def _export_user(arguments: Namespace, _console: Console) -> None:
-    with connected(graph=arguments.graph, feed=arguments.feed) as kith, _out(arguments) as out:
+    with (
+        connected(graph=arguments.graph, feed=arguments.feed) as kith,
+        written(arguments.file) as out,
+    ):
         transfers.export_user(arguments.user, kith, out)
 
 
 def _erase(arguments: Namespace, console: Console) -> None:
     with connected(graph=arguments.graph, feed=arguments.feed) as kith:
-        transfers.erase_user(arguments.user, kith, console)
+        if arguments.dry_run:
+            erasure.print_erasure(arguments.user, kith, console)
+        else:
+            erasure.erase_user(arguments.user, kith, console, is_agreed=arguments.yes)
 
 
 def _create_shards(arguments: Namespace, console: Console) -> None:
@@ -235,21 +262,6 @@ def _create_shards(arguments: Namespace, console: Console) -> None:
 
 def _report_shards(_arguments: Namespace, console: Console) -> None:
     shards.print_report(databases.feed_url(), console)
-
-
-@contextmanager
-def _out(arguments: Namespace) -> Iterator[TextIO]:
-    """Open the file that is named, or else standard output."""
-    if arguments.file is None:
-        yield sys.stdout
-        return
-    with arguments.file.open("w", encoding="utf-8", newline="") as out:
-        yield out
-
-
-def _fail(message: str) -> int:
-    sys.stderr.write(f"kith: {message}\n")
-    return 1
 
 
 if __name__ == "__main__":

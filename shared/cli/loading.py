@@ -10,12 +10,12 @@ from datetime import UTC, datetime
 from rich.progress import Progress
 
 from shared.cli.clients import in_parallel
+from shared.cli.rows import Pair
 from shared.cli.sample import Sample, SamplePost, SampleTag
 from shared.cli.transfers import (
     IMPORT_CHUNK,
     POSTS_CHUNK,
     ImportedPost,
-    Pair,
     import_chunk,
     import_posts_chunk,
 )

@@ -6,7 +6,7 @@ A text stands on lines of its own, so that one written from right to left turns 
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time
 from itertools import islice
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console
@@ -14,7 +14,6 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from shared.cli.terminal import CommandError
 from shared.client import KithClient, items
 from shared.client import pages as pages_of
 from shared.gen.kith.feed.v1 import feed_pb2
@@ -49,12 +48,11 @@ def print_feed(user_id: int, kith: KithClient, console: Console, *, pages: int =
 
 
 def print_digest(
-    user_id: int, kith: KithClient, console: Console, *, week_of: date | None, time_zone: str
+    user_id: int, kith: KithClient, console: Console, *, week_of: date | None, zone: ZoneInfo
 ) -> None:
     """Print the digest of a week, by default of the one that is under way."""
     names = _tag_names(user_id, kith)
-    request = feed_pb2.GetDigestRequest(user_id=user_id, time_zone=time_zone)
-    zone = _zone(time_zone)
+    request = feed_pb2.GetDigestRequest(user_id=user_id, time_zone=zone.key)
     if week_of is not None:
         request.week_of.CopyFrom(timestamp(datetime.combine(week_of, time(12), zone)))
     digest = kith.feed.GetDigest(request)
@@ -99,13 +97,6 @@ def print_connections(user_id: int, kith: KithClient, console: Console) -> None:
     console.print(f"Person {user_id} has {table.row_count:,} connections.", highlight=False)
     if table.row_count:
         console.print(table)
-
-
-def _zone(name: str) -> ZoneInfo:
-    try:
-        return ZoneInfo(name)
-    except (ValueError, ZoneInfoNotFoundError):
-        raise CommandError(f"there is no time zone {name!r}") from None
 
 
 def _print_post(

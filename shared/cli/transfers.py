@@ -3,9 +3,10 @@
 import csv
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate, islice
 from pathlib import Path
@@ -13,11 +14,20 @@ from random import Random
 from typing import TextIO
 
 from google.protobuf.json_format import MessageToJson
+from google.protobuf.message import Message
 from rich.console import Console
 
-from shared.cli.terminal import CommandError, progress
+from shared.cli.clients import sentence
+from shared.cli.files import Input, opened
+from shared.cli.rows import PAIR_COLUMNS, Pair, read_pairs, read_texts
+from shared.cli.terminal import (
+    CommandError,
+    InterruptedCommandError,
+    RowsRefusedError,
+    reading,
+)
 from shared.client import KithClient, imported, resumed
-from shared.errors import ValidationError
+from shared.errors import AppException, ValidationError
 from shared.gen.kith.feed.v1 import feed_pb2
 from shared.gen.kith.graph.v1 import graph_pb2
 from shared.messages import timestamp
@@ -25,12 +35,18 @@ from shared.messages import timestamp
 IMPORT_CHUNK = 5_000
 
 POSTS_CHUNK = 1_000
+# A thousand of the longest texts are more than a message may be.
+_POSTS_CHUNK_BYTES = 1024 * 1024
 ImportedPost = feed_pb2.ImportPostsRequest.ImportedPost
 
-_ERASURE_TIMEOUT_SECONDS = 600
-_IN_CHUNK = re.compile(r"posts\[(\d+)\]\.(.+)")
-_COLUMNS = ("first_user_id", "second_user_id", "connect_time")
-_LARGEST_ID = 2**63 - 1
+_IN_CHUNK = re.compile(r"\w+\[(\d+)\]\.(.+)")
+_CONNECTIONS = {
+    "imported_count": "imported",
+    "existing_count": "there already",
+    "blocked_count": "skipped (blocked)",
+    "over_limit_count": "skipped (connection limit)",
+}
+_POSTS = {"imported_count": "imported", "existing_count": "there already"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,15 +56,6 @@ class Spread:
     authors: int
     days: float
     seed: int
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two people who are connected, since when if that is known."""
-
-    first_user_id: int
-    second_user_id: int
-    connect_time: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,27 +75,23 @@ def import_chunk(kith: KithClient, pairs: Sequence[Pair]) -> graph_pb2.ImportCon
 
 
 def import_connections(path: Path, kith: KithClient, console: Console, *, id_offset: int) -> None:
-    """Import an edge list, and print what became of it."""
-    total = graph_pb2.ImportConnectionsResponse()
-    started = time.monotonic()
-    with _opened(path) as file, progress(console) as bar:
-        task = bar.add_task("connections", total=_line_count(path))
-        pairs = read_pairs(file, id_offset=id_offset)
-        while chunk := list(islice(pairs, IMPORT_CHUNK)):
-            done = import_chunk(kith, chunk)
-            total.imported_count += done.imported_count
-            total.existing_count += done.existing_count
-            total.blocked_count += done.blocked_count
-            total.over_limit_count += done.over_limit_count
-            bar.advance(task, len(chunk))
-        rows = int(bar.tasks[task].completed)
-        bar.update(task, total=rows)
-    console.print(
-        f"{total.imported_count:,} imported, {total.existing_count:,} there already, "
-        f"{total.blocked_count:,} left out for a block, {total.over_limit_count:,} for the limit "
-        f"of connections; {_rate(rows, started)}",
-        soft_wrap=True,
-    )
+    """Import an edge list, and print what became of it.
+
+    Raises RowsRefusedError at the end when pairs were skipped, and CommandError that names the line
+    of the file, and how much took effect, when it ends before.
+    """
+    with opened(path) as source, _effect(source, console, "connections", _CONNECTIONS) as effect:
+        rows = read_pairs(source, id_offset=id_offset)
+        while chunk := list(islice(rows, IMPORT_CHUNK)):
+            lines = [line for line, _ in chunk]
+            try:
+                done = import_chunk(kith, [pair for _, pair in chunk])
+            except ValidationError as error:
+                raise CommandError(_located(error, lines)) from error
+            effect.add(done, lines)
+    console.print(effect.summary(), soft_wrap=True)
+    if skipped := effect.counts["blocked_count"] + effect.counts["over_limit_count"]:
+        raise RowsRefusedError(f"{skipped:,} pairs were skipped")
 
 
 def import_posts_chunk(
@@ -112,39 +115,35 @@ def import_posts_chunk(
 
 
 def import_posts(
-    path: Path, kith: KithClient, console: Console, *, column: str, spread: Spread
+    path: Path, kith: KithClient, console: Console, *, column: str | None, spread: Spread
 ) -> None:
-    """Import every text of a file as a post, and print what became of it."""
-    total = feed_pb2.ImportPostsResponse()
-    refused: list[str] = []
-    started, now = time.monotonic(), datetime.now(UTC)
-    with _opened(path) as file, progress(console) as bar:
-        task = bar.add_task("posts", total=_line_count(path))
-        drafts = assigned(read_texts(file, path, column=column), spread)
-        while chunk := list(islice(drafts, POSTS_CHUNK)):
+    """Import every text of a file as a post, and print what became of it.
+
+    The file is CSV if its name or a `column` says so; otherwise each line is a text. Raises
+    RowsRefusedError at the end when texts were refused, and CommandError as `import_connections`.
+    """
+    if column is None and path.name.lower().removesuffix(".gz").endswith(".csv"):
+        column = "text"
+    refused, first_refusal = 0, ""
+    now = datetime.now(UTC)
+    with opened(path) as source, _effect(source, console, "posts", _POSTS) as effect:
+        for chunk in _chunks(assigned(read_texts(source, column=column), spread)):
             posts = [_imported_post(draft, spread, now) for draft in chunk]
             done, faults = import_posts_chunk(kith, posts)
-            total.imported_count += done.imported_count
-            total.existing_count += done.existing_count
-            refused += [f"line {chunk[place].line}: {faults[place]}" for place in sorted(faults)]
-            bar.advance(task, len(chunk))
-        rows = int(bar.tasks[task].completed)
-        bar.update(task, total=rows)
-    console.print(
-        f"{total.imported_count:,} imported, {total.existing_count:,} there already; "
-        f"{_rate(rows, started)}",
-        soft_wrap=True,
-    )
+            effect.add(done, [draft.line for draft in chunk])
+            refused += len(faults)
+            if faults and not first_refusal:
+                first = min(faults)
+                first_refusal = f"line {chunk[first].line}: {faults[first]}"
+    console.print(effect.summary(), soft_wrap=True)
     if refused:
-        console.print(
-            f"{len(refused):,} refused, the first in {refused[0]}", markup=False, soft_wrap=True
-        )
+        raise RowsRefusedError(f"{refused:,} refused, the first in {first_refusal}")
 
 
 def export_connections(kith: KithClient, out: TextIO) -> None:
     """Write every connection once, in the form that `import_connections` reads."""
     writer = csv.writer(out)
-    writer.writerow(_COLUMNS)
+    writer.writerow(PAIR_COLUMNS)
     request = graph_pb2.ExportConnectionsRequest()
     for chunk in resumed(kith.graph.ExportConnections, request):
         writer.writerows(
@@ -161,66 +160,11 @@ def export_user(user_id: int, kith: KithClient, out: TextIO) -> None:
     """Write everything that feed_service holds of a person, a JSON object in each line."""
     request = feed_pb2.ExportUserRequest(user_id=user_id)
     for chunk in resumed(kith.feed.ExportUser, request):
-        for field, items in chunk.ListFields():
-            if field.name != "cursor":
+        for section, items in chunk.ListFields():
+            if section.name != "cursor":
                 out.writelines(
-                    f'{{"{field.name}": {MessageToJson(item, indent=None)}}}\n' for item in items
+                    f'{{"{section.name}": {MessageToJson(item, indent=None)}}}\n' for item in items
                 )
-
-
-def erase_user(user_id: int, kith: KithClient, console: Console) -> None:
-    """Erase a person from both services, first from the graph, so that nobody sees more of them."""
-    erased = kith.graph.DeleteUser(graph_pb2.DeleteUserRequest(user_id=user_id))
-    kith.feed.DeleteUser(
-        feed_pb2.DeleteUserRequest(user_id=user_id), timeout=_ERASURE_TIMEOUT_SECONDS
-    )
-    console.print(
-        f"Person {user_id} is erased; {erased.removed_connection_count:,} connections ended.",
-        highlight=False,
-    )
-
-
-def read_pairs(file: TextIO, *, id_offset: int) -> Iterator[Pair]:
-    """Yield the pairs of a CSV file whose first two columns are ids.
-
-    A first line without numbers is a header; a third column that it calls connect_time is read.
-    Raises CommandError naming the line when one is not a pair.
-    """
-    rows = csv.reader(file)
-    has_times = False
-    for row in rows:
-        if not row:
-            continue
-        if rows.line_num == 1 and not row[0].strip().lstrip("-").isdecimal():
-            has_times = row[2:3] == ["connect_time"]
-            continue
-        try:
-            pair = Pair(int(row[0]) + id_offset, int(row[1]) + id_offset)
-            if has_times and row[2]:
-                pair = replace(pair, connect_time=datetime.fromisoformat(row[2]))
-        except (IndexError, ValueError):
-            raise CommandError(f"line {rows.line_num} is not a pair of ids: {row}") from None
-        if not 0 < min(pair.first_user_id, pair.second_user_id) <= _LARGEST_ID:
-            raise CommandError(
-                f"line {rows.line_num}: ids must be positive; --id-offset adds to all of them"
-            )
-        yield pair
-
-
-def read_texts(file: TextIO, path: Path, *, column: str) -> Iterator[tuple[int, str]]:
-    """Yield line number and text: of a column of a .csv file, otherwise of each line that has one.
-
-    Raises CommandError when there is no such column.
-    """
-    if path.suffix != ".csv":
-        yield from ((n, line.rstrip("\n")) for n, line in enumerate(file, 1) if line.strip())
-        return
-    rows = csv.DictReader(file)
-    if column not in (rows.fieldnames or ()):
-        raise CommandError(
-            f"{path} has no column {column!r}, but {rows.fieldnames}; choose with --column"
-        )
-    yield from ((rows.line_num, row[column] or "") for row in rows)
 
 
 def assigned(texts: Iterator[tuple[int, str]], spread: Spread) -> Iterator[Draft]:
@@ -252,12 +196,19 @@ def _imported_post(draft: Draft, spread: Spread, now: datetime) -> ImportedPost:
 
 
 def _faults(error: ValidationError) -> dict[int, str]:
-    """Return what is wrong with which post of a chunk, when that is why it was refused."""
+    """Return what is wrong with which row of a chunk, when that is why it was refused."""
     return {
         int(match[1]): f"{error.reason_name}: {match[2]} {violation.description}"
         for violation in error.violations
         if (match := _IN_CHUNK.fullmatch(violation.field))
     }
+
+
+def _located(error: ValidationError, lines: Sequence[int]) -> str:
+    """Return what is wrong with which lines, where the service speaks of rows of a chunk."""
+    faults = _faults(error)
+    named = (f"line {lines[index]}: {faults[index]}" for index in sorted(faults))
+    return "; ".join(named) or sentence(error)
 
 
 def _message(pair: Pair) -> graph_pb2.ConnectionPair:
@@ -269,23 +220,76 @@ def _message(pair: Pair) -> graph_pb2.ConnectionPair:
     return message
 
 
+def _chunks(drafts: Iterable[Draft]) -> Iterator[list[Draft]]:
+    """Yield as many drafts at a time as a message may hold."""
+    chunk, size = list[Draft](), 0
+    for draft in drafts:
+        length = len(draft.body.encode())
+        if chunk and (len(chunk) == POSTS_CHUNK or size + length > _POSTS_CHUNK_BYTES):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(draft)
+        size += length
+    if chunk:
+        yield chunk
+
+
+@dataclass(kw_only=True)
+class _Effect:
+    """What an import has done so far."""
+
+    labels: Mapping[str, str]
+    advance: Callable[[int], None]
+    counts: Counter[str] = field(default_factory=Counter)
+    line: int = 0
+    rows: int = 0
+    started: float = field(default_factory=time.monotonic)
+
+    def add(self, done: Message, lines: Sequence[int]) -> None:
+        """Count a chunk that took effect, which was in these lines."""
+        self.counts.update({name: getattr(done, name) for name in self.labels})
+        self.line = lines[-1]
+        self.rows += len(lines)
+        self.advance(self.rows)
+
+    def summary(self) -> str:
+        """Return what became of the rows, and how fast."""
+        seconds = time.monotonic() - self.started
+        rate = self.rows / max(seconds, 0.001)
+        return f"{self._counts()}; {self.rows:,} rows in {seconds:.1f} s, {rate:,.0f} rows/s"
+
+    def so_far(self, *, perhaps_more: bool = False) -> str:
+        """Return how much of the file has taken effect, or at least how much."""
+        if not self.rows:
+            return "no row is known to have taken effect" if perhaps_more else "no row took effect"
+        more = ", perhaps more" if perhaps_more else ""
+        return f"the rows up to line {self.line} took effect{more}: {self._counts()}"
+
+    def _counts(self) -> str:
+        return ", ".join(f"{self.counts[name]:,} {label}" for name, label in self.labels.items())
+
+
 @contextmanager
-def _opened(path: Path) -> Iterator[TextIO]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            yield file
-    except OSError as error:
-        raise CommandError(f"cannot read {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise CommandError(f"{path} is not UTF-8 text") from error
-
-
-def _line_count(path: Path) -> int:
-    """Return about how many rows there are: enough for a progress bar."""
-    with path.open("rb") as file:
-        return sum(1 for _ in file)
-
-
-def _rate(rows: int, started: float) -> str:
-    seconds = time.monotonic() - started
-    return f"{rows:,} rows in {seconds:.1f} s, {rows / max(seconds, 0.001):,.0f} rows/s"
+def _effect(
+    source: Input, console: Console, what: str, labels: Mapping[str, str]
+) -> Iterator[_Effect]:
+    """Yield what counts an import and shows how far it is; errors say how much took effect."""
+    with reading(console) as bar:
+        task = bar.add_task(what, total=source.size, rows=0)
+        effect = _Effect(
+            labels=labels,
+            advance=lambda rows: bar.update(task, completed=source.position, rows=rows),
+        )
+        try:
+            yield effect
+        except CommandError as error:
+            raise CommandError(f"{error}; {effect.so_far()}") from error
+        except AppException as error:
+            # The chunk that was on its way may have been committed, and its answer lost.
+            so_far = effect.so_far(perhaps_more=not isinstance(error, ValidationError))
+            raise CommandError(f"{sentence(error)}; {so_far}") from error
+        except KeyboardInterrupt:
+            so_far = effect.so_far(perhaps_more=True)
+            raise InterruptedCommandError(f"interrupted; {so_far}") from None
+        end = source.size or 1
+        bar.update(task, total=end, completed=end)

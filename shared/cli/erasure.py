@@ -1,0 +1,78 @@
+"""Erasing a person from both services."""
+
+import sys
+from collections import Counter
+
+from rich.console import Console
+
+from shared.cli.clients import sentence
+from shared.cli.terminal import CommandError, UsageError
+from shared.client import KithClient, items, resumed
+from shared.errors import AppException
+from shared.gen.kith.feed.v1 import feed_pb2
+from shared.gen.kith.graph.v1 import graph_pb2
+
+_TIMEOUT_SECONDS = 600
+_PAGE = 500
+
+
+def erase_user(user_id: int, kith: KithClient, console: Console, *, is_agreed: bool) -> None:
+    """Erase a person, first from the graph, so that nobody sees more of them.
+
+    Unless it `is_agreed`, this shows what there is and asks at the terminal. Raises UsageError when
+    there is no terminal, CommandError when the answer is no.
+    """
+    if not is_agreed:
+        _ask(user_id, kith, console)
+    erased = kith.graph.DeleteUser(graph_pb2.DeleteUserRequest(user_id=user_id))
+    try:
+        kith.feed.DeleteUser(feed_pb2.DeleteUserRequest(user_id=user_id), timeout=_TIMEOUT_SECONDS)
+    except AppException as error:
+        raise CommandError(
+            f"person {user_id} is erased from graph_service, and not or in part from feed_service; "
+            f"repeat the command: {sentence(error)}"
+        ) from error
+    console.print(
+        f"Person {user_id} is erased; {erased.removed_connection_count:,} connections ended.",
+        highlight=False,
+    )
+
+
+def print_erasure(user_id: int, kith: KithClient, console: Console) -> None:
+    """Print what there is of a person, and erase nothing."""
+    counts = _counts(user_id, kith)
+    listing = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
+    console.print(f"Person {user_id} has {listing or 'no data'}.", highlight=False, soft_wrap=True)
+
+
+def _ask(user_id: int, kith: KithClient, console: Console) -> None:
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise UsageError("there is no terminal to ask on: agree to erasing with --yes")
+    print_erasure(user_id, kith, console)
+    try:
+        answer = console.input(f"Erase person {user_id}, for good? (y/N) ", markup=False)
+    except EOFError:
+        answer = ""
+    if answer.strip().lower() not in ("y", "yes"):
+        raise CommandError("nothing was erased")
+
+
+def _counts(user_id: int, kith: KithClient) -> Counter[str]:
+    """Return how many there are of what in both services; each item is read to be counted."""
+    graph = kith.graph
+    counted = graph.CountConnections(graph_pb2.CountConnectionsRequest(user_ids=[user_id]))
+    counts = Counter({"connections": counted.counts[0].connection_count})
+    for direction in (graph_pb2.REQUEST_DIRECTION_INCOMING, graph_pb2.REQUEST_DIRECTION_OUTGOING):
+        asked = graph_pb2.ListConnectionRequestsRequest(
+            user_id=user_id, direction=direction, page_size=_PAGE
+        )
+        listed = items(graph.ListConnectionRequests, asked, lambda page: page.connections)
+        counts["open requests"] += sum(1 for _ in listed)
+    blocks = graph_pb2.ListBlockedUsersRequest(user_id=user_id, page_size=_PAGE)
+    blocked = items(graph.ListBlockedUsers, blocks, lambda page: page.connections)
+    counts["blocked people"] += sum(1 for _ in blocked)
+    for chunk in resumed(kith.feed.ExportUser, feed_pb2.ExportUserRequest(user_id=user_id)):
+        for field, values in chunk.ListFields():
+            if field.name != "cursor":
+                counts[field.name.replace("_", " ")] += len(values)
+    return counts

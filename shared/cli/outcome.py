@@ -1,0 +1,98 @@
+"""The one place that turns how a command ended into one line and an exit status."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from sqlalchemy.exc import DBAPIError
+
+from shared.cli.clients import sentence
+from shared.cli.terminal import CommandError, Status
+from shared.embedded_postgres import EmbeddedPostgresError
+from shared.errors import AppException
+from shared.settings import SettingsError
+
+_ENDINGS = (signal.SIGTERM, signal.SIGHUP)
+
+
+def outcome(work: Callable[[], object]) -> Status:
+    """Run a command to its end; says on standard error what went wrong, and returns the status."""
+    if sys.stdout is None:  # closed by whoever started this, as `>&-` does
+        return _failed("standard output is closed")
+    # A terminal that cannot show a character shows a question mark instead of a traceback.
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
+    try:
+        with _interrupted_by_signals():
+            work()
+            sys.stdout.flush()
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 -- a person gets a line
+        message, status = _told(error)
+        _end_output()
+        return _failed(message, status)
+    return Status.DONE
+
+
+def _told(error: BaseException) -> tuple[str, Status]:
+    """Return what to say of an error. One that is a fault of ours is raised with `-X dev`."""
+    status = Status.FAILED
+    match error:
+        case CommandError():
+            message, status = str(error), error.status
+        case SettingsError():
+            message, status = "; ".join(str(error).splitlines()), Status.USAGE
+        case KeyboardInterrupt():
+            message, status = "interrupted", Status.INTERRUPTED
+        case EmbeddedPostgresError():
+            message = str(error)
+        case AppException():
+            message = sentence(error)
+        case DBAPIError():
+            message = _one_line(f"the database does not answer: {error.orig}")
+        case BrokenPipeError():
+            message, status = "", Status.OUTPUT_CLOSED
+        case OSError():
+            message = f"{error.filename or 'standard output'}: {error.strerror or error}"
+        case _ if sys.flags.dev_mode:
+            raise error
+        case _:
+            kind = type(error).__name__
+            message = _one_line(f"{kind}: {error} -- PYTHONDEVMODE=1 shows where it happened")
+    return message, status
+
+
+@contextmanager
+def _interrupted_by_signals() -> Iterator[None]:
+    """Let what ends a process be what Ctrl-C is: files that are half written are removed.
+
+    What is ignored, as under `nohup`, stays so.
+    """
+    former = {
+        number: signal.signal(number, signal.default_int_handler)
+        for number in _ENDINGS
+        if signal.getsignal(number) == signal.SIG_DFL
+    }
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def _end_output() -> None:
+    """Write what is left in buffers, to nowhere if need be, or Python complains at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _failed(message: str, status: Status = Status.FAILED) -> Status:
+    if message and sys.stderr is not None:
+        sys.stderr.write(f"kith: {message}\n")
+    return status
+
+
+def _one_line(message: str) -> str:
+    return " ".join(message.split())
