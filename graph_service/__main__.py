@@ -62,7 +62,10 @@ def build(settings: GraphSettings, database_url: str) -> Service:
     servicer = GraphServicer(
         lookups=Lookups(Reads(database, reader, replicas), reader, tokens),
         connections=Connections(
-            database, max_connections=settings.max_connections, metrics=GraphMetrics(registry)
+            database,
+            max_connections=settings.max_connections,
+            max_blocks=settings.max_blocks,
+            metrics=GraphMetrics(registry),
         ),
         transfers=Transfers(database, tokens, max_connections=settings.max_connections),
         watches=watches,

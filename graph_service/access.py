@@ -19,8 +19,8 @@ ACCESS: Final[Access] = {
     "ListConnectionRequests": Rule(admits=Admits.THE_USER, audit=None),
     "ListBlockedUsers": Rule(admits=Admits.THE_USER, audit=None),
     "ListMutualConnections": Rule(admits=Admits.THE_USER, audit=None),
-    # How many, not who: what every profile shows.
-    "CountConnections": Rule(admits=Admits.ANY_USER, audit=None),
+    # Two counts that change together tell an edge, so a user gets no stranger's.
+    "CountConnections": Rule(admits=Admits.THE_USER, audit=None),
     "SuggestConnections": Rule(admits=Admits.THE_USER, audit=None),
     "RequestConnection": Rule(admits=Admits.THE_USER, limit=_REQUESTS, audit=None),
     "AcceptConnection": Rule(admits=Admits.THE_USER, audit=None),

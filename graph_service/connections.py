@@ -16,29 +16,39 @@ from graph_service.metrics import ACTIVE_CONNECTIONS, USERS, GraphMetrics
 from graph_service.models import EventKind
 from graph_service.queries import HeldPair, PeerRow
 from shared.database import Database
-from shared.errors import AbortedError, PreconditionError, ResourceNotFoundError, UnauthorizedError
+from shared.errors import AbortedError, PreconditionError, ResourceNotFoundError
 from shared.gen.kith.errors.v1 import errors_pb2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """The pair as the user sees it after a change, and both users' revisions."""
+    """The pair as the user sees it after a change, and what the user's revision is then."""
 
     peer: PeerRow
     user_revision: int
-    peer_revision: int
 
 
 class Connections:
     """The changes that a user can make to a pair."""
 
-    def __init__(self, database: Database, *, max_connections: int, metrics: GraphMetrics) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        max_connections: int,
+        max_blocks: int,
+        metrics: GraphMetrics,
+    ) -> None:
         self._database = database
         self._max_connections = max_connections
+        self._max_blocks = max_blocks
         self._metrics = metrics
 
     def request(self, user_id: int, peer_id: int) -> Outcome:
-        """Ask the peer, or connect at once when the peer has asked already."""
+        """Ask the peer, or connect at once when the peer has asked already.
+
+        A peer who blocks the user is asked like any other, and never told.
+        """
         return self._change(user_id, peer_id, self._request, creates_users=True)
 
     def accept(self, user_id: int, peer_id: int) -> Outcome:
@@ -59,7 +69,9 @@ class Connections:
 
     def block(self, user_id: int, peer_id: int) -> Outcome:
         """Block the peer and end whatever is between the two."""
-        return self._change(user_id, peer_id, _block, creates_users=True)
+        return self._change(
+            user_id, peer_id, self._block, creates_users=True, counted_blocks=self._max_blocks
+        )
 
     def unblock(self, user_id: int, peer_id: int) -> Outcome:
         """Lift the user's block of the peer."""
@@ -72,21 +84,22 @@ class Connections:
         rule: Callable[[HeldPair], EventKind | None],
         *,
         creates_users: bool = False,
+        counted_blocks: int = 0,
     ) -> Outcome:
         def work(connection: Connection) -> tuple[Outcome, EventKind | None]:
             held = queries.hold_pair(
-                connection, user_id=user_id, peer_id=peer_id, creates_users=creates_users
+                connection,
+                user_id=user_id,
+                peer_id=peer_id,
+                creates_users=creates_users,
+                counted_blocks=counted_blocks,
             )
             if creates_users and not held.are_users:
                 raise erased_meanwhile()
             kind = rule(held)
             if kind is not None:
                 held = _changed(connection, held, kind)
-            outcome = Outcome(
-                peer=held.seen,
-                user_revision=held.user.revision,
-                peer_revision=held.peer.revision,
-            )
+            outcome = Outcome(peer=held.seen, user_revision=held.user.shown_revision)
             return outcome, kind
 
         outcome, kind = self._database.write(work)
@@ -100,11 +113,6 @@ class Connections:
         if held.user_blocks:
             raise PreconditionError(
                 "unblock this user first", reason=errors_pb2.ERROR_REASON_PEER_BLOCKED
-            )
-        if held.peer_blocks:
-            raise UnauthorizedError(
-                "a connection with this user is not allowed",
-                reason=errors_pb2.ERROR_REASON_CONNECTION_NOT_ALLOWED,
             )
         if held.is_connected or held.has_asked:
             return None
@@ -131,6 +139,17 @@ class Connections:
             )
         return EventKind.CONNECTED
 
+    def _block(self, held: HeldPair) -> EventKind | None:
+        if held.user_blocks:
+            return None
+        if held.block_count >= self._max_blocks:
+            raise PreconditionError(
+                f"the user blocks {self._max_blocks:,} people, the most there can be",
+                reason=errors_pb2.ERROR_REASON_BLOCK_LIMIT_REACHED,
+                metadata={"limit": str(self._max_blocks)},
+            )
+        return EventKind.BLOCKED
+
 
 def _decline(held: HeldPair) -> EventKind | None:
     _refuse_if_connected(held)
@@ -144,10 +163,6 @@ def _cancel(held: HeldPair) -> EventKind | None:
 
 def _remove(held: HeldPair) -> EventKind | None:
     return EventKind.REMOVED if held.is_connected else None
-
-
-def _block(held: HeldPair) -> EventKind | None:
-    return None if held.user_blocks else EventKind.BLOCKED
 
 
 def _unblock(held: HeldPair) -> EventKind | None:
@@ -170,11 +185,15 @@ def _refuse_if_connected(held: HeldPair) -> None:
 def _changed(connection: Connection, held: HeldPair, kind: EventKind) -> HeldPair:
     """Make a change of a pair that was connected before or is now, or neither."""
     amount = 1 if kind == EventKind.CONNECTED else -1 if held.is_connected else 0
+    is_withheld = (kind == EventKind.REQUESTED and held.peer_blocks) or (
+        kind == EventKind.CANCELLED and held.is_withheld
+    )
     return queries.change_pair(
         connection,
         user_id=held.user.user_id,
         peer_id=held.peer.user_id,
         kind=kind,
         amount=amount,
+        is_withheld=is_withheld,
         totals={ACTIVE_CONNECTIONS: amount, USERS: held.created_users},
     )

@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from graph_service import queries
-from graph_service.queries import ConnectedIds, ListedPeer, PeerRow
+from graph_service.queries import ConnectedIds, CountRow, ListedPeer, PeerRow
+from shared.errors import PreconditionError
+from shared.gen.kith.errors.v1 import errors_pb2
 from shared.paging import Page, PageTokens, Scope, newest_first, place
 from shared.reader import Reader
 from shared.replicas import Reads
@@ -26,7 +28,9 @@ class Lookups:
         self._primary = primary
         self._tokens = tokens
 
-    def connected_ids(self, asked: Mapping[int, AskedUser]) -> list[ConnectedIds]:
+    def connected_ids(
+        self, asked: Mapping[int, AskedUser], *, with_blocked: bool
+    ) -> list[ConnectedIds]:
         """Return each user's revision, and the ids where the revision is not the known one.
 
         Whoever knows a revision asks whether it is still that of now, as the primary alone can say.
@@ -34,7 +38,9 @@ class Lookups:
         known = {user_id: user.known_revision for user_id, user in asked.items()}
 
         def read(reader: Reader) -> list[ConnectedIds]:
-            return queries.connected_user_ids(reader, known_revisions=known)
+            return queries.connected_user_ids(
+                reader, known_revisions=known, with_blocked=with_blocked
+            )
 
         def suffices(answers: list[ConnectedIds]) -> bool:
             return all(found.revision >= asked[found.user_id].min_revision for found in answers)
@@ -75,7 +81,7 @@ class Lookups:
         )
 
     def mutual(self, user_id: int, peer_id: int, *, page_size: int, page_token: str) -> Page[int]:
-        """Return a page of the users connected with both, by id."""
+        """Return a page of the users connected with both, by id; none where there is a block."""
         scope = Scope.of("mutual", user_id, peer_id)
         position = self._tokens.read(scope, page_token, length=1)
         ids = self._reads.read(
@@ -89,11 +95,25 @@ class Lookups:
         )
         return self._tokens.cut(scope, ids, size=page_size, position=lambda id_: (id_,))
 
-    def counts(self, user_ids: Sequence[int]) -> dict[int, int]:
-        """Return each user's number of connections, in the order asked."""
-        return self._reads.read(
-            lambda connection: queries.connection_counts(connection, user_ids=user_ids)
+    def counts(self, user_id: int, user_ids: Sequence[int]) -> list[CountRow]:
+        """Return each user's number of connections, in the order asked.
+
+        Raises PreconditionError when one is neither the user nor connected with the user, unless
+        the user is 0: then a service asks for itself.
+        """
+        rows = self._reads.read(
+            lambda connection: queries.connection_counts(
+                connection, user_id=user_id, user_ids=user_ids
+            )
         )
+        for row in rows:
+            if not row.may_be_told:
+                raise PreconditionError(
+                    "the user may count themselves and those they are connected with",
+                    reason=errors_pb2.ERROR_REASON_NOT_CONNECTED,
+                    metadata={"user_id": str(row.user_id)},
+                )
+        return rows
 
     def suggestions(self, user_id: int, *, limit: int) -> list[tuple[int, int]]:
         """Return friends of friends with their number of connections in common, most first."""

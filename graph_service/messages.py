@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from graph_service.models import ACCEPTED, EventKind
+from graph_service.models import ACCEPTED, WITHHELD, EventKind
 from graph_service.queries import ConnectedIds, EventRow, ListedPeer, PairRow, PeerRow
 from shared.gen.kith.graph.v1 import graph_pb2 as pb
 from shared.messages import timestamp
@@ -20,7 +20,9 @@ def connection(peer: PeerRow) -> pb.Connection:
             state=pb.CONNECTION_STATE_BLOCKED,
             create_time=timestamp(peer.blocked_at),
         )
-    if peer.created_at is None or peer.updated_at is None:
+    # Who was asked has the request withheld from them also when their block is gone.
+    is_hidden = peer.status == WITHHELD and peer.requested_by == peer.peer_id
+    if is_hidden or peer.created_at is None or peer.updated_at is None:
         return pb.Connection(peer_id=peer.peer_id, state=pb.CONNECTION_STATE_NONE)
     if peer.status == ACCEPTED:
         return pb.Connection(
@@ -67,6 +69,7 @@ def connected_users(
             )
             for reconnection in answer.reconnections
         ],
+        blocked_user_ids=answer.blocked_ids,
     )
     if include_self and answer.ids is not None:
         message.connected_user_ids.append(answer.user_id)

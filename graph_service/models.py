@@ -26,6 +26,8 @@ metadata = new_metadata()
 
 PENDING: Final = "pending"
 ACCEPTED: Final = "accepted"
+WITHHELD: Final = "withheld"
+"""A request to somebody who blocks the requester: open for the requester, absent for the other."""
 
 
 class EventKind(StrEnum):
@@ -44,8 +46,10 @@ class EventKind(StrEnum):
 
 _ACCEPTED = text(f"status = '{ACCEPTED}'")
 _PENDING = text(f"status = '{PENDING}'")
+_REQUESTED = text(f"status IN ('{PENDING}', '{WITHHELD}')")
 
-# One row for each pair that is pending or connected; a pair without a row is in state none.
+# One row for each pair that is pending, withheld or connected; a pair without a row is in state
+# none. A pair can be withheld only as long as who was asked blocks who asked.
 connections = Table(
     "connections",
     metadata,
@@ -63,12 +67,12 @@ connections = Table(
         nullable=False,
     ),
     moment("created_at"),
-    # When it was accepted; while pending, the same as created_at.
+    # When it was accepted; before that, the same as created_at.
     moment("updated_at"),
     UniqueConstraint("user_a_id", "user_b_id"),
     CheckConstraint("user_a_id < user_b_id", name="ordered_pair"),
     CheckConstraint("user_a_id > 0", name="positive_ids"),
-    CheckConstraint(f"status IN ('{PENDING}', '{ACCEPTED}')", name="known_status"),
+    CheckConstraint(f"status IN ('{PENDING}', '{ACCEPTED}', '{WITHHELD}')", name="known_status"),
     CheckConstraint("requested_by IN (user_a_id, user_b_id)", name="requested_by_one_of_them"),
 )
 
@@ -103,13 +107,13 @@ Index(
     postgresql_where=_ACCEPTED,
 )
 
-# request_page, by direction.
+# request_page, by direction. A withheld request is in the list of who asked, and in no other.
 Index(
     "idx_connection_outgoing",
     connections.c.requested_by,
     connections.c.created_at.desc(),
     connections.c.id.desc(),
-    postgresql_where=_PENDING,
+    postgresql_where=_REQUESTED,
 )
 Index(
     "idx_connection_incoming",
@@ -118,12 +122,12 @@ Index(
     connections.c.id.desc(),
     postgresql_where=_PENDING,
 )
-# delete_user: all pending rows of a user, of either side.
+# delete_user: all requests of a user, of either side.
 Index(
     "idx_connection_pending_b",
     connections.c.user_b_id,
     connections.c.user_a_id,
-    postgresql_where=_PENDING,
+    postgresql_where=_REQUESTED,
 )
 
 blocks = Table(
@@ -142,16 +146,19 @@ Index(
     blocks.c.created_at.desc(),
     blocks.c.blocked_id.desc(),
 )
-# suggestions and delete_user: who blocks this user.
+# connected_user_ids, suggestions and delete_user: who blocks this user.
 Index("idx_block_reverse", blocks.c.blocked_id, blocks.c.blocker_id)
 
-# One row for each user who ever had a connection or a request.
+# One row for each user who ever had a connection, a request or a block. `revision` grows with every
+# change of the user's connections and of blocks in either direction; it tells a time, so it is for
+# services. `shown_revision` is for the user: it grows with the connections alone, by random steps.
 users = Table(
     "users",
     metadata,
     big_id("user_id", primary_key=True),
     Column("revision", BigInteger, nullable=False, server_default=text("0")),
     Column("connection_count", Integer, nullable=False, server_default=text("0")),
+    Column("shown_revision", BigInteger, nullable=False, server_default=text("0")),
     CheckConstraint("connection_count >= 0", name="count_not_negative"),
 )
 

@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, TextClause, text
 
-from graph_service.models import ACCEPTED, PENDING, EventKind
+from graph_service.models import ACCEPTED, PENDING, WITHHELD, EventKind
 from shared.arrays import array_literal
 from shared.reader import Reader, Statement
 from shared.totals import ADD_TO_TOTALS, total_parameters
@@ -36,12 +36,16 @@ class Reconnection:
 
 @dataclass(frozen=True, kw_only=True)
 class ConnectedIds:
-    """One user's connections at one moment; ids are None when the revision is the known one."""
+    """One user's connections at one moment; ids are None when the revision is the known one.
+
+    `blocked_ids` are those who block the user or whom the user blocks, empty unless asked for.
+    """
 
     user_id: int
     revision: int
     ids: list[int] | None
     reconnections: list[Reconnection]
+    blocked_ids: list[int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +53,7 @@ class UserRow:
     """What is kept of a user."""
 
     user_id: int
-    revision: int = 0
+    shown_revision: int = 0
     connection_count: int = 0
 
 
@@ -67,7 +71,7 @@ class HeldUsers:
 
 @dataclass(frozen=True, kw_only=True)
 class PairRow:
-    """A pair that is pending or connected."""
+    """A pair that is connected."""
 
     user_a_id: int
     user_b_id: int
@@ -94,13 +98,15 @@ class HeldPair:
     """Two users, and what is between them for one of the two, still until the transaction ends.
 
     `are_users` says whether both have a row, `created_users` how many have it only since this
-    transaction; after a change it means nothing.
+    transaction; after a change it means nothing. `block_count` is how many the user blocks, as far
+    as that was to be counted.
     """
 
     user: UserRow
     peer: UserRow
     seen: PeerRow
     peer_blocks: bool
+    block_count: int
     are_users: bool
     created_users: int
 
@@ -112,20 +118,24 @@ class HeldPair:
     @property
     def is_asked(self) -> bool:
         """The peer has an open request to the user."""
-        return self._has_request_by(self.peer)
+        return self.seen.status == PENDING and self.seen.requested_by == self.peer.user_id
 
     @property
     def has_asked(self) -> bool:
-        """The user has an open request to the peer."""
-        return self._has_request_by(self.user)
+        """The user has an open request to the peer, as far as the user can see."""
+        return self.seen.status in {PENDING, WITHHELD} and (
+            self.seen.requested_by == self.user.user_id
+        )
+
+    @property
+    def is_withheld(self) -> bool:
+        """What is between the two is a request that is not shown to who was asked."""
+        return self.seen.status == WITHHELD
 
     @property
     def user_blocks(self) -> bool:
         """The user blocks the peer."""
         return self.seen.blocked_at is not None
-
-    def _has_request_by(self, user: UserRow) -> bool:
-        return self.seen.status == PENDING and self.seen.requested_by == user.user_id
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +146,15 @@ class ListedPeer:
     created_at: datetime
     listed_at: datetime
     row_id: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CountRow:
+    """How many connections somebody has, and whether the user who asks may be told."""
+
+    user_id: int
+    connection_count: int
+    may_be_told: bool
 
 
 class EventRow(NamedTuple):
@@ -177,7 +196,14 @@ _CONNECTED_USER_IDS = Statement(
                SELECT ARRAY[e.user_a_id, e.user_b_revision, e.user_a_revision]
                FROM endings AS e JOIN connections AS c USING (user_a_id, user_b_id)
                WHERE e.user_b_id = asked.user_id AND c.status = 'accepted')
-           END AS reconnections
+           END AS reconnections,
+           CASE WHEN CAST(:with_blocked AS boolean)
+                 AND u.revision IS DISTINCT FROM asked.known_revision
+           THEN ARRAY(
+               SELECT blocked_id FROM blocks WHERE blocker_id = asked.user_id
+               UNION
+               SELECT blocker_id FROM blocks WHERE blocked_id = asked.user_id)
+           END AS blocked_ids
     FROM unnest(CAST(:user_ids AS bigint[]), CAST(:known_revisions AS bigint[]))
          WITH ORDINALITY AS asked (user_id, known_revision, place)
     LEFT JOIN users AS u ON u.user_id = asked.user_id
@@ -186,13 +212,16 @@ _CONNECTED_USER_IDS = Statement(
 )
 
 
-def connected_user_ids(reader: Reader, *, known_revisions: Mapping[int, int]) -> list[ConnectedIds]:
+def connected_user_ids(
+    reader: Reader, *, known_revisions: Mapping[int, int], with_blocked: bool = False
+) -> list[ConnectedIds]:
     """Each asked user's connections, in the order asked, all at one moment."""
     rows = reader.rows(
         _CONNECTED_USER_IDS,
         {
             "user_ids": array_literal(known_revisions),
             "known_revisions": array_literal(known_revisions.values()),
+            "with_blocked": with_blocked,
         },
     )
     return [
@@ -204,8 +233,9 @@ def connected_user_ids(reader: Reader, *, known_revisions: Mapping[int, int]) ->
                 Reconnection(peer_id=peer_id, user_revision=own, peer_revision=theirs)
                 for peer_id, own, theirs in reconnections or ()
             ],
+            blocked_ids=blocked_ids or [],
         )
-        for user_id, revision, ids, reconnections in rows
+        for user_id, revision, ids, reconnections, blocked_ids in rows
     ]
 
 
@@ -213,7 +243,7 @@ def connected_user_ids(reader: Reader, *, known_revisions: Mapping[int, int]) ->
 _PEERS = text("""
     SELECT asked.peer_id, c.status, c.requested_by, c.created_at, c.updated_at,
            b.created_at AS blocked_at,
-           (SELECT revision FROM users WHERE user_id = :user_id) AS user_revision
+           (SELECT shown_revision FROM users WHERE user_id = :user_id) AS user_revision
     FROM unnest(CAST(:peer_ids AS bigint[])) WITH ORDINALITY AS asked (peer_id, place)
     LEFT JOIN connections AS c
            ON c.user_a_id = least(asked.peer_id, :user_id)
@@ -226,7 +256,7 @@ _PEERS = text("""
 def peers_at_revision(
     connection: Connection, *, user_id: int, peer_ids: Sequence[int]
 ) -> tuple[list[PeerRow], int]:
-    """Each asked peer as the user sees it, in the order asked, and the user's revision then."""
+    """Each asked peer as the user sees it, in the order asked, and what the user's revision is."""
     rows = [
         dict(row)
         for row in connection.execute(
@@ -256,7 +286,7 @@ _OUTGOING_PAGE = text("""
     SELECT CASE WHEN user_a_id = :user_id THEN user_b_id ELSE user_a_id END AS peer_id,
            created_at, created_at AS listed_at, id AS row_id
     FROM connections
-    WHERE requested_by = :user_id AND status = 'pending'
+    WHERE requested_by = :user_id AND status IN ('pending', 'withheld')
       AND (created_at, id) < (:before_time, :before_id)
     ORDER BY created_at DESC, id DESC LIMIT :limit
 """)
@@ -317,6 +347,9 @@ _MUTUAL_USER_IDS = text(f"""
     FROM ({_NEIGHBOURS.format(user=":user_id")}) AS mine
     JOIN ({_NEIGHBOURS.format(user=":peer_id")}) AS theirs USING (id)
     WHERE mine.id > :after_id
+      AND NOT EXISTS (SELECT FROM blocks AS b
+                      WHERE (b.blocker_id = :user_id AND b.blocked_id = :peer_id)
+                         OR (b.blocker_id = :peer_id AND b.blocked_id = :user_id))
     ORDER BY mine.id LIMIT :limit
 """)
 
@@ -324,7 +357,10 @@ _MUTUAL_USER_IDS = text(f"""
 def mutual_user_ids(
     connection: Connection, *, user_id: int, peer_id: int, after_id: int, limit: int
 ) -> list[int]:
-    """Up to `limit` ids above `after_id` of users connected with both, ascending."""
+    """Up to `limit` ids above `after_id` of users connected with both, ascending.
+
+    None where one of the two blocks the other.
+    """
     rows = connection.execute(
         _MUTUAL_USER_IDS,
         {"user_id": user_id, "peer_id": peer_id, "after_id": after_id, "limit": limit},
@@ -333,17 +369,29 @@ def mutual_user_ids(
 
 
 _CONNECTION_COUNTS = text("""
-    SELECT asked.user_id, coalesce(u.connection_count, 0)
+    SELECT asked.user_id, coalesce(u.connection_count, 0) AS connection_count,
+           :user_id IN (0, asked.user_id)
+           OR EXISTS (SELECT FROM connections AS c
+                      WHERE c.user_a_id = least(asked.user_id, :user_id)
+                        AND c.user_b_id = greatest(asked.user_id, :user_id)
+                        AND c.status = 'accepted') AS may_be_told
     FROM unnest(CAST(:user_ids AS bigint[])) WITH ORDINALITY AS asked (user_id, place)
     LEFT JOIN users AS u ON u.user_id = asked.user_id
     ORDER BY asked.place
 """)
 
 
-def connection_counts(connection: Connection, *, user_ids: Sequence[int]) -> dict[int, int]:
-    """Each asked user's number of connections, in the order asked."""
-    rows = connection.execute(_CONNECTION_COUNTS, {"user_ids": array_literal(user_ids)})
-    return {user_id: count for user_id, count in rows}  # noqa: C416 -- rows are not tuples to mypy
+def connection_counts(
+    connection: Connection, *, user_id: int, user_ids: Sequence[int]
+) -> list[CountRow]:
+    """Each asked user's number of connections, in the order asked.
+
+    The user may be told their own and that of their connections; the user 0 is told all.
+    """
+    rows = connection.execute(
+        _CONNECTION_COUNTS, {"user_id": user_id, "user_ids": array_literal(user_ids)}
+    )
+    return [CountRow(**row) for row in rows.mappings()]
 
 
 _SUGGESTIONS = text(f"""
@@ -456,11 +504,16 @@ def hold_users(
     )
 
 
-_CHANGE_USERS = """
+# Steps of one would give old numbers a second meaning after a backup is restored.
+_SHOWN_STEP = "1 + CAST(floor(random() * 4294967296) AS bigint)"
+
+_CHANGE_USERS = f"""
     UPDATE users AS u
     SET connection_count = u.connection_count + change.amount,
         revision = greatest(u.revision + 1,
-                            CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint))
+                            CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)),
+        shown_revision = u.shown_revision
+            + CASE WHEN change.amount = 0 THEN 0 ELSE {_SHOWN_STEP} END
     FROM unnest(CAST(:user_ids AS bigint[]), CAST(:amounts AS bigint[]))
          AS change (user_id, amount)
     WHERE u.user_id = change.user_id
@@ -468,9 +521,9 @@ _CHANGE_USERS = """
 
 
 def change_counts(connection: Connection, *, amounts: Mapping[int, int]) -> None:
-    """Nothing; the locked users' numbers of connections changed by an amount, and their revisions.
+    """Store the locked users' numbers of connections, changed by an amount, and their revisions.
 
-    A revision grows, also when the clock has been set back.
+    A revision grows, also when the clock has been set back. An amount of 0 is for a block.
     """
     connection.execute(_message(_CHANGE_USERS), _amount_literals(amounts))
 
@@ -485,6 +538,7 @@ _BETWEEN = text("""
     )
     SELECT a, b, c.status
     FROM asked JOIN connections AS c ON c.user_a_id = asked.a AND c.user_b_id = asked.b
+    WHERE c.status <> 'withheld'
     UNION ALL
     SELECT a, b, 'blocked'
     FROM asked JOIN blocks ON blocker_id IN (asked.a, asked.b) AND blocked_id IN (asked.a, asked.b)
@@ -500,10 +554,12 @@ def between(
 
 # The users that a transaction has created are those whose rows are its own, until it changes any.
 _PAIR = """
-    SELECT me.revision AS user_revision, me.connection_count AS user_connection_count,
-           them.revision AS peer_revision, them.connection_count AS peer_connection_count,
+    SELECT me.shown_revision AS user_revision, me.connection_count AS user_connection_count,
+           them.shown_revision AS peer_revision, them.connection_count AS peer_connection_count,
            c.status, c.requested_by, c.created_at, c.updated_at, mine.created_at AS blocked_at,
            theirs.blocker_id IS NOT NULL AS peer_blocks,
+           (SELECT count(*) FROM (SELECT FROM blocks WHERE blocker_id = :user_id
+                                  LIMIT :counted_blocks) AS counted) AS block_count,
            (SELECT count(*) FROM users
             WHERE user_id IN (:user_id, :peer_id)
               AND xmin = CAST(pg_current_xact_id_if_assigned() AS xid)) AS created_users
@@ -519,22 +575,37 @@ _PAIR = """
 
 
 def hold_pair(
-    connection: Connection, *, user_id: int, peer_id: int, creates_users: bool
+    connection: Connection,
+    *,
+    user_id: int,
+    peer_id: int,
+    creates_users: bool,
+    counted_blocks: int = 0,
 ) -> HeldPair:
     """The pair as the user sees it, both being locked; with rows made for them if wanted.
 
-    A user of those may be gone again, erased between the two.
+    A user of those may be gone again, erased between the two. Of the user's blocks up to
+    `counted_blocks` are counted.
     """
     creating = (_CREATE_USERS,) if creates_users else ()
     # Read by a statement after that of the lock, which may have waited for changes.
     return _pair(
-        connection, (*creating, _LOCK_USERS), user_id=user_id, peer_id=peer_id, parameters={}
+        connection,
+        (*creating, _LOCK_USERS),
+        user_id=user_id,
+        peer_id=peer_id,
+        parameters={"counted_blocks": counted_blocks},
     )
 
 
-_INSERT_PENDING = """
-    INSERT INTO connections (user_a_id, user_b_id, status, requested_by)
-    VALUES (:user_a_id, :user_b_id, 'pending', :user_id)
+# A withheld request whose block is gone counts for nothing: the version before may have lifted it.
+_INSERT_REQUEST = """
+    INSERT INTO connections AS c (user_a_id, user_b_id, status, requested_by)
+    VALUES (:user_a_id, :user_b_id, :status, :user_id)
+    ON CONFLICT (user_a_id, user_b_id) DO UPDATE
+    SET status = excluded.status, requested_by = excluded.requested_by,
+        created_at = excluded.created_at, updated_at = excluded.updated_at
+    WHERE c.status = 'withheld'
 """
 
 _ACCEPT = """
@@ -554,15 +625,20 @@ _DELETE_BLOCK = """
     DELETE FROM blocks WHERE blocker_id = :user_id AND blocked_id = :peer_id
 """
 
+# As if the one who was asked had declined.
+_DELETE_WITHHELD = f"{_DELETE_PAIR} AND status = 'withheld'"
+
 _CHANGES = {
-    EventKind.REQUESTED: (_INSERT_PENDING,),
+    EventKind.REQUESTED: (_INSERT_REQUEST,),
     EventKind.CONNECTED: (_ACCEPT,),
     EventKind.DECLINED: (_DELETE_PAIR,),
     EventKind.CANCELLED: (_DELETE_PAIR,),
     EventKind.REMOVED: (_DELETE_PAIR,),
     EventKind.BLOCKED: (_INSERT_BLOCK, _DELETE_PAIR),
-    EventKind.UNBLOCKED: (_DELETE_BLOCK,),
+    EventKind.UNBLOCKED: (_DELETE_BLOCK, _DELETE_WITHHELD),
 }
+# Those who cache connections cache blocks with them, so a block is a change of both users.
+_OF_BLOCKS = frozenset({EventKind.BLOCKED, EventKind.UNBLOCKED})
 
 _RECORD_ENDING = """
     INSERT INTO endings (user_a_id, user_b_id, user_a_revision, user_b_revision)
@@ -595,24 +671,29 @@ def change_pair(
     peer_id: int,
     kind: EventKind,
     amount: int,
+    is_withheld: bool,
     totals: Mapping[str, int],
 ) -> HeldPair:
-    """The held pair after a change by the user, which is made, counted and recorded.
+    """The locked pair after a change by the user, which is made, counted and recorded.
 
-    It is counted as a connection more, one less, or none. The totals change with it.
+    It is counted as a connection more, one less, or none. The totals change with it. A request that
+    is withheld from the peer is recorded nowhere else, for who reads the events would tell them.
     """
-    counted = (_CHANGE_USERS,) if amount else ()
+    counted = (_CHANGE_USERS,) if amount or kind in _OF_BLOCKS else ()
+    recorded = () if is_withheld else (_INSERT_EVENTS,)
     ended = (_RECORD_ENDING,) if amount < 0 else ()
     added = (ADD_TO_TOTALS,) if any(totals.values()) else ()
     return _pair(
         connection,
-        (*_CHANGES[kind], *counted, *ended, _INSERT_EVENTS, *added),
+        (*_CHANGES[kind], *counted, *ended, *recorded, *added),
         user_id=user_id,
         peer_id=peer_id,
         parameters={
             **_event_parameters(kind, [(user_id, peer_id)]),
             **total_parameters(totals),
             "amounts": array_literal((amount, amount)),
+            "status": WITHHELD if is_withheld else PENDING,
+            "counted_blocks": 0,
         },
     )
 
@@ -645,12 +726,12 @@ def _pair(
     return HeldPair(
         user=UserRow(
             user_id=user_id,
-            revision=row["user_revision"] or 0,
+            shown_revision=row["user_revision"] or 0,
             connection_count=row["user_connection_count"] or 0,
         ),
         peer=UserRow(
             user_id=peer_id,
-            revision=row["peer_revision"] or 0,
+            shown_revision=row["peer_revision"] or 0,
             connection_count=row["peer_connection_count"] or 0,
         ),
         seen=PeerRow(
@@ -662,6 +743,7 @@ def _pair(
             blocked_at=row["blocked_at"],
         ),
         peer_blocks=row["peer_blocks"],
+        block_count=row["block_count"],
         are_users=None not in {row["user_revision"], row["peer_revision"]},
         created_users=row["created_users"],
     )
@@ -734,9 +816,10 @@ def event_writers(reader: Reader) -> set[str]:
     return {transaction for (transaction,) in reader.rows(_EVENT_WRITERS, {})}
 
 
-_COUNT_IMPORTED = """
+_COUNT_IMPORTED = f"""
     UPDATE users AS u
-    SET connection_count = u.connection_count + change.amount, revision = :revision
+    SET connection_count = u.connection_count + change.amount, revision = :revision,
+        shown_revision = u.shown_revision + {_SHOWN_STEP}
     FROM unnest(CAST(:user_ids AS bigint[]), CAST(:amounts AS bigint[]))
          AS change (user_id, amount)
     WHERE u.user_id = change.user_id
@@ -802,6 +885,18 @@ _NEIGHBOUR_IDS = text(_NEIGHBOURS.format(user=":user_id"))
 def neighbour_ids(connection: Connection, *, user_id: int) -> set[int]:
     """The ids of the user's connections, as of this statement."""
     return set(connection.execute(_NEIGHBOUR_IDS, {"user_id": user_id}).scalars())
+
+
+_OPPONENT_IDS = text("""
+    SELECT blocked_id FROM blocks WHERE blocker_id = :user_id
+    UNION
+    SELECT blocker_id FROM blocks WHERE blocked_id = :user_id
+""")
+
+
+def opponent_ids(connection: Connection, *, user_id: int) -> set[int]:
+    """The ids of those who block the user or are blocked by them, as of this statement."""
+    return set(connection.execute(_OPPONENT_IDS, {"user_id": user_id}).scalars())
 
 
 _ERASE = [

@@ -56,7 +56,9 @@ class GraphServicer(graph_pb2_grpc.GraphServiceServicer):
             AskedUser(known_revision=user.known_revision, min_revision=user.min_revision)
             for user in request.users
         ]
-        answers = self._lookups.connected_ids(dict(zip(user_ids, asked, strict=True)))
+        answers = self._lookups.connected_ids(
+            dict(zip(user_ids, asked, strict=True)), with_blocked=request.include_blocked
+        )
         response = pb.GetConnectedUserIdsResponse(
             users=[
                 messages.connected_users(answer, include_self=request.include_self)
@@ -151,14 +153,17 @@ class GraphServicer(graph_pb2_grpc.GraphServiceServicer):
         self, request: pb.CountConnectionsRequest, context: grpc.ServicerContext
     ) -> pb.CountConnectionsResponse:
         with Fields() as fields:
+            # Only services get here without a user.
+            user_id = fields.identifier("user_id", request.user_id) if request.user_id else 0
             user_ids = fields.identifiers(
                 "user_ids", request.user_ids, min_items=1, max_items=_MAX_PEERS
             )
-        counts = self._lookups.counts(user_ids)
         return pb.CountConnectionsResponse(
             counts=[
-                pb.CountConnectionsResponse.ConnectionCount(user_id=user_id, connection_count=count)
-                for user_id, count in counts.items()
+                pb.CountConnectionsResponse.ConnectionCount(
+                    user_id=row.user_id, connection_count=row.connection_count
+                )
+                for row in self._lookups.counts(user_id, user_ids)
             ]
         )
 
@@ -281,14 +286,11 @@ class _Changed(TypedDict):
 
     connection: pb.Connection
     user_revision: int
-    peer_revision: int
 
 
 def _changed(outcome: Outcome) -> _Changed:
     return _Changed(
-        connection=messages.connection(outcome.peer),
-        user_revision=outcome.user_revision,
-        peer_revision=outcome.peer_revision,
+        connection=messages.connection(outcome.peer), user_revision=outcome.user_revision
     )
 
 

@@ -29,6 +29,8 @@ class GraphSettings:
     """What the processes share: REDIS_URL and its companions. None without it."""
     max_connections: int
     """How many connections a user may have: MAX_CONNECTIONS."""
+    max_blocks: int
+    """How many people a user may block: MAX_BLOCKS."""
     max_watchers: int
     """How many streams of changes may be open at once: GRAPH_MAX_WATCHERS."""
     watch_heartbeat: timedelta
@@ -50,6 +52,7 @@ class GraphSettings:
             max_connections=environment.integer(
                 "MAX_CONNECTIONS", 5_000, minimum=1, maximum=100_000
             ),
+            max_blocks=environment.integer("MAX_BLOCKS", 5_000, minimum=1, maximum=100_000),
             max_watchers=environment.integer("GRAPH_MAX_WATCHERS", 64, minimum=1, maximum=1_024),
             watch_heartbeat=environment.duration(
                 "WATCH_HEARTBEAT_SECONDS", 5, minimum=0.1, maximum=3600

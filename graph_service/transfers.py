@@ -92,15 +92,15 @@ class Transfers:
             # Whoever has a connection, request, block or event has a row in users.
             # Neighbours can be locked only once they are known, and one may come or go in
             # between: whoever came has no lock yet, so all are taken again, in order.
-            neighbours = queries.neighbour_ids(connection, user_id=user_id)
-            users = queries.lock_users(connection, user_ids={user_id, *neighbours})
+            before = _related(connection, user_id)
+            users = queries.lock_users(connection, user_ids={user_id, *before})
             if user_id not in users:
                 return 0
-            current = queries.neighbour_ids(connection, user_id=user_id)
-            if current - neighbours:
+            amounts = _related(connection, user_id)
+            if amounts.keys() - before:
                 raise AbortedError("the user's connections changed; repeat the call")
-            _erase(connection, user_id, current)
-            return len(current)
+            _erase(connection, user_id, amounts)
+            return -sum(amounts.values())
 
         return self._database.write(work)
 
@@ -172,9 +172,17 @@ def _take_room(rooms: dict[int, int], pair: tuple[int, int]) -> bool:
     return True
 
 
-def _erase(connection: Connection, user_id: int, neighbours: set[int]) -> None:
+def _related(connection: Connection, user_id: int) -> dict[int, int]:
+    """Return what an erasure adds to the number of connections of everybody whom it changes."""
+    return {
+        **dict.fromkeys(queries.opponent_ids(connection, user_id=user_id), 0),
+        **dict.fromkeys(queries.neighbour_ids(connection, user_id=user_id), -1),
+    }
+
+
+def _erase(connection: Connection, user_id: int, amounts: Mapping[int, int]) -> None:
     queries.erase_user(connection, user_id=user_id)
-    if neighbours:
-        queries.change_counts(connection, amounts=dict.fromkeys(neighbours, -1))
+    if amounts:
+        queries.change_counts(connection, amounts=amounts)
     queries.insert_events(connection, kind=EventKind.USER_DELETED, about=[(user_id, None)])
-    add_to_totals(connection, amounts={ACTIVE_CONNECTIONS: -len(neighbours), USERS: -1})
+    add_to_totals(connection, amounts={ACTIVE_CONNECTIONS: sum(amounts.values()), USERS: -1})

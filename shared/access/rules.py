@@ -11,8 +11,6 @@ class Admits(Enum):
 
     THE_USER = auto()
     """The user whom the request names in `user_id`, and services for that user."""
-    ANY_USER = auto()
-    """Every user, for what the call answers is the same for all of them, and services."""
     SERVICES = auto()
     """Services alone."""
 

@@ -71,10 +71,6 @@ def _require_the_user(caller: Caller, request: object) -> None:
         raise UnauthorizedError("user_id must be that of the caller")
 
 
-def _require_anybody(_caller: Caller, _request: object) -> None:
-    """Ask for no more than that the caller is known."""
-
-
 def _require_a_service(caller: Caller, _request: object) -> None:
     if not caller.is_service:
         raise UnauthorizedError("this call is for services alone")
@@ -86,7 +82,6 @@ def _nobody(_caller: Caller, _request: object) -> None:
 
 _REQUIREMENTS: Mapping[Admits, Callable[[Caller, object], None]] = {
     Admits.THE_USER: _require_the_user,
-    Admits.ANY_USER: _require_anybody,
     Admits.SERVICES: _require_a_service,
 }
 

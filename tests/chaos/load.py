@@ -31,8 +31,8 @@ from shared.settings import Environment, TargetSettings
 from tests.chaos.history import OK, History, Outcome
 from tests.support.people import ALL
 
-FEED_READS: Final = frozenset({"GetFeed"})
-OWN_READS: Final = frozenset({"GetPost", "ListPosts", "ListComments"})
+FEED_READS: Final = frozenset({"GetFeed", "ListComments"})
+OWN_READS: Final = frozenset({"GetPost", "ListPosts"})
 GRAPH_CALLS: Final = frozenset({"CheckConnections", "CountConnections", "RequestConnection"})
 READS: Final = FEED_READS | OWN_READS | {"CheckConnections", "CountConnections"}
 WRITES: Final = frozenset({"CreatePost", "CreateComment", "RequestConnection"})

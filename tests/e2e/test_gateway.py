@@ -128,7 +128,9 @@ _CALLS: Mapping[str, Callable[[World], Message]] = {
     "ListMutualConnections": lambda w: graph_pb2.ListMutualConnectionsRequest(
         user_id=w.me, peer_id=w.friend
     ),
-    "CountConnections": lambda w: graph_pb2.CountConnectionsRequest(user_ids=[w.me, w.friend]),
+    "CountConnections": lambda w: graph_pb2.CountConnectionsRequest(
+        user_id=w.me, user_ids=[w.me, w.friend]
+    ),
     "SuggestConnections": lambda w: graph_pb2.SuggestConnectionsRequest(user_id=w.me),
     "RequestConnection": lambda w: graph_pb2.RequestConnectionRequest(
         user_id=w.me, peer_id=w.stranger
@@ -330,7 +332,8 @@ def test_every_error_over_http_is_json_with_its_reason(
 def test_ids_past_what_javascript_can_count_to_come_as_text(behind: Behind) -> None:
     user_id = 2**53 + 1
 
-    answer = behind.gateway.call("POST", "/v1/connections:count", {"userIds": [str(user_id)]})
+    path = f"/v1/users/{user_id}/connections:count"
+    answer = behind.gateway.call("POST", path, {"userIds": [str(user_id)]})
 
     assert answer.json == {"counts": [{"userId": "9007199254740993", "connectionCount": 0}]}
 
@@ -653,7 +656,7 @@ def test_without_a_token_only_health_is_told(guarded: Guarded) -> None:
     answers = [
         _over_tls(guarded, "/v1/users/17/authors/17/posts"),
         _over_tls(guarded, f"/v1/users/17/authors/17/posts?access_token={token}"),
-        _over_tls(guarded, "/v1/connections:count"),
+        _over_tls(guarded, "/v1/users/17/connections:count"),
         _over_tls(guarded, "/nothing"),
     ]
 

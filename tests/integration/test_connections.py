@@ -105,17 +105,6 @@ def test_a_block_ends_a_connection_and_is_not_shown_to_the_other(
     assert not _ids(pair, bob).connected_user_ids
 
 
-def test_the_blocked_side_is_told_only_that_it_is_not_allowed(pair: Pair, people: People) -> None:
-    alice, bob = people.new(2)
-    people.block(alice, bob)
-
-    with pytest.raises(grpc.RpcError) as caught:
-        _change(pair, "RequestConnection", bob, alice)
-
-    assert reason_of(caught.value) == "CONNECTION_NOT_ALLOWED"
-    assert "block" not in decoded(caught.value).message
-
-
 def test_unblocking_restores_nothing(pair: Pair, people: People) -> None:
     alice, bob = people.connected(2)
     people.block(alice, bob)
@@ -143,12 +132,11 @@ def test_the_end_of_a_connection_raises_both_revisions(
     alice, bob = people.connected(2)
     before = [_ids(pair, user).revision for user in (alice, bob)]
 
-    response = _change(pair, ending, alice, bob)
+    _change(pair, ending, alice, bob)
 
     after = [_ids(pair, user, known) for user, known in zip((alice, bob), before, strict=True)]
     assert all(later.revision > old for later, old in zip(after, before, strict=True))
     assert not any(later.unchanged for later in after)
-    assert [response.user_revision, response.peer_revision] == [a.revision for a in after]
 
 
 def test_a_user_nobody_knows_has_no_connections_and_revision_zero(

@@ -29,7 +29,6 @@ _DOCUMENTED = {
     "ok",
     "ALREADY_CONNECTED",
     "CONNECTION_LIMIT_REACHED",
-    "CONNECTION_NOT_ALLOWED",
     "CONNECTION_REQUEST_NOT_FOUND",
     "PEER_BLOCKED",
 }
@@ -46,7 +45,12 @@ _INVARIANTS = {
     "nobody is connected with someone blocked": """
         SELECT c.id FROM connections AS c
         JOIN blocks AS b ON least(b.blocker_id, b.blocked_id) = c.user_a_id
-                        AND greatest(b.blocker_id, b.blocked_id) = c.user_b_id""",
+                        AND greatest(b.blocker_id, b.blocked_id) = c.user_b_id
+        WHERE c.status <> 'withheld'""",
+    "a request is withheld while who was asked blocks who asked, and then alone": """
+        SELECT c.id FROM connections AS c
+        WHERE (status = 'withheld') <> EXISTS (
+            SELECT FROM blocks WHERE blocker_id = addressee_id AND blocked_id = requested_by)""",
     "the totals are what there is": """
         SELECT name FROM totals GROUP BY name HAVING sum(value) <> CASE name
             WHEN 'users_total' THEN (SELECT count(*) FROM users)

@@ -191,6 +191,32 @@ def test_endings_are_found_in_the_events_of_the_version_before(
     assert left == len(events)
 
 
+def test_withheld_requests_are_declined_on_the_way_back_and_others_stay(
+    cluster: EmbeddedPostgres,
+) -> None:
+    url = cluster.url("migrated_requests")
+    migrations.upgrade("graph", url)
+    with _connected(url) as connection:
+        connection.execute(
+            text(
+                "INSERT INTO connections (user_a_id, user_b_id, status, requested_by)"
+                " VALUES (1, 2, 'accepted', 1), (1, 3, 'pending', 3), (1, 4, 'withheld', 4)"
+            )
+        )
+        connection.execute(
+            text("INSERT INTO users (user_id, revision, shown_revision) VALUES (1, 13, 7)")
+        )
+        migrations.downgrade("graph", url, "graph_0003")
+        statuses = text("SELECT status FROM connections ORDER BY id")
+        left = list(connection.execute(statuses).scalars())
+        migrations.upgrade("graph", url)
+
+        revisions = connection.execute(text("SELECT revision, shown_revision FROM users")).all()
+
+    assert left == ["accepted", "pending"]
+    assert revisions == [(13, 0)]
+
+
 def test_indexes_that_change_are_replaced_also_after_a_run_that_broke_off(feed_url: str) -> None:
     migrations.upgrade("feed", feed_url, "feed_0003")
     with _connected(feed_url) as connection:

@@ -291,20 +291,18 @@ def test_an_answer_below_the_revision_that_is_asked_for_is_asked_of_the_primary(
 ) -> None:
     user, friend = people.connected(2)
     standby.hold_back()
-    removed = pair.graph.RemoveConnection(
-        graph_pb2.RemoveConnectionRequest(user_id=user, peer_id=friend)
-    )
+    people.remove(user, friend)
 
-    def ids(**at: int) -> list[int]:
+    def answer(**at: int) -> graph_pb2.GetConnectedUserIdsResponse.ConnectedUsers:
         query = graph_pb2.GetConnectedUserIdsRequest.UserQuery(user_id=user, **at)
         request = graph_pb2.GetConnectedUserIdsRequest(users=[query])
-        [answer] = pair.graph.GetConnectedUserIds(request, metadata=_ANY).users
-        return [*answer.connected_user_ids]
+        return pair.graph.GetConnectedUserIds(request, metadata=_ANY).users[0]
 
-    assert ids() in ([friend], [])
-    assert ids(min_revision=removed.user_revision) == []
+    assert answer().connected_user_ids in ([friend], [])
     # Whoever knows a revision asks whether it is that of now.
-    assert ids(known_revision=1) == []
+    now = answer(known_revision=1)
+    assert now.connected_user_ids == []
+    assert answer(min_revision=now.revision).connected_user_ids == []
 
 
 def _hide_and_connect(pair: Pair, people: People, standby: Server) -> tuple[int, int]:

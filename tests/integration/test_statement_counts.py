@@ -155,7 +155,9 @@ def test_lookups_are_one_statement_each(pair: Pair, people: People) -> None:
         lambda: pair.graph.ListMutualConnections(
             graph.ListMutualConnectionsRequest(user_id=peers[0], peer_id=peers[1])
         ),
-        lambda: pair.graph.CountConnections(graph.CountConnectionsRequest(user_ids=peers)),
+        lambda: pair.graph.CountConnections(
+            graph.CountConnectionsRequest(user_id=user, user_ids=peers)
+        ),
         lambda: pair.graph.SuggestConnections(graph.SuggestConnectionsRequest(user_id=user)),
     ]
 

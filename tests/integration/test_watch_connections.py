@@ -72,6 +72,12 @@ class _Graph:
         response: pb.RequestConnectionResponse = getattr(self.stub, method)(request)
         return response
 
+    def revision(self, user_id: int) -> int:
+        """Return a user's revision as services are told it."""
+        query = pb.GetConnectedUserIdsRequest.UserQuery(user_id=user_id)
+        request = pb.GetConnectedUserIdsRequest(users=[query])
+        return self.stub.GetConnectedUserIds(request).users[0].revision
+
     def backlog(self) -> list[int]:
         """Make more events than fits between a server and a client who does not read."""
         with Session(self.url) as session:
@@ -144,31 +150,28 @@ def _kind(event: pb.ConnectionEvent) -> str:
 def test_every_change_is_told_as_it_happened(graph: _Graph) -> None:
     alice, bob = sorted(_new(2))
     stream, _ = graph.begun()
-    answers = [
-        (kind, user, peer, graph.change(method, user, peer))
-        for kind, method, user, peer in [
-            ("REQUESTED", "RequestConnection", alice, bob),
-            ("CANCELLED", "CancelConnectionRequest", alice, bob),
-            ("REQUESTED", "RequestConnection", bob, alice),
-            ("DECLINED", "DeclineConnection", alice, bob),
-            ("REQUESTED", "RequestConnection", alice, bob),
-            ("CONNECTED", "AcceptConnection", bob, alice),
-            ("REMOVED", "RemoveConnection", alice, bob),
-            ("BLOCKED", "BlockUser", bob, alice),
-            ("UNBLOCKED", "UnblockUser", bob, alice),
-        ]
-    ]
+    changes = []
+    for kind, method, user, peer in (
+        ("REQUESTED", "RequestConnection", alice, bob),
+        ("CANCELLED", "CancelConnectionRequest", alice, bob),
+        ("REQUESTED", "RequestConnection", bob, alice),
+        ("DECLINED", "DeclineConnection", alice, bob),
+        ("REQUESTED", "RequestConnection", alice, bob),
+        ("CONNECTED", "AcceptConnection", bob, alice),
+        ("REMOVED", "RemoveConnection", alice, bob),
+        ("BLOCKED", "BlockUser", bob, alice),
+        ("UNBLOCKED", "UnblockUser", bob, alice),
+    ):
+        graph.change(method, user, peer)
+        changes.append((kind, user, peer, graph.revision(user), graph.revision(peer)))
 
-    told = _events(stream, len(answers))
+    told = _events(stream, len(changes))
 
     stream.cancel()
     assert [
         (_kind(event), event.actor_id, event.peer_id, event.actor_revision, event.peer_revision)
         for event in told
-    ] == [
-        (kind, user, peer, answer.user_revision, answer.peer_revision)
-        for kind, user, peer, answer in answers
-    ]
+    ] == changes
     assert all(event.HasField("event_time") for event in told)
 
 

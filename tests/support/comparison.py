@@ -63,11 +63,45 @@ class Comparison:
             assert {peer.peer_id for peer in listed} == expected
         blocked = calls.ListBlockedUsers(graph.ListBlockedUsersRequest(user_id=user)).connections
         assert {peer.peer_id for peer in blocked} == oracle.blocked(user)
-        count = calls.CountConnections(graph.CountConnectionsRequest(user_ids=[user])).counts[0]
-        assert count.connection_count == len(oracle.connections(user))
+        others = [peer for peer in self.people if peer != user]
+        states = calls.CheckConnections(
+            graph.CheckConnectionsRequest(user_id=user, peer_ids=others)
+        ).connections
+        assert [graph.ConnectionState.Name(peer.state) for peer in states] == [
+            f"CONNECTION_STATE_{oracle.state(user, peer)}" for peer in others
+        ]
+        for other in others:
+            self.counts_for(user, other)
         query = graph.GetConnectedUserIdsRequest.UserQuery(user_id=user)
-        answer = calls.GetConnectedUserIds(graph.GetConnectedUserIdsRequest(users=[query])).users[0]
+        answer = calls.GetConnectedUserIds(
+            graph.GetConnectedUserIdsRequest(users=[query], include_blocked=True)
+        ).users[0]
         assert set(answer.connected_user_ids) == oracle.connections(user)
+        assert set(answer.blocked_user_ids) == {
+            peer for peer in others if oracle.is_block_between(user, peer)
+        }
+        suggested = calls.SuggestConnections(graph.SuggestConnectionsRequest(user_id=user))
+        assert {one.suggested_user_id for one in suggested.suggestions} == {
+            peer
+            for peer in others
+            if oracle.state(user, peer) == "NONE" and oracle.mutual(user, peer)
+        }
+
+    def counts_for(self, user: int, other: int) -> None:
+        """Compare how many connections somebody has, and which of them the two have in common."""
+        calls, oracle = self.pair.graph, self.oracle
+        request = graph.CountConnectionsRequest(user_id=user, user_ids=[user, other])
+        if oracle.are_connected(user, other):
+            assert [count.connection_count for count in calls.CountConnections(request).counts] == [
+                len(oracle.connections(user)),
+                len(oracle.connections(other)),
+            ]
+        else:
+            assert refusal(calls.CountConnections, request) == "NOT_CONNECTED"
+        mutual = calls.ListMutualConnections(
+            graph.ListMutualConnectionsRequest(user_id=user, peer_id=other)
+        )
+        assert list(mutual.mutual_user_ids) == sorted(oracle.mutual(user, other))
 
     def tags_of(self, user: int) -> None:
         """Compare a user's tags and their names."""

@@ -51,8 +51,6 @@ class Oracle:
         """Ask, or connect when asked already."""
         if (user, peer) in self.blocks:
             return "PEER_BLOCKED"
-        if (peer, user) in self.blocks:
-            return "CONNECTION_NOT_ALLOWED"
         if (peer, user) in self.requests:
             self._connect(user, peer)
         elif not self.are_connected(user, peer):
@@ -63,7 +61,7 @@ class Oracle:
         """Accept what the peer asked."""
         if self.are_connected(user, peer):
             return ""
-        if (peer, user) not in self.requests:
+        if peer not in self.incoming(user):
             return "CONNECTION_REQUEST_NOT_FOUND"
         self._connect(user, peer)
         return ""
@@ -72,7 +70,8 @@ class Oracle:
         """Refuse what the peer asked."""
         if self.are_connected(user, peer):
             return "ALREADY_CONNECTED"
-        self.requests.discard((peer, user))
+        if peer in self.incoming(user):
+            self.requests.discard((peer, user))
         return ""
 
     def cancel(self, user: int, peer: int) -> str:
@@ -89,14 +88,18 @@ class Oracle:
 
     def block(self, user: int, peer: int) -> str:
         """Block, which ends everything between the two unless they are blocked already."""
+        if (user, peer) in self.blocks:
+            return ""
         self.blocks.add((user, peer))
         self.requests -= {(user, peer), (peer, user)}
         self._disconnect(user, peer)
         return ""
 
     def unblock(self, user: int, peer: int) -> str:
-        """Lift one's own block."""
-        self.blocks.discard((user, peer))
+        """Lift one's own block, and lose what the other has asked meanwhile."""
+        if (user, peer) in self.blocks:
+            self.blocks.discard((user, peer))
+            self.requests.discard((peer, user))
         return ""
 
     def are_connected(self, user: int, peer: int) -> bool:
@@ -108,8 +111,8 @@ class Oracle:
         return {other for pair in self.connected if user in pair for other in pair - {user}}
 
     def incoming(self, user: int) -> set[int]:
-        """Who has asked the user."""
-        return {asker for asker, asked in self.requests if asked == user}
+        """Who has asked the user, and is not blocked by the user."""
+        return {asker for asker, asked in self.requests if asked == user} - self.blocked(user)
 
     def outgoing(self, user: int) -> set[int]:
         """Whom the user has asked."""
@@ -118,6 +121,26 @@ class Oracle:
     def blocked(self, user: int) -> set[int]:
         """Whom the user has blocked."""
         return {peer for blocker, peer in self.blocks if blocker == user}
+
+    def is_block_between(self, user: int, peer: int) -> bool:
+        """Whether one of the two blocks the other."""
+        return bool({(user, peer), (peer, user)} & self.blocks)
+
+    def state(self, user: int, peer: int) -> str:
+        """What the user sees of the pair."""
+        if peer in self.blocked(user):
+            return "BLOCKED"
+        if self.are_connected(user, peer):
+            return "CONNECTED"
+        if peer in self.outgoing(user):
+            return "REQUEST_SENT"
+        return "REQUEST_RECEIVED" if peer in self.incoming(user) else "NONE"
+
+    def mutual(self, user: int, peer: int) -> set[int]:
+        """Who is connected with both, if there is no block between the two."""
+        if self.is_block_between(user, peer):
+            return set()
+        return self.connections(user) & self.connections(peer)
 
     def _connect(self, user: int, peer: int) -> None:
         self.requests -= {(user, peer), (peer, user)}
@@ -271,4 +294,12 @@ class Oracle:
             name
             for name, comment in self.comments.items()
             if comment.post == post and not comment.deleted
+        ]
+
+    def comments_for(self, viewer: int, post: str) -> list[str]:
+        """Those of them that a viewer of the post sees: none of somebody with whom is a block."""
+        return [
+            name
+            for name in self.comments_on(post)
+            if not self.is_block_between(viewer, self.comments[name].author)
         ]

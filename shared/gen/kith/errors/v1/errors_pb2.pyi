@@ -51,10 +51,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_PEER_BLOCKED: _ErrorReason.ValueType  # 11
     """FAILED_PRECONDITION. The user has blocked this peer and must unblock them first."""
     ERROR_REASON_CONNECTION_NOT_ALLOWED: _ErrorReason.ValueType  # 12
-    """PERMISSION_DENIED. A connection with this peer is not allowed. Nothing tells why."""
+    """Not used any more: a peer who has blocked the user can be asked like anybody else."""
     ERROR_REASON_NOT_CONNECTED: _ErrorReason.ValueType  # 13
     """FAILED_PRECONDITION. Only people the user is connected with can be given a tag; metadata holds
-    the first `target_user_id` that is not.
+    the first `target_user_id` that is not. Only they and the user can be counted by the user;
+    metadata holds the first `user_id` that cannot.
     """
     ERROR_REASON_TAG_LIMIT_REACHED: _ErrorReason.ValueType  # 14
     """FAILED_PRECONDITION. The user has as many tags as a user may have; metadata holds `limit`."""
@@ -118,6 +119,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """NOT_FOUND. The call with this request_id took effect, and since then what it created was deleted,
     or a user whom its answer named was erased. The repeat changed nothing; use a new request_id.
     """
+    ERROR_REASON_BLOCK_LIMIT_REACHED: _ErrorReason.ValueType  # 37
+    """FAILED_PRECONDITION. The user blocks as many people as a user may block; metadata holds `limit`."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the `reason` of the google.rpc.ErrorInfo in every error that Kith answers, without
@@ -154,10 +157,11 @@ ERROR_REASON_CONNECTION_LIMIT_REACHED: ErrorReason.ValueType  # 10
 ERROR_REASON_PEER_BLOCKED: ErrorReason.ValueType  # 11
 """FAILED_PRECONDITION. The user has blocked this peer and must unblock them first."""
 ERROR_REASON_CONNECTION_NOT_ALLOWED: ErrorReason.ValueType  # 12
-"""PERMISSION_DENIED. A connection with this peer is not allowed. Nothing tells why."""
+"""Not used any more: a peer who has blocked the user can be asked like anybody else."""
 ERROR_REASON_NOT_CONNECTED: ErrorReason.ValueType  # 13
 """FAILED_PRECONDITION. Only people the user is connected with can be given a tag; metadata holds
-the first `target_user_id` that is not.
+the first `target_user_id` that is not. Only they and the user can be counted by the user;
+metadata holds the first `user_id` that cannot.
 """
 ERROR_REASON_TAG_LIMIT_REACHED: ErrorReason.ValueType  # 14
 """FAILED_PRECONDITION. The user has as many tags as a user may have; metadata holds `limit`."""
@@ -221,4 +225,6 @@ ERROR_REASON_RESULT_DELETED: ErrorReason.ValueType  # 36
 """NOT_FOUND. The call with this request_id took effect, and since then what it created was deleted,
 or a user whom its answer named was erased. The repeat changed nothing; use a new request_id.
 """
+ERROR_REASON_BLOCK_LIMIT_REACHED: ErrorReason.ValueType  # 37
+"""FAILED_PRECONDITION. The user blocks as many people as a user may block; metadata holds `limit`."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -148,7 +148,7 @@ class Connection(_message.Message):
     """The state as the user sees it."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When the request was made, or the block; unset in state NONE."""
+        """When the request was made, or the user's block; unset in state NONE."""
 
     @_builtins.property
     def connect_time(self) -> _timestamp_pb2.Timestamp:
@@ -239,7 +239,7 @@ class GetConnectedUserIdsRequest(_message.Message):
         """The revision that the caller holds the ids of; 0 when it holds none."""
         min_revision: _builtins.int
         """A revision of the user that the answer must have reached, for a call that a replica may
-        answer: what a write has returned as the user's revision. 0 for none.
+        answer: what GetConnectedUserIds or WatchConnections has told as the user's. 0 for none.
         """
         def __init__(
             self,
@@ -256,8 +256,11 @@ class GetConnectedUserIdsRequest(_message.Message):
 
     USERS_FIELD_NUMBER: _builtins.int
     INCLUDE_SELF_FIELD_NUMBER: _builtins.int
+    INCLUDE_BLOCKED_FIELD_NUMBER: _builtins.int
     include_self: _builtins.bool
     """Adds each user's own id to its ids."""
+    include_blocked: _builtins.bool
+    """Adds each user's `blocked_user_ids`."""
     @_builtins.property
     def users(self) -> _containers.RepeatedCompositeFieldContainer[Global___GetConnectedUserIdsRequest.UserQuery]:
         """1 to 100 users, each at most once."""
@@ -267,10 +270,11 @@ class GetConnectedUserIdsRequest(_message.Message):
         *,
         users: _abc.Iterable[Global___GetConnectedUserIdsRequest.UserQuery] | None = ...,
         include_self: _builtins.bool = ...,
+        include_blocked: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_self", b"include_self", "users", b"users"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_blocked", b"include_blocked", "include_self", b"include_self", "users", b"users"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -293,12 +297,14 @@ class GetConnectedUserIdsResponse(_message.Message):
         UNCHANGED_FIELD_NUMBER: _builtins.int
         CONNECTED_USER_IDS_FIELD_NUMBER: _builtins.int
         RECONNECTIONS_FIELD_NUMBER: _builtins.int
+        BLOCKED_USER_IDS_FIELD_NUMBER: _builtins.int
         user_id: _builtins.int
         """The user."""
         revision: _builtins.int
-        """The user's revision, an opaque number that grows with every change of the user's
-        connections; 0 for a user who never had any. Revisions of different users mean nothing to
-        each other.
+        """The user's revision, an opaque number that grows with every change of the user's connections
+        and of blocks between the user and anybody else; 0 for a user who never had any. Revisions of
+        different users mean nothing to each other. It tells when the change was, so it is for
+        services alone.
         """
         unchanged: _builtins.bool
         """The user's revision is the known one, so no ids are sent."""
@@ -310,6 +316,12 @@ class GetConnectedUserIdsResponse(_message.Message):
         def reconnections(self) -> _containers.RepeatedCompositeFieldContainer[Global___GetConnectedUserIdsResponse.Reconnection]:
             """Those of the connections that are not the first between the two."""
 
+        @_builtins.property
+        def blocked_user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+            """Who blocks the user or is blocked by the user, each once, in no particular order; empty unless
+            asked for. As with the connected ids, none are sent when `unchanged`.
+            """
+
         def __init__(
             self,
             *,
@@ -318,10 +330,11 @@ class GetConnectedUserIdsResponse(_message.Message):
             unchanged: _builtins.bool = ...,
             connected_user_ids: _abc.Iterable[_builtins.int] | None = ...,
             reconnections: _abc.Iterable[Global___GetConnectedUserIdsResponse.Reconnection] | None = ...,
+            blocked_user_ids: _abc.Iterable[_builtins.int] | None = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["connected_user_ids", b"connected_user_ids", "reconnections", b"reconnections", "revision", b"revision", "unchanged", b"unchanged", "user_id", b"user_id"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["blocked_user_ids", b"blocked_user_ids", "connected_user_ids", b"connected_user_ids", "reconnections", b"reconnections", "revision", b"revision", "unchanged", b"unchanged", "user_id", b"user_id"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -411,7 +424,9 @@ class CheckConnectionsResponse(_message.Message):
     CONNECTIONS_FIELD_NUMBER: _builtins.int
     USER_REVISION_FIELD_NUMBER: _builtins.int
     user_revision: _builtins.int
-    """The user's revision at the moment of the answer."""
+    """An opaque number that grows with every change of the user's connections, and tells no time; 0
+    for a user who never had any. It is no `revision` of GetConnectedUserIds.
+    """
     @_builtins.property
     def connections(self) -> _containers.RepeatedCompositeFieldContainer[Global___Connection]:
         """One entry for each peer asked."""
@@ -727,6 +742,9 @@ class CountConnectionsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     USER_IDS_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.int
+    """The user on whose behalf the call is made; 0 for a service that counts anybody."""
     @_builtins.property
     def user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """1 to 1,000 users, each at most once."""
@@ -735,10 +753,11 @@ class CountConnectionsRequest(_message.Message):
         self,
         *,
         user_ids: _abc.Iterable[_builtins.int] | None = ...,
+        user_id: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["user_ids", b"user_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["user_id", b"user_id", "user_ids", b"user_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -904,11 +923,8 @@ class RequestConnectionResponse(_message.Message):
 
     CONNECTION_FIELD_NUMBER: _builtins.int
     USER_REVISION_FIELD_NUMBER: _builtins.int
-    PEER_REVISION_FIELD_NUMBER: _builtins.int
     user_revision: _builtins.int
-    """The user's revision after the call."""
-    peer_revision: _builtins.int
-    """The peer's revision after the call."""
+    """The user's `user_revision` of CheckConnectionsResponse after the call."""
     @_builtins.property
     def connection(self) -> Global___Connection:
         """The pair as the user sees it now."""
@@ -918,11 +934,10 @@ class RequestConnectionResponse(_message.Message):
         *,
         connection: Global___Connection | None = ...,
         user_revision: _builtins.int = ...,
-        peer_revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["connection", b"connection"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["connection", b"connection", "peer_revision", b"peer_revision", "user_revision", b"user_revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["connection", b"connection", "user_revision", b"user_revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -966,11 +981,8 @@ class AcceptConnectionResponse(_message.Message):
 
     CONNECTION_FIELD_NUMBER: _builtins.int
     USER_REVISION_FIELD_NUMBER: _builtins.int
-    PEER_REVISION_FIELD_NUMBER: _builtins.int
     user_revision: _builtins.int
-    """The user's revision after the call."""
-    peer_revision: _builtins.int
-    """The peer's revision after the call."""
+    """The user's `user_revision` of CheckConnectionsResponse after the call."""
     @_builtins.property
     def connection(self) -> Global___Connection:
         """The pair as the user sees it now."""
@@ -980,11 +992,10 @@ class AcceptConnectionResponse(_message.Message):
         *,
         connection: Global___Connection | None = ...,
         user_revision: _builtins.int = ...,
-        peer_revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["connection", b"connection"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["connection", b"connection", "peer_revision", b"peer_revision", "user_revision", b"user_revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["connection", b"connection", "user_revision", b"user_revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1028,11 +1039,8 @@ class DeclineConnectionResponse(_message.Message):
 
     CONNECTION_FIELD_NUMBER: _builtins.int
     USER_REVISION_FIELD_NUMBER: _builtins.int
-    PEER_REVISION_FIELD_NUMBER: _builtins.int
     user_revision: _builtins.int
-    """The user's revision after the call."""
-    peer_revision: _builtins.int
-    """The peer's revision after the call."""
+    """The user's `user_revision` of CheckConnectionsResponse after the call."""
     @_builtins.property
     def connection(self) -> Global___Connection:
         """The pair as the user sees it now."""
@@ -1042,11 +1050,10 @@ class DeclineConnectionResponse(_message.Message):
         *,
         connection: Global___Connection | None = ...,
         user_revision: _builtins.int = ...,
-        peer_revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["connection", b"connection"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["connection", b"connection", "peer_revision", b"peer_revision", "user_revision", b"user_revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["connection", b"connection", "user_revision", b"user_revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1090,11 +1097,8 @@ class CancelConnectionRequestResponse(_message.Message):
 
     CONNECTION_FIELD_NUMBER: _builtins.int
     USER_REVISION_FIELD_NUMBER: _builtins.int
-    PEER_REVISION_FIELD_NUMBER: _builtins.int
     user_revision: _builtins.int
-    """The user's revision after the call."""
-    peer_revision: _builtins.int
-    """The peer's revision after the call."""
+    """The user's `user_revision` of CheckConnectionsResponse after the call."""
     @_builtins.property
     def connection(self) -> Global___Connection:
         """The pair as the user sees it now."""
@@ -1104,11 +1108,10 @@ class CancelConnectionRequestResponse(_message.Message):
         *,
         connection: Global___Connection | None = ...,
         user_revision: _builtins.int = ...,
-        peer_revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["connection", b"connection"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["connection", b"connection", "peer_revision", b"peer_revision", "user_revision", b"user_revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["connection", b"connection", "user_revision", b"user_revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1152,11 +1155,8 @@ class RemoveConnectionResponse(_message.Message):
 
     CONNECTION_FIELD_NUMBER: _builtins.int
     USER_REVISION_FIELD_NUMBER: _builtins.int
-    PEER_REVISION_FIELD_NUMBER: _builtins.int
     user_revision: _builtins.int
-    """The user's revision after the call."""
-    peer_revision: _builtins.int
-    """The peer's revision after the call."""
+    """The user's `user_revision` of CheckConnectionsResponse after the call."""
     @_builtins.property
     def connection(self) -> Global___Connection:
         """The pair as the user sees it now."""
@@ -1166,11 +1166,10 @@ class RemoveConnectionResponse(_message.Message):
         *,
         connection: Global___Connection | None = ...,
         user_revision: _builtins.int = ...,
-        peer_revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["connection", b"connection"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["connection", b"connection", "peer_revision", b"peer_revision", "user_revision", b"user_revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["connection", b"connection", "user_revision", b"user_revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1214,11 +1213,8 @@ class BlockUserResponse(_message.Message):
 
     CONNECTION_FIELD_NUMBER: _builtins.int
     USER_REVISION_FIELD_NUMBER: _builtins.int
-    PEER_REVISION_FIELD_NUMBER: _builtins.int
     user_revision: _builtins.int
-    """The user's revision after the call."""
-    peer_revision: _builtins.int
-    """The peer's revision after the call."""
+    """The user's `user_revision` of CheckConnectionsResponse after the call."""
     @_builtins.property
     def connection(self) -> Global___Connection:
         """The pair as the user sees it now."""
@@ -1228,11 +1224,10 @@ class BlockUserResponse(_message.Message):
         *,
         connection: Global___Connection | None = ...,
         user_revision: _builtins.int = ...,
-        peer_revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["connection", b"connection"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["connection", b"connection", "peer_revision", b"peer_revision", "user_revision", b"user_revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["connection", b"connection", "user_revision", b"user_revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1276,11 +1271,8 @@ class UnblockUserResponse(_message.Message):
 
     CONNECTION_FIELD_NUMBER: _builtins.int
     USER_REVISION_FIELD_NUMBER: _builtins.int
-    PEER_REVISION_FIELD_NUMBER: _builtins.int
     user_revision: _builtins.int
-    """The user's revision after the call."""
-    peer_revision: _builtins.int
-    """The peer's revision after the call."""
+    """The user's `user_revision` of CheckConnectionsResponse after the call."""
     @_builtins.property
     def connection(self) -> Global___Connection:
         """The pair as the user sees it now."""
@@ -1290,11 +1282,10 @@ class UnblockUserResponse(_message.Message):
         *,
         connection: Global___Connection | None = ...,
         user_revision: _builtins.int = ...,
-        peer_revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["connection", b"connection"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["connection", b"connection", "peer_revision", b"peer_revision", "user_revision", b"user_revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["connection", b"connection", "user_revision", b"user_revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

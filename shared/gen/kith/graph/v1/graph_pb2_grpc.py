@@ -29,7 +29,10 @@ class GraphServiceStub:
     """GraphService owns mutual connections, the requests that lead to them, and blocks.
 
     A pair of users is in one of these states: none, pending (one has asked the other), connected. A
-    block by either side excludes the other two. In every request `user_id` is the user on whose
+    block by either side ends the other two, and is told to nobody but who made it: to the blocked
+    user, the other looks like a stranger, who can be asked and never answers. docs/privacy.md says of
+    every call what a user can learn of somebody they are not connected with.
+    In every request `user_id` is the user on whose
     behalf the call is made. User ids are issued by the caller's identity system: any positive
     integer, and a user who never did anything is a user without connections, not an error.
 
@@ -170,7 +173,10 @@ class GraphServiceServicer:
     """GraphService owns mutual connections, the requests that lead to them, and blocks.
 
     A pair of users is in one of these states: none, pending (one has asked the other), connected. A
-    block by either side excludes the other two. In every request `user_id` is the user on whose
+    block by either side ends the other two, and is told to nobody but who made it: to the blocked
+    user, the other looks like a stranger, who can be asked and never answers. docs/privacy.md says of
+    every call what a user can learn of somebody they are not connected with.
+    In every request `user_id` is the user on whose
     behalf the call is made. User ids are issued by the caller's identity system: any positive
     integer, and a user who never did anything is a user without connections, not an error.
 
@@ -203,7 +209,7 @@ class GraphServiceServicer:
         """GetConnectedUserIds returns the connected ids of up to 100 users, in the order asked. A user
         whose revision is still `known_revision` is answered with `unchanged` and without ids. All
         answers are of one moment. RESPONSE_TOO_LARGE when the answer would pass 10 MiB: nothing is
-        ever cut short. Internal: not meant for a gateway.
+        ever cut short. Ids of blocks come with it when asked for. Internal: not meant for a gateway.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -246,7 +252,8 @@ class GraphServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListMutualConnections(self, request, context):
-        """ListMutualConnections lists the users connected with both the user and the peer, by id.
+        """ListMutualConnections lists the users connected with both the user and the peer, by id. There
+        are none when one of the two blocks the other.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -254,6 +261,8 @@ class GraphServiceServicer:
 
     def CountConnections(self, request, context):
         """CountConnections returns how many connections each of up to 1,000 users has, in the order asked.
+        A user may count themselves and those they are connected with; NOT_CONNECTED for anybody else.
+        Services that name no user may count everybody.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -269,7 +278,9 @@ class GraphServiceServicer:
 
     def RequestConnection(self, request, context):
         """RequestConnection asks the peer for a connection. When the peer has already asked, the two are
-        connected at once. PEER_BLOCKED, CONNECTION_NOT_ALLOWED, CONNECTION_LIMIT_REACHED.
+        connected at once. A request to a peer who has blocked the user is answered and listed like any
+        other, but it is not shown to the peer, and it is gone when the peer lifts the block.
+        PEER_BLOCKED, CONNECTION_LIMIT_REACHED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -307,14 +318,16 @@ class GraphServiceServicer:
 
     def BlockUser(self, request, context):
         """BlockUser blocks the peer: any connection or request between the two ends in the same
-        transaction, and none can be made until UnblockUser.
+        transaction, and none can be made until UnblockUser. Neither sees the other's comments then.
+        BLOCK_LIMIT_REACHED when the user blocks as many people as a user may block.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UnblockUser(self, request, context):
-        """UnblockUser lifts the user's block of the peer. It restores nothing.
+        """UnblockUser lifts the user's block of the peer. It restores nothing; a request that the peer has
+        made meanwhile is gone.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -476,7 +489,10 @@ class GraphService:
     """GraphService owns mutual connections, the requests that lead to them, and blocks.
 
     A pair of users is in one of these states: none, pending (one has asked the other), connected. A
-    block by either side excludes the other two. In every request `user_id` is the user on whose
+    block by either side ends the other two, and is told to nobody but who made it: to the blocked
+    user, the other looks like a stranger, who can be asked and never answers. docs/privacy.md says of
+    every call what a user can learn of somebody they are not connected with.
+    In every request `user_id` is the user on whose
     behalf the call is made. User ids are issued by the caller's identity system: any positive
     integer, and a user who never did anything is a user without connections, not an error.
 

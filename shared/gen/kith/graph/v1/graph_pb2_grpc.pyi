@@ -16,7 +16,10 @@ class GraphServiceStub:
     """GraphService owns mutual connections, the requests that lead to them, and blocks.
 
     A pair of users is in one of these states: none, pending (one has asked the other), connected. A
-    block by either side excludes the other two. In every request `user_id` is the user on whose
+    block by either side ends the other two, and is told to nobody but who made it: to the blocked
+    user, the other looks like a stranger, who can be asked and never answers. docs/privacy.md says of
+    every call what a user can learn of somebody they are not connected with.
+    In every request `user_id` is the user on whose
     behalf the call is made. User ids are issued by the caller's identity system: any positive
     integer, and a user who never did anything is a user without connections, not an error.
 
@@ -50,7 +53,7 @@ class GraphServiceStub:
     """GetConnectedUserIds returns the connected ids of up to 100 users, in the order asked. A user
     whose revision is still `known_revision` is answered with `unchanged` and without ids. All
     answers are of one moment. RESPONSE_TOO_LARGE when the answer would pass 10 MiB: nothing is
-    ever cut short. Internal: not meant for a gateway.
+    ever cut short. Ids of blocks come with it when asked for. Internal: not meant for a gateway.
     """
     CheckConnections: _grpc.UnaryUnaryMultiCallable[_graph_pb2.CheckConnectionsRequest, _graph_pb2.CheckConnectionsResponse]
     """CheckConnections returns the state of one user towards up to 1,000 peers, in the order asked."""
@@ -65,16 +68,23 @@ class GraphServiceStub:
     ListBlockedUsers: _grpc.UnaryUnaryMultiCallable[_graph_pb2.ListBlockedUsersRequest, _graph_pb2.ListBlockedUsersResponse]
     """ListBlockedUsers lists the users whom the user has blocked, newest first."""
     ListMutualConnections: _grpc.UnaryUnaryMultiCallable[_graph_pb2.ListMutualConnectionsRequest, _graph_pb2.ListMutualConnectionsResponse]
-    """ListMutualConnections lists the users connected with both the user and the peer, by id."""
+    """ListMutualConnections lists the users connected with both the user and the peer, by id. There
+    are none when one of the two blocks the other.
+    """
     CountConnections: _grpc.UnaryUnaryMultiCallable[_graph_pb2.CountConnectionsRequest, _graph_pb2.CountConnectionsResponse]
-    """CountConnections returns how many connections each of up to 1,000 users has, in the order asked."""
+    """CountConnections returns how many connections each of up to 1,000 users has, in the order asked.
+    A user may count themselves and those they are connected with; NOT_CONNECTED for anybody else.
+    Services that name no user may count everybody.
+    """
     SuggestConnections: _grpc.UnaryUnaryMultiCallable[_graph_pb2.SuggestConnectionsRequest, _graph_pb2.SuggestConnectionsResponse]
     """SuggestConnections returns the users with the most connections in common with the user, without
     those who are connected, asked, asking or blocked in either direction. Ties go to the lower id.
     """
     RequestConnection: _grpc.UnaryUnaryMultiCallable[_graph_pb2.RequestConnectionRequest, _graph_pb2.RequestConnectionResponse]
     """RequestConnection asks the peer for a connection. When the peer has already asked, the two are
-    connected at once. PEER_BLOCKED, CONNECTION_NOT_ALLOWED, CONNECTION_LIMIT_REACHED.
+    connected at once. A request to a peer who has blocked the user is answered and listed like any
+    other, but it is not shown to the peer, and it is gone when the peer lifts the block.
+    PEER_BLOCKED, CONNECTION_LIMIT_REACHED.
     """
     AcceptConnection: _grpc.UnaryUnaryMultiCallable[_graph_pb2.AcceptConnectionRequest, _graph_pb2.AcceptConnectionResponse]
     """AcceptConnection accepts the peer's request. CONNECTION_REQUEST_NOT_FOUND,
@@ -90,10 +100,13 @@ class GraphServiceStub:
     """RemoveConnection ends a connection. Open requests are left alone."""
     BlockUser: _grpc.UnaryUnaryMultiCallable[_graph_pb2.BlockUserRequest, _graph_pb2.BlockUserResponse]
     """BlockUser blocks the peer: any connection or request between the two ends in the same
-    transaction, and none can be made until UnblockUser.
+    transaction, and none can be made until UnblockUser. Neither sees the other's comments then.
+    BLOCK_LIMIT_REACHED when the user blocks as many people as a user may block.
     """
     UnblockUser: _grpc.UnaryUnaryMultiCallable[_graph_pb2.UnblockUserRequest, _graph_pb2.UnblockUserResponse]
-    """UnblockUser lifts the user's block of the peer. It restores nothing."""
+    """UnblockUser lifts the user's block of the peer. It restores nothing; a request that the peer has
+    made meanwhile is gone.
+    """
     ImportConnections: _grpc.StreamUnaryMultiCallable[_graph_pb2.ImportConnectionsRequest, _graph_pb2.ImportConnectionsResponse]
     """ImportConnections adopts connections from elsewhere. Each message is one transaction and may be
     sent again: what exists already is counted, not repeated. When the stream fails, ErrorInfo's
@@ -124,7 +137,10 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
     """GraphService owns mutual connections, the requests that lead to them, and blocks.
 
     A pair of users is in one of these states: none, pending (one has asked the other), connected. A
-    block by either side excludes the other two. In every request `user_id` is the user on whose
+    block by either side ends the other two, and is told to nobody but who made it: to the blocked
+    user, the other looks like a stranger, who can be asked and never answers. docs/privacy.md says of
+    every call what a user can learn of somebody they are not connected with.
+    In every request `user_id` is the user on whose
     behalf the call is made. User ids are issued by the caller's identity system: any positive
     integer, and a user who never did anything is a user without connections, not an error.
 
@@ -162,7 +178,7 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
         """GetConnectedUserIds returns the connected ids of up to 100 users, in the order asked. A user
         whose revision is still `known_revision` is answered with `unchanged` and without ids. All
         answers are of one moment. RESPONSE_TOO_LARGE when the answer would pass 10 MiB: nothing is
-        ever cut short. Internal: not meant for a gateway.
+        ever cut short. Ids of blocks come with it when asked for. Internal: not meant for a gateway.
         """
 
     @_abc_1.abstractmethod
@@ -213,7 +229,9 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _graph_pb2.ListMutualConnectionsRequest,
         context: _grpc.ServicerContext,
     ) -> _graph_pb2.ListMutualConnectionsResponse:
-        """ListMutualConnections lists the users connected with both the user and the peer, by id."""
+        """ListMutualConnections lists the users connected with both the user and the peer, by id. There
+        are none when one of the two blocks the other.
+        """
 
     @_abc_1.abstractmethod
     def CountConnections(
@@ -221,7 +239,10 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _graph_pb2.CountConnectionsRequest,
         context: _grpc.ServicerContext,
     ) -> _graph_pb2.CountConnectionsResponse:
-        """CountConnections returns how many connections each of up to 1,000 users has, in the order asked."""
+        """CountConnections returns how many connections each of up to 1,000 users has, in the order asked.
+        A user may count themselves and those they are connected with; NOT_CONNECTED for anybody else.
+        Services that name no user may count everybody.
+        """
 
     @_abc_1.abstractmethod
     def SuggestConnections(
@@ -240,7 +261,9 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _grpc.ServicerContext,
     ) -> _graph_pb2.RequestConnectionResponse:
         """RequestConnection asks the peer for a connection. When the peer has already asked, the two are
-        connected at once. PEER_BLOCKED, CONNECTION_NOT_ALLOWED, CONNECTION_LIMIT_REACHED.
+        connected at once. A request to a peer who has blocked the user is answered and listed like any
+        other, but it is not shown to the peer, and it is gone when the peer lifts the block.
+        PEER_BLOCKED, CONNECTION_LIMIT_REACHED.
         """
 
     @_abc_1.abstractmethod
@@ -286,7 +309,8 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _grpc.ServicerContext,
     ) -> _graph_pb2.BlockUserResponse:
         """BlockUser blocks the peer: any connection or request between the two ends in the same
-        transaction, and none can be made until UnblockUser.
+        transaction, and none can be made until UnblockUser. Neither sees the other's comments then.
+        BLOCK_LIMIT_REACHED when the user blocks as many people as a user may block.
         """
 
     @_abc_1.abstractmethod
@@ -295,7 +319,9 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _graph_pb2.UnblockUserRequest,
         context: _grpc.ServicerContext,
     ) -> _graph_pb2.UnblockUserResponse:
-        """UnblockUser lifts the user's block of the peer. It restores nothing."""
+        """UnblockUser lifts the user's block of the peer. It restores nothing; a request that the peer has
+        made meanwhile is gone.
+        """
 
     @_abc_1.abstractmethod
     def ImportConnections(
