@@ -1,8 +1,9 @@
 """Comments: writing, listing, changing and deleting them.
 
-Whoever can see a post can read its comments and write some. Before a comment is written or changed
-the graph is asked whether its author can see the post, and in the transaction the post is asked
-again, by the connections that the graph has confirmed.
+Whoever can see a post can read its comments and write some, but nobody reads those of somebody with
+whom they have a block. Before a comment is written or changed the graph is asked whether its author
+can see the post, and in the transaction the post is asked again, by the connections that the graph
+has confirmed.
 """
 
 from typing import Final
@@ -13,7 +14,7 @@ from feed_service import messages, posts, queries
 from feed_service.graph_client import GraphClient
 from feed_service.queries.comments import CommentName, CommentRow
 from feed_service.queries.posts import PostName
-from feed_service.safe_read import read_of_author
+from feed_service.safe_read import read_of_author, steady_read
 from feed_service.visibility import Viewer
 from shared.database import Database
 from shared.errors import ResourceNotFoundError, require_etag
@@ -63,7 +64,10 @@ class Comments:
     def page(
         self, viewer_id: int, post: PostName, *, page_size: int, page_token: str
     ) -> Page[CommentRow]:
-        """Return a page of the comments on a post that the viewer may see, oldest first."""
+        """Return a page of the comments on a post that the viewer may see, oldest first.
+
+        Also under one's own post the graph has to say with whom there is a block.
+        """
         scope = Scope.of("comments", viewer_id, *post)
         after = place(self._tokens.read(scope, page_token, length=2) or _BEFORE_ALL)
 
@@ -75,7 +79,7 @@ class Comments:
                 since=viewer.since,
             )
 
-        rows = read_of_author(self._graph, viewer_id, post[0], read)
+        rows = steady_read(self._graph, viewer_id, read, with_blocked=True)
         if rows is None:
             raise posts.not_found()
         return self._tokens.cut(

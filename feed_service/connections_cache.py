@@ -29,16 +29,22 @@ _MOST_SHARED_BYTES = 128 * 1024
 # So long an erased user's connections can be there. Most come back to their feed sooner.
 _SHARED_SECONDS = 60 * 60
 # Page tokens are signed with the same keys, and one must never do for the other.
-_PURPOSE: Final = b"kith connections 1"
+_PURPOSE: Final = b"kith connections 2"
 _MAC_BYTES = 32
+# Of an entry that was made without asking for blocks; no array literal is empty.
+_NOT_ASKED: Final = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeldViewer:
-    """A user with their connections as of a revision."""
+    """A user with their connections as of a revision, and with their blocks where asked for."""
 
     revision: int
     viewer: Viewer
+
+    def suffices(self, *, with_blocked: bool) -> bool:
+        """Whether there is all that is wanted."""
+        return self.viewer.blocked_ids is not None or not with_blocked
 
 
 class SharedConnections:
@@ -83,14 +89,18 @@ class ConnectionsCache:
         self._shared = shared
         self._metrics = metrics
 
-    def get(self, user_id: int) -> HeldViewer | None:
-        """Return a user's connections as of some time, or None."""
+    def get(self, user_id: int, *, with_blocked: bool = False) -> HeldViewer | None:
+        """Return a user's connections as of some time, with blocks if wanted, or None."""
         with self._lock:
             held = self._here.get(user_id)
-        if held is not None:
+        if held is not None and held.suffices(with_blocked=with_blocked):
             self._metrics.cache_hits.inc()
             return held
-        if self._shared is not None and (held := self._shared.get(user_id)) is not None:
+        if (
+            self._shared is not None
+            and (held := self._shared.get(user_id)) is not None
+            and held.suffices(with_blocked=with_blocked)
+        ):
             self._metrics.cache_hits_shared.inc()
             self._keep_here(held)
             return held
@@ -130,23 +140,25 @@ def _encoded(held: HeldViewer) -> bytes:
 
 def _decoded(payload: bytes) -> HeldViewer:
     """Return what `_encoded` has made, and only that: it must be known to be genuine."""
-    user_id, revision, connected, reconnected, own, peer = payload.decode().split("\n")
+    user_id, revision, connected, reconnected, own, peer, blocked = payload.decode().split("\n")
     viewer = Viewer(
         user_id=int(user_id),
         connected_ids=connected,
         reconnected_ids=reconnected,
         own_revisions=own,
         peer_revisions=peer,
+        blocked_ids=None if blocked == _NOT_ASKED else blocked,
     )
     return HeldViewer(revision=int(revision), viewer=viewer)
 
 
-def _texts(viewer: Viewer) -> tuple[str, str, str, str]:
+def _texts(viewer: Viewer) -> tuple[str, str, str, str, str]:
     return (
         viewer.connected_ids,
         viewer.reconnected_ids,
         viewer.own_revisions,
         viewer.peer_revisions,
+        _NOT_ASKED if viewer.blocked_ids is None else viewer.blocked_ids,
     )
 
 

@@ -36,7 +36,6 @@ from shared.trace_context import outgoing
 
 _SERVICE = "kith.graph.v1.GraphService"
 _KINDS = {
-    "CheckConnections": "unary",
     "GetConnectedUserIds": "unary",
     "WatchConnections": "server_stream",
 }
@@ -82,34 +81,30 @@ class GraphClient:
         }
         self._cache = cache
 
-    def held(self, user_id: int) -> HeldViewer:
-        """Return the cached connections of a user, or fetch them.
+    def held(self, user_id: int, *, with_blocked: bool = False) -> HeldViewer:
+        """Return the cached connections of a user, or fetch them; with the ids of blocks if wanted.
 
         They may be out of date: see `current`.
 
-        Raises UnavailableError when graph_service cannot be reached in time.
+        Raises UnavailableError when graph_service cannot be reached in time, and RateLimitError
+        when there are more connections or blocks than it can tell in one answer.
         """
-        return self._cache.get(user_id) or self._ask(user_id, known=None)
+        cached = self._cache.get(user_id, with_blocked=with_blocked)
+        return cached or self._ask(user_id, known=None, with_blocked=with_blocked)
 
     def current(self, known: HeldViewer) -> HeldViewer:
         """Return a user's connections as of now: `known` itself when nothing has changed since."""
-        current = self._ask(known.viewer.user_id, known=known)
+        with_blocked = known.viewer.blocked_ids is not None
+        current = self._ask(known.viewer.user_id, known=known, with_blocked=with_blocked)
         if current is not known:
             self._metrics.changes_met.inc()
         return current
 
     def unconnected(self, user_id: int, peer_ids: Sequence[int]) -> tuple[list[int], int]:
-        """Return those peers who are not connected with the user, and the user's revision."""
-        request = pb.CheckConnectionsRequest(user_id=user_id, peer_ids=peer_ids)
-        with self._measured("CheckConnections"):
-            response = next(self._stubs).CheckConnections(
-                request, timeout=self._seconds(), metadata=outgoing()
-            )
-        return [
-            connection.peer_id
-            for connection in response.connections
-            if connection.state != pb.CONNECTION_STATE_CONNECTED
-        ], response.user_revision
+        """Return those peers who are not connected with the user now, and the user's revision."""
+        current = self.current(self.held(user_id))
+        connected = current.viewer.connected_to
+        return [peer_id for peer_id in peer_ids if peer_id not in connected], current.revision
 
     def connections(self, user_ids: Sequence[int]) -> list[HeldViewer]:
         """Return up to 100 users with their connections as of now; they are not cached."""
@@ -146,11 +141,11 @@ class GraphClient:
         for channel in self._channels:
             channel.close()
 
-    def _ask(self, user_id: int, *, known: HeldViewer | None) -> HeldViewer:
+    def _ask(self, user_id: int, *, known: HeldViewer | None, with_blocked: bool) -> HeldViewer:
         query = pb.GetConnectedUserIdsRequest.UserQuery(
             user_id=user_id, known_revision=known.revision if known else 0
         )
-        request = pb.GetConnectedUserIdsRequest(users=[query])
+        request = pb.GetConnectedUserIdsRequest(users=[query], include_blocked=with_blocked)
         # Whatever is fetched is validated afterwards, so it may come from a replica.
         brought = outgoing() if known else (*_ANY_POSITION, *(outgoing() or ()))
         with self._measured("GetConnectedUserIds"):
@@ -160,7 +155,9 @@ class GraphClient:
         [answer] = response.users
         if answer.unchanged and known is not None:
             return known
-        current = HeldViewer(revision=answer.revision, viewer=_viewer(answer))
+        current = HeldViewer(
+            revision=answer.revision, viewer=_viewer(answer, with_blocked=with_blocked)
+        )
         if current == known:
             # A user who never had a connection has no revision to be compared.
             return known
@@ -266,7 +263,9 @@ def _unreachable(retry_after: timedelta | None = None) -> UnavailableError:
     )
 
 
-def _viewer(answer: pb.GetConnectedUserIdsResponse.ConnectedUsers) -> Viewer:
+def _viewer(
+    answer: pb.GetConnectedUserIdsResponse.ConnectedUsers, *, with_blocked: bool = False
+) -> Viewer:
     reconnections = answer.reconnections
     return Viewer(
         user_id=answer.user_id,
@@ -274,4 +273,5 @@ def _viewer(answer: pb.GetConnectedUserIdsResponse.ConnectedUsers) -> Viewer:
         reconnected_ids=array_literal(peer.peer_id for peer in reconnections),
         own_revisions=array_literal(peer.user_revision for peer in reconnections),
         peer_revisions=array_literal(peer.peer_revision for peer in reconnections),
+        blocked_ids=array_literal(answer.blocked_user_ids) if with_blocked else None,
     )

@@ -40,12 +40,20 @@ class Validated(Generic[T]):
         )
 
 
-def safe_read(graph: GraphClient, viewer_id: int, read: Callable[[Viewer], T]) -> Validated[T]:
+def safe_read(
+    graph: GraphClient,
+    viewer_id: int,
+    read: Callable[[Viewer], T],
+    *,
+    with_blocked: bool = False,
+) -> Validated[T]:
     """Run `read` with the viewer's connections until they held still, at most three times.
+
+    `with_blocked` has the viewer know the ids of blocks, which change with the same revision.
 
     Raises UnavailableError when graph_service cannot be reached: without it nothing is shown.
     """
-    held = graph.held(viewer_id)
+    held = graph.held(viewer_id, with_blocked=with_blocked)
     for _ in range(_MAX_REREADS + 1):
         value, read_with = read(held.viewer), held
         held = graph.current(read_with)
@@ -54,12 +62,18 @@ def safe_read(graph: GraphClient, viewer_id: int, read: Callable[[Viewer], T]) -
     return Validated(value=value, unchanged_ids=held.viewer.unchanged_since(read_with.viewer))
 
 
-def steady_read(graph: GraphClient, viewer_id: int, read: Callable[[Viewer], T]) -> T:
+def steady_read(
+    graph: GraphClient,
+    viewer_id: int,
+    read: Callable[[Viewer], T],
+    *,
+    with_blocked: bool = False,
+) -> T:
     """Do the same for an answer from which nobody can be dropped, such as a count.
 
     Raises AbortedError, for the call to be repeated, when the connections never held still.
     """
-    result = safe_read(graph, viewer_id, read)
+    result = safe_read(graph, viewer_id, read, with_blocked=with_blocked)
     if result.unchanged_ids is not None:
         raise AbortedError("the user's connections keep changing; repeat the call")
     return result.value

@@ -4,7 +4,8 @@ A viewer sees a post when they are its author; or they are connected with the au
 the post excludes was given to the viewer by the author, and the audience is ALL, or TAGS and the
 author has given the viewer at least one of its tags. PRIVATE is the author alone. A deleted post is
 seen by nobody. Blocks need no clause of their own: a block ends the connection in the same
-transaction, and the ids are those of the graph.
+transaction, and the ids are those of the graph. Comments do, for two people with a block may both
+be connected with the author of a post: see NOT_BLOCKED.
 
 A tag belongs to the connection during which it was given. It was stored with the author's revision
 of then, and holds if that is above the author's revision right after the last ending of a
@@ -48,8 +49,9 @@ class Viewer:
     """A user and their connections, in the form in which the rule takes them.
 
     `reconnected_ids` are those of the connected ids with whom an earlier connection has ended, and
-    with them go the revisions of the user and of the peer right after that. `known_at` is the time
-    of `time.monotonic` at which this process learnt of the connections.
+    with them go the revisions of the user and of the peer right after that. `blocked_ids` are those
+    who block the user or whom the user blocks, None where the graph was not asked. `known_at` is
+    the time of `time.monotonic` at which this process learnt of the connections.
     """
 
     user_id: int
@@ -57,6 +59,7 @@ class Viewer:
     reconnected_ids: str = "{}"
     own_revisions: str = "{}"
     peer_revisions: str = "{}"
+    blocked_ids: str | None = None
     known_at: float = field(default_factory=time.monotonic, compare=False)
 
     @property
@@ -78,6 +81,11 @@ class Viewer:
             "own_revisions": self.own_revisions,
             "peer_revisions": self.peer_revisions,
         }
+
+    @property
+    def connected_to(self) -> frozenset[int]:
+        """The ids of the viewer's connections, parsed anew each time."""
+        return frozenset(_ids(self.connected_ids))
 
     def connected_among(self, user_ids: Collection[int]) -> str:
         """Return those of the users with whom the viewer is connected, in the same form."""
@@ -192,6 +200,12 @@ CLAUSE_OF_AUTHOR: Final = clause(author=":author_id")
 
 VISIBLE_OF_AUTHOR: Final = visible(CLAUSE_OF_AUTHOR)
 """VISIBLE, for statements about posts of :author_id alone."""
+
+NOT_BLOCKED: Final = "c.author_id <> ALL (CAST(:blocked_ids AS bigint[]))"
+"""True for a row `c` of comments whose author has no block with the viewer, in either direction.
+
+To be bound to `Viewer.blocked_ids`. Where these are not known it is true for no comment.
+"""
 
 DECIDING_TAGS: Final = {
     Clause.HAS_TAG: deciding_tags(excluded=False),

@@ -10,7 +10,7 @@ from datetime import datetime
 from sqlalchemy import Connection, text
 
 from feed_service.queries.posts import PostName
-from feed_service.visibility import VISIBLE_OF_AUTHOR, Viewer
+from feed_service.visibility import NOT_BLOCKED, VISIBLE_OF_AUTHOR, Viewer
 
 CommentName = tuple[int, int, int]
 """The name of a post, and the id of one of its comments."""
@@ -76,6 +76,7 @@ _COMMENT_PAGE = text(f"""
         FROM comments AS c
         WHERE c.post_author_id = :author_id AND c.post_id = p.id AND c.deleted_at IS NULL
           AND (c.created_at, c.id) > (:after_time, :after_id)
+          AND {NOT_BLOCKED}
         ORDER BY c.created_at, c.id LIMIT :limit) AS comment ON true
     WHERE p.author_id = :author_id AND p.id = :post_id AND {VISIBLE_OF_AUTHOR}
     ORDER BY comment.created_at, comment.id
@@ -90,15 +91,16 @@ def comment_page(
     after: tuple[datetime, int],
     limit: int,
 ) -> list[CommentRow] | None:
-    """Up to `limit` comments on a post behind a place, oldest first.
+    """Up to `limit` comments on a post behind a position, oldest first.
 
-    None when the viewer may not see the post.
+    They are by people with whom the viewer has no block. None when the viewer may not see the post.
     """
     rows = (
         connection.execute(
             _COMMENT_PAGE,
             {
                 **viewer.parameters,
+                "blocked_ids": viewer.blocked_ids,
                 "author_id": post[0],
                 "post_id": post[1],
                 "after_time": after[0],

@@ -13,6 +13,7 @@ from sqlalchemy import text
 
 from shared.errors import AbortedError, AppException
 from shared.gen.kith.feed.v1 import feed_pb2 as pb
+from shared.gen.kith.graph.v1 import graph_pb2
 from tests.support.errors import decoded, fields_of, reason_of
 from tests.support.pair import Databases, Pair, running_pair
 from tests.support.people import ALL, PRIVATE, People, all_without, tagged
@@ -553,7 +554,7 @@ def test_the_count_is_right_after_comments_were_written_changed_and_deleted_all_
     assert comments.count(friend, post) == len(comments.all(friend, post)) == 20
 
 
-def test_one_own_posts_are_commented_without_the_graph(databases: Databases) -> None:
+def test_ones_own_posts_are_commented_without_the_graph_but_not_read(databases: Databases) -> None:
     with running_pair(databases) as pair:
         people, comments = People(pair), Comments(pair)
         author, friend = people.connected(2)
@@ -564,6 +565,78 @@ def test_one_own_posts_are_commented_without_the_graph(databases: Databases) -> 
         comments.update(author, second, "changed")
         comments.delete(author, first)
 
-        assert comments.bodies(author, own) == ["changed"]
+        assert comments.count(author, own) == 1
+        # Nobody can say whether somebody with a block has commented meanwhile.
+        assert _refusal(comments.all, author, own) == "GRAPH_UNAVAILABLE"
         assert _refusal(comments.all, author, others) == "GRAPH_UNAVAILABLE"
         assert _refusal(comments.write, author, others) == "GRAPH_UNAVAILABLE"
+
+
+@pytest.fixture
+def enemies(people: People) -> tuple[int, int, int, Post]:
+    """An author, and two friends of theirs who see the same post; the author knows both."""
+    author, one, other = people.connected(3)
+    return author, one, other, (author, people.post(author))
+
+
+@pytest.mark.parametrize("blocker", ["one", "other", "both"])
+def test_two_with_a_block_do_not_see_each_others_comments(
+    people: People, comments: Comments, enemies: tuple[int, int, int, Post], blocker: str
+) -> None:
+    author, one, other, post = enemies
+    for writer, body in ((one, "by one"), (other, "by other"), (author, "by the author")):
+        comments.write(writer, post, body)
+    assert len(comments.all(one, post)) == len(comments.all(other, post)) == 3
+
+    if blocker in {"one", "both"}:
+        people.block(one, other)
+    if blocker in {"other", "both"}:
+        people.block(other, one)
+
+    assert comments.bodies(one, post) == ["by one", "by the author"]
+    assert comments.bodies(other, post) == ["by other", "by the author"]
+    assert comments.bodies(author, post) == ["by one", "by other", "by the author"]
+    assert comments.count(one, post) == comments.count(other, post) == 3
+
+
+def test_comments_come_back_when_a_block_is_lifted(
+    pair: Pair, people: People, comments: Comments, enemies: tuple[int, int, int, Post]
+) -> None:
+    _, one, other, post = enemies
+    comments.write(other, post, "from before")
+    people.block(one, other)
+    hidden = comments.bodies(one, post)
+
+    pair.graph.UnblockUser(graph_pb2.UnblockUserRequest(user_id=one, peer_id=other))
+
+    assert (hidden, comments.bodies(one, post)) == ([], ["from before"])
+
+
+@pytest.mark.parametrize("blocker", ["the author of the post", "who has commented"])
+def test_the_author_of_a_post_does_not_see_comments_of_somebody_with_a_block_but_deletes_them(
+    people: People, comments: Comments, posted: tuple[int, int, Post], blocker: str
+) -> None:
+    author, friend, post = posted
+    comment = comments.write(friend, post)
+    people.block(*((author, friend) if blocker == "the author of the post" else (friend, author)))
+
+    assert comments.all(author, post) == []
+
+    comments.delete(author, comment)
+    comments.delete(author, comment)
+    assert comments.count(author, post) == 0
+
+
+def test_pages_are_full_also_where_comments_are_left_out(
+    people: People, comments: Comments, enemies: tuple[int, int, int, Post]
+) -> None:
+    _, one, other, post = enemies
+    for _ in range(7):
+        comments.write(other, post)
+        comments.write(one, post)
+    people.block(one, other)
+
+    pages = comments.pages(one, post, 3)
+
+    assert [len(page) for page in pages] == [3, 3, 1]
+    assert all(comment.author_id == one for page in pages for comment in page)

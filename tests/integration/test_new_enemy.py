@@ -257,3 +257,29 @@ def test_a_comment_is_not_written_on_a_post_that_became_visible_after_the_connec
 
     assert reason_of(caught.value) == "POST_NOT_FOUND"
     assert _comments(pair, alice, name) == []
+
+
+@pytest.mark.parametrize(("start", "step"), CASES)
+@pytest.mark.parametrize("blocker", ["bob", "carol"])
+def test_comments_written_after_a_block_are_never_shown_to_either_side(
+    people: People, pause: Pause, blocker: str, start: str, step: str
+) -> None:
+    pair = pause.pair
+    alice, bob, carol = people.connected(3)
+    post = feed_pb2.PostName(author_id=alice, post_id=people.post(alice))
+    if start == "warm":
+        _comments(pair, bob, post)
+    written_after: list[feed_pb2.Comment] = []
+
+    def block_and_write() -> None:
+        people.block(*((bob, carol) if blocker == "bob" else (carol, bob)))
+        request = feed_pb2.CreateCommentRequest(user_id=carol, post=post, body="about bob")
+        written_after.append(pair.feed.CreateComment(request).comment)
+
+    pause.at(step, block_and_write)
+    shown = _comments(pair, bob, post)
+    pause.off()
+
+    assert written_after
+    assert not [comment for comment in shown if comment in written_after]
+    assert _comments(pair, bob, post) == []

@@ -245,11 +245,23 @@ def test_an_entry_of_former_times_that_is_put_back_shows_nothing(
 
 
 def test_entries_outlive_a_change_of_keys(cache: RedisServer) -> None:
-    held = HeldViewer(revision=7, viewer=Viewer(user_id=1, connected_ids="{2,3}"))
+    held = HeldViewer(
+        revision=7, viewer=Viewer(user_id=1, connected_ids="{2,3}", blocked_ids="{4}")
+    )
     _shared(cache.url, b"old").keep(held)
 
     assert _shared(cache.url, b"new", b"old").get(1) == held
     assert _shared(cache.url, b"new").get(1) is None
+
+
+@pytest.mark.parametrize("blocked_ids", [None, "{}", "{4,5}"])
+def test_an_entry_tells_no_blocks_from_not_having_asked_for_them(
+    cache: RedisServer, blocked_ids: str | None
+) -> None:
+    held = HeldViewer(revision=7, viewer=Viewer(user_id=1, blocked_ids=blocked_ids))
+    _shared(cache.url, b"key").keep(held)
+
+    assert _shared(cache.url, b"key").get(1) == held
 
 
 class Reading:

@@ -171,6 +171,7 @@ def test_comments_and_unread_posts_are_one_statement_in_each_database(
     post = feed.PostName(author_id=author, post_id=people.post(author))
     for _ in range(3):
         pair.feed.CreateComment(feed.CreateCommentRequest(user_id=viewer, post=post, body="hello"))
+    pair.feed.ListComments(feed.ListCommentsRequest(user_id=viewer, post=post))
     calls: list[Callable[[], object]] = [
         lambda: pair.feed.ListComments(feed.ListCommentsRequest(user_id=viewer, post=post)),
         lambda: pair.feed.CountUnreadPosts(feed.CountUnreadPostsRequest(user_id=viewer)),
@@ -179,12 +180,29 @@ def test_comments_and_unread_posts_are_one_statement_in_each_database(
     assert [_counts(pair, call) for call in calls] == [(1, 1), (_UNREAD, 1)]
 
 
-def test_the_comments_on_an_own_post_cost_the_graph_nothing(pair: Pair, people: People) -> None:
-    [author] = people.new(1)
+def test_comments_are_one_more_statement_in_the_graph_until_the_blocks_are_known(
+    pair: Pair, people: People
+) -> None:
+    author, _ = people.connected(2)
+    people.feed(author)
     post = feed.PostName(author_id=author, post_id=people.post(author))
     request = feed.ListCommentsRequest(user_id=author, post=post)
 
-    assert _counts(pair, lambda: pair.feed.ListComments(request)) == (1, 0)
+    assert _counts(pair, lambda: pair.feed.ListComments(request)) == (1, 2)
+    assert _counts(pair, lambda: pair.feed.ListComments(request)) == (1, 1)
+    assert _counts(pair, lambda: people.feed(author)) == (1, 1)
+
+
+def test_giving_a_tag_asks_the_graph_once_when_the_cache_is_warm(
+    pair: Pair, people: People
+) -> None:
+    owner, friend = people.connected(2)
+    people.feed(owner)
+    tag = people.tag(owner, "family")
+
+    _, asked = _counts(pair, lambda: people.give(owner, tag, friend))
+
+    assert asked == 1
 
 
 def test_writing_a_comment_is_a_look_at_the_post_and_a_transaction_of_four_statements(

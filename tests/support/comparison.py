@@ -169,7 +169,7 @@ class Comparison:
                 assert refusal(self.pair.feed.ListComments, request) == "POST_NOT_FOUND"
                 continue
             listed = self.pair.feed.ListComments(request).comments
-            expected = self.oracle.comments_on(post)
+            expected = self.oracle.comments_for(user, post)
             assert [comment.comment_id for comment in listed] == [
                 self.comment_ids[name] for name in expected
             ]

@@ -243,7 +243,9 @@ class Post(_message.Message):
     body: _builtins.str
     """The text."""
     comment_count: _builtins.int
-    """How many comments it has."""
+    """How many comments it has that are not deleted, by whomever: also those that ListComments leaves
+    out for this user because of a block.
+    """
     etag: _builtins.str
     """Changes with every change of the post; set only when the viewer is the author."""
     @_builtins.property

@@ -394,15 +394,18 @@ class FeedServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateComment(self, request, context):
-        """CreateComment writes a comment on a post that the user may see. POST_NOT_FOUND.
+        """CreateComment writes a comment on a post that the user may see. Those with whom the user has a
+        block, in either direction, do not see it. POST_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListComments(self, request, context):
-        """ListComments lists the comments on a post that the user may see, oldest first. POST_NOT_FOUND,
-        INVALID_PAGE_TOKEN.
+        """ListComments lists the comments on a post that the user may see, oldest first, without those of
+        people with whom the user has a block, in either direction. Also for one's own post it takes
+        graph_service: GRAPH_UNAVAILABLE. RESPONSE_TOO_LARGE when the user has more blocks than the two
+        services can tell each other, some millions. POST_NOT_FOUND, INVALID_PAGE_TOKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -117,10 +117,14 @@ class FeedServiceStub:
     ListUserTags: _grpc.UnaryUnaryMultiCallable[_feed_pb2.ListUserTagsRequest, _feed_pb2.ListUserTagsResponse]
     """ListUserTags lists the tags that the user has given to one person, by id."""
     CreateComment: _grpc.UnaryUnaryMultiCallable[_feed_pb2.CreateCommentRequest, _feed_pb2.CreateCommentResponse]
-    """CreateComment writes a comment on a post that the user may see. POST_NOT_FOUND."""
+    """CreateComment writes a comment on a post that the user may see. Those with whom the user has a
+    block, in either direction, do not see it. POST_NOT_FOUND.
+    """
     ListComments: _grpc.UnaryUnaryMultiCallable[_feed_pb2.ListCommentsRequest, _feed_pb2.ListCommentsResponse]
-    """ListComments lists the comments on a post that the user may see, oldest first. POST_NOT_FOUND,
-    INVALID_PAGE_TOKEN.
+    """ListComments lists the comments on a post that the user may see, oldest first, without those of
+    people with whom the user has a block, in either direction. Also for one's own post it takes
+    graph_service: GRAPH_UNAVAILABLE. RESPONSE_TOO_LARGE when the user has more blocks than the two
+    services can tell each other, some millions. POST_NOT_FOUND, INVALID_PAGE_TOKEN.
     """
     UpdateComment: _grpc.UnaryUnaryMultiCallable[_feed_pb2.UpdateCommentRequest, _feed_pb2.UpdateCommentResponse]
     """UpdateComment changes one of the user's own comments on a post that the user may still see.
@@ -384,7 +388,9 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _feed_pb2.CreateCommentRequest,
         context: _grpc.ServicerContext,
     ) -> _feed_pb2.CreateCommentResponse:
-        """CreateComment writes a comment on a post that the user may see. POST_NOT_FOUND."""
+        """CreateComment writes a comment on a post that the user may see. Those with whom the user has a
+        block, in either direction, do not see it. POST_NOT_FOUND.
+        """
 
     @_abc_1.abstractmethod
     def ListComments(
@@ -392,8 +398,10 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _feed_pb2.ListCommentsRequest,
         context: _grpc.ServicerContext,
     ) -> _feed_pb2.ListCommentsResponse:
-        """ListComments lists the comments on a post that the user may see, oldest first. POST_NOT_FOUND,
-        INVALID_PAGE_TOKEN.
+        """ListComments lists the comments on a post that the user may see, oldest first, without those of
+        people with whom the user has a block, in either direction. Also for one's own post it takes
+        graph_service: GRAPH_UNAVAILABLE. RESPONSE_TOO_LARGE when the user has more blocks than the two
+        services can tell each other, some millions. POST_NOT_FOUND, INVALID_PAGE_TOKEN.
         """
 
     @_abc_1.abstractmethod
