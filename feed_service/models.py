@@ -226,7 +226,8 @@ Index("idx_tag_deleted_at", tags.c.deleted_at, postgresql_where=text("deleted_at
 Index(
     "uq_tag_name",
     tags.c.owner_user_id,
-    func.lower(tags.c.name),
+    # The database's own locale may be one that knows the case of ASCII alone, or of Turkish.
+    func.lower(tags.c.name.collate("pg_c_utf8")),
     unique=True,
     postgresql_where=text("deleted_at IS NULL"),
 )

@@ -8,6 +8,7 @@ from alembic import context
 import migrations
 from feed_service import models as feed_models
 from graph_service import models as graph_models
+from shared.settings import SettingsError
 
 _METADATA = {"graph": graph_models.metadata, "feed": feed_models.metadata}
 
@@ -23,9 +24,13 @@ def run() -> None:
         poolclass=sqlalchemy.NullPool,
         # A migration that waits for a lock holds up everybody behind it, so it gives up soon and is
         # run again; building an index on a large table may take long.
-        connect_args={"options": "-c lock_timeout=5s -c statement_timeout=30min -c timezone=UTC"},
+        connect_args={
+            "client_encoding": "utf8",
+            "options": "-c lock_timeout=5s -c statement_timeout=30min -c timezone=UTC",
+        },
     )
     with engine.connect() as connection:
+        _require_utf8(connection, service)
         connection.execute(sqlalchemy.text("SELECT set_config('lock_timeout', '60s', false)"))
         connection.execute(
             sqlalchemy.text("SELECT pg_advisory_lock(:key)"), {"key": migrations.LOCK}
@@ -41,6 +46,16 @@ def run() -> None:
         with context.begin_transaction():
             context.run_migrations()
         connection.commit()
+
+
+def _require_utf8(connection: sqlalchemy.Connection, service: str) -> None:
+    """Refuse a database that has no room for all that people write."""
+    encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
+    if encoding != "UTF8":
+        raise SettingsError(
+            f"{service.upper()}_DATABASE_URL must name a database encoded in UTF8; its encoding "
+            f"is {encoding}"
+        )
 
 
 run()

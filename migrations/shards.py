@@ -162,7 +162,7 @@ def _session(url: str) -> Iterator[Connection]:
         url.replace("postgresql://", "postgresql+psycopg2://", 1),
         isolation_level="AUTOCOMMIT",
         poolclass=sqlalchemy.NullPool,
-        connect_args={"options": "-c client_min_messages=warning"},
+        connect_args={"client_encoding": "utf8", "options": "-c client_min_messages=warning"},
     )
     with engine.connect() as connection:
         yield connection

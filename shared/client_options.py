@@ -70,7 +70,7 @@ def usual_seconds(service: str) -> dict[str, float | None]:
 
 def _service_config(service: str) -> Any:
     path = _CONTRACTS / service / "v1" / f"{service}_grpc_service_config.json"
-    return json.loads(path.read_text())
+    return json.loads(path.read_bytes())
 
 
 def _seconds(duration: str | None) -> float | None:

@@ -214,6 +214,8 @@ def connect_arguments(
     milliseconds = round(settings.statement_timeout.total_seconds() * 1000)
     return {
         "application_name": name,
+        # Whatever the role, the database or PGCLIENTENCODING says.
+        "client_encoding": "utf8",
         "connect_timeout": _CONNECT_TIMEOUT_SECONDS,
         "options": f"-c statement_timeout={milliseconds} -c timezone=UTC -c jit=off "
         # Several statements in one message count on it, whatever a database's default is.

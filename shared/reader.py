@@ -46,7 +46,9 @@ _NAMED = re.compile(r"(?<![:\w]):(\w+)")
 # The parameters of these statements say little about how many rows there are, and where they would,
 # as with the length of an array, a plan for all lengths is wanted.
 _OPTIONS = "-c plan_cache_mode=force_generic_plan"
-_STALE_PLAN = "cached plan must not change result type"
+# What raises the error of a stale plan. The code is that of other errors too, and the message is in
+# the language of the server.
+_STALE_PLAN = "RevalidateCachedQuery"
 
 
 class Statement:
@@ -154,7 +156,8 @@ class Reader:
 
 
 def _translate(error: psycopg2.Error) -> AppException | None:
-    if isinstance(error, psycopg2.errors.FeatureNotSupported) and _STALE_PLAN in str(error):
+    is_unsupported = isinstance(error, psycopg2.errors.FeatureNotSupported)
+    if is_unsupported and error.diag.source_function == _STALE_PLAN:
         return _StalePlanError("the database is being migrated", retry_after=RETRY_AFTER)
     return translate(error, ConnectionLostError)
 

@@ -271,6 +271,7 @@ def _metrics_served(plan: Plan, registry: CollectorRegistry, url: str) -> Iterat
         url,
         poolclass=sqlalchemy.NullPool,
         connect_args={
+            "client_encoding": "utf8",
             "connect_timeout": _DATABASE_SECONDS,
             "options": f"-c statement_timeout={_DATABASE_SECONDS}s",
         },

@@ -39,7 +39,7 @@ _LEFT_OUT = object()
 
 def configuration(settings: GatewaySettings) -> list[Any]:
     """Return the documents of envoy.yaml with the settings in them."""
-    documents = [*yaml.safe_load_all(_TEMPLATE.read_text())]
+    documents = [*yaml.safe_load_all(_TEMPLATE.read_bytes())]
     return _filled(documents, _values(settings))  # type: ignore[no-any-return]  # a list, as given
 
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import pytest
 import sqlalchemy
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import IntegrityError
 
 import migrations
 from feed_service import queries
@@ -18,6 +19,7 @@ from shared import idempotency_keys
 from shared.embedded_postgres import EmbeddedPostgres
 from shared.errors import UnavailableError
 from shared.paging import place
+from shared.settings import SettingsError
 from tests.support.reading import new_reader
 
 
@@ -144,6 +146,36 @@ def test_every_migration_can_be_taken_back_and_repeated_with_data(feed_url: str)
             migrations.downgrade("feed", feed_url, "feed_0001")
 
         assert connection.execute(text("SELECT count(*) FROM posts")).scalar_one() == 12_000
+
+
+def test_names_of_tags_are_compared_alike_whatever_the_locale_of_the_database(
+    cluster: EmbeddedPostgres,
+) -> None:
+    with _connected(cluster.url("postgres")) as connection:
+        connection.execute(text("CREATE DATABASE ascii TEMPLATE template0 LOCALE 'C'"))
+    url = cluster.url("ascii")
+    migrations.upgrade("feed", url, "feed_0001")
+    insert = text("INSERT INTO tags (owner_user_id, name) VALUES (1, :name)")
+    with _connected(url) as connection:
+        for name in ("Émile", "émile", "Zoë"):
+            connection.execute(insert, {"name": name})
+
+        migrations.upgrade("feed", url)
+
+        names = connection.execute(text("SELECT name FROM tags ORDER BY id")).scalars().all()
+        assert names == ["Émile", "émile#2", "Zoë"]
+        with pytest.raises(IntegrityError):
+            connection.execute(insert, {"name": "ZOË"})
+
+
+def test_a_database_in_another_encoding_is_refused(cluster: EmbeddedPostgres) -> None:
+    with _connected(cluster.url("postgres")) as connection:
+        connection.execute(
+            text("CREATE DATABASE latin TEMPLATE template0 LOCALE 'C' ENCODING 'LATIN1'")
+        )
+
+    with pytest.raises(SettingsError, match=r"FEED_DATABASE_URL must .* UTF8; .* is LATIN1"):
+        migrations.upgrade("feed", cluster.url("latin"))
 
 
 def test_endings_are_found_in_the_events_of_the_version_before(
