@@ -53,13 +53,19 @@ def _told(error: BaseException) -> tuple[str, Status]:
         case BrokenPipeError():
             message, status = "", Status.OUTPUT_CLOSED
         case OSError():
-            message = f"{error.filename or 'standard output'}: {error.strerror or error}"
+            message = _system_fault(error)
         case _ if sys.flags.dev_mode:
             raise error
         case _:
             kind = type(error).__name__
             message = _one_line(f"{kind}: {error} -- PYTHONDEVMODE=1 shows where it happened")
     return message, status
+
+
+def _system_fault(error: OSError) -> str:
+    """Return what the system says, which names neither of the two that every command needs."""
+    nameless = "working directory" if isinstance(error, FileNotFoundError) else "standard output"
+    return f"{error.filename or nameless}: {error.strerror or error}"
 
 
 @contextmanager

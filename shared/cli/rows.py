@@ -44,7 +44,7 @@ def read_pairs(source: Input, *, id_offset: int) -> Iterator[tuple[int, Pair]]:
     names = [name.strip() for name in first[1]] if has_header else []
     time_column = names.index(_TIME) if _TIME in names else None
     for line, row in rows if has_header else chain([first], rows):
-        if not has_header and any(field.strip() for field in row[_IDS:]):
+        if not has_header and len(row) > _IDS and any(field.strip() for field in row[_IDS:]):
             raise CommandError(f"line {line} has more columns than two, which no header names")
         yield line, _pair(line, row, id_offset, time_column)
 
@@ -79,7 +79,7 @@ def _csv_rows(source: Input) -> Iterator[tuple[int, list[str]]]:
     try:
         for row in rows:
             begin = rows.line_num + 1
-            if any(field.strip() for field in row):
+            if row and (row[0].strip() or any(field.strip() for field in row)):
                 yield rows.line_num, row
     except csv.Error as error:
         raise CommandError(f"the row that begins in line {begin} is no CSV: {error}") from error
@@ -90,11 +90,11 @@ def _is_header(row: Sequence[str]) -> bool:
 
 
 def _pair(line: int, row: Sequence[str], id_offset: int, time_column: int | None) -> Pair:
-    texts = [field.strip() for field in row[:_IDS]]
-    if len(texts) < _IDS or not all(_ID.fullmatch(text) for text in texts):
+    texts = row[0].strip(), row[1].strip() if len(row) >= _IDS else ""
+    if not (_ID.fullmatch(texts[0]) and _ID.fullmatch(texts[1])):
         hint = "; commas separate columns" if len(row) < _IDS else ""
         raise CommandError(f"line {line} is not a pair of ids: {_shown(row)}{hint}")
-    first, second = (int(text) + id_offset for text in texts)
+    first, second = int(texts[0]) + id_offset, int(texts[1]) + id_offset
     if not (0 < first <= LARGEST_ID and 0 < second <= LARGEST_ID):
         raise CommandError(
             f"line {line}: ids must be from 1 to {LARGEST_ID}; --id-offset adds to all of them"

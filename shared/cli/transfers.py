@@ -32,7 +32,8 @@ from shared.gen.kith.feed.v1 import feed_pb2
 from shared.gen.kith.graph.v1 import graph_pb2
 from shared.messages import timestamp
 
-IMPORT_CHUNK = 5_000
+# As many as a message may hold: each is a round trip and a commit.
+IMPORT_CHUNK = 10_000
 
 POSTS_CHUNK = 1_000
 # A thousand of the longest texts are more than a message may be.

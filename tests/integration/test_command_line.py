@@ -483,6 +483,17 @@ def test_settings_that_cannot_be_used_are_told_in_one_line(
     assert _is_one_line(error)
 
 
+def test_a_working_directory_that_is_gone_is_named(
+    kith: Kith, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    ended = kith("run")
+    assert ended == (1, "", "kith: working directory: No such file or directory\n")
+
+
 def test_the_version_is_the_one_that_is_installed(kith: Kith) -> None:
     assert kith("--version") == (0, f"kith {version('kith')}\n", "")
 
