@@ -22,8 +22,12 @@ _REASONS: Final = ".kith.errors.v1.ErrorReason"
 _ABOUT: Final = """\
 What the gateway serves over HTTP. Every call is one of the gRPC calls in `protos/`, by its
 `google.api.http` option, and answers as proto3's JSON mapping says: 64-bit numbers are texts, times
-are RFC 3339, names are in camel case. Fields of a body that are not known are passed over, but
-parameters of a query are refused. What the path says is not to be said again.
+are RFC 3339, names are in camel case, and those of the protos are taken too.
+
+Nothing is dropped silently. Parameters of a query and fields of a body, at any depth, that a call
+does not know or that are given twice are `INVALID_FIELD`, and so is a body where a call takes none.
+The path is what a call is about: no parameter may name what it says, and a body may repeat it only
+with exactly the same digits. A body is an object in strict JSON.
 
 A call may bring a deadline in the header `grpc-timeout` (such as `1500m` for 1.5 seconds), an id in
 `x-request-id`, which the answer and all logs repeat, and a W3C `traceparent`."""

@@ -18,12 +18,13 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.rpc import error_details_pb2
 
 from shared.cli.gateway_settings import GatewaySettings, hosts, system_authorities
+from shared.cli.http_rules import http_rules
 from shared.gen.kith.feed.v1 import feed_pb2
 from shared.gen.kith.graph.v1 import graph_pb2
 from shared.ports import reachable
 from shared.settings import ServerSettings
 
-_TEMPLATE: Final = Path(__file__).parents[2] / "deploy" / "envoy" / "envoy.yaml"
+_FOLDER: Final = Path(__file__).parents[2] / "deploy" / "envoy"
 _GRAPH: Final[ServiceDescriptor] = graph_pb2.DESCRIPTOR.services_by_name["GraphService"]
 _FEED: Final[ServiceDescriptor] = feed_pb2.DESCRIPTOR.services_by_name["FeedService"]
 _HTTP: Final[Any] = annotations_pb2.http  # as an extension, which its stub does not say
@@ -39,7 +40,7 @@ _LEFT_OUT = object()
 
 def configuration(settings: GatewaySettings) -> list[Any]:
     """Return the documents of envoy.yaml with the settings in them."""
-    documents = [*yaml.safe_load_all(_TEMPLATE.read_bytes())]
+    documents = [*yaml.safe_load_all((_FOLDER / "envoy.yaml").read_bytes())]
     return _filled(documents, _values(settings))  # type: ignore[no-any-return]  # a list, as given
 
 
@@ -69,6 +70,7 @@ def _values(settings: GatewaySettings) -> Mapping[str, object]:
         "MAX_RESPONSE_BYTES": server.max_message_bytes * _JSON_GROWTH,
         "FOLDER": str(settings.folder),
         "CONTRACTS": base64.b64encode(_contracts().SerializeToString()).decode(),
+        "REQUESTS_LUA": _requests_lua(),
         "SERVICES": [_GRAPH.full_name, _FEED.full_name],
         **_paths("GRAPH", _GRAPH),
         **_paths("FEED", _FEED),
@@ -97,6 +99,12 @@ def descriptor_set(*files: FileDescriptor) -> FileDescriptorSet:
 def _contracts() -> FileDescriptorSet:
     # The transcoder leaves an error empty whose details it has no descriptor of.
     return descriptor_set(graph_pb2.DESCRIPTOR, feed_pb2.DESCRIPTOR, error_details_pb2.DESCRIPTOR)
+
+
+def _requests_lua() -> str:
+    """Return the script that looks at requests, with its tables in front of it."""
+    exposed = [method for service in (_GRAPH, _FEED) for method, _ in _exposed(service)]
+    return http_rules(exposed) + (_FOLDER / "requests.lua").read_text(encoding="utf-8")
 
 
 def _paths(prefix: str, service: ServiceDescriptor) -> Mapping[str, str]:

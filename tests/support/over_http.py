@@ -9,7 +9,7 @@ from urllib.parse import quote, urlencode
 
 import yaml
 from google.api import annotations_pb2
-from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.descriptor import Descriptor, MethodDescriptor
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from openapi_schema_validator import OAS31Validator
@@ -38,6 +38,20 @@ def exposed() -> list[Rpc]:
 def is_exposed(method: MethodDescriptor) -> bool:
     """Whether the contracts give a call a path."""
     return bool(method.GetOptions().HasExtension(_HTTP))
+
+
+def path_fields(rpc: Rpc) -> list[str]:
+    """Return the fields that the path of a call has, as the contracts spell them."""
+    rule = rpc.method.GetOptions().Extensions[_HTTP]
+    return _VARIABLE.findall(getattr(rule, rule.WhichOneof("pattern")))
+
+
+def body_of(rpc: Rpc) -> Descriptor | None:
+    """Return the message that the body of a call is, if it takes one."""
+    rule = rpc.method.GetOptions().Extensions[_HTTP]
+    if rule.body in {"", "*"}:
+        return rpc.method.input_type if rule.body else None
+    return rpc.method.input_type.fields_by_name[rule.body].message_type
 
 
 def over_http(rpc: Rpc, request: Message) -> Request:

@@ -1,0 +1,349 @@
+-- Refuses what the transcoder would drop or would let count before the path: parameters and fields
+-- that the call does not know, that are given twice, or that say what the path says.
+--
+-- ROUTES and MESSAGES are put before this file: shared/cli/http_rules.py makes them of the
+-- contracts. The transcoder takes more than JSON, such as names without quotes. What is not JSON is
+-- refused here, or it could see a field where this file sees none.
+
+local MOST_STEPS = 100000 -- far more than any call takes; it bounds the time
+local MOST_SHOWN = 100 -- characters of a name that is quoted in an error
+local FIRST = { -- what a value begins with
+  flag = { characters = "tf", named = "true or false" },
+  number = { characters = '"-0123456789', named = "a number" },
+  enum = { characters = '"-0123456789', named = "a name or a number" },
+  text = { characters = '"', named = "a string" },
+  message = { characters = "{", named = "an object" },
+}
+local BACKSLASH = 92
+local find, match, sub, byte = string.find, string.match, string.sub, string.byte
+
+local function refuse(field, why)
+  error({ field = field, why = why }, 0)
+end
+
+local function unescaped(text)
+  local decoded = string.gsub(text, "%%(%x%x)", function(digits)
+    return string.char(tonumber(digits, 16))
+  end)
+  return decoded
+end
+
+-- The path --------------------------------------------------------------------------------------
+
+-- Returns the route and the texts of its variables; nothing when no call has this path.
+local function route_of(method, path)
+  local rest, verb = match(path, "^(.*):([^/:]*)$")
+  local node, values = ROUTES, {}
+  for segment in string.gmatch(rest or path, "[^/]+") do
+    local next_node = node.literals[segment]
+    if not next_node then
+      next_node = node.variable
+      values[#values + 1] = unescaped(segment)
+    end
+    if not next_node then
+      return nil
+    end
+    node = next_node
+  end
+  if verb then
+    node = node.verbs[verb]
+  end
+  return node and node.methods[method], values
+end
+
+-- Returns what the path says, as a tree by the names of fields.
+local function said_by_path(route, values)
+  local said = {}
+  for number, way in ipairs(route.variables) do
+    local inner = said
+    for step = 1, #way - 1 do
+      inner[way[step]] = inner[way[step]] or {}
+      inner = inner[way[step]]
+    end
+    inner[way[#way]] = values[number]
+  end
+  return said
+end
+
+-- The query -------------------------------------------------------------------------------------
+
+local function check_parameter(route, said, seen, name)
+  local fields, inner, way, field = MESSAGES[route.message], said, {}, nil
+  for part in string.gmatch(name .. ".", "([^.]*)%.") do
+    field = fields and fields[part]
+    if not field then
+      refuse(name, "is not a parameter of this call")
+    end
+    way[#way + 1] = field.name
+    inner = type(inner) == "table" and inner[field.name] or nil
+    fields = not field.is_repeated and MESSAGES[field.message] or nil
+  end
+  if type(inner) == "string" then
+    refuse(name, "is said by the path and cannot be a parameter")
+  end
+  if field.kind == "message" or route.body == "*" or route.body == way[1] then
+    refuse(name, "is not a parameter of this call")
+  end
+  local whole = table.concat(way, ".")
+  if seen[whole] and not field.is_repeated then
+    refuse(name, "is given twice")
+  end
+  seen[whole] = true
+end
+
+local function check_query(route, said, query)
+  local seen = {}
+  for parameter in string.gmatch(query, "[^&]+") do
+    local name, value = match(parameter, "^([^=]*)=(.*)$")
+    local decoded = unescaped((string.gsub(name or parameter, "+", " ")))
+    check_parameter(route, said, seen, decoded)
+    if not value then
+      refuse(decoded, "has no value")
+    end
+  end
+end
+
+-- The body --------------------------------------------------------------------------------------
+-- `scan` is one body: its text, the steps that reading it has taken, and the way to where it is, of
+-- names and of numbers in lists.
+
+local function malformed(at)
+  refuse(nil, "the body is not JSON, from byte " .. at .. " on")
+end
+
+local function refuse_here(scan, why)
+  local way = scan.way[1]
+  for depth = 2, scan.depth do
+    local part = scan.way[depth]
+    way = way .. (type(part) == "number" and "[" .. part .. "]" or "." .. part)
+  end
+  refuse(way, why)
+end
+
+local function step(scan)
+  scan.steps = scan.steps + 1
+  if scan.steps > MOST_STEPS then
+    refuse(nil, "the body has more values than any call takes")
+  end
+end
+
+-- Returns the next character that is not white space, and where it is.
+local function next_character(scan, at)
+  local found = find(scan.text, "[^ \t\r\n]", at)
+  if not found then
+    malformed(#scan.text + 1)
+  end
+  return sub(scan.text, found, found), found
+end
+
+-- Returns where the string that begins at `at` ends: at a quote after no backslash, or after two.
+-- What is inside is left to the transcoder.
+local function string_end(scan, at)
+  local text, stop = scan.text, at
+  repeat
+    step(scan)
+    stop = find(text, '"', stop + 1, true) or malformed(at)
+    local before = stop - 1
+    while byte(text, before) == BACKSLASH do
+      before = before - 1
+    end
+  until (stop - before) % 2 == 1
+  return stop
+end
+
+local function is_number(text)
+  local rest = match(text, "^-?0(%D?.*)$") or match(text, "^-?[1-9]%d*(%D?.*)$")
+  rest = rest and (match(rest, "^%.%d+(.*)$") or rest)
+  return rest == "" or rest and find(rest, "^[eE][+-]?%d+$")
+end
+
+-- Returns a string, a number, true or false as text, and where it ends. Numbers stay text: as
+-- numbers of Lua, ids past 2^53 would be taken for others.
+local function scalar(scan, first, at)
+  if first == '"' then
+    local stop = string_end(scan, at)
+    return sub(scan.text, at + 1, stop - 1), stop
+  end
+  local _, stop, text = find(scan.text, "^([%w.+-]+)", at)
+  if text ~= "true" and text ~= "false" and not is_number(text) then
+    malformed(at)
+  end
+  return text, stop
+end
+
+local object
+
+-- Reads one value, which begins at `at`; returns where it ends.
+local function value(scan, field, said, first, at)
+  step(scan)
+  local kind = FIRST[field.kind]
+  if not find(kind.characters, first, 1, true) then
+    if not find(first, '[%w"%[{-]') then
+      malformed(at)
+    end
+    refuse_here(scan, "must be " .. kind.named)
+  end
+  if first == "{" then
+    return object(scan, MESSAGES[field.message], said, at)
+  end
+  local text, stop = scalar(scan, first, at)
+  if said and text ~= said then
+    refuse_here(scan, "is not what the path says")
+  end
+  return stop
+end
+
+-- Reads a list of values, which begins at `at`; returns where it ends.
+local function list(scan, field, at)
+  local first, stop = next_character(scan, at + 1)
+  if first == "]" then
+    return stop
+  end
+  local depth, number = scan.depth + 1, 0
+  scan.depth = depth
+  while true do
+    scan.way[depth] = number
+    stop = value(scan, field, nil, first, stop)
+    first, stop = next_character(scan, stop + 1)
+    if first == "]" then
+      scan.depth = depth - 1
+      return stop
+    end
+    if first ~= "," then
+      malformed(stop)
+    end
+    number = number + 1
+    first, stop = next_character(scan, stop + 1)
+  end
+end
+
+-- Reads what a field is given; returns where it ends.
+local function given(scan, field, said, first, at)
+  if first == "n" and type(said) ~= "string" and find(scan.text, "^null", at) then
+    return at + 3
+  end
+  if field.is_repeated then
+    if first ~= "[" then
+      refuse_here(scan, "must be a list")
+    end
+    return list(scan, field, at)
+  end
+  return value(scan, field, said, first, at)
+end
+
+-- Reads an object of a message, which begins at `at`; returns where it ends. `said` is what the path
+-- says of its fields.
+function object(scan, fields, said, at)
+  local first, stop = next_character(scan, at + 1)
+  if first == "}" then
+    return stop
+  end
+  local depth, seen = scan.depth + 1, {}
+  scan.depth = depth
+  while true do
+    if first ~= '"' then
+      malformed(stop)
+    end
+    local quote = string_end(scan, stop)
+    local name = sub(scan.text, stop + 1, quote - 1)
+    local field = fields[name]
+    scan.way[depth] = name
+    if not field then
+      refuse_here(scan, "is not a field of this call")
+    end
+    if seen[field.name] then
+      refuse_here(scan, "is given twice")
+    end
+    seen[field.name] = true
+    first, stop = next_character(scan, quote + 1)
+    if first ~= ":" then
+      malformed(stop)
+    end
+    first, stop = next_character(scan, stop + 1)
+    stop = given(scan, field, said and said[field.name], first, stop)
+    first, stop = next_character(scan, stop + 1)
+    if first == "}" then
+      scan.depth = depth - 1
+      return stop
+    end
+    if first ~= "," then
+      malformed(stop)
+    end
+    first, stop = next_character(scan, stop + 1)
+  end
+end
+
+local function check_body(route, said, text)
+  if not route.body then
+    refuse(nil, "this call takes no body")
+  end
+  local message = route.message
+  if route.body ~= "*" then
+    local field = MESSAGES[message][route.body]
+    message, said = field.message, said[field.name]
+  end
+  local scan = { text = text, steps = 0, way = {}, depth = 0 }
+  local first, at = next_character(scan, 1)
+  if first ~= "{" then
+    malformed(at)
+  end
+  local stop = object(scan, MESSAGES[message], said, at)
+  local rest = find(text, "[^ \t\r\n]", stop + 1)
+  if rest then
+    malformed(rest)
+  end
+end
+
+-- The call --------------------------------------------------------------------------------------
+
+local function check(route, values, query, text)
+  local said = said_by_path(route, values)
+  if query then
+    check_query(route, said, query)
+  end
+  if text then
+    check_body(route, said, text)
+  end
+end
+
+-- What a caller wrote, for an error: short, and of printable ASCII, because it may not be UTF-8.
+local function shown(name)
+  return (string.gsub(sub(name, 1, MOST_SHOWN), "[^ -~]", "?"))
+end
+
+local function answer(handle, refusal)
+  if not refusal.field then
+    return handle:respond({ [":status"] = "400" }, refusal.why)
+  end
+  local field = shown(refusal.field)
+  local metadata = handle:streamInfo():dynamicMetadata()
+  metadata:set("kith.refusal", "field", field)
+  metadata:set("kith.refusal", "description", refusal.why)
+  handle:respond({ [":status"] = "400" }, field .. ": " .. refusal.why)
+end
+
+function envoy_on_request(handle)
+  local headers = handle:headers()
+  local kind = headers:get("content-type")
+  -- What the transcoder takes for gRPC and passes by.
+  if kind == "application/grpc" or kind and find(kind, "^application/grpc%+") then
+    return
+  end
+  local path, query = match(headers:get(":path"), "^([^?]*)%??(.*)$")
+  local route, values = route_of(headers:get(":method"), path)
+  if not route then
+    return handle:respond({ [":status"] = "404" }, "there is no such call here")
+  end
+  local body = handle:body()
+  local text = body and body:length() > 0 and body:getBytes(0, body:length()) or nil
+  local is_right, refusal = pcall(check, route, values, query, text)
+  if is_right then
+    return
+  end
+  if type(refusal) == "table" then
+    return answer(handle, refusal)
+  end
+  -- Envoy would let a call pass whose script fails.
+  handle:logErr("requests.lua: " .. tostring(refusal))
+  handle:respond({ [":status"] = "500" }, "the gateway could not read the call")
+end

@@ -1,0 +1,119 @@
+"""What calls take over HTTP, as the tables that deploy/envoy/requests.lua goes by.
+
+They are made of the contracts, so that a new call or field needs nothing else.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, TypeAlias
+
+from google.api import annotations_pb2
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
+
+Table: TypeAlias = dict[str, Any]
+
+_HTTP: Final[Any] = annotations_pb2.http  # as an extension, which its stub does not say
+_SEGMENT: Final = re.compile(r"/(?:\{([\w.]+)\}|(\w+))")
+_VERB: Final = re.compile(r":(\w+)$")
+# How JSON has the values of a field.
+_KINDS: Final[Mapping[int, str]] = {
+    FieldDescriptor.CPPTYPE_BOOL: "flag",
+    FieldDescriptor.CPPTYPE_DOUBLE: "number",
+    FieldDescriptor.CPPTYPE_ENUM: "enum",
+    FieldDescriptor.CPPTYPE_FLOAT: "number",
+    FieldDescriptor.CPPTYPE_INT32: "number",
+    FieldDescriptor.CPPTYPE_INT64: "number",
+    FieldDescriptor.CPPTYPE_MESSAGE: "message",
+    FieldDescriptor.CPPTYPE_STRING: "text",
+    FieldDescriptor.CPPTYPE_UINT32: "number",
+    FieldDescriptor.CPPTYPE_UINT64: "number",
+}
+_TEXTS: Final = {
+    "google.protobuf.Duration",
+    "google.protobuf.FieldMask",
+    "google.protobuf.Timestamp",
+}
+
+
+def http_rules(methods: Iterable[MethodDescriptor]) -> str:
+    """Return the tables ROUTES and MESSAGES in Lua, for calls that have a google.api.http option.
+
+    Raises ValueError for what requests.lua does not know, instead of letting it through.
+    """
+    routes, messages = _node(), Table()
+    for method in methods:
+        _add_route(routes, method)
+        _add_message(messages, method.input_type)
+    return f"local ROUTES = {_lua(routes)}\nlocal MESSAGES = {_lua(messages)}\n"
+
+
+def _node() -> Table:
+    return {"literals": {}, "verbs": {}, "methods": {}}
+
+
+def _add_route(routes: Table, method: MethodDescriptor) -> None:
+    """Add a call to the tree of paths, which has a level for each part between slashes."""
+    rule = method.GetOptions().Extensions[_HTTP]
+    pattern = rule.WhichOneof("pattern")
+    template = getattr(rule, pattern)
+    path, verb = _VERB.sub("", template), _VERB.search(template)
+    if rule.additional_bindings or method.client_streaming or _SEGMENT.sub("", path):
+        raise ValueError(f"{method.full_name}: {template} is more than requests.lua knows")
+    node, variables = routes, []
+    for variable, literal in _SEGMENT.findall(path):
+        outer = node
+        if variable:
+            variables.append(variable.split("."))
+            node = outer.setdefault("variable", _node())
+        else:
+            node = outer["literals"].setdefault(literal, _node())
+        if "variable" in outer and outer["literals"]:
+            raise ValueError(f"{method.full_name}: {template} could be the path of another call")
+    if verb:
+        node = node["verbs"].setdefault(verb[1], _node())
+    node["methods"][pattern.upper()] = {
+        "message": method.input_type.full_name,
+        "variables": variables,
+        "body": rule.body or None,
+    }
+
+
+def _add_message(messages: Table, message: Descriptor) -> None:
+    """Add a message and those inside it: their fields by both names that JSON takes for each."""
+    if message.full_name in messages:
+        return
+    fields = messages[message.full_name] = Table()
+    for field in message.fields:
+        inner = _message(field)
+        fields[field.name] = fields[field.json_name] = {
+            "name": field.name,
+            "kind": "text" if field.message_type and not inner else _KINDS[field.cpp_type],
+            "message": inner and inner.full_name,
+            "is_repeated": field.is_repeated or None,
+        }
+        if inner:
+            _add_message(messages, inner)
+
+
+def _message(field: FieldDescriptor) -> Descriptor | None:
+    """Return the message that a field is, if its JSON is an object of that message's fields."""
+    message = field.message_type
+    if not message or message.full_name in _TEXTS:
+        return None
+    if message.GetOptions().map_entry or message.file.package == "google.protobuf":
+        raise ValueError(f"{field.full_name}: requests.lua does not know how JSON has it")
+    return message
+
+
+def _lua(value: object) -> str:
+    """Return a value in Lua, which has nothing where JSON has null."""
+    match value:
+        case dict():
+            pairs = (f'["{key}"]={_lua(held)}' for key, held in value.items() if held is not None)
+            return f"{{{','.join(pairs)}}}"
+        case list():
+            return f"{{{','.join(map(_lua, value))}}}"
+        case bool():
+            return str(value).lower()
+        case _:
+            return f'"{value}"'

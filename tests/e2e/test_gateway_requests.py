@@ -1,0 +1,337 @@
+"""What the gateway refuses so that nothing is dropped and the path is what a call is about.
+
+Calls and fields are taken from the contracts, so a new one is tested without a new line here.
+"""
+
+import json
+import random
+from collections.abc import Iterator
+from contextlib import closing
+from http.client import HTTPConnection
+from typing import Any, TypeAlias
+
+import pytest
+from google.protobuf import json_format
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+
+from shared.gen.kith.feed.v1 import feed_pb2
+from tests.support.gateway import Answer, Gateway, running_gateway
+from tests.support.over_http import Request, body_of, exposed, in_json, over_http, path_fields
+from tests.support.pair import Pair
+from tests.support.people import People
+from tests.support.rpcs import Rpc
+
+pytest.importorskip("envoy", reason="there is no wheel with Envoy for this system")
+
+Way: TypeAlias = tuple[FieldDescriptor, ...]
+
+_WITH_BODY = [rpc for rpc in exposed() if body_of(rpc)]
+_WITHOUT_BODY = [rpc for rpc in exposed() if not body_of(rpc)]
+# The same number for whoever reads ids as floats.
+_ID, _OTHER_ID = 2**53 + 1, 2**53
+_UNKNOWN = "excludedTagsIds"
+_MUTATIONS = 300
+
+
+@pytest.fixture(scope="module")
+def gateway(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    graph, feed = pair.graph_server.address, pair.feed_server.address
+    folder = tmp_path_factory.mktemp("gateway")
+    with running_gateway(folder, graph=graph, feed=feed) as running:
+        yield running
+
+
+def _request(rpc: Rpc) -> Request:
+    """Return a call with ids in its path and nothing else."""
+    fields: dict[str, Any] = {}
+    for path in path_fields(rpc):
+        *outer, last = path.split(".")
+        holder = fields
+        for name in outer:
+            holder = holder.setdefault(name, {})
+        holder[last] = _ID
+    return over_http(rpc, json_format.ParseDict(fields, rpc.request()))
+
+
+def _spellings(path: str) -> set[str]:
+    return {path, in_json(path)}
+
+
+def _refused(answer: Answer) -> list[str]:
+    """Return the fields that an INVALID_FIELD names."""
+    assert (answer.status, answer.json["code"], answer.reason) == (400, 3, "INVALID_FIELD"), answer
+    return [
+        violation["field"]
+        for detail in answer.json["details"]
+        if detail["@type"].endswith(".BadRequest")
+        for violation in detail["fieldViolations"]
+    ]
+
+
+def _ways(message: Descriptor) -> Iterator[Way]:
+    """Yield the ways to a message itself and to all that are inside it."""
+    yield ()
+    for field in message.fields:
+        inner = field.message_type
+        if inner and inner.file.package != "google.protobuf":
+            yield from ((field, *way) for way in _ways(inner))
+
+
+def _inside(way: Way, held: object) -> Any:
+    for field in reversed(way):
+        held = {field.json_name: [held] if field.is_repeated else held}
+    return held
+
+
+def _named(way: Way, name: str) -> str:
+    steps = [f"{field.json_name}[0]" if field.is_repeated else field.json_name for field in way]
+    return ".".join([*steps, name])
+
+
+@pytest.mark.parametrize("rpc", [rpc for rpc in exposed() if path_fields(rpc)], ids=str)
+def test_no_parameter_says_what_the_path_says(gateway: Gateway, rpc: Rpc) -> None:
+    sent = _request(rpc)
+
+    for path in path_fields(rpc):
+        for name in _spellings(path):
+            answer = gateway.call(sent.verb, f"{sent.path}?{name}={_ID}", sent.body)
+            assert _refused(answer) == [name]
+
+
+@pytest.mark.parametrize("rpc", _WITH_BODY, ids=str)
+def test_a_body_holds_no_field_that_the_call_does_not_know_at_any_depth(
+    gateway: Gateway, rpc: Rpc
+) -> None:
+    sent, body = _request(rpc), body_of(rpc)
+    assert body
+
+    for way in _ways(body):
+        answer = gateway.call(sent.verb, sent.path, _inside(way, {_UNKNOWN: ["1"]}))
+        assert _refused(answer) == [_named(way, _UNKNOWN)]
+
+
+@pytest.mark.parametrize("rpc", [rpc for rpc in _WITH_BODY if path_fields(rpc)], ids=str)
+def test_a_body_does_not_contradict_the_path(gateway: Gateway, rpc: Rpc) -> None:
+    sent, is_part = _request(rpc), body_of(rpc) is not rpc.method.input_type
+
+    for path in path_fields(rpc):
+        within = path.split(".")[is_part:] or [path]
+        for name in _spellings(".".join(within)):
+            *outer, last = name.split(".")
+            for value in (_OTHER_ID, str(_OTHER_ID), float(_ID), f"0{_ID}", [_ID], None):
+                body: Any = {last: value}
+                for step in reversed(outer):
+                    body = {step: body}
+                assert _refused(gateway.call(sent.verb, sent.path, body)) == [name]
+
+
+@pytest.mark.parametrize("rpc", _WITH_BODY, ids=str)
+def test_what_belongs_in_the_body_is_no_parameter(gateway: Gateway, rpc: Rpc) -> None:
+    sent, body = _request(rpc), body_of(rpc)
+    assert body
+    prefix = "" if body is rpc.method.input_type else f"{body.name.lower()}."
+
+    for field in body.fields:
+        for spelling in _spellings(field.name):
+            name = prefix + spelling
+            assert _refused(gateway.call(sent.verb, f"{sent.path}?{name}=1", {})) == [name]
+
+
+@pytest.mark.parametrize("rpc", _WITHOUT_BODY, ids=str)
+def test_a_call_without_a_body_takes_none(gateway: Gateway, rpc: Rpc) -> None:
+    sent = _request(rpc)
+
+    assert _refused(gateway.call(sent.verb, sent.path, {})) == []
+
+
+@pytest.mark.parametrize(
+    ("query", "named"),
+    [
+        ("user%5Fid=8", "user_id"),
+        ("user%49d=8", "userId"),
+        ("pageSize=1&user_id=8", "user_id"),
+        ("userId", "userId"),
+        ("page_size", "page_size"),
+        ("page_size=1&page_size=2", "page_size"),
+        ("page_size=1&pageSize=1", "pageSize"),
+        ("user_id.x=1", "user_id.x"),
+        ("=1", ""),
+        ("%ff=1", "?"),
+        ("x" * 4_000 + "=1", "x" * 100),
+    ],
+)
+def test_a_parameter_that_is_hidden_or_given_twice_is_refused(
+    gateway: Gateway, query: str, named: str
+) -> None:
+    assert _refused(gateway.call("GET", f"/v1/users/7/feed?{query}")) == [named]
+
+
+def test_a_repeated_parameter_may_be_given_several_times(gateway: Gateway) -> None:
+    answer = gateway.call("GET", "/v1/users/7/feed?author_ids=8&authorIds=9&&page_size=3")
+
+    assert answer.status == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        ('{"name": "a", "name": "b"}', "name"),
+        ('{"userId": "7", "user_id": "7"}', "user_id"),
+        (r'{"nam\u0065": "a"}', r"nam\u0065"),
+        ('{"@type": "x"}', "@type"),
+        ('{"": 1}', ""),
+        ('{"name": 5}', "name"),
+        ('{"name": {"name": "a"}}', "name"),
+        ('{"name": ["a"]}', "name"),
+        ('{"n\N{LATIN SMALL LETTER A WITH DIAERESIS}me": "a"}', "n??me"),
+    ],
+)
+def test_a_field_that_is_hidden_given_twice_or_of_another_type_is_refused(
+    gateway: Gateway, body: str, named: str
+) -> None:
+    assert _refused(gateway.call("POST", "/v1/users/7/tags", body.encode())) == [named]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{'name': 'a'}",
+        b'{name: "a"}',
+        b'{"name": "a",}',
+        b'{"name": "a"} {}',
+        b'{"name": "a"}\0',
+        b'\xef\xbb\xbf{"name": "a"}',
+        b'{"name": "\xff"}',
+        b'{"name" "a"}',
+        b'{"name": nul}',
+        b'{"name": nullnull}',
+        b'{"name": "a" "b"}',
+        b'{"name": "a\\"}',
+        b'{"name":',
+        b'{"name": "a"',
+        b'// "\n{"name": "a"}',
+        b'{"name": /* */ "a"}',
+        b'[{"name": "a"}]',
+        b"[" * 1_000_000,
+        b'{"name":' * 1_000_000,
+        b'"name"',
+        b"null",
+        b"7",
+        b"   ",
+    ],
+    ids=lambda body: repr(body[:20]),
+)
+def test_a_body_that_is_no_object_in_json_is_refused(gateway: Gateway, body: bytes) -> None:
+    assert gateway.call("POST", "/v1/users/7/tags", body).reason == "INVALID_FIELD"
+
+
+@pytest.mark.parametrize("number", ["01", "1.", "-", "+1", ".5", "1e", "0x7", "7n", "1,"])
+def test_a_number_that_is_none_in_json_is_refused(gateway: Gateway, number: str) -> None:
+    body = f'{{"userIds": [{number}]}}'.encode()
+
+    assert _refused(gateway.call("POST", "/v1/users/7/connections:count", body)) == []
+
+
+@pytest.mark.parametrize("value", ["text", 7, {"a": 1}], ids=repr)
+def test_a_repeated_field_is_a_list(gateway: Gateway, value: object) -> None:
+    answer = gateway.call("POST", "/v1/users/7/connections:check", {"peerIds": value})
+
+    assert _refused(answer) == ["peerIds"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"userIds": [' + b"7," * 100_001 + b"7]}",
+        b'{"userIds": ["' + b'\\"' * 1_000_000 + b'"]}',
+    ],
+    ids=["values", "quotes"],
+)
+def test_a_body_of_more_values_than_any_call_takes_is_refused(
+    gateway: Gateway, body: bytes
+) -> None:
+    answer = gateway.call("POST", "/v1/users/7/connections:count", body)
+
+    assert answer.json["message"] == "the body has more values than any call takes"
+
+
+def test_a_body_in_pieces_is_looked_at_as_a_whole(gateway: Gateway) -> None:
+    with closing(HTTPConnection(gateway.address, timeout=20)) as connection:
+        pieces = iter([b'{"name": "a", ', b'"user', b'Id": "8"}'])
+        connection.request("POST", "/v1/users/7/tags", pieces, encode_chunked=True)
+        response = connection.getresponse()
+
+        assert (response.status, b'"field":"userId"' in response.read()) == (400, True)
+
+
+def test_what_was_read_can_be_written_back_with_the_ids_of_the_path(
+    gateway: Gateway, people: People
+) -> None:
+    [user] = people.new(1)
+    path = f"/v1/users/{user}/posts"
+    draft = {"userId": str(user), "body": "text", "audience": {"kind": "AUDIENCE_KIND_ALL"}}
+    post = gateway.call("POST", path, draft).json["post"]
+
+    answer = gateway.call("PATCH", f"{path}/{post['postId']}?updateMask=body,audience", post)
+
+    assert answer.status == 200
+    assert answer.json["post"]["body"] == "text"
+
+
+def test_a_body_may_repeat_the_path_as_text_or_as_a_number_whatever_its_size(
+    gateway: Gateway,
+) -> None:
+    for number, value in enumerate((_ID, str(_ID))):
+        body = {"userId": value, "name": f"tag {number}"}
+        answer = gateway.call("POST", f"/v1/users/{_ID}/tags", body)
+        assert answer.status == 200, answer
+
+
+def test_a_refusal_is_logged_with_its_id_and_no_service_hears_of_it(gateway: Gateway) -> None:
+    headers = {"x-request-id": "refused-1"}
+
+    answer = gateway.call("GET", "/v1/users/7/feed?userId=8", headers=headers)
+
+    line = gateway.logged("refused-1")
+    assert answer.headers["x-request-id"] == "refused-1"
+    assert (line["http_path"], line["http_status"]) == ("/v1/users/7/feed", 400)
+    assert "upstream" not in line
+
+
+def test_whatever_is_let_through_is_json_of_known_fields_and_is_understood_alike(
+    gateway: Gateway,
+) -> None:
+    chance = random.Random(7)
+    names = [{"authorId": "1", "post_id": 2}, {"author_id": 3, "postId": "4"}]
+    whole = json.dumps({"posts": names, "userId": "7"}, indent=1).encode()
+    let_through = 0
+    with closing(HTTPConnection(gateway.address, timeout=20)) as connection:
+        for _ in range(_MUTATIONS):
+            body = _mutated(whole, chance)
+            headers = {"content-type": "application/json"}
+            connection.request("POST", "/v1/users/7/posts:batchGet", body, headers)
+            response = connection.getresponse()
+            told = response.read()
+            if response.status == 200:
+                let_through += 1
+                asked = json_format.Parse(body, feed_pb2.BatchGetPostsRequest())
+                answer = json_format.Parse(told, feed_pb2.BatchGetPostsResponse())
+                assert {*map(str, asked.posts)} == {*map(str, answer.not_found)}, body
+                assert asked.user_id in {0, 7}, body
+    assert let_through > 0
+
+
+def _mutated(whole: bytes, chance: random.Random) -> bytes:
+    """Return a text with some of its bytes, or pieces of it, changed."""
+    changed = bytearray(whole)
+    for _ in range(chance.randint(1, 2)):
+        at = chance.randrange(len(changed))
+        match chance.randrange(3):
+            case 0:
+                changed[at] = chance.choice(b"\"'\\{}[],:01 \nnte.-+/*\x00\xff")
+            case 1:
+                del changed[at : at + chance.randint(1, 4)]
+            case _:
+                other = chance.randrange(len(whole))
+                changed[at:at] = whole[other : other + chance.randint(1, 20)]
+    return bytes(changed)
