@@ -3,29 +3,25 @@
 Every change runs in one transaction that first locks both users, so the pair, its blocks and both
 counts hold still while the rule is decided. A rule says what happens to the pair, if anything; what
 is stored for it is the business of `queries.change_pair`. A change that has already taken effect is
-a success without a second effect.
+a success without a second effect; one that is repeated by its request id is answered as it was.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import TypeVar
 
+from google.protobuf.message import Message
 from sqlalchemy import Connection
 
-from graph_service import queries
+from graph_service import messages, queries
 from graph_service.metrics import ACTIVE_CONNECTIONS, USERS, GraphMetrics
 from graph_service.models import EventKind
-from graph_service.queries import HeldPair, PeerRow
+from graph_service.queries import HeldPair
 from shared.database import Database
 from shared.errors import AbortedError, PreconditionError, ResourceNotFoundError
 from shared.gen.kith.errors.v1 import errors_pb2
+from shared.idempotency import Call, once
 
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """The pair as the user sees it after a change, and what the user's revision is then."""
-
-    peer: PeerRow
-    user_revision: int
+M = TypeVar("M", bound=Message)
 
 
 class Connections:
@@ -44,52 +40,55 @@ class Connections:
         self._max_blocks = max_blocks
         self._metrics = metrics
 
-    def request(self, user_id: int, peer_id: int) -> Outcome:
+    def request(self, call: Call[M], peer_id: int) -> M:
         """Ask the peer, or connect at once when the peer has asked already.
 
         A peer who blocks the user is asked like any other, and never told.
         """
-        return self._change(user_id, peer_id, self._request, creates_users=True)
+        return self._change(call, peer_id, self._request, creates_users=True)
 
-    def accept(self, user_id: int, peer_id: int) -> Outcome:
+    def accept(self, call: Call[M], peer_id: int) -> M:
         """Accept the peer's open request."""
-        return self._change(user_id, peer_id, self._accept)
+        return self._change(call, peer_id, self._accept)
 
-    def decline(self, user_id: int, peer_id: int) -> Outcome:
+    def decline(self, call: Call[M], peer_id: int) -> M:
         """Turn the peer's open request down."""
-        return self._change(user_id, peer_id, _decline)
+        return self._change(call, peer_id, _decline)
 
-    def cancel(self, user_id: int, peer_id: int) -> Outcome:
+    def cancel(self, call: Call[M], peer_id: int) -> M:
         """Withdraw the user's own open request."""
-        return self._change(user_id, peer_id, _cancel)
+        return self._change(call, peer_id, _cancel)
 
-    def remove(self, user_id: int, peer_id: int) -> Outcome:
+    def remove(self, call: Call[M], peer_id: int) -> M:
         """End the connection."""
-        return self._change(user_id, peer_id, _remove)
+        return self._change(call, peer_id, _remove)
 
-    def block(self, user_id: int, peer_id: int) -> Outcome:
+    def block(self, call: Call[M], peer_id: int) -> M:
         """Block the peer and end whatever is between the two."""
         return self._change(
-            user_id, peer_id, self._block, creates_users=True, counted_blocks=self._max_blocks
+            call, peer_id, self._block, creates_users=True, counted_blocks=self._max_blocks
         )
 
-    def unblock(self, user_id: int, peer_id: int) -> Outcome:
+    def unblock(self, call: Call[M], peer_id: int) -> M:
         """Lift the user's block of the peer."""
-        return self._change(user_id, peer_id, _unblock)
+        return self._change(call, peer_id, _unblock)
 
     def _change(
         self,
-        user_id: int,
+        call: Call[M],
         peer_id: int,
         rule: Callable[[HeldPair], EventKind | None],
         *,
         creates_users: bool = False,
         counted_blocks: int = 0,
-    ) -> Outcome:
-        def work(connection: Connection) -> tuple[Outcome, EventKind | None]:
+    ) -> M:
+        kind: EventKind | None = None
+
+        def work(connection: Connection) -> M:
+            nonlocal kind
             held = queries.hold_pair(
                 connection,
-                user_id=user_id,
+                user_id=call.user_id,
                 peer_id=peer_id,
                 creates_users=creates_users,
                 counted_blocks=counted_blocks,
@@ -99,15 +98,14 @@ class Connections:
             kind = rule(held)
             if kind is not None:
                 held = _changed(connection, held, kind)
-            outcome = Outcome(peer=held.seen, user_revision=held.user.shown_revision)
-            return outcome, kind
+            return messages.changed(held, call.answered_by)
 
-        outcome, kind = self._database.write(work)
-        if kind == EventKind.REQUESTED:
+        response, is_new = once(self._database, call, work)
+        if is_new and kind == EventKind.REQUESTED:
             self._metrics.connection_requests.inc()
-        if kind == EventKind.CONNECTED:
+        if is_new and kind == EventKind.CONNECTED:
             self._metrics.connection_accepts.inc()
-        return outcome
+        return response
 
     def _request(self, held: HeldPair) -> EventKind | None:
         if held.user_blocks:

@@ -1,11 +1,16 @@
 """What the graph knows, as protobuf messages."""
 
 from collections.abc import Mapping
+from typing import Any, TypeVar, cast
+
+from google.protobuf.message import Message
 
 from graph_service.models import ACCEPTED, WITHHELD, EventKind
-from graph_service.queries import ConnectedIds, EventRow, ListedPeer, PairRow, PeerRow
+from graph_service.queries import ConnectedIds, EventRow, HeldPair, ListedPeer, PairRow, PeerRow
 from shared.gen.kith.graph.v1 import graph_pb2 as pb
 from shared.messages import timestamp
+
+M = TypeVar("M", bound=Message)
 
 _EVENT_KINDS: Mapping[str, pb.ConnectionEventKind.ValueType] = {
     kind: pb.ConnectionEventKind.Value(f"CONNECTION_EVENT_KIND_{kind.name}") for kind in EventKind
@@ -40,6 +45,14 @@ def connection(peer: PeerRow) -> pb.Connection:
         ),
         create_time=timestamp(peer.created_at),
     )
+
+
+def changed(pair: HeldPair, answered_by: type[M]) -> M:
+    """Return the answer to a change of a pair, of which each kind has the same fields."""
+    answer: Any = answered_by()
+    answer.connection.CopyFrom(connection(pair.seen))
+    answer.user_revision = pair.user.shown_revision
+    return cast("M", answer)
 
 
 def listed(peer: ListedPeer, state: pb.ConnectionState.ValueType) -> pb.Connection:

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import TypedDict
+from typing import TypeAlias, TypeVar
 
 import grpc
+from google.protobuf.message import Message
 
 from graph_service import messages
-from graph_service.connections import Connections, Outcome
+from graph_service.connections import Connections
 from graph_service.lookups import AskedUser, Lookups
 from graph_service.transfers import ImportedPair, Transfers
 from graph_service.watches import Watches
@@ -16,6 +17,19 @@ from shared.fields import Fields
 from shared.gen.kith.errors.v1 import errors_pb2
 from shared.gen.kith.graph.v1 import graph_pb2 as pb
 from shared.gen.kith.graph.v1 import graph_pb2_grpc
+from shared.idempotency import Call
+from shared.idempotency_keys import NOBODY
+
+M = TypeVar("M", bound=Message)
+_Change: TypeAlias = (
+    pb.RequestConnectionRequest
+    | pb.AcceptConnectionRequest
+    | pb.DeclineConnectionRequest
+    | pb.CancelConnectionRequestRequest
+    | pb.RemoveConnectionRequest
+    | pb.BlockUserRequest
+    | pb.UnblockUserRequest
+)
 
 _MAX_BATCH = 100
 _MAX_PEERS = 1_000
@@ -187,44 +201,37 @@ class GraphServicer(graph_pb2_grpc.GraphServiceServicer):
     def RequestConnection(
         self, request: pb.RequestConnectionRequest, context: grpc.ServicerContext
     ) -> pb.RequestConnectionResponse:
-        outcome = self._connections.request(*_pair(request.user_id, request.peer_id))
-        return pb.RequestConnectionResponse(**_changed(outcome))
+        return self._connections.request(*_change(request, pb.RequestConnectionResponse))
 
     def AcceptConnection(
         self, request: pb.AcceptConnectionRequest, context: grpc.ServicerContext
     ) -> pb.AcceptConnectionResponse:
-        outcome = self._connections.accept(*_pair(request.user_id, request.peer_id))
-        return pb.AcceptConnectionResponse(**_changed(outcome))
+        return self._connections.accept(*_change(request, pb.AcceptConnectionResponse))
 
     def DeclineConnection(
         self, request: pb.DeclineConnectionRequest, context: grpc.ServicerContext
     ) -> pb.DeclineConnectionResponse:
-        outcome = self._connections.decline(*_pair(request.user_id, request.peer_id))
-        return pb.DeclineConnectionResponse(**_changed(outcome))
+        return self._connections.decline(*_change(request, pb.DeclineConnectionResponse))
 
     def CancelConnectionRequest(
         self, request: pb.CancelConnectionRequestRequest, context: grpc.ServicerContext
     ) -> pb.CancelConnectionRequestResponse:
-        outcome = self._connections.cancel(*_pair(request.user_id, request.peer_id))
-        return pb.CancelConnectionRequestResponse(**_changed(outcome))
+        return self._connections.cancel(*_change(request, pb.CancelConnectionRequestResponse))
 
     def RemoveConnection(
         self, request: pb.RemoveConnectionRequest, context: grpc.ServicerContext
     ) -> pb.RemoveConnectionResponse:
-        outcome = self._connections.remove(*_pair(request.user_id, request.peer_id))
-        return pb.RemoveConnectionResponse(**_changed(outcome))
+        return self._connections.remove(*_change(request, pb.RemoveConnectionResponse))
 
     def BlockUser(
         self, request: pb.BlockUserRequest, context: grpc.ServicerContext
     ) -> pb.BlockUserResponse:
-        outcome = self._connections.block(*_pair(request.user_id, request.peer_id))
-        return pb.BlockUserResponse(**_changed(outcome))
+        return self._connections.block(*_change(request, pb.BlockUserResponse))
 
     def UnblockUser(
         self, request: pb.UnblockUserRequest, context: grpc.ServicerContext
     ) -> pb.UnblockUserResponse:
-        outcome = self._connections.unblock(*_pair(request.user_id, request.peer_id))
-        return pb.UnblockUserResponse(**_changed(outcome))
+        return self._connections.unblock(*_change(request, pb.UnblockUserResponse))
 
     def ImportConnections(
         self,
@@ -261,8 +268,13 @@ class GraphServicer(graph_pb2_grpc.GraphServiceServicer):
     ) -> pb.DeleteUserResponse:
         with Fields() as fields:
             user_id = fields.identifier("user_id", request.user_id)
-        removed = self._transfers.delete_user(user_id)
-        return pb.DeleteUserResponse(removed_connection_count=removed)
+            call = Call(
+                message=request,
+                user_id=NOBODY,
+                request_id=fields.request_id("request_id", request.request_id),
+                answered_by=pb.DeleteUserResponse,
+            )
+        return self._transfers.delete_user(call, user_id)
 
     def _refuse_if_too_large(self, response: pb.GetConnectedUserIdsResponse) -> None:
         if response.ByteSize() > self._max_message_bytes:
@@ -281,17 +293,19 @@ def _pair(user_id: int, peer_id: int) -> tuple[int, int]:
     return user_id, peer_id
 
 
-class _Changed(TypedDict):
-    """What the answers to all changes of a pair have in common."""
-
-    connection: pb.Connection
-    user_revision: int
-
-
-def _changed(outcome: Outcome) -> _Changed:
-    return _Changed(
-        connection=messages.connection(outcome.peer), user_revision=outcome.user_revision
-    )
+def _change(request: _Change, answered_by: type[M]) -> tuple[Call[M], int]:
+    """Return a change of a pair, and the peer."""
+    with Fields() as fields:
+        user_id = fields.identifier("user_id", request.user_id)
+        peer_id = fields.other("peer_id", request.peer_id, than=request.user_id)
+        call = Call(
+            message=request,
+            user_id=user_id,
+            request_id=fields.request_id("request_id", request.request_id),
+            answered_by=answered_by,
+            about_user_id=peer_id,
+        )
+    return call, peer_id
 
 
 def _chunk(request: pb.ImportConnectionsRequest) -> list[ImportedPair]:

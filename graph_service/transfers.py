@@ -14,8 +14,11 @@ from graph_service.connections import erased_meanwhile
 from graph_service.metrics import ACTIVE_CONNECTIONS, USERS
 from graph_service.models import ACCEPTED, PENDING, EventKind
 from graph_service.queries import BLOCKED, PairRow
+from shared import idempotency_keys
 from shared.database import Database
 from shared.errors import AbortedError
+from shared.gen.kith.graph.v1 import graph_pb2 as pb
+from shared.idempotency import Call, once
 from shared.paging import PageTokens, Scope
 from shared.totals import add_to_totals
 from shared.transfers import import_chunks
@@ -85,24 +88,28 @@ class Transfers:
             after = (pairs[-1].user_a_id, pairs[-1].user_b_id)
             yield ExportChunk(pairs=pairs, cursor=self._tokens.issue(_EXPORT_SCOPE, after))
 
-    def delete_user(self, user_id: int) -> int:
-        """Erase a user; returns how many connections ended. Repeating it erases nothing more."""
+    def delete_user(self, call: Call[pb.DeleteUserResponse], user_id: int) -> pb.DeleteUserResponse:
+        """Erase a user, and say how many connections ended."""
 
-        def work(connection: Connection) -> int:
+        def work(connection: Connection) -> pb.DeleteUserResponse:
             # Whoever has a connection, request, block or event has a row in users.
             # Neighbours can be locked only once they are known, and one may come or go in
             # between: whoever came has no lock yet, so all are taken again, in order.
             before = _related(connection, user_id)
             users = queries.lock_users(connection, user_ids={user_id, *before})
+            # Also somebody without a row may have made calls, or be named by the answers to some.
+            idempotency_keys.forget_of(connection, user_id=user_id)
+            idempotency_keys.forget_about(connection, user_id=user_id)
             if user_id not in users:
-                return 0
+                return pb.DeleteUserResponse()
             amounts = _related(connection, user_id)
             if amounts.keys() - before:
                 raise AbortedError("the user's connections changed; repeat the call")
             _erase(connection, user_id, amounts)
-            return -sum(amounts.values())
+            return pb.DeleteUserResponse(removed_connection_count=-sum(amounts.values()))
 
-        return self._database.write(work)
+        response, _ = once(self._database, call, work)
+        return response
 
     def _export_page(self, after: tuple[int, int]) -> list[PairRow]:
         return self._database.read(
