@@ -20,7 +20,7 @@ from shared.database import Database
 from shared.errors import ResourceNotFoundError, require_etag
 from shared.gen.kith.errors.v1 import errors_pb2
 from shared.gen.kith.feed.v1 import feed_pb2 as pb
-from shared.idempotency import Call, once_prepared
+from shared.idempotency import Call, once, once_prepared
 from shared.paging import Page, PageTokens, Scope, oldest_first, place
 from shared.replicas import Reads
 
@@ -39,10 +39,10 @@ class Comments:
         self._tokens = tokens
 
     def create(
-        self, request: Call[pb.CreateCommentResponse], post: PostName, *, body: str
+        self, call: Call[pb.CreateCommentResponse], post: PostName, *, body: str
     ) -> pb.CreateCommentResponse:
         """Write a comment; repeating the request returns the first one's answer."""
-        author_id = request.user_id
+        author_id = call.user_id
 
         def prepare() -> Viewer:
             author = self._confirmed_viewer(author_id, post)
@@ -58,7 +58,9 @@ class Comments:
             )
             return pb.CreateCommentResponse(comment=messages.comment(row))
 
-        response, _ = once_prepared(self._database, request, prepare=prepare, work=create)
+        response, _ = once_prepared(
+            self._database, call, prepare=prepare, work=create, still_there=_is_there
+        )
         return response
 
     def page(
@@ -86,32 +88,45 @@ class Comments:
             scope, rows, size=page_size, position=lambda row: oldest_first(row.created_at, row.id)
         )
 
-    def update(self, author_id: int, name: CommentName, *, body: str, etag: str) -> CommentRow:
+    def update(
+        self, call: Call[pb.UpdateCommentResponse], name: CommentName, *, body: str, etag: str
+    ) -> pb.UpdateCommentResponse:
         """Change one of the author's own comments; with an etag, only if it is still current."""
-        post = name[:2]
-        author = self._confirmed_viewer(author_id, post)
-        if author is None:
-            raise _not_found()
+        author_id, post = call.user_id, name[:2]
 
-        def work(connection: Connection) -> CommentRow:
+        def prepare() -> Viewer:
+            author = self._confirmed_viewer(author_id, post)
+            if author is None:
+                raise _not_found()
+            return author
+
+        def work(connection: Connection, author: Viewer) -> pb.UpdateCommentResponse:
             if not queries.posts.hold_visible_post(connection, viewer=author, name=post):
                 raise _not_found()
             version = queries.comments.lock_comment(connection, name=name, author_id=author_id)
             if version is None:
                 raise _not_found()
             require_etag(etag, messages.etag(version))
-            return queries.comments.update_comment(connection, name=name, body=body)
+            row = queries.comments.update_comment(connection, name=name, body=body)
+            return pb.UpdateCommentResponse(comment=messages.comment(row))
 
-        return self._database.write(work)
+        response, _ = once_prepared(
+            self._database, call, prepare=prepare, work=work, still_there=_is_there
+        )
+        return response
 
-    def delete(self, user_id: int, name: CommentName) -> None:
+    def delete(
+        self, call: Call[pb.DeleteCommentResponse], name: CommentName
+    ) -> pb.DeleteCommentResponse:
         """Delete a comment that the user has written, or that is on a post of the user's."""
-        if not self._database.write(
-            lambda connection: queries.comments.delete_comment(
-                connection, name=name, user_id=user_id
-            )
-        ):
-            raise _not_found()
+
+        def work(connection: Connection) -> pb.DeleteCommentResponse:
+            if not queries.comments.delete_comment(connection, name=name, user_id=call.user_id):
+                raise _not_found()
+            return pb.DeleteCommentResponse()
+
+        response, _ = once(self._database, call, work)
+        return response
 
     def _confirmed_viewer(self, user_id: int, post: PostName) -> Viewer | None:
         """Return the user as the graph knows them, if they may see the post."""
@@ -133,3 +148,11 @@ def _not_found() -> ResourceNotFoundError:
         "there is no such comment of the user's, or its post may not be seen",
         reason=errors_pb2.ERROR_REASON_COMMENT_NOT_FOUND,
     )
+
+
+def _is_there(
+    connection: Connection, answer: pb.CreateCommentResponse | pb.UpdateCommentResponse
+) -> bool:
+    """Whether neither the comment of an earlier answer nor its post has been deleted since."""
+    post, comment_id = answer.comment.post, answer.comment.comment_id
+    return queries.comments.is_there(connection, name=(post.author_id, post.post_id, comment_id))

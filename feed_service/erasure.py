@@ -19,6 +19,8 @@ from feed_service.metrics import POSTS
 from feed_service.object_store import UPLOAD_TIME
 from shared import idempotency_keys
 from shared.database import Database
+from shared.gen.kith.feed.v1 import feed_pb2 as pb
+from shared.idempotency import Call, once_prepared
 from shared.totals import add_to_totals
 
 _BATCH: Final = 500
@@ -63,10 +65,23 @@ class Erasure:
         self._steps = _steps(layout)
         self._remove_soon = remove_soon
 
-    def delete_user(self, user_id: int) -> None:
-        """Erase a user; returns once all steps have found nothing left, whoever wrote meanwhile."""
-        while sum(self._erased(step, user_id) for step in self._steps):
-            self._remove_soon()
+    def delete_user(self, call: Call[pb.DeleteUserResponse], user_id: int) -> pb.DeleteUserResponse:
+        """Erase a user; returns once all steps have found nothing left, whoever wrote meanwhile.
+
+        A call that breaks off is not answered by its request id, so that a repeat finishes it.
+        """
+
+        def erase() -> None:
+            while sum(self._erased(step, user_id) for step in self._steps):
+                self._remove_soon()
+
+        response, _ = once_prepared(
+            self._database,
+            call,
+            prepare=erase,
+            work=lambda _connection, _erased: pb.DeleteUserResponse(),
+        )
+        return response
 
     def _erased(self, step: _Step, user_id: int) -> int:
         """Run a step until it finds no full batch; returns how many rows it found."""

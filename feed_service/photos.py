@@ -52,16 +52,16 @@ class Photos:
 
     def permit_uploads(
         self,
-        request: Call[pb.CreatePhotoUploadsResponse],
+        call: Call[pb.CreatePhotoUploadsResponse],
         content_types: Sequence[str],
     ) -> pb.CreatePhotoUploadsResponse:
         """Permit an upload for each content type; repeating returns the first permissions."""
         store = self._required_store()
 
         def create(connection: Connection) -> pb.CreatePhotoUploadsResponse:
-            keys = {_new_key(request.user_id, kind): kind for kind in content_types}
+            keys = {_new_key(call.user_id, kind): kind for kind in content_types}
             queries.photos.insert_uploads(
-                connection, owner_user_id=request.user_id, content_types=keys
+                connection, owner_user_id=call.user_id, content_types=keys
             )
             return pb.CreatePhotoUploadsResponse(
                 uploads=[
@@ -70,7 +70,7 @@ class Photos:
                 ]
             )
 
-        response, _ = once(self._database, request, create)
+        response, _ = once(self._database, call, create)
         return response
 
     def require_uploaded(self, user_id: int, keys: Sequence[str]) -> None:

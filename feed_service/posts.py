@@ -56,21 +56,23 @@ class Posts:
         self._metrics = metrics
         self._layout = layout
 
-    def create(self, request: Call[pb.CreatePostResponse], draft: Draft) -> pb.CreatePostResponse:
+    def create(self, call: Call[pb.CreatePostResponse], draft: Draft) -> pb.CreatePostResponse:
         """Publish a post; repeating the request returns the first one's answer."""
         started = time.perf_counter()
         if draft.photo_keys:
             response, is_new = once_prepared(
                 self._database,
-                request,
-                prepare=lambda: self._photos.require_uploaded(request.user_id, draft.photo_keys),
-                work=lambda connection, _: self._create(connection, request.user_id, draft),
+                call,
+                prepare=lambda: self._photos.require_uploaded(call.user_id, draft.photo_keys),
+                work=lambda connection, _: self._create(connection, call.user_id, draft),
+                still_there=_is_there,
             )
         else:
             response, is_new = once(
                 self._database,
-                request,
-                lambda connection: self._create(connection, request.user_id, draft),
+                call,
+                lambda connection: self._create(connection, call.user_id, draft),
+                still_there=_is_there,
             )
         if is_new:
             self._metrics.post_creations.inc()
@@ -126,12 +128,19 @@ class Posts:
         )
 
     def update(
-        self, name: PostName, *, body: str | None, audience: Audience | None, etag: str
-    ) -> PostRow:
+        self,
+        call: Call[pb.UpdatePostResponse],
+        post_id: int,
+        *,
+        body: str | None,
+        audience: Audience | None,
+        etag: str,
+    ) -> pb.UpdatePostResponse:
         """Change one of the author's own posts; with an etag, only if it is still current."""
-        author_id, post_id = name
+        author_id = call.user_id
+        name = (author_id, post_id)
 
-        def work(connection: Connection) -> PostRow:
+        def work(connection: Connection) -> pb.UpdatePostResponse:
             if audience is not None:
                 hold_own_tags(connection, author_id, audience, field="post.audience")
             version = queries.posts.lock_post(connection, author_id=author_id, post_id=post_id)
@@ -140,31 +149,45 @@ class Posts:
             require_etag(etag, messages.etag(version))
             queries.posts.update_post(connection, name=name, body=body, audience=audience)
             author = Viewer(user_id=author_id)
-            return queries.posts.visible_posts(connection, viewer=author, names=[name])[name]
+            row = queries.posts.visible_posts(connection, viewer=author, names=[name])[name]
+            return pb.UpdatePostResponse(post=self._own(row))
 
-        return self._database.write(work)
+        response, _ = once(self._database, call, work, still_there=_is_there)
+        return response
 
-    def delete(self, author_id: int, post_id: int) -> None:
+    def delete(self, call: Call[pb.DeletePostResponse], post_id: int) -> pb.DeletePostResponse:
         """Hide one of the author's own posts from everybody."""
+        deleted = False
 
-        def work(connection: Connection) -> bool:
+        def work(connection: Connection) -> pb.DeletePostResponse:
+            nonlocal deleted
             found, deleted = queries.posts.delete_post(
-                connection, author_id=author_id, post_id=post_id
+                connection, author_id=call.user_id, post_id=post_id
             )
             if not found:
                 raise not_found()
             add_to_totals(connection, amounts={POSTS: -int(deleted)})
-            return deleted
+            return pb.DeletePostResponse()
 
-        if self._database.write(work):
+        response, is_new = once(self._database, call, work)
+        if is_new and deleted:
             self._metrics.post_deletions.inc()
             self._photos.remove_soon()
+        return response
 
-    def score(self, importances: Mapping[PostName, float]) -> int:
-        """Store the scores of an external scorer; returns how many of the posts exist."""
-        return self._database.write(
-            lambda connection: queries.posts.set_importance(connection, importances=importances)
-        )
+    def score(
+        self,
+        call: Call[pb.SetPostImportanceResponse],
+        importances: Mapping[PostName, float],
+    ) -> pb.SetPostImportanceResponse:
+        """Store the scores of an external scorer, and say how many of the posts exist."""
+
+        def work(connection: Connection) -> pb.SetPostImportanceResponse:
+            scored = queries.posts.set_importance(connection, importances=importances)
+            return pb.SetPostImportanceResponse(scored_count=scored)
+
+        response, _ = once(self._database, call, work)
+        return response
 
     def _create(
         self, connection: Connection, author_id: int, draft: Draft
@@ -179,8 +202,12 @@ class Posts:
             photo_keys=draft.photo_keys,
             totals={POSTS: 1},
         )
-        return pb.CreatePostResponse(
-            post=messages.post(row, viewer_id=author_id, download_url=self._photos.download_urls())
+        return pb.CreatePostResponse(post=self._own(row))
+
+    def _own(self, row: PostRow) -> pb.Post:
+        """Return a post as its author sees it."""
+        return messages.post(
+            row, viewer_id=row.author_id, download_url=self._photos.download_urls()
         )
 
     def _visible(self, viewer: Viewer, names: Sequence[PostName]) -> dict[PostName, PostRow]:
@@ -196,3 +223,11 @@ def not_found() -> ResourceNotFoundError:
         "there is no such post, or it may not be seen",
         reason=errors_pb2.ERROR_REASON_POST_NOT_FOUND,
     )
+
+
+def _is_there(
+    connection: Connection, answer: pb.CreatePostResponse | pb.UpdatePostResponse
+) -> bool:
+    """Whether the post of an earlier answer has not been deleted since."""
+    name = (answer.post.author_id, answer.post.post_id)
+    return queries.posts.is_there(connection, name=name)

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from sqlalchemy import Connection
+
 from feed_service import posts, queries
 from feed_service.graph_client import GraphClient
 from feed_service.layouts import Layout
@@ -11,6 +13,9 @@ from feed_service.queries.posts import PostName
 from feed_service.safe_read import read_of_author, steady_read
 from feed_service.visibility import Viewer
 from shared.database import Database
+from shared.gen.kith.feed.v1 import feed_pb2 as pb
+from shared.idempotency import Call, once_prepared
+from shared.messages import timestamp
 from shared.replicas import Reads
 
 _MOST_COUNTED: Final = 1_000
@@ -35,8 +40,9 @@ class ReadPositions:
         self._graph = graph
         self._layout = layout
 
-    def mark(self, user_id: int, post: PostName) -> datetime:
-        """Move the user's position up to a post that they may see, never back; return its time."""
+    def mark(self, call: Call[pb.MarkFeedReadResponse], post: PostName) -> pb.MarkFeedReadResponse:
+        """Move the user's position up to a post that they may see, never back."""
+        author_id, post_id = post
 
         def read(viewer: Viewer) -> datetime | None:
             return self._database.read(
@@ -45,15 +51,20 @@ class ReadPositions:
                 )
             )
 
-        author_id, post_id = post
-        moment = read_of_author(self._graph, user_id, author_id, read)
-        if moment is None:
-            raise posts.not_found()
-        return self._database.write(
-            lambda connection: queries.read_positions.move_forward(
-                connection, user_id=user_id, place=(moment, post_id)
+        def time_of_post() -> datetime:
+            moment = read_of_author(self._graph, call.user_id, author_id, read)
+            if moment is None:
+                raise posts.not_found()
+            return moment
+
+        def work(connection: Connection, moment: datetime) -> pb.MarkFeedReadResponse:
+            read_time = queries.read_positions.move_forward(
+                connection, user_id=call.user_id, place=(moment, post_id)
             )
-        )
+            return pb.MarkFeedReadResponse(read_time=timestamp(read_time))
+
+        response, _ = once_prepared(self._database, call, prepare=time_of_post, work=work)
+        return response
 
     def unread(self, user_id: int) -> Unread:
         """Return how many posts by others are newer than the user's position."""

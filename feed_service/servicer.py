@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from typing import TypeAlias, TypeVar
 from zoneinfo import ZoneInfo
 
 import grpc
+from google.protobuf.message import Message
 
 from feed_service import messages
 from feed_service.audiences import Audiences
@@ -32,7 +34,26 @@ from shared.fields import Fields
 from shared.gen.kith.feed.v1 import feed_pb2 as pb
 from shared.gen.kith.feed.v1 import feed_pb2_grpc
 from shared.idempotency import Call
+from shared.idempotency_keys import NOBODY
 from shared.messages import timestamp
+
+M = TypeVar("M", bound=Message)
+
+_Repeatable: TypeAlias = (
+    pb.CreatePostRequest
+    | pb.UpdatePostRequest
+    | pb.DeletePostRequest
+    | pb.CreatePhotoUploadsRequest
+    | pb.CreateTagRequest
+    | pb.UpdateTagRequest
+    | pb.DeleteTagRequest
+    | pb.AddTagMembersRequest
+    | pb.RemoveTagMembersRequest
+    | pb.CreateCommentRequest
+    | pb.UpdateCommentRequest
+    | pb.DeleteCommentRequest
+    | pb.MarkFeedReadRequest
+)
 
 _MAX_AUDIENCE_TAGS = 50
 _MAX_FILTER_TAGS = 50
@@ -132,12 +153,7 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         self, request: pb.CreatePostRequest, context: grpc.ServicerContext
     ) -> pb.CreatePostResponse:
         with Fields() as fields:
-            creation = Call(
-                message=request,
-                user_id=fields.identifier("user_id", request.user_id),
-                request_id=fields.request_id("request_id", request.request_id),
-                answered_by=pb.CreatePostResponse,
-            )
+            call = _call(fields, request, pb.CreatePostResponse)
             draft = Draft(
                 body=fields.text("body", request.body, max_length=BODY_LENGTH),
                 audience=_audience(fields, "audience", request.audience),
@@ -145,7 +161,7 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
                     "photo_keys", request.photo_keys, max_items=_MAX_PHOTOS, max_length=_KEY_LENGTH
                 ),
             )
-        return self._posts.create(creation, draft)
+        return self._posts.create(call, draft)
 
     def GetPost(
         self, request: pb.GetPostRequest, context: grpc.ServicerContext
@@ -194,9 +210,9 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
     ) -> pb.UpdatePostResponse:
         body, audience = None, None
         with Fields() as fields:
-            author_id = fields.identifier("user_id", request.user_id)
+            call = _call(fields, request, pb.UpdatePostResponse)
             post_id = fields.identifier("post.post_id", request.post.post_id)
-            fields.own("post.author_id", request.post.author_id, user_id=author_id)
+            fields.own("post.author_id", request.post.author_id, user_id=request.user_id)
             changed = fields.update_mask(
                 "update_mask", request.update_mask.paths, allowed={"body", "audience"}
             )
@@ -204,30 +220,23 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
                 body = fields.text("post.body", request.post.body, max_length=BODY_LENGTH)
             if "audience" in changed:
                 audience = _audience(fields, "post.audience", request.post.audience)
-        row = self._posts.update(
-            (author_id, post_id), body=body, audience=audience, etag=request.post.etag
+        return self._posts.update(
+            call, post_id, body=body, audience=audience, etag=request.post.etag
         )
-        return pb.UpdatePostResponse(post=self._shown(row, author_id))
 
     def DeletePost(
         self, request: pb.DeletePostRequest, context: grpc.ServicerContext
     ) -> pb.DeletePostResponse:
         with Fields() as fields:
-            author_id = fields.identifier("user_id", request.user_id)
+            call = _call(fields, request, pb.DeletePostResponse)
             post_id = fields.identifier("post_id", request.post_id)
-        self._posts.delete(author_id, post_id)
-        return pb.DeletePostResponse()
+        return self._posts.delete(call, post_id)
 
     def CreatePhotoUploads(
         self, request: pb.CreatePhotoUploadsRequest, context: grpc.ServicerContext
     ) -> pb.CreatePhotoUploadsResponse:
         with Fields() as fields:
-            creation = Call(
-                message=request,
-                user_id=fields.identifier("user_id", request.user_id),
-                request_id=fields.request_id("request_id", request.request_id),
-                answered_by=pb.CreatePhotoUploadsResponse,
-            )
+            call = _call(fields, request, pb.CreatePhotoUploadsResponse)
             fields.count("photos", len(request.photos), min_items=1, max_items=_MAX_PHOTOS)
             content_types = [
                 fields.choice(
@@ -237,20 +246,15 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
                 )
                 for index, draft in enumerate(request.photos[:_MAX_PHOTOS])
             ]
-        return self._photos.permit_uploads(creation, content_types)
+        return self._photos.permit_uploads(call, content_types)
 
     def CreateTag(
         self, request: pb.CreateTagRequest, context: grpc.ServicerContext
     ) -> pb.CreateTagResponse:
         with Fields() as fields:
-            creation = Call(
-                message=request,
-                user_id=fields.identifier("user_id", request.user_id),
-                request_id=fields.request_id("request_id", request.request_id),
-                answered_by=pb.CreateTagResponse,
-            )
+            call = _call(fields, request, pb.CreateTagResponse)
             name = _tag_name(fields, "name", request.name)
-        return self._tags.create(creation, name=name)
+        return self._tags.create(call, name=name)
 
     def ListTags(
         self, request: pb.ListTagsRequest, context: grpc.ServicerContext
@@ -267,37 +271,35 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         self, request: pb.UpdateTagRequest, context: grpc.ServicerContext
     ) -> pb.UpdateTagResponse:
         with Fields() as fields:
-            owner_id = fields.identifier("user_id", request.user_id)
+            call = _call(fields, request, pb.UpdateTagResponse)
             tag_id = fields.identifier("tag.tag_id", request.tag.tag_id)
             fields.update_mask("update_mask", request.update_mask.paths, allowed={"name"})
             name = _tag_name(fields, "tag.name", request.tag.name)
-        row = self._tags.rename(owner_id, tag_id, name=name, etag=request.tag.etag)
-        return pb.UpdateTagResponse(tag=messages.tag(row))
+        return self._tags.rename(call, tag_id, name=name, etag=request.tag.etag)
 
     def DeleteTag(
         self, request: pb.DeleteTagRequest, context: grpc.ServicerContext
     ) -> pb.DeleteTagResponse:
         with Fields() as fields:
-            owner_id = fields.identifier("user_id", request.user_id)
+            call = _call(fields, request, pb.DeleteTagResponse)
             tag_id = fields.identifier("tag_id", request.tag_id)
-        self._tags.delete(owner_id, tag_id)
-        return pb.DeleteTagResponse()
+        return self._tags.delete(call, tag_id)
 
     def AddTagMembers(
         self, request: pb.AddTagMembersRequest, context: grpc.ServicerContext
     ) -> pb.AddTagMembersResponse:
-        owner_id, tag_id, target_ids = _members(request)
-        return pb.AddTagMembersResponse(
-            added_count=self._tags.add_members(owner_id, tag_id, target_ids)
-        )
+        with Fields() as fields:
+            call = _call(fields, request, pb.AddTagMembersResponse)
+            tag_id, target_ids = _members(fields, request)
+        return self._tags.add_members(call, tag_id, target_ids)
 
     def RemoveTagMembers(
         self, request: pb.RemoveTagMembersRequest, context: grpc.ServicerContext
     ) -> pb.RemoveTagMembersResponse:
-        owner_id, tag_id, target_ids = _members(request)
-        return pb.RemoveTagMembersResponse(
-            removed_count=self._tags.remove_members(owner_id, tag_id, target_ids)
-        )
+        with Fields() as fields:
+            call = _call(fields, request, pb.RemoveTagMembersResponse)
+            tag_id, target_ids = _members(fields, request)
+        return self._tags.remove_members(call, tag_id, target_ids)
 
     def ListTagMembers(
         self, request: pb.ListTagMembersRequest, context: grpc.ServicerContext
@@ -329,17 +331,15 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         self, request: pb.CreateCommentRequest, context: grpc.ServicerContext
     ) -> pb.CreateCommentResponse:
         with Fields() as fields:
-            author_id = fields.identifier("user_id", request.user_id)
+            call = _call(
+                fields,
+                request,
+                pb.CreateCommentResponse,
+                about_user_id=request.post.author_id,
+            )
             post = _post_name(fields, "post", request.post)
             body = fields.text("body", request.body, max_length=COMMENT_LENGTH)
-            creation = Call(
-                message=request,
-                user_id=author_id,
-                request_id=fields.request_id("request_id", request.request_id),
-                answered_by=pb.CreateCommentResponse,
-                about_user_id=None if post[0] == author_id else post[0],
-            )
-        return self._comments.create(creation, post, body=body)
+        return self._comments.create(call, post, body=body)
 
     def ListComments(
         self, request: pb.ListCommentsRequest, context: grpc.ServicerContext
@@ -360,31 +360,35 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         self, request: pb.UpdateCommentRequest, context: grpc.ServicerContext
     ) -> pb.UpdateCommentResponse:
         with Fields() as fields:
-            author_id = fields.identifier("user_id", request.user_id)
+            call = _call(
+                fields,
+                request,
+                pb.UpdateCommentResponse,
+                about_user_id=request.comment.post.author_id,
+            )
             post = _post_name(fields, "comment.post", request.comment.post)
             comment_id = fields.identifier("comment.comment_id", request.comment.comment_id)
-            fields.own("comment.author_id", request.comment.author_id, user_id=author_id)
+            fields.own("comment.author_id", request.comment.author_id, user_id=request.user_id)
             fields.update_mask("update_mask", request.update_mask.paths, allowed={"body"})
             body = fields.text("comment.body", request.comment.body, max_length=COMMENT_LENGTH)
-        row = self._comments.update(
-            author_id, (*post, comment_id), body=body, etag=request.comment.etag
+        return self._comments.update(
+            call, (*post, comment_id), body=body, etag=request.comment.etag
         )
-        return pb.UpdateCommentResponse(comment=messages.comment(row))
 
     def DeleteComment(
         self, request: pb.DeleteCommentRequest, context: grpc.ServicerContext
     ) -> pb.DeleteCommentResponse:
         with Fields() as fields:
-            user_id = fields.identifier("user_id", request.user_id)
+            call = _call(fields, request, pb.DeleteCommentResponse)
             post = _post_name(fields, "post", request.post)
             comment_id = fields.identifier("comment_id", request.comment_id)
-        self._comments.delete(user_id, (*post, comment_id))
-        return pb.DeleteCommentResponse()
+        return self._comments.delete(call, (*post, comment_id))
 
     def SetPostImportance(
         self, request: pb.SetPostImportanceRequest, context: grpc.ServicerContext
     ) -> pb.SetPostImportanceResponse:
         with Fields() as fields:
+            call = _service_call(fields, request, pb.SetPostImportanceResponse)
             names = _post_names(
                 fields,
                 "scores",
@@ -398,8 +402,7 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
                 )
                 for index, score in enumerate(request.scores)
             ]
-        scored = self._posts.score(dict(zip(names, importances, strict=True)))
-        return pb.SetPostImportanceResponse(scored_count=scored)
+        return self._posts.score(call, dict(zip(names, importances, strict=True)))
 
     def ExplainVisibility(
         self, request: pb.ExplainVisibilityRequest, context: grpc.ServicerContext
@@ -430,10 +433,9 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         self, request: pb.MarkFeedReadRequest, context: grpc.ServicerContext
     ) -> pb.MarkFeedReadResponse:
         with Fields() as fields:
-            user_id = fields.identifier("user_id", request.user_id)
+            call = _call(fields, request, pb.MarkFeedReadResponse)
             post = _post_name(fields, "post", request.post)
-        read_time = self._read_positions.mark(user_id, post)
-        return pb.MarkFeedReadResponse(read_time=timestamp(read_time))
+        return self._read_positions.mark(call, post)
 
     def CountUnreadPosts(
         self, request: pb.CountUnreadPostsRequest, context: grpc.ServicerContext
@@ -464,9 +466,9 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         self, request: pb.DeleteUserRequest, context: grpc.ServicerContext
     ) -> pb.DeleteUserResponse:
         with Fields() as fields:
+            call = _service_call(fields, request, pb.DeleteUserResponse)
             user_id = fields.identifier("user_id", request.user_id)
-        self._erasure.delete_user(user_id)
-        return pb.DeleteUserResponse()
+        return self._erasure.delete_user(call, user_id)
 
     def _shown(self, row: PostRow, viewer_id: int) -> pb.Post:
         return messages.post(row, viewer_id=viewer_id, download_url=self._photos.download_urls())
@@ -481,6 +483,37 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         download_url = self._photos.download_urls()
         for row in rows:
             messages.fill_post(add(), row, viewer_id=viewer_id, download_url=download_url)
+
+
+def _call(
+    fields: Fields,
+    request: _Repeatable,
+    answered_by: type[M],
+    *,
+    about_user_id: int | None = None,
+) -> Call[M]:
+    """Return a user's call, of which the answer may name somebody else."""
+    return Call(
+        message=request,
+        user_id=fields.identifier("user_id", request.user_id),
+        request_id=fields.request_id("request_id", request.request_id),
+        answered_by=answered_by,
+        about_user_id=None if about_user_id == request.user_id else about_user_id,
+    )
+
+
+def _service_call(
+    fields: Fields,
+    request: pb.SetPostImportanceRequest | pb.DeleteUserRequest,
+    answered_by: type[M],
+) -> Call[M]:
+    """Return a call that services make, on behalf of nobody."""
+    return Call(
+        message=request,
+        user_id=NOBODY,
+        request_id=fields.request_id("request_id", request.request_id),
+        answered_by=answered_by,
+    )
 
 
 def _week_of(fields: Fields, request: pb.GetDigestRequest) -> datetime | None:
@@ -549,18 +582,16 @@ def _tag_name(fields: Fields, field: str, value: str) -> str:
 
 
 def _members(
-    request: pb.AddTagMembersRequest | pb.RemoveTagMembersRequest,
-) -> tuple[int, int, list[int]]:
-    with Fields() as fields:
-        owner_id = fields.identifier("user_id", request.user_id)
-        tag_id = fields.identifier("tag_id", request.tag_id)
-        target_ids = fields.identifiers(
-            "target_user_ids", request.target_user_ids, min_items=1, max_items=_MAX_MEMBERS
-        )
-        for index, target_id in enumerate(target_ids):
-            if target_id == owner_id:
-                fields.reject(f"target_user_ids[{index}]", "must not be the user")
-    return owner_id, tag_id, target_ids
+    fields: Fields, request: pb.AddTagMembersRequest | pb.RemoveTagMembersRequest
+) -> tuple[int, list[int]]:
+    tag_id = fields.identifier("tag_id", request.tag_id)
+    target_ids = fields.identifiers(
+        "target_user_ids", request.target_user_ids, min_items=1, max_items=_MAX_MEMBERS
+    )
+    for index, target_id in enumerate(target_ids):
+        if target_id == request.user_id:
+            fields.reject(f"target_user_ids[{index}]", "must not be the user")
+    return tag_id, target_ids
 
 
 def _chunk(request: pb.ImportPostsRequest) -> list[ImportedPost]:

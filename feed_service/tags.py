@@ -1,6 +1,7 @@
 """Tags: a user's private labels for people, from which audiences are made."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
@@ -17,7 +18,7 @@ from shared.errors import (
 )
 from shared.gen.kith.errors.v1 import errors_pb2
 from shared.gen.kith.feed.v1 import feed_pb2 as pb
-from shared.idempotency import Call, once
+from shared.idempotency import Call, once, once_prepared
 from shared.paging import Page, PageTokens, Scope
 from shared.replicas import Reads
 
@@ -40,9 +41,9 @@ class Tags:
         self._tokens = tokens
         self._max_tags = max_tags
 
-    def create(self, request: Call[pb.CreateTagResponse], *, name: str) -> pb.CreateTagResponse:
+    def create(self, call: Call[pb.CreateTagResponse], *, name: str) -> pb.CreateTagResponse:
         """Create a tag; repeating the request returns the first one's answer."""
-        owner_id = request.user_id
+        owner_id = call.user_id
 
         def create(connection: Connection) -> pb.CreateTagResponse:
             count = queries.tags.lock_and_count_tags(connection, owner_user_id=owner_id)
@@ -57,7 +58,9 @@ class Tags:
                 raise _name_taken()
             return pb.CreateTagResponse(tag=messages.tag(row))
 
-        response, _ = once(self._database, request, create)
+        response, _ = once(
+            self._database, call, create, still_there=partial(_is_there, owner_id=owner_id)
+        )
         return response
 
     def page(self, owner_id: int, *, page_size: int, page_token: str) -> Page[TagRow]:
@@ -74,64 +77,89 @@ class Tags:
         )
         return self._tokens.cut(scope, rows, size=page_size, position=lambda row: (row.id,))
 
-    def rename(self, owner_id: int, tag_id: int, *, name: str, etag: str) -> TagRow:
+    def rename(
+        self, call: Call[pb.UpdateTagResponse], tag_id: int, *, name: str, etag: str
+    ) -> pb.UpdateTagResponse:
         """Rename a tag; with an etag, only if it is still the tag's current one."""
+        owner_id = call.user_id
 
-        def work(connection: Connection) -> TagRow:
+        def work(connection: Connection) -> pb.UpdateTagResponse:
             current = _required(
                 queries.tags.locked_tag(connection, owner_user_id=owner_id, tag_id=tag_id)
             )
             require_etag(etag, messages.etag(current.version))
-            return queries.tags.rename_tag(
-                connection, owner_user_id=owner_id, tag_id=tag_id, name=name
-            )
+            try:
+                row = queries.tags.rename_tag(
+                    connection, owner_user_id=owner_id, tag_id=tag_id, name=name
+                )
+            except IntegrityError as error:
+                raise _name_taken() from error
+            return pb.UpdateTagResponse(tag=messages.tag(row))
 
-        try:
-            return self._database.write(work)
-        except IntegrityError as error:
-            raise _name_taken() from error
+        response, _ = once(
+            self._database, call, work, still_there=partial(_is_there, owner_id=owner_id)
+        )
+        return response
 
-    def delete(self, owner_id: int, tag_id: int) -> None:
+    def delete(self, call: Call[pb.DeleteTagResponse], tag_id: int) -> pb.DeleteTagResponse:
         """Delete a tag; nobody sees a post by it any more, nobody sees more than before."""
+        owner_id = call.user_id
 
-        def work(connection: Connection) -> None:
+        def work(connection: Connection) -> pb.DeleteTagResponse:
             _required(queries.tags.locked_tag(connection, owner_user_id=owner_id, tag_id=tag_id))
             queries.tags.delete_tag(connection, owner_user_id=owner_id, tag_id=tag_id)
+            return pb.DeleteTagResponse()
 
-        self._database.write(work)
+        response, _ = once(self._database, call, work)
+        return response
 
-    def add_members(self, owner_id: int, tag_id: int, target_ids: Sequence[int]) -> int:
-        """Give a tag to people who are all connected with the owner; returns how many are new."""
-        unconnected, revision = self._graph.unconnected(owner_id, target_ids)
-        if unconnected:
-            raise PreconditionError(
-                "only people the user is connected with can be given a tag",
-                reason=errors_pb2.ERROR_REASON_NOT_CONNECTED,
-                metadata={"target_user_id": str(unconnected[0])},
-            )
+    def add_members(
+        self, call: Call[pb.AddTagMembersResponse], tag_id: int, target_ids: Sequence[int]
+    ) -> pb.AddTagMembersResponse:
+        """Give a tag to people who are all connected with the owner, and say how many are new."""
+        owner_id = call.user_id
 
-        def work(connection: Connection) -> int:
+        def revision_of_connections() -> int:
+            unconnected, revision = self._graph.unconnected(owner_id, target_ids)
+            if unconnected:
+                raise PreconditionError(
+                    "only people the user is connected with can be given a tag",
+                    reason=errors_pb2.ERROR_REASON_NOT_CONNECTED,
+                    metadata={"target_user_id": str(unconnected[0])},
+                )
+            return revision
+
+        def work(connection: Connection, revision: int) -> pb.AddTagMembersResponse:
             _required(queries.tags.locked_tag(connection, owner_user_id=owner_id, tag_id=tag_id))
-            return queries.tags.add_members(
+            added = queries.tags.add_members(
                 connection,
                 owner_user_id=owner_id,
                 tag_id=tag_id,
                 target_user_ids=target_ids,
                 owner_revision=revision,
             )
+            return pb.AddTagMembersResponse(added_count=added)
 
-        return self._database.write(work)
+        response, _ = once_prepared(
+            self._database, call, prepare=revision_of_connections, work=work
+        )
+        return response
 
-    def remove_members(self, owner_id: int, tag_id: int, target_ids: Sequence[int]) -> int:
-        """Take a tag from people; returns how many had it."""
+    def remove_members(
+        self, call: Call[pb.RemoveTagMembersResponse], tag_id: int, target_ids: Sequence[int]
+    ) -> pb.RemoveTagMembersResponse:
+        """Take a tag from people, and say how many had it."""
+        owner_id = call.user_id
 
-        def work(connection: Connection) -> int:
+        def work(connection: Connection) -> pb.RemoveTagMembersResponse:
             _required(queries.tags.locked_tag(connection, owner_user_id=owner_id, tag_id=tag_id))
-            return queries.tags.remove_members(
+            removed = queries.tags.remove_members(
                 connection, owner_user_id=owner_id, tag_id=tag_id, target_user_ids=target_ids
             )
+            return pb.RemoveTagMembersResponse(removed_count=removed)
 
-        return self._database.write(work)
+        response, _ = once(self._database, call, work)
+        return response
 
     def members(
         self, owner_id: int, tag_id: int, *, page_size: int, page_token: str
@@ -180,3 +208,14 @@ def _name_taken() -> ConflictError:
         "the user already has a tag of this name",
         reason=errors_pb2.ERROR_REASON_TAG_NAME_TAKEN,
     )
+
+
+def _is_there(
+    connection: Connection,
+    answer: pb.CreateTagResponse | pb.UpdateTagResponse,
+    *,
+    owner_id: int,
+) -> bool:
+    """Whether the tag of an earlier answer has not been deleted since."""
+    found = queries.tags.tag(connection, owner_user_id=owner_id, tag_id=answer.tag.tag_id)
+    return found is not None

@@ -67,6 +67,23 @@ def insert_comment(
     return CommentRow(**row.mappings().one())
 
 
+_IS_THERE = text(f"""
+    SELECT EXISTS (SELECT FROM comments AS c
+                   JOIN posts AS p ON p.author_id = c.post_author_id AND p.id = c.post_id
+                   WHERE {_NAMED} AND c.deleted_at IS NULL AND p.deleted_at IS NULL)
+""")
+
+
+def is_there(connection: Connection, *, name: CommentName) -> bool:
+    """Whether there is a comment of which neither it nor its post has been deleted."""
+    post_author_id, post_id, comment_id = name
+    found: bool = connection.execute(
+        _IS_THERE,
+        {"post_author_id": post_author_id, "post_id": post_id, "comment_id": comment_id},
+    ).scalar_one()
+    return found
+
+
 # One row more than there are comments tells a post without comments from one that is hidden.
 _COMMENT_PAGE = text(f"""
     SELECT comment.*

@@ -165,6 +165,20 @@ def visible_post_time(connection: Connection, *, viewer: Viewer, name: PostName)
     return found
 
 
+_IS_THERE = text("""
+    SELECT EXISTS (SELECT FROM posts
+                   WHERE author_id = :author_id AND id = :post_id AND deleted_at IS NULL)
+""")
+
+
+def is_there(connection: Connection, *, name: PostName) -> bool:
+    """Whether there is a post that has not been deleted."""
+    found: bool = connection.execute(
+        _IS_THERE, {"author_id": name[0], "post_id": name[1]}
+    ).scalar_one()
+    return found
+
+
 # A lock that has waited for a change of the post goes on with the new post and the tags of before,
 # so what the viewer may see is asked by a statement of its own, when the post is held.
 _HOLD_POST = text("""

@@ -238,6 +238,41 @@ def test_changing_a_pair_is_a_look_at_it_the_change_and_a_commit(
     assert _counts(pair, calls[-1]) == (0, 2)
 
 
+def test_a_change_that_can_be_repeated_costs_what_it_costs_without_a_request_id(
+    pair: Pair, people: People
+) -> None:
+    user, peer = people.new(2)
+    ask = graph.RequestConnectionRequest(user_id=user, peer_id=peer, request_id=str(uuid.uuid4()))
+    delete = feed.DeletePostRequest(
+        user_id=user, post_id=people.post(user), request_id=str(uuid.uuid4())
+    )
+    plain = feed.DeletePostRequest(user_id=user, post_id=people.post(user))
+
+    assert _counts(pair, lambda: pair.graph.RequestConnection(ask)) == (0, 3)
+    assert _counts(pair, lambda: pair.feed.DeletePost(delete)) == _counts(
+        pair, lambda: pair.feed.DeletePost(plain)
+    )
+    # A repeat fails at its first statement, is rolled back, and looks for the answer.
+    assert _counts(pair, lambda: pair.graph.RequestConnection(ask)) == (0, 3)
+
+
+def test_what_asks_the_graph_first_looks_for_an_earlier_answer_before_that(
+    pair: Pair, people: People
+) -> None:
+    viewer, author = people.connected(2)
+    people.feed(viewer)
+    post = feed.PostName(author_id=author, post_id=people.post(author))
+    plain = feed.CreateCommentRequest(user_id=viewer, post=post, body="hello")
+    repeatable = feed.CreateCommentRequest(
+        user_id=viewer, post=post, body="hello", request_id=str(uuid.uuid4())
+    )
+    of_feed, of_graph = _counts(pair, lambda: pair.feed.CreateComment(plain))
+
+    assert _counts(pair, lambda: pair.feed.CreateComment(repeatable)) == (of_feed + 1, of_graph)
+    # It looks for the answer, and whether the comment is still there.
+    assert _counts(pair, lambda: pair.feed.CreateComment(repeatable)) == (2, 0)
+
+
 def test_a_post_is_a_statement_and_a_commit_with_tags_costing_extra_and_a_request_id_nothing(
     pair: Pair, people: People
 ) -> None:
@@ -254,5 +289,5 @@ def test_a_post_is_a_statement_and_a_commit_with_tags_costing_extra_and_a_reques
     assert _counts(pair, lambda: pair.feed.CreatePost(plain)) == (2 + more, 0)
     assert _counts(pair, lambda: people.post(author, tagged(*tags))) == (3 + more + of_tags, 0)
     assert _counts(pair, lambda: pair.feed.CreatePost(repeatable)) == (2 + more, 0)
-    # A repeat fails, is rolled back, and looks for the answer and for what it shows.
-    assert _counts(pair, lambda: pair.feed.CreatePost(repeatable)) == (3, 0)
+    # A repeat fails, is rolled back, and looks for the answer and whether the post is there.
+    assert _counts(pair, lambda: pair.feed.CreatePost(repeatable)) == (4, 0)

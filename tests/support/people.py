@@ -4,7 +4,7 @@ from itertools import count
 
 from shared.gen.kith.feed.v1 import feed_pb2
 from shared.gen.kith.graph.v1 import graph_pb2
-from tests.support.pair import Pair
+from tests.support.rpcs import Stubs
 
 _ids = count(1_000_000)
 
@@ -27,8 +27,8 @@ def all_without(*tag_ids: int) -> feed_pb2.Audience:
 class People:
     """Makes people whom no other test knows."""
 
-    def __init__(self, pair: Pair) -> None:
-        self._pair = pair
+    def __init__(self, stubs: Stubs) -> None:
+        self._stubs = stubs
 
     def new(self, number: int) -> list[int]:
         """Return the ids of some new people."""
@@ -40,7 +40,7 @@ class People:
             graph_pb2.ConnectionPair(first_user_id=user_id, second_user_id=peer_id)
             for peer_id in peer_ids
         ]
-        self._pair.graph.ImportConnections(
+        self._stubs.graph.ImportConnections(
             iter([graph_pb2.ImportConnectionsRequest(connections=pairs)])
         )
 
@@ -52,24 +52,26 @@ class People:
 
     def remove(self, user_id: int, peer_id: int) -> None:
         """End a connection."""
-        self._pair.graph.RemoveConnection(
+        self._stubs.graph.RemoveConnection(
             graph_pb2.RemoveConnectionRequest(user_id=user_id, peer_id=peer_id)
         )
 
     def block(self, user_id: int, peer_id: int) -> None:
         """Let a user block another."""
-        self._pair.graph.BlockUser(graph_pb2.BlockUserRequest(user_id=user_id, peer_id=peer_id))
+        self._stubs.graph.BlockUser(graph_pb2.BlockUserRequest(user_id=user_id, peer_id=peer_id))
 
     def tag(self, owner_id: int, name: str, *member_ids: int) -> int:
         """Create a tag, give it to people, return its id."""
-        response = self._pair.feed.CreateTag(feed_pb2.CreateTagRequest(user_id=owner_id, name=name))
+        response = self._stubs.feed.CreateTag(
+            feed_pb2.CreateTagRequest(user_id=owner_id, name=name)
+        )
         if member_ids:
             self.give(owner_id, response.tag.tag_id, *member_ids)
         return response.tag.tag_id
 
     def give(self, owner_id: int, tag_id: int, *member_ids: int) -> None:
         """Give a tag to people."""
-        self._pair.feed.AddTagMembers(
+        self._stubs.feed.AddTagMembers(
             feed_pb2.AddTagMembersRequest(
                 user_id=owner_id, tag_id=tag_id, target_user_ids=member_ids
             )
@@ -77,7 +79,7 @@ class People:
 
     def take(self, owner_id: int, tag_id: int, *member_ids: int) -> None:
         """Take a tag from people."""
-        self._pair.feed.RemoveTagMembers(
+        self._stubs.feed.RemoveTagMembers(
             feed_pb2.RemoveTagMembersRequest(
                 user_id=owner_id, tag_id=tag_id, target_user_ids=member_ids
             )
@@ -85,14 +87,14 @@ class People:
 
     def post(self, author_id: int, audience: feed_pb2.Audience = ALL, body: str = "hello") -> int:
         """Publish a post and return its id."""
-        response = self._pair.feed.CreatePost(
+        response = self._stubs.feed.CreatePost(
             feed_pb2.CreatePostRequest(user_id=author_id, body=body, audience=audience)
         )
         return response.post.post_id
 
     def feed(self, user_id: int, page_size: int = 100) -> list[int]:
         """Return the ids of the first page of a feed."""
-        response = self._pair.feed.GetFeed(
+        response = self._stubs.feed.GetFeed(
             feed_pb2.GetFeedRequest(user_id=user_id, page_size=page_size)
         )
         return [post.post_id for post in response.posts]
