@@ -116,8 +116,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_SERVICE_UNREACHABLE: _ErrorReason.ValueType  # 35
     """UNAVAILABLE, by the gateway. The service cannot be reached. Calls that may be repeated have been."""
     ERROR_REASON_RESULT_DELETED: _ErrorReason.ValueType  # 36
-    """NOT_FOUND. The call with this request_id took effect, and since then what it created was deleted,
-    or a user whom its answer named was erased. The repeat changed nothing; use a new request_id.
+    """NOT_FOUND. The call with this request_id took effect, and since then the post, tag or comment that
+    it answered was deleted, or a user whom it named was erased. The repeat changed nothing; use a new
+    request_id to do it anew.
     """
     ERROR_REASON_BLOCK_LIMIT_REACHED: _ErrorReason.ValueType  # 37
     """FAILED_PRECONDITION. The user blocks as many people as a user may block; metadata holds `limit`."""
@@ -222,8 +223,9 @@ ERROR_REASON_REQUEST_TOO_LARGE: ErrorReason.ValueType  # 34
 ERROR_REASON_SERVICE_UNREACHABLE: ErrorReason.ValueType  # 35
 """UNAVAILABLE, by the gateway. The service cannot be reached. Calls that may be repeated have been."""
 ERROR_REASON_RESULT_DELETED: ErrorReason.ValueType  # 36
-"""NOT_FOUND. The call with this request_id took effect, and since then what it created was deleted,
-or a user whom its answer named was erased. The repeat changed nothing; use a new request_id.
+"""NOT_FOUND. The call with this request_id took effect, and since then the post, tag or comment that
+it answered was deleted, or a user whom it named was erased. The repeat changed nothing; use a new
+request_id to do it anew.
 """
 ERROR_REASON_BLOCK_LIMIT_REACHED: ErrorReason.ValueType  # 37
 """FAILED_PRECONDITION. The user blocks as many people as a user may block; metadata holds `limit`."""

@@ -29,13 +29,13 @@ class GraphServiceStub:
     Every call that changes something takes a `request_id`, a UUID that the caller chooses for the
     call and sends again when it repeats the call. For 24 hours after the first success, a repeat
     changes nothing and is answered as the first call was, whatever has happened since. With other
-    arguments it is REQUEST_ID_REUSED. It is RESULT_DELETED when what the call created has been
-    deleted since, or a user whom the answer names has been erased. Errors are not kept: after an
-    error the repeat is a new attempt. Ids are per user: two users may use the same one, but one user
-    only for one call of this service. The ids of DeleteUser, which services call, are common to all
-    users. A UUID is 32 hexadecimal digits of either case, with hyphens (8-4-4-4-12) or without,
-    optionally in braces or after `urn:uuid:`; all spellings of one UUID are one id.
-    ImportConnections takes none: a message that is sent again imports nothing twice.
+    arguments it is REQUEST_ID_REUSED. It is RESULT_DELETED when the other user has been erased
+    since. Errors are not kept: after an error the repeat is a new attempt. Ids are per user: two
+    users may use the same one, but one user only for one call of this service. The ids of
+    DeleteUser, which services call, are common to all users. A UUID is 32 hexadecimal digits of
+    either case, with hyphens (8-4-4-4-12) or without, optionally in braces or after `urn:uuid:`; all
+    spellings of one UUID are one id. ImportConnections takes none: a message that is sent again
+    imports nothing twice.
 
     Where there are replicas of the database, a write is answered with the metadata `kith-position`,
     an opaque token, and a read that brings one or more of them, separated by commas, may be answered
@@ -150,13 +150,13 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
     Every call that changes something takes a `request_id`, a UUID that the caller chooses for the
     call and sends again when it repeats the call. For 24 hours after the first success, a repeat
     changes nothing and is answered as the first call was, whatever has happened since. With other
-    arguments it is REQUEST_ID_REUSED. It is RESULT_DELETED when what the call created has been
-    deleted since, or a user whom the answer names has been erased. Errors are not kept: after an
-    error the repeat is a new attempt. Ids are per user: two users may use the same one, but one user
-    only for one call of this service. The ids of DeleteUser, which services call, are common to all
-    users. A UUID is 32 hexadecimal digits of either case, with hyphens (8-4-4-4-12) or without,
-    optionally in braces or after `urn:uuid:`; all spellings of one UUID are one id.
-    ImportConnections takes none: a message that is sent again imports nothing twice.
+    arguments it is REQUEST_ID_REUSED. It is RESULT_DELETED when the other user has been erased
+    since. Errors are not kept: after an error the repeat is a new attempt. Ids are per user: two
+    users may use the same one, but one user only for one call of this service. The ids of
+    DeleteUser, which services call, are common to all users. A UUID is 32 hexadecimal digits of
+    either case, with hyphens (8-4-4-4-12) or without, optionally in braces or after `urn:uuid:`; all
+    spellings of one UUID are one id. ImportConnections takes none: a message that is sent again
+    imports nothing twice.
 
     Where there are replicas of the database, a write is answered with the metadata `kith-position`,
     an opaque token, and a read that brings one or more of them, separated by commas, may be answered
