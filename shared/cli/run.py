@@ -22,8 +22,10 @@ from shared.cli.sample import FEWEST_PEOPLE, make_sample
 from shared.cli.terminal import CommandError, progress
 from shared.client import KithClient
 from shared.client.sessions import FEED, GRAPH
+from shared.embedded_postgres import data_folder
 from shared.errors import AppException
 from shared.ports import ListenError, reachable, reserved
+from shared.private_files import private_folder
 from shared.settings import DatabaseSettings, Environment, ServerSettings
 
 _SAMPLE_PERSON = 17
@@ -71,7 +73,7 @@ def run(console: Console) -> None:
 
 
 def _run(plan: _Plan, stack: ExitStack, console: Console) -> None:
-    plan.data_dir.mkdir(parents=True, exist_ok=True)
+    private_folder(plan.data_dir, is_passed_through=os.geteuid() == 0)
     store = _object_store(plan, stack)
     console.print("Starting PostgreSQL ...")
     migrate(stack)
@@ -194,7 +196,9 @@ def _welcome(plan: _Plan, kith: KithClient, store: PhotoStore | None, console: C
         _say(console, f"{name:<13}  gRPC {target}  metrics {metrics}")
     if store:
         _say(console, f"photos         {store.url}, in memory: they go when Kith stops")
-    _say(console, "logs and data  " + str(plan.data_dir))
+    _say(console, f"logs and data  {plan.data_dir}")
+    if not (data := data_folder(plan.data_dir)).is_relative_to(plan.data_dir.resolve()):
+        _say(console, f"database       {data}, where PostgreSQL's own account can reach it")
     _say(console, "\nTry, in another terminal:\n")
     for call in _calls_to_try(plan):
         _say(console, f"    {call}")

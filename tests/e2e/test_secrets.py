@@ -43,6 +43,7 @@ def failures(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> 
     token.write_text(issuer.token("feed"))
     good, expired = issuer.token(17), issuer.token(17, exp=1)
     bad = [issuer.token(17, aud="elsewhere"), issuer.token("no-such-service"), f"{good[:-4]}AAAA"]
+    feed_url = serving("feed", databases.new("feed"))
     environment = {
         **issuer.environment,
         "AUTH_SERVICES": "feed",
@@ -55,7 +56,7 @@ def failures(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> 
         "AWS_SESSION_TOKEN": _SESSION,
         "TARGET_TOKEN_FILE": str(token),
         "GRAPH_DATABASE_URL": f"postgresql://kith_graph:{_PASSWORD}@{_NOWHERE}/graph",
-        "FEED_DATABASE_URL": _with_password(serving("feed", databases.new("feed"))),
+        "FEED_DATABASE_URL": feed_url,
     }
     answers: list[str] = []
     with ServiceProcess("graph_service", environment, folder / "graph.log") as graph:
@@ -67,13 +68,10 @@ def failures(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> 
             answers.append(_try_photo(pair, good))
             until(lambda: all(process.logged("not ready") for process in (graph, feed)))
             logs = [str(process.logs()) for process in (graph, feed)]
-    secrets = [_PASSWORD, _PAGE_KEY, _STORE_KEY, _SESSION, token.read_text(), good, expired, *bad]
+    passwords = [_PASSWORD, str(sqlalchemy.make_url(feed_url).password)]
+    keys = [_PAGE_KEY, _STORE_KEY, _SESSION]
+    secrets = [*passwords, *keys, token.read_text(), good, expired, *bad]
     return _Run(secrets=secrets, answers=answers, logs=logs)
-
-
-def _with_password(url: str) -> str:
-    held = sqlalchemy.make_url(url).set(password=_PASSWORD)
-    return held.render_as_string(hide_password=False)
 
 
 def _answer(pair: ProcessPair, rpc: Rpc, token: str) -> str:

@@ -27,7 +27,7 @@ from tests.support.deployment import DEPLOY, ROOT
 from tests.support.gateway import running_gateway
 from tests.support.pair import Pair
 from tests.support.processes import until
-from tests.support.roles import owner
+from tests.support.roles import make_roles, owner
 
 _DASHBOARDS: Final = sorted((DEPLOY / "grafana" / "dashboards").glob("*.json"))
 _RULES: Final = sorted((DEPLOY / "prometheus" / "rules").glob("*.yml"))
@@ -209,6 +209,7 @@ def test_a_new_postgres_gets_both_databases_and_roles_with_their_passwords(
         "PGHOST": str(server.host),
         "PGPORT": str(server.port),
         "PGUSER": str(server.username),
+        "PGPASSWORD": str(server.password),
         "ROLES_SQL": str(DEPLOY / "postgres" / "roles.sql"),
         **passwords,
     }
@@ -224,4 +225,8 @@ def test_a_new_postgres_gets_both_databases_and_roles_with_their_passwords(
     for service in ("graph", "feed"):
         assert _is_password(passwords["OWNER_PASSWORD"], kept[f"kith_{service}_owner"])
         assert _is_password(passwords[f"{service.upper()}_PASSWORD"], kept[f"kith_{service}"])
-        migrations.upgrade(service, owner(service, cluster.url(f"kith_{service}")))
+        url = cluster.url(f"kith_{service}")
+        owners = sqlalchemy.make_url(owner(service, url)).set(password=passwords["OWNER_PASSWORD"])
+        migrations.upgrade(service, owners.render_as_string(hide_password=False))
+        # Other tests know another one.
+        make_roles(service, url)

@@ -22,6 +22,9 @@ from shared.embedded_postgres import binaries
 
 _ROOT = Path(__file__).parents[2]
 _WITHIN_SECONDS = 30
+_ONLY_ROOT = pytest.mark.skipif(
+    os.geteuid() != 0, reason="only as root does PostgreSQL need another account"
+)
 _HOLDER = """
 import sys
 from pathlib import Path
@@ -137,10 +140,12 @@ def _until(is_true: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
+def _conninfo(url: sqlalchemy.URL) -> str:
+    return url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+
 def _execute(url: sqlalchemy.URL, statement: str) -> list[tuple[object, ...]]:
-    connection = psycopg2.connect(
-        host=url.host, port=url.port, user=url.username, dbname=url.database
-    )
+    connection = psycopg2.connect(_conninfo(url))
     try:
         connection.autocommit = True
         with connection.cursor() as cursor:
@@ -277,18 +282,75 @@ def test_a_server_file_whose_pid_is_no_servers_is_no_obstacle(
     assert _rows(again) == 1
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only as root does PostgreSQL need another account")
-def test_a_directory_closed_to_the_servers_account_is_named_with_the_remedy(
+@pytest.mark.parametrize("password", ["", "0" * 64])
+def test_nobody_is_let_in_without_the_password(cluster: Cluster, password: str) -> None:
+    url = cluster.hold().url
+
+    with pytest.raises(psycopg2.OperationalError, match="password"):
+        _execute(url.set(password=password), "SELECT 1")
+
+
+def test_the_password_is_asked_for_where_an_earlier_version_let_everybody_in(
     cluster: Cluster,
 ) -> None:
-    closed = cluster.directory / "closed"
-    closed.mkdir(mode=0o700)
+    first = cluster.hold()
+    _write(first.url)
+    first.leave()
+    (cluster.directory / "postgres" / "pg_hba.conf").write_text("host all all 127.0.0.1/32 trust\n")
+    (cluster.directory / "postgres.password").unlink()
+
+    url = cluster.hold().url
+
+    assert _rows(url) == 1
+    with pytest.raises(psycopg2.OperationalError, match="password"):
+        _execute(url.set(password=""), "SELECT 1")
+
+
+def test_others_may_read_neither_log_nor_data(cluster: Cluster) -> None:
+    (cluster.directory / "postgres.log").touch(mode=0o644)
+    _write(cluster.hold().url)
+
+    kept = {path.name: path.stat().st_mode for path in cluster.directory.iterdir()}
+
+    assert {"postgres", "postgres.log", "postgres.password", "postgres.holders"} <= kept.keys()
+    open_to_others = {name for name, mode in kept.items() if mode & 0o077}
+    assert open_to_others <= {"postgres.port", "postgres.ready"}
+
+
+@_ONLY_ROOT
+def test_data_are_kept_where_the_servers_account_can_reach_them(cluster: Cluster) -> None:
+    private = Cluster(cluster.directory / "home" / ".data")
+    private.directory.parent.mkdir(mode=0o700)
+    first = private.hold()
+    url = first.url
+    data = (private.directory / "postgres").readlink()
+    try:
+        _write(url)
+        first.leave()
+        again = private.hold()
+
+        assert _rows(again.url) == 1
+        assert not data.is_relative_to(cluster.directory)
+        assert not data.stat().st_mode & 0o077
+        again.leave()
+    finally:
+        private.close()
+        shutil.rmtree(data.parent)
+
+
+@_ONLY_ROOT
+def test_a_directory_closed_later_to_the_servers_account_is_named_with_the_remedy(
+    cluster: Cluster,
+) -> None:
+    cluster.hold().leave()
+    _until(lambda: not cluster.processes())
+    cluster.directory.chmod(0o700)
     with ExitStack() as stack:
-        holder = Holder(closed / "data")
+        holder = Holder(cluster.directory)
         stack.callback(holder.kill)
         said = holder.failure()
 
     assert holder.process.returncode == 1
-    assert f"cannot enter {closed}" in said
+    assert f"cannot enter {cluster.directory}" in said
     assert "chmod o+x" in said
     assert "Traceback" not in said

@@ -215,7 +215,11 @@ class Session:
     def __init__(self, url: str) -> None:
         parsed = sqlalchemy.make_url(url)
         self._connection = psycopg2.connect(
-            host=parsed.host, port=parsed.port, user=parsed.username, dbname=parsed.database
+            host=parsed.host,
+            port=parsed.port,
+            user=parsed.username,
+            password=parsed.password,
+            dbname=parsed.database,
         )
 
     def __enter__(self) -> Self:

@@ -8,11 +8,16 @@ import sqlalchemy
 from shared.embedded_postgres import binaries
 
 _ROLES = Path(__file__).parents[2] / "deploy" / "postgres" / "roles.sql"
+_SET_PASSWORD = "ALTER ROLE {} PASSWORD '{}'"
 
 
 def make_roles(service: str, url: str) -> None:
-    """Make the roles of a service, and give them their rights in its database."""
+    """Make the roles of a service, and give them their rights in its database.
+
+    They get the password of the URL, if it has one.
+    """
     parsed = sqlalchemy.make_url(url)
+    roles = [f"kith_{service}_owner", f"kith_{service}"] if parsed.password else []
     subprocess.run(
         [
             binaries() / "psql",
@@ -20,6 +25,7 @@ def make_roles(service: str, url: str) -> None:
             "--quiet",
             f"--variable=service={service}",
             f"--file={_ROLES}",
+            *(f"--command={_SET_PASSWORD.format(role, parsed.password)}" for role in roles),
             parsed.set(drivername="postgresql").render_as_string(hide_password=False),
         ],
         check=True,
