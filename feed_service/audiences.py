@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Final
 
 from sqlalchemy import Connection
 
@@ -15,6 +16,9 @@ from shared.database import Database
 from shared.errors import FieldViolation, ResourceNotFoundError, ValidationError
 from shared.gen.kith.errors.v1 import errors_pb2
 from shared.paging import Page, PageTokens, Scope
+
+WITHOUT_TAGS: Final = "must have at least 1 item with TAGS"
+"""What is said of `tag_ids` when the audience is TAGS and there are none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,11 +68,12 @@ class Audiences:
         position = self._tokens.read(scope, page_token, length=1)
         if wanted := named_tags(audience):
             owned = self._database.read(
-                lambda connection: queries.tags.owned_tag_ids(
+                lambda connection: queries.tags.owned_tags(
                     connection, owner_user_id=author_id, tag_ids=wanted
                 )
             )
-            _require_owned(owned, audience, field="audience")
+            undeleted = {tag_id for tag_id, is_deleted in owned.items() if not is_deleted}
+            _require_owned(undeleted, audience, field="audience", excluding=owned)
 
         def read(author: Viewer) -> tuple[int, list[int]]:
             return self._database.read(
@@ -87,27 +92,41 @@ class Audiences:
 
 
 def hold_own_tags(
-    connection: Connection, author_id: int, audience: Audience, *, field: str
+    connection: Connection,
+    author_id: int,
+    audience: Audience,
+    *,
+    field: str,
+    excluding: Collection[int] = (),
 ) -> None:
     """Keep the audience's tags from being deleted until the transaction ends.
 
-    Raises ValidationError naming those in `field` that are not the author's own.
+    Raises ValidationError naming those in `field` that are neither the author's own nor among the
+    tags that the post is `excluding` by already, which may be deleted.
     """
     if wanted := named_tags(audience):
         owned = queries.tags.hold_owned_tag_ids(connection, owner_user_id=author_id, tag_ids=wanted)
-        _require_owned(owned, audience, field=field)
+        _require_owned(owned, audience, field=field, excluding=excluding)
 
 
-def foreign_tags(owned: Collection[int], audience: Audience, *, field: str) -> list[FieldViolation]:
-    """Return a violation for each tag of the audience that is not among those owned."""
-    lists = {"tag_ids": audience.tag_ids, "excluded_tag_ids": audience.excluded_tag_ids}
+def foreign_tags(
+    owned: Collection[int], audience: Audience, *, field: str, excluding: Collection[int] = ()
+) -> list[FieldViolation]:
+    """Return a violation for each tag of the audience that is not among those owned.
+
+    Those that exclude may be among `excluding` instead.
+    """
+    lists = {
+        "tag_ids": (audience.tag_ids, owned),
+        "excluded_tag_ids": (audience.excluded_tag_ids, {*owned, *excluding}),
+    }
     return [
         FieldViolation(
             field=f"{field}.{name}[{index}]", description="must be one of the user's own tags"
         )
-        for name, tag_ids in lists.items()
+        for name, (tag_ids, allowed) in lists.items()
         for index, tag_id in enumerate(tag_ids)
-        if tag_id not in owned
+        if tag_id not in allowed
     ]
 
 
@@ -116,6 +135,8 @@ def named_tags(audience: Audience) -> set[int]:
     return {*audience.tag_ids, *audience.excluded_tag_ids}
 
 
-def _require_owned(owned: Collection[int], audience: Audience, *, field: str) -> None:
-    if violations := foreign_tags(owned, audience, field=field):
+def _require_owned(
+    owned: Collection[int], audience: Audience, *, field: str, excluding: Collection[int]
+) -> None:
+    if violations := foreign_tags(owned, audience, field=field, excluding=excluding):
         raise ValidationError.of_all(violations)

@@ -1,7 +1,8 @@
 """Follows the changes of the graph: when a connection ends, the tags of the two for each other end.
 
-Who sees what does not wait for it: a tag of a past connection has no effect (see `visibility`). It
-keeps lists of people clean, and the tables from holding what has no effect any more.
+No answer waits for it, because all of them go by the connections that the graph tells (see
+`visibility`). It notes the ending with the tag as well, so that no tag comes back to life when the
+graph forgets an ending, for instance restored from a backup.
 
 One process at a time follows, the one that holds a lock of the database, and writes over the
 connection that the lock belongs to; when it dies, another one takes over. How far it has come is

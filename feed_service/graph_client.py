@@ -100,11 +100,9 @@ class GraphClient:
             self._metrics.changes_met.inc()
         return current
 
-    def unconnected(self, user_id: int, peer_ids: Sequence[int]) -> tuple[list[int], int]:
-        """Return those peers who are not connected with the user now, and the user's revision."""
-        current = self.current(self.held(user_id))
-        connected = current.viewer.connected_to
-        return [peer_id for peer_id in peer_ids if peer_id not in connected], current.revision
+    def now(self, user_id: int) -> HeldViewer:
+        """Return a user's connections as of now, for what is not validated afterwards."""
+        return self.current(self.held(user_id))
 
     def connections(self, user_ids: Sequence[int]) -> list[HeldViewer]:
         """Return up to 100 users with their connections as of now; they are not cached."""

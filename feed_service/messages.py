@@ -112,16 +112,21 @@ def tag(row: TagRow) -> pb.Tag:
         name=row.name,
         create_time=timestamp(row.created_at),
         etag=etag(row.version),
+        delete_time=None if row.deleted_at is None else timestamp(row.deleted_at),
     )
 
 
 def member(row: MemberRow) -> pb.TagMember:
-    """Return a person who has a tag."""
-    return pb.TagMember(target_user_id=row.target_user_id, create_time=timestamp(row.created_at))
+    """Return a person who has a tag, or had it."""
+    return pb.TagMember(
+        target_user_id=row.target_user_id,
+        create_time=timestamp(row.created_at),
+        former=row.is_former,
+    )
 
 
 def tagged_user(row: TaggedRow) -> pb.ExportUserResponse.TaggedUser:
-    """Return a tag with somebody who has it."""
+    """Return a tag with somebody who has it, or had it."""
     return pb.ExportUserResponse.TaggedUser(tag_id=row.tag_id, member=member(row))
 
 

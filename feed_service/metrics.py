@@ -78,7 +78,7 @@ class FeedMetrics:
         )
         self.tags_ended = Counter(
             "tags_ended_total",
-            "Tags taken from people by the end of a connection.",
+            "Tags of people that were noted to have ended with a connection.",
             registry=registry,
         )
 

@@ -239,8 +239,9 @@ user_tags = Table(
     big_id("owner_user_id", primary_key=True),
     big_id("tag_id", primary_key=True),
     big_id("target_user_id", primary_key=True),
-    # The owner's graph revision when the tag was given: the tag ends with the connection that was
-    # there then, and must not hold in a later one. See visibility.
+    # The owner's graph revision when the tag was given: the tag lets in during the connection that
+    # was there then, and must not in a later one. 0 once that connection is known to have ended;
+    # the row stays, to keep the person from what excludes the tag. See visibility.
     Column("owner_revision", BigInteger, nullable=False),
     moment("created_at"),
     ForeignKeyConstraint(

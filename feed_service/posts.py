@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from feed_service import messages, queries
-from feed_service.audiences import hold_own_tags
+from feed_service.audiences import WITHOUT_TAGS, hold_own_tags
 from feed_service.graph_client import GraphClient
 from feed_service.layouts import Layout
 from feed_service.metrics import POSTS, FeedMetrics
+from feed_service.models import TAGS
 from feed_service.photos import Photos
 from feed_service.queries.posts import Audience, PostName, PostRow
 from feed_service.safe_read import read_of_author, safe_read
 from feed_service.visibility import Viewer
 from shared.database import Database
-from shared.errors import ResourceNotFoundError, require_etag
+from shared.errors import ResourceNotFoundError, ValidationError, require_etag
 from shared.gen.kith.errors.v1 import errors_pb2
 from shared.gen.kith.feed.v1 import feed_pb2 as pb
 from shared.idempotency import Call, once, once_prepared
@@ -140,17 +141,19 @@ class Posts:
         author_id = call.user_id
         name = (author_id, post_id)
 
+        def as_author(connection: Connection) -> PostRow:
+            author = Viewer(user_id=author_id)
+            return queries.posts.visible_posts(connection, viewer=author, names=[name])[name]
+
         def work(connection: Connection) -> pb.UpdatePostResponse:
-            if audience is not None:
-                hold_own_tags(connection, author_id, audience, field="post.audience")
             version = queries.posts.lock_post(connection, author_id=author_id, post_id=post_id)
             if version is None:
                 raise not_found()
             require_etag(etag, messages.etag(version))
+            if audience is not None:
+                _hold_audience(connection, audience, current=as_author(connection))
             queries.posts.update_post(connection, name=name, body=body, audience=audience)
-            author = Viewer(user_id=author_id)
-            row = queries.posts.visible_posts(connection, viewer=author, names=[name])[name]
-            return pb.UpdatePostResponse(post=self._own(row))
+            return pb.UpdatePostResponse(post=self._own(as_author(connection)))
 
         response, _ = once(self._database, call, work, still_there=_is_there)
         return response
@@ -215,6 +218,23 @@ class Posts:
             lambda connection: queries.posts.visible_posts(connection, viewer=viewer, names=names),
             since=viewer.since,
         )
+
+
+def _hold_audience(connection: Connection, audience: Audience, *, current: PostRow) -> None:
+    """Keep the tags of a post's new audience, which may name what the current one says already.
+
+    Raises ValidationError unless all else that it names are tags of the author.
+    """
+    is_left = current.audience == TAGS and not current.tag_ids
+    if audience.kind == TAGS and not audience.tag_ids and not is_left:
+        raise ValidationError.of("post.audience.tag_ids", WITHOUT_TAGS)
+    hold_own_tags(
+        connection,
+        current.author_id,
+        audience,
+        field="post.audience",
+        excluding=current.excluded_tag_ids,
+    )
 
 
 def not_found() -> ResourceNotFoundError:

@@ -9,7 +9,7 @@ import grpc
 from google.protobuf.message import Message
 
 from feed_service import messages
-from feed_service.audiences import Audiences
+from feed_service.audiences import WITHOUT_TAGS, Audiences
 from feed_service.comments import Comments
 from feed_service.digest import DigestQuery, Digests
 from feed_service.erasure import Erasure
@@ -219,7 +219,9 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
             if "body" in changed:
                 body = fields.text("post.body", request.post.body, max_length=BODY_LENGTH)
             if "audience" in changed:
-                audience = _audience(fields, "post.audience", request.post.audience)
+                audience = _audience(
+                    fields, "post.audience", request.post.audience, may_be_as_read=True
+                )
         return self._posts.update(
             call, post_id, body=body, audience=audience, etag=request.post.etag
         )
@@ -262,7 +264,12 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         with Fields() as fields:
             owner_id = fields.identifier("user_id", request.user_id)
             page_size = fields.page_size("page_size", request.page_size, default=50, maximum=500)
-        page = self._tags.page(owner_id, page_size=page_size, page_token=request.page_token)
+        page = self._tags.page(
+            owner_id,
+            show_deleted=request.show_deleted,
+            page_size=page_size,
+            page_token=request.page_token,
+        )
         return pb.ListTagsResponse(
             tags=[messages.tag(row) for row in page.items], next_page_token=page.next_page_token
         )
@@ -311,7 +318,11 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
                 "page_size", request.page_size, default=50, maximum=_MAX_MEMBERS
             )
         page = self._tags.members(
-            owner_id, tag_id, page_size=page_size, page_token=request.page_token
+            owner_id,
+            tag_id,
+            show_former=request.show_former,
+            page_size=page_size,
+            page_token=request.page_token,
         )
         return pb.ListTagMembersResponse(
             members=[messages.member(row) for row in page.items],
@@ -418,7 +429,7 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
     ) -> pb.PreviewAudienceResponse:
         with Fields() as fields:
             author_id = fields.identifier("user_id", request.user_id)
-            audience = _audience(fields, "audience", request.audience)
+            audience = _audience(fields, "audience", request.audience, may_be_as_read=True)
             page_size = fields.page_size("page_size", request.page_size, **_VIEWER_PAGE)
         preview = self._audiences.preview(
             author_id, audience, page_size=page_size, page_token=request.page_token
@@ -556,14 +567,17 @@ def _post_name(fields: Fields, field: str, name: pb.PostName) -> PostName:
     )
 
 
-def _audience(fields: Fields, field: str, message: pb.Audience) -> Audience:
+def _audience(
+    fields: Fields, field: str, message: pb.Audience, *, may_be_as_read: bool = False
+) -> Audience:
+    """Read an audience; as a post is read, TAGS may be without tags."""
     kind = fields.choice(f"{field}.kind", message.kind, choices=messages.AUDIENCE_KINDS)
     tag_ids = fields.identifiers(f"{field}.tag_ids", message.tag_ids, max_items=_MAX_AUDIENCE_TAGS)
     excluded_tag_ids = fields.identifiers(
         f"{field}.excluded_tag_ids", message.excluded_tag_ids, max_items=_MAX_AUDIENCE_TAGS
     )
-    if kind == TAGS and not message.tag_ids:
-        fields.reject(f"{field}.tag_ids", "must have at least 1 item with TAGS")
+    if kind == TAGS and not message.tag_ids and not may_be_as_read:
+        fields.reject(f"{field}.tag_ids", WITHOUT_TAGS)
     if kind != TAGS and message.tag_ids:
         fields.reject(f"{field}.tag_ids", "must be empty unless the kind is TAGS")
     if kind == PRIVATE and message.excluded_tag_ids:

@@ -7,8 +7,11 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from feed_service import messages, queries
+from feed_service.connections_cache import HeldViewer
 from feed_service.graph_client import GraphClient
 from feed_service.queries.tags import MemberRow, TagRow
+from feed_service.safe_read import steady_read
+from feed_service.visibility import Viewer
 from shared.database import Database
 from shared.errors import (
     ConflictError,
@@ -63,14 +66,17 @@ class Tags:
         )
         return response
 
-    def page(self, owner_id: int, *, page_size: int, page_token: str) -> Page[TagRow]:
+    def page(
+        self, owner_id: int, *, show_deleted: bool, page_size: int, page_token: str
+    ) -> Page[TagRow]:
         """Return a page of the owner's tags, by id."""
-        scope = Scope.of("tags", owner_id)
+        scope = Scope.of("tags", owner_id, show_deleted)
         position = self._tokens.read(scope, page_token, length=1)
         rows = self._reads.read(
             lambda connection: queries.tags.tag_page(
                 connection,
                 owner_user_id=owner_id,
+                with_deleted=show_deleted,
                 after_id=position[0] if position else 0,
                 limit=page_size + 1,
             )
@@ -119,40 +125,47 @@ class Tags:
         """Give a tag to people who are all connected with the owner, and say how many are new."""
         owner_id = call.user_id
 
-        def revision_of_connections() -> int:
-            unconnected, revision = self._graph.unconnected(owner_id, target_ids)
-            if unconnected:
+        def connections() -> HeldViewer:
+            known = self._graph.now(owner_id)
+            connected = known.viewer.connected_to
+            if unconnected := [id_ for id_ in target_ids if id_ not in connected]:
                 raise PreconditionError(
                     "only people the user is connected with can be given a tag",
                     reason=errors_pb2.ERROR_REASON_NOT_CONNECTED,
                     metadata={"target_user_id": str(unconnected[0])},
                 )
-            return revision
+            return known
 
-        def work(connection: Connection, revision: int) -> pb.AddTagMembersResponse:
+        def work(connection: Connection, known: HeldViewer) -> pb.AddTagMembersResponse:
             _required(queries.tags.locked_tag(connection, owner_user_id=owner_id, tag_id=tag_id))
-            added = queries.tags.add_members(
-                connection,
-                owner_user_id=owner_id,
-                tag_id=tag_id,
-                target_user_ids=target_ids,
-                owner_revision=revision,
+            members = queries.tags.members_among(
+                connection, owner=known.viewer, tag_id=tag_id, target_user_ids=target_ids
             )
-            return pb.AddTagMembersResponse(added_count=added)
+            if new := set(target_ids) - members:
+                queries.tags.add_members(
+                    connection,
+                    owner_user_id=owner_id,
+                    tag_id=tag_id,
+                    target_user_ids=new,
+                    owner_revision=known.revision,
+                )
+            return pb.AddTagMembersResponse(added_count=len(new))
 
-        response, _ = once_prepared(
-            self._database, call, prepare=revision_of_connections, work=work
-        )
+        response, _ = once_prepared(self._database, call, prepare=connections, work=work)
         return response
 
     def remove_members(
         self, call: Call[pb.RemoveTagMembersResponse], tag_id: int, target_ids: Sequence[int]
     ) -> pb.RemoveTagMembersResponse:
-        """Take a tag from people, and say how many had it."""
+        """Take a tag from people, and say how many had it or were still kept out by it."""
         owner_id = call.user_id
 
         def work(connection: Connection) -> pb.RemoveTagMembersResponse:
-            _required(queries.tags.locked_tag(connection, owner_user_id=owner_id, tag_id=tag_id))
+            _required(
+                queries.tags.locked_tag(
+                    connection, owner_user_id=owner_id, tag_id=tag_id, with_deleted=True
+                )
+            )
             removed = queries.tags.remove_members(
                 connection, owner_user_id=owner_id, tag_id=tag_id, target_user_ids=target_ids
             )
@@ -162,20 +175,26 @@ class Tags:
         return response
 
     def members(
-        self, owner_id: int, tag_id: int, *, page_size: int, page_token: str
+        self, owner_id: int, tag_id: int, *, show_former: bool, page_size: int, page_token: str
     ) -> Page[MemberRow]:
         """Return a page of the people who have a tag, by id."""
-        scope = Scope.of("members", owner_id, tag_id)
+        scope = Scope.of("members", owner_id, tag_id, show_former)
         position = self._tokens.read(scope, page_token, length=1)
-        rows = self._reads.read(
-            lambda connection: queries.tags.member_page(
-                connection,
-                owner_user_id=owner_id,
-                tag_id=tag_id,
-                after_id=position[0] if position else 0,
-                limit=page_size + 1,
+
+        def read(owner: Viewer) -> list[MemberRow] | None:
+            return self._reads.read(
+                lambda connection: queries.tags.member_page(
+                    connection,
+                    owner=owner,
+                    tag_id=tag_id,
+                    with_former=show_former,
+                    after_id=position[0] if position else 0,
+                    limit=page_size + 1,
+                ),
+                since=owner.since,
             )
-        )
+
+        rows = steady_read(self._graph, owner_id, read)
         if rows is None:
             raise _not_found()
         return self._tokens.cut(
@@ -183,12 +202,17 @@ class Tags:
         )
 
     def of_user(self, owner_id: int, target_id: int) -> list[TagRow]:
-        """Return the tags that the owner has given to one person, by id."""
-        return self._reads.read(
-            lambda connection: queries.tags.tags_of_user(
-                connection, owner_user_id=owner_id, target_user_id=target_id
+        """Return the owner's tags that one person has, by id."""
+
+        def read(owner: Viewer) -> list[TagRow]:
+            return self._reads.read(
+                lambda connection: queries.tags.tags_of_user(
+                    connection, owner=owner, target_user_id=target_id
+                ),
+                since=owner.since,
             )
-        )
+
+        return steady_read(self._graph, owner_id, read)
 
 
 def _required(row: TagRow | None) -> TagRow:

@@ -10,10 +10,13 @@ from sqlalchemy import Connection
 
 from feed_service import messages, queries
 from feed_service.audiences import foreign_tags, named_tags
+from feed_service.graph_client import GraphClient
 from feed_service.layouts import Layout
 from feed_service.metrics import POSTS
 from feed_service.photos import Photos
 from feed_service.queries.transfers import ImportedPost
+from feed_service.safe_read import steady_read
+from feed_service.visibility import Viewer
 from shared.database import Database
 from shared.errors import ValidationError
 from shared.gen.kith.feed.v1 import feed_pb2 as pb
@@ -48,18 +51,26 @@ class _Section:
     """A part of an export: a list with an order of its own, and the field that its rows go to."""
 
     field: str
-    read: Callable[[Connection, int, tuple[int, int], int], Sequence[Any]]
+    read: Callable[[Connection, Viewer, tuple[int, int], int], Sequence[Any]]
     encode: Callable[[Any], Message]
     position: Callable[[Any], tuple[int, int]]
+    needs_connections: bool = False
 
 
 class Transfers:
     """Imports and exports."""
 
     def __init__(
-        self, database: Database, tokens: PageTokens, photos: Photos, *, layout: Layout
+        self,
+        database: Database,
+        graph: GraphClient,
+        tokens: PageTokens,
+        photos: Photos,
+        *,
+        layout: Layout,
     ) -> None:
         self._database = database
+        self._graph = graph
         self._layout = layout
         self._tokens = tokens
         self._sections = _sections(photos)
@@ -96,9 +107,14 @@ class Transfers:
             after = section.position(rows[-1])
 
     def _rows(self, section: _Section, user_id: int, after: tuple[int, int]) -> Sequence[Any]:
-        return self._database.read(
-            lambda connection: section.read(connection, user_id, after, _EXPORT_CHUNK)
-        )
+        def read(user: Viewer) -> Sequence[Any]:
+            return self._database.read(
+                lambda connection: section.read(connection, user, after, _EXPORT_CHUNK)
+            )
+
+        if section.needs_connections:
+            return steady_read(self._graph, user_id, read)
+        return read(Viewer(user_id=user_id))
 
 
 def _sections(photos: Photos) -> Sequence[_Section]:
@@ -106,24 +122,29 @@ def _sections(photos: Photos) -> Sequence[_Section]:
     return (
         _Section(
             field="tags",
-            read=lambda connection, user_id, after, limit: queries.tags.tag_page(
-                connection, owner_user_id=user_id, after_id=after[0], limit=limit
+            read=lambda connection, user, after, limit: queries.tags.tag_page(
+                connection,
+                owner_user_id=user.user_id,
+                with_deleted=True,
+                after_id=after[0],
+                limit=limit,
             ),
             encode=messages.tag,
             position=lambda row: (row.id, 0),
         ),
         _Section(
             field="tagged_users",
-            read=lambda connection, user_id, after, limit: queries.transfers.exported_tagged(
-                connection, user_id=user_id, after=after, limit=limit
+            read=lambda connection, user, after, limit: queries.transfers.exported_tagged(
+                connection, owner=user, after=after, limit=limit
             ),
+            needs_connections=True,
             encode=messages.tagged_user,
             position=lambda row: (row.tag_id, row.target_user_id),
         ),
         _Section(
             field="posts",
-            read=lambda connection, user_id, after, limit: queries.transfers.exported_posts(
-                connection, author_id=user_id, after=place(after), limit=limit
+            read=lambda connection, user, after, limit: queries.transfers.exported_posts(
+                connection, author_id=user.user_id, after=place(after), limit=limit
             ),
             encode=lambda row: messages.post(
                 row, viewer_id=row.author_id, download_url=photos.download_urls()
@@ -132,8 +153,8 @@ def _sections(photos: Photos) -> Sequence[_Section]:
         ),
         _Section(
             field="comments",
-            read=lambda connection, user_id, after, limit: queries.transfers.exported_comments(
-                connection, user_id=user_id, after_id=after[0], limit=limit
+            read=lambda connection, user, after, limit: queries.transfers.exported_comments(
+                connection, user_id=user.user_id, after_id=after[0], limit=limit
             ),
             encode=messages.comment,
             position=lambda row: (row.id, 0),

@@ -1,15 +1,18 @@
 """The one rule of who sees what, as one SQL expression.
 
-A viewer sees a post when they are its author; or they are connected with the author, no tag that
-the post excludes was given to the viewer by the author, and the audience is ALL, or TAGS and the
-author has given the viewer at least one of its tags. PRIVATE is the author alone. A deleted post is
-seen by nobody. Blocks need no clause of their own: a block ends the connection in the same
-transaction, and the ids are those of the graph. Comments do, for two people with a block may both
-be connected with the author of a post: see NOT_BLOCKED.
+A viewer sees a post when they are its author; or they are connected with the author, the author has
+never given the viewer a tag that the post excludes, and the audience is ALL, or TAGS and the viewer
+has at least one of its tags. PRIVATE is the author alone. A deleted post is seen by nobody. Blocks
+need no clause of their own: a block ends the connection in the same transaction, and the ids are
+those of the graph. Comments do, for two people with a block may both be connected with the author
+of a post: see NOT_BLOCKED.
 
-A tag belongs to the connection during which it was given. It was stored with the author's revision
-of then, and holds if that is above the author's revision right after the last ending of a
-connection between the two; there is one only where the present connection is not the first.
+A tag lets somebody in during the connection in which it was given, and keeps them out for good. It
+was stored with the author's revision of then, and lets in if that is above the author's revision
+right after the last ending of a connection between the two; there is one only where the present
+connection is not the first. The row stays when the connection ends, and keeps out as long as it is
+there: otherwise the excluded person could lift the exclusion by parting and connecting again. Only
+the author takes it away, by RemoveTagMembers.
 
 It fails closed. An audience it does not know, and TAGS without tags, are seen by the author alone.
 """
@@ -73,7 +76,7 @@ class Viewer:
 
     @property
     def parameters(self) -> dict[str, int | str]:
-        """What VISIBLE, CLAUSE and HOLDS_BY_VIEWER have to be bound to."""
+        """What VISIBLE, CLAUSE and HAS_TAG_OF_VIEWER have to be bound to."""
         return {
             "viewer_id": self.user_id,
             "connected_ids": self.connected_ids,
@@ -104,11 +107,18 @@ class Viewer:
 def tag_holds(given: str, *, peer: str, revisions: str) -> str:
     """Return whether a row `given` of user_tags belongs to the present connection with a peer.
 
-    `revisions` are those of the tag's owner, in the order of :reconnected_ids.
+    It takes for granted that there is one. `revisions` are those of the tag's owner, in the order
+    of :reconnected_ids.
     """
     return f"""{given}.owner_revision > coalesce(
         (CAST({revisions} AS bigint[]))
             [array_position(CAST(:reconnected_ids AS bigint[]), {peer})], 0)"""
+
+
+HAS_TAG_OF_VIEWER: Final = f"""(
+        given.target_user_id = ANY (CAST(:connected_ids AS bigint[]))
+        AND {tag_holds("given", peer="given.target_user_id", revisions=":own_revisions")})"""
+"""Whether the person of a row `given` of user_tags, by the viewer, has the tag now."""
 
 
 def deciding_tags(
@@ -119,19 +129,21 @@ def deciding_tags(
     revisions: str = ":peer_revisions",
     author: str = "p.author_id",
 ) -> str:
-    """Return the query for those tags of a post that its author has given to the viewer.
+    """Return the query for those tags of a post that let the viewer in, or keep them out.
+
+    A tag keeps out whatever has become of the connection in which it was given.
 
     IS NOT TRUE, because no index is made for that: by `NOT excluded` PostgreSQL would go through
     all tagged posts of the author in idx_post_audience_tag_lookup, to save looking at one row.
     """
-    which = "audience.excluded" if excluded else "audience.excluded IS NOT TRUE"
+    holds = tag_holds("given", peer=peer, revisions=revisions)
+    which = "audience.excluded" if excluded else f"audience.excluded IS NOT TRUE AND {holds}"
     return f"""
         SELECT audience.tag_id FROM post_audience_tags AS audience
         JOIN user_tags AS given
           ON given.owner_user_id = {author}
          AND given.tag_id = audience.tag_id
          AND given.target_user_id = {viewer}
-         AND {tag_holds("given", peer=peer, revisions=revisions)}
         WHERE audience.author_id = {author}
           AND audience.post_id = p.id
           AND {which}"""

@@ -37,7 +37,7 @@ CONNECTIONS: Final = f"""
 gave one of :tag_ids. For a CTE `connections`, from which the others read."""
 
 NOT_EXCLUDED: Final = f"NOT EXISTS ({DECIDING_TAGS[Clause.EXCLUDED]} OFFSET 0)"
-"""Whether no tag that row `p` of posts excludes was given to the viewer."""
+"""Whether the author of row `p` of posts has never given the viewer a tag that it excludes."""
 
 SHOWN_TO_CONNECTION: Final = f"""
           CASE p.audience WHEN '{ALL}' THEN true

@@ -56,13 +56,13 @@ def forget_cursor(connection: Connection, *, stream: str) -> None:
 
 # A tag of a later connection has a higher revision: events that come late, or twice, do it no harm.
 _END_TAGS = text("""
-    DELETE FROM user_tags AS given
-    USING unnest(CAST(:owner_ids AS bigint[]), CAST(:target_ids AS bigint[]),
+    UPDATE user_tags AS given SET owner_revision = 0
+    FROM unnest(CAST(:owner_ids AS bigint[]), CAST(:target_ids AS bigint[]),
                  CAST(:revisions AS bigint[]))
           AS ended (owner_user_id, target_user_id, owner_revision)
     WHERE given.owner_user_id = ended.owner_user_id
       AND given.target_user_id = ended.target_user_id
-      AND given.owner_revision <= ended.owner_revision
+      AND given.owner_revision BETWEEN 1 AND ended.owner_revision
 """)
 
 
@@ -109,9 +109,9 @@ _END_PAST_TAGS = text("""
         FROM owner CROSS JOIN unnest(owner.reconnected_ids, owner.own_revisions)
              AS peer (id, revision)
     )
-    DELETE FROM user_tags AS given
-    USING unnest(CAST(:owner_ids AS bigint[]), CAST(:revisions AS bigint[])) AS asked (id, revision)
-    WHERE given.owner_user_id = asked.id AND given.owner_revision <= asked.revision
+    UPDATE user_tags AS given SET owner_revision = 0
+    FROM unnest(CAST(:owner_ids AS bigint[]), CAST(:revisions AS bigint[])) AS asked (id, revision)
+    WHERE given.owner_user_id = asked.id AND given.owner_revision BETWEEN 1 AND asked.revision
       AND NOT EXISTS (
           SELECT FROM connected LEFT JOIN reconnected USING (owner_id, peer_id)
           WHERE owner_id = given.owner_user_id AND peer_id = given.target_user_id

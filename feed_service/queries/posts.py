@@ -45,13 +45,17 @@ class PostRow(NamedTuple):
     comment_count: int
 
 
+# Deleted tags are among those that exclude: they go on doing so, and an author who writes back what
+# they have read must not lift that.
 def _audience_tags(author: str, *, excluded: bool) -> str:
     which = "audience.excluded" if excluded else "audience.excluded IS NOT TRUE"
-    return f"""ARRAY(
-        SELECT audience.tag_id FROM post_audience_tags AS audience
+    undeleted = f"""
         JOIN tags AS tag ON tag.owner_user_id = {author} AND tag.id = audience.tag_id
+                        AND tag.deleted_at IS NULL"""
+    return f"""ARRAY(
+        SELECT audience.tag_id FROM post_audience_tags AS audience {"" if excluded else undeleted}
         WHERE audience.author_id = {author} AND audience.post_id = p.id
-          AND {which} AND tag.deleted_at IS NULL
+          AND {which}
           AND p.author_id = :viewer_id
         ORDER BY audience.tag_id)"""
 

@@ -3,48 +3,70 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from sqlalchemy import Connection, text
 
+from feed_service.visibility import HAS_TAG_OF_VIEWER, Viewer
 from shared.arrays import array_literal
 
 
 @dataclass(frozen=True, kw_only=True)
 class TagRow:
-    """A tag."""
+    """A tag; deleted ones are there as long as a post excludes people by them."""
 
     id: int
     name: str
     version: int
     created_at: datetime
+    deleted_at: datetime | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class MemberRow:
-    """A person who has a tag."""
+    """A person who has a tag, or had it and is still kept out by it."""
 
     target_user_id: int
     created_at: datetime
+    is_former: bool
 
 
-_OWNED_TAGS = text("""
+# A deleted tag that no post excludes by is gone, whether or not it has been dropped yet.
+IS_THERE: Final = """(tag.deleted_at IS NULL OR :with_deleted AND EXISTS (
+        SELECT FROM post_audience_tags AS audience
+        WHERE audience.author_id = tag.owner_user_id AND audience.tag_id = tag.id
+          AND audience.excluded))"""
+"""Whether a row `tag` of tags is not deleted; or, :with_deleted, a post still excludes by it."""
+
+_OWNED_TAGS = text(f"""
+    SELECT tag.id, tag.deleted_at IS NOT NULL FROM tags AS tag
+    WHERE tag.owner_user_id = :owner_user_id AND tag.id = ANY (CAST(:tag_ids AS bigint[]))
+      AND {IS_THERE}
+""")
+
+
+def owned_tags(
+    connection: Connection, *, owner_user_id: int, tag_ids: Collection[int]
+) -> dict[int, bool]:
+    """Those of the ids that are tags of the owner, and whether each is deleted."""
+    rows = connection.execute(
+        _OWNED_TAGS,
+        {
+            "owner_user_id": owner_user_id,
+            "tag_ids": array_literal(tag_ids),
+            "with_deleted": True,
+        },
+    )
+    return {tag_id: is_deleted for tag_id, is_deleted in rows}  # noqa: C416 -- rows are not tuples to mypy
+
+
+_HOLD_OWNED_TAGS = text("""
     SELECT id FROM tags
     WHERE owner_user_id = :owner_user_id AND id = ANY (CAST(:tag_ids AS bigint[]))
       AND deleted_at IS NULL
     ORDER BY id
+    FOR SHARE
 """)
-
-_HOLD_OWNED_TAGS = text(f"{_OWNED_TAGS.text} FOR SHARE")
-
-
-def owned_tag_ids(
-    connection: Connection, *, owner_user_id: int, tag_ids: Collection[int]
-) -> set[int]:
-    """Those of the ids that are tags of the owner."""
-    rows = connection.execute(
-        _OWNED_TAGS, {"owner_user_id": owner_user_id, "tag_ids": array_literal(tag_ids)}
-    )
-    return set(rows.scalars())
 
 
 def hold_owned_tag_ids(
@@ -75,7 +97,7 @@ def lock_and_count_tags(connection: Connection, *, owner_user_id: int) -> int:
 _INSERT_TAG = text("""
     INSERT INTO tags (owner_user_id, name) VALUES (:owner_user_id, :name)
     ON CONFLICT DO NOTHING
-    RETURNING id, name, version, created_at
+    RETURNING id, name, version, created_at, deleted_at
 """)
 
 
@@ -86,14 +108,12 @@ def insert_tag(connection: Connection, *, owner_user_id: int, name: str) -> TagR
     return None if found is None else TagRow(**found)
 
 
-_TAG_COLUMNS = "id, name, version, created_at"
+_TAG_COLUMNS = "tag.id, tag.name, tag.version, tag.created_at, tag.deleted_at"
 
 _TAG = text(f"""
-    SELECT {_TAG_COLUMNS} FROM tags
-    WHERE owner_user_id = :owner_user_id AND id = :tag_id AND deleted_at IS NULL
+    SELECT {_TAG_COLUMNS} FROM tags AS tag
+    WHERE tag.owner_user_id = :owner_user_id AND tag.id = :tag_id AND tag.deleted_at IS NULL
 """)
-
-_TAG_FOR_UPDATE = text(f"{_TAG.text} FOR UPDATE")
 
 
 def tag(connection: Connection, *, owner_user_id: int, tag_id: int) -> TagRow | None:
@@ -103,33 +123,51 @@ def tag(connection: Connection, *, owner_user_id: int, tag_id: int) -> TagRow | 
     return None if found is None else TagRow(**found)
 
 
-def locked_tag(connection: Connection, *, owner_user_id: int, tag_id: int) -> TagRow | None:
+_LOCKED_TAG = text(f"""
+    SELECT {_TAG_COLUMNS} FROM tags AS tag
+    WHERE tag.owner_user_id = :owner_user_id AND tag.id = :tag_id AND {IS_THERE}
+    FOR UPDATE OF tag
+""")
+
+
+def locked_tag(
+    connection: Connection, *, owner_user_id: int, tag_id: int, with_deleted: bool = False
+) -> TagRow | None:
     """The tag, if the owner has it; nobody else can change it until the transaction ends."""
-    row = connection.execute(_TAG_FOR_UPDATE, {"owner_user_id": owner_user_id, "tag_id": tag_id})
+    row = connection.execute(
+        _LOCKED_TAG,
+        {"owner_user_id": owner_user_id, "tag_id": tag_id, "with_deleted": with_deleted},
+    )
     found = row.mappings().one_or_none()
     return None if found is None else TagRow(**found)
 
 
 _TAG_PAGE = text(f"""
-    SELECT {_TAG_COLUMNS} FROM tags
-    WHERE owner_user_id = :owner_user_id AND id > :after_id AND deleted_at IS NULL
-    ORDER BY id LIMIT :limit
+    SELECT {_TAG_COLUMNS} FROM tags AS tag
+    WHERE tag.owner_user_id = :owner_user_id AND tag.id > :after_id AND {IS_THERE}
+    ORDER BY tag.id LIMIT :limit
 """)
 
 
 def tag_page(
-    connection: Connection, *, owner_user_id: int, after_id: int, limit: int
+    connection: Connection, *, owner_user_id: int, with_deleted: bool, after_id: int, limit: int
 ) -> list[TagRow]:
     """Up to `limit` tags of the owner behind an id, by id."""
     rows = connection.execute(
-        _TAG_PAGE, {"owner_user_id": owner_user_id, "after_id": after_id, "limit": limit}
+        _TAG_PAGE,
+        {
+            "owner_user_id": owner_user_id,
+            "with_deleted": with_deleted,
+            "after_id": after_id,
+            "limit": limit,
+        },
     )
     return [TagRow(**row) for row in rows.mappings()]
 
 
 _RENAME_TAG = text(f"""
-    UPDATE tags SET name = :name, version = version + 1
-    WHERE owner_user_id = :owner_user_id AND id = :tag_id
+    UPDATE tags AS tag SET name = :name, version = tag.version + 1
+    WHERE tag.owner_user_id = :owner_user_id AND tag.id = :tag_id
     RETURNING {_TAG_COLUMNS}
 """)
 
@@ -169,14 +207,37 @@ def delete_tag(connection: Connection, *, owner_user_id: int, tag_id: int) -> No
         connection.execute(_HIDE_TAG, parameters)
 
 
+_MEMBERS_AMONG = text(f"""
+    SELECT given.target_user_id FROM user_tags AS given
+    WHERE given.owner_user_id = :viewer_id AND given.tag_id = :tag_id
+      AND given.target_user_id = ANY (CAST(:target_user_ids AS bigint[]))
+      AND {HAS_TAG_OF_VIEWER}
+""")
+
+
+def members_among(
+    connection: Connection, *, owner: Viewer, tag_id: int, target_user_ids: Collection[int]
+) -> set[int]:
+    """Those of the people who have the tag."""
+    rows = connection.execute(
+        _MEMBERS_AMONG,
+        {
+            **owner.parameters,
+            "tag_id": tag_id,
+            "target_user_ids": array_literal(target_user_ids),
+        },
+    )
+    return set(rows.scalars())
+
+
 _ADD_MEMBERS = text("""
     INSERT INTO user_tags (owner_user_id, tag_id, target_user_id, owner_revision)
     SELECT :owner_user_id, :tag_id, target_user_id, :owner_revision
     FROM unnest(CAST(:target_user_ids AS bigint[])) AS target_user_id
     ORDER BY target_user_id
     ON CONFLICT (owner_user_id, tag_id, target_user_id)
-    DO UPDATE SET owner_revision = greatest(user_tags.owner_revision, excluded.owner_revision)
-    RETURNING (xmax = 0) AS is_new
+    DO UPDATE SET owner_revision = greatest(user_tags.owner_revision, excluded.owner_revision),
+                  created_at = excluded.created_at
 """)
 
 
@@ -185,11 +246,11 @@ def add_members(
     *,
     owner_user_id: int,
     tag_id: int,
-    target_user_ids: Sequence[int],
+    target_user_ids: Collection[int],
     owner_revision: int,
-) -> int:
-    """How many of the people did not have the tag; now all have it, as of the given revision."""
-    rows = connection.execute(
+) -> None:
+    """Store that people who did not have the tag have it, as of the given revision."""
+    connection.execute(
         _ADD_MEMBERS,
         {
             "owner_user_id": owner_user_id,
@@ -198,7 +259,6 @@ def add_members(
             "owner_revision": owner_revision,
         },
     )
-    return sum(rows.scalars())
 
 
 _REMOVE_MEMBERS = text("""
@@ -211,7 +271,7 @@ _REMOVE_MEMBERS = text("""
 def remove_members(
     connection: Connection, *, owner_user_id: int, tag_id: int, target_user_ids: Sequence[int]
 ) -> int:
-    """How many of the people had the tag; now none has it."""
+    """How many of the people had the tag or were still kept out by it; neither is so any more."""
     return connection.execute(
         _REMOVE_MEMBERS,
         {
@@ -223,28 +283,39 @@ def remove_members(
 
 
 # One row more than there are members tells a tag without members from no tag.
-_MEMBER_PAGE = text("""
-    SELECT member.target_user_id, member.created_at
+_MEMBER_PAGE = text(f"""
+    SELECT member.target_user_id, member.created_at,
+           tag.deleted_at IS NOT NULL OR NOT member.has_tag AS is_former
     FROM tags AS tag
     LEFT JOIN LATERAL (
-        SELECT target_user_id, created_at FROM user_tags
-        WHERE owner_user_id = :owner_user_id AND tag_id = :tag_id AND target_user_id > :after_id
-        ORDER BY target_user_id LIMIT :limit) AS member ON true
-    WHERE tag.owner_user_id = :owner_user_id AND tag.id = :tag_id AND tag.deleted_at IS NULL
+        SELECT given.target_user_id, given.created_at, {HAS_TAG_OF_VIEWER} AS has_tag
+        FROM user_tags AS given
+        WHERE given.owner_user_id = :viewer_id AND given.tag_id = :tag_id
+          AND given.target_user_id > :after_id AND (:with_former OR {HAS_TAG_OF_VIEWER})
+        ORDER BY given.target_user_id LIMIT :limit) AS member ON true
+    WHERE tag.owner_user_id = :viewer_id AND tag.id = :tag_id AND {IS_THERE}
     ORDER BY member.target_user_id
 """)
 
 
 def member_page(
-    connection: Connection, *, owner_user_id: int, tag_id: int, after_id: int, limit: int
+    connection: Connection,
+    *,
+    owner: Viewer,
+    tag_id: int,
+    with_former: bool,
+    after_id: int,
+    limit: int,
 ) -> list[MemberRow] | None:
     """Up to `limit` people with the tag behind an id, by id; None when there is no such tag."""
     rows = (
         connection.execute(
             _MEMBER_PAGE,
             {
-                "owner_user_id": owner_user_id,
+                **owner.parameters,
                 "tag_id": tag_id,
+                "with_former": with_former,
+                "with_deleted": with_former,
                 "after_id": after_id,
                 "limit": limit,
             },
@@ -257,21 +328,17 @@ def member_page(
     return [MemberRow(**row) for row in rows if row["target_user_id"] is not None]
 
 
-_TAGS_OF_USER = text("""
-    SELECT tag.id, tag.name, tag.version, tag.created_at
+_TAGS_OF_USER = text(f"""
+    SELECT {_TAG_COLUMNS}
     FROM user_tags AS given
     JOIN tags AS tag ON tag.owner_user_id = given.owner_user_id AND tag.id = given.tag_id
-    WHERE given.owner_user_id = :owner_user_id AND given.target_user_id = :target_user_id
-      AND tag.deleted_at IS NULL
+    WHERE given.owner_user_id = :viewer_id AND given.target_user_id = :target_user_id
+      AND tag.deleted_at IS NULL AND {HAS_TAG_OF_VIEWER}
     ORDER BY tag.id
 """)
 
 
-def tags_of_user(
-    connection: Connection, *, owner_user_id: int, target_user_id: int
-) -> list[TagRow]:
-    """The tags that the owner has given to one person, by id."""
-    rows = connection.execute(
-        _TAGS_OF_USER, {"owner_user_id": owner_user_id, "target_user_id": target_user_id}
-    )
+def tags_of_user(connection: Connection, *, owner: Viewer, target_user_id: int) -> list[TagRow]:
+    """The tags of the owner that one person has, by id."""
+    rows = connection.execute(_TAGS_OF_USER, {**owner.parameters, "target_user_id": target_user_id})
     return [TagRow(**row) for row in rows.mappings()]

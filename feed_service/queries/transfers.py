@@ -9,7 +9,8 @@ from sqlalchemy import Connection, text
 from feed_service.importance import heuristic
 from feed_service.queries.comments import COMMENT_COLUMNS, CommentRow
 from feed_service.queries.posts import POST_COLUMNS_OF_AUTHOR, Audience, PostName, PostRow
-from feed_service.queries.tags import MemberRow
+from feed_service.queries.tags import IS_THERE, MemberRow
+from feed_service.visibility import HAS_TAG_OF_VIEWER, Viewer
 from shared.arrays import array_literal
 
 TagName = tuple[int, int]
@@ -32,7 +33,7 @@ class ImportedPost:
 
 @dataclass(frozen=True, kw_only=True)
 class TaggedRow(MemberRow):
-    """A person who has a tag, and the tag."""
+    """A person who has a tag or had it, and the tag."""
 
     tag_id: int
 
@@ -97,26 +98,27 @@ def insert_posts(
     return {(author_id, external_id): (author_id, id_) for author_id, external_id, id_ in rows}
 
 
-_EXPORTED_TAGGED = text("""
-    SELECT given.tag_id, given.target_user_id, given.created_at
+_EXPORTED_TAGGED = text(f"""
+    SELECT given.tag_id, given.target_user_id, given.created_at,
+           tag.deleted_at IS NOT NULL OR NOT {HAS_TAG_OF_VIEWER} AS is_former
     FROM user_tags AS given
-    WHERE given.owner_user_id = :user_id
+    JOIN tags AS tag
+      ON tag.owner_user_id = given.owner_user_id AND tag.id = given.tag_id AND {IS_THERE}
+    WHERE given.owner_user_id = :viewer_id
       AND (given.tag_id, given.target_user_id) > (:after_tag_id, :after_target_id)
-      AND EXISTS (SELECT FROM tags AS tag
-                  WHERE tag.owner_user_id = given.owner_user_id AND tag.id = given.tag_id
-                    AND tag.deleted_at IS NULL)
     ORDER BY given.tag_id, given.target_user_id LIMIT :limit
 """)
 
 
 def exported_tagged(
-    connection: Connection, *, user_id: int, after: tuple[int, int], limit: int
+    connection: Connection, *, owner: Viewer, after: tuple[int, int], limit: int
 ) -> list[TaggedRow]:
-    """Up to `limit` tags given by the user to people behind a tag and person, in that order."""
+    """Up to `limit` tags given by the owner to people behind a tag and person, in that order."""
     rows = connection.execute(
         _EXPORTED_TAGGED,
         {
-            "user_id": user_id,
+            **owner.parameters,
+            "with_deleted": True,
             "after_tag_id": after[0],
             "after_target_id": after[1],
             "limit": limit,

@@ -87,7 +87,7 @@ def test_a_preview_lists_exactly_those_who_then_see_the_post(pair: Pair, people:
         assert previewed == [friend for friend in friends if post_id in people.feed(friend)]
 
 
-def test_a_preview_knows_nothing_of_tags_from_an_earlier_connection(
+def test_tags_from_an_earlier_connection_let_nobody_in_and_keep_them_out_in_a_preview(
     pair: Pair, people: People
 ) -> None:
     author, back, gone, friend = people.connected(4)
@@ -97,6 +97,8 @@ def test_a_preview_knows_nothing_of_tags_from_an_earlier_connection(
     people.connect(author, back)
 
     assert _preview(pair, author, tagged(family)) == [friend]
+    assert _preview(pair, author, all_without(family)) == []
+    people.take(author, family, back)
     assert _preview(pair, author, all_without(family)) == [back]
 
 

@@ -76,6 +76,7 @@ class _Worlds:
             for owner, people in [(viewer, authors), *((author, [viewer]) for author in authors)]
             for tag in _tags(owner)
         }
+        former = {tag: self._some([viewer]) - has for tag, has in members.items()}
         # A week may be quiet, of one importance throughout, and written by a few people alone.
         importances = pick.choice([_IMPORTANCES, _IMPORTANCES[:8], _IMPORTANCES[5:], [6.0]])
         busy = pick.sample([viewer, *authors], k=pick.randint(1, len(authors) + 1))
@@ -84,7 +85,9 @@ class _Worlds:
             self._post(pick.choice(busy), self._moment(middle, zone, days=days), importances)
             for _ in range(pick.choice(counts))
         ]
-        world = oracle.World(viewer=viewer, connected=connected, members=members, posts=posts)
+        world = oracle.World(
+            viewer=viewer, connected=connected, members=members, former=former, posts=posts
+        )
         return world, zone, middle
 
     def question(self, world: oracle.World, zone: ZoneInfo, middle: datetime) -> oracle.Question:
@@ -221,10 +224,12 @@ def _answer(
 def _store(connection: Connection, worlds: list[oracle.World]) -> None:
     tags = [(tag // 10, tag) for world in worlds for tag in world.members]
     given = [
-        (tag // 10, tag, person)
+        (tag // 10, tag, person, revision)
         for world in worlds
-        for tag, people in world.members.items()
+        for revision, given_to in ((1, world.members), (0, world.former))
+        for tag, people in given_to.items()
         for person in people
+        if person != tag // 10
     ]
     posts = [post for world in worlds for post in world.posts]
     named = [
@@ -237,7 +242,7 @@ def _store(connection: Connection, worlds: list[oracle.World]) -> None:
     _insert(
         connection,
         "user_tags (owner_user_id, tag_id, target_user_id, owner_revision)",
-        [(*row, 1) for row in given],
+        given,
     )
     _insert(
         connection,

@@ -91,8 +91,8 @@ def test_an_export_holds_what_the_user_made_and_nothing_of_others(pair: Pair, li
 def test_what_was_deleted_is_not_exported(pair: Pair, people: People) -> None:
     user, friend = people.connected(2)
     hidden = people.tag(user, "hidden", friend)
-    people.post(user, all_without(hidden), body="stays")
-    gone = people.post(user, body="goes")
+    people.post(user, body="stays")
+    gone = people.post(user, all_without(hidden), body="goes")
     theirs = people.post(friend)
     comment = _comment(pair, user, friend, theirs, "goes")
     pair.feed.DeleteTag(pb.DeleteTagRequest(user_id=user, tag_id=hidden))

@@ -337,24 +337,38 @@ def test_a_single_post_is_read_by_its_name(loaded_feed: Connection) -> None:
     assert not _scanned_tables(plan)
 
 
-def test_members_of_a_tag_are_read_in_their_order(loaded_feed: Connection) -> None:
+@pytest.mark.parametrize("with_former", [False, True])
+def test_members_of_a_tag_are_found_by_an_index(
+    loaded_feed: Connection, *, with_former: bool
+) -> None:
     plan = _plan(
         loaded_feed,
         lambda: feed.tags.member_page(
-            loaded_feed, owner_user_id=77, tag_id=231, after_id=0, limit=51
+            loaded_feed,
+            owner=Viewer(user_id=77, connected_ids="{85,106,141}"),
+            tag_id=231,
+            with_former=with_former,
+            after_id=0,
+            limit=51,
         ),
     )
 
-    assert {"pk_tags", "pk_user_tags"} <= _indexes(plan)
+    # Of an owner with few connections it is looked at each of them.
+    others = set() if with_former else {"idx_user_tag_target"}
+    assert _indexes(plan) & {"pk_user_tags", *others}
+    assert not _scanned_tables(plan)
 
 
 def test_the_tags_of_a_person_are_read_by_owner_and_person(loaded_feed: Connection) -> None:
     plan = _plan(
         loaded_feed,
-        lambda: feed.tags.tags_of_user(loaded_feed, owner_user_id=77, target_user_id=85),
+        lambda: feed.tags.tags_of_user(
+            loaded_feed, owner=Viewer(user_id=77, connected_ids="{85}"), target_user_id=85
+        ),
     )
 
-    assert "idx_user_tag_lookup" in _indexes(plan)
+    assert _indexes(plan) & {"idx_user_tag_lookup", "idx_user_tag_target"}
+    assert not _scanned_tables(plan)
 
 
 def test_comments_are_read_in_the_order_of_their_index(loaded_feed: Connection) -> None:
@@ -362,7 +376,7 @@ def test_comments_are_read_in_the_order_of_their_index(loaded_feed: Connection) 
         loaded_feed,
         lambda: feed.comments.comment_page(
             loaded_feed,
-            viewer=Viewer(user_id=77, connected_ids="{100}"),
+            viewer=Viewer(user_id=77, connected_ids="{100}", blocked_ids="{78}"),
             post=(100, 100),
             after=_BEGINNING,
             limit=51,
@@ -418,7 +432,7 @@ def test_an_export_is_read_by_the_indexes_of_its_sections(loaded_feed: Connectio
     pages: list[tuple[Callable[[], object], set[str]]] = [
         (
             lambda: feed.transfers.exported_tagged(
-                loaded_feed, user_id=30, after=(0, 0), limit=500
+                loaded_feed, owner=Viewer(user_id=30), after=(0, 0), limit=500
             ),
             {"pk_user_tags"},
         ),

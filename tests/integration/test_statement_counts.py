@@ -217,6 +217,22 @@ def test_writing_a_comment_is_a_look_at_the_post_and_a_transaction_of_four_state
     assert _counts(pair, lambda: pair.feed.CreateComment(request)) == (1 + 5, 1)
 
 
+def test_who_has_a_tag_is_one_statement_in_each_database(pair: Pair, people: People) -> None:
+    owner, *friends = people.connected(4)
+    tag = people.tag(owner, "friends", *friends)
+    calls: list[Callable[[], object]] = [
+        lambda: pair.feed.ListTagMembers(feed.ListTagMembersRequest(user_id=owner, tag_id=tag)),
+        lambda: pair.feed.ListTagMembers(
+            feed.ListTagMembersRequest(user_id=owner, tag_id=tag, show_former=True)
+        ),
+        lambda: pair.feed.ListUserTags(
+            feed.ListUserTagsRequest(user_id=owner, target_user_id=friends[0])
+        ),
+    ]
+
+    assert [_counts(pair, call) for call in calls] == [(1, 1)] * len(calls)
+
+
 def test_changing_a_pair_is_a_look_at_it_the_change_and_a_commit(
     pair: Pair, people: People
 ) -> None:

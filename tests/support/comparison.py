@@ -104,11 +104,46 @@ class Comparison:
         assert list(mutual.mutual_user_ids) == sorted(oracle.mutual(user, other))
 
     def tags_of(self, user: int) -> None:
-        """Compare a user's tags and their names."""
-        listed = self.pair.feed.ListTags(feed.ListTagsRequest(user_id=user)).tags
-        assert {tag.tag_id: tag.name for tag in listed} == {
-            self.tag_ids[tag]: self.oracle.labels[tag] for tag in self.oracle.tags_of(user)
+        """Compare a user's tags, their names, who has them and who is still kept out by them."""
+        listed = self.pair.feed.ListTags(feed.ListTagsRequest(user_id=user, show_deleted=True)).tags
+        owned = [tag for tag, owner in self.oracle.owners.items() if owner == user]
+        assert {tag.tag_id: (tag.name, tag.HasField("delete_time")) for tag in listed} == {
+            self.tag_ids[tag]: (self.oracle.labels[tag], tag in self.oracle.deleted_tags)
+            for tag in owned
+            if self.oracle.is_there(tag)
         }
+        for tag in owned:
+            self.members_of(user, tag)
+        for person in self.people:
+            if person != user:
+                request = feed.ListUserTagsRequest(user_id=user, target_user_id=person)
+                assert [found.tag_id for found in self.pair.feed.ListUserTags(request).tags] == [
+                    self.tag_ids[tag]
+                    for tag in owned
+                    if tag not in self.oracle.deleted_tags and person in self.oracle.members[tag]
+                ]
+
+    def members_of(self, owner: int, tag: str) -> None:
+        """Compare who has a tag, with and without those whom it still keeps out."""
+        for show_former in (False, True):
+            request = feed.ListTagMembersRequest(
+                user_id=owner, tag_id=self.tag_ids[tag], page_size=2, show_former=show_former
+            )
+            if not self.oracle.is_there(tag) or (
+                tag in self.oracle.deleted_tags and not show_former
+            ):
+                assert refusal(self.pair.feed.ListTagMembers, request) == "TAG_NOT_FOUND"
+                continue
+            members = [
+                (member.target_user_id, member.former)
+                for page in pages(self.pair.feed.ListTagMembers, request)
+                for member in page.members
+            ]
+            assert members == [
+                (person, is_former)
+                for person, is_former in sorted(self.oracle.former(tag).items())
+                if show_former or not is_former
+            ]
 
     def feed_of(self, user: int) -> list[str]:
         """Compare every page of a feed with what is in its posts; the names of the posts."""
@@ -215,11 +250,11 @@ class Comparison:
         self._count(len(self.people))
 
     def audience_of(self, post: str) -> feed.Audience:
-        """Return a post's audience as a message."""
+        """Return a post's audience as a message, as its author reads it."""
         asked = self.oracle.posts[post]
         return feed.Audience(
             kind=KINDS[asked.audience],
-            tag_ids=[self.tag_ids[tag] for tag in asked.tags],
+            tag_ids=[self.tag_ids[tag] for tag in asked.tags - self.oracle.deleted_tags],
             excluded_tag_ids=[self.tag_ids[tag] for tag in asked.excluded],
         )
 
@@ -241,6 +276,9 @@ class Comparison:
         if viewer == known.author:
             assert set(post.audience.tag_ids) == {
                 self.tag_ids[tag] for tag in known.tags - self.oracle.deleted_tags
+            }
+            assert set(post.audience.excluded_tag_ids) == {
+                self.tag_ids[tag] for tag in known.excluded
             }
 
     def _ids(self, names: Sequence[str]) -> list[int]:

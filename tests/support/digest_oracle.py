@@ -32,11 +32,12 @@ class Post:
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """A viewer, their connections, who has which tag, and what was posted."""
+    """A viewer, their connections, who has which tag or had it, and what was posted."""
 
     viewer: int
     connected: frozenset[int]
     members: Mapping[int, frozenset[int]]
+    former: Mapping[int, frozenset[int]]
     posts: Sequence[Post]
 
     def sees(self, post: Post) -> bool:
@@ -47,12 +48,9 @@ class World:
             return True
         if post.author not in self.connected or post.audience == PRIVATE:
             return False
-        if self._has_one(post.excluded):
+        if any(self.viewer in self.members[tag] | self.former[tag] for tag in post.excluded):
             return False
-        return post.audience == ALL or self._has_one(post.tags)
-
-    def _has_one(self, tags: frozenset[int]) -> bool:
-        return any(self.viewer in self.members[tag] for tag in tags)
+        return post.audience == ALL or any(self.viewer in self.members[tag] for tag in post.tags)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,6 +40,7 @@ class Oracle:
     owners: dict[str, int] = field(default_factory=dict)
     deleted_tags: set[str] = field(default_factory=set)
     members: dict[str, set[int]] = field(default_factory=dict)
+    given_ever: dict[str, set[int]] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
     posts: dict[str, Post] = field(default_factory=dict)
     comments: dict[str, Comment] = field(default_factory=dict)
@@ -147,7 +148,7 @@ class Oracle:
         self.connected.add(frozenset((user, peer)))
 
     def _disconnect(self, user: int, peer: int) -> None:
-        """The tags that the two have given each other end with their connection."""
+        """The tags that the two have given each other end with it, and go on keeping them out."""
         self.connected.discard(frozenset((user, peer)))
         for tag, owner in self.owners.items():
             if owner in (user, peer):
@@ -160,6 +161,7 @@ class Oracle:
         self.owners[tag] = owner
         self.labels[tag] = tag
         self.members[tag] = set()
+        self.given_ever[tag] = set()
 
     def rename_tag(self, tag: str, label: str) -> str:
         """Give a tag another label."""
@@ -182,14 +184,29 @@ class Oracle:
         if not self.are_connected(self.owners[tag], person):
             return "NOT_CONNECTED"
         self.members[tag].add(person)
+        self.given_ever[tag].add(person)
         return ""
 
     def take(self, tag: str, person: int) -> str:
-        """Take a tag away."""
-        if tag in self.deleted_tags:
+        """Take a tag away, or what is left of one."""
+        if not self.is_there(tag):
             return "TAG_NOT_FOUND"
         self.members[tag].discard(person)
+        self.given_ever[tag].discard(person)
         return ""
+
+    def is_there(self, tag: str) -> bool:
+        """Tell whether a tag is not deleted, or still keeps people from a post."""
+        return tag not in self.deleted_tags or any(
+            tag in post.excluded and not post.deleted for post in self.posts.values()
+        )
+
+    def former(self, tag: str) -> dict[int, bool]:
+        """Tell who has a tag or is kept out by it, and of whom that is all that is left."""
+        return {
+            person: tag in self.deleted_tags or person not in self.members[tag]
+            for person in self.given_ever[tag]
+        }
 
     def tags_of(self, owner: int) -> set[str]:
         """The tags that an owner has."""
@@ -221,7 +238,7 @@ class Oracle:
     def clause(self, viewer: int, name: str) -> tuple[str, set[str]]:  # noqa: PLR0911 -- one for each clause
         """Tell by the rule of the design what decides, and by which tags."""
         post = self.posts[name]
-        excluding = {tag for tag in post.excluded if viewer in self.members[tag]}
+        excluding = {tag for tag in post.excluded if viewer in self.given_ever[tag]}
         including = {tag for tag in post.tags - self.deleted_tags if viewer in self.members[tag]}
         if post.deleted:
             return "DELETED", set()

@@ -60,6 +60,12 @@ class People:
         """Let a user block another."""
         self._stubs.graph.BlockUser(graph_pb2.BlockUserRequest(user_id=user_id, peer_id=peer_id))
 
+    def unblock(self, user_id: int, peer_id: int) -> None:
+        """Lift a block."""
+        self._stubs.graph.UnblockUser(
+            graph_pb2.UnblockUserRequest(user_id=user_id, peer_id=peer_id)
+        )
+
     def tag(self, owner_id: int, name: str, *member_ids: int) -> int:
         """Create a tag, give it to people, return its id."""
         response = self._stubs.feed.CreateTag(

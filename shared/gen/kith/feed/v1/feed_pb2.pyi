@@ -124,7 +124,7 @@ class _VisibilityClauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Visi
     VISIBILITY_CLAUSE_PRIVATE: _VisibilityClause.ValueType  # 5
     """Hidden: the post is PRIVATE."""
     VISIBILITY_CLAUSE_EXCLUDED: _VisibilityClause.ValueType  # 6
-    """Hidden: the viewer has an excluded tag."""
+    """Hidden: the author has given the viewer an excluded tag, in this connection or an earlier one."""
     VISIBILITY_CLAUSE_NO_TAG: _VisibilityClause.ValueType  # 7
     """Hidden: the audience is TAGS and the viewer has none of its tags."""
     VISIBILITY_CLAUSE_DELETED: _VisibilityClause.ValueType  # 8
@@ -146,7 +146,7 @@ VISIBILITY_CLAUSE_NOT_CONNECTED: VisibilityClause.ValueType  # 4
 VISIBILITY_CLAUSE_PRIVATE: VisibilityClause.ValueType  # 5
 """Hidden: the post is PRIVATE."""
 VISIBILITY_CLAUSE_EXCLUDED: VisibilityClause.ValueType  # 6
-"""Hidden: the viewer has an excluded tag."""
+"""Hidden: the author has given the viewer an excluded tag, in this connection or an earlier one."""
 VISIBILITY_CLAUSE_NO_TAG: VisibilityClause.ValueType  # 7
 """Hidden: the audience is TAGS and the viewer has none of its tags."""
 VISIBILITY_CLAUSE_DELETED: VisibilityClause.ValueType  # 8
@@ -166,12 +166,15 @@ class Audience(_message.Message):
     """The kind; must be given."""
     @_builtins.property
     def tag_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """With TAGS, 1 to 50 of the author's own tags, each at most once; otherwise empty."""
+        """With TAGS, 1 to 50 of the author's own tags, each at most once; otherwise empty. A post may be
+        shown with TAGS and none, when all its tags have been deleted: only its author sees it.
+        """
 
     @_builtins.property
     def excluded_tag_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """People with one of these tags do not see the post, whatever else holds. Up to 50 of the
-        author's own tags, each at most once, none of them in `tag_ids`; empty with PRIVATE.
+        """People to whom the author has ever given one of these tags do not see the post, whatever else
+        holds: see FeedService. Up to 50 of the author's own tags, each at most once, none of them in
+        `tag_ids`; empty with PRIVATE. A post is shown with those, too, that have been deleted.
         """
 
     def __init__(
@@ -321,6 +324,7 @@ class Tag(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    DELETE_TIME_FIELD_NUMBER: _builtins.int
     tag_id: _builtins.int
     """Its id."""
     name: _builtins.str
@@ -333,6 +337,10 @@ class Tag(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was created."""
 
+    @_builtins.property
+    def delete_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was deleted; unset when it is not."""
+
     def __init__(
         self,
         *,
@@ -340,10 +348,11 @@ class Tag(_message.Message):
         name: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        delete_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "delete_time", b"delete_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "etag", b"etag", "name", b"name", "tag_id", b"tag_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "delete_time", b"delete_time", "etag", b"etag", "name", b"name", "tag_id", b"tag_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -351,27 +360,34 @@ Global___Tag: _TypeAlias = Tag  # noqa: Y015
 
 @_typing.final
 class TagMember(_message.Message):
-    """TagMember is one person who has a tag."""
+    """TagMember is one person who has a tag, or has had it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     TARGET_USER_ID_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    FORMER_FIELD_NUMBER: _builtins.int
     target_user_id: _builtins.int
     """The person."""
+    former: _builtins.bool
+    """They do not have the tag any more, because the connection during which they were given it has
+    ended, or because it is deleted. It lets them see nothing. Posts that exclude by it stay hidden
+    from them until RemoveTagMembers takes it from them.
+    """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When they were given the tag."""
+        """When they were given the tag, the last time."""
 
     def __init__(
         self,
         *,
         target_user_id: _builtins.int = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        former: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "target_user_id", b"target_user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "former", b"former", "target_user_id", b"target_user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1067,22 +1083,26 @@ class ListTagsRequest(_message.Message):
     USER_ID_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    SHOW_DELETED_FIELD_NUMBER: _builtins.int
     user_id: _builtins.int
     """The owner."""
     page_size: _builtins.int
     """At most this many; 0 means 50, more than 500 means 500, negative is INVALID_ARGUMENT."""
     page_token: _builtins.str
     """The `next_page_token` of the page before; empty for the first page."""
+    show_deleted: _builtins.bool
+    """Also deleted tags by which a post still excludes people. The same for all pages of a list."""
     def __init__(
         self,
         *,
         user_id: _builtins.int = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        show_deleted: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "show_deleted", b"show_deleted", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1269,7 +1289,7 @@ class AddTagMembersResponse(_message.Message):
 
     ADDED_COUNT_FIELD_NUMBER: _builtins.int
     added_count: _builtins.int
-    """How many of them did not have the tag before."""
+    """How many of them did not have the tag before; who had it in an earlier connection only, counts."""
     def __init__(
         self,
         *,
@@ -1327,7 +1347,7 @@ class RemoveTagMembersResponse(_message.Message):
 
     REMOVED_COUNT_FIELD_NUMBER: _builtins.int
     removed_count: _builtins.int
-    """How many of them had the tag."""
+    """How many of them had the tag, or had had it in an earlier connection and were kept out by it."""
     def __init__(
         self,
         *,
@@ -1351,6 +1371,7 @@ class ListTagMembersRequest(_message.Message):
     TAG_ID_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    SHOW_FORMER_FIELD_NUMBER: _builtins.int
     user_id: _builtins.int
     """The owner."""
     tag_id: _builtins.int
@@ -1359,6 +1380,10 @@ class ListTagMembersRequest(_message.Message):
     """At most this many; 0 means 50, more than 1,000 means 1,000, negative is INVALID_ARGUMENT."""
     page_token: _builtins.str
     """The `next_page_token` of the page before; empty for the first page."""
+    show_former: _builtins.bool
+    """Also those who are `former` members, until RemoveTagMembers takes the tag from them. With this
+    the tag may be deleted, as long as a post excludes by it. The same for all pages of a list.
+    """
     def __init__(
         self,
         *,
@@ -1366,10 +1391,11 @@ class ListTagMembersRequest(_message.Message):
         tag_id: _builtins.int = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        show_former: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "tag_id", b"tag_id", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "show_former", b"show_former", "tag_id", b"tag_id", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1438,7 +1464,7 @@ class ListUserTagsResponse(_message.Message):
     TAGS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def tags(self) -> _containers.RepeatedCompositeFieldContainer[Global___Tag]:
-        """All tags that the user has given to the person, by id; a user has at most 500 tags."""
+        """All tags that the person has, by id; a user has at most 500 tags."""
 
     def __init__(
         self,
@@ -1951,7 +1977,7 @@ class ExplainVisibilityResponse(_message.Message):
     """The part of the rule that decided."""
     @_builtins.property
     def tag_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """The tags that decided, with HAS_TAG and EXCLUDED."""
+        """The tags that decided, with HAS_TAG and EXCLUDED; with EXCLUDED also deleted ones."""
 
     def __init__(
         self,
@@ -2286,7 +2312,7 @@ class ExportUserResponse(_message.Message):
         """The tag."""
         @_builtins.property
         def member(self) -> Global___TagMember:
-            """Who has it."""
+            """Who has it, or has had it."""
 
         def __init__(
             self,
@@ -2321,7 +2347,7 @@ class ExportUserResponse(_message.Message):
 
     @_builtins.property
     def tagged_users(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExportUserResponse.TaggedUser]:
-        """The people the user has tagged."""
+        """The people the user has tagged, also former members."""
 
     def __init__(
         self,

@@ -30,15 +30,17 @@ class FeedServiceStub:
     weekly digests, and decides what each viewer may see.
 
     A viewer sees a post when they are its author; or they are connected with the author, the post is
-    not deleted, no tag in its `excluded_tag_ids` was given to the viewer by the author, and the
-    audience is ALL, or TAGS and the author has given the viewer at least one of its tags. PRIVATE is
-    the author alone. Every call that reads follows this rule at the moment of the call, also against
+    not deleted, the author has never given the viewer a tag in its `excluded_tag_ids`, and the
+    audience is ALL, or TAGS and the viewer has at least one of its tags. PRIVATE is the author alone.
+    A tag lets its members in until their connection with the owner ends, or the tag is deleted. It
+    keeps them out after that as well, also in a later connection, until the owner takes it from them
+    by RemoveTagMembers or changes the audience of the post. Every call that reads follows this rule at the moment of the call, also against
     changes made while it runs.
 
     In every request `user_id` is the user on whose behalf the call is made. A post is named by its
     author's id and its own id together. Errors are google.rpc.Status with an ErrorInfo whose reasons
-    are listed in kith.errors.v1. Reads of other people's posts answer UNAVAILABLE with RetryInfo when
-    graph_service cannot be reached. Text may hold any characters but control characters other than
+    are listed in kith.errors.v1. Reads of other people's posts, and of who has a tag, answer
+    UNAVAILABLE with RetryInfo when graph_service cannot be reached. Text may hold any characters but control characters other than
     newline and tab.
 
     Every call that changes something takes a `request_id`, a UUID that the caller chooses for the
@@ -221,15 +223,17 @@ class FeedServiceServicer:
     weekly digests, and decides what each viewer may see.
 
     A viewer sees a post when they are its author; or they are connected with the author, the post is
-    not deleted, no tag in its `excluded_tag_ids` was given to the viewer by the author, and the
-    audience is ALL, or TAGS and the author has given the viewer at least one of its tags. PRIVATE is
-    the author alone. Every call that reads follows this rule at the moment of the call, also against
+    not deleted, the author has never given the viewer a tag in its `excluded_tag_ids`, and the
+    audience is ALL, or TAGS and the viewer has at least one of its tags. PRIVATE is the author alone.
+    A tag lets its members in until their connection with the owner ends, or the tag is deleted. It
+    keeps them out after that as well, also in a later connection, until the owner takes it from them
+    by RemoveTagMembers or changes the audience of the post. Every call that reads follows this rule at the moment of the call, also against
     changes made while it runs.
 
     In every request `user_id` is the user on whose behalf the call is made. A post is named by its
     author's id and its own id together. Errors are google.rpc.Status with an ErrorInfo whose reasons
-    are listed in kith.errors.v1. Reads of other people's posts answer UNAVAILABLE with RetryInfo when
-    graph_service cannot be reached. Text may hold any characters but control characters other than
+    are listed in kith.errors.v1. Reads of other people's posts, and of who has a tag, answer
+    UNAVAILABLE with RetryInfo when graph_service cannot be reached. Text may hold any characters but control characters other than
     newline and tab.
 
     Every call that changes something takes a `request_id`, a UUID that the caller chooses for the
@@ -305,8 +309,11 @@ class FeedServiceServicer:
 
     def UpdatePost(self, request, context):
         """UpdatePost changes the text or the audience of one of the user's own posts; every read that
-        begins afterwards goes by the new audience. A new audience replaces the whole former one, also
-        exclusions by tags that have been deleted. POST_NOT_FOUND, ETAG_MISMATCH, INVALID_FIELD.
+        begins afterwards goes by the new audience, which replaces the whole former one. It may name what
+        the post says already, also deleted tags in `excluded_tag_ids`, and TAGS without `tag_ids` when
+        all of them have been deleted; so to write back the audience that was read changes nothing for
+        anybody. An exclusion by a deleted tag that is left out has ended for good. POST_NOT_FOUND,
+        ETAG_MISMATCH, INVALID_FIELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -338,7 +345,7 @@ class FeedServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListTags(self, request, context):
-        """ListTags lists the user's own tags by id.
+        """ListTags lists the user's own tags by id. INVALID_PAGE_TOKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -352,8 +359,10 @@ class FeedServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteTag(self, request, context):
-        """DeleteTag deletes a tag. Posts whose audience was this tag alone are seen by their author only;
-        people whom the tag kept from a post stay kept from it. TAG_NOT_FOUND.
+        """DeleteTag deletes a tag. Posts whose audience was this tag alone are seen by their author only.
+        People whom the tag kept from a post stay kept from it: as long as a post excludes by the tag,
+        ListTags and ListTagMembers still show it when asked to, and RemoveTagMembers takes it from
+        people. TAG_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -362,7 +371,8 @@ class FeedServiceServicer:
     def AddTagMembers(self, request, context):
         """AddTagMembers gives a tag to people. All of them or none: NOT_CONNECTED when one is not
         connected with the user. Who has the tag already keeps it. When a connection ends, the tags
-        that the two have given each other end with it and do not return with a new connection.
+        that the two have given each other end with it and do not return with a new connection, in which
+        they can be given again; from posts that exclude by them they keep the person all the while.
         TAG_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -370,24 +380,27 @@ class FeedServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RemoveTagMembers(self, request, context):
-        """RemoveTagMembers takes a tag away from people. Who does not have it is passed over.
-        TAG_NOT_FOUND.
+        """RemoveTagMembers takes a tag away from people, so that it neither lets them see posts nor keeps
+        them from any. They need not be connected with the user, and the tag may be deleted as long as a
+        post excludes by it: this lifts what is left of a tag that has ended. Who never had it is passed
+        over. TAG_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListTagMembers(self, request, context):
-        """ListTagMembers lists the people who have a tag, by id. Somebody whose connection with the user
-        has just ended may still be listed for a moment, without the tag having any effect.
-        TAG_NOT_FOUND.
+        """ListTagMembers lists the people who have a tag, by id: those to whom the user gave it during
+        their present connection. With `show_former` it lists everybody whom the tag keeps from posts
+        that exclude by it. TAG_NOT_FOUND, INVALID_PAGE_TOKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListUserTags(self, request, context):
-        """ListUserTags lists the tags that the user has given to one person, by id.
+        """ListUserTags lists the tags that one person has, by id: those that the user gave them during
+        their present connection, and that are not deleted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -445,8 +458,10 @@ class FeedServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PreviewAudience(self, request, context):
-        """PreviewAudience lists exactly the people who would see a draft if it were published now.
-        INVALID_FIELD for tags that are not the user's own; INVALID_PAGE_TOKEN.
+        """PreviewAudience lists exactly the people who would see a draft if it were published now. The
+        audience of a post can be previewed as it was read: deleted tags may be in `excluded_tag_ids` as
+        long as a post excludes by them, and TAGS without `tag_ids` is nobody. INVALID_FIELD for tags
+        that are not the user's own; INVALID_PAGE_TOKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -481,7 +496,7 @@ class FeedServiceServicer:
 
     def ExportUser(self, request, context):
         """ExportUser streams everything that feed_service holds of a user, but for what has been deleted:
-        tags, who has them, posts oldest first, comments, at most 500 in a message. Each message carries
+        tags, also deleted ones by which a post still excludes people, who has them or had them, posts oldest first, comments, at most 500 in a message. Each message carries
         a cursor from which a broken export goes on. What exists during the whole export is all in it,
         once. INVALID_PAGE_TOKEN for a cursor. Internal: not meant for a gateway.
         """
@@ -662,15 +677,17 @@ class FeedService:
     weekly digests, and decides what each viewer may see.
 
     A viewer sees a post when they are its author; or they are connected with the author, the post is
-    not deleted, no tag in its `excluded_tag_ids` was given to the viewer by the author, and the
-    audience is ALL, or TAGS and the author has given the viewer at least one of its tags. PRIVATE is
-    the author alone. Every call that reads follows this rule at the moment of the call, also against
+    not deleted, the author has never given the viewer a tag in its `excluded_tag_ids`, and the
+    audience is ALL, or TAGS and the viewer has at least one of its tags. PRIVATE is the author alone.
+    A tag lets its members in until their connection with the owner ends, or the tag is deleted. It
+    keeps them out after that as well, also in a later connection, until the owner takes it from them
+    by RemoveTagMembers or changes the audience of the post. Every call that reads follows this rule at the moment of the call, also against
     changes made while it runs.
 
     In every request `user_id` is the user on whose behalf the call is made. A post is named by its
     author's id and its own id together. Errors are google.rpc.Status with an ErrorInfo whose reasons
-    are listed in kith.errors.v1. Reads of other people's posts answer UNAVAILABLE with RetryInfo when
-    graph_service cannot be reached. Text may hold any characters but control characters other than
+    are listed in kith.errors.v1. Reads of other people's posts, and of who has a tag, answer
+    UNAVAILABLE with RetryInfo when graph_service cannot be reached. Text may hold any characters but control characters other than
     newline and tab.
 
     Every call that changes something takes a `request_id`, a UUID that the caller chooses for the

@@ -17,15 +17,17 @@ class FeedServiceStub:
     weekly digests, and decides what each viewer may see.
 
     A viewer sees a post when they are its author; or they are connected with the author, the post is
-    not deleted, no tag in its `excluded_tag_ids` was given to the viewer by the author, and the
-    audience is ALL, or TAGS and the author has given the viewer at least one of its tags. PRIVATE is
-    the author alone. Every call that reads follows this rule at the moment of the call, also against
+    not deleted, the author has never given the viewer a tag in its `excluded_tag_ids`, and the
+    audience is ALL, or TAGS and the viewer has at least one of its tags. PRIVATE is the author alone.
+    A tag lets its members in until their connection with the owner ends, or the tag is deleted. It
+    keeps them out after that as well, also in a later connection, until the owner takes it from them
+    by RemoveTagMembers or changes the audience of the post. Every call that reads follows this rule at the moment of the call, also against
     changes made while it runs.
 
     In every request `user_id` is the user on whose behalf the call is made. A post is named by its
     author's id and its own id together. Errors are google.rpc.Status with an ErrorInfo whose reasons
-    are listed in kith.errors.v1. Reads of other people's posts answer UNAVAILABLE with RetryInfo when
-    graph_service cannot be reached. Text may hold any characters but control characters other than
+    are listed in kith.errors.v1. Reads of other people's posts, and of who has a tag, answer
+    UNAVAILABLE with RetryInfo when graph_service cannot be reached. Text may hold any characters but control characters other than
     newline and tab.
 
     Every call that changes something takes a `request_id`, a UUID that the caller chooses for the
@@ -76,8 +78,11 @@ class FeedServiceStub:
     """
     UpdatePost: _grpc.UnaryUnaryMultiCallable[_feed_pb2.UpdatePostRequest, _feed_pb2.UpdatePostResponse]
     """UpdatePost changes the text or the audience of one of the user's own posts; every read that
-    begins afterwards goes by the new audience. A new audience replaces the whole former one, also
-    exclusions by tags that have been deleted. POST_NOT_FOUND, ETAG_MISMATCH, INVALID_FIELD.
+    begins afterwards goes by the new audience, which replaces the whole former one. It may name what
+    the post says already, also deleted tags in `excluded_tag_ids`, and TAGS without `tag_ids` when
+    all of them have been deleted; so to write back the audience that was read changes nothing for
+    anybody. An exclusion by a deleted tag that is left out has ended for good. POST_NOT_FOUND,
+    ETAG_MISMATCH, INVALID_FIELD.
     """
     DeletePost: _grpc.UnaryUnaryMultiCallable[_feed_pb2.DeletePostRequest, _feed_pb2.DeletePostResponse]
     """DeletePost hides one of the user's own posts from everybody at once, and removes its photos
@@ -92,30 +97,37 @@ class FeedServiceStub:
     CreateTag: _grpc.UnaryUnaryMultiCallable[_feed_pb2.CreateTagRequest, _feed_pb2.CreateTagResponse]
     """CreateTag creates a private label for people. TAG_NAME_TAKEN, TAG_LIMIT_REACHED."""
     ListTags: _grpc.UnaryUnaryMultiCallable[_feed_pb2.ListTagsRequest, _feed_pb2.ListTagsResponse]
-    """ListTags lists the user's own tags by id."""
+    """ListTags lists the user's own tags by id. INVALID_PAGE_TOKEN."""
     UpdateTag: _grpc.UnaryUnaryMultiCallable[_feed_pb2.UpdateTagRequest, _feed_pb2.UpdateTagResponse]
     """UpdateTag renames a tag. TAG_NOT_FOUND, TAG_NAME_TAKEN, ETAG_MISMATCH."""
     DeleteTag: _grpc.UnaryUnaryMultiCallable[_feed_pb2.DeleteTagRequest, _feed_pb2.DeleteTagResponse]
-    """DeleteTag deletes a tag. Posts whose audience was this tag alone are seen by their author only;
-    people whom the tag kept from a post stay kept from it. TAG_NOT_FOUND.
+    """DeleteTag deletes a tag. Posts whose audience was this tag alone are seen by their author only.
+    People whom the tag kept from a post stay kept from it: as long as a post excludes by the tag,
+    ListTags and ListTagMembers still show it when asked to, and RemoveTagMembers takes it from
+    people. TAG_NOT_FOUND.
     """
     AddTagMembers: _grpc.UnaryUnaryMultiCallable[_feed_pb2.AddTagMembersRequest, _feed_pb2.AddTagMembersResponse]
     """AddTagMembers gives a tag to people. All of them or none: NOT_CONNECTED when one is not
     connected with the user. Who has the tag already keeps it. When a connection ends, the tags
-    that the two have given each other end with it and do not return with a new connection.
+    that the two have given each other end with it and do not return with a new connection, in which
+    they can be given again; from posts that exclude by them they keep the person all the while.
     TAG_NOT_FOUND.
     """
     RemoveTagMembers: _grpc.UnaryUnaryMultiCallable[_feed_pb2.RemoveTagMembersRequest, _feed_pb2.RemoveTagMembersResponse]
-    """RemoveTagMembers takes a tag away from people. Who does not have it is passed over.
-    TAG_NOT_FOUND.
+    """RemoveTagMembers takes a tag away from people, so that it neither lets them see posts nor keeps
+    them from any. They need not be connected with the user, and the tag may be deleted as long as a
+    post excludes by it: this lifts what is left of a tag that has ended. Who never had it is passed
+    over. TAG_NOT_FOUND.
     """
     ListTagMembers: _grpc.UnaryUnaryMultiCallable[_feed_pb2.ListTagMembersRequest, _feed_pb2.ListTagMembersResponse]
-    """ListTagMembers lists the people who have a tag, by id. Somebody whose connection with the user
-    has just ended may still be listed for a moment, without the tag having any effect.
-    TAG_NOT_FOUND.
+    """ListTagMembers lists the people who have a tag, by id: those to whom the user gave it during
+    their present connection. With `show_former` it lists everybody whom the tag keeps from posts
+    that exclude by it. TAG_NOT_FOUND, INVALID_PAGE_TOKEN.
     """
     ListUserTags: _grpc.UnaryUnaryMultiCallable[_feed_pb2.ListUserTagsRequest, _feed_pb2.ListUserTagsResponse]
-    """ListUserTags lists the tags that the user has given to one person, by id."""
+    """ListUserTags lists the tags that one person has, by id: those that the user gave them during
+    their present connection, and that are not deleted.
+    """
     CreateComment: _grpc.UnaryUnaryMultiCallable[_feed_pb2.CreateCommentRequest, _feed_pb2.CreateCommentResponse]
     """CreateComment writes a comment on a post that the user may see. Those with whom the user has a
     block, in either direction, do not see it. POST_NOT_FOUND.
@@ -144,8 +156,10 @@ class FeedServiceStub:
     posts. POST_NOT_FOUND.
     """
     PreviewAudience: _grpc.UnaryUnaryMultiCallable[_feed_pb2.PreviewAudienceRequest, _feed_pb2.PreviewAudienceResponse]
-    """PreviewAudience lists exactly the people who would see a draft if it were published now.
-    INVALID_FIELD for tags that are not the user's own; INVALID_PAGE_TOKEN.
+    """PreviewAudience lists exactly the people who would see a draft if it were published now. The
+    audience of a post can be previewed as it was read: deleted tags may be in `excluded_tag_ids` as
+    long as a post excludes by them, and TAGS without `tag_ids` is nobody. INVALID_FIELD for tags
+    that are not the user's own; INVALID_PAGE_TOKEN.
     """
     MarkFeedRead: _grpc.UnaryUnaryMultiCallable[_feed_pb2.MarkFeedReadRequest, _feed_pb2.MarkFeedReadResponse]
     """MarkFeedRead moves the user's read position, which all devices share, up to a post that the
@@ -164,7 +178,7 @@ class FeedServiceStub:
     """
     ExportUser: _grpc.UnaryStreamMultiCallable[_feed_pb2.ExportUserRequest, _feed_pb2.ExportUserResponse]
     """ExportUser streams everything that feed_service holds of a user, but for what has been deleted:
-    tags, who has them, posts oldest first, comments, at most 500 in a message. Each message carries
+    tags, also deleted ones by which a post still excludes people, who has them or had them, posts oldest first, comments, at most 500 in a message. Each message carries
     a cursor from which a broken export goes on. What exists during the whole export is all in it,
     once. INVALID_PAGE_TOKEN for a cursor. Internal: not meant for a gateway.
     """
@@ -182,15 +196,17 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
     weekly digests, and decides what each viewer may see.
 
     A viewer sees a post when they are its author; or they are connected with the author, the post is
-    not deleted, no tag in its `excluded_tag_ids` was given to the viewer by the author, and the
-    audience is ALL, or TAGS and the author has given the viewer at least one of its tags. PRIVATE is
-    the author alone. Every call that reads follows this rule at the moment of the call, also against
+    not deleted, the author has never given the viewer a tag in its `excluded_tag_ids`, and the
+    audience is ALL, or TAGS and the viewer has at least one of its tags. PRIVATE is the author alone.
+    A tag lets its members in until their connection with the owner ends, or the tag is deleted. It
+    keeps them out after that as well, also in a later connection, until the owner takes it from them
+    by RemoveTagMembers or changes the audience of the post. Every call that reads follows this rule at the moment of the call, also against
     changes made while it runs.
 
     In every request `user_id` is the user on whose behalf the call is made. A post is named by its
     author's id and its own id together. Errors are google.rpc.Status with an ErrorInfo whose reasons
-    are listed in kith.errors.v1. Reads of other people's posts answer UNAVAILABLE with RetryInfo when
-    graph_service cannot be reached. Text may hold any characters but control characters other than
+    are listed in kith.errors.v1. Reads of other people's posts, and of who has a tag, answer
+    UNAVAILABLE with RetryInfo when graph_service cannot be reached. Text may hold any characters but control characters other than
     newline and tab.
 
     Every call that changes something takes a `request_id`, a UUID that the caller chooses for the
@@ -281,8 +297,11 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _grpc.ServicerContext,
     ) -> _feed_pb2.UpdatePostResponse:
         """UpdatePost changes the text or the audience of one of the user's own posts; every read that
-        begins afterwards goes by the new audience. A new audience replaces the whole former one, also
-        exclusions by tags that have been deleted. POST_NOT_FOUND, ETAG_MISMATCH, INVALID_FIELD.
+        begins afterwards goes by the new audience, which replaces the whole former one. It may name what
+        the post says already, also deleted tags in `excluded_tag_ids`, and TAGS without `tag_ids` when
+        all of them have been deleted; so to write back the audience that was read changes nothing for
+        anybody. An exclusion by a deleted tag that is left out has ended for good. POST_NOT_FOUND,
+        ETAG_MISMATCH, INVALID_FIELD.
         """
 
     @_abc_1.abstractmethod
@@ -321,7 +340,7 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _feed_pb2.ListTagsRequest,
         context: _grpc.ServicerContext,
     ) -> _feed_pb2.ListTagsResponse:
-        """ListTags lists the user's own tags by id."""
+        """ListTags lists the user's own tags by id. INVALID_PAGE_TOKEN."""
 
     @_abc_1.abstractmethod
     def UpdateTag(
@@ -337,8 +356,10 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _feed_pb2.DeleteTagRequest,
         context: _grpc.ServicerContext,
     ) -> _feed_pb2.DeleteTagResponse:
-        """DeleteTag deletes a tag. Posts whose audience was this tag alone are seen by their author only;
-        people whom the tag kept from a post stay kept from it. TAG_NOT_FOUND.
+        """DeleteTag deletes a tag. Posts whose audience was this tag alone are seen by their author only.
+        People whom the tag kept from a post stay kept from it: as long as a post excludes by the tag,
+        ListTags and ListTagMembers still show it when asked to, and RemoveTagMembers takes it from
+        people. TAG_NOT_FOUND.
         """
 
     @_abc_1.abstractmethod
@@ -349,7 +370,8 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _feed_pb2.AddTagMembersResponse:
         """AddTagMembers gives a tag to people. All of them or none: NOT_CONNECTED when one is not
         connected with the user. Who has the tag already keeps it. When a connection ends, the tags
-        that the two have given each other end with it and do not return with a new connection.
+        that the two have given each other end with it and do not return with a new connection, in which
+        they can be given again; from posts that exclude by them they keep the person all the while.
         TAG_NOT_FOUND.
         """
 
@@ -359,8 +381,10 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _feed_pb2.RemoveTagMembersRequest,
         context: _grpc.ServicerContext,
     ) -> _feed_pb2.RemoveTagMembersResponse:
-        """RemoveTagMembers takes a tag away from people. Who does not have it is passed over.
-        TAG_NOT_FOUND.
+        """RemoveTagMembers takes a tag away from people, so that it neither lets them see posts nor keeps
+        them from any. They need not be connected with the user, and the tag may be deleted as long as a
+        post excludes by it: this lifts what is left of a tag that has ended. Who never had it is passed
+        over. TAG_NOT_FOUND.
         """
 
     @_abc_1.abstractmethod
@@ -369,9 +393,9 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _feed_pb2.ListTagMembersRequest,
         context: _grpc.ServicerContext,
     ) -> _feed_pb2.ListTagMembersResponse:
-        """ListTagMembers lists the people who have a tag, by id. Somebody whose connection with the user
-        has just ended may still be listed for a moment, without the tag having any effect.
-        TAG_NOT_FOUND.
+        """ListTagMembers lists the people who have a tag, by id: those to whom the user gave it during
+        their present connection. With `show_former` it lists everybody whom the tag keeps from posts
+        that exclude by it. TAG_NOT_FOUND, INVALID_PAGE_TOKEN.
         """
 
     @_abc_1.abstractmethod
@@ -380,7 +404,9 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _feed_pb2.ListUserTagsRequest,
         context: _grpc.ServicerContext,
     ) -> _feed_pb2.ListUserTagsResponse:
-        """ListUserTags lists the tags that the user has given to one person, by id."""
+        """ListUserTags lists the tags that one person has, by id: those that the user gave them during
+        their present connection, and that are not deleted.
+        """
 
     @_abc_1.abstractmethod
     def CreateComment(
@@ -451,8 +477,10 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _feed_pb2.PreviewAudienceRequest,
         context: _grpc.ServicerContext,
     ) -> _feed_pb2.PreviewAudienceResponse:
-        """PreviewAudience lists exactly the people who would see a draft if it were published now.
-        INVALID_FIELD for tags that are not the user's own; INVALID_PAGE_TOKEN.
+        """PreviewAudience lists exactly the people who would see a draft if it were published now. The
+        audience of a post can be previewed as it was read: deleted tags may be in `excluded_tag_ids` as
+        long as a post excludes by them, and TAGS without `tag_ids` is nobody. INVALID_FIELD for tags
+        that are not the user's own; INVALID_PAGE_TOKEN.
         """
 
     @_abc_1.abstractmethod
@@ -495,7 +523,7 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _grpc.ServicerContext,
     ) -> _abc.Iterator[_feed_pb2.ExportUserResponse]:
         """ExportUser streams everything that feed_service holds of a user, but for what has been deleted:
-        tags, who has them, posts oldest first, comments, at most 500 in a message. Each message carries
+        tags, also deleted ones by which a post still excludes people, who has them or had them, posts oldest first, comments, at most 500 in a message. Each message carries
         a cursor from which a broken export goes on. What exists during the whole export is all in it,
         once. INVALID_PAGE_TOKEN for a cursor. Internal: not meant for a gateway.
         """
