@@ -6,7 +6,7 @@ BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run gateway up down test test-citus oracle chaos soak replicas conformance bench bench-full bench-load bench-costs lint format check proto migrate revision clean
+.PHONY: help setup run gateway up down test test-citus oracle chaos soak replicas conformance fuzz-photos bench bench-full bench-load bench-costs lint format check proto migrate revision clean
 
 help: ## List what can be made
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -50,6 +50,9 @@ replicas: .venv/dev-installed ## Write a hundred thousand times and look at repl
 
 conformance: .venv/dev-installed ## Try the object store on OpenStack Swift, and the services from JavaScript, where installed
 	$(BIN)/python -m pytest -rs tests/conformance
+
+fuzz-photos: .venv/dev-installed ## Damage a million photos, and look at what is made of them; takes some minutes
+	$(BIN)/python -m tests.support.photo_fuzz $${KITH_PHOTOS_DAMAGED:-1000000} $${KITH_SEED:-1}
 
 bench: .venv/dev-installed ## Measure how fast it is, on a million posts; takes some minutes
 	$(BIN)/python -m benchmarks quick

@@ -1,0 +1,118 @@
+"""Photos of all four formats without what they tell besides the picture."""
+
+import tracemalloc
+from io import BytesIO
+from random import Random
+
+import pytest
+from PIL import Image, ImageCms, ImageOps
+
+from feed_service.photo_formats.clean_photo import UnfitPhotoError
+from feed_service.photo_formats.formats import cleaned
+from tests.support import photo_fuzz, photos
+
+_VARIANTS = photos.variants()
+_NAMES = [f"{content_type}-{number}" for number, (content_type, _) in enumerate(_VARIANTS)]
+
+
+@pytest.mark.parametrize(("content_type", "content"), _VARIANTS, ids=_NAMES)
+def test_a_clean_photo_has_the_pixels_of_the_original_and_tells_nothing(
+    content_type: str, content: bytes
+) -> None:
+    clean = cleaned(content, content_type=content_type)
+
+    assert photos.pixels(clean.content) == photos.pixels(content)
+    assert photos.told(clean.content) == []
+
+
+@pytest.mark.parametrize(("content_type", "content"), _VARIANTS, ids=_NAMES)
+def test_a_clean_photo_says_nothing_but_its_orientation_and_its_size_is_after_it(
+    content_type: str, content: bytes
+) -> None:
+    clean = cleaned(content, content_type=content_type)
+
+    with Image.open(BytesIO(clean.content)) as image:
+        assert set(image.getexif()) <= {0x0112}
+        assert not {"xmp", "comment", "photoshop", "mp", "Author"} & set(image.info)
+        assert ImageOps.exif_transpose(image).size == (clean.width, clean.height)
+
+
+@pytest.mark.parametrize(("content_type", "content"), _VARIANTS, ids=_NAMES)
+def test_cleaning_a_clean_photo_changes_nothing(content_type: str, content: bytes) -> None:
+    once = cleaned(content, content_type=content_type)
+
+    assert cleaned(once.content, content_type=content_type) == once
+
+
+@pytest.mark.parametrize("content_type", photos.CONTENT_TYPES)
+def test_a_telling_photo_tells_what_is_looked_for(content_type: str) -> None:
+    # What is compressed in it, as the profile of a PNG, cannot be found this way.
+    assert {"text", "place"} <= set(photos.told(photos.telling(content_type)))
+
+
+@pytest.mark.parametrize("content_type", photos.CONTENT_TYPES)
+def test_colours_stay_under_a_name_that_is_nobodys(content_type: str) -> None:
+    clean = cleaned(photos.telling(content_type), content_type=content_type)
+
+    with Image.open(BytesIO(clean.content)) as image:
+        profile = image.info["icc_profile"]
+    kept = ImageCms.getOpenProfile(BytesIO(profile))
+    original = ImageCms.getOpenProfile(BytesIO(photos.personal_profile()))
+    colours = Image.merge("RGB", [Image.linear_gradient("L").rotate(n * 90) for n in range(3)])
+    lab = ImageCms.createProfile("LAB")
+    shown = [
+        ImageCms.applyTransform(colours, ImageCms.buildTransform(each, lab, "RGB", "LAB"))
+        for each in (kept, original)
+    ]
+    assert shown[0] == shown[1]
+    assert ImageCms.getProfileDescription(kept).strip() == "RGB"
+
+
+@pytest.mark.parametrize("content_type", photos.CONTENT_TYPES)
+@pytest.mark.parametrize("other_type", photos.CONTENT_TYPES)
+def test_a_photo_is_of_the_type_that_was_declared(content_type: str, other_type: str) -> None:
+    if content_type != other_type:
+        with pytest.raises(UnfitPhotoError, match="is not a"):
+            cleaned(photos.plain(content_type), content_type=other_type)
+
+
+@pytest.mark.parametrize(
+    ("content_type", "name"), [("image/png", "PNG"), ("image/webp", "WEBP"), ("image/avif", "AVIF")]
+)
+def test_what_moves_is_refused(content_type: str, name: str) -> None:
+    frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "green", "blue")]
+    written = BytesIO()
+    frames[0].save(written, name, save_all=True, append_images=frames[1:])
+
+    with pytest.raises(UnfitPhotoError, match="is animated"):
+        cleaned(written.getvalue(), content_type=content_type)
+
+
+@pytest.mark.parametrize("content_type", photos.CONTENT_TYPES)
+def test_a_photo_that_is_cut_off_is_refused_wherever_it_is_cut(content_type: str) -> None:
+    whole = photos.plain(content_type)
+
+    for end in range(len(whole)):
+        with pytest.raises(UnfitPhotoError):
+            cleaned(whole[:end], content_type=content_type)
+
+
+def test_a_small_file_with_a_colour_profile_that_inflates_without_end_is_refused() -> None:
+    picture = Image.new("RGB", (1, 1))
+    written = BytesIO()
+    picture.save(written, "PNG", icc_profile=bytes(50_000_000))
+    tracemalloc.start()
+    try:
+        with pytest.raises(UnfitPhotoError, match="colour profile of at most"):
+            cleaned(written.getvalue(), content_type="image/png")
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert most < 20_000_000
+
+
+def test_damaged_photos_are_refused_or_clean() -> None:
+    outcomes = {photo_fuzz.check(photo_fuzz.damaged(Random(seed))) for seed in range(3000)}
+
+    assert outcomes == {photo_fuzz.Outcome.REFUSED, photo_fuzz.Outcome.CLEAN}
