@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from feed_service import queries
 from feed_service.layouts import Layout
 from feed_service.metrics import POSTS
-from feed_service.object_store import UPLOAD_TIME
+from feed_service.object_store import LAST_ARRIVAL
 from shared import idempotency_keys
 from shared.database import Database
 from shared.gen.kith.feed.v1 import feed_pb2 as pb
@@ -48,7 +48,7 @@ def _steps(layout: Layout) -> Sequence[_Step]:
         queries.erasure.erase_from_digests,
         queries.erasure.erase_tagged,
         queries.erasure.erase_tags,
-        partial(queries.erasure.erase_uploads, valid_for=UPLOAD_TIME),
+        partial(queries.erasure.erase_uploads, valid_for=LAST_ARRIVAL),
         idempotency_keys.forget_of,
         queries.erasure.erase_digests,
         queries.erasure.erase_read_position,

@@ -57,8 +57,10 @@ def fill_post(message: pb.Post, row: PostRow, *, viewer_id: int, download_url: D
     if row.edited_at is not None:
         set_timestamp(message.edit_time, row.edited_at)
     message.comment_count = row.comment_count
-    for key in row.photo_keys:
-        _fill_photo(message.photos.add(), key, download_url(key))
+    for key, width, height in row.photos:
+        photo = message.photos.add()
+        photo.width, photo.height = int(width), int(height)
+        _fill_photo(photo, key, download_url(key))
     if viewer_id == row.author_id:
         message.etag = etag(row.version)
         message.audience.kind = _KIND_OF_AUDIENCE[row.audience]

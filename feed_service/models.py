@@ -140,6 +140,9 @@ post_photos = Table(
     big_id("post_id", primary_key=True),
     Column("place", SmallInteger, primary_key=True, autoincrement=False),
     Column("object_key", Text, nullable=False),
+    # In pixels, as it is shown. NULL for photos that were posted before there were these columns.
+    Column("width", Integer),
+    Column("height", Integer),
     ForeignKeyConstraint(
         ["author_id", "post_id"], ["posts.author_id", "posts.id"], ondelete="CASCADE"
     ),
@@ -159,7 +162,8 @@ photo_uploads = Table(
 # expire_uploads.
 Index("idx_photo_upload_created_at", photo_uploads.c.created_at)
 
-# Objects that no post has any more, until the object store has removed them.
+# Objects that no post has, until the object store has removed them. New ones are noted here before
+# they are stored, and by the post that has them no longer.
 object_removals = Table(
     "object_removals",
     metadata,
@@ -168,6 +172,8 @@ object_removals = Table(
     # Moved ahead by whoever tries, so that nobody else tries at the same time.
     moment("due_at"),
     Column("attempts", Integer, nullable=False, server_default=text("0")),
+    # When to remove it once more, because until then an upload could bring it back.
+    moment("again_at", nullable=True),
 )
 # claim_removals.
 Index("idx_object_removal_due_at", object_removals.c.due_at)

@@ -1,24 +1,20 @@
 """The only caller of the object store: S3, or whatever speaks its protocol.
 
-Photos travel between people and the store, never through Kith: a signed form permits one upload,
-a signed URL one kind of read. Signing is local; only looking at objects and removing them calls the
-store.
+A signed form permits one upload, a signed URL one kind of read; both are signed locally. Reading,
+storing and removing objects calls the store.
 """
 
 import logging
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import (
-    ALL_COMPLETED,
-    FIRST_EXCEPTION,
     CancelledError,
     Future,
     ThreadPoolExecutor,
     wait,
 )
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from http import HTTPStatus
 from typing import Final, TypeVar
 
 from botocore.config import Config
@@ -35,6 +31,8 @@ T = TypeVar("T")
 
 MAX_PHOTO_BYTES: Final = 10 * 1024 * 1024
 UPLOAD_TIME: Final = timedelta(minutes=10)
+LAST_ARRIVAL: Final = timedelta(hours=1)
+"""How long after its permission an upload may arrive, which may begin at the end and be slow."""
 
 _RETRY_AFTER = timedelta(seconds=1)
 _THREADS = 8
@@ -65,10 +63,11 @@ class UploadPermission:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredObject:
-    """An object that is in the store."""
+    """An object that is in the store; its content is None if it is larger than a photo may be."""
 
     size: int
     content_type: str
+    content: bytes | None
 
 
 class ObjectStore:
@@ -86,19 +85,28 @@ class ObjectStore:
                 connect_timeout=_CONNECT_SECONDS,
                 read_timeout=_READ_SECONDS,
                 retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+                # Other stores do not know the checksums that boto3 adds of its own accord.
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
                 max_pool_connections=_THREADS,
             ),
         )
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="object-store")
-        self._head_seconds = metrics.s3_latency.labels("head_object")
-        self._head_errors = metrics.s3_errors.labels("head_object")
+        self._get_seconds = metrics.s3_latency.labels("get_object")
+        self._get_errors = metrics.s3_errors.labels("get_object")
+        self._put_seconds = metrics.s3_latency.labels("put_object")
+        self._put_errors = metrics.s3_errors.labels("put_object")
         self._delete_seconds = metrics.s3_latency.labels("delete_object")
         self._delete_errors = metrics.s3_errors.labels("delete_object")
         credentials = session.get_credentials()
         if credentials is None:
             raise ValueError("settings are read only where there are credentials")
+        self._cache_control = f"private, max-age={round(settings.url_lifetime.total_seconds())}"
         self._signer = UrlSigner(
-            credentials, base_url=self._base_url(), region=self._client.meta.region_name
+            credentials,
+            base_url=self._base_url(),
+            region=self._client.meta.region_name,
+            lifetime=settings.url_lifetime,
         )
 
     def upload_permission(self, key: str, *, content_type: str) -> UploadPermission:
@@ -129,23 +137,24 @@ class ObjectStore:
         with _translated():
             return self._signer.urls(now=now)
 
-    def stored_objects(self, keys: Collection[str]) -> dict[str, StoredObject]:
-        """Return those of the objects that exist.
+    def read(self, key: str) -> StoredObject | None:
+        """Return an object, if it exists.
 
-        Raises UnavailableError when the store does not answer for one of them, in bounded time.
+        Raises UnavailableError when the store does not answer, in bounded time.
         """
-        calls = {key: self._pool.submit(self._head, key) for key in keys}
-        ended = _ended(calls.values(), until=FIRST_EXCEPTION)
-        with _translated():
-            for call in ended:
-                call.result()  # so that a fault is known by its cause, not by who waited for it
-            found = {key: call.result(timeout=0) for key, call in calls.items()}
-        return {key: stored for key, stored in found.items() if stored is not None}
+        return self._answered(lambda: self._get(key))
+
+    def write(self, key: str, content: bytes, *, content_type: str) -> None:
+        """Store an object, to be kept by nobody but who reads it.
+
+        Raises UnavailableError as `read` does; then it may be stored all the same, also later.
+        """
+        self._answered(lambda: self._put(key, content, content_type))
 
     def remove(self, keys: Collection[str]) -> set[str]:
         """Return the keys of those objects that are gone now; the others are to be tried again."""
         calls = {key: self._pool.submit(self._delete, key) for key in keys}
-        ended = _ended(calls.values(), until=ALL_COMPLETED)
+        ended = _ended(calls.values())
         faults = [fault for call in ended if (fault := call.exception()) is not None]
         gone = {key for key, call in calls.items() if call in ended and call.exception() is None}
         if len(gone) < len(calls):
@@ -160,16 +169,32 @@ class ObjectStore:
         self._pool.shutdown(cancel_futures=True)
         self._client.close()
 
-    def _head(self, key: str) -> StoredObject | None:
-        with self._head_errors.count_exceptions():
+    def _answered(self, call: Callable[[], T]) -> T:
+        future = self._pool.submit(call)
+        _ended([future])
+        with _translated():
+            return future.result(timeout=0)
+
+    def _get(self, key: str) -> StoredObject | None:
+        with self._get_errors.count_exceptions(), self._get_seconds.time():
             try:
-                with self._head_seconds.time():
-                    answer = self._client.head_object(Bucket=self._bucket, Key=key)
-            except ClientError as error:
-                if error.response["ResponseMetadata"]["HTTPStatusCode"] == HTTPStatus.NOT_FOUND:
-                    return None
-                raise
-        return StoredObject(size=answer["ContentLength"], content_type=answer["ContentType"])
+                answer = self._client.get_object(Bucket=self._bucket, Key=key)
+            except self._client.exceptions.NoSuchKey:
+                return None
+            size, content_type = answer["ContentLength"], answer["ContentType"]
+            with closing(answer["Body"]) as body:
+                content = body.read() if size <= MAX_PHOTO_BYTES else None
+        return StoredObject(size=size, content_type=content_type, content=content)
+
+    def _put(self, key: str, content: bytes, content_type: str) -> None:
+        with self._put_errors.count_exceptions(), self._put_seconds.time():
+            self._client.put_object(
+                Bucket=self._bucket,
+                Key=key,
+                Body=content,
+                ContentType=content_type,
+                CacheControl=self._cache_control,
+            )
 
     def _delete(self, key: str) -> None:
         # One call each: the one for many asks for a checksum that other stores do not know.
@@ -191,10 +216,10 @@ class ObjectStore:
         return url.partition("?")[0].removesuffix(_PROBE)
 
 
-def _ended(calls: Collection[Future[T]], *, until: str) -> Collection[Future[T]]:
+def _ended(calls: Collection[Future[T]]) -> Collection[Future[T]]:
     """Wait, in bounded time, and return the calls that have ended; the others are given up."""
     seconds = max(0.0, min(_WAIT_SECONDS, deadlines.seconds_left()))
-    ended = wait(calls, timeout=seconds, return_when=until).done
+    ended = wait(calls, timeout=seconds).done
     for call in calls:
         call.cancel()
     return ended

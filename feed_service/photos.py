@@ -1,23 +1,34 @@
 """Photos: permission to upload them, their way into posts, where to get them, their removal.
 
-The bytes never pass through Kith. An upload goes straight to the object store under a key of the
-author's that Kith has chosen; a post takes it once it is there; a reader gets a URL that Kith has
-signed without asking anybody. No transaction is open while the object store is asked.
+An upload goes straight to the object store under a key of the author's that Kith has chosen. What a
+post shows is made of the upload, without what a file tells besides its picture, and is stored under
+a key to which nobody can upload. A reader gets a URL that Kith has signed without asking anybody.
+
+No transaction is open while the object store is asked. So what is about to be stored is noted
+before as to be removed, and the transaction that creates the post takes the note back: whatever
+breaks off in between leaves nothing that is not noted.
 """
 
 import logging
 import uuid
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from threading import BoundedSemaphore
 from typing import Final
 
 from sqlalchemy import Connection
 
 from feed_service import messages, queries
 from feed_service.messages import DownloadUrl
-from feed_service.object_store import MAX_PHOTO_BYTES, ObjectStore, StoredObject
+from feed_service.object_store import LAST_ARRIVAL, MAX_PHOTO_BYTES, ObjectStore
+from feed_service.photo_formats.clean_photo import CleanPhoto, UnfitPhotoError
+from feed_service.photo_formats.formats import cleaned
+from feed_service.queries.photos import NewPhoto
+from shared import deadlines
 from shared.database import Database
 from shared.errors import (
+    DeadlineError,
     FieldViolation,
     PreconditionError,
     UnavailableError,
@@ -33,6 +44,11 @@ _SUFFIXES: Final = {
     "image/webp": "webp",
     "image/avif": "avif",
 }
+# Longer than any call takes; whoever is slower than that finds the notes claimed, and begins again.
+_UNUSED_AFTER: Final = timedelta(minutes=10)
+# Each is in memory twice, before and after, with some 10 MiB.
+_AT_A_TIME: Final = 4
+_RETRY_AFTER: Final = timedelta(seconds=1)
 _log = logging.getLogger("kith.photos")
 
 
@@ -48,6 +64,7 @@ class Photos:
     ) -> None:
         self._database = database
         self._store = store
+        self._slots = BoundedSemaphore(_AT_A_TIME)
         self.remove_soon = remove_soon
 
     def permit_uploads(
@@ -59,7 +76,7 @@ class Photos:
         store = self._required_store()
 
         def create(connection: Connection) -> pb.CreatePhotoUploadsResponse:
-            keys = {_new_key(call.user_id, kind): kind for kind in content_types}
+            keys = {_new_key("uploads", call.user_id, kind): kind for kind in content_types}
             queries.photos.insert_uploads(
                 connection, owner_user_id=call.user_id, content_types=keys
             )
@@ -73,10 +90,13 @@ class Photos:
         response, _ = once(self._database, call, create)
         return response
 
-    def require_uploaded(self, user_id: int, keys: Sequence[str]) -> None:
-        """Raise ValidationError naming the keys that a post of the user's cannot show."""
+    def make(self, user_id: int, keys: Sequence[str]) -> list[NewPhoto]:
+        """Store a final object for each of these uploads of the user's, for a post to take.
+
+        Raises ValidationError naming the keys of which no photo can be made.
+        """
         if not keys:
-            return
+            return []
         store = self._required_store()
         permitted = self._database.read(
             lambda connection: queries.photos.uploads(
@@ -84,14 +104,57 @@ class Photos:
             )
         )
         _refuse(keys, lambda key: "" if key in permitted else _NOT_PERMITTED)
-        stored = store.stored_objects(keys)
-        _refuse(keys, lambda key: _unfit(stored.get(key), permitted[key]))
+        final_keys = {key: _new_key("photos", user_id, permitted[key]) for key in keys}
+        self._database.write(
+            lambda connection: queries.photos.note_objects(
+                connection,
+                owner_user_id=user_id,
+                object_keys=list(final_keys.values()),
+                due_after=_UNUSED_AFTER,
+            )
+        )
+        made, faults = list[NewPhoto](), dict[str, str]()
+        for key, final_key in final_keys.items():
+            with self._slot():
+                try:
+                    photo = _photo(store, key, permitted[key])
+                except UnfitPhotoError as unfit:
+                    faults[key] = str(unfit)
+                    continue
+                # After a fault the others are looked at only to name all that are unfit.
+                if not faults:
+                    store.write(final_key, photo.content, content_type=permitted[key])
+                    made.append(NewPhoto(final_key, photo.width, photo.height))
+        _refuse(keys, lambda key: faults.get(key, ""))
+        return made
 
-    def take(self, connection: Connection, user_id: int, keys: Sequence[str]) -> None:
-        """Use the user's uploads for a post, in its transaction; nobody can use them again."""
-        if keys:
-            taken = queries.photos.take_uploads(connection, owner_user_id=user_id, object_keys=keys)
-            _refuse(keys, lambda key: "" if key in taken else _NOT_PERMITTED)
+    def take(
+        self,
+        connection: Connection,
+        user_id: int,
+        keys: Sequence[str],
+        made: Sequence[NewPhoto],
+    ) -> None:
+        """Use uploads, and what was made of them, for a post; nobody can use them again.
+
+        In the transaction that creates the post.
+        """
+        if not keys:
+            return
+        taken = queries.photos.take_uploads(connection, owner_user_id=user_id, object_keys=keys)
+        _refuse(keys, lambda key: "" if key in taken else _NOT_PERMITTED)
+        queries.photos.remove_uploads(
+            connection, owner_user_id=user_id, permitted_at=taken, valid_for=LAST_ARRIVAL
+        )
+        kept = queries.photos.keep_objects(
+            connection, owner_user_id=user_id, object_keys=[photo.object_key for photo in made]
+        )
+        if kept < len(made):
+            raise UnavailableError(
+                "the photos were stored too long ago and may be removed",
+                reason=errors_pb2.ERROR_REASON_OBJECT_STORE_UNAVAILABLE,
+                retry_after=_RETRY_AFTER,
+            )
 
     def download_urls(self) -> DownloadUrl:
         """Return what says where to get a photo, for what is answered now.
@@ -105,6 +168,17 @@ class Photos:
         except UnavailableError:
             _log.warning("no URLs for photos", exc_info=True)
             return _nowhere
+
+    @contextmanager
+    def _slot(self) -> Iterator[None]:
+        """Bound how many photos are in memory; raises DeadlineError for a call that ends first."""
+        seconds = min(deadlines.seconds_left(), _UNUSED_AFTER.total_seconds())
+        if seconds <= 0 or not self._slots.acquire(timeout=seconds):
+            raise DeadlineError("the photos could not be prepared in time")
+        try:
+            yield
+        finally:
+            self._slots.release()
 
     def _required_store(self) -> ObjectStore:
         if self._store is None:
@@ -122,19 +196,20 @@ def _nowhere(_key: str) -> None:
     return None
 
 
-def _new_key(user_id: int, content_type: str) -> str:
-    return f"photos/{user_id}/{uuid.uuid4().hex}.{_SUFFIXES[content_type]}"
+def _new_key(prefix: str, user_id: int, content_type: str) -> str:
+    return f"{prefix}/{user_id}/{uuid.uuid4().hex}.{_SUFFIXES[content_type]}"
 
 
-def _unfit(stored: StoredObject | None, content_type: str) -> str:
-    """Say why an object cannot be a photo, or nothing."""
+def _photo(store: ObjectStore, key: str, content_type: str) -> CleanPhoto:
+    """Return the photo that was uploaded; raises UnfitPhotoError."""
+    stored = store.read(key)
     if stored is None:
-        return "has not been uploaded"
-    if stored.size > MAX_PHOTO_BYTES:
-        return f"must have at most {MAX_PHOTO_BYTES:,} bytes; has {stored.size:,}"
+        raise UnfitPhotoError("has not been uploaded")
+    if stored.content is None:
+        raise UnfitPhotoError(f"must have at most {MAX_PHOTO_BYTES:,} bytes; has {stored.size:,}")
     if stored.content_type != content_type:
-        return f"must be {content_type}; is {stored.content_type}"
-    return ""
+        raise UnfitPhotoError(f"must be {content_type}; is {stored.content_type}")
+    return cleaned(stored.content, content_type=content_type)
 
 
 def _refuse(keys: Sequence[str], fault: Callable[[str], str]) -> None:

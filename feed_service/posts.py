@@ -13,6 +13,7 @@ from feed_service.layouts import Layout
 from feed_service.metrics import POSTS, FeedMetrics
 from feed_service.models import TAGS
 from feed_service.photos import Photos
+from feed_service.queries.photos import NewPhoto
 from feed_service.queries.posts import Audience, PostName, PostRow
 from feed_service.safe_read import read_of_author, safe_read
 from feed_service.visibility import Viewer
@@ -64,8 +65,8 @@ class Posts:
             response, is_new = once_prepared(
                 self._database,
                 call,
-                prepare=lambda: self._photos.require_uploaded(call.user_id, draft.photo_keys),
-                work=lambda connection, _: self._create(connection, call.user_id, draft),
+                prepare=lambda: self._photos.make(call.user_id, draft.photo_keys),
+                work=lambda connection, made: self._create(connection, call.user_id, draft, made),
                 still_there=_is_there,
             )
         else:
@@ -76,6 +77,8 @@ class Posts:
                 still_there=_is_there,
             )
         if is_new:
+            if draft.photo_keys:
+                self._photos.remove_soon()
             self._metrics.post_creations.inc()
             self._metrics.post_creation_latency.observe(time.perf_counter() - started)
         return response
@@ -193,16 +196,20 @@ class Posts:
         return response
 
     def _create(
-        self, connection: Connection, author_id: int, draft: Draft
+        self,
+        connection: Connection,
+        author_id: int,
+        draft: Draft,
+        photos: Sequence[NewPhoto] = (),
     ) -> pb.CreatePostResponse:
         hold_own_tags(connection, author_id, draft.audience, field="audience")
-        self._photos.take(connection, author_id, draft.photo_keys)
+        self._photos.take(connection, author_id, draft.photo_keys, photos)
         row = self._layout.insert_post(
             connection,
             author_id=author_id,
             body=draft.body,
             audience=draft.audience,
-            photo_keys=draft.photo_keys,
+            photos=photos,
             totals={POSTS: 1},
         )
         return pb.CreatePostResponse(post=self._own(row))

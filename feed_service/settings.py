@@ -35,6 +35,8 @@ class ObjectStoreSettings:
     """Where the store is, as callers reach it too; empty for AWS: S3_ENDPOINT_URL."""
     region: str
     """The bucket's region: S3_REGION."""
+    url_lifetime: timedelta
+    """How long the URL of a photo works from its quarter on, in seconds: PHOTO_URL_SECONDS."""
     addressing_style: Literal["auto", "path", "virtual"]
     """Whether URLs have the bucket in their path or in their host: S3_ADDRESSING_STYLE."""
     access_key_id: str
@@ -62,6 +64,9 @@ class ObjectStoreSettings:
             bucket=bucket,
             endpoint_url=endpoint_url,
             region=environment.text("S3_REGION", "us-east-1"),
+            url_lifetime=timedelta(
+                seconds=environment.integer("PHOTO_URL_SECONDS", 3600, minimum=60, maximum=3600)
+            ),
             addressing_style=cast("Literal['auto', 'path', 'virtual']", style.lower()),
             access_key_id=environment.text("AWS_ACCESS_KEY_ID", ""),
             secret_access_key=environment.text("AWS_SECRET_ACCESS_KEY", ""),

@@ -1,9 +1,9 @@
 """Signs URLs for reading objects, without a call: what boto3 returns, at a fiftieth of its cost.
 
 The algorithm is AWS's Signature Version 4 in query parameters, see "Authenticating Requests: Using
-Query Parameters" in the Amazon S3 API Reference. Its date is rounded down to a quarter of an hour,
-so that until the next quarter every process gives everybody the same URL: browsers and CDNs can
-cache the object, and processes need not share what they have signed.
+Query Parameters" in the Amazon S3 API Reference. Its date is rounded down to a quarter of what a
+URL lives, so that until the next quarter every process gives everybody the same URL: browsers and
+CDNs can cache the object, and processes need not share what they have signed.
 """
 
 import hmac
@@ -14,8 +14,6 @@ from urllib.parse import quote, urlsplit
 
 from botocore.credentials import Credentials, ReadOnlyCredentials
 
-_QUARTER = timedelta(minutes=15)
-_LIFETIME = timedelta(hours=1)
 # From then on botocore tries to renew temporary credentials whenever it is asked for them.
 _RENEWED_BEFORE_EXPIRY = timedelta(minutes=15)
 # While that fails it must not be tried for every URL.
@@ -89,7 +87,7 @@ class Signing:
 
 @dataclass(frozen=True, kw_only=True)
 class SignedUrls:
-    """The URLs of a quarter of an hour, or of what credentials that end sooner leave of it."""
+    """The URLs of a quarter of their lifetime, or until credentials that end sooner are renewed."""
 
     start: datetime
     end: datetime
@@ -115,17 +113,22 @@ class SignedUrls:
 class UrlSigner:
     """Signs with the credentials that botocore holds, and renews where they are temporary.
 
-    Thread-safe.
+    `lifetime` is in whole seconds, at least 4. Thread-safe.
     """
 
-    def __init__(self, credentials: Credentials, *, base_url: str, region: str) -> None:
+    def __init__(
+        self, credentials: Credentials, *, base_url: str, region: str, lifetime: timedelta
+    ) -> None:
         self._credentials = credentials
         self._base_url = base_url
         self._region = region
+        self._lifetime = lifetime
+        # In whole seconds, as dates are signed.
+        self._quarter = timedelta(seconds=lifetime // timedelta(seconds=4))
         self._urls: SignedUrls | None = None
 
     def urls(self, *, now: datetime) -> SignedUrls:
-        """Return the URLs of now, each good for 45 to 60 minutes.
+        """Return the URLs of now, each good for at least three quarters of the lifetime.
 
         With temporary credentials they are for no longer than these last; raises what botocore
         raises when it cannot renew them.
@@ -138,10 +141,9 @@ class UrlSigner:
 
     def _urls_of(self, now: datetime) -> SignedUrls:
         credentials, credentials_expire = self._current_credentials()
-        start = datetime.fromtimestamp(
-            now.timestamp() // _QUARTER.total_seconds() * _QUARTER.total_seconds(), UTC
-        )
-        end, expire_time = start + _QUARTER, start + _LIFETIME
+        seconds = self._quarter.total_seconds()
+        start = datetime.fromtimestamp(now.timestamp() // seconds * seconds, UTC)
+        end, expire_time = start + self._quarter, start + self._lifetime
         if credentials_expire is not None:
             renew_time = credentials_expire - _RENEWED_BEFORE_EXPIRY
             end = min(end, max(renew_time, now + _PAUSE_BETWEEN_RENEWALS))
@@ -151,7 +153,7 @@ class UrlSigner:
             base_url=self._base_url,
             region=self._region,
             signed_at=start,
-            lifetime=_LIFETIME,
+            lifetime=self._lifetime,
         )
         return SignedUrls(start=start, end=end, expire_time=expire_time, signing=signing)
 

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, text
 
 from feed_service.importance import heuristic
 from feed_service.queries import posts, transfers
+from feed_service.queries.photos import NewPhoto
 from feed_service.queries.posts import Audience, PostName, PostRow
 from feed_service.queries.transfers import ExternalName, ImportedPost, TagName
 from shared.arrays import array_literal
@@ -32,9 +33,11 @@ _ADD_AUTHORS = text("""
 """)
 
 _INSERT_PHOTOS = text("""
-    INSERT INTO post_photos (author_id, post_id, place, object_key)
-    SELECT :author_id, :post_id, place, object_key
-    FROM unnest(CAST(:photo_keys AS text[])) WITH ORDINALITY AS photo (object_key, place)
+    INSERT INTO post_photos (author_id, post_id, place, object_key, width, height)
+    SELECT :author_id, :post_id, place, object_key, width, height
+    FROM unnest(CAST(:photo_keys AS text[]), CAST(:widths AS integer[]),
+                CAST(:heights AS integer[]))
+         WITH ORDINALITY AS photo (object_key, width, height, place)
 """)
 
 
@@ -44,7 +47,7 @@ def insert_post(
     author_id: int,
     body: str,
     audience: Audience,
-    photo_keys: Sequence[str],
+    photos: Sequence[NewPhoto],
     totals: Mapping[str, int],
 ) -> PostRow:
     """The new post, as its author sees it; its tags being held. The totals change with it."""
@@ -54,7 +57,7 @@ def insert_post(
             "author_id": author_id,
             "body": body,
             "audience": audience.kind,
-            "photo_count": len(photo_keys),
+            "photo_count": len(photos),
         },
     )
     row = posts.new_post(
@@ -62,13 +65,13 @@ def insert_post(
         author_id=author_id,
         body=body,
         audience=audience,
-        photo_keys=photo_keys,
+        photos=photos,
     )
     posts.insert_own_audience_tags(connection, name=(author_id, row.id), audience=audience)
-    if photo_keys:
+    if photos:
         connection.execute(
             _INSERT_PHOTOS,
-            {"author_id": author_id, "post_id": row.id, "photo_keys": list(photo_keys)},
+            {"author_id": author_id, "post_id": row.id, **posts.photo_lists(photos)},
         )
     connection.execute(_ADD_AUTHOR, {"author_id": author_id})
     add_to_totals(connection, amounts=totals)

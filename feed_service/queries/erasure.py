@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from sqlalchemy import Connection, text
 
-from feed_service.queries.photos import insert_removals
+from feed_service.queries.photos import insert_removals, remove_uploads
 
 _HIDE_POSTS = text("""
     WITH hidden AS (
@@ -188,28 +188,16 @@ _ERASE_UPLOADS = text("""
     RETURNING upload.object_key, upload.created_at
 """)
 
-# Not before the permission has ended: an upload could still arrive after the removal.
-_INSERT_LATER_REMOVALS = text("""
-    INSERT INTO object_removals (owner_user_id, object_key, due_at)
-    SELECT :user_id, object_key, greatest(now(), created_at + CAST(:valid_for AS interval))
-    FROM unnest(CAST(:object_keys AS text[]), CAST(:created_at AS timestamptz[]))
-         AS permitted (object_key, created_at)
-""")
-
 
 def erase_uploads(connection: Connection, *, user_id: int, valid_for: timedelta, limit: int) -> int:
     """How many uploads the user was permitted that no post has used; they are to be removed."""
     uploads = connection.execute(_ERASE_UPLOADS, {"user_id": user_id, "limit": limit}).all()
-    if uploads:
-        connection.execute(
-            _INSERT_LATER_REMOVALS,
-            {
-                "user_id": user_id,
-                "valid_for": valid_for,
-                "object_keys": [object_key for object_key, _ in uploads],
-                "created_at": [created_at for _, created_at in uploads],
-            },
-        )
+    remove_uploads(
+        connection,
+        owner_user_id=user_id,
+        permitted_at={object_key: created_at for object_key, created_at in uploads},  # noqa: C416 -- rows are not tuples to mypy
+        valid_for=valid_for,
+    )
     return len(uploads)
 
 

@@ -1,7 +1,8 @@
 """Photos on their way into posts and out of the object store."""
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from sqlalchemy import Connection, text
 
@@ -9,6 +10,15 @@ from shared.arrays import array_literal
 
 ObjectName = tuple[int, str]
 """An owner's id and the key of one of their objects."""
+
+
+class NewPhoto(NamedTuple):
+    """A photo that is stored under its final key, and its size in pixels as it is shown."""
+
+    object_key: str
+    width: int
+    height: int
+
 
 _INSERT_UPLOADS = text("""
     INSERT INTO photo_uploads (owner_user_id, object_key, content_type)
@@ -51,18 +61,83 @@ def uploads(
 _TAKE_UPLOADS = text("""
     DELETE FROM photo_uploads
     WHERE owner_user_id = :owner_user_id AND object_key = ANY (CAST(:object_keys AS text[]))
-    RETURNING object_key
+    RETURNING object_key, created_at
 """)
 
 
 def take_uploads(
     connection: Connection, *, owner_user_id: int, object_keys: Sequence[str]
-) -> set[str]:
-    """Those of the keys that no post had used; nobody can use them any more."""
+) -> dict[str, datetime]:
+    """When those of the keys were permitted that no post had used; nobody can use them any more."""
     rows = connection.execute(
         _TAKE_UPLOADS, {"owner_user_id": owner_user_id, "object_keys": list(object_keys)}
     )
-    return set(rows.scalars())
+    return {object_key: created_at for object_key, created_at in rows}  # noqa: C416 -- rows are not tuples to mypy
+
+
+_NOTE_OBJECTS = text("""
+    INSERT INTO object_removals (owner_user_id, object_key, due_at)
+    SELECT :owner_user_id, object_key, now() + CAST(:due_after AS interval)
+    FROM unnest(CAST(:object_keys AS text[])) AS object_key
+""")
+
+
+def note_objects(
+    connection: Connection, *, owner_user_id: int, object_keys: Sequence[str], due_after: timedelta
+) -> None:
+    """Store that these objects, which are to be made, will be removed unless a post takes them."""
+    connection.execute(
+        _NOTE_OBJECTS,
+        {
+            "owner_user_id": owner_user_id,
+            "object_keys": list(object_keys),
+            "due_after": due_after,
+        },
+    )
+
+
+# One that was claimed may be gone already.
+_KEEP_OBJECTS = text("""
+    DELETE FROM object_removals
+    WHERE owner_user_id = :owner_user_id AND object_key = ANY (CAST(:object_keys AS text[]))
+      AND attempts = 0
+""")
+
+
+def keep_objects(connection: Connection, *, owner_user_id: int, object_keys: Sequence[str]) -> int:
+    """How many of the noted objects are not to be removed any more, and are certain to be there."""
+    return connection.execute(
+        _KEEP_OBJECTS, {"owner_user_id": owner_user_id, "object_keys": list(object_keys)}
+    ).rowcount
+
+
+# Now, and once more when no upload can bring the object back.
+_REMOVE_UPLOADS = text("""
+    INSERT INTO object_removals (owner_user_id, object_key, again_at)
+    SELECT :owner_user_id, object_key, permitted_at + CAST(:valid_for AS interval)
+    FROM unnest(CAST(:object_keys AS text[]), CAST(:permitted_at AS timestamptz[]))
+         AS permitted (object_key, permitted_at)
+""")
+
+
+def remove_uploads(
+    connection: Connection,
+    *,
+    owner_user_id: int,
+    permitted_at: Mapping[str, datetime],
+    valid_for: timedelta,
+) -> None:
+    """Store that what was uploaded under these keys is to be removed, however late it arrives."""
+    if permitted_at:
+        connection.execute(
+            _REMOVE_UPLOADS,
+            {
+                "owner_user_id": owner_user_id,
+                "valid_for": valid_for,
+                "object_keys": list(permitted_at),
+                "permitted_at": list(permitted_at.values()),
+            },
+        )
 
 
 # Of two that expire the same, one waits and then finds them gone.
@@ -128,12 +203,23 @@ _FINISH_REMOVALS = text("""
     USING unnest(CAST(:owner_user_ids AS bigint[]), CAST(:object_keys AS text[]))
           AS gone (owner_user_id, object_key)
     WHERE removal.owner_user_id = gone.owner_user_id AND removal.object_key = gone.object_key
+      AND (removal.again_at IS NULL OR removal.again_at <= now())
+""")
+
+_POSTPONE_REMOVALS = text("""
+    UPDATE object_removals AS removal SET due_at = removal.again_at, again_at = NULL, attempts = 0
+    FROM unnest(CAST(:owner_user_ids AS bigint[]), CAST(:object_keys AS text[]))
+         AS gone (owner_user_id, object_key)
+    WHERE removal.owner_user_id = gone.owner_user_id AND removal.object_key = gone.object_key
+      AND removal.again_at > now()
 """)
 
 
 def finish_removals(connection: Connection, *, objects: Collection[ObjectName]) -> None:
-    """Nothing; the objects are gone from the object store, and so is the note of it."""
-    connection.execute(_FINISH_REMOVALS, _object_lists(objects))
+    """Store that the objects are gone; those that may come back stay noted."""
+    names = _object_lists(objects)
+    connection.execute(_FINISH_REMOVALS, names)
+    connection.execute(_POSTPONE_REMOVALS, names)
 
 
 def _object_lists(objects: Collection[ObjectName]) -> dict[str, object]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, RowMapping, text
 
 from feed_service.importance import heuristic
-from feed_service.queries.photos import insert_removals
+from feed_service.queries.photos import NewPhoto, insert_removals
 from feed_service.visibility import VISIBLE, VISIBLE_OF_AUTHOR, Viewer
 from shared.arrays import array_literal
 from shared.totals import ADD_TO_TOTALS, total_parameters
@@ -41,7 +41,8 @@ class PostRow(NamedTuple):
     edited_at: datetime | None
     tag_ids: list[int]
     excluded_tag_ids: list[int]
-    photo_keys: list[str]
+    photos: Sequence[Sequence[str]]
+    """The key, the width and the height of each; 0 for a size that is not known."""
     comment_count: int
 
 
@@ -65,9 +66,11 @@ def _columns(author: str, *, tag_ids: str, excluded_tag_ids: str) -> str:
     p.author_id, p.id, p.body, p.audience, p.version, p.created_at, p.edited_at,
     {tag_ids} AS tag_ids,
     {excluded_tag_ids} AS excluded_tag_ids,
-    ARRAY(SELECT photo.object_key FROM post_photos AS photo
+    ARRAY(SELECT ARRAY[photo.object_key, CAST(coalesce(photo.width, 0) AS text),
+                       CAST(coalesce(photo.height, 0) AS text)]
+          FROM post_photos AS photo
           WHERE photo.author_id = {author} AND photo.post_id = p.id
-          ORDER BY photo.place) AS photo_keys,
+          ORDER BY photo.place) AS photos,
     coalesce((SELECT stats.comment_count FROM post_stats AS stats
               WHERE stats.author_id = {author} AND stats.post_id = p.id), 0) AS comment_count
 """
@@ -212,10 +215,11 @@ _INSERT_POST = text(f"""
              AS named (tag_id, excluded)
     ),
     photos AS (
-        INSERT INTO post_photos (author_id, post_id, place, object_key)
-        SELECT post.author_id, post.id, photo.place, photo.object_key
-        FROM post CROSS JOIN unnest(CAST(:photo_keys AS text[]))
-             WITH ORDINALITY AS photo (object_key, place)
+        INSERT INTO post_photos (author_id, post_id, place, object_key, width, height)
+        SELECT post.author_id, post.id, photo.place, photo.object_key, photo.width, photo.height
+        FROM post CROSS JOIN unnest(CAST(:photo_keys AS text[]), CAST(:widths AS integer[]),
+                                    CAST(:heights AS integer[]))
+             WITH ORDINALITY AS photo (object_key, width, height, place)
     ),
     totals AS ({ADD_TO_TOTALS})
     SELECT id, version, created_at FROM post
@@ -228,7 +232,7 @@ def insert_post(
     author_id: int,
     body: str,
     audience: Audience,
-    photo_keys: Sequence[str],
+    photos: Sequence[NewPhoto],
     totals: Mapping[str, int],
 ) -> PostRow:
     """The new post, as its author sees it; its tags being held. The totals change with it."""
@@ -239,10 +243,10 @@ def insert_post(
             "author_id": author_id,
             "body": body,
             "audience": audience.kind,
-            "photo_count": len(photo_keys),
+            "photo_count": len(photos),
             "tag_ids": array_literal(tag_id for tag_id, _ in tags),
             "excluded": [excluded for _, excluded in tags],
-            "photo_keys": list(photo_keys),
+            **photo_lists(photos),
             **total_parameters(totals),
         },
     )
@@ -251,8 +255,17 @@ def insert_post(
         author_id=author_id,
         body=body,
         audience=audience,
-        photo_keys=photo_keys,
+        photos=photos,
     )
+
+
+def photo_lists(photos: Sequence[NewPhoto]) -> dict[str, object]:
+    """The photos as the parameters :photo_keys, :widths and :heights."""
+    return {
+        "photo_keys": [photo.object_key for photo in photos],
+        "widths": array_literal(photo.width for photo in photos),
+        "heights": array_literal(photo.height for photo in photos),
+    }
 
 
 def new_post(
@@ -261,7 +274,7 @@ def new_post(
     author_id: int,
     body: str,
     audience: Audience,
-    photo_keys: Sequence[str],
+    photos: Sequence[NewPhoto],
 ) -> PostRow:
     """A post of what the database has said of it, as its author sees it."""
     return PostRow(
@@ -271,7 +284,7 @@ def new_post(
         edited_at=None,
         tag_ids=sorted(audience.tag_ids),
         excluded_tag_ids=sorted(audience.excluded_tag_ids),
-        photo_keys=list(photo_keys),
+        photos=[(photo.object_key, str(photo.width), str(photo.height)) for photo in photos],
         comment_count=0,
         **stored,
     )

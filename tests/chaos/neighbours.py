@@ -17,6 +17,7 @@ from tests.chaos.history import OK, History, Outcome
 from tests.chaos.load import FEED_READS, OWN_READS, Load
 from tests.chaos.proxy import FaultProxy
 from tests.chaos.stage import Scene, Stage
+from tests.support import photos
 from tests.support.browser import post_form
 from tests.support.people import ALL
 from tests.support.redis_server import RedisServer, running_redis
@@ -114,8 +115,8 @@ def store_down(stage: Stage, effort: Effort) -> Iterator[Row]:
             plan = scene.plan()
             feed = FeedServiceStub(scene.feed.channel)
             author = plan.users[0]
-            photo = _uploaded(feed, author)
-            shown = _with_photo(feed, author, photo)
+            shown = _with_photo(feed, author, _uploaded(feed, author))
+            [photo] = _photos(feed, author, shown)
             wrong = unanswered = 0
             with Load(plan) as load:
                 for take_away in (between.refuse, between.swallow):
@@ -143,7 +144,7 @@ def _permitted(feed: FeedServiceStub, author: int) -> Upload:
 
 def _uploaded(feed: FeedServiceStub, author: int) -> str:
     permission = _permitted(feed, author)
-    post_form(permission.url, permission.fields, b"a photo")
+    post_form(permission.url, permission.fields, photos.plain())
     return permission.key
 
 
@@ -160,7 +161,7 @@ def _photos(feed: FeedServiceStub, author: int, post_id: int) -> list[str]:
 
 
 def _is_refused_in_time(feed: FeedServiceStub, author: int) -> bool:
-    """Whether a new photo, which cannot be looked at, is refused as it should be."""
+    """Whether a new photo, which cannot be read, is refused as it should be."""
     key = _permitted(feed, author).key
     started = time.monotonic()
     try:

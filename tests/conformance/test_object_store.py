@@ -18,7 +18,7 @@ from botocore.config import Config
 from prometheus_client import CollectorRegistry
 
 from feed_service.metrics import FeedMetrics
-from feed_service.object_store import MAX_PHOTO_BYTES, ObjectStore
+from feed_service.object_store import MAX_PHOTO_BYTES, ObjectStore, StoredObject
 from feed_service.settings import ObjectStoreSettings
 from shared.errors import UnavailableError
 from shared.settings import Environment
@@ -122,17 +122,24 @@ def key(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 def test_what_is_put_is_seen_got_and_removed(tried: Tried, key: str) -> None:
-    before = tried.store.stored_objects([key])
+    before = tried.store.read(key)
     put = tried.put(key)
-    [stored] = tried.store.stored_objects([key]).values()
+    stored = tried.store.read(key)
     got = get(tried.store.download_urls(now=datetime.now(UTC)).of(key).url)
     removed = [tried.store.remove([key]), tried.store.remove([key])]
 
-    assert (before, put.status) == ({}, 200)
-    assert (stored.size, stored.content_type) == (len(PHOTO), JPEG)
+    assert (before, put.status) == (None, 200)
+    assert stored == StoredObject(size=len(PHOTO), content_type=JPEG, content=PHOTO)
     assert (got.status, got.body, got.content_type) == (200, PHOTO, JPEG)
     assert removed == [{key}, {key}]
-    assert tried.store.stored_objects([key]) == {}
+    assert tried.store.read(key) is None
+
+
+def test_what_is_written_is_got_with_its_type(tried: Tried, key: str) -> None:
+    tried.store.write(key, PHOTO, content_type=JPEG)
+
+    got = get(tried.store.download_urls(now=datetime.now(UTC)).of(key).url)
+    assert (got.status, got.body, got.content_type) == (200, PHOTO, JPEG)
 
 
 def test_a_url_of_boto3_works_as_ours_does(tried: Tried, key: str) -> None:
@@ -186,12 +193,12 @@ def test_another_secret_opens_nothing(tried: Tried, key: str) -> None:
         assert stranger.put(key).status == FORBIDDEN
         assert stranger.store.remove([key]) == set()
         with pytest.raises(UnavailableError):
-            stranger.store.stored_objects([key])
+            stranger.store.read(key)
 
 
 def test_another_content_type_than_the_one_signed_is_refused(tried: Tried, key: str) -> None:
     assert tried.put(key, content_type="text/html").status == FORBIDDEN
-    assert tried.store.stored_objects([key]) == {}
+    assert tried.store.read(key) is None
 
 
 def test_a_form_uploads_what_it_permits(tried_with_forms: Tried, key: str) -> None:
@@ -199,9 +206,9 @@ def test_a_form_uploads_what_it_permits(tried_with_forms: Tried, key: str) -> No
 
     answer = post_form(permission.url, permission.fields, PHOTO)
 
-    [stored] = tried_with_forms.store.stored_objects([key]).values()
+    stored = tried_with_forms.store.read(key)
     assert answer.status == 204
-    assert (stored.size, stored.content_type) == (len(PHOTO), JPEG)
+    assert stored == StoredObject(size=len(PHOTO), content_type=JPEG, content=PHOTO)
 
 
 @pytest.mark.parametrize(
@@ -224,4 +231,4 @@ def test_a_form_uploads_nothing_else(
     answer = post_form(permission.url, {**permission.fields, **changed}, file)
 
     assert answer.status in (400, FORBIDDEN)
-    assert tried_with_forms.store.stored_objects([key]) == {}
+    assert tried_with_forms.store.read(key) is None

@@ -16,12 +16,13 @@ from sqlalchemy import text
 
 from shared.gen.kith.feed.v1 import feed_pb2 as pb
 from shared.gen.kith.graph.v1 import graph_pb2
+from tests.support import photos
 from tests.support.browser import post_form
 from tests.support.errors import fields_of, reason_of
 from tests.support.pair import Databases, Pair, running_pair
 from tests.support.people import ALL, PRIVATE, People, tagged
 from tests.support.processes import until
-from tests.support.s3 import S3Server
+from tests.support.s3 import S3Server, Stored
 
 _PAST_WEEK = Timestamp(seconds=int(datetime(2024, 3, 4, tzinfo=UTC).timestamp()))
 _PNG = pb.CreatePhotoUploadsRequest.PhotoUploadDraft(content_type=pb.PHOTO_CONTENT_TYPE_PNG)
@@ -60,7 +61,9 @@ class Life:
 
     user: int
     friends: tuple[int, int]
-    photo_keys: tuple[str, str]
+    photo_key: str
+    upload_keys: tuple[str, str]
+    """Of the photo that is shown, and of one that no post has used."""
 
 
 def _upload(world: World, user_id: int) -> str:
@@ -69,7 +72,7 @@ def _upload(world: World, user_id: int) -> str:
         user_id=user_id, photos=[_PNG], request_id=str(uuid.uuid4())
     )
     [upload] = world.pair.feed.CreatePhotoUploads(request).uploads
-    post_form(upload.url, upload.fields, b"a photo")
+    post_form(upload.url, upload.fields, photos.plain("image/png"))
     return upload.key
 
 
@@ -129,7 +132,7 @@ def _live(world: World) -> Life:
             photo_keys=[shown],
             request_id=str(uuid.uuid4()),
         )
-    ).post.post_id
+    ).post
     people.post(user, PRIVATE)
     deleted = people.post(user)
     feed.DeletePost(pb.DeletePostRequest(user_id=user, post_id=deleted))
@@ -138,7 +141,7 @@ def _live(world: World) -> Life:
     for author in (user, bob, user):
         _comment(world, author, alice, theirs)
     for author in (user, alice, bob):
-        _comment(world, author, user, with_photo)
+        _comment(world, author, user, with_photo.post_id)
     feed.MarkFeedRead(
         pb.MarkFeedReadRequest(user_id=user, post=pb.PostName(author_id=alice, post_id=theirs))
     )
@@ -147,7 +150,7 @@ def _live(world: World) -> Life:
     people.connect(user, carol)
     people.remove(user, carol)
     people.block(carol, user)
-    return Life(user, (alice, bob), (shown, unused))
+    return Life(user, (alice, bob), with_photo.photos[0].key, (shown, unused))
 
 
 def _delete(world: World, user_id: int) -> None:
@@ -351,25 +354,30 @@ def test_the_number_of_posts_goes_down_by_those_that_were_not_deleted(
 
 def test_photos_are_removed_and_then_no_trace_of_them_is_left(world: World) -> None:
     life = _live(world)
-    shown, unused = life.photo_keys
-    assert {shown, unused} <= set(world.store.objects)
+    _, unused = life.upload_keys
+    assert {life.photo_key, unused} <= set(world.store.objects)
 
     _delete(world, life.user)
 
-    until(lambda: shown not in world.store.objects)
-    # The unused one could be uploaded once more for as long as the permission holds.
-    postponed = f"owner_user_id = {life.user} AND due_at > now() + interval '9 minutes'"
-    due = "UPDATE object_removals SET due_at = now() WHERE"
+    until(lambda: not {life.photo_key, *life.upload_keys} & set(world.store.objects))
+    # Both could be uploaded once more for as long as their permissions work.
+    postponed = f"owner_user_id = {life.user} AND due_at > now() + interval '50 minutes'"
     until(
         lambda: (
-            _rows(
-                world.pair.feed_url,
-                f"SELECT object_key FROM object_removals WHERE owner_user_id = {life.user}",
+            sorted(
+                _rows(
+                    world.pair.feed_url,
+                    f"SELECT object_key FROM object_removals WHERE {postponed}",
+                )
             )
-            == [(unused,)]
+            == sorted((key,) for key in life.upload_keys)
         )
     )
-    assert _rows(world.pair.feed_url, f"{due} {postponed} RETURNING object_key") == [(unused,)]
+    world.store.objects[unused] = Stored(body=b"again", content_type="image/png")
+    _rows(
+        world.pair.feed_url,
+        f"UPDATE object_removals SET due_at = now() WHERE {postponed} RETURNING object_key",
+    )
     world.pair.feed.DeleteUser(pb.DeleteUserRequest(user_id=_somebody_with_a_post(world)))
     until(lambda: unused not in world.store.objects)
     until(lambda: not _found_anywhere(world, life.user) & _REMOVALS)

@@ -9,6 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from feed_service import transfers
 from shared.gen.kith.feed.v1 import feed_pb2 as pb
+from tests.support import photos
 from tests.support.browser import get, post_form
 from tests.support.errors import fields_of, reason_of
 from tests.support.pair import Databases, Pair, running_pair
@@ -183,7 +184,7 @@ def test_photos_are_exported_with_where_to_get_them(with_photos: Pair) -> None:
     [upload] = with_photos.feed.CreatePhotoUploads(
         pb.CreatePhotoUploadsRequest(user_id=user, photos=[draft])
     ).uploads
-    post_form(upload.url, upload.fields, b"a photo")
+    post_form(upload.url, upload.fields, photos.plain("image/png"))
     with_photos.feed.CreatePost(
         pb.CreatePostRequest(user_id=user, body="see", audience=ALL, photo_keys=[upload.key])
     )
@@ -191,5 +192,6 @@ def test_photos_are_exported_with_where_to_get_them(with_photos: Pair) -> None:
     [message] = _export(with_photos, user)
 
     [photo] = message.posts[0].photos
-    assert get(photo.url).body == b"a photo"
+    assert photos.pixels(get(photo.url).body) == photos.pixels(photos.plain("image/png"))
+    assert (photo.width, photo.height) == photos.SIZE
     assert photo.expire_time.ToDatetime(UTC) > datetime.now(UTC)

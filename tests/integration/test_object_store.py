@@ -14,7 +14,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from feed_service.metrics import FeedMetrics
-from feed_service.object_store import MAX_PHOTO_BYTES, ObjectStore
+from feed_service.object_store import MAX_PHOTO_BYTES, ObjectStore, StoredObject
 from feed_service.settings import ObjectStoreSettings
 from shared import deadlines
 from shared.errors import UnavailableError
@@ -131,24 +131,55 @@ def test_an_upload_permission_ends_when_it_says(server: S3Server, store: ObjectS
     assert server.objects == {KEY: PHOTO}
 
 
-def test_what_is_stored_is_known_by_size_and_type_and_the_rest_is_left_out(
+def test_an_object_is_read_with_its_size_and_type_and_a_missing_one_is_none(
     server: S3Server, store: ObjectStore
 ) -> None:
-    keys = [f"photos/17/{n}.jpg" for n in range(20)]
-    server.objects = dict.fromkeys(keys[::2], PHOTO)
+    server.objects = {KEY: PHOTO}
 
-    found = store.stored_objects(keys)
+    assert store.read(KEY) == StoredObject(
+        size=len(PHOTO.body), content_type=JPEG, content=PHOTO.body
+    )
+    assert store.read("never there") is None
 
-    assert list(found) == keys[::2]
-    assert {(each.size, each.content_type) for each in found.values()} == {(len(PHOTO.body), JPEG)}
+
+def test_an_object_larger_than_a_photo_is_not_read(server: S3Server, store: ObjectStore) -> None:
+    server.objects = {
+        "most": Stored(body=bytes(MAX_PHOTO_BYTES), content_type=JPEG),
+        "more": Stored(body=bytes(MAX_PHOTO_BYTES + 1), content_type=JPEG),
+    }
+
+    most, more = store.read("most"), store.read("more")
+
+    assert most is not None
+    assert most.content == bytes(MAX_PHOTO_BYTES)
+    assert more == StoredObject(size=MAX_PHOTO_BYTES + 1, content_type=JPEG, content=None)
 
 
-def test_objects_are_looked_at_side_by_side(server: S3Server, store: ObjectStore) -> None:
-    all_there = threading.Barrier(8, timeout=10)
-    server.before_answer = lambda _method, _key: all_there.wait()
+def test_what_is_written_is_stored_for_its_readers_alone(
+    server: S3Server, store: ObjectStore
+) -> None:
+    store.write(KEY, PHOTO.body, content_type=JPEG)
 
-    assert store.stored_objects([str(n) for n in range(8)]) == {}
-    assert len(server.requests) == 8
+    assert server.objects == {
+        KEY: Stored(body=PHOTO.body, content_type=JPEG, cache_control="private, max-age=3600")
+    }
+
+
+def test_the_setting_shortens_how_long_a_url_works(server: S3Server) -> None:
+    server.objects = {KEY: PHOTO}
+    settings = ObjectStoreSettings.read(
+        Environment({**server.environment, "PHOTO_URL_SECONDS": "60"})
+    )
+    assert settings is not None
+
+    with closing(ObjectStore(settings, metrics=FeedMetrics(CollectorRegistry()))) as store:
+        now = datetime.now(UTC)
+        signed = store.download_urls(now=now).of(KEY)
+
+    assert timedelta(seconds=45) < signed.expire_time - now <= timedelta(minutes=1)
+    assert get(signed.url).status == 200
+    server.now = lambda: signed.expire_time + timedelta(seconds=1)
+    assert get(signed.url).code == "AccessDenied"
 
 
 def test_removed_objects_are_gone_and_removing_them_again_says_so_too(
@@ -235,7 +266,7 @@ def test_a_url_signed_with_another_secret_is_refused(server: S3Server) -> None:
     with closing(ObjectStore(settings, metrics=FeedMetrics(CollectorRegistry()))) as store:
         signed = store.download_urls(now=datetime.now(UTC)).of(KEY)
         with pytest.raises(UnavailableError):
-            store.stored_objects([KEY])
+            store.read(KEY)
 
     assert get(signed.url).code == "SignatureDoesNotMatch"
 
@@ -257,7 +288,9 @@ def test_signing_asks_nobody_and_works_while_the_store_is_down(
 
 def require_unavailable(store: ObjectStore) -> None:
     with pytest.raises(UnavailableError) as caught:
-        store.stored_objects([f"photos/17/{n}.jpg" for n in range(10)])
+        store.read(KEY)
+    with pytest.raises(UnavailableError):
+        store.write(KEY, PHOTO.body, content_type=JPEG)
 
     assert caught.value.reason == errors_pb2.ERROR_REASON_OBJECT_STORE_UNAVAILABLE
     assert caught.value.retry_after == timedelta(seconds=1)
@@ -274,7 +307,7 @@ def test_a_store_that_is_down_is_unavailable_and_removes_nothing_and_is_found_ag
     assert store.remove([KEY]) == set()
     server.start()
 
-    assert list(store.stored_objects([KEY])) == [KEY]
+    assert store.read(KEY) is not None
     assert store.remove([KEY]) == {KEY}
 
 
@@ -333,14 +366,14 @@ def test_temporary_credentials_serve_until_they_end_and_cannot_be_renewed(
 
     with closing(ObjectStore(settings, metrics=FeedMetrics(CollectorRegistry()))) as store:
         signed = store.download_urls(now=now).of(KEY)
-        found = store.stored_objects([KEY])
+        found = store.read(KEY)
         source.write_text("{}")
 
         with pytest.raises(UnavailableError) as caught:
             store.download_urls(now=now + timedelta(minutes=2)).of(KEY)
 
     assert (get(signed.url).body, signed.expire_time) == (PHOTO.body, now + timedelta(minutes=5))
-    assert list(found) == [KEY]
+    assert found is not None
     assert caught.value.reason == errors_pb2.ERROR_REASON_OBJECT_STORE_UNAVAILABLE
 
 
@@ -354,10 +387,12 @@ def test_a_store_without_the_bucket_keeps_what_was_to_be_removed_in_mind(
 
 
 def test_calls_are_measured_by_operation(store: ObjectStore, registry: CollectorRegistry) -> None:
-    store.stored_objects(["a", "b"])
+    store.read("a")
+    store.write("a", b"photo", content_type=JPEG)
+    store.read("a")
     store.remove(["a"])
 
-    for operation, count in (("head_object", 2), ("delete_object", 1)):
+    for operation, count in (("get_object", 2), ("put_object", 1), ("delete_object", 1)):
         assert count == registry.get_sample_value(
             "s3_operation_latency_seconds_count", {"operation": operation}
         )
@@ -369,13 +404,15 @@ def test_failures_are_counted_and_what_is_not_there_is_none(
     def fail(_method: str, _key: str) -> None:
         raise RefusedError(503, "SlowDown", "Please reduce your request rate.")
 
-    store.stored_objects(["a"])
+    store.read("a")
     server.before_answer = fail
     with pytest.raises(UnavailableError):
-        store.stored_objects(["a"])
+        store.read("a")
+    with pytest.raises(UnavailableError):
+        store.write("a", b"photo", content_type=JPEG)
     store.remove(["a"])
 
-    for operation in ("head_object", "delete_object"):
+    for operation in ("get_object", "put_object", "delete_object"):
         labels = {"operation": operation}
         assert registry.get_sample_value("s3_operation_errors_total", labels) == 1
 

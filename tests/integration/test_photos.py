@@ -1,16 +1,21 @@
 """Photos from the browser into a post and back, against an object store that verifies."""
 
+import struct
+import threading
 import uuid
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import grpc
 import pytest
 import sqlalchemy
 
 from shared.gen.kith.feed.v1 import feed_pb2 as pb
+from tests.support import photos
 from tests.support.browser import get, post_form
 from tests.support.errors import fields_of, reason_of
 from tests.support.pair import Databases, Pair, running_pair
@@ -19,6 +24,10 @@ from tests.support.processes import until
 from tests.support.s3 import RefusedError, S3Server
 
 _JPEG = pb.PHOTO_CONTENT_TYPE_JPEG
+_PNG = pb.PHOTO_CONTENT_TYPE_PNG
+_KINDS = dict(
+    zip(photos.CONTENT_TYPES, [kind for kind in pb.PhotoContentType.values() if kind], strict=True)
+)
 _LIMIT = 10 * 1024 * 1024
 
 
@@ -52,9 +61,11 @@ class Album:
         )
         return list(self.pair.feed.CreatePhotoUploads(request).uploads)
 
-    def upload(self, content: bytes = b"a photo") -> str:
+    def upload(
+        self, content: bytes = photos.plain(), kind: pb.PhotoContentType.ValueType = _JPEG
+    ) -> str:
         """Upload a photo and return its key."""
-        [permission] = self.permit()
+        [permission] = self.permit(kind)
         assert post_form(permission.url, permission.fields, content).status == 204
         return permission.key
 
@@ -78,13 +89,16 @@ def album(pair: Pair, people: People) -> Album:
 def test_a_photo_comes_back_to_everybody_who_sees_the_post(pair: Pair, people: People) -> None:
     author, friend = people.connected(2)
     album = Album(pair=pair, user_id=author)
-    keys = [album.upload(b"first"), album.upload(b"second")]
+    first, second = (photos.plain(number=number) for number in (1, 2))
+    keys = [album.upload(first), album.upload(second)]
 
     album.post(*keys[::-1])
 
     [seen] = Album(pair=pair, user_id=friend).feed()
-    assert [get(photo.url).body for photo in seen.photos] == [b"second", b"first"]
-    assert [photo.key for photo in seen.photos] == keys[::-1]
+    shown = [get(photo.url) for photo in seen.photos]
+    assert [photos.pixels(each.body) for each in shown] == [*map(photos.pixels, (second, first))]
+    assert {each.content_type for each in shown} == {"image/jpeg"}
+    assert {(photo.width, photo.height) for photo in seen.photos} == {photos.SIZE}
     now = datetime.now(UTC)
     assert all(
         now + timedelta(minutes=44) < photo.expire_time.ToDatetime(UTC) < now + timedelta(hours=1)
@@ -103,7 +117,7 @@ def test_a_key_belongs_to_its_owner_and_tells_its_content_type(album: Album) -> 
         "webp",
         "avif",
     ]
-    assert all(permission.key.startswith(f"photos/{album.user_id}/") for permission in permissions)
+    assert all(permission.key.startswith(f"uploads/{album.user_id}/") for permission in permissions)
     assert {permission.max_size_bytes for permission in permissions} == {_LIMIT}
 
 
@@ -132,9 +146,11 @@ def test_an_upload_that_breaks_its_policy_is_refused_and_makes_no_post(
 
 
 def test_a_photo_of_the_greatest_size_is_taken(album: Album) -> None:
-    post = album.post(album.upload(b"x" * _LIMIT))
+    largest = photos.plain() + bytes(_LIMIT - len(photos.plain()))
 
-    assert len(get(post.photos[0].url).body) == _LIMIT
+    post = album.post(album.upload(largest))
+
+    assert photos.pixels(get(post.photos[0].url).body) == photos.pixels(largest)
 
 
 def test_every_key_that_cannot_be_shown_is_named(pair: Pair, people: People, album: Album) -> None:
@@ -200,6 +216,215 @@ def test_a_repeat_that_finds_its_photos_used_up_by_the_first_returns_the_first_p
     assert [repeated] == first
 
 
+@pytest.mark.parametrize("content_type", photos.CONTENT_TYPES)
+def test_a_photo_shows_its_picture_and_tells_nothing_else(
+    album: Album, store: S3Server, content_type: str
+) -> None:
+    uploaded = photos.telling(content_type)
+    key = album.upload(uploaded, _KINDS[content_type])
+
+    [photo] = album.post(key).photos
+
+    shown = get(photo.url)
+    assert shown.content_type == content_type
+    assert photos.pixels(shown.body) == photos.pixels(uploaded)
+    assert (photo.width, photo.height) == photos.SIZE[::-1]
+    assert (photos.told(uploaded) != [], photos.told(shown.body)) == (True, [])
+    until(lambda: key not in store.objects)
+    assert [
+        photos.told(each.body) for name, each in store.objects.items() if name == photo.key
+    ] == [[]]
+
+
+def _png_of(width: int, height: int) -> bytes:
+    """Return a PNG of so many pixels, all in one byte."""
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)),
+        (b"IDAT", zlib.compress(b"\0")),
+        (b"IEND", b""),
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in chunks
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"<html><script>alert(1)</script></html>", "is not a PNG"),
+        (photos.plain("image/jpeg"), "is not a PNG"),
+        (photos.plain("image/png")[:-20], "is cut off or damaged"),
+        (_png_of(16_385, 1), "16,384 pixels a side"),
+        (_png_of(10_001, 10_000), "100,000,000 in all"),
+    ],
+    ids=["HTML", "a JPEG", "cut off", "too wide", "too large"],
+)
+def test_what_is_no_photo_of_its_type_is_refused_by_name(
+    album: Album, content: bytes, said: str
+) -> None:
+    fitting, unfit = album.upload(), album.upload(content, _PNG)
+
+    with pytest.raises(grpc.RpcError) as caught:
+        album.post(fitting, unfit)
+
+    assert fields_of(caught) == ["photo_keys[1]"]
+    assert said in str(caught.value)
+    assert album.feed() == []
+    assert album.post(fitting).photos
+
+
+def test_a_photo_cannot_be_exchanged_by_its_form_and_what_comes_later_is_removed(
+    album: Album, store: S3Server
+) -> None:
+    [permission] = album.permit()
+    post_form(permission.url, permission.fields, photos.plain(number=1))
+    [photo] = album.post(permission.key).photos
+    until(lambda: permission.key not in store.objects)
+
+    assert post_form(permission.url, permission.fields, photos.plain(number=2)).status == 204
+
+    assert photos.pixels(get(photo.url).body) == photos.pixels(photos.plain(number=1))
+    [[due_in]] = _execute(
+        album.pair,
+        "SELECT due_at - now() FROM object_removals WHERE object_key = :key",
+        key=permission.key,
+    )
+    assert timedelta(minutes=50) < due_in < timedelta(hours=1)
+    _hurry_removals(album.pair)
+    until(lambda: permission.key not in store.objects)
+    until(lambda: _count(album.pair, "object_removals", permission.key) == 0)
+    assert photo.key in store.objects
+
+
+def test_a_post_that_fails_after_its_photos_were_stored_leaves_nothing(
+    album: Album, store: S3Server
+) -> None:
+    key, before = album.upload(), set(store.objects)
+    request = pb.CreatePostRequest(
+        user_id=album.user_id,
+        body="look",
+        audience=pb.Audience(kind=pb.AUDIENCE_KIND_TAGS, tag_ids=[1 << 60]),
+        photo_keys=[key],
+    )
+
+    with pytest.raises(grpc.RpcError) as caught:
+        album.pair.feed.CreatePost(request)
+
+    assert fields_of(caught) == ["audience.tag_ids[0]"]
+    assert len(set(store.objects) - before) == 1
+    _hurry_removals(album.pair)
+    until(lambda: set(store.objects) <= before)
+    assert album.post(key).photos
+
+
+def test_a_store_that_fails_half_way_leaves_nothing_and_the_retry_succeeds(
+    album: Album, store: S3Server
+) -> None:
+    keys = [album.upload(photos.plain(number=number)) for number in (1, 2)]
+    before = set(store.objects)
+    stored = list[str]()
+
+    def fail_from_the_second_on(method: str, key: str) -> None:
+        if method == "PUT":
+            stored.append(key)
+            if key != stored[0]:
+                raise RefusedError(503, "ServiceUnavailable", "Out of order.")
+
+    store.before_answer = fail_from_the_second_on
+    try:
+        with pytest.raises(grpc.RpcError) as caught:
+            album.post(*keys)
+    finally:
+        store.before_answer = lambda _method, _key: None
+
+    assert reason_of(caught.value) == "OBJECT_STORE_UNAVAILABLE"
+    assert album.feed() == []
+    assert set(store.objects) - before == {stored[0]}
+    _hurry_removals(album.pair)
+    until(lambda: stored[0] not in store.objects)
+    assert len(album.post(*keys).photos) == 2
+
+
+def test_a_call_that_runs_out_of_time_makes_no_post_and_leaves_nothing(
+    album: Album, store: S3Server
+) -> None:
+    key, before = album.upload(), set(store.objects)
+    end_of_call = threading.Event()
+    store.before_answer = lambda method, _key: method == "PUT" and end_of_call.wait()
+    request = pb.CreatePostRequest(
+        user_id=album.user_id, body="look", audience=ALL, photo_keys=[key]
+    )
+    try:
+        with pytest.raises(grpc.RpcError) as caught:
+            album.pair.feed.CreatePost(request, timeout=0.5)
+    finally:
+        store.before_answer = lambda _method, _key: None
+        end_of_call.set()
+
+    # Whoever notices first: the client, or the service that it no longer waits for.
+    ends = {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE}
+    assert caught.value.code() in ends
+    assert album.feed() == []
+    until(lambda: set(store.objects) - before)
+    _hurry_removals(album.pair)
+    until(lambda: set(store.objects) <= before)
+
+
+def test_a_post_does_not_take_photos_that_are_being_removed(album: Album, store: S3Server) -> None:
+    key = album.upload()
+
+    def be_late(method: str, _key: str) -> None:
+        if method == "PUT":
+            _execute(album.pair, "UPDATE object_removals SET attempts = 1")
+
+    store.before_answer = be_late
+    try:
+        with pytest.raises(grpc.RpcError) as caught:
+            album.post(key)
+    finally:
+        store.before_answer = lambda _method, _key: None
+
+    assert reason_of(caught.value) == "OBJECT_STORE_UNAVAILABLE"
+    assert album.feed() == []
+    assert album.post(key).photos
+
+
+def test_no_transaction_is_open_while_the_object_store_is_asked(
+    album: Album, store: S3Server
+) -> None:
+    key = album.upload()
+    database = sqlalchemy.make_url(album.pair.feed_url).database
+
+    def is_any_open() -> bool:
+        statement = """SELECT FROM pg_stat_activity
+                       WHERE datname = :database AND state LIKE 'idle in transaction%'
+                         AND query NOT LIKE '%pg_stat_activity%'"""
+        return bool(_execute(album.pair, statement, database=database))
+
+    # Those of the work beside the calls end by themselves. One that waits for the store does not,
+    # as the store does not answer before it has ended.
+    store.before_answer = lambda _method, _key: until(lambda: not is_any_open())
+    try:
+        assert album.post(key).photos
+    finally:
+        store.before_answer = lambda _method, _key: None
+
+
+def test_photos_that_were_posted_before_they_had_a_size_have_none(album: Album) -> None:
+    post = album.post(album.upload())
+    _execute(
+        album.pair,
+        "UPDATE post_photos SET width = NULL, height = NULL WHERE author_id = :author_id",
+        author_id=album.user_id,
+    )
+
+    [seen] = album.feed()
+
+    assert (seen.photos[0].width, seen.photos[0].height) == (0, 0)
+    assert seen.photos[0].url == post.photos[0].url
+
+
 def test_a_repeated_request_returns_the_first_permissions(album: Album) -> None:
     request = pb.CreatePhotoUploadsRequest(
         user_id=album.user_id,
@@ -213,8 +438,8 @@ def test_a_repeated_request_returns_the_first_permissions(album: Album) -> None:
 
 
 def test_the_photos_of_a_deleted_post_leave_the_object_store(album: Album, store: S3Server) -> None:
-    key = album.upload()
-    post = album.post(key)
+    post = album.post(album.upload())
+    key = post.photos[0].key
     assert key in store.objects
 
     album.pair.feed.DeletePost(pb.DeletePostRequest(user_id=album.user_id, post_id=post.post_id))
@@ -297,7 +522,7 @@ def _count(pair: Pair, table: str, key: str) -> int:
     return len(_execute(pair, f"SELECT FROM {table} WHERE object_key = :key", key=key))
 
 
-def _execute(pair: Pair, statement: str, **parameters: object) -> list[object]:
+def _execute(pair: Pair, statement: str, **parameters: object) -> list[Any]:
     engine = sqlalchemy.create_engine(pair.feed_url, poolclass=sqlalchemy.NullPool)
     with engine.begin() as connection:
         result = connection.execute(sqlalchemy.text(statement), parameters)

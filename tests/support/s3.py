@@ -34,6 +34,7 @@ class Stored:
 
     body: bytes
     content_type: str
+    cache_control: str = ""
 
 
 class RefusedError(Exception):
@@ -174,7 +175,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _put(self, key: str) -> None:
         content_type = self.headers.get("Content-Type", "binary/octet-stream")
-        self.store.objects[key] = Stored(body=self.body, content_type=content_type)
+        self.store.objects[key] = Stored(
+            body=self.body,
+            content_type=content_type,
+            cache_control=self.headers.get("Cache-Control", ""),
+        )
         self._send(200)
 
     def _delete(self, key: str) -> None:

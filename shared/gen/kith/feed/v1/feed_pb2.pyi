@@ -194,17 +194,30 @@ Global___Audience: _TypeAlias = Audience  # noqa: Y015
 
 @_typing.final
 class Photo(_message.Message):
-    """Photo is one picture of a post."""
+    """Photo is one picture of a post: what was uploaded, without location, camera, names, comments,
+    thumbnails and whatever else a file tells besides its picture. Its orientation and its colours
+    stay. It is stored when the post is created, and cannot be exchanged after that.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     KEY_FIELD_NUMBER: _builtins.int
     URL_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
     key: _builtins.str
-    """The object's key."""
+    """The object's key; not the key of the upload."""
     url: _builtins.str
-    """Where to get the picture until `expire_time`. The same for everybody for a quarter of an hour."""
+    """Where to get the picture until `expire_time`. The same for everybody for a quarter of
+    PHOTO_URL_SECONDS.
+    """
+    width: _builtins.int
+    """Its width in pixels as it is shown, which is after its orientation; 1 to 16,384. 0 when it is not
+    known, as of photos that were posted before there was this field.
+    """
+    height: _builtins.int
+    """Its height in pixels as it is shown; as `width`."""
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """When the URL stops working."""
@@ -215,10 +228,12 @@ class Photo(_message.Message):
         key: _builtins.str = ...,
         url: _builtins.str = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
+        width: _builtins.int = ...,
+        height: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "key", b"key", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "height", b"height", "key", b"key", "url", b"url", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -557,7 +572,9 @@ class CreatePostRequest(_message.Message):
     @_builtins.property
     def photo_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Keys from CreatePhotoUploads whose photos have been uploaded, up to 10, each at most once and
-        in no other post; the post shows the photos in this order.
+        in no other post; the post shows the photos in this order. Each is to be what its permission
+        says, a still picture of at most 16,384 pixels a side and 100,000,000 in all; INVALID_FIELD says
+        what is wrong with which. The post gets objects of its own, and the uploads are removed.
         """
 
     def __init__(

@@ -278,8 +278,8 @@ class FeedServiceServicer:
 
     def CreatePost(self, request, context):
         """CreatePost publishes a post and returns it. The server sets its time. INVALID_FIELD for tags
-        that are not the user's own and for photos that were not uploaded; PHOTOS_NOT_CONFIGURED,
-        OBJECT_STORE_UNAVAILABLE.
+        that are not the user's own, for photos that were not uploaded, and for what cannot be made a
+        photo, see `photo_keys`; PHOTOS_NOT_CONFIGURED, OBJECT_STORE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -65,8 +65,8 @@ class FeedServiceStub:
     """
     CreatePost: _grpc.UnaryUnaryMultiCallable[_feed_pb2.CreatePostRequest, _feed_pb2.CreatePostResponse]
     """CreatePost publishes a post and returns it. The server sets its time. INVALID_FIELD for tags
-    that are not the user's own and for photos that were not uploaded; PHOTOS_NOT_CONFIGURED,
-    OBJECT_STORE_UNAVAILABLE.
+    that are not the user's own, for photos that were not uploaded, and for what cannot be made a
+    photo, see `photo_keys`; PHOTOS_NOT_CONFIGURED, OBJECT_STORE_UNAVAILABLE.
     """
     GetPost: _grpc.UnaryUnaryMultiCallable[_feed_pb2.GetPostRequest, _feed_pb2.GetPostResponse]
     """GetPost returns one post. POST_NOT_FOUND when there is none or the user may not see it."""
@@ -260,8 +260,8 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _grpc.ServicerContext,
     ) -> _feed_pb2.CreatePostResponse:
         """CreatePost publishes a post and returns it. The server sets its time. INVALID_FIELD for tags
-        that are not the user's own and for photos that were not uploaded; PHOTOS_NOT_CONFIGURED,
-        OBJECT_STORE_UNAVAILABLE.
+        that are not the user's own, for photos that were not uploaded, and for what cannot be made a
+        photo, see `photo_keys`; PHOTOS_NOT_CONFIGURED, OBJECT_STORE_UNAVAILABLE.
         """
 
     @_abc_1.abstractmethod
