@@ -10,6 +10,8 @@ from typing import Final
 from shared.access.rules import Access, Admits, Limit, Rule
 
 _REQUESTS: Final = Limit(name="REQUESTS", usual="30/minute")
+# Each makes what is cached of the other's connections out of date.
+_BLOCKS: Final = Limit(name="BLOCKS", usual="60/minute")
 
 ACCESS: Final[Access] = {
     "GetConnectedUserIds": Rule(admits=Admits.SERVICES, audit=None),
@@ -27,8 +29,8 @@ ACCESS: Final[Access] = {
     "DeclineConnection": Rule(admits=Admits.THE_USER, audit=None),
     "CancelConnectionRequest": Rule(admits=Admits.THE_USER, audit=None),
     "RemoveConnection": Rule(admits=Admits.THE_USER, audit=("peer_id",)),
-    "BlockUser": Rule(admits=Admits.THE_USER, audit=("peer_id",)),
-    "UnblockUser": Rule(admits=Admits.THE_USER, audit=("peer_id",)),
+    "BlockUser": Rule(admits=Admits.THE_USER, limit=_BLOCKS, audit=("peer_id",)),
+    "UnblockUser": Rule(admits=Admits.THE_USER, limit=_BLOCKS, audit=("peer_id",)),
     "ImportConnections": Rule(admits=Admits.SERVICES, audit=()),
     "ExportConnections": Rule(admits=Admits.SERVICES, audit=()),
     "WatchConnections": Rule(admits=Admits.SERVICES, audit=None),

@@ -152,13 +152,14 @@ Index("idx_block_reverse", blocks.c.blocked_id, blocks.c.blocker_id)
 # One row for each user who ever had a connection, a request or a block. `revision` grows with every
 # change of the user's connections and of blocks in either direction; it tells a time, so it is for
 # services. `shown_revision` is for the user: it grows with the connections alone, by random steps.
+# It begins where it is for who has no row, for others make the row, by a request or a block.
 users = Table(
     "users",
     metadata,
     big_id("user_id", primary_key=True),
     Column("revision", BigInteger, nullable=False, server_default=text("0")),
     Column("connection_count", Integer, nullable=False, server_default=text("0")),
-    Column("shown_revision", BigInteger, nullable=False, server_default=text("0")),
+    Column("shown_revision", BigInteger, nullable=False, server_default=text("1")),
     CheckConstraint("connection_count >= 0", name="count_not_negative"),
 )
 

@@ -24,6 +24,9 @@ from shared.arrays import array_literal
 from shared.reader import Reader, Statement
 from shared.totals import ADD_TO_TOTALS, total_parameters
 
+NO_SHOWN_REVISION: Final = 1
+"""What a user is told who never had a connection."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Reconnection:
@@ -53,7 +56,7 @@ class UserRow:
     """What is kept of a user."""
 
     user_id: int
-    shown_revision: int = 0
+    shown_revision: int = NO_SHOWN_REVISION
     connection_count: int = 0
 
 
@@ -264,7 +267,7 @@ def peers_at_revision(
         ).mappings()
     ]
     revisions = [row.pop("user_revision") for row in rows]
-    return [PeerRow(**row) for row in rows], revisions[0] or 0
+    return [PeerRow(**row) for row in rows], revisions[0] or NO_SHOWN_REVISION
 
 
 _CONNECTION_PAGE = text("""
@@ -726,12 +729,12 @@ def _pair(
     return HeldPair(
         user=UserRow(
             user_id=user_id,
-            shown_revision=row["user_revision"] or 0,
+            shown_revision=row["user_revision"] or NO_SHOWN_REVISION,
             connection_count=row["user_connection_count"] or 0,
         ),
         peer=UserRow(
             user_id=peer_id,
-            shown_revision=row["peer_revision"] or 0,
+            shown_revision=row["peer_revision"] or NO_SHOWN_REVISION,
             connection_count=row["peer_connection_count"] or 0,
         ),
         seen=PeerRow(
@@ -901,7 +904,11 @@ def opponent_ids(connection: Connection, *, user_id: int) -> set[int]:
 
 _ERASE = [
     text("DELETE FROM connections WHERE user_a_id = :user_id"),
-    text("DELETE FROM connections WHERE user_b_id = :user_id"),
+    # The indexes by the higher id hold the rows of some states each.
+    text("DELETE FROM connections WHERE user_b_id = :user_id AND status = 'accepted'"),
+    text(
+        "DELETE FROM connections WHERE user_b_id = :user_id AND status IN ('pending', 'withheld')"
+    ),
     text("DELETE FROM endings WHERE user_a_id = :user_id"),
     text("DELETE FROM endings WHERE user_b_id = :user_id"),
     text("DELETE FROM blocks WHERE blocker_id = :user_id"),

@@ -18,6 +18,7 @@ from tests.support.graph_oracle import GraphOracle
 from tests.support.pair import Databases, Pair, running_pair
 
 _CHUNK = 5_000
+_BLOCKS = 50
 
 
 @pytest.fixture(scope="module")
@@ -49,16 +50,31 @@ def graph(databases: Databases, oracle: GraphOracle) -> Iterator[Pair]:
             pb.ImportConnectionsRequest(connections=chunk) for chunk in chunks
         )
         assert result.imported_count == len(edges)
+        for user, peer in _to_block(oracle):
+            running.graph.BlockUser(pb.BlockUserRequest(user_id=user, peer_id=peer))
+            oracle.blocks.add(frozenset((user, peer)))
         yield running
+
+
+def _to_block(oracle: GraphOracle) -> list[tuple[int, int]]:
+    """Choose who blocks whom among those who would be suggested to each other first."""
+    blockers = oracle.users[:: max(1, len(oracle.users) // _BLOCKS)]
+    suggested = [(user, oracle.suggestions(user, 1)) for user in blockers]
+    return [(user, peer) for user, found in suggested for peer, _ in found]
 
 
 def test_everybodys_connected_ids_are_right(graph: Pair, oracle: GraphOracle) -> None:
     for batch in _batches(oracle.users, 100):
         queries = [pb.GetConnectedUserIdsRequest.UserQuery(user_id=user) for user in batch]
-        answers = graph.graph.GetConnectedUserIds(pb.GetConnectedUserIdsRequest(users=queries))
+        answers = graph.graph.GetConnectedUserIds(
+            pb.GetConnectedUserIdsRequest(users=queries, include_blocked=True)
+        )
 
         assert {answer.user_id: set(answer.connected_user_ids) for answer in answers.users} == {
             user: oracle.neighbours[user] for user in batch
+        }
+        assert {answer.user_id: set(answer.blocked_user_ids) for answer in answers.users} == {
+            user: oracle.blocked(user) for user in batch
         }
 
 
@@ -84,7 +100,7 @@ def test_everybodys_suggestions_are_right(graph: Pair, oracle: GraphOracle) -> N
 
 def test_everybodys_mutual_connections_are_right(graph: Pair, oracle: GraphOracle) -> None:
     for user, stranger in pairwise(oracle.users):
-        for peer in {stranger, min(oracle.neighbours[user])}:
+        for peer in {stranger, min(oracle.neighbours[user]), *oracle.blocked(user)} - {user}:
             answer = graph.graph.ListMutualConnections(
                 pb.ListMutualConnectionsRequest(user_id=user, peer_id=peer, page_size=500)
             )

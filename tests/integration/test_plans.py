@@ -19,6 +19,7 @@ from feed_service.visibility import Viewer
 from feed_service.weeks import Week
 from graph_service import queries as graph
 from shared import idempotency_keys
+from shared.arrays import array_literal
 from shared.settings import Environment
 from tests.support.pair import Databases
 from tests.support.reading import plan_of
@@ -238,6 +239,18 @@ def test_events_are_read_in_the_order_of_their_numbers(loaded_graph: Connection)
     assert _indexes(plan) == {"pk_connection_events"}
 
 
+def test_an_erasure_reads_no_table_from_end_to_end(loaded_graph: Connection) -> None:
+    loaded_graph.execute(text("BEGIN"))
+    graph.erase_user(loaded_graph, user_id=5_000)
+    read = loaded_graph.execute(
+        text("SELECT relname FROM pg_stat_xact_user_tables WHERE seq_scan > 0")
+    )
+    tables = list(read.scalars())
+    loaded_graph.execute(text("ROLLBACK"))
+
+    assert tables == []
+
+
 def test_states_of_pairs_are_read_by_the_unique_pair(loaded_graph: Connection) -> None:
     plan = _plan(
         loaded_graph,
@@ -376,7 +389,11 @@ def test_comments_are_read_in_the_order_of_their_index(loaded_feed: Connection) 
         loaded_feed,
         lambda: feed.comments.comment_page(
             loaded_feed,
-            viewer=Viewer(user_id=77, connected_ids="{100}", blocked_ids="{78}"),
+            viewer=Viewer(
+                user_id=77,
+                connected_ids="{100}",
+                blocked_ids=array_literal(range(1_000, 6_000)),
+            ),
             post=(100, 100),
             after=_BEGINNING,
             limit=51,

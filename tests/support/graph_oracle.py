@@ -1,4 +1,4 @@
-"""The questions to a graph, answered from its edges with sets."""
+"""The questions to a graph, answered from its edges and blocks with sets."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -9,6 +9,7 @@ class GraphOracle:
 
     def __init__(self, edges: Iterable[tuple[int, int]]) -> None:
         self.neighbours: dict[int, set[int]] = defaultdict(set)
+        self.blocks: set[frozenset[int]] = set()
         for first, second in edges:
             self.neighbours[first].add(second)
             self.neighbours[second].add(first)
@@ -19,8 +20,14 @@ class GraphOracle:
         return sorted(self.neighbours)
 
     def mutual(self, user: int, peer: int) -> list[int]:
-        """Who is connected with both, by id."""
+        """Who is connected with both, by id; nobody where there is a block between the two."""
+        if frozenset((user, peer)) in self.blocks:
+            return []
         return sorted(self.neighbours[user] & self.neighbours[peer])
+
+    def blocked(self, user: int) -> set[int]:
+        """Who has a block with the user, in either direction."""
+        return {peer for block in self.blocks if user in block for peer in block - {user}}
 
     def suggestions(self, user: int, limit: int) -> list[tuple[int, int]]:
         """Who has most connections in common with the user, and how many; then by id."""
@@ -28,6 +35,8 @@ class GraphOracle:
             candidate
             for friend in self.neighbours[user]
             for candidate in self.neighbours[friend]
-            if candidate != user and candidate not in self.neighbours[user]
+            if candidate != user
+            and candidate not in self.neighbours[user]
+            and frozenset((user, candidate)) not in self.blocks
         )
         return sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:limit]

@@ -3,7 +3,8 @@
 May meet the code of the version before. It shows a withheld request to nobody but who asked; when
 it lifts a block it leaves the request behind, which counts for nothing once the new code runs. What
 it changes raises no shown revision, and its blocks no revision: start the new code of the graph on
-all machines before that of the feed, which caches blocks.
+all machines before that of the feed, which caches blocks. A tag that the feed of the version before
+then gives to somebody who has connected again counts for nothing, and has to be given once more.
 
 An index that changes is built under another name first, and takes its name in the moment in which
 the old one gives it up. Every step can be repeated.
@@ -26,7 +27,7 @@ def upgrade() -> None:
     """Allow the status, have the indexes of requests cover it, and give users a second revision."""
     with op.get_context().autocommit_block():
         op.execute(
-            "ALTER TABLE users ADD COLUMN IF NOT EXISTS shown_revision bigint NOT NULL DEFAULT 0"
+            "ALTER TABLE users ADD COLUMN IF NOT EXISTS shown_revision bigint NOT NULL DEFAULT 1"
         )
         _allow("'pending', 'accepted', 'withheld'")
         _replace_indexes("status IN ('pending', 'withheld')")

@@ -424,8 +424,8 @@ class CheckConnectionsResponse(_message.Message):
     CONNECTIONS_FIELD_NUMBER: _builtins.int
     USER_REVISION_FIELD_NUMBER: _builtins.int
     user_revision: _builtins.int
-    """An opaque number that grows with every change of the user's connections, and tells no time; 0
-    for a user who never had any. It is no `revision` of GetConnectedUserIds.
+    """An opaque number that grows with every change of the user's connections and with nothing else,
+    and tells no time. It is no `revision` of GetConnectedUserIds.
     """
     @_builtins.property
     def connections(self) -> _containers.RepeatedCompositeFieldContainer[Global___Connection]:
