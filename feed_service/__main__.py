@@ -6,7 +6,7 @@ from dataclasses import replace
 from prometheus_client import CollectorRegistry
 
 import migrations
-from feed_service import layouts
+from feed_service import layouts, queries
 from feed_service.access import ACCESS
 from feed_service.audiences import Audiences
 from feed_service.comments import Comments
@@ -82,6 +82,9 @@ def build(settings: FeedSettings, database_url: str) -> Service:
         ),
         metrics=metrics,
         client_metrics=ClientMetrics(registry),
+        erased_up_to=lambda user_ids: database.read(
+            lambda connection: queries.erasure.erased_up_to(connection, user_ids=user_ids)
+        ),
     )
     store = ObjectStore(settings.object_store, metrics=metrics) if settings.object_store else None
     upkeep = Rounds(
@@ -89,8 +92,13 @@ def build(settings: FeedSettings, database_url: str) -> Service:
         Upkeep(background, store, purge_after=settings.purge_after).run,
         interval_seconds=_UPKEEP_SECONDS,
     )
-    follower = Follower(background, graph, metrics)
     photos = Photos(database, store, remove_soon=upkeep.soon)
+    follower = Follower(
+        background,
+        graph,
+        Erasure(background, graph, layout=layout, remove_soon=photos.remove_soon),
+        metrics,
+    )
     servicer = FeedServicer(
         feed=Feed(reads, graph, tokens, metrics, layout=layout, hub_scan=settings.hub_scan),
         digests=Digests(
@@ -110,7 +118,7 @@ def build(settings: FeedSettings, database_url: str) -> Service:
         audiences=Audiences(database, graph, tokens),
         read_positions=ReadPositions(database, reads, graph, layout=layout),
         transfers=Transfers(database, graph, tokens, photos, layout=layout),
-        erasure=Erasure(database, layout=layout, remove_soon=photos.remove_soon),
+        erasure=Erasure(database, graph, layout=layout, remove_soon=photos.remove_soon),
     )
     register_totals(registry, lambda: database.read(read_totals))
     upkeep.start()

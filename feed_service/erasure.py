@@ -14,6 +14,7 @@ from typing import Final, Protocol
 from sqlalchemy import Connection
 
 from feed_service import queries
+from feed_service.graph_client import GraphClient
 from feed_service.layouts import Layout
 from feed_service.metrics import POSTS
 from feed_service.object_store import LAST_ARRIVAL
@@ -59,36 +60,73 @@ class Erasure:
     """Erases users."""
 
     def __init__(
-        self, database: Database, *, layout: Layout, remove_soon: Callable[[], None]
+        self,
+        database: Database,
+        graph: GraphClient,
+        *,
+        layout: Layout,
+        remove_soon: Callable[[], None],
     ) -> None:
         self._database = database
+        self._graph = graph
         self._steps = _steps(layout)
         self._remove_soon = remove_soon
 
     def delete_user(self, call: Call[pb.DeleteUserResponse], user_id: int) -> pb.DeleteUserResponse:
-        """Erase a user; returns once all steps have found nothing left, whoever wrote meanwhile.
+        """Erase whoever has the id; returns once all steps have found nothing left.
 
         A call that breaks off is not answered by its request id, so that a repeat finishes it.
+        Raises UnavailableError when graph_service cannot be reached.
         """
 
-        def erase() -> None:
-            while sum(self._erased(step, user_id) for step in self._steps):
-                self._remove_soon()
+        def erase() -> int:
+            # Asked before: what is written until an erasure that comes later is not erased here.
+            revision = self._graph.erasure(user_id)
+            self._erase(user_id, is_due=lambda _: True)
+            return revision
 
-        response, _ = once_prepared(
-            self._database,
-            call,
-            prepare=erase,
-            work=lambda _connection, _erased: pb.DeleteUserResponse(),
-        )
+        def record(connection: Connection, revision: int) -> pb.DeleteUserResponse:
+            if revision:
+                queries.erasure.record_erasure(connection, user_id=user_id, revision=revision)
+            return pb.DeleteUserResponse()
+
+        response, _ = once_prepared(self._database, call, prepare=erase, work=record)
         return response
 
-    def _erased(self, step: _Step, user_id: int) -> int:
+    def complete(self, user_id: int, *, revision: int, goes_on: Callable[[], bool]) -> None:
+        """Erase what is left of somebody whom the graph has erased at a revision.
+
+        Changes nothing when that was done already, for the id may be somebody else's by now.
+        Raises InterruptedError when it should not go on.
+        """
+
+        def is_due(erased_up_to: int) -> bool:
+            if not goes_on():
+                raise InterruptedError("a user was not erased to the end")
+            return erased_up_to < revision
+
+        self._erase(user_id, is_due=is_due)
+        self._database.write(
+            lambda connection: queries.erasure.record_erasure(
+                connection, user_id=user_id, revision=revision
+            )
+        )
+
+    def _erase(self, user_id: int, *, is_due: Callable[[int], bool]) -> None:
+        """Repeat all steps until none finds anything, whoever wrote meanwhile."""
+        while sum(self._erased(step, user_id, is_due) for step in self._steps):
+            self._remove_soon()
+
+    def _erased(self, step: _Step, user_id: int, is_due: Callable[[int], bool]) -> int:
         """Run a step until it finds no full batch; returns how many rows it found."""
+
+        def work(connection: Connection) -> int:
+            if not is_due(queries.erasure.take_turns(connection, user_id=user_id)):
+                return 0
+            return step(connection, user_id=user_id, limit=_BATCH)
+
         total, found = 0, _BATCH
         while found == _BATCH:
-            found = self._database.write(
-                lambda connection: step(connection, user_id=user_id, limit=_BATCH)
-            )
+            found = self._database.write(work)
             total += found
         return total

@@ -1,8 +1,11 @@
-"""Follows the changes of the graph: when a connection ends, the tags of the two for each other end.
+"""Follows the changes of the graph: what ends there ends here.
 
-No answer waits for it, because all of them go by the connections that the graph tells (see
-`visibility`). It notes the ending with the tag as well, so that no tag comes back to life when the
-graph forgets an ending, for instance restored from a backup.
+When a connection ends, the tags of the two for each other end. When a user is erased, what the feed
+has of them is erased. No answer about connections waits for it, because all of them go by the
+connections that the graph tells (see `visibility`), and whoever has the id of somebody who is not
+erased yet counts as connected with nobody (see `graph_client`). It notes the ending with the tag as
+well, so that no tag comes back to life when the graph forgets an ending, for instance restored from
+a backup.
 
 One process at a time follows, the one that holds a lock of the database, and writes over the
 connection that the lock belongs to; when it dies, another one takes over. How far it has come is
@@ -18,6 +21,7 @@ from typing import Final
 from sqlalchemy import Connection
 
 from feed_service import queries
+from feed_service.erasure import Erasure
 from feed_service.graph_client import GraphClient, Watch
 from feed_service.metrics import FeedMetrics
 from feed_service.queries.following import Ending, Owner
@@ -30,8 +34,6 @@ _STREAM: Final = "connections"
 _PAUSE_SECONDS: Final = 1
 # The most that the graph answers for in one call.
 _OWNERS: Final = 100
-# An erased user is not among them. Their tags go when the feed erases them, and to take tags away
-# by the id alone, late, could hit somebody to whom the id was issued anew.
 _ENDINGS: Final = (pb.CONNECTION_EVENT_KIND_REMOVED, pb.CONNECTION_EVENT_KIND_BLOCKED)
 _log = logging.getLogger("kith.follower")
 
@@ -39,9 +41,12 @@ _log = logging.getLogger("kith.follower")
 class Follower:
     """The thread that follows, or waits for its turn."""
 
-    def __init__(self, database: Database, graph: GraphClient, metrics: FeedMetrics) -> None:
+    def __init__(
+        self, database: Database, graph: GraphClient, erasure: Erasure, metrics: FeedMetrics
+    ) -> None:
         self._database = database
         self._graph = graph
+        self._erasure = erasure
         self._metrics = metrics
         self._stopping = threading.Event()
         self._watch: Watch | None = None
@@ -101,6 +106,10 @@ class Follower:
 
     def _apply(self, holder: Connection, change: pb.WatchConnectionsResponse) -> None:
         endings = _endings(change.events)
+        for user_id, revision in _erasures(change.events):
+            self._erasure.complete(
+                user_id, revision=revision, goes_on=lambda: not self._stopping.is_set()
+            )
         with in_transaction(holder):
             ended = queries.following.end_tags(holder, endings=endings) if endings else 0
             queries.following.move_cursor(holder, stream=_STREAM, cursor=change.cursor)
@@ -137,6 +146,19 @@ def _owners(connection: Connection) -> Iterator[list[int]]:
     while found := queries.following.owner_ids(connection, after_id=last, limit=_OWNERS):
         last = found[-1]
         yield found
+
+
+def _erasures(events: Sequence[pb.ConnectionEvent]) -> list[tuple[int, int]]:
+    """Return the users who were erased, with the revisions of their erasures.
+
+    A graph_service that records no erasures sends no revision. To erase by the id alone, late,
+    could hit somebody to whom the id was issued anew.
+    """
+    return [
+        (event.actor_id, event.actor_revision)
+        for event in events
+        if event.kind == pb.CONNECTION_EVENT_KIND_USER_DELETED and event.actor_revision
+    ]
 
 
 def _endings(events: Sequence[pb.ConnectionEvent]) -> list[Ending]:

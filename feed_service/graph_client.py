@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import timedelta
 from itertools import cycle
 from types import TracebackType
@@ -68,7 +68,9 @@ class GraphClient:
         cache: ConnectionsCache,
         metrics: FeedMetrics,
         client_metrics: ClientMetrics,
+        erased_up_to: Callable[[Collection[int]], Mapping[int, int]],
     ) -> None:
+        """Ask `erased_up_to` up to which revision the feed has erased ids that were issued anew."""
         options = client_options("graph", waits=False)
         self._channels = [open_channel(target, access, options) for _ in range(_CHANNELS)]
         self._stubs = cycle(map(graph_pb2_grpc.GraphServiceStub, self._channels))
@@ -80,6 +82,7 @@ class GraphClient:
             method: client_metrics.of(kind, _SERVICE, method) for method, kind in _KINDS.items()
         }
         self._cache = cache
+        self._erased_up_to = erased_up_to
 
     def held(self, user_id: int, *, with_blocked: bool = False) -> HeldViewer:
         """Return the cached connections of a user, or fetch them; with the ids of blocks if wanted.
@@ -118,6 +121,20 @@ class GraphClient:
             for answer in response.users
         ]
 
+    def erasure(self, user_id: int) -> int:
+        """Return the revision of the last erasure of an id; 0 when there was none."""
+        query = pb.GetConnectedUserIdsRequest.UserQuery(user_id=user_id)
+        with self._measured("GetConnectedUserIds"):
+            response = next(self._stubs).GetConnectedUserIds(
+                pb.GetConnectedUserIdsRequest(users=[query]),
+                timeout=self._seconds(),
+                metadata=outgoing(),
+            )
+        [answer] = response.users
+        return next(
+            (erasure.revision for erasure in answer.erasures if erasure.user_id == user_id), 0
+        )
+
     def watch(self, cursor: str) -> "Watch":
         """Return the changes of the graph from a cursor on; the empty cursor means from now on."""
         return Watch(next(self._stubs), cursor, self._metrics_by_method["WatchConnections"])
@@ -153,14 +170,38 @@ class GraphClient:
         [answer] = response.users
         if answer.unchanged and known is not None:
             return known
+        pending = self._pending(answer.erasures) if answer.erasures else frozenset[int]()
+        if user_id in pending:
+            raise UnavailableError(
+                "what an earlier holder of the user's id left behind is being erased",
+                reason=errors_pb2.ERROR_REASON_ERASURE_PENDING,
+                retry_after=_RETRY_AFTER,
+            )
         current = HeldViewer(
-            revision=answer.revision, viewer=_viewer(answer, with_blocked=with_blocked)
+            revision=answer.revision,
+            viewer=_viewer(answer, with_blocked=with_blocked, without=pending),
         )
         if current == known:
             # A user who never had a connection has no revision to be compared.
             return known
-        self._cache.keep(current)
+        if not pending:
+            # What is pending ends without a change of the revision, and must not be cached.
+            self._cache.keep(current)
         return current
+
+    def _pending(
+        self, erasures: Collection[pb.GetConnectedUserIdsResponse.Erasure]
+    ) -> frozenset[int]:
+        """Return those ids whose former holders have something left here.
+
+        A post that such a person wrote would otherwise be shown as one of whoever has the id now.
+        """
+        done = self._erased_up_to([erasure.user_id for erasure in erasures])
+        return frozenset(
+            erasure.user_id
+            for erasure in erasures
+            if done.get(erasure.user_id, 0) < erasure.revision
+        )
 
     def _seconds(self) -> float:
         """Return how long a call may take: a little less than the one it is made for."""
@@ -262,12 +303,18 @@ def _unreachable(retry_after: timedelta | None = None) -> UnavailableError:
 
 
 def _viewer(
-    answer: pb.GetConnectedUserIdsResponse.ConnectedUsers, *, with_blocked: bool = False
+    answer: pb.GetConnectedUserIdsResponse.ConnectedUsers,
+    *,
+    without: Collection[int] = (),
+    with_blocked: bool = False,
 ) -> Viewer:
     reconnections = answer.reconnections
+    connected: Collection[int] = answer.connected_user_ids
+    if without:
+        connected = [peer_id for peer_id in connected if peer_id not in without]
     return Viewer(
         user_id=answer.user_id,
-        connected_ids=array_literal(answer.connected_user_ids),
+        connected_ids=array_literal(connected),
         reconnected_ids=array_literal(peer.peer_id for peer in reconnections),
         own_revisions=array_literal(peer.user_revision for peer in reconnections),
         peer_revisions=array_literal(peer.peer_revision for peer in reconnections),

@@ -344,6 +344,16 @@ frozen_digest_items = Table(
 # erase_from_digests: a user's posts in the digests of others.
 Index("idx_frozen_digest_item_author", frozen_digest_items.c.author_id)
 
+# Up to which erasure of an id everything of the erased person is gone from here. As long as the
+# graph tells of a later one, whoever has the id counts as connected with nobody: see graph_client.
+erased_users = Table(
+    "erased_users",
+    metadata,
+    big_id("user_id", primary_key=True),
+    Column("revision", BigInteger, nullable=False),
+    moment("erased_at"),
+)
+
 # How far this database has followed the changes of the graph.
 followed = Table(
     "followed",

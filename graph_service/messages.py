@@ -83,6 +83,12 @@ def connected_users(
             for reconnection in answer.reconnections
         ],
         blocked_user_ids=answer.blocked_ids,
+        erasures=[
+            pb.GetConnectedUserIdsResponse.Erasure(
+                user_id=erasure.user_id, revision=erasure.revision
+            )
+            for erasure in answer.erasures
+        ],
     )
     if include_self and answer.ids is not None:
         message.connected_user_ids.append(answer.user_id)

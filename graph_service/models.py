@@ -5,6 +5,7 @@ from typing import Final
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     Computed,
@@ -160,7 +161,21 @@ users = Table(
     Column("revision", BigInteger, nullable=False, server_default=text("0")),
     Column("connection_count", Integer, nullable=False, server_default=text("0")),
     Column("shown_revision", BigInteger, nullable=False, server_default=text("1")),
+    # A connection was made with somebody whose id had been erased before, or by such a user: only
+    # then connected_user_ids looks for the erasures of all connections.
+    Column("meets_erased", Boolean, nullable=False, server_default=text("false")),
     CheckConstraint("connection_count >= 0", name="count_not_negative"),
+)
+
+# One row for each id that was ever erased: a service that keeps something of users learns from the
+# revision that what it had before belonged to somebody else. It outlives the event, so that events
+# can be purged.
+erasures = Table(
+    "erasures",
+    metadata,
+    big_id("user_id", primary_key=True),
+    Column("revision", BigInteger, nullable=False),
+    moment("erased_at"),
 )
 
 # One row for each pair whose connection has ever ended: both revisions right after it did, the last

@@ -37,11 +37,19 @@ class Reconnection:
     peer_revision: int
 
 
+class ErasureRow(NamedTuple):
+    """An id that was erased, and the revision of its last erasure."""
+
+    user_id: int
+    revision: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class ConnectedIds:
     """One user's connections at one moment; ids are None when the revision is the known one.
 
     `blocked_ids` are those who block the user or whom the user blocks, empty unless asked for.
+    `erasures` are those of the user's own id and of the connected ones.
     """
 
     user_id: int
@@ -49,6 +57,7 @@ class ConnectedIds:
     ids: list[int] | None
     reconnections: list[Reconnection]
     blocked_ids: list[int]
+    erasures: list[ErasureRow]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,12 +73,14 @@ class UserRow:
 class HeldUsers:
     """Users who are locked: how many, and a revision that is new to all of them.
 
-    `rooms` says of those whom the limit may hinder how many connections more each may have.
+    `rooms` says of those whom the limit may hinder how many connections more each may have, and
+    `meets_erased` whether the id of any of them was erased before.
     """
 
     number: int
     revision: int
     rooms: Mapping[int, int]
+    meets_erased: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,7 +217,20 @@ _CONNECTED_USER_IDS = Statement(
                SELECT blocked_id FROM blocks WHERE blocker_id = asked.user_id
                UNION
                SELECT blocker_id FROM blocks WHERE blocked_id = asked.user_id)
-           END AS blocked_ids
+           END AS blocked_ids,
+           CASE WHEN u.revision = asked.known_revision THEN NULL
+           ELSE ARRAY(
+               SELECT ARRAY[e.user_id, e.revision] FROM erasures AS e
+               WHERE e.user_id = asked.user_id
+               UNION ALL
+               SELECT ARRAY[e.user_id, e.revision]
+               FROM erasures AS e JOIN connections AS c ON c.user_b_id = e.user_id
+               WHERE u.meets_erased AND c.user_a_id = asked.user_id AND c.status = 'accepted'
+               UNION ALL
+               SELECT ARRAY[e.user_id, e.revision]
+               FROM erasures AS e JOIN connections AS c ON c.user_a_id = e.user_id
+               WHERE u.meets_erased AND c.user_b_id = asked.user_id AND c.status = 'accepted')
+           END AS erasures
     FROM unnest(CAST(:user_ids AS bigint[]), CAST(:known_revisions AS bigint[]))
          WITH ORDINALITY AS asked (user_id, known_revision, place)
     LEFT JOIN users AS u ON u.user_id = asked.user_id
@@ -237,8 +261,9 @@ def connected_user_ids(
                 for peer_id, own, theirs in reconnections or ()
             ],
             blocked_ids=blocked_ids or [],
+            erasures=[ErasureRow(*erasure) for erasure in erasures or ()],
         )
-        for user_id, revision, ids, reconnections, blocked_ids in rows
+        for user_id, revision, ids, reconnections, blocked_ids, erasures in rows
     ]
 
 
@@ -470,6 +495,13 @@ def begin_import(connection: Connection, *, user_ids: Collection[int]) -> int:
     ).rowcount
 
 
+def create_user(connection: Connection, *, user_id: int) -> int:
+    """How many rows the user lacked: one, or none; now there is one."""
+    return connection.execute(
+        _message(_CREATE_USERS), {"user_ids": array_literal([user_id])}
+    ).rowcount
+
+
 def lock_users(connection: Connection, *, user_ids: Collection[int]) -> set[int]:
     """Those of the users who have a row, which is locked until the transaction ends."""
     rows = connection.execute(_message(_LOCK_USERS), {"user_ids": array_literal(user_ids)})
@@ -488,7 +520,9 @@ _HOLD_USERS = text("""
            greatest(max(revision) + 1,
                     CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)) AS revision,
            array_agg(user_id) FILTER (WHERE room < amount) AS near_limit,
-           array_agg(room) FILTER (WHERE room < amount) AS rooms
+           array_agg(room) FILTER (WHERE room < amount) AS rooms,
+           EXISTS (SELECT FROM erasures
+                   WHERE user_id = ANY (CAST(:user_ids AS bigint[]))) AS meets_erased
     FROM held
 """)
 
@@ -504,7 +538,21 @@ def hold_users(
         number=row.number,
         revision=row.revision,
         rooms=dict(zip(row.near_limit or (), row.rooms or (), strict=True)),
+        meets_erased=row.meets_erased,
     )
+
+
+_NOTE_RETURNS = text("""
+    UPDATE users AS u SET meets_erased = true
+    FROM unnest(CAST(:user_a_ids AS bigint[]), CAST(:user_b_ids AS bigint[])) AS pair (a, b)
+    WHERE u.user_id IN (pair.a, pair.b) AND NOT u.meets_erased
+      AND EXISTS (SELECT FROM erasures AS e WHERE e.user_id IN (pair.a, pair.b))
+""")
+
+
+def note_returns(connection: Connection, *, pairs: Collection[tuple[int, int]]) -> None:
+    """Store of the held users of these pairs which are to look for erasures among their peers."""
+    connection.execute(_NOTE_RETURNS, _pair_literals(pairs))
 
 
 # Steps of one would give old numbers a second meaning after a backup is restored.
@@ -513,6 +561,9 @@ _SHOWN_STEP = "1 + CAST(floor(random() * 4294967296) AS bigint)"
 _CHANGE_USERS = f"""
     UPDATE users AS u
     SET connection_count = u.connection_count + change.amount,
+        meets_erased = u.meets_erased OR change.amount > 0
+            AND EXISTS (SELECT FROM erasures AS e
+                        WHERE e.user_id = ANY (CAST(:user_ids AS bigint[]))),
         revision = greatest(u.revision + 1,
                             CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)),
         shown_revision = u.shown_revision
@@ -752,22 +803,11 @@ def _pair(
     )
 
 
-def insert_events(
-    connection: Connection, *, kind: EventKind, about: Sequence[tuple[int, int | None]]
-) -> None:
-    """Nothing; an event about each actor and peer is recorded in the order given.
-
-    There is no peer when a user was erased. The users are locked, which makes the order of the
-    numbers the order in which each user's changes happened.
-    """
-    connection.execute(_message(_INSERT_EVENTS), _event_parameters(kind, about))
-
-
-def _event_parameters(kind: EventKind, about: Sequence[tuple[int, int | None]]) -> dict[str, str]:
+def _event_parameters(kind: EventKind, about: Sequence[tuple[int, int]]) -> dict[str, str]:
     return {
         "kind": kind,
         "actor_ids": array_literal(actor_id for actor_id, _ in about),
-        "peer_ids": _literal(peer_id for _, peer_id in about),
+        "peer_ids": array_literal(peer_id for _, peer_id in about),
     }
 
 
@@ -902,6 +942,21 @@ def opponent_ids(connection: Connection, *, user_id: int) -> set[int]:
     return set(connection.execute(_OPPONENT_IDS, {"user_id": user_id}).scalars())
 
 
+# With a revision above all that the erased person had, and above that of an earlier erasure.
+_RECORD_ERASURE = text("""
+    WITH erased AS (
+        INSERT INTO erasures AS e (user_id, revision)
+        VALUES (:user_id,
+                greatest((SELECT revision + 1 FROM users WHERE user_id = :user_id),
+                         CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)))
+        ON CONFLICT (user_id) DO UPDATE
+        SET revision = greatest(e.revision + 1, excluded.revision), erased_at = excluded.erased_at
+        RETURNING user_id, revision
+    )
+    INSERT INTO connection_events (kind, actor_id, actor_revision)
+    SELECT 'user_deleted', user_id, revision FROM erased
+""")
+
 _ERASE = [
     text("DELETE FROM connections WHERE user_a_id = :user_id"),
     # The indexes by the higher id hold the rows of some states each.
@@ -915,12 +970,13 @@ _ERASE = [
     text("DELETE FROM blocks WHERE blocked_id = :user_id"),
     text("DELETE FROM connection_events WHERE actor_id = :user_id"),
     text("DELETE FROM connection_events WHERE peer_id = :user_id"),
+    _RECORD_ERASURE,
     text("DELETE FROM users WHERE user_id = :user_id"),
 ]
 
 
 def erase_user(connection: Connection, *, user_id: int) -> None:
-    """Nothing; no row names the user any more."""
+    """Store that the locked user was erased; no other row names them any more."""
     for statement in _ERASE:
         connection.execute(statement, {"user_id": user_id})
 

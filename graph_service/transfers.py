@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from graph_service import queries
 from graph_service.connections import erased_meanwhile
 from graph_service.metrics import ACTIVE_CONNECTIONS, USERS
-from graph_service.models import ACCEPTED, PENDING, EventKind
+from graph_service.models import ACCEPTED, PENDING
 from graph_service.queries import BLOCKED, PairRow
 from shared import idempotency_keys
 from shared.database import Database
@@ -89,23 +89,24 @@ class Transfers:
             yield ExportChunk(pairs=pairs, cursor=self._tokens.issue(_EXPORT_SCOPE, after))
 
     def delete_user(self, call: Call[pb.DeleteUserResponse], user_id: int) -> pb.DeleteUserResponse:
-        """Erase a user, and say how many connections ended."""
+        """Erase whoever has the id now, and say how many connections ended."""
 
         def work(connection: Connection) -> pb.DeleteUserResponse:
-            # Whoever has a connection, request, block or event has a row in users.
+            # Somebody without connections may have posts, and the id may be about to get a
+            # connection: with a row for all cases, everything that concerns it waits for the lock.
+            created = queries.create_user(connection, user_id=user_id)
             # Neighbours can be locked only once they are known, and one may come or go in
             # between: whoever came has no lock yet, so all are taken again, in order.
             before = _related(connection, user_id)
             users = queries.lock_users(connection, user_ids={user_id, *before})
-            # Also somebody without a row may have made calls, or be named by the answers to some.
             idempotency_keys.forget_of(connection, user_id=user_id)
             idempotency_keys.forget_about(connection, user_id=user_id)
             if user_id not in users:
-                return pb.DeleteUserResponse()
+                raise erased_meanwhile()
             amounts = _related(connection, user_id)
             if amounts.keys() - before:
                 raise AbortedError("the user's connections changed; repeat the call")
-            _erase(connection, user_id, amounts)
+            _erase(connection, user_id, amounts, created=created)
             return pb.DeleteUserResponse(removed_connection_count=-sum(amounts.values()))
 
         response, _ = once(self._database, call, work)
@@ -135,6 +136,8 @@ class Transfers:
             raise erased_meanwhile()
         between = queries.between(connection, asked=wanted)
         accepted, refused = _decide(wanted, between, dict(users.rooms))
+        if users.meets_erased:
+            queries.note_returns(connection, pairs=accepted)
         queries.import_pairs(
             connection,
             connected_at=accepted,
@@ -187,9 +190,13 @@ def _related(connection: Connection, user_id: int) -> dict[int, int]:
     }
 
 
-def _erase(connection: Connection, user_id: int, amounts: Mapping[int, int]) -> None:
+def _erase(
+    connection: Connection, user_id: int, amounts: Mapping[int, int], *, created: int
+) -> None:
     queries.erase_user(connection, user_id=user_id)
     if amounts:
         queries.change_counts(connection, amounts=amounts)
-    queries.insert_events(connection, kind=EventKind.USER_DELETED, about=[(user_id, None)])
-    add_to_totals(connection, amounts={ACTIVE_CONNECTIONS: sum(amounts.values()), USERS: -1})
+    add_to_totals(
+        connection,
+        amounts={ACTIVE_CONNECTIONS: sum(amounts.values()), USERS: created - 1},
+    )

@@ -4,11 +4,48 @@ What a function does it does whole, so a user can be erased from wherever it was
 are hidden before anything of theirs goes, so that nobody sees one in parts.
 """
 
+from collections.abc import Collection
 from datetime import timedelta
 
 from sqlalchemy import Connection, text
 
 from feed_service.queries.photos import insert_removals, remove_uploads
+from shared.arrays import array_literal
+
+_TAKE_TURNS = text("SELECT pg_advisory_xact_lock(hashtextextended('erasure', :user_id))")
+
+_ERASED_UP_TO = text("""
+    SELECT user_id, revision FROM erased_users WHERE user_id = ANY (CAST(:user_ids AS bigint[]))
+""")
+
+
+def take_turns(connection: Connection, *, user_id: int) -> int:
+    """Up to which revision the id is erased; no other erasure goes on until the transaction ends.
+
+    The erasure of somebody who had the id before must not go on when it is somebody else's.
+    """
+    connection.execute(_TAKE_TURNS, {"user_id": user_id})
+    return erased_up_to(connection, user_ids=[user_id]).get(user_id, 0)
+
+
+def erased_up_to(connection: Connection, *, user_ids: Collection[int]) -> dict[int, int]:
+    """Up to which revision each of those ids is erased that ever was."""
+    rows = connection.execute(_ERASED_UP_TO, {"user_ids": array_literal(user_ids)})
+    return {user_id: revision for user_id, revision in rows}  # noqa: C416 -- rows are not tuples to mypy
+
+
+_RECORD_ERASURE = text("""
+    INSERT INTO erased_users AS known (user_id, revision) VALUES (:user_id, :revision)
+    ON CONFLICT (user_id)
+    DO UPDATE SET revision = excluded.revision, erased_at = excluded.erased_at
+    WHERE excluded.revision > known.revision
+""")
+
+
+def record_erasure(connection: Connection, *, user_id: int, revision: int) -> None:
+    """Store that nothing is left of whoever had the id before this revision."""
+    connection.execute(_RECORD_ERASURE, {"user_id": user_id, "revision": revision})
+
 
 _HIDE_POSTS = text("""
     WITH hidden AS (

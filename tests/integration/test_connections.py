@@ -251,7 +251,7 @@ def test_an_erased_user_is_in_no_table_but_for_the_tombstone(databases: Database
         assert response.removed_connection_count == 1
         assert again.removed_connection_count == 0
         assert _ids(pair, bob).revision > before
-        assert _tables_naming(pair, alice) == ["connection_events"]
+        assert _tables_naming(pair, alice) == ["connection_events", "erasures"]
 
 
 def _tables_naming(pair: Pair, user_id: int) -> list[str]:

@@ -246,7 +246,12 @@ def _found_anywhere(world: World, user_id: int) -> set[str]:
     }
 
 
-_TOMBSTONE = {"graph connection_events.actor_id"}
+# That the id was erased, and when: what is kept so that it can be issued anew.
+_TOMBSTONE = {
+    "graph connection_events.actor_id",
+    "graph erasures.user_id",
+    "feed erased_users.user_id",
+}
 _REMOVALS = {"feed object_removals.owner_user_id", "feed object_removals.object_key"}
 
 

@@ -4,8 +4,6 @@ That they have ended is noted with them; what they keep people from, they go on 
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from threading import Event
 
 import pytest
 import sqlalchemy
@@ -14,6 +12,7 @@ from sqlalchemy import text
 from shared.gen.kith.feed.v1 import feed_pb2 as pb
 from shared.gen.kith.graph.v1 import graph_pb2
 from tests.support.pair import Databases, Pair, another_feed, running_pair
+from tests.support.pauses import nothing_told
 from tests.support.people import People, all_without, tagged
 from tests.support.processes import until
 
@@ -82,23 +81,6 @@ def _is_ended(pair: Pair, tag_id: int) -> bool:
     return _stored(pair, ended) == [True]
 
 
-@contextmanager
-def _nothing_told(pair: Pair) -> Iterator[None]:
-    """Keep what happens in the graph from whoever follows it, and tell it at the end."""
-    told = Event()
-
-    def wait(method: str) -> None:
-        if method == "WatchConnections":
-            told.wait()
-
-    pair.gate.after_call = wait
-    try:
-        yield
-    finally:
-        pair.gate.after_call = lambda _method: None
-        told.set()
-
-
 @pytest.mark.parametrize("ending", ["RemoveConnection", "BlockUser"])
 def test_the_tags_of_both_end_with_their_connection_and_those_of_others_stay(
     pair: Pair, people: People, ending: str
@@ -142,7 +124,7 @@ def test_a_tag_of_a_past_connection_lets_nobody_in_before_anybody_has_followed(
     people.post(alice, tagged(tag))
     people.post(alice, all_without(tag))
 
-    with _nothing_told(own_pair):
+    with nothing_told(own_pair):
         people.remove(alice, bob)
         people.connect(alice, bob)
 
@@ -158,7 +140,7 @@ def test_a_tag_given_in_a_new_connection_survives_the_late_news_of_the_old_ones_
     alice, bob = people.connected(2)
     tag = people.tag(alice, "friends", bob)
 
-    with _nothing_told(own_pair):
+    with nothing_told(own_pair):
         people.remove(alice, bob)
         people.connect(alice, bob)
         people.give(alice, tag, bob)

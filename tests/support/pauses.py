@@ -3,8 +3,10 @@
 The proxies between the parts of the pair stop it, wherever its posts are read.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Event
 
 from tests.support.pair import Pair
 from tests.support.wire import Hook
@@ -61,6 +63,23 @@ class Pause:
         setattr(self.pair.gate, calls, on_call)
         for tap in (self.pair.feed_tap, *self.pair.replica_taps):
             setattr(tap, statements, on_statement)
+
+
+@contextmanager
+def nothing_told(pair: Pair) -> Iterator[None]:
+    """Keep what happens in the graph from whoever follows it, and tell it at the end."""
+    told = Event()
+
+    def wait(method: str) -> None:
+        if method == "WatchConnections":
+            told.wait()
+
+    pair.gate.after_call = wait
+    try:
+        yield
+    finally:
+        pair.gate.after_call = lambda _method: None
+        told.set()
 
 
 def _pass(_what: str) -> None:

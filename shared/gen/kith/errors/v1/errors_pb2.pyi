@@ -122,6 +122,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_BLOCK_LIMIT_REACHED: _ErrorReason.ValueType  # 37
     """FAILED_PRECONDITION. The user blocks as many people as a user may block; metadata holds `limit`."""
+    ERROR_REASON_ERASURE_PENDING: _ErrorReason.ValueType  # 38
+    """UNAVAILABLE. The user's id belonged to somebody who was erased, and what that person left is not
+    gone yet: see FeedService.DeleteUser. RetryInfo says when to retry.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the `reason` of the google.rpc.ErrorInfo in every error that Kith answers, without
@@ -229,4 +233,8 @@ request_id to do it anew.
 """
 ERROR_REASON_BLOCK_LIMIT_REACHED: ErrorReason.ValueType  # 37
 """FAILED_PRECONDITION. The user blocks as many people as a user may block; metadata holds `limit`."""
+ERROR_REASON_ERASURE_PENDING: ErrorReason.ValueType  # 38
+"""UNAVAILABLE. The user's id belonged to somebody who was erased, and what that person left is not
+gone yet: see FeedService.DeleteUser. RetryInfo says when to retry.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

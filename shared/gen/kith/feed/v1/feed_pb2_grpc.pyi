@@ -27,8 +27,8 @@ class FeedServiceStub:
     In every request `user_id` is the user on whose behalf the call is made. A post is named by its
     author's id and its own id together. Errors are google.rpc.Status with an ErrorInfo whose reasons
     are listed in kith.errors.v1. Reads of other people's posts, and of who has a tag, answer
-    UNAVAILABLE with RetryInfo when graph_service cannot be reached. Text may hold any characters but control characters other than
-    newline and tab.
+    UNAVAILABLE with RetryInfo when graph_service cannot be reached, and while an erasure is pending
+    (see DeleteUser). Text may hold any characters but control characters other than newline and tab.
 
     Every call that changes something takes a `request_id`, a UUID that the caller chooses for the
     call and sends again when it repeats the call. For 24 hours after the first success, a repeat
@@ -187,8 +187,21 @@ class FeedServiceStub:
     either direction, digests, read position. The work is done in steps that each commit; a call
     that breaks off is finished by calling again, and a call that finds nothing succeeds. Calls for
     the user or naming the user that are under way meanwhile may leave something behind: call again
-    when they have ended. The keys of photos stay noted until the object store has removed them. The
-    id may be issued anew only after both services have erased it. Internal: not meant for a gateway.
+    when they have ended. The keys of photos stay noted until the object store has removed them, and
+    the id with the revision of its erasure in the graph. UNAVAILABLE while graph_service cannot be
+    reached. Internal: not meant for a gateway.
+
+    GraphService.DeleteUser is enough: feed_service follows the graph and then erases the user by
+    itself, usually within a second. The id can be issued anew at any time. From the moment of
+    GraphService.DeleteUser until feed_service has erased the user, by this call or by itself,
+    whoever has the id is connected with nobody as far as this service is concerned: nobody sees
+    posts under the id, and calls of its holder that need the graph, and ExplainVisibility about them,
+    answer UNAVAILABLE with ERASURE_PENDING. What waits for the erasure itself is what is
+    read without asking the graph, which is what the holder of the id reads of their own, such as
+    by ListPosts and ListTags; that comments under the id are gone from posts of others; and that
+    the id is gone from lists of tagged people. What is written under the id in the meantime is
+    erased with the rest. To be sure that there is nothing left, call this after
+    GraphService.DeleteUser and issue the id when both have answered.
     """
 
 class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -206,8 +219,8 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
     In every request `user_id` is the user on whose behalf the call is made. A post is named by its
     author's id and its own id together. Errors are google.rpc.Status with an ErrorInfo whose reasons
     are listed in kith.errors.v1. Reads of other people's posts, and of who has a tag, answer
-    UNAVAILABLE with RetryInfo when graph_service cannot be reached. Text may hold any characters but control characters other than
-    newline and tab.
+    UNAVAILABLE with RetryInfo when graph_service cannot be reached, and while an erasure is pending
+    (see DeleteUser). Text may hold any characters but control characters other than newline and tab.
 
     Every call that changes something takes a `request_id`, a UUID that the caller chooses for the
     call and sends again when it repeats the call. For 24 hours after the first success, a repeat
@@ -538,8 +551,21 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         either direction, digests, read position. The work is done in steps that each commit; a call
         that breaks off is finished by calling again, and a call that finds nothing succeeds. Calls for
         the user or naming the user that are under way meanwhile may leave something behind: call again
-        when they have ended. The keys of photos stay noted until the object store has removed them. The
-        id may be issued anew only after both services have erased it. Internal: not meant for a gateway.
+        when they have ended. The keys of photos stay noted until the object store has removed them, and
+        the id with the revision of its erasure in the graph. UNAVAILABLE while graph_service cannot be
+        reached. Internal: not meant for a gateway.
+
+        GraphService.DeleteUser is enough: feed_service follows the graph and then erases the user by
+        itself, usually within a second. The id can be issued anew at any time. From the moment of
+        GraphService.DeleteUser until feed_service has erased the user, by this call or by itself,
+        whoever has the id is connected with nobody as far as this service is concerned: nobody sees
+        posts under the id, and calls of its holder that need the graph, and ExplainVisibility about them,
+        answer UNAVAILABLE with ERASURE_PENDING. What waits for the erasure itself is what is
+        read without asking the graph, which is what the holder of the id reads of their own, such as
+        by ListPosts and ListTags; that comments under the id are gone from posts of others; and that
+        the id is gone from lists of tagged people. What is written under the id in the meantime is
+        erased with the rest. To be sure that there is nothing left, call this after
+        GraphService.DeleteUser and issue the id when both have answered.
         """
 
 def add_FeedServiceServicer_to_server(servicer: FeedServiceServicer, server: _grpc.Server) -> None: ...

@@ -192,7 +192,7 @@ class ConnectionEvent(_message.Message):
     peer_id: _builtins.int
     """The other user; 0 for USER_DELETED."""
     actor_revision: _builtins.int
-    """The actor's revision after the event."""
+    """The actor's revision after the event; for USER_DELETED the revision of the erasure."""
     peer_revision: _builtins.int
     """The peer's revision after the event; 0 for USER_DELETED."""
     @_builtins.property
@@ -298,6 +298,7 @@ class GetConnectedUserIdsResponse(_message.Message):
         CONNECTED_USER_IDS_FIELD_NUMBER: _builtins.int
         RECONNECTIONS_FIELD_NUMBER: _builtins.int
         BLOCKED_USER_IDS_FIELD_NUMBER: _builtins.int
+        ERASURES_FIELD_NUMBER: _builtins.int
         user_id: _builtins.int
         """The user."""
         revision: _builtins.int
@@ -322,6 +323,12 @@ class GetConnectedUserIdsResponse(_message.Message):
             asked for. As with the connected ids, none are sent when `unchanged`.
             """
 
+        @_builtins.property
+        def erasures(self) -> _containers.RepeatedCompositeFieldContainer[Global___GetConnectedUserIdsResponse.Erasure]:
+            """The last erasure of the user's id and of each of `connected_user_ids`, where there was one:
+            the id was issued anew. Not sent with `unchanged`.
+            """
+
         def __init__(
             self,
             *,
@@ -331,10 +338,37 @@ class GetConnectedUserIdsResponse(_message.Message):
             connected_user_ids: _abc.Iterable[_builtins.int] | None = ...,
             reconnections: _abc.Iterable[Global___GetConnectedUserIdsResponse.Reconnection] | None = ...,
             blocked_user_ids: _abc.Iterable[_builtins.int] | None = ...,
+            erasures: _abc.Iterable[Global___GetConnectedUserIdsResponse.Erasure] | None = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["blocked_user_ids", b"blocked_user_ids", "connected_user_ids", b"connected_user_ids", "reconnections", b"reconnections", "revision", b"revision", "unchanged", b"unchanged", "user_id", b"user_id"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["blocked_user_ids", b"blocked_user_ids", "connected_user_ids", b"connected_user_ids", "erasures", b"erasures", "reconnections", b"reconnections", "revision", b"revision", "unchanged", b"unchanged", "user_id", b"user_id"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Erasure(_message.Message):
+        """Erasure says that an id belonged to somebody who was erased. What a service kept of the id
+        before it learnt of this revision is of that person.
+        """
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        USER_ID_FIELD_NUMBER: _builtins.int
+        REVISION_FIELD_NUMBER: _builtins.int
+        user_id: _builtins.int
+        """The id."""
+        revision: _builtins.int
+        """Grows with every erasure of the id."""
+        def __init__(
+            self,
+            *,
+            user_id: _builtins.int = ...,
+            revision: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "user_id", b"user_id"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -366,8 +366,10 @@ class GraphServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteUser(self, request, context):
-        """DeleteUser erases a user: connections, requests, blocks of either direction, and events about
-        them. One event `USER_DELETED` with the id stays as the tombstone that followers need.
+        """DeleteUser erases whoever has the id now: connections, requests, blocks of either direction, and
+        events about them. What stays is the id with the revision of its erasure, which
+        GetConnectedUserIds tells if the id is issued anew, and one event `USER_DELETED`. feed_service
+        follows that event and erases the user as well; its DeleteUser says what holds until then.
         Internal: not meant for a gateway.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

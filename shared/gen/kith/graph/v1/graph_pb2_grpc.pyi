@@ -128,8 +128,10 @@ class GraphServiceStub:
     not meant for a gateway.
     """
     DeleteUser: _grpc.UnaryUnaryMultiCallable[_graph_pb2.DeleteUserRequest, _graph_pb2.DeleteUserResponse]
-    """DeleteUser erases a user: connections, requests, blocks of either direction, and events about
-    them. One event `USER_DELETED` with the id stays as the tombstone that followers need.
+    """DeleteUser erases whoever has the id now: connections, requests, blocks of either direction, and
+    events about them. What stays is the id with the revision of its erasure, which
+    GetConnectedUserIds tells if the id is issued anew, and one event `USER_DELETED`. feed_service
+    follows that event and erases the user as well; its DeleteUser says what holds until then.
     Internal: not meant for a gateway.
     """
 
@@ -367,8 +369,10 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _graph_pb2.DeleteUserRequest,
         context: _grpc.ServicerContext,
     ) -> _graph_pb2.DeleteUserResponse:
-        """DeleteUser erases a user: connections, requests, blocks of either direction, and events about
-        them. One event `USER_DELETED` with the id stays as the tombstone that followers need.
+        """DeleteUser erases whoever has the id now: connections, requests, blocks of either direction, and
+        events about them. What stays is the id with the revision of its erasure, which
+        GetConnectedUserIds tells if the id is issued anew, and one event `USER_DELETED`. feed_service
+        follows that event and erases the user as well; its DeleteUser says what holds until then.
         Internal: not meant for a gateway.
         """
 
