@@ -89,7 +89,7 @@ class _ConnectionEventKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_C
     CONNECTION_EVENT_KIND_UNSPECIFIED: _ConnectionEventKind.ValueType  # 0
     """Not used."""
     CONNECTION_EVENT_KIND_REQUESTED: _ConnectionEventKind.ValueType  # 1
-    """The actor asked the peer."""
+    """The actor asked the peer. A request to somebody who has blocked the actor is no event."""
     CONNECTION_EVENT_KIND_CONNECTED: _ConnectionEventKind.ValueType  # 2
     """The actor accepted, or asked someone who had already asked: the two are connected."""
     CONNECTION_EVENT_KIND_DECLINED: _ConnectionEventKind.ValueType  # 3
@@ -113,7 +113,7 @@ class ConnectionEventKind(_ConnectionEventKind, metaclass=_ConnectionEventKindEn
 CONNECTION_EVENT_KIND_UNSPECIFIED: ConnectionEventKind.ValueType  # 0
 """Not used."""
 CONNECTION_EVENT_KIND_REQUESTED: ConnectionEventKind.ValueType  # 1
-"""The actor asked the peer."""
+"""The actor asked the peer. A request to somebody who has blocked the actor is no event."""
 CONNECTION_EVENT_KIND_CONNECTED: ConnectionEventKind.ValueType  # 2
 """The actor accepted, or asked someone who had already asked: the two are connected."""
 CONNECTION_EVENT_KIND_DECLINED: ConnectionEventKind.ValueType  # 3
