@@ -56,6 +56,8 @@ _LOAD_GRAPH = [
     """INSERT INTO endings (user_a_id, user_b_id, user_a_revision, user_b_revision)
         SELECT user_a_id, user_b_id, 1, 1 FROM connections
         WHERE status = 'accepted' AND id % 10 = 0""",
+    f"""INSERT INTO erasures (user_id, revision)
+        SELECT a + 2 * {_PEOPLE}, 1 FROM generate_series(1, {_PEOPLE}) AS a""",
     "VACUUM ANALYZE",
 ]
 
