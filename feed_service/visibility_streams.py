@@ -23,15 +23,20 @@ from typing import Final
 from feed_service.models import ALL, TAGS
 from feed_service.visibility import DECIDING_TAGS, Clause, tag_holds
 
+CHOSEN: Final = """user_tags AS chosen
+        JOIN tags AS tag
+          ON tag.owner_user_id = :viewer_id AND tag.id = chosen.tag_id AND tag.deleted_at IS NULL"""
+"""To whom the viewer has given tags, but for deleted ones, which are no filter."""
+
 CONNECTIONS: Final = f"""
-    SELECT id
-    FROM unnest(CAST(:author_ids AS bigint[])) AS id
+    SELECT connected.id
+    FROM unnest(CAST(:author_ids AS bigint[])) AS connected (id)
     WHERE NOT :by_tags OR EXISTS (
-        SELECT FROM user_tags AS chosen
+        SELECT FROM {CHOSEN}
         WHERE chosen.owner_user_id = :viewer_id
-          AND chosen.target_user_id = id
+          AND chosen.target_user_id = connected.id
           AND chosen.tag_id = ANY (CAST(:tag_ids AS bigint[]))
-          AND {tag_holds("chosen", peer="id", revisions=":own_revisions")})
+          AND {tag_holds("chosen", peer="connected.id", revisions=":own_revisions")})
 """
 """Those of the viewer's connections in :author_ids who are left when :by_tags: to whom the viewer
 gave one of :tag_ids. For a CTE `connections`, from which the others read."""

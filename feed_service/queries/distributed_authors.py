@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from feed_service.visibility import Viewer, tag_holds
+from feed_service.visibility_streams import CHOSEN
 from shared.arrays import array_literal
 from shared.reader import Reader, Statement
 
@@ -52,7 +53,7 @@ def asked(literal: str) -> Asked:
 _TAGGED = Statement(
     "tagged_authors",
     f"""
-    SELECT DISTINCT chosen.target_user_id FROM user_tags AS chosen
+    SELECT DISTINCT chosen.target_user_id FROM {CHOSEN}
     WHERE chosen.owner_user_id = :viewer_id
       AND chosen.target_user_id = ANY (CAST(:author_ids AS bigint[]))
       AND chosen.tag_id = ANY (CAST(:tag_ids AS bigint[]))

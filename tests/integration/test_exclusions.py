@@ -379,6 +379,19 @@ def test_deleted_tags_are_listed_with_the_time_as_long_as_a_post_excludes_by_the
     ]
 
 
+def test_a_filter_by_a_deleted_tag_matches_nobody(pair: Pair, people: People) -> None:
+    user, friend = people.connected(2)
+    tag = people.tag(user, "friends", friend)
+    people.post(user, all_without(tag))
+    people.post(friend)
+    _delete(pair, user, tag)
+    own = pb.GetFeedRequest(user_id=user, tag_ids=[tag])
+    digest = pb.GetDigestRequest(user_id=user, tag_ids=[tag])
+
+    assert {post.author_id for post in pair.feed.GetFeed(own).posts} == {user}
+    assert not pair.feed.GetDigest(digest).items
+
+
 def test_an_export_tells_former_members_and_the_deleted_tags_that_keep_people_out(
     pair: Pair, people: People
 ) -> None:

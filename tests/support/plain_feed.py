@@ -17,6 +17,9 @@ _AUTHORS = f"""
         WHERE chosen.owner_user_id = :viewer_id
           AND chosen.target_user_id = author_id
           AND chosen.tag_id = ANY (CAST(:tag_ids AS bigint[]))
+          AND EXISTS (SELECT FROM tags AS tag
+                      WHERE tag.owner_user_id = :viewer_id AND tag.id = chosen.tag_id
+                        AND tag.deleted_at IS NULL)
           AND {tag_holds("chosen", peer="author_id", revisions=":own_revisions")})
 """
 """Those of :author_ids who are left when :by_tags: to whom the viewer gave one of :tag_ids."""
