@@ -193,6 +193,13 @@ class FeedSettings:
     def read(cls, variables: Mapping[str, str]) -> "FeedSettings":
         """Read the environment; raises SettingsError naming every variable that cannot be used."""
         environment = Environment(variables)
+        settings = cls.read_from(environment)
+        environment.check()
+        return settings
+
+    @classmethod
+    def read_from(cls, environment: Environment) -> "FeedSettings":
+        """Read the variables; what cannot be used is noted in the environment."""
         database = DatabaseSettings.read(environment, "FEED")
         mebibyte = 1024 * 1024
         graph_target = environment.text("GRAPH_TARGET", "127.0.0.1:50051")
@@ -204,7 +211,7 @@ class FeedSettings:
                 "come says nothing of the workers",
             )
         layout_name = cast("LayoutName", layout.lower())
-        settings = cls(
+        return cls(
             server=ServerSettings.read(environment, "FEED", port=50052, metrics_port=9102),
             # Citus plans by the values, of which a prepared plan is made without.
             database=replace(database, prepare=database.prepare and layout_name == "single"),
@@ -231,5 +238,3 @@ class FeedSettings:
             digest=DigestRules.read(environment),
             object_store=ObjectStoreSettings.read(environment),
         )
-        environment.check()
-        return settings

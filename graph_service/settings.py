@@ -42,8 +42,15 @@ class GraphSettings:
     def read(cls, variables: Mapping[str, str]) -> "GraphSettings":
         """Read the environment; raises SettingsError naming every variable that cannot be used."""
         environment = Environment(variables)
+        settings = cls.read_from(environment)
+        environment.check()
+        return settings
+
+    @classmethod
+    def read_from(cls, environment: Environment) -> "GraphSettings":
+        """Read the variables; what cannot be used is noted in the environment."""
         database = DatabaseSettings.read(environment, "GRAPH")
-        settings = cls(
+        return cls(
             server=ServerSettings.read(environment, "GRAPH", port=50051, metrics_port=9101),
             database=database,
             page_token_keys=page_token_keys(environment, database),
@@ -59,5 +66,3 @@ class GraphSettings:
             ),
             watch_send=environment.duration("WATCH_SEND_SECONDS", 30, minimum=0.1, maximum=3600),
         )
-        environment.check()
-        return settings

@@ -14,6 +14,7 @@ from shared.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 from shared.metrics import count_in_slot
 from shared.ports import ListenError
 from shared.server import Service, run_until_stopped
+from shared.setting_names import unknown_settings
 from shared.settings import DatabaseSettings, ServerSettings, SettingsError
 from shared.workers import Options, Place, Plan, become_supervisor
 
@@ -54,12 +55,15 @@ class Program(Generic[S]):
         except SettingsError as error:
             sys.stderr.write(f"{error}\n")
             return 2
+        logs.configure(service=f"{self.service}_service", level=settings.server.log_level)
+        if options.place is None:
+            for name, meant in unknown_settings(os.environ).items():
+                _log.warning("unknown setting", extra={"variable": name, "meant": meant})
         if options.place is None and settings.server.workers > 1:
             become_supervisor(self._plan(settings))
         return self._serve(settings, options.place)
 
     def _serve(self, settings: S, place: Place | None) -> int:
-        logs.configure(service=f"{self.service}_service", level=settings.server.log_level)
         if place is not None:
             count_in_slot(place.slot)
         try:

@@ -17,6 +17,7 @@ from shared import certificates
 from shared.access import keys
 from shared.access.rules import CALLERS, Access
 from shared.certificates import CertificateFiles
+from shared.setting_names import is_service_link
 
 # Each is remembered for as long as the window.
 _MOST_CALLS = 100_000
@@ -30,16 +31,34 @@ class SettingsError(Exception):
     """Some settings are missing or malformed; the message has one line for each."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """A variable that is read, and what it may say."""
+
+    default: str
+    """Empty where unset is a meaning of its own."""
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] = ()
+
+
 class Environment:
     """Reads variables and collects what is wrong with them; `check` raises it all at once."""
 
     def __init__(self, variables: Mapping[str, str]) -> None:
         self._variables = variables
         self._problems: list[str] = []
+        self._settings: dict[str, Setting] = {}
+
+    @property
+    def settings(self) -> Mapping[str, Setting]:
+        """What has been read so far, by name; docs/configuration.md is compared with it."""
+        return self._settings
 
     def text(self, name: str, default: str) -> str:
         """Read a text; an empty variable counts as unset."""
-        return self._variables.get(name, "").strip() or default
+        self._settings[name] = Setting(default=default)
+        return self._value(name) or default
 
     def host(self, name: str, default: str) -> str:
         """Read a host to listen on; an IPv6 address may be in brackets, and is returned without."""
@@ -48,6 +67,15 @@ class Environment:
     def integer(self, name: str, default: int, *, minimum: int, maximum: int) -> int:
         """Read a whole number within limits, both included."""
         return int(self._number(name, default, minimum=minimum, maximum=maximum, kind=int))
+
+    def port(self, name: str, default: int, *, minimum: int = 0) -> int:
+        """Read a TCP port; 0, where it is allowed, is any that is free.
+
+        What Kubernetes says of a service of that name counts as unset: it is never meant for us.
+        """
+        if is_service_link(self._value(name)):
+            return default
+        return self.integer(name, default, minimum=minimum, maximum=65_535)
 
     def number(self, name: str, default: float, *, minimum: float, maximum: float) -> float:
         """Read a number within limits, both included."""
@@ -59,7 +87,8 @@ class Environment:
 
     def choice(self, name: str, default: str, *, choices: tuple[str, ...]) -> str:
         """Read one of some words, in upper case."""
-        value = self.text(name, default).upper()
+        self._settings[name] = Setting(default=default, choices=choices)
+        value = (self._value(name) or default).upper()
         if value not in choices:
             self.problem(name, f"must be one of {', '.join(choices)}; is {value!r}")
             return default
@@ -108,10 +137,14 @@ class Environment:
         if self._problems:
             raise SettingsError("\n".join(self._problems))
 
+    def _value(self, name: str) -> str:
+        return self._variables.get(name, "").strip()
+
     def _number(
         self, name: str, default: float, *, minimum: float, maximum: float, kind: type[int | float]
     ) -> float:
-        raw = self.text(name, str(default))
+        self._settings[name] = Setting(default=str(default), minimum=minimum, maximum=maximum)
+        raw = self._value(name) or str(default)
         try:
             value = kind(raw)
         except ValueError:
@@ -241,14 +274,13 @@ class ServerSettings:
         cls, environment: Environment, prefix: str, *, port: int, metrics_port: int
     ) -> "ServerSettings":
         """Read the variables of one service, whose names start with `prefix`."""
-        any_port = {"minimum": 0, "maximum": 65_535}
         mebibyte = 1024 * 1024
         files = _server_certificate_files(environment)
         auth = _auth(environment, files)
         settings = cls(
             host=environment.host(f"{prefix}_HOST", "127.0.0.1"),
-            port=environment.integer(f"{prefix}_PORT", port, **any_port),
-            metrics_port=environment.integer(f"{prefix}_METRICS_PORT", metrics_port, **any_port),
+            port=environment.port(f"{prefix}_PORT", port),
+            metrics_port=environment.port(f"{prefix}_METRICS_PORT", metrics_port),
             workers=environment.integer(
                 f"{prefix}_WORKERS", os.cpu_count() or 1, minimum=1, maximum=256
             ),

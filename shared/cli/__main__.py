@@ -1,5 +1,6 @@
 """Reading the command line."""
 
+import os
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from shared.cli.run import run
 from shared.cli.terminal import Terminal
 from shared.cli.transfers import Spread
 from shared.client.sessions import FEED, GRAPH
+from shared.setting_names import unknown_settings
 
 _Command: TypeAlias = Callable[[Namespace, Console], None]
 
@@ -173,7 +175,13 @@ def _add_targets(parser: ArgumentParser) -> None:
         )
 
 
+def _point_out_unknown_settings() -> None:
+    for name, meant in unknown_settings(os.environ).items():
+        sys.stderr.write(f"kith: {name} is not a setting{meant and f'; {meant} is'}\n")
+
+
 def _run(_arguments: Namespace, console: Console) -> None:
+    _point_out_unknown_settings()
     run(console)
 
 
@@ -181,10 +189,12 @@ def _gateway(_arguments: Namespace, console: Console) -> None:
     # Whoever starts no gateway needs neither Envoy nor what reads its configuration.
     from shared.cli.gateway import gateway  # noqa: PLC0415
 
+    _point_out_unknown_settings()
     gateway(console)
 
 
 def _migrate(_arguments: Namespace, console: Console) -> None:
+    _point_out_unknown_settings()
     with ExitStack() as stack:
         databases.migrate(stack)
     console.print("Both databases have the newest schema.")

@@ -33,11 +33,18 @@ class GatewaySettings:
     def read(cls, variables: Mapping[str, str]) -> "GatewaySettings":
         """Read the environment; raises SettingsError naming every variable that cannot be used."""
         environment = Environment(variables)
+        settings = cls.read_from(environment)
+        environment.check()
+        return settings
+
+    @classmethod
+    def read_from(cls, environment: Environment) -> "GatewaySettings":
+        """Read the variables; what cannot be used is noted in the environment."""
         graph_target = environment.text("GRAPH_TARGET", "127.0.0.1:50051")
         feed_target = environment.text("FEED_TARGET", "127.0.0.1:50052")
         settings = cls(
             server=ServerSettings.read(environment, "GATEWAY", port=8080, metrics_port=9103),
-            admin_port=environment.integer("GATEWAY_ADMIN_PORT", 9901, minimum=1, maximum=65_535),
+            admin_port=environment.port("GATEWAY_ADMIN_PORT", 9901, minimum=1),
             timeout=environment.duration("GATEWAY_TIMEOUT_SECONDS", 10, minimum=0.1, maximum=60),
             origins=environment.words("GATEWAY_ORIGINS"),
             graph_target=graph_target,
@@ -46,7 +53,6 @@ class GatewaySettings:
             folder=DatabaseSettings.read(environment, "FEED").data_dir / "gateway",
         )
         settings._check(environment)
-        environment.check()
         return settings
 
     def _check(self, environment: Environment) -> None:

@@ -101,15 +101,32 @@ def _require_alive(processes: Sequence[ServiceProcess]) -> None:
         process.require_alive()
 
 
+@dataclass(frozen=True, kw_only=True)
+class SampleSettings:
+    """What `kith run` starts besides the services."""
+
+    people: int
+    """How many people the sample has: KITH_SAMPLE_PEOPLE."""
+    has_photos: bool
+    """Whether there is an object store: KITH_PHOTOS."""
+
+    @classmethod
+    def read(cls, environment: Environment) -> "SampleSettings":
+        """Read the variables."""
+        return cls(
+            people=environment.integer(
+                "KITH_SAMPLE_PEOPLE", 2_000, minimum=FEWEST_PEOPLE, maximum=100_000
+            ),
+            has_photos=environment.switch("KITH_PHOTOS", default=True),
+        )
+
+
 def _plan() -> _Plan:
     environment = Environment(os.environ)
     graph = ServerSettings.read(environment, "GRAPH", port=50051, metrics_port=9101)
     feed = ServerSettings.read(environment, "FEED", port=50052, metrics_port=9102)
     data_dir = DatabaseSettings.read(environment, "GRAPH").data_dir
-    sample_people = environment.integer(
-        "KITH_SAMPLE_PEOPLE", 2_000, minimum=FEWEST_PEOPLE, maximum=100_000
-    )
-    wants_photos = environment.choice("KITH_PHOTOS", "ON", choices=("ON", "OFF")) == "ON"
+    sample = SampleSettings.read(environment)
     has_store = bool(environment.text("S3_BUCKET", ""))
     environment.check()
     with ExitStack() as held:
@@ -118,9 +135,9 @@ def _plan() -> _Plan:
             graph=_with_ports(graph, "GRAPH", held),
             feed=_with_ports(feed, "FEED", held),
             data_dir=data_dir,
-            sample_people=sample_people,
+            sample_people=sample.people,
             photos_port=_free_port(PHOTOS_HOST, 0, "KITH_PHOTOS", held)
-            if wants_photos and not has_store and is_installed()
+            if sample.has_photos and not has_store and is_installed()
             else None,
         )
 

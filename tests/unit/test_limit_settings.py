@@ -1,38 +1,18 @@
 """Rates, and where Redis is, as an operator says them."""
 
-from pathlib import Path
-
 import pytest
 
-from feed_service.access import ACCESS as FEED_ACCESS
 from feed_service.settings import FeedSettings
-from graph_service.access import ACCESS as GRAPH_ACCESS
 from graph_service.settings import GraphSettings
 from shared.settings import SettingsError
 
-_README = Path(__file__).parents[2] / "README.md"
 _OWN = {"PAGE_TOKEN_KEYS": "a key that is long enough to be taken here"}
-_LIMITS = {
-    rule.limit.name: rule.limit.usual
-    for access in (FEED_ACCESS, GRAPH_ACCESS)
-    for rule in access.values()
-}
 
 
 def _problem(**variables: str) -> str:
     with pytest.raises(SettingsError) as caught:
         FeedSettings.read({**_OWN, **variables})
     return str(caught.value)
-
-
-@pytest.mark.parametrize("name", _LIMITS)
-def test_the_readme_tells_every_limit_with_its_default(name: str) -> None:
-    rows = [row for row in _README.read_text().splitlines() if f"`RATE_LIMIT_{name}`" in row]
-
-    assert len(rows) == 1
-    names, values = (cell.split(", ") for cell in rows[0].strip("|").split("|")[:2])
-    told = dict(zip((n.strip(" `") for n in names), (v.strip() for v in values), strict=True))
-    assert told[f"RATE_LIMIT_{name}"] == _LIMITS[name]
 
 
 def test_a_limit_can_be_changed_and_switched_off_by_itself() -> None:
