@@ -195,7 +195,13 @@ def _daily(assumed: Assumptions) -> dict[str, float]:
 def _graph_rows(assumed: Assumptions) -> dict[str, float]:
     """Return how many rows of each table a person takes: a pair is one row for two people."""
     pairs = assumed.degree / 2
-    return {"connections": pairs, "connection_events": 2 * pairs, "users": 1}
+    return {
+        "connections": pairs,
+        "connection_events": 2 * pairs,
+        "users": 1,
+        # A connection takes two calls, whose answers are kept for a day.
+        "idempotency_keys": 2 * assumed.connects,
+    }
 
 
 def _feed_rows(assumed: Assumptions) -> dict[str, float]:
@@ -214,7 +220,7 @@ def _feed_rows(assumed: Assumptions) -> dict[str, float]:
         "frozen_digests": digests,
         "frozen_digest_items": digests * _ITEMS_A_DIGEST,
         # They are kept for a day.
-        "idempotency_keys": assumed.posts + assumed.comments,
+        "idempotency_keys": assumed.posts + assumed.comments + assumed.gifts,
     }
 
 

@@ -91,9 +91,9 @@ class Costs:
         return cost
 
     def bytes_a_row(self, table: str) -> float:
-        """Return how many bytes a row of a table takes with its indexes."""
-        [cost] = [cost for cost in self.rows if cost.table == table]
-        return cost.bytes_a_row
+        """Return how many bytes a row of a table takes with its indexes, in both services."""
+        costs = [cost for cost in self.rows if cost.table == table]
+        return sum(cost.bytes for cost in costs) / sum(cost.rows for cost in costs)
 
 
 def measure_costs(size: Size, directory: Path, console: Console) -> Costs:

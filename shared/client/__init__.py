@@ -10,9 +10,9 @@
 
 The calls are those of the stubs that are generated from the contracts, so each has its types and
 its documentation there, and nothing is defined here a second time. `calls` gives each of them what
-a caller would otherwise write around it: a deadline, a `request_id` for what creates, the trace,
-and exceptions of `shared.errors` instead of `grpc.RpcError`. That calls go round all addresses and
-are made again is the service config's (`shared/client_options.py`).
+a caller would otherwise write around it: a deadline, a `request_id` for what changes something, the
+trace, and exceptions of `shared.errors` instead of `grpc.RpcError`. That calls go round all
+addresses and are made again is the service config's (`shared/client_options.py`).
 
 **Positions.** Every write is answered with `kith-position` in its initial metadata: an opaque token
 of how far the service's database was then. A read that sends it may be answered by a replica that

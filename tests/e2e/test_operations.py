@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import tempfile
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from shared.gen.kith.feed.v1 import feed_pb2 as feed
 from shared.gen.kith.feed.v1.feed_pb2_grpc import FeedServiceStub
 from shared.gen.kith.graph.v1 import graph_pb2 as graph
 from tests.support.errors import decoded, reason_of
-from tests.support.pair import Databases, tapped
+from tests.support.pair import Databases
 from tests.support.people import PRIVATE
 from tests.support.processes import ProcessPair, Session, run, running_processes, until
 
@@ -99,31 +98,6 @@ def test_an_outage_of_the_database_is_told_and_passes(
     _log.info("ready after %.2f s", took)
     for call in (_CALLS["a read of the graph"], _CALLS["a new post"]):
         call(processes)
-
-
-def test_a_post_whose_service_was_killed_before_it_could_answer_is_answered_by_the_next(
-    own_databases: Databases, tmp_path: Path
-) -> None:
-    graph_url, feed_url = own_databases.new("graph"), own_databases.new("feed")
-    draft = feed.CreatePostRequest(request_id=str(uuid.uuid4()))
-    draft.MergeFrom(_DRAFT)
-    with tapped(feed_url) as (tap, url):
-        with running_processes(graph_url=graph_url, feed_url=url, logs=tmp_path) as first:
-
-            def kill_after_the_commit(statement: str) -> None:
-                if statement.endswith("COMMIT"):
-                    first.feed_process.kill()
-
-            tap.after_statement = kill_after_the_commit
-            with pytest.raises(grpc.RpcError):
-                first.feed.CreatePost(draft, timeout=_TIMEOUT)
-            tap.after_statement = lambda _statement: None
-        with running_processes(graph_url=graph_url, feed_url=url, logs=tmp_path) as second:
-            answers = [second.feed.CreatePost(draft, timeout=_TIMEOUT) for _ in range(2)]
-            page = second.feed.GetFeed(feed.GetFeedRequest(user_id=1), timeout=_TIMEOUT)
-
-    assert answers[0] == answers[1]
-    assert [post.post_id for post in page.posts] == [answers[0].post.post_id]
 
 
 def test_without_the_graph_feeds_are_refused_and_own_posts_are_readable(

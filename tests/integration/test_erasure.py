@@ -149,6 +149,13 @@ def _live(world: World) -> Life:
     [carol] = people.new(1)
     people.connect(user, carol)
     people.remove(user, carol)
+    for asking, asked in ((user, carol), (carol, user)):
+        world.pair.graph.RequestConnection(
+            graph_pb2.RequestConnectionRequest(
+                user_id=asking, peer_id=asked, request_id=str(uuid.uuid4())
+            )
+        )
+    people.remove(user, carol)
     people.block(carol, user)
     return Life(user, (alice, bob), with_photo.photos[0].key, (shown, unused))
 
@@ -285,6 +292,9 @@ def test_no_table_names_a_user_who_is_erased_from_both_services(world: World) ->
         "graph connection_events.actor_id",
         "graph connections.user_a_id",
         "graph endings.user_a_id",
+        "graph idempotency_keys.about_user_id",
+        "graph idempotency_keys.response",
+        "graph idempotency_keys.user_id",
         "graph users.user_id",
     }
     assert _found_anywhere(world, life.user) <= _TOMBSTONE | _REMOVALS

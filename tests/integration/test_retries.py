@@ -9,18 +9,16 @@ import grpc
 import pytest
 import sqlalchemy
 
+from shared.client.calls import identified
 from shared.gen.kith.feed.v1 import feed_pb2 as feed
 from shared.gen.kith.graph.v1 import graph_pb2 as graph
 from tests.support.errors import fields_of, reason_of
 from tests.support.mutations import MUTATIONS, TAKE_NO_REQUEST_ID, WRITES, Mutation, Scene
 from tests.support.pair import Databases, Pair, running_pair
 from tests.support.people import ALL, People
+from tests.support.rows import contents, sizes
+from tests.support.rpcs import Rpc
 from tests.support.s3 import S3Server
-
-# Written beside the calls, or no effect of a call.
-_NOT_COMPARED = {"alembic_version", "followed", "idempotency_keys", "object_removals"}
-# Upkeep removes these rows when it comes to them.
-_COMPARED_ROWS = {"tags": "deleted_at IS NULL"}
 
 
 @pytest.fixture(scope="module")
@@ -63,38 +61,12 @@ def _url(pair: Pair, mutation: Mutation) -> str:
     return str(getattr(pair, f"{mutation.service}_url"))
 
 
-def _of_each_table(url: str, expression: str) -> dict[str, object]:
-    """Return what an expression says of the rows of each table."""
-    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
-    with engine.connect() as connection:
-        tables = set(sqlalchemy.inspect(connection).get_table_names()) - _NOT_COMPARED
-        return {
-            table: connection.execute(
-                sqlalchemy.text(
-                    f"SELECT {expression} FROM {table} AS stored"
-                    f" WHERE {_COMPARED_ROWS.get(table, 'true')}"
-                )
-            ).scalar_one()
-            for table in tables
-        }
+def _content(pair: Pair, mutation: Mutation) -> dict[str, str]:
+    return contents(_url(pair, mutation))
 
 
-def _content(pair: Pair, mutation: Mutation) -> dict[str, object]:
-    """Return a digest of each table that the mutation could have written."""
-    return _of_each_table(
-        _url(pair, mutation),
-        "md5(string_agg(CAST(stored AS text), ' ' ORDER BY CAST(stored AS text)))",
-    )
-
-
-def _sizes(pair: Pair, mutation: Mutation) -> dict[str, object]:
-    """Return the number of rows in each table, and for the totals their sum."""
-    url = _url(pair, mutation)
-    counts = _of_each_table(url, "count(*)")
-    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
-    with engine.connect() as connection:
-        totals = connection.execute(sqlalchemy.text("SELECT sum(value) FROM totals")).scalar_one()
-    return {**counts, "totals": int(totals or 0)}
+def _sizes(pair: Pair, mutation: Mutation) -> dict[str, int]:
+    return sizes(_url(pair, mutation))
 
 
 def _effect(pair: Pair, mutation: Mutation, act: Callable[[], object]) -> dict[str, int]:
@@ -102,7 +74,7 @@ def _effect(pair: Pair, mutation: Mutation, act: Callable[[], object]) -> dict[s
     before = _sizes(pair, mutation)
     act()
     after = _sizes(pair, mutation)
-    return {table: int(str(after[table])) - int(str(before[table])) for table in after}
+    return {table: after[table] - before[table] for table in after}
 
 
 def _reason(call: Callable[[], object]) -> str:
@@ -122,6 +94,13 @@ def test_every_call_that_changes_something_takes_a_request_id_and_is_tried_here(
     assert not [
         rpc for rpc in TAKE_NO_REQUEST_ID if "request_id" in rpc.method.input_type.fields_by_name
     ]
+
+
+@pytest.mark.parametrize("rpc", WRITES, ids=str)
+def test_the_client_for_python_gives_every_change_an_id(rpc: Rpc) -> None:
+    first, second = (identified(rpc.request()).request_id for _ in range(2))
+
+    assert uuid.UUID(first) != uuid.UUID(second)
 
 
 def test_a_repeat_is_answered_as_the_first_and_changes_nothing_however_its_id_is_spelled(
