@@ -46,7 +46,7 @@ _SUFFIXES: Final = {
 }
 # Longer than any call takes; whoever is slower than that finds the notes claimed, and begins again.
 _UNUSED_AFTER: Final = timedelta(minutes=10)
-# Each is in memory twice, before and after, with some 10 MiB.
+# Each is in memory up to four times, as it is read, joined, cleaned and written, with 10 MiB.
 _AT_A_TIME: Final = 4
 _RETRY_AFTER: Final = timedelta(seconds=1)
 _log = logging.getLogger("kith.photos")

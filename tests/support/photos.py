@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterator
 from functools import cache
 from io import BytesIO
-from typing import Final
+from typing import Final, NamedTuple
 
 from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
@@ -118,8 +118,7 @@ def _variants() -> Iterator[tuple[str, bytes]]:
     yield "image/webp", _encoded(colourful, "image/webp", lossless=True)
     yield "image/avif", _encoded(alpha, "image/avif", exif=exif, xmp=_xmp())
     yield "image/avif", _encoded(grey, "image/avif", exif=exif)
-    grid = _picture((256, 128), 3)
-    yield "image/avif", _encoded(grid, "image/avif", exif=exif, tile_rows=1, tile_cols=1)
+    yield "image/avif", avif_of_tiles()
 
 
 def _picture(size: tuple[int, int], number: int) -> Image.Image:
@@ -178,3 +177,88 @@ def _with_png_chunks(encoded: bytes) -> bytes:
     ]
     header = 8 + 12 + 13
     return encoded[:header] + b"".join(written) + encoded[header:]
+
+
+def avif_of_tiles(*, crop: bool = False) -> bytes:
+    """Return an AVIF of two tiles side by side, turned, with EXIF; or one that is cropped."""
+    tiles = [_avif_tile(number) for number in (1, 2)]
+    exif = struct.pack(">I", 0) + _exif().tobytes()[6:]
+    names = [b"grid", b"av01", b"av01", b"Exif"]
+    described = [
+        _full_box(b"ispe", struct.pack(">II", 128, 64)),
+        _full_box(b"ispe", struct.pack(">II", 64, 64)),
+        _full_box(b"pixi", b"\3\x08\x08\x08"),
+        _box(b"av1C", tiles[0].configuration),
+        _box(b"irot", b"\1"),
+        _box(b"clap", struct.pack(">8I", 32, 1, 32, 1, 0, 1, 0, 1)),
+    ]
+    of_grid = [1, 3, 0x8006] if crop else [1, 3, 0x8005]
+    properties = {1: of_grid, 2: [2, 3, 0x8004], 3: [2, 3, 0x8004]}
+    data = [tile.coded for tile in tiles] + [exif]
+
+    def meta(start: int) -> bytes:
+        locations = [struct.pack(">HHHHII", 1, 1, 0, 1, 0, 8)]
+        for number, each in enumerate(data, 2):
+            locations.append(struct.pack(">HHHHII", number, 0, 0, 1, start, len(each)))
+            start += len(each)
+        return _full_box(
+            b"meta",
+            _full_box(b"hdlr", bytes(4) + b"pict" + bytes(12) + SECRET.encode() + b"\0"),
+            _full_box(b"pitm", struct.pack(">H", 1)),
+            _full_box(b"iloc", b"\x44\0" + struct.pack(">H", 4), *locations, version=1),
+            _full_box(
+                b"iinf",
+                struct.pack(">H", 4),
+                *(
+                    _full_box(
+                        b"infe",
+                        struct.pack(">HH", number, 0) + name + SECRET.encode() + b"\0",
+                        version=2,
+                    )
+                    for number, name in enumerate(names, 1)
+                ),
+            ),
+            _full_box(
+                b"iref",
+                _box(b"dimg", struct.pack(">HHHH", 1, 2, 2, 3)),
+                _box(b"cdsc", struct.pack(">HHH", 4, 1, 1)),
+            ),
+            _box(
+                b"iprp",
+                _box(b"ipco", *described),
+                _full_box(
+                    b"ipma",
+                    struct.pack(">I", len(properties)),
+                    *(
+                        struct.pack(f">HB{len(numbers)}H", item, len(numbers), *numbers)
+                        for item, numbers in properties.items()
+                    ),
+                    flags=1,
+                ),
+            ),
+            _box(b"idat", struct.pack(">BBBBHH", 0, 0, 0, 1, 128, 64)),
+        )
+
+    beginning = _box(b"ftyp", b"avif" + bytes(4) + b"avifmif1miafMA1B")
+    start = len(beginning) + len(meta(0)) + 8
+    return beginning + meta(start) + _box(b"mdat", *data)
+
+
+class _Tile(NamedTuple):
+    configuration: bytes
+    coded: bytes
+
+
+def _avif_tile(number: int) -> _Tile:
+    encoded = _encoded(_picture((64, 64), number), "image/avif", speed=10)
+    configuration = encoded.index(b"av1C") + 4
+    return _Tile(encoded[configuration : configuration + 4], encoded.partition(b"mdat")[2])
+
+
+def _box(kind: bytes, *parts: bytes) -> bytes:
+    content = b"".join(parts)
+    return struct.pack(">I4s", 8 + len(content), kind) + content
+
+
+def _full_box(kind: bytes, *parts: bytes, version: int = 0, flags: int = 0) -> bytes:
+    return _box(kind, struct.pack(">I", version << 24 | flags), *parts)

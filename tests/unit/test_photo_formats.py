@@ -1,5 +1,6 @@
 """Photos of all four formats without what they tell besides the picture."""
 
+import struct
 import tracemalloc
 from io import BytesIO
 from random import Random
@@ -86,6 +87,25 @@ def test_what_moves_is_refused(content_type: str, name: str) -> None:
 
     with pytest.raises(UnfitPhotoError, match="is animated"):
         cleaned(written.getvalue(), content_type=content_type)
+
+
+def test_an_avif_that_keeps_what_was_cropped_is_refused() -> None:
+    with pytest.raises(UnfitPhotoError, match="crop it for good"):
+        cleaned(photos.avif_of_tiles(crop=True), content_type="image/avif")
+
+
+def test_a_colour_profile_that_a_jpeg_has_in_several_parts_stays_whole() -> None:
+    table = b"mft2" + bytes(range(256)) * 600
+    tags = struct.pack(">I4sII", 1, b"A2B0", 144, len(table))
+    profile = struct.pack(">I4x", 144 + len(table)) + b"\4" + bytes(27) + b"acsp" + bytes(88)
+    profile += tags + table
+    written = BytesIO()
+    Image.new("RGB", (8, 8)).save(written, "JPEG", icc_profile=profile)
+
+    clean = cleaned(written.getvalue(), content_type="image/jpeg")
+
+    with Image.open(BytesIO(clean.content)) as image:
+        assert table in image.info["icc_profile"]
 
 
 @pytest.mark.parametrize("content_type", photos.CONTENT_TYPES)
