@@ -15,6 +15,9 @@ _PICTURE: Final = frozenset({3, 4, 6, 7})
 # Delimiters, metadata and padding.
 _NEEDLESS: Final = frozenset({2, 5, 15})
 _LONGEST_NUMBER: Final = 8
+_MOST_ZEROS: Final = 32
+# A still picture has a header, a frame, and at the most some groups of tiles.
+_MOST_UNITS: Final = 200
 # From this level on a sequence states its tier.
 _LEVEL_WITH_TIER: Final = 8
 
@@ -50,7 +53,9 @@ def cleaned(coded: bytes) -> Picture:
 
 def _units(coded: memoryview) -> Iterator[_Unit]:
     reader = Reader(coded)
-    while reader.left:
+    for _ in range(_MOST_UNITS):
+        if not reader.left:
+            return
         start = reader.position
         head = reader.number(1)
         if head & 0x81:  # bits that are always 0
@@ -59,6 +64,7 @@ def _units(coded: memoryview) -> Iterator[_Unit]:
             reader.take(1)
         payload = reader.take(_leb128(reader) if head & 2 else reader.left)
         yield _Unit(head >> 3, payload, coded[start : reader.position])
+    raise UnfitPhotoError(f"must have at most {_MOST_UNITS} units in a picture")
 
 
 def _leb128(reader: Reader) -> int:
@@ -103,7 +109,8 @@ def _skip_operating_points(header: BitReader) -> None:
 
 
 def _skip_exponential(header: BitReader) -> None:
-    zeros = 0
-    while not header.flag():
-        zeros += 1
-    header.bits(zeros)
+    for zeros in range(_MOST_ZEROS):
+        if header.flag():
+            header.bits(zeros)
+            return
+    raise UnfitPhotoError("is cut off or damaged")

@@ -7,6 +7,7 @@ show them; other items, as EXIF, XMP, thumbnails, depths and gain maps, stay beh
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Final, NamedTuple
 
 from feed_service.photo_formats import av1, icc
@@ -15,11 +16,13 @@ from feed_service.photo_formats.clean_photo import (
     MAX_PIXELS,
     CleanPhoto,
     UnfitPhotoError,
+    require_parts,
     require_size,
 )
 
 _MOST_ITEMS: Final = 1024
 _MOST_PROPERTIES: Final = 4096
+_MOST_EXTENTS: Final = 64
 # Twice, since the tiles may go beyond the picture, and once more for its transparency.
 _MOST_DECODED_PIXELS: Final = 3 * MAX_PIXELS
 _CODED: Final = b"av01"
@@ -115,7 +118,10 @@ class _Box(NamedTuple):
 
 def _boxes(content: memoryview, *, last_may_be_open: bool = False) -> Iterator[_Box]:
     reader = Reader(content)
-    while reader.left:
+    for number in count(1):
+        if not reader.left:
+            return
+        require_parts(number)
         start = reader.position
         size, kind = reader.number(4), reader.code()
         if size == 1:
@@ -188,13 +194,13 @@ def _read_locations(found: _Items, box: memoryview) -> None:
     if version not in (0, 1, 2):
         raise UnfitPhotoError("is a kind of AVIF that browsers do not show")
     id_size = 4 if version == 2 else 2  # noqa: PLR2004 -- the version with long ids
-    for _ in range(reader.number(id_size)):
+    for _ in range(_bounded(reader.number(id_size), _MOST_ITEMS)):
         item_id = reader.number(id_size)
         method = reader.number(2) & 15 if version else _FILE
         is_elsewhere = reader.number(2) != 0
         base = reader.number(base_size)
         ranges = list[_Range]()
-        for _ in range(reader.number(2)):
+        for _ in range(_bounded(reader.number(2), _MOST_EXTENTS)):
             reader.take(index_size if version else 0)
             start = base + reader.number(offset_size)
             ranges.append(_Range(method, start, start + reader.number(length_size)))
@@ -218,10 +224,17 @@ def _read_properties(found: _Items, box: memoryview) -> None:
         raise UnfitPhotoError("is cut off or damaged")
 
 
+def _bounded(number: int, most: int) -> int:
+    """Return how many of something there are; raises UnfitPhotoError for more than anybody has."""
+    if number > most:
+        raise UnfitPhotoError("is a kind of AVIF that browsers do not show")
+    return number
+
+
 def _read_associations(found: _Items, box: memoryview) -> None:
     reader, version, flags = _full(box)
     size = 2 if flags & 1 else 1
-    for _ in range(reader.number(4)):
+    for _ in range(_bounded(reader.number(4), _MOST_ITEMS)):
         item_id = reader.number(4 if version else 2)
         for _ in range(reader.number(1)):
             value = reader.number(size)
@@ -238,7 +251,8 @@ def _read_references(found: _Items, box: memoryview) -> None:
     for kind, data, _ in _boxes(reader.take(reader.left)):
         reference = Reader(data)
         source = reference.number(size)
-        targets = [reference.number(size) for _ in range(reference.number(2))]
+        count_of_targets = _bounded(reference.number(2), _MOST_ITEMS)
+        targets = [reference.number(size) for _ in range(count_of_targets)]
         found.references.append((kind, source, targets))
 
 
@@ -444,12 +458,19 @@ def _used_properties(
 ) -> tuple[list[_Property], dict[int, list[int]]]:
     """Return the cleaned properties of these items, and the numbers that each item has of them."""
     used = dict[_Property, int]()
+    cleaned_ones = dict[tuple[int, bool], _Property | None]()
     associations = dict[int, list[int]]()
     for item_id in kept:
         numbers = associations[item_id] = list[int]()
         seen = set[bytes]()
         for number, is_essential in items.items[item_id].properties:
-            found = _kept_property(items.properties[number - 1], is_essential=is_essential)
+            # Once each: a profile may belong to every tile.
+            if (number, is_essential) not in cleaned_ones:
+                property_ = items.properties[number - 1]
+                cleaned_ones[number, is_essential] = _kept_property(
+                    property_, is_essential=is_essential
+                )
+            found = cleaned_ones[number, is_essential]
             # Of a kind there is one, but of colours, which may be both named and described.
             if (
                 found is not None

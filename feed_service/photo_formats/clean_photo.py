@@ -5,6 +5,9 @@ from typing import Final
 
 MAX_SIDE: Final = 16_384
 MAX_PIXELS: Final = 100_000_000
+# Of what a file consists. Pictures have some hundreds at the most; each costs a microsecond or two,
+# and ten megabytes can hold millions.
+MAX_PARTS: Final = 10_000
 
 
 class UnfitPhotoError(Exception):
@@ -18,6 +21,12 @@ class CleanPhoto:
     content: bytes
     width: int
     height: int
+
+
+def require_parts(count: int) -> None:
+    """Raise UnfitPhotoError for a file of so many parts that looking at them takes seconds."""
+    if count > MAX_PARTS:
+        raise UnfitPhotoError(f"must consist of at most {MAX_PARTS:,} parts")
 
 
 def require_size(width: int, height: int) -> None:

@@ -113,6 +113,9 @@ def _joined(profile: bytes, tags: dict[bytes, bytes]) -> bytes:
         if element not in starts:
             starts[element] = first + len(body)
             body += element + bytes(-len(element) % 4)
+            # Elements that lie over each other are to make no more than there was.
+            if len(body) > MAX_PROFILE_BYTES:
+                raise UnfitPhotoError("has a colour profile that cannot be read")
     table = b"".join(
         struct.pack(">4sII", name, starts[element], len(element)) for name, element in tags.items()
     )

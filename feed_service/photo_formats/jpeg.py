@@ -6,11 +6,17 @@ show. Second pictures, as of MPF and gain maps, come after the first one's end a
 
 import re
 from collections.abc import Iterator
+from itertools import count
 from typing import Final, NamedTuple
 
 from feed_service.photo_formats import exif, icc
 from feed_service.photo_formats.binary import Reader, big_endian
-from feed_service.photo_formats.clean_photo import CleanPhoto, UnfitPhotoError, require_size
+from feed_service.photo_formats.clean_photo import (
+    CleanPhoto,
+    UnfitPhotoError,
+    require_parts,
+    require_size,
+)
 
 _START: Final = b"\xff\xd8"
 _END: Final = b"\xff\xd9"
@@ -31,6 +37,7 @@ _ICC_NAME: Final = b"ICC_PROFILE\0"
 _ICC_PART_BYTES: Final = 65_535 - 2 - len(_ICC_NAME) - 2
 # Progressive pictures have some ten. Decoders take time for each scan of all the picture.
 _MOST_SCANS: Final = 200
+_MOST_FILLING: Final = 64
 _MARKER_AFTER_SCAN: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
 
@@ -79,7 +86,8 @@ def _segments(content: memoryview) -> Iterator[_Segment]:
     """Yield what is between the start and the end of the picture."""
     reader = Reader(content)
     reader.take(len(_START))
-    while True:
+    for number in count(1):
+        require_parts(number)
         code = _marker(reader)
         if code == _END_CODE:
             return
@@ -91,10 +99,11 @@ def _segments(content: memoryview) -> Iterator[_Segment]:
 def _marker(reader: Reader) -> int:
     if reader.number(1) != 0xFF:  # noqa: PLR2004 -- the byte with which T.81 lets markers begin
         raise UnfitPhotoError("is cut off or damaged")
-    code = 0xFF
-    while code == 0xFF:  # noqa: PLR2004 -- any number of them may fill the space before a code
-        code = reader.number(1)
-    return code
+    # Any number of them may fill the space before a code; nobody has seen many.
+    for _ in range(_MOST_FILLING):
+        if (code := reader.number(1)) != 0xFF:  # noqa: PLR2004 -- as above
+            return code
+    raise UnfitPhotoError("is cut off or damaged")
 
 
 def _coded_size(reader: Reader) -> int:

@@ -6,7 +6,12 @@ from typing import Final, NamedTuple
 
 from feed_service.photo_formats import exif, icc
 from feed_service.photo_formats.binary import Reader, big_endian
-from feed_service.photo_formats.clean_photo import CleanPhoto, UnfitPhotoError, require_size
+from feed_service.photo_formats.clean_photo import (
+    CleanPhoto,
+    UnfitPhotoError,
+    require_parts,
+    require_size,
+)
 
 _START: Final = b"\x89PNG\r\n\x1a\n"
 # The bits of a sample that each colour type may have.
@@ -64,8 +69,10 @@ def _chunks(content: memoryview) -> Iterator[_Chunk]:
     """Yield the chunks up to the last, whatever comes after it."""
     reader = Reader(content)
     reader.take(len(_START))
-    name = b""
+    name, number = b"", 0
     while name != b"IEND":
+        number += 1
+        require_parts(number)
         size = reader.number(4)
         name = reader.code()
         data = reader.take(size)

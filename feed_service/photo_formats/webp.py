@@ -2,11 +2,17 @@
 
 import struct
 from collections.abc import Iterator
+from itertools import count
 from typing import Final
 
 from feed_service.photo_formats import exif, icc
 from feed_service.photo_formats.binary import Reader
-from feed_service.photo_formats.clean_photo import CleanPhoto, UnfitPhotoError, require_size
+from feed_service.photo_formats.clean_photo import (
+    CleanPhoto,
+    UnfitPhotoError,
+    require_parts,
+    require_size,
+)
 
 _LOSSY: Final = b"VP8 "
 _LOSSLESS: Final = b"VP8L"
@@ -55,7 +61,10 @@ def _chunks(content: memoryview) -> dict[bytes, memoryview]:
     reader = Reader(reader.take(size))
     reader.take(4)
     found = dict[bytes, memoryview]()
-    while reader.left:
+    for number in count(1):
+        if not reader.left:
+            break
+        require_parts(number)
         name = reader.code()
         if not name.isascii() or not name.decode().isprintable():
             raise UnfitPhotoError("is cut off or damaged")

@@ -2,12 +2,14 @@
 
 import struct
 import tracemalloc
+import zlib
 from io import BytesIO
 from random import Random
 
 import pytest
 from PIL import Image, ImageCms, ImageOps
 
+from feed_service.photo_formats import av1
 from feed_service.photo_formats.clean_photo import UnfitPhotoError
 from feed_service.photo_formats.formats import cleaned
 from tests.support import photo_fuzz, photos
@@ -87,6 +89,65 @@ def test_what_moves_is_refused(content_type: str, name: str) -> None:
 
     with pytest.raises(UnfitPhotoError, match="is animated"):
         cleaned(written.getvalue(), content_type=content_type)
+
+
+def _avif_of(meta: bytes) -> bytes:
+    """Return an AVIF whose items are described so."""
+    start = photos.avif_of_tiles()[:32]
+    return start + struct.pack(">I4s", 8 + len(meta), b"meta") + meta
+
+
+def _full(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I4s4x", 12 + len(content), kind) + content
+
+
+_HANDLER = _full(b"hdlr", bytes(4) + b"pict" + bytes(13)) + _full(b"pitm", b"\0\1")
+_ONE_ITEM = _full(
+    b"iinf",
+    struct.pack(">H", 1)
+    + struct.pack(">I4sI", 20, b"infe", 2 << 24)
+    + struct.pack(">HH4s", 1, 0, b"av01"),
+)
+
+
+@pytest.mark.parametrize(
+    ("content_type", "content"),
+    [
+        ("image/jpeg", b"\xff\xd8" + b"\xff\xfe\0\2" * 2_500_000),
+        ("image/jpeg", b"\xff\xd8" + b"\xff" * 10_000_000),
+        (
+            "image/png",
+            photos.plain("image/png")[:33]
+            + (bytes(4) + b"teXt" + struct.pack(">I", zlib.crc32(b"teXt"))) * 800_000,
+        ),
+        (
+            "image/webp",
+            b"RIFF" + struct.pack("<I", 9_600_004) + b"WEBP" + (b"junk" + bytes(4)) * 1_200_000,
+        ),
+        ("image/avif", photos.plain("image/avif") + b"\0\0\0\x08free" * 1_200_000),
+        (
+            "image/avif",
+            _avif_of(
+                bytes(4)
+                + _HANDLER
+                + _ONE_ITEM
+                + _full(b"iprp", b"")
+                # Ranges of no bytes, of which one item may have 65,535.
+                + _full(b"iloc", b"\0\0\xff\xff" + b"\0\1\0\0\xff\xff" * 65_535)
+            ),
+        ),
+    ],
+    ids=["comments", "filling", "chunks", "RIFF chunks", "boxes", "ranges"],
+)
+def test_what_takes_long_to_walk_is_refused(content_type: str, content: bytes) -> None:
+    # Where the bounds are missing, this runs into the time that a test may take.
+    with pytest.raises(UnfitPhotoError):
+        cleaned(content, content_type=content_type)
+
+
+def test_padding_without_end_in_an_avif_is_refused() -> None:
+    with pytest.raises(UnfitPhotoError, match="units in a picture"):
+        av1.cleaned(b"\x7a\0" * 5_000_000)
 
 
 def test_an_avif_that_keeps_what_was_cropped_is_refused() -> None:
