@@ -23,6 +23,8 @@ from feed_service.photo_formats.clean_photo import (
 _MOST_ITEMS: Final = 1024
 _MOST_PROPERTIES: Final = 4096
 _MOST_EXTENTS: Final = 64
+# By ISO/IEC 23000-22, which viewers insist on.
+_LEAST_TILE_SIDE: Final = 64
 # Twice, since the tiles may go beyond the picture, and once more for its transparency.
 _MOST_DECODED_PIXELS: Final = 3 * MAX_PIXELS
 _CODED: Final = b"av01"
@@ -349,7 +351,8 @@ def _checked_size(items: _Items, kept: Sequence[int], data: dict[int, bytes]) ->
     for item_id in kept:
         size = _stated_size(items, item_id)
         if items.items[item_id].kind == _GRID:
-            data[item_id], actual = _grid(data[item_id], items.referred(b"dimg", item_id))
+            tiles = [_stated_size(items, tile) for tile in items.referred(b"dimg", item_id)]
+            data[item_id], actual = _grid(data[item_id], tiles)
         else:
             _require_configuration(items, item_id)
             picture = av1.cleaned(data[item_id])
@@ -387,15 +390,21 @@ def _stated_size(items: _Items, item_id: int) -> tuple[int, int]:
     return reader.number(4), reader.number(4)
 
 
-def _grid(data: bytes, tiles: Sequence[int]) -> tuple[bytes, tuple[int, int]]:
-    """Return what describes a grid, and the size of the picture that it makes of its tiles."""
+def _grid(data: bytes, tiles: Sequence[tuple[int, int]]) -> tuple[bytes, tuple[int, int]]:
+    """Return what describes a grid, and the size of the picture that it makes of its tiles.
+
+    The tiles are of one size, and no more of them than the picture needs.
+    """
     reader = Reader(memoryview(data))
     version, flags = reader.number(1), reader.number(1)
     rows, columns = reader.number(1) + 1, reader.number(1) + 1
     size = 4 if flags & 1 else 2
     width, height = reader.number(size), reader.number(size)
-    if version or rows * columns != len(tiles):
+    if version or rows * columns != len(tiles) or len(set(tiles)) != 1:
         raise UnfitPhotoError("is cut off or damaged")
+    for side, tile, number in zip((width, height), tiles[0], (columns, rows), strict=True):
+        if tile < _LEAST_TILE_SIDE or not (number - 1) * tile < side <= number * tile:
+            raise UnfitPhotoError("is cut off or damaged")
     return data[: reader.position], (width, height)
 
 
