@@ -6,6 +6,7 @@
 -- refused here, or it could see a field where this file sees none.
 
 local MOST_STEPS = 100000 -- far more than any call takes; it bounds the time
+local MOST_HEADER_BYTES = 8192 -- with what is added on the way, less than the services take
 local MOST_SHOWN = 100 -- characters of a name that is quoted in an error
 local FIRST = { -- what a value begins with
   flag = { characters = "tf", named = "true or false" },
@@ -30,8 +31,8 @@ end
 
 -- The path --------------------------------------------------------------------------------------
 
--- Returns the route and the texts of its variables; nothing when no call has this path.
-local function route_of(method, path)
+-- Returns the calls that have a path, by their methods, and the texts of its variables.
+local function routes_of(path)
   local rest, verb = match(path, "^(.*):([^/:]*)$")
   local node, values = ROUTES, {}
   for segment in string.gmatch(rest or path, "[^/]+") do
@@ -48,7 +49,16 @@ local function route_of(method, path)
   if verb then
     node = node.verbs[verb]
   end
-  return node and node.methods[method], values
+  return node and node.methods or {}, values
+end
+
+local function names_of(methods)
+  local names = {}
+  for name in pairs(methods) do
+    names[#names + 1] = name
+  end
+  table.sort(names)
+  return table.concat(names, ", ")
 end
 
 -- Returns what the path says, as a tree by the names of fields.
@@ -322,20 +332,38 @@ local function answer(handle, refusal)
   handle:respond({ [":status"] = "400" }, field .. ": " .. refusal.why)
 end
 
+-- Envoy's own limit resets a stream of HTTP/2 without a word.
+local function size_of(headers)
+  local size = 0
+  for name, text in pairs(headers) do
+    size = size + #name + #text
+  end
+  return size
+end
+
 function envoy_on_request(handle)
   local headers = handle:headers()
+  if size_of(headers) > MOST_HEADER_BYTES then
+    return handle:respond({ [":status"] = "431" }, "the headers are larger than 8 KiB")
+  end
   local kind = headers:get("content-type")
   -- What the transcoder takes for gRPC and passes by.
   if kind == "application/grpc" or kind and find(kind, "^application/grpc%+") then
     return
   end
   local path, query = match(headers:get(":path"), "^([^?]*)%??(.*)$")
-  local route, values = route_of(headers:get(":method"), path)
+  local routes, values = routes_of(path)
+  local route = routes[headers:get(":method")]
   if not route then
-    return handle:respond({ [":status"] = "404" }, "there is no such call here")
+    local allowed = names_of(routes)
+    return handle:respond(allowed == "" and { [":status"] = "404" } or { [":status"] = "405", allow = allowed }, "")
   end
   local body = handle:body()
   local text = body and body:length() > 0 and body:getBytes(0, body:length()) or nil
+  -- Pages of any origin can send the others, without being asked whether they may.
+  if text and not find(string.lower(kind or ""), "^application/json%s*%f[;%z]") then
+    return handle:respond({ [":status"] = "415" }, "the content-type of a body is application/json")
+  end
   local is_right, refusal = pcall(check, route, values, query, text)
   if is_right then
     return

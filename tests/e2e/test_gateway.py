@@ -291,7 +291,7 @@ _REFUSALS = [
         reason="POST_NOT_FOUND",
     ),
     Refusal(call="GET /v1/nothing", status=404, code=5, reason="NO_SUCH_PATH"),
-    Refusal(call="PUT /v1/users/{me}/feed", status=404, code=5, reason="NO_SUCH_PATH"),
+    Refusal(call="PUT /v1/users/{me}/feed", status=405, code=5, reason="NO_SUCH_PATH"),
     Refusal(
         call="POST /v1/users/{me}/tags",
         body={"name": "TAG"},

@@ -5,16 +5,19 @@ Calls and fields are taken from the contracts, so a new one is tested without a 
 
 import json
 import random
+import socket
 from collections.abc import Iterator
 from contextlib import closing
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPResponse
 from typing import Any, TypeAlias
 
+import grpc
 import pytest
 from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from shared.gen.kith.feed.v1 import feed_pb2
+from shared.gen.kith.feed.v1.feed_pb2_grpc import FeedServiceStub
 from tests.support.gateway import Answer, Gateway, running_gateway
 from tests.support.over_http import Request, body_of, exposed, in_json, over_http, path_fields
 from tests.support.pair import Pair
@@ -258,7 +261,8 @@ def test_a_body_of_more_values_than_any_call_takes_is_refused(
 def test_a_body_in_pieces_is_looked_at_as_a_whole(gateway: Gateway) -> None:
     with closing(HTTPConnection(gateway.address, timeout=20)) as connection:
         pieces = iter([b'{"name": "a", ', b'"user', b'Id": "8"}'])
-        connection.request("POST", "/v1/users/7/tags", pieces, encode_chunked=True)
+        headers = {"content-type": "application/json"}
+        connection.request("POST", "/v1/users/7/tags", pieces, headers, encode_chunked=True)
         response = connection.getresponse()
 
         assert (response.status, b'"field":"userId"' in response.read()) == (400, True)
@@ -285,6 +289,93 @@ def test_a_body_may_repeat_the_path_as_text_or_as_a_number_whatever_its_size(
         body = {"userId": value, "name": f"tag {number}"}
         answer = gateway.call("POST", f"/v1/users/{_ID}/tags", body)
         assert answer.status == 200, answer
+
+
+@pytest.mark.parametrize(
+    "content_type", ["", "text/plain", "application/x-www-form-urlencoded", "application/jsonx"]
+)
+def test_a_body_that_is_not_said_to_be_json_is_refused(gateway: Gateway, content_type: str) -> None:
+    headers = {"content-type": content_type}
+
+    answer = gateway.call("POST", "/v1/users/7/tags", {"name": "a"}, headers=headers)
+
+    assert (answer.status, answer.reason) == (415, "UNSUPPORTED_CONTENT_TYPE")
+
+
+@pytest.mark.parametrize("content_type", ["Application/JSON", "application/json ; charset=utf-8"])
+def test_json_may_be_named_in_any_way_that_http_knows(gateway: Gateway, content_type: str) -> None:
+    headers, body = {"content-type": content_type}, {"userIds": ["7"]}
+
+    answer = gateway.call("POST", "/v1/users/7/connections:count", body, headers=headers)
+
+    assert answer.status == 200
+
+
+def test_a_path_that_knows_other_methods_names_them(gateway: Gateway) -> None:
+    answer = gateway.call("PUT", "/v1/users/7/tags/8")
+
+    assert (answer.status, answer.reason) == (405, "NO_SUCH_PATH")
+    assert answer.headers["allow"] == "DELETE, PATCH"
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        ("GET /v1/users/7/feed HTTP/1.1\r\nConnection: close", 400),
+        ("GET /v1/users/7/feed HTTP/1.1\r\nHost: a\r\nx_y: 1\r\nConnection: close", 400),
+        ("GET /v1/users/7%2F8/feed HTTP/1.1\r\nHost: a\r\nConnection: close", 400),
+        ("GET /v1/users/7/feed HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: b", 403),
+        ("OPTIONS * HTTP/1.1\r\nHost: a\r\nConnection: close", 404),
+        (f"GET / HTTP/1.1\r\nHost: a\r\nx: {'a' * 70_000}\r\nConnection: close", 431),
+        ("what is this", 400),
+    ],
+    ids=lambda held: str(held)[:60],
+)
+def test_what_is_hardly_http_is_answered_with_an_error_like_any_other(
+    gateway: Gateway, head: str, status: int
+) -> None:
+    answer = _answer(gateway, head)
+
+    assert answer.status == status
+    assert answer.json["message"]
+    assert answer.reason
+
+
+def test_whoever_speaks_http_1_0_is_answered(gateway: Gateway) -> None:
+    assert _answer(gateway, "GET /v1/users/7/feed HTTP/1.0").status == 200
+
+
+def _answer(gateway: Gateway, head: str) -> Answer:
+    """Return what is answered to these bytes."""
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=20) as connection:
+        connection.sendall(f"{head}\r\n\r\n".encode())
+        response = HTTPResponse(connection)
+        response.begin()
+        headers = {name.lower(): value for name, value in response.getheaders()}
+        return Answer(status=response.status, headers=headers, body=response.read())
+
+
+@pytest.mark.parametrize(("size", "is_taken"), [(7_500, True), (9_000, False), (20_000, False)])
+def test_headers_have_one_limit_over_http_and_natively(
+    gateway: Gateway, size: int, *, is_taken: bool
+) -> None:
+    path, text = "/v1/users/7/tags", "x" * size
+    request = feed_pb2.ListTagsRequest(user_id=7)
+    with grpc.insecure_channel(gateway.address) as channel:
+        list_tags = FeedServiceStub(channel).ListTags
+        natively = {list_tags.future(request, metadata=(("x", text),)).code() for _ in range(20)}
+    over_http = {gateway.call("GET", path, headers={"x": text}).status for _ in range(20)}
+
+    assert natively == {grpc.StatusCode.OK if is_taken else grpc.StatusCode.UNKNOWN}
+    assert over_http == {200 if is_taken else 431}
+
+
+def test_a_service_takes_twice_the_metadata_and_never_refuses_less(pair: Pair) -> None:
+    request, metadata = feed_pb2.ListTagsRequest(user_id=7), (("x", "x" * 15_000),)
+
+    told = {pair.feed.ListTags.future(request, metadata=metadata).code() for _ in range(20)}
+
+    assert told == {grpc.StatusCode.OK}
 
 
 def test_a_refusal_is_logged_with_its_id_and_no_service_hears_of_it(gateway: Gateway) -> None:

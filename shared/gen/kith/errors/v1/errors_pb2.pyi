@@ -110,9 +110,13 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     caller's is good. RetryInfo says when to retry.
     """
     ERROR_REASON_NO_SUCH_PATH: _ErrorReason.ValueType  # 33
-    """NOT_FOUND, by the gateway. There is no call at this path with this HTTP method."""
+    """NOT_FOUND, by the gateway, as HTTP status 404, or 405 where the header `allow` names the methods
+    that there are. There is no call at this path with this HTTP method.
+    """
     ERROR_REASON_REQUEST_TOO_LARGE: _ErrorReason.ValueType  # 34
-    """INVALID_ARGUMENT, by the gateway, as HTTP status 413. The request is larger than 10 MiB."""
+    """INVALID_ARGUMENT, by the gateway: as HTTP status 413 when the request is larger than 10 MiB, as 431
+    when its headers are larger than 8 KiB or more than 100.
+    """
     ERROR_REASON_SERVICE_UNREACHABLE: _ErrorReason.ValueType  # 35
     """UNAVAILABLE, by the gateway. The service cannot be reached. Calls that may be repeated have been."""
     ERROR_REASON_RESULT_DELETED: _ErrorReason.ValueType  # 36
@@ -126,6 +130,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """UNAVAILABLE. The user's id belonged to somebody who was erased, and what that person left is not
     gone yet: see FeedService.DeleteUser. RetryInfo says when to retry.
     """
+    ERROR_REASON_UNSUPPORTED_CONTENT_TYPE: _ErrorReason.ValueType  # 39
+    """INVALID_ARGUMENT, by the gateway, as HTTP status 415. The body is not said to be application/json."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the `reason` of the google.rpc.ErrorInfo in every error that Kith answers, without
@@ -221,9 +227,13 @@ ERROR_REASON_SIGNING_KEYS_UNAVAILABLE: ErrorReason.ValueType  # 32
 caller's is good. RetryInfo says when to retry.
 """
 ERROR_REASON_NO_SUCH_PATH: ErrorReason.ValueType  # 33
-"""NOT_FOUND, by the gateway. There is no call at this path with this HTTP method."""
+"""NOT_FOUND, by the gateway, as HTTP status 404, or 405 where the header `allow` names the methods
+that there are. There is no call at this path with this HTTP method.
+"""
 ERROR_REASON_REQUEST_TOO_LARGE: ErrorReason.ValueType  # 34
-"""INVALID_ARGUMENT, by the gateway, as HTTP status 413. The request is larger than 10 MiB."""
+"""INVALID_ARGUMENT, by the gateway: as HTTP status 413 when the request is larger than 10 MiB, as 431
+when its headers are larger than 8 KiB or more than 100.
+"""
 ERROR_REASON_SERVICE_UNREACHABLE: ErrorReason.ValueType  # 35
 """UNAVAILABLE, by the gateway. The service cannot be reached. Calls that may be repeated have been."""
 ERROR_REASON_RESULT_DELETED: ErrorReason.ValueType  # 36
@@ -237,4 +247,6 @@ ERROR_REASON_ERASURE_PENDING: ErrorReason.ValueType  # 38
 """UNAVAILABLE. The user's id belonged to somebody who was erased, and what that person left is not
 gone yet: see FeedService.DeleteUser. RetryInfo says when to retry.
 """
+ERROR_REASON_UNSUPPORTED_CONTENT_TYPE: ErrorReason.ValueType  # 39
+"""INVALID_ARGUMENT, by the gateway, as HTTP status 415. The body is not said to be application/json."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
