@@ -22,6 +22,7 @@ def run() -> None:
     engine = sqlalchemy.create_engine(
         url.replace("postgresql://", "postgresql+psycopg2://", 1),
         poolclass=sqlalchemy.NullPool,
+        hide_parameters=True,
         # A migration that waits for a lock holds up everybody behind it, so it gives up soon and is
         # run again; building an index on a large table may take long.
         connect_args={

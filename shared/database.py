@@ -105,6 +105,7 @@ class Database:
         self._engine = sqlalchemy.create_engine(
             url,
             isolation_level="AUTOCOMMIT",
+            hide_parameters=True,
             pool_size=settings.pool_size,
             max_overflow=settings.max_overflow,
             creator=self._connector(settings, url, name),
@@ -337,6 +338,8 @@ class _Statements:
         elif is_of_node(context.original_exception):
             # It may quote what SQLAlchemy would take for the end of this connection.
             context.is_disconnect = False
+        forget_texts(context.original_exception)
+        forget_texts(context.sqlalchemy_exception)
         execution = context.execution_context
         if execution is not None and not self._guard.release(execution.cursor.connection):
             context.is_disconnect = True
@@ -422,6 +425,29 @@ def translate(
     if is_unavailable or is_of_node(cause):
         return lost("the database is not available", retry_after=RETRY_AFTER)
     return None
+
+
+def forget_texts(error: BaseException | None) -> None:
+    """Leave nothing in what the server said of a fault but its code and names of the schema.
+
+    The server quotes rows in a DETAIL, and the driver the statement with its values. Both would be
+    in every log to which the fault or its traceback gets, so they go where the fault comes from.
+    """
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    if error is None or not isinstance(cause, psycopg2.Error):
+        return
+    if (code := cause.pgcode) is None:
+        # Said by the driver, of the connection.
+        return
+    names = {
+        "constraint": cause.diag.constraint_name,
+        "table": cause.diag.table_name,
+        "column": cause.diag.column_name,
+    }
+    node_lost = _NODE_LOST.search(str(cause))
+    said = [node_lost[0]] if node_lost else []
+    said += [f"{kind} {name}" for kind, name in names.items() if name]
+    error.args = (f"{type(cause).__name__}: {', '.join([f'SQLSTATE {code}', *said])}",)
 
 
 def is_of_node(error: BaseException | None) -> bool:

@@ -58,6 +58,9 @@ _PID_FILE_LINES = 8
 _PORTS = range(20_000, 32_000)
 _OPTIONS = {
     "jit": "off",
+    # No texts in its log: a DETAIL quotes rows, and a STATEMENT has the values that it was sent.
+    "log_error_verbosity": "terse",
+    "log_min_error_statement": "panic",
     "log_line_prefix": "%m [%p] ",
     "max_connections": "200",
     # They make guessing slow, and nobody guesses 256 bits.

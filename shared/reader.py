@@ -30,6 +30,7 @@ from shared.database import (
     ConnectionLostError,
     address,
     connect_arguments,
+    forget_texts,
     is_of_node,
     statements_in_call,
     translate,
@@ -132,6 +133,7 @@ class Reader:
         except BaseException as error:
             # Without `translated`, whose generator would be made and run for every call.
             found = _translate(error) if isinstance(error, psycopg2.Error) else None
+            forget_texts(error)
             if session is not None:
                 self._leave(session, is_good=isinstance(found, BehindError))
             if found is not None:

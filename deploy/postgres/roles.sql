@@ -24,6 +24,16 @@ WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name)
 
 ALTER ROLE :"serving" NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS;
 
+-- What these roles are refused stays out of the server's log but for one line that names it: a DETAIL
+-- quotes rows, and a STATEMENT has the texts that were sent. Who may not set that for a role, as at
+-- those who rent databases out, sets it for the server.
+SELECT format('ALTER ROLE %I SET %I = %L', role, setting, value)
+FROM unnest(ARRAY[:'owner', :'serving']) AS role,
+     (VALUES ('log_error_verbosity', 'terse'), ('log_min_error_statement', 'panic'),
+             ('log_parameter_max_length', '0')) AS quiet (setting, value)
+WHERE has_parameter_privilege(setting, 'SET')
+\gexec
+
 -- Where the superuser is not quite one, as at those who rent databases out, this is needed to give
 -- things to the owner.
 GRANT :"owner" TO CURRENT_USER;

@@ -4,6 +4,8 @@ That this is enough for the services, every test shows that starts them as `test
 does; and every migration is made there by the owner alone.
 """
 
+from collections.abc import Callable
+
 import psycopg2
 import pytest
 from psycopg2.errors import InsufficientPrivilege
@@ -91,3 +93,21 @@ def test_no_service_reaches_the_database_of_the_other(
 ) -> None:
     with pytest.raises(psycopg2.OperationalError, match="permission denied for database"):
         Session(serving(service, urls[other]))
+
+
+@pytest.mark.parametrize("service", _SERVICES)
+@pytest.mark.parametrize("role", [owner, serving])
+def test_postgresql_logs_no_rows_and_no_statements_of_either_role(
+    urls: dict[str, str], service: str, role: Callable[[str, str], str]
+) -> None:
+    with Session(role(service, urls[service])) as session:
+        assert session.rows("SHOW log_error_verbosity") == [("terse",)]
+        assert session.rows("SHOW log_min_error_statement") == [("panic",)]
+        assert session.rows(
+            "SELECT unnest(setconfig) FROM pg_db_role_setting"
+            " WHERE setrole = session_user::regrole ORDER BY 1"
+        ) == [
+            ("log_error_verbosity=terse",),
+            ("log_min_error_statement=panic",),
+            ("log_parameter_max_length=0",),
+        ]
