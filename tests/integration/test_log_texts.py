@@ -8,6 +8,7 @@ import io
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -211,7 +212,7 @@ def test_no_log_holds_a_text_when_the_database_fails(
 
     with _FAULTS[fault](own_pair):
         codes = {
-            str(mutation): _code(lambda m=mutation, r=request: m.send(own_pair, r))
+            str(mutation): _code(partial(mutation.send, own_pair, request))
             for mutation, request in calls
         }
         codes["ImportPosts"] = _code(lambda: own_pair.feed.ImportPosts(iter([imported])))
