@@ -65,9 +65,16 @@ def compose(environment: Mapping[str, str]) -> dict[str, Any]:
 
 
 def manifests() -> list[dict[str, Any]]:
-    """Return the objects that `kubectl apply -f deploy/kubernetes/` makes."""
-    paths = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
+    """Return the objects that `kubectl apply -k deploy/kubernetes` makes, as they are written."""
+    paths = [DEPLOY / "kubernetes" / name for name in kustomization()["resources"]]
     return [held for path in paths for held in yaml.safe_load_all(path.read_text())]
+
+
+def kustomization() -> dict[str, Any]:
+    """Return how the manifests are put together."""
+    read = yaml.safe_load((DEPLOY / "kubernetes" / "kustomization.yaml").read_text())
+    assert isinstance(read, dict)
+    return read
 
 
 def dockerfile(stage: str) -> list[list[str]]:

@@ -26,6 +26,7 @@ from tests.support.deployment import (
     compose,
     dockerfile,
     image_environment,
+    kustomization,
     manifests,
     required_variables,
 )
@@ -53,6 +54,7 @@ _READERS: Final[Mapping[str, Callable[[Mapping[str, str]], Any]]] = {
 # Of boto3, which looks for them by itself, and of the image.
 _OTHERS: Final = {"KITH_DATA_DIR"}
 _OURS: Final = ("migrate", *_READERS)
+_START_SECONDS: Final = 300
 # What a program takes to stop beyond what its calls take; see shared/program.py.
 _SPARE_SECONDS: Final = 15
 
@@ -258,6 +260,59 @@ def test_manifests_are_what_kubernetes_takes(version: str) -> None:
         validate(manifest, version, strict=True)
 
 
+def test_all_manifests_are_applied_as_one() -> None:
+    files = {path.name for path in (DEPLOY / "kubernetes").glob("*.yaml")}
+
+    assert {*kustomization()["resources"], "kustomization.yaml"} == files
+    used = {
+        container["image"].partition(":")[0]
+        for kind in ("Deployment", "Job")
+        for manifest in _manifests(kind).values()
+        for container in manifest["spec"]["template"]["spec"]["containers"]
+    }
+    assert {image["name"] for image in kustomization()["images"]} == used
+
+
+def _built(folder: Path) -> list[dict[str, Any]]:
+    kubectl = shutil.which("kubectl")
+    if kubectl is None:
+        pytest.skip("kubectl is not installed")
+    built = subprocess.run(
+        [kubectl, "kustomize", folder], check=True, capture_output=True, text=True
+    )
+    return list(yaml.safe_load_all(built.stdout))
+
+
+def test_every_version_has_a_migration_job_of_its_own(tmp_path: Path) -> None:
+    folder = tmp_path / "kubernetes"
+    shutil.copytree(DEPLOY / "kubernetes", folder)
+    told = folder / "kustomization.yaml"
+    newer = (
+        told.read_text().replace("0.1.0", "0.2.0").replace("Name: kith", "Name: r.test:5000/kith")
+    )
+    names = []
+
+    for text in (told.read_text(), newer):
+        told.write_text(text)
+        built = _built(folder)
+        [job] = [held for held in built if held["kind"] == "Job"]
+        names.append(job["metadata"]["name"])
+        assert {held["metadata"]["namespace"] for held in built} == {"kith"}
+        for held in built:
+            validate(held, "1.31", strict=True)
+
+    assert names == ["kith-migrate-0.1.0", "kith-migrate-0.2.0"]
+    [container] = job["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == "r.test:5000/kith:0.2.0"
+
+
+def test_the_manifests_are_of_one_version() -> None:
+    written = kustomization()
+
+    tags = {image["newTag"] for image in written["images"]}
+    assert tags == {pair for held in written["labels"] for pair in held["pairs"].values()}
+
+
 def _manifests(kind: str) -> dict[str, dict[str, Any]]:
     return {held["metadata"]["name"]: held for held in manifests() if held["kind"] == kind}
 
@@ -329,6 +384,7 @@ def test_a_pod_may_do_nothing_that_it_need_not(kind: str) -> None:
         pod = manifest["spec"]["template"]["spec"]
         assert pod["securityContext"]["runAsNonRoot"]
         assert not pod["automountServiceAccountToken"]
+        assert pod["enableServiceLinks"] is False
         assert pod["serviceAccountName"] in _manifests("ServiceAccount")
         for container in pod["containers"]:
             assert container["securityContext"] == {
@@ -346,7 +402,10 @@ def test_what_stands_around_a_deployment_means_its_pods(service: str) -> None:
 
     published = _manifests("Service")[service]["spec"]
     assert published["selector"] == labels
-    assert {held["targetPort"] for held in published["ports"]} == containers
+    metrics = _manifests("Service")[f"{service}-metrics"]["spec"]
+    assert metrics["selector"] == labels
+    ports = [*published["ports"], *metrics["ports"]]
+    assert sorted(held["targetPort"] for held in ports) == sorted(containers)
     assert _manifests("PodDisruptionBudget")[service]["spec"]["selector"]["matchLabels"] == labels
     assert _manifests("NetworkPolicy")[service]["spec"]["podSelector"]["matchLabels"] == labels
     scaled = _manifests("HorizontalPodAutoscaler")[service]["spec"]["scaleTargetRef"]
@@ -356,6 +415,40 @@ def test_what_stands_around_a_deployment_means_its_pods(service: str) -> None:
 @pytest.mark.parametrize("service", ["graph", "feed"])
 def test_clients_of_a_service_see_every_pod(service: str) -> None:
     assert _manifests("Service")[service]["spec"]["clusterIP"] == "None"
+
+
+@pytest.mark.parametrize("service", _READERS)
+def test_prometheus_sees_every_pod_also_those_that_are_not_ready(service: str) -> None:
+    metrics = _manifests("Service")[f"{service}-metrics"]["spec"]
+
+    assert metrics["clusterIP"] == "None"
+    assert metrics["publishNotReadyAddresses"] is True
+
+
+@pytest.mark.parametrize("service", _READERS)
+def test_a_container_may_take_five_minutes_to_start(service: str) -> None:
+    probe = _container(service)["startupProbe"]
+    composed = _composed()["services"][service]["healthcheck"]
+
+    assert probe["periodSeconds"] * probe["failureThreshold"] >= _START_SECONDS
+    assert int(composed["start_period"].removesuffix("s")) >= _START_SECONDS
+    rules = yaml.safe_load((DEPLOY / "prometheus" / "rules" / "alerts.yml").read_text())
+    [missing] = [
+        rule
+        for group in rules["groups"]
+        for rule in group["rules"]
+        if rule["alert"] == "KithScrapeMissing"
+    ]
+    assert int(missing["for"].removesuffix("m")) * 60 > _START_SECONDS
+
+
+def test_the_feed_may_reach_every_object_store_that_the_project_names() -> None:
+    egress = _manifests("NetworkPolicy")["feed"]["spec"]["egress"]
+    anywhere = {held["port"] for rule in egress if "to" not in rule for held in rule["ports"]}
+
+    # By HTTPS, of MinIO, and of docker-compose.yml.
+    composed = _composed()["services"]["feed"]["environment"]["S3_ENDPOINT_URL"]
+    assert {443, 9000, int(composed.rpartition(":")[2])} <= anywhere
 
 
 @pytest.mark.parametrize("service", _READERS)
@@ -375,8 +468,15 @@ def test_prometheus_looks_for_every_service_where_its_metrics_are() -> None:
         [name] = lookup["names"]
         found[name] = lookup["port"]
 
+    composed = _composed()["services"]
+    for service in _READERS:
+        assert f"{service}-metrics" in composed[service]["networks"]["services"]["aliases"]
+        [port] = _manifests("Service")[f"{service}-metrics"]["spec"]["ports"]
+        assert port["port"] == found[f"{service}-metrics"]
     assert found == {
-        service: _READERS[service](_environment(service, **_TOKENS)).server.metrics_port
+        f"{service}-metrics": _READERS[service](
+            _environment(service, **_TOKENS)
+        ).server.metrics_port
         for service in _READERS
     }
 
