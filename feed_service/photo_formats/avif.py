@@ -265,6 +265,9 @@ def _needed(items: _Items) -> list[int]:
         if kind == b"auxl" and items.primary in targets and _is_alpha(items, source):
             shown.append(source)
     tiles = [tile for item_id in shown for tile in items.referred(b"dimg", item_id)]
+    # A tile has one position in one picture: viewers refuse others.
+    if len(set(tiles)) < len(tiles):
+        raise UnfitPhotoError("is cut off or damaged")
     needed = list(dict.fromkeys(shown + tiles))
     # The transparency of tiles, where each has its own.
     needed += dict.fromkeys(
