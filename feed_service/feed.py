@@ -75,14 +75,20 @@ class Feed:
         self._hub_scan = hub_scan
 
     def page(self, query: FeedQuery) -> FeedPage:
-        """Return a page of what the viewer may see, newest first; full unless the feed ends."""
+        """Return a page of what the viewer may see, newest first.
+
+        It is full unless the feed ends, or connections with its authors change during every read.
+        """
         self._metrics.feed_requests.inc()
         with self._metrics.feed_latency.time():
             before = self._tokens.read(query.scope, query.page_token, length=2)
             seen = refresh.read(self._tokens, query.refresh_scope, query.newer_than)
             part = FeedPlace(before=place(before), after=seen.after, seen_ids=seen.ids)
             result = safe_read(
-                self._graph, query.viewer_id, lambda viewer: self._rows(query, viewer, part)
+                self._graph,
+                query.viewer_id,
+                lambda viewer: self._rows(query, viewer, part),
+                authors=lambda rows: {row.author_id for row in rows},
             )
             page = self._tokens.cut(
                 query.scope,

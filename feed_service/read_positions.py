@@ -42,7 +42,6 @@ class ReadPositions:
 
     def mark(self, call: Call[pb.MarkFeedReadResponse], post: PostName) -> pb.MarkFeedReadResponse:
         """Move the user's position up to a post that they may see, never back."""
-        author_id, post_id = post
 
         def read(viewer: Viewer) -> datetime | None:
             return self._database.read(
@@ -52,14 +51,14 @@ class ReadPositions:
             )
 
         def time_of_post() -> datetime:
-            moment = read_of_author(self._graph, call.user_id, author_id, read)
+            moment = read_of_author(self._graph, call.user_id, post[0], read)
             if moment is None:
                 raise posts.not_found()
             return moment
 
         def work(connection: Connection, moment: datetime) -> pb.MarkFeedReadResponse:
             read_time = queries.read_positions.move_forward(
-                connection, user_id=call.user_id, place=(moment, post_id)
+                connection, user_id=call.user_id, read_at=moment
             )
             return pb.MarkFeedReadResponse(read_time=timestamp(read_time))
 

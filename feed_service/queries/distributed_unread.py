@@ -8,7 +8,7 @@ from sqlalchemy import Connection, text
 from feed_service.queries.distributed_authors import FEW, MANY, asked
 from feed_service.visibility import VISIBLE_OF_CONNECTION, Viewer
 
-_POSITION = text("SELECT read_at, post_id FROM read_positions WHERE user_id = :viewer_id")
+_POSITION = text("SELECT read_at FROM read_positions WHERE user_id = :viewer_id")
 
 
 # One row for each, so that no shard looks for more of them than are counted.
@@ -18,7 +18,7 @@ def _unread(of_asked: str) -> str:
     FROM authors CROSS JOIN LATERAL (
         SELECT FROM posts AS p
         WHERE p.author_id = authors.author_id
-          AND (p.created_at, p.id) > (CAST(:read_at AS timestamptz), :post_id)
+          AND p.created_at > CAST(:read_at AS timestamptz)
           AND {VISIBLE_OF_CONNECTION}
         LIMIT :limit) AS unread
     WHERE authors.author_id {of_asked}
@@ -31,16 +31,14 @@ _UNREAD = {False: text(_unread(FEW)), True: text(_unread(MANY))}
 
 def unread_count(connection: Connection, *, viewer: Viewer, limit: int) -> int:
     """How many posts by others the viewer may see behind their position, at most `limit`."""
-    position = connection.execute(_POSITION, {"viewer_id": viewer.user_id}).one_or_none()
-    read_at, post_id = position or ("-infinity", 0)
+    read_at = connection.execute(_POSITION, {"viewer_id": viewer.user_id}).scalar()
     authors = asked(viewer.connected_ids)
     rows = connection.execute(
         _UNREAD[authors.are_many],
         {
             **viewer.parameters,
             "author_ids": authors.literal,
-            "read_at": read_at,
-            "post_id": post_id,
+            "read_at": read_at or "-infinity",
             "limit": limit,
         },
     )

@@ -7,21 +7,17 @@ from sqlalchemy import Connection, text
 from feed_service.visibility import VISIBLE, Viewer
 
 _MOVE_FORWARD = text("""
-    INSERT INTO read_positions AS held (user_id, read_at, post_id)
-    VALUES (:user_id, :read_at, :post_id)
-    ON CONFLICT (user_id)
-    DO UPDATE SET read_at = excluded.read_at, post_id = excluded.post_id
-    WHERE (excluded.read_at, excluded.post_id) > (held.read_at, held.post_id)
+    INSERT INTO read_positions AS known (user_id, read_at) VALUES (:user_id, :read_at)
+    ON CONFLICT (user_id) DO UPDATE SET read_at = excluded.read_at, post_id = excluded.post_id
+    WHERE excluded.read_at > known.read_at
 """)
 
 _POSITION = text("SELECT read_at FROM read_positions WHERE user_id = :user_id")
 
 
-def move_forward(connection: Connection, *, user_id: int, place: tuple[datetime, int]) -> datetime:
-    """The time of the user's position, which is at this place now, or was behind it already."""
-    connection.execute(
-        _MOVE_FORWARD, {"user_id": user_id, "read_at": place[0], "post_id": place[1]}
-    )
+def move_forward(connection: Connection, *, user_id: int, read_at: datetime) -> datetime:
+    """The user's position, which is at this moment now, or was at a later one already."""
+    connection.execute(_MOVE_FORWARD, {"user_id": user_id, "read_at": read_at})
     moment: datetime = connection.execute(_POSITION, {"user_id": user_id}).scalar_one()
     return moment
 
@@ -30,8 +26,7 @@ def move_forward(connection: Connection, *, user_id: int, place: tuple[datetime,
 # cost grows with the connections and, up to the limit, with what is unread.
 _UNREAD_COUNT = text(f"""
     WITH position AS (
-        SELECT coalesce(max(read_at), '-infinity') AS read_at,
-               coalesce(max(post_id), 0) AS post_id
+        SELECT coalesce(max(read_at), '-infinity') AS read_at
         FROM read_positions WHERE user_id = :viewer_id
     )
     SELECT count(*) FROM (
@@ -40,7 +35,7 @@ _UNREAD_COUNT = text(f"""
         CROSS JOIN LATERAL (
             SELECT FROM posts AS p
             WHERE p.author_id = author.id
-              AND (p.created_at, p.id) > (position.read_at, position.post_id)
+              AND p.created_at > position.read_at
               AND {VISIBLE}
             LIMIT :limit) AS unread
         LIMIT :limit) AS unread

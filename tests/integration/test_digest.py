@@ -320,6 +320,20 @@ def test_what_may_no_longer_be_seen_disappears_and_nothing_takes_its_place(
     assert second.summary == "An eventful week: 1 post by 1 person, on Sunday."
 
 
+def test_a_frozen_digest_says_how_many_posts_were_left_out_when_it_was_frozen(
+    pair: Pair, people: People, archive: Archive
+) -> None:
+    viewer, author, other = people.connected(3)
+    archive.post(author, importance=9)
+    archive.post(other, importance=3)
+    first = _digest(pair, viewer)
+
+    people.remove(other, viewer)
+
+    assert first.left_out_count == 1
+    assert _digest(pair, viewer).left_out_count == 1
+
+
 def test_a_digest_of_which_nothing_may_be_seen_any_more_stays_empty(
     pair: Pair, people: People, archive: Archive
 ) -> None:

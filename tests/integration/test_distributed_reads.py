@@ -316,10 +316,10 @@ def test_what_is_unread_is_counted_up_to_the_limit(url: str, database: Connectio
         )
 
     assert [unread(7), unread(5_000)] == [7, 20 * len(_AUTHORS)]
-    place = (_NOON - timedelta(hours=2), 2**62)
+    read_at = _NOON - timedelta(hours=2)
     with_database.write(
         lambda connection: queries.read_positions.move_forward(
-            connection, user_id=_VIEWER, place=place
+            connection, user_id=_VIEWER, read_at=read_at
         )
     )
     assert unread(5_000) == len(_AUTHORS) - 1

@@ -207,6 +207,48 @@ def test_a_viewer_whose_connections_never_hold_still_is_not_shown_someone_just_r
     assert not set(people.feed(bob)) & set(written_after)
 
 
+@pytest.mark.usefixtures("pause")
+@pytest.mark.parametrize("changes", [3, 7])
+def test_a_page_is_full_although_its_authors_are_removed_while_it_is_read(
+    pair: Pair, people: People, changes: int
+) -> None:
+    bob, *authors = people.connected(10)
+    posts = [people.post(author) for author in authors]
+    people.feed(bob)
+    gone = iter(authors[: -changes - 1 : -1])
+
+    def remove_the_newest(statement: str) -> None:
+        if "p.body" in statement and (peer := next(gone, None)):
+            people.remove(peer, bob)
+
+    pair.feed_tap.before_statement = remove_the_newest
+
+    assert people.feed(bob, page_size=2) == posts[: len(posts) - changes][: -2 - 1 : -1]
+
+
+@pytest.mark.usefixtures("pause")
+def test_a_page_that_is_short_because_its_authors_never_hold_still_has_a_token(
+    pair: Pair, people: People
+) -> None:
+    bob, *authors = people.connected(12)
+    posts = [people.post(author) for author in authors]
+    people.feed(bob)
+    gone = iter(authors[:1:-1])
+
+    def remove_the_newest(statement: str) -> None:
+        if "p.body" in statement and (peer := next(gone, None)):
+            people.remove(peer, bob)
+
+    pair.feed_tap.before_statement = remove_the_newest
+    page = pair.feed.GetFeed(feed_pb2.GetFeedRequest(user_id=bob, page_size=2))
+    pair.feed_tap.before_statement = lambda _statement: None
+
+    assert len(page.posts) == 1
+    rest = feed_pb2.GetFeedRequest(user_id=bob, page_token=page.next_page_token)
+    shown = [post.post_id for post in (*page.posts, *pair.feed.GetFeed(rest).posts)]
+    assert shown == posts[: len(posts) - 8][::-1]
+
+
 @pytest.mark.parametrize(("start", "step"), CASES)
 @pytest.mark.parametrize("ending", ["remove", "block"])
 def test_comments_written_after_a_connection_ended_are_never_shown(

@@ -69,6 +69,32 @@ def test_posts_of_the_same_moment_are_neither_lost_nor_repeated(pair: Pair, peop
     assert [post for page in pages for post in page] == posts[::-1]
 
 
+def test_of_one_moment_lists_show_the_newest_post_first_and_the_oldest_comment(
+    pair: Pair, people: People
+) -> None:
+    author, friend = people.connected(2)
+    posts = [people.post(author) for _ in range(3)]
+    commented = feed.PostName(author_id=author, post_id=posts[0])
+    comments = [
+        pair.feed.CreateComment(
+            feed.CreateCommentRequest(user_id=writer, post=commented, body="hello")
+        ).comment.comment_id
+        for writer in (friend, author, friend)
+    ]
+    engine = sqlalchemy.create_engine(pair.feed_url, poolclass=sqlalchemy.NullPool)
+    with engine.begin() as connection:
+        for table, whose in (("posts", "author_id"), ("comments", "post_author_id")):
+            connection.execute(
+                text(f"UPDATE {table} SET created_at = '2026-01-01 UTC' WHERE {whose} = :author"),
+                {"author": author},
+            )
+
+    listed = pair.feed.ListPosts(feed.ListPostsRequest(user_id=friend, author_id=author)).posts
+    under = pair.feed.ListComments(feed.ListCommentsRequest(user_id=friend, post=commented))
+    assert [post.post_id for post in listed] == posts[::-1]
+    assert [comment.comment_id for comment in under.comments] == comments
+
+
 def test_posts_that_stay_are_read_once_while_others_come_and_go(pair: Pair, people: People) -> None:
     viewer, author, other = people.connected(3)
     staying = list[int]()

@@ -88,17 +88,20 @@ def test_concurrent_marks_end_at_the_newest_and_never_answer_less_than_was_marke
     assert _unread(pair, user) == 0
 
 
-def test_posts_of_one_moment_are_told_apart_by_their_ids(pair: Pair, people: People) -> None:
+@pytest.mark.parametrize("place", range(4))
+def test_any_of_several_posts_of_one_moment_marks_all_of_them_read(
+    pair: Pair, people: People, place: int
+) -> None:
     user, friend = people.connected(2)
     posts = [people.post(friend) for _ in range(4)]
     _set_times(pair, friend, datetime(2026, 1, 1, tzinfo=UTC))
+    newer = people.post(friend)
 
-    unread = list[int]()
-    for place in (0, 2, 1):
-        _mark(pair, user, friend, posts[place])
-        unread.append(_unread(pair, user))
+    _mark(pair, user, friend, posts[place])
 
-    assert unread == [3, 1, 1]
+    assert _unread(pair, user) == 1
+    _mark(pair, user, friend, newer)
+    assert _unread(pair, user) == 0
 
 
 def test_only_a_post_that_the_user_may_see_can_be_marked(pair: Pair, people: People) -> None:

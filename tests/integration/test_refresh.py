@@ -1,14 +1,17 @@
 """A feed that is asked again tells exactly what has come since."""
 
 import threading
+from collections.abc import Sequence
 
 import grpc
 import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from shared.gen.kith.feed.v1 import feed_pb2 as feed
 from tests.support.errors import fields_of, reason_of
 from tests.support.pair import Pair
-from tests.support.people import People
+from tests.support.people import ALL, PRIVATE, People
 
 
 def _page(pair: Pair, viewer_id: int, **arguments: object) -> feed.GetFeedResponse:
@@ -136,3 +139,63 @@ def test_a_refresh_token_belongs_to_its_filters(
 
     assert fields_of(caught) == ["newer_than"]
     assert reason_of(caught.value) == "INVALID_PAGE_TOKEN"
+
+
+def _open(pair: Pair, author_id: int, post_id: int) -> None:
+    pair.feed.UpdatePost(
+        feed.UpdatePostRequest(
+            user_id=author_id,
+            post=feed.Post(post_id=post_id, audience=ALL),
+            update_mask=FieldMask(paths=["audience"]),
+        )
+    )
+
+
+def _import(pair: Pair, author_id: int, *, seconds_ago: int) -> int:
+    """Import a post of some time ago and return its id."""
+    before = {post.post_id for post in _own(pair, author_id)}
+    moment = Timestamp()
+    moment.GetCurrentTime()
+    moment.seconds -= seconds_ago
+    post = feed.ImportPostsRequest.ImportedPost(
+        author_id=author_id,
+        external_id=f"{seconds_ago} seconds ago",
+        body="from elsewhere",
+        create_time=moment,
+        audience=ALL,
+    )
+    pair.feed.ImportPosts(iter([feed.ImportPostsRequest(posts=[post])]))
+    [new] = [post.post_id for post in _own(pair, author_id) if post.post_id not in before]
+    return new
+
+
+def _own(pair: Pair, author_id: int) -> Sequence[feed.Post]:
+    request = feed.ListPostsRequest(user_id=author_id, author_id=author_id)
+    return pair.feed.ListPosts(request).posts
+
+
+def test_a_post_that_was_opened_since_is_told_if_it_is_no_older_than_the_page(
+    pair: Pair, people: People
+) -> None:
+    viewer, author = people.connected(2)
+    closed = people.post(author, PRIVATE)
+    people.post(author)
+    token = _page(pair, viewer).refresh_token
+
+    _open(pair, author, closed)
+
+    assert _ids(_page(pair, viewer, newer_than=token)) == [closed]
+
+
+def test_what_was_imported_since_is_told_if_it_is_younger_than_ten_seconds_before_the_page(
+    pair: Pair, people: People
+) -> None:
+    viewer, author = people.connected(2)
+    people.post(author)
+    token = _page(pair, viewer).refresh_token
+
+    younger = _import(pair, author, seconds_ago=3)
+    older = _import(pair, author, seconds_ago=3_600)
+
+    assert _ids(_page(pair, viewer, newer_than=token)) == [younger]
+    assert older in _ids(_page(pair, viewer))

@@ -480,7 +480,10 @@ class GetFeedRequest(_message.Message):
     """The `next_page_token` of the page before; empty for the first page."""
     newer_than: _builtins.str
     """The `refresh_token` of an earlier first page with the same filters: only posts that have come
-    since. Empty for no bound.
+    since, by their `create_time`. A post that the user can see only since then, because its audience
+    was widened, because of a new connection or tag, or because it was imported, is among them when
+    it is newer than ten seconds before the newest post of that page, and not when it is older: to
+    see those, ask without `newer_than`. Empty for no bound.
     """
     @_builtins.property
     def tag_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
@@ -1828,7 +1831,7 @@ class GetDigestRequest(_message.Message):
     time_zone: _builtins.str
     """An IANA time zone such as "Europe/Lisbon"; UTC when empty."""
     include_own_posts: _builtins.bool
-    """Also the viewer's own posts."""
+    """Also the viewer's own posts, whatever `tag_ids` are."""
     week_start_day: _builtins.int
     """The first day of the week, 1 Monday to 7 Sunday as in ISO 8601; 0 for the service's setting."""
     @_builtins.property
@@ -1837,7 +1840,9 @@ class GetDigestRequest(_message.Message):
 
     @_builtins.property
     def tag_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Only authors to whom the user gave one of these tags. Up to 50, each at most once."""
+        """Only authors to whom the user gave one of these tags, and the user's own posts if
+        `include_own_posts`. Up to 50, each at most once.
+        """
 
     def __init__(
         self,
@@ -1913,7 +1918,10 @@ class GetDigestResponse(_message.Message):
     summary: _builtins.str
     """One sentence about the week; empty when nothing was posted."""
     left_out_count: _builtins.int
-    """How many visible posts of the week are not in the digest; 100 means so many or more."""
+    """How many visible posts of the week are not in the digest; 100 means so many or more. In a frozen
+    digest that is how many there were when it was frozen, also if the user cannot see some of them
+    any more.
+    """
     frozen: _builtins.bool
     """The week is over and its choice of posts will not change any more."""
     stale: _builtins.bool
@@ -2120,7 +2128,7 @@ class MarkFeedReadResponse(_message.Message):
     READ_TIME_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def read_time(self) -> _timestamp_pb2.Timestamp:
-        """Everything up to this moment is read."""
+        """Everything up to this moment is read, all posts of the moment itself included."""
 
     def __init__(
         self,

@@ -260,7 +260,11 @@ class FeedServiceServicer:
 
     def GetFeed(self, request, context):
         """GetFeed returns a page of the posts by the user and their connections that the user may see,
-        newest first. A page is full unless the feed ends with it. INVALID_PAGE_TOKEN.
+        newest first; of posts of the same moment the one with the higher id comes first. A page is full
+        unless the feed ends with it, with one exception: when connections of the user with authors on
+        the page change while it is read, and again during each of seven more reads of it (two when the
+        call has less than a second left), the posts of these authors are missing from it. Such a page
+        has its `next_page_token` too. INVALID_PAGE_TOKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -270,7 +274,9 @@ class FeedServiceServicer:
         """GetDigest returns the most important posts of one week that the user may see, by the rules in
         GetDigestResponse. The digest of a week that is over keeps its choice of posts from its first
         reading on; a post that the user may no longer see is missing from it, and nothing takes its
-        place.
+        place. What was chosen is kept for the user, the week, the `time_zone` as it was named, the first
+        day of the week, the set of `tag_ids` and `include_own_posts`: whoever asks with one of them
+        changed gets a choice of its own.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -300,8 +306,8 @@ class FeedServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListPosts(self, request, context):
-        """ListPosts lists the posts of one author that the user may see, newest first. One's own are
-        listed even while graph_service cannot be reached. INVALID_PAGE_TOKEN.
+        """ListPosts lists the posts of one author that the user may see, newest first; of posts of the
+        same moment the one with the higher id comes first. One's own are listed even while graph_service cannot be reached. INVALID_PAGE_TOKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -415,7 +421,8 @@ class FeedServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListComments(self, request, context):
-        """ListComments lists the comments on a post that the user may see, oldest first, without those of
+        """ListComments lists the comments on a post that the user may see, oldest first, of comments of the
+        same moment the one with the lower id first, without those of
         people with whom the user has a block, in either direction. Also for one's own post it takes
         graph_service: GRAPH_UNAVAILABLE. RESPONSE_TOO_LARGE when the user has more blocks than the two
         services can tell each other, some millions. POST_NOT_FOUND, INVALID_PAGE_TOKEN.
@@ -468,8 +475,8 @@ class FeedServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def MarkFeedRead(self, request, context):
-        """MarkFeedRead moves the user's read position, which all devices share, up to a post that the
-        user may see. POST_NOT_FOUND.
+        """MarkFeedRead moves the user's read position, which all devices share, to the time of a post that
+        the user may see. POST_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

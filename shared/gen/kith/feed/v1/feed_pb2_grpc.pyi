@@ -55,13 +55,19 @@ class FeedServiceStub:
     def __init__(self, channel: _grpc.Channel) -> None: ...
     GetFeed: _grpc.UnaryUnaryMultiCallable[_feed_pb2.GetFeedRequest, _feed_pb2.GetFeedResponse]
     """GetFeed returns a page of the posts by the user and their connections that the user may see,
-    newest first. A page is full unless the feed ends with it. INVALID_PAGE_TOKEN.
+    newest first; of posts of the same moment the one with the higher id comes first. A page is full
+    unless the feed ends with it, with one exception: when connections of the user with authors on
+    the page change while it is read, and again during each of seven more reads of it (two when the
+    call has less than a second left), the posts of these authors are missing from it. Such a page
+    has its `next_page_token` too. INVALID_PAGE_TOKEN.
     """
     GetDigest: _grpc.UnaryUnaryMultiCallable[_feed_pb2.GetDigestRequest, _feed_pb2.GetDigestResponse]
     """GetDigest returns the most important posts of one week that the user may see, by the rules in
     GetDigestResponse. The digest of a week that is over keeps its choice of posts from its first
     reading on; a post that the user may no longer see is missing from it, and nothing takes its
-    place.
+    place. What was chosen is kept for the user, the week, the `time_zone` as it was named, the first
+    day of the week, the set of `tag_ids` and `include_own_posts`: whoever asks with one of them
+    changed gets a choice of its own.
     """
     CreatePost: _grpc.UnaryUnaryMultiCallable[_feed_pb2.CreatePostRequest, _feed_pb2.CreatePostResponse]
     """CreatePost publishes a post and returns it. The server sets its time. INVALID_FIELD for tags
@@ -73,8 +79,8 @@ class FeedServiceStub:
     BatchGetPosts: _grpc.UnaryUnaryMultiCallable[_feed_pb2.BatchGetPostsRequest, _feed_pb2.BatchGetPostsResponse]
     """BatchGetPosts returns those of up to 100 posts that the user may see, and names the others."""
     ListPosts: _grpc.UnaryUnaryMultiCallable[_feed_pb2.ListPostsRequest, _feed_pb2.ListPostsResponse]
-    """ListPosts lists the posts of one author that the user may see, newest first. One's own are
-    listed even while graph_service cannot be reached. INVALID_PAGE_TOKEN.
+    """ListPosts lists the posts of one author that the user may see, newest first; of posts of the
+    same moment the one with the higher id comes first. One's own are listed even while graph_service cannot be reached. INVALID_PAGE_TOKEN.
     """
     UpdatePost: _grpc.UnaryUnaryMultiCallable[_feed_pb2.UpdatePostRequest, _feed_pb2.UpdatePostResponse]
     """UpdatePost changes the text or the audience of one of the user's own posts; every read that
@@ -133,7 +139,8 @@ class FeedServiceStub:
     block, in either direction, do not see it. POST_NOT_FOUND.
     """
     ListComments: _grpc.UnaryUnaryMultiCallable[_feed_pb2.ListCommentsRequest, _feed_pb2.ListCommentsResponse]
-    """ListComments lists the comments on a post that the user may see, oldest first, without those of
+    """ListComments lists the comments on a post that the user may see, oldest first, of comments of the
+    same moment the one with the lower id first, without those of
     people with whom the user has a block, in either direction. Also for one's own post it takes
     graph_service: GRAPH_UNAVAILABLE. RESPONSE_TOO_LARGE when the user has more blocks than the two
     services can tell each other, some millions. POST_NOT_FOUND, INVALID_PAGE_TOKEN.
@@ -162,8 +169,8 @@ class FeedServiceStub:
     that are not the user's own; INVALID_PAGE_TOKEN.
     """
     MarkFeedRead: _grpc.UnaryUnaryMultiCallable[_feed_pb2.MarkFeedReadRequest, _feed_pb2.MarkFeedReadResponse]
-    """MarkFeedRead moves the user's read position, which all devices share, up to a post that the
-    user may see. POST_NOT_FOUND.
+    """MarkFeedRead moves the user's read position, which all devices share, to the time of a post that
+    the user may see. POST_NOT_FOUND.
     """
     CountUnreadPosts: _grpc.UnaryUnaryMultiCallable[_feed_pb2.CountUnreadPostsRequest, _feed_pb2.CountUnreadPostsResponse]
     """CountUnreadPosts counts the posts in the user's feed, by others, that are newer than the read
@@ -251,7 +258,11 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _grpc.ServicerContext,
     ) -> _feed_pb2.GetFeedResponse:
         """GetFeed returns a page of the posts by the user and their connections that the user may see,
-        newest first. A page is full unless the feed ends with it. INVALID_PAGE_TOKEN.
+        newest first; of posts of the same moment the one with the higher id comes first. A page is full
+        unless the feed ends with it, with one exception: when connections of the user with authors on
+        the page change while it is read, and again during each of seven more reads of it (two when the
+        call has less than a second left), the posts of these authors are missing from it. Such a page
+        has its `next_page_token` too. INVALID_PAGE_TOKEN.
         """
 
     @_abc_1.abstractmethod
@@ -263,7 +274,9 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         """GetDigest returns the most important posts of one week that the user may see, by the rules in
         GetDigestResponse. The digest of a week that is over keeps its choice of posts from its first
         reading on; a post that the user may no longer see is missing from it, and nothing takes its
-        place.
+        place. What was chosen is kept for the user, the week, the `time_zone` as it was named, the first
+        day of the week, the set of `tag_ids` and `include_own_posts`: whoever asks with one of them
+        changed gets a choice of its own.
         """
 
     @_abc_1.abstractmethod
@@ -299,8 +312,8 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _feed_pb2.ListPostsRequest,
         context: _grpc.ServicerContext,
     ) -> _feed_pb2.ListPostsResponse:
-        """ListPosts lists the posts of one author that the user may see, newest first. One's own are
-        listed even while graph_service cannot be reached. INVALID_PAGE_TOKEN.
+        """ListPosts lists the posts of one author that the user may see, newest first; of posts of the
+        same moment the one with the higher id comes first. One's own are listed even while graph_service cannot be reached. INVALID_PAGE_TOKEN.
         """
 
     @_abc_1.abstractmethod
@@ -437,7 +450,8 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _feed_pb2.ListCommentsRequest,
         context: _grpc.ServicerContext,
     ) -> _feed_pb2.ListCommentsResponse:
-        """ListComments lists the comments on a post that the user may see, oldest first, without those of
+        """ListComments lists the comments on a post that the user may see, oldest first, of comments of the
+        same moment the one with the lower id first, without those of
         people with whom the user has a block, in either direction. Also for one's own post it takes
         graph_service: GRAPH_UNAVAILABLE. RESPONSE_TOO_LARGE when the user has more blocks than the two
         services can tell each other, some millions. POST_NOT_FOUND, INVALID_PAGE_TOKEN.
@@ -502,8 +516,8 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _feed_pb2.MarkFeedReadRequest,
         context: _grpc.ServicerContext,
     ) -> _feed_pb2.MarkFeedReadResponse:
-        """MarkFeedRead moves the user's read position, which all devices share, up to a post that the
-        user may see. POST_NOT_FOUND.
+        """MarkFeedRead moves the user's read position, which all devices share, to the time of a post that
+        the user may see. POST_NOT_FOUND.
         """
 
     @_abc_1.abstractmethod
