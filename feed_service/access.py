@@ -1,4 +1,4 @@
-"""Who may make which call of feed_service, how often, and which calls are written down.
+"""Who may make which call of feed_service, how often, at what cost, and what is written down.
 
 A user acts for themselves alone; whether they see a post of somebody else is decided by the
 visibility rule, not here. What the contract calls internal is for services. So are exports and
@@ -7,7 +7,7 @@ erasure: whoever keeps the account asks its holder first, so that a stolen token
 
 from typing import Final
 
-from shared.access.rules import Access, Admits, Limit, Rule
+from shared.access.rules import HEAVY, Access, Admits, Limit, Rule, Weight
 
 _FEEDS: Final = Limit(name="FEEDS", usual="60/minute")
 _DIGESTS: Final = Limit(name="DIGESTS", usual="30/minute")
@@ -53,11 +53,14 @@ ACCESS: Final[Access] = {
     "SetPostImportance": Rule(admits=Admits.SERVICES, audit=None),
     "ExplainVisibility": Rule(admits=Admits.THE_USER, audit=("post_id", "viewer_id")),
     "PreviewAudience": Rule(
-        admits=Admits.THE_USER, audit=("audience.tag_ids", "audience.excluded_tag_ids")
+        admits=Admits.THE_USER,
+        limit=HEAVY,
+        weight=Weight.HEAVY,
+        audit=("audience.tag_ids", "audience.excluded_tag_ids"),
     ),
     "MarkFeedRead": Rule(admits=Admits.THE_USER, audit=None),
     "CountUnreadPosts": Rule(admits=Admits.THE_USER, audit=None),
-    "ImportPosts": Rule(admits=Admits.SERVICES, audit=()),
-    "ExportUser": Rule(admits=Admits.SERVICES, audit=()),
+    "ImportPosts": Rule(admits=Admits.SERVICES, weight=Weight.HEAVY, audit=()),
+    "ExportUser": Rule(admits=Admits.SERVICES, limit=HEAVY, weight=Weight.HEAVY, audit=()),
     "DeleteUser": Rule(admits=Admits.SERVICES, audit=()),
 }

@@ -1,4 +1,4 @@
-"""Who may make which call of graph_service, how often, and which calls are written down.
+"""Who may make which call of graph_service, how often, at what cost, and what is written down.
 
 A user acts for themselves alone. What the contract calls internal is for services: the feed,
 importers, followers of the changes. So is erasure: whoever keeps the account asks its holder first,
@@ -7,23 +7,28 @@ so that a stolen token is not enough.
 
 from typing import Final
 
-from shared.access.rules import Access, Admits, Limit, Rule
+from shared.access.rules import HEAVY, Access, Admits, Limit, Rule, Weight
 
 _REQUESTS: Final = Limit(name="REQUESTS", usual="30/minute")
 # Each makes what is cached of the other's connections out of date.
 _BLOCKS: Final = Limit(name="BLOCKS", usual="60/minute")
 
 ACCESS: Final[Access] = {
-    "GetConnectedUserIds": Rule(admits=Admits.SERVICES, audit=None),
+    # Every safe read asks it.
+    "GetConnectedUserIds": Rule(admits=Admits.SERVICES, weight=Weight.VITAL, audit=None),
     "CheckConnections": Rule(admits=Admits.THE_USER, audit=None),
     "GetConnection": Rule(admits=Admits.THE_USER, audit=None),
     "ListConnections": Rule(admits=Admits.THE_USER, audit=None),
     "ListConnectionRequests": Rule(admits=Admits.THE_USER, audit=None),
     "ListBlockedUsers": Rule(admits=Admits.THE_USER, audit=None),
-    "ListMutualConnections": Rule(admits=Admits.THE_USER, audit=None),
+    "ListMutualConnections": Rule(
+        admits=Admits.THE_USER, limit=HEAVY, weight=Weight.HEAVY, audit=None
+    ),
     # Two counts that change together tell an edge, so a user gets no stranger's.
     "CountConnections": Rule(admits=Admits.THE_USER, audit=None),
-    "SuggestConnections": Rule(admits=Admits.THE_USER, audit=None),
+    "SuggestConnections": Rule(
+        admits=Admits.THE_USER, limit=HEAVY, weight=Weight.HEAVY, audit=None
+    ),
     "RequestConnection": Rule(admits=Admits.THE_USER, limit=_REQUESTS, audit=None),
     "AcceptConnection": Rule(admits=Admits.THE_USER, audit=None),
     "DeclineConnection": Rule(admits=Admits.THE_USER, audit=None),
@@ -31,8 +36,8 @@ ACCESS: Final[Access] = {
     "RemoveConnection": Rule(admits=Admits.THE_USER, audit=("peer_id",)),
     "BlockUser": Rule(admits=Admits.THE_USER, limit=_BLOCKS, audit=("peer_id",)),
     "UnblockUser": Rule(admits=Admits.THE_USER, limit=_BLOCKS, audit=("peer_id",)),
-    "ImportConnections": Rule(admits=Admits.SERVICES, audit=()),
-    "ExportConnections": Rule(admits=Admits.SERVICES, audit=()),
+    "ImportConnections": Rule(admits=Admits.SERVICES, weight=Weight.HEAVY, audit=()),
+    "ExportConnections": Rule(admits=Admits.SERVICES, weight=Weight.HEAVY, audit=()),
     "WatchConnections": Rule(admits=Admits.SERVICES, audit=None),
     "DeleteUser": Rule(admits=Admits.SERVICES, audit=()),
 }

@@ -24,12 +24,13 @@ import grpc
 
 from shared import deadlines, logs
 from shared.access.callers import Caller
+from shared.access.rules import Access, Rule, Weight
 from shared.database import statements_in_call
 from shared.errors import AppException, DeadlineError, InternalError, RateLimitError, to_status
 from shared.metrics import ServerMetrics
 from shared.positions import Position
 from shared.requests import Patience, reading, require_readable
-from shared.threads import Places, on_threads
+from shared.threads import CallSlots, Places, on_threads
 
 _LEFT_ALONE = ("/grpc.health.", "/grpc.reflection.")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
@@ -58,7 +59,8 @@ class Call:
 
     `request` is the message, or the iterator of a method that takes a stream of them. `caller` is
     known once the call was let in, and never where nobody is asked who they are. `commits` are the
-    positions of what it has committed, where there are replicas.
+    positions of what it has committed, where there are replicas. `slots` are those that it has
+    taken, and `heavy_user_id` is for whom it counts as heavy.
     """
 
     context: grpc.ServicerContext
@@ -68,7 +70,8 @@ class Call:
     statements: list[int] = field(default_factory=lambda: [0])
     caller: Caller | None = None
     commits: list[Position] | None = None
-    has_place: bool = False
+    slots: list[Places] = field(default_factory=list)
+    heavy_user_id: int | None = None
     has_failed: bool = True
     code: str = ""
     seconds: float = 0.0
@@ -206,8 +209,8 @@ def limit_time(usual: timedelta) -> Step:
     return step
 
 
-def take_place(places: Places, streams: Places, *, elsewhere: Collection[str]) -> Step:
-    """Let the call wait for a place to be worked on; streams have places of their own.
+def take_slots(slots: CallSlots, access: Access, *, elsewhere: Collection[str]) -> Step:
+    """Let the call wait for the slots that its weight wants.
 
     The methods named in `elsewhere` see to that themselves. Raises what `Places.take` raises.
     """
@@ -215,19 +218,25 @@ def take_place(places: Places, streams: Places, *, elsewhere: Collection[str]) -
     def step(method: Method) -> Hooks:
         if method.name in elsewhere:
             return Hooks()
-        mine = places if method.kind == "unary" else streams
+        wanted = slots.of(weight(access.get(method.name)), is_stream=method.kind != "unary")
 
         def begin(call: Call) -> None:
-            mine.take()
-            call.has_place = True
+            for places in wanted:
+                places.take()
+                call.slots.append(places)
 
         def end(call: Call) -> None:
-            if call.has_place:
-                mine.leave()
+            for places in call.slots:
+                places.leave()
 
         return Hooks(begin=begin, end=end)
 
     return step
+
+
+def weight(rule: Rule | None) -> Weight:
+    """Return how much a call costs; one without a rule is refused later, which costs nothing."""
+    return Weight.ORDINARY if rule is None else rule.weight
 
 
 def report_errors(_method: Method) -> Hooks:

@@ -18,12 +18,13 @@ from typing import Final, Protocol
 from cachetools import LRUCache
 from limits import RateLimitItem
 
-from shared.access.rules import CALLERS, Access
+from shared.access.rules import CALLERS, Access, Weight
 from shared.errors import RateLimitError
 from shared.gen.kith.errors.v1 import errors_pb2
-from shared.interceptors import Call, Hooks, Method, Step
+from shared.interceptors import Call, Hooks, Method, Step, weight
 from shared.optional_redis import GarbageError, OptionalRedis, RedisAwayError
 from shared.settings import RateLimitSettings
+from shared.threads import HeavyUsers
 
 # Of the clocks that are compared, and of Redis, which writes times with fourteen digits.
 _LEAST_WAIT = 0.001
@@ -142,6 +143,31 @@ def limit_rates(limits: RateLimits, access: Access) -> Step:
                 limits.admit(limit, str(user_id))
 
         return Hooks(begin=begin)
+
+    return step
+
+
+def limit_heavy_users(users: HeavyUsers, access: Access) -> Step:
+    """Turn heavy calls away whose user has too many under way.
+
+    Stands inside `admit`, or strangers could use up what a user may have under way.
+    """
+
+    def step(method: Method) -> Hooks:
+        if weight(access.get(method.name)) is not Weight.HEAVY:
+            return Hooks()
+
+        def begin(call: Call) -> None:
+            user_id = _user_id(call)
+            if user_id is not None:
+                users.enter(user_id)
+                call.heavy_user_id = user_id
+
+        def end(call: Call) -> None:
+            if call.heavy_user_id is not None:
+                users.leave(call.heavy_user_id)
+
+        return Hooks(begin=begin, end=end)
 
     return step
 

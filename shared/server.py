@@ -34,15 +34,15 @@ from shared.interceptors import (
     measure,
     report_errors,
     require_message,
-    take_place,
+    take_slots,
 )
 from shared.metrics import ServerMetrics, call_threads, passing_checks
 from shared.ports import has_connections, naming, reserved, stop_listening, written
-from shared.rate_limits import RateLimits, limit_rates
+from shared.rate_limits import RateLimits, limit_heavy_users, limit_rates
 from shared.reflection import enable_reflection
 from shared.requests import Patience
 from shared.settings import ServerSettings
-from shared.threads import CALLS_OPEN, STREAMS_OF_A_CONNECTION, Places
+from shared.threads import CALLS_OPEN, STREAMS_OF_A_CONNECTION, CallSlots, HeavyUsers
 from shared.tracing import tracing
 from shared.workers import LISTENING, READY, Place
 
@@ -210,14 +210,15 @@ class RunningServer:
             count_rejections(metrics),
             require_message,
             limit_time(settings.usual_deadline),
-            take_place(
-                Places(settings.threads, queue=settings.queue),
-                Places(settings.threads, queue=0),
+            take_slots(
+                CallSlots(settings.threads, queue=settings.queue),
+                access,
                 elsewhere=self._service.stream_threads,
             ),
         ]
         admitted = [] if self._credentials is None else [admit(self._credentials, access)]
         limited = [] if limits is None else [limit_rates(limits, access)]
+        limited.append(limit_heavy_users(HeavyUsers(), access))
         placed = [] if self._service.positions is None else [self._service.positions]
         return [*outer, *admitted, *limited, *placed, audit(access)]
 

@@ -83,6 +83,7 @@ NAMES: Final = frozenset(
         "RATE_LIMIT_COMMENTS",
         "RATE_LIMIT_DIGESTS",
         "RATE_LIMIT_FEEDS",
+        "RATE_LIMIT_HEAVY",
         "RATE_LIMIT_OTHERS",
         "RATE_LIMIT_POSTS",
         "RATE_LIMIT_REQUESTS",

@@ -6,15 +6,17 @@ threads that nobody else needs. What is worked on at once is bounded by places.
 """
 
 import threading
-from collections import deque
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
 from typing import Final
 
 from shared import deadlines
+from shared.access.rules import Weight
 from shared.errors import DeadlineError, RateLimitError
+from shared.gen.kith.errors.v1 import errors_pb2
 
 CALLS_OPEN: Final = 512
 """How many calls may have a thread; the others wait for one."""
@@ -22,7 +24,13 @@ CALLS_OPEN: Final = 512
 STREAMS_OF_A_CONNECTION: Final = 128
 """How many calls one connection may have open: a fraction of all, whatever its client is up to."""
 
+HEAVY_AT_ONCE: Final = 2
+"""How many heavy calls of one user a process works on at once."""
+
 _RETRY_AFTER: Final = timedelta(seconds=1)
+# One of so many slots is for heavy calls, and there is one stream for so many slots.
+_HEAVY_PART: Final = 4
+_STREAMS_PART: Final = 2
 _LONGEST_WAIT_SECONDS: Final = 3600.0
 
 
@@ -82,6 +90,57 @@ class Places:
                 self._turns.remove(turn)
                 return False
         return True
+
+
+class CallSlots:
+    """The slots of a process: how many calls of which weight are worked on at once.
+
+    A heavy call takes one of the few slots of its weight before it takes an ordinary one, so heavy
+    calls together never have more than a part of all. A vital call takes neither: whatever else is
+    called, it is worked on. Streams are imports and exports, all of them heavy and longer than
+    anybody would wait: they are refused when their slots are taken.
+    """
+
+    def __init__(self, number: int, *, queue: int) -> None:
+        self._ordinary = Places(number, queue=queue)
+        self._heavy = Places(max(1, number // _HEAVY_PART), queue=queue // _HEAVY_PART)
+        self._vital = Places(number, queue=queue)
+        self._streams = Places(max(1, number // _STREAMS_PART), queue=0)
+
+    def of(self, weight: Weight, *, is_stream: bool) -> Sequence[Places]:
+        """Return where a call takes a slot, one after the other."""
+        if is_stream:
+            return (self._streams,)
+        if weight is Weight.VITAL:
+            return (self._vital,)
+        return (self._heavy, self._ordinary) if weight is Weight.HEAVY else (self._ordinary,)
+
+
+class HeavyUsers:
+    """Counts the heavy calls of each user that are worked on. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._calls = Counter[int]()
+        self._lock = threading.Lock()
+
+    def enter(self, user_id: int) -> None:
+        """Count a call; raises RateLimitError, and does not count it, when there are too many."""
+        with self._lock:
+            if self._calls[user_id] >= HEAVY_AT_ONCE:
+                raise RateLimitError(
+                    f"no more than {HEAVY_AT_ONCE} calls of this kind at once; repeat it later",
+                    reason=errors_pb2.ERROR_REASON_TOO_MANY_AT_ONCE,
+                    metadata={"limit": str(HEAVY_AT_ONCE)},
+                    retry_after=_RETRY_AFTER,
+                )
+            self._calls[user_id] += 1
+
+    def leave(self, user_id: int) -> None:
+        """Count a call no longer."""
+        with self._lock:
+            self._calls[user_id] -= 1
+            if not self._calls[user_id]:
+                del self._calls[user_id]
 
 
 def on_threads(threads: ThreadPoolExecutor, behavior: Callable[..., object]) -> partial[object]:

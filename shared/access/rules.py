@@ -1,4 +1,4 @@
-"""What a service says of each of its calls: whom it admits, how often, what is written down."""
+"""What a service says of each of its calls: whom it admits, how often, its cost, what is logged."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +15,16 @@ class Admits(Enum):
     """Services alone."""
 
 
+class Weight(Enum):
+    """How much a call costs, and so which of the slots it may take (`shared.threads.CallSlots`)."""
+
+    ORDINARY = auto()
+    HEAVY = auto()
+    """It may read tens of thousands of rows: such calls get a part of the slots."""
+    VITAL = auto()
+    """Other calls cannot be answered without it, and it costs little: it has slots of its own."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Limit:
     """How often some calls, all of them together, may be made for each user."""
@@ -28,6 +38,9 @@ class Limit:
 OTHERS: Final = Limit(name="OTHERS", usual="600/minute")
 """The limit of what has none of its own."""
 
+HEAVY: Final = Limit(name="HEAVY", usual="60/minute")
+"""The limit of heavy calls."""
+
 CALLERS: Final = "CALLERS"
 """The name of the limit of all calls that a service makes, or a user."""
 
@@ -38,6 +51,7 @@ class Rule:
 
     admits: Admits
     limit: Limit = OTHERS
+    weight: Weight = Weight.ORDINARY
     audit: tuple[str, ...] | None
     """The ids to write down, as paths in the request; None for a call that is not audited."""
 

@@ -132,6 +132,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_UNSUPPORTED_CONTENT_TYPE: _ErrorReason.ValueType  # 39
     """INVALID_ARGUMENT, by the gateway, as HTTP status 415. The body is not said to be application/json."""
+    ERROR_REASON_TOO_MANY_AT_ONCE: _ErrorReason.ValueType  # 40
+    """RESOURCE_EXHAUSTED. The user has as many heavy calls under way as a process works on at once for
+    one user; metadata holds `limit`. RetryInfo says when to retry.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the `reason` of the google.rpc.ErrorInfo in every error that Kith answers, without
@@ -249,4 +253,8 @@ gone yet: see FeedService.DeleteUser. RetryInfo says when to retry.
 """
 ERROR_REASON_UNSUPPORTED_CONTENT_TYPE: ErrorReason.ValueType  # 39
 """INVALID_ARGUMENT, by the gateway, as HTTP status 415. The body is not said to be application/json."""
+ERROR_REASON_TOO_MANY_AT_ONCE: ErrorReason.ValueType  # 40
+"""RESOURCE_EXHAUSTED. The user has as many heavy calls under way as a process works on at once for
+one user; metadata holds `limit`. RetryInfo says when to retry.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
