@@ -12,10 +12,14 @@ from sqlalchemy import Connection, text
 from feed_service.queries.photos import insert_removals, remove_uploads
 from shared.arrays import array_literal
 
-_TAKE_TURNS = text("SELECT pg_advisory_xact_lock(hashtextextended('erasure', :user_id))")
-
-_ERASED_UP_TO = text("""
+_ERASED_UP_TO = """
     SELECT user_id, revision FROM erased_users WHERE user_id = ANY (CAST(:user_ids AS bigint[]))
+"""
+_KNOWN = text(_ERASED_UP_TO)
+
+# In one message. The second statement has a snapshot of its own, from when the lock was given.
+_TAKE_TURNS = text(f"""
+    SELECT pg_advisory_xact_lock(hashtextextended('erasure', :user_id)); {_ERASED_UP_TO}
 """)
 
 
@@ -24,13 +28,15 @@ def take_turns(connection: Connection, *, user_id: int) -> int:
 
     The erasure of somebody who had the id before must not go on when it is somebody else's.
     """
-    connection.execute(_TAKE_TURNS, {"user_id": user_id})
-    return erased_up_to(connection, user_ids=[user_id]).get(user_id, 0)
+    rows = connection.execute(
+        _TAKE_TURNS, {"user_id": user_id, "user_ids": array_literal([user_id])}
+    )
+    return next((revision for _, revision in rows), 0)
 
 
 def erased_up_to(connection: Connection, *, user_ids: Collection[int]) -> dict[int, int]:
     """Up to which revision each of those ids is erased that ever was."""
-    rows = connection.execute(_ERASED_UP_TO, {"user_ids": array_literal(user_ids)})
+    rows = connection.execute(_KNOWN, {"user_ids": array_literal(user_ids)})
     return {user_id: revision for user_id, revision in rows}  # noqa: C416 -- rows are not tuples to mypy
 
 

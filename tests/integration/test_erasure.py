@@ -482,7 +482,7 @@ def test_a_crash_at_any_step_is_made_up_for_by_another_call(world: World, when: 
     at, has_crashed = 0, True
     while has_crashed:
         # At which statement of a transaction it breaks off makes no difference.
-        at += 2 if when == "before" else 1
+        at += 3 if when == "before" else 1
         life = _live(world)
         expected = _expected(world, life)
         world.pair.graph.DeleteUser(graph_pb2.DeleteUserRequest(user_id=life.user))
