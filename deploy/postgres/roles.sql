@@ -9,7 +9,12 @@
 -- service the other.
 --
 -- Whoever gets hold of the serving role can read and change rows, and no more: not empty or drop a
--- table, not create one, not reach the other service's database.
+-- table, not create anything, not change the record of migrations, not read another schema, not reach
+-- the other service's database. Two things are not in the power of this script. PostgreSQL lets every
+-- role that may delete rows of a table also lock the table; a session that does so can be ended by
+-- its owner or a superuser (pg_terminate_backend). And every role may connect to the databases
+-- `postgres` and `template1` unless the server forbids it: a warning at the end says how. init.sh,
+-- whose server is Kith's alone, does so.
 
 \set ON_ERROR_STOP on
 \set owner kith_ :service _owner
@@ -57,6 +62,19 @@ WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO :"serving";
 GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA public TO :"serving";
 
+-- The record of migrations, which a service only reads. It is made here as Alembic would make it, or
+-- the serving role would get the rights of every table that a migration creates.
+CREATE TABLE IF NOT EXISTS public.alembic_version (
+  version_num varchar(32) NOT NULL,
+  CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
+);
+ALTER TABLE public.alembic_version OWNER TO :"owner";
+REVOKE ALL ON public.alembic_version FROM :"serving";
+GRANT SELECT ON public.alembic_version TO :"serving";
+
+-- Large objects, which everybody may create and Kith does not use.
+REVOKE EXECUTE ON FUNCTION lo_creat(integer), lo_create(oid), lo_from_bytea(oid, bytea) FROM PUBLIC;
+
 -- What later migrations create.
 ALTER DEFAULT PRIVILEGES FOR ROLE :"owner" IN SCHEMA public
   GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO :"serving";
@@ -64,3 +82,20 @@ ALTER DEFAULT PRIVILEGES FOR ROLE :"owner" IN SCHEMA public
   GRANT USAGE, SELECT ON SEQUENCES TO :"serving";
 
 COMMIT;
+
+SELECT format(
+  'DO %L',
+  format(
+    'BEGIN RAISE WARNING ''%%'', %L; END',
+    format(
+      '%s can also connect to other databases. To forbid it to all roles that have no right of their'
+      ' own there: REVOKE CONNECT, TEMPORARY ON DATABASE %s FROM PUBLIC;',
+      :'serving', string_agg(quote_ident(datname), ', ' ORDER BY datname)
+    )
+  )
+)
+FROM pg_database
+WHERE datallowconn AND datname <> current_database()
+  AND has_database_privilege(:'serving', oid, 'CONNECT')
+HAVING count(*) > 0
+\gexec

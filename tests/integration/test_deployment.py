@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+import psycopg2
 import pytest
 import sqlalchemy
 import yaml
@@ -26,8 +27,8 @@ from shared.server import RunningServer
 from tests.support.deployment import DEPLOY, ROOT
 from tests.support.gateway import running_gateway
 from tests.support.pair import Pair
-from tests.support.processes import until
-from tests.support.roles import make_roles, owner
+from tests.support.processes import Session, until
+from tests.support.roles import make_roles, owner, serving
 
 _DASHBOARDS: Final = sorted((DEPLOY / "grafana" / "dashboards").glob("*.json"))
 _RULES: Final = sorted((DEPLOY / "prometheus" / "rules").glob("*.yml"))
@@ -230,3 +231,7 @@ def test_a_new_postgres_gets_both_databases_and_roles_with_their_passwords(
         migrations.upgrade(service, owners.render_as_string(hide_password=False))
         # Other tests know another one.
         make_roles(service, url)
+        for other in ("postgres", "template1"):
+            elsewhere = sqlalchemy.make_url(serving(service, url)).set(database=other)
+            with pytest.raises(psycopg2.OperationalError, match="permission denied for database"):
+                Session(elsewhere.render_as_string(hide_password=False))

@@ -4,6 +4,7 @@ That this is enough for the services, every test shows that starts them as `test
 does; and every migration is made there by the owner alone.
 """
 
+import re
 from collections.abc import Callable
 
 import psycopg2
@@ -29,6 +30,15 @@ _FORBIDDEN = {
     "to become the owner": "SET ROLE kith_graph_owner",
     "to read files": "SELECT pg_read_file('/etc/passwd')",
     "to run programs": "COPY users FROM PROGRAM 'true'",
+    "to switch off triggers and foreign keys": "SET session_replication_role = 'replica'",
+    "to publish changes": "CREATE PUBLICATION stolen",
+    "to create a large object": "SELECT lo_create(0)",
+    "to fill a large object": "SELECT lo_from_bytea(0, 'stolen')",
+    "to set a sequence": "SELECT setval(oid::regclass, 1) FROM pg_class WHERE relkind = 'S'",
+    "to read another schema": "SELECT * FROM apart.secrets",
+    "to forget which migrations have run": "DELETE FROM alembic_version",
+    "to say that other migrations have run": "UPDATE alembic_version SET version_num = 'stolen'",
+    "to keep others from reading which migrations have run": "LOCK TABLE alembic_version",
     "to read secrets": "SELECT rolpassword FROM pg_authid",
 }
 
@@ -41,6 +51,9 @@ def urls(cluster: EmbeddedPostgres) -> dict[str, str]:
         migrations.upgrade(service, url)
         for _ in range(2):
             make_roles(service, url)
+    with Session(urls["graph"]) as session:
+        session.rows("CREATE SCHEMA apart CREATE TABLE secrets (id int)")
+        session.commit()
     return urls
 
 
@@ -75,7 +88,43 @@ def test_the_serving_role_reads_and_changes_every_table(urls: dict[str, str], se
                 session.rows(f"SELECT has_table_privilege('{table}', '{right}')")
                 for right in rights
             ]
-            assert held == [[(True,)]] * 4 + [[(False,)]], table
+            changes = [(table != "alembic_version",)]
+            assert held == [[(True,)], changes, changes, changes, [(False,)]], table
+
+
+def test_the_record_of_migrations_is_also_read_only_when_roles_were_there_first(
+    cluster: EmbeddedPostgres,
+) -> None:
+    url = cluster.url("roles_first")
+    make_roles("graph", url)
+    migrations.upgrade("graph", owner("graph", url))
+
+    with Session(serving("graph", url)) as session:
+        assert session.rows("SELECT version_num FROM alembic_version") == [
+            (migrations.head("graph"),)
+        ]
+        with pytest.raises(InsufficientPrivilege):
+            session.rows("DELETE FROM alembic_version")
+
+
+def test_databases_that_everybody_may_connect_to_are_told_with_what_forbids_it(
+    cluster: EmbeddedPostgres, urls: dict[str, str]
+) -> None:
+    open_to_all = cluster.url("open_to_all")
+    with Session(serving("graph", open_to_all)):
+        pass
+
+    told = make_roles("graph", urls["graph"])
+
+    [forbidding] = re.findall(r"REVOKE CONNECT, TEMPORARY ON DATABASE .* FROM PUBLIC", told)
+    assert "open_to_all" in forbidding
+    assert "roles_graph" not in forbidding
+    with Session(cluster.url("postgres")) as session:
+        session.rows("REVOKE CONNECT, TEMPORARY ON DATABASE open_to_all FROM PUBLIC")
+        session.commit()
+    with pytest.raises(psycopg2.OperationalError, match="permission denied for database"):
+        Session(serving("graph", open_to_all))
+    assert "open_to_all" not in make_roles("graph", urls["graph"])
 
 
 @pytest.mark.parametrize("what", _FORBIDDEN)

@@ -11,14 +11,14 @@ _ROLES = Path(__file__).parents[2] / "deploy" / "postgres" / "roles.sql"
 _SET_PASSWORD = "ALTER ROLE {} PASSWORD '{}'"
 
 
-def make_roles(service: str, url: str) -> None:
+def make_roles(service: str, url: str) -> str:
     """Make the roles of a service, and give them their rights in its database.
 
-    They get the password of the URL, if it has one.
+    They get the password of the URL, if it has one. Returns what psql warns of.
     """
     parsed = sqlalchemy.make_url(url)
     roles = [f"kith_{service}_owner", f"kith_{service}"] if parsed.password else []
-    subprocess.run(
+    made = subprocess.run(
         [
             binaries() / "psql",
             "--no-psqlrc",
@@ -28,8 +28,12 @@ def make_roles(service: str, url: str) -> None:
             *(f"--command={_SET_PASSWORD.format(role, parsed.password)}" for role in roles),
             parsed.set(drivername="postgresql").render_as_string(hide_password=False),
         ],
-        check=True,
+        check=False,
+        stderr=subprocess.PIPE,
+        text=True,
     )
+    assert made.returncode == 0, made.stderr
+    return made.stderr
 
 
 def owner(service: str, url: str) -> str:
