@@ -2,6 +2,11 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from itertools import accumulate
+from typing import Final
+
+# Of the contract of SuggestConnections.
+_MOST_ROWS: Final = 50_000
 
 
 class GraphOracle:
@@ -30,13 +35,26 @@ class GraphOracle:
         return {peer for block in self.blocks if user in block for peer in block - {user}}
 
     def suggestions(self, user: int, limit: int) -> list[tuple[int, int]]:
-        """Who has most connections in common with the user, and how many; then by id."""
+        """Who has most connections in common with the user, and how many; then by id.
+
+        Of friends with many connections together, those with the fewest are looked at.
+        """
         counts = Counter(
             candidate
-            for friend in self.neighbours[user]
+            for friend in self._looked_at(user)
             for candidate in self.neighbours[friend]
             if candidate != user
             and candidate not in self.neighbours[user]
             and frozenset((user, candidate)) not in self.blocks
         )
         return sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:limit]
+
+    def _looked_at(self, user: int) -> list[int]:
+        """Those connections of a user of whom suggestions are made."""
+        friends = sorted(
+            self.neighbours[user], key=lambda friend: (len(self.neighbours[friend]), friend)
+        )
+        rows = accumulate(len(self.neighbours[friend]) for friend in friends)
+        return [
+            friend for friend, so_far in zip(friends, rows, strict=True) if so_far <= _MOST_ROWS
+        ]

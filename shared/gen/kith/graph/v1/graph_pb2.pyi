@@ -888,7 +888,7 @@ class SuggestConnectionsResponse(_message.Message):
         suggested_user_id: _builtins.int
         """The suggested user."""
         mutual_count: _builtins.int
-        """How many connections they have in common, at least 1."""
+        """How many connections they have in common, at least 1; of those that were looked at."""
         def __init__(
             self,
             *,

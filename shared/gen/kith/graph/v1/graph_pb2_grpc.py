@@ -271,6 +271,9 @@ class GraphServiceServicer:
     def SuggestConnections(self, request, context):
         """SuggestConnections returns the users with the most connections in common with the user, without
         those who are connected, asked, asking or blocked in either direction. Ties go to the lower id.
+        It is exact where the user's connections have at most 50,000 connections together. Beyond that it
+        looks at some of the user's connections alone, always the same ones: those with the fewest
+        connections, as many as have 50,000 together. Counts of a user may then be too low.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

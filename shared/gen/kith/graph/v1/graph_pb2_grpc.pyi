@@ -79,6 +79,9 @@ class GraphServiceStub:
     SuggestConnections: _grpc.UnaryUnaryMultiCallable[_graph_pb2.SuggestConnectionsRequest, _graph_pb2.SuggestConnectionsResponse]
     """SuggestConnections returns the users with the most connections in common with the user, without
     those who are connected, asked, asking or blocked in either direction. Ties go to the lower id.
+    It is exact where the user's connections have at most 50,000 connections together. Beyond that it
+    looks at some of the user's connections alone, always the same ones: those with the fewest
+    connections, as many as have 50,000 together. Counts of a user may then be too low.
     """
     RequestConnection: _grpc.UnaryUnaryMultiCallable[_graph_pb2.RequestConnectionRequest, _graph_pb2.RequestConnectionResponse]
     """RequestConnection asks the peer for a connection. When the peer has already asked, the two are
@@ -254,6 +257,9 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _graph_pb2.SuggestConnectionsResponse:
         """SuggestConnections returns the users with the most connections in common with the user, without
         those who are connected, asked, asking or blocked in either direction. Ties go to the lower id.
+        It is exact where the user's connections have at most 50,000 connections together. Beyond that it
+        looks at some of the user's connections alone, always the same ones: those with the fewest
+        connections, as many as have 50,000 together. Counts of a user may then be too low.
         """
 
     @_abc_1.abstractmethod
