@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -13,6 +14,7 @@ from typing import Any, Final
 import pytest
 import yaml
 from kubernetes_validate.utils import validate
+from sqlalchemy import make_url
 
 from feed_service.settings import FeedSettings
 from graph_service.settings import GraphSettings
@@ -166,6 +168,66 @@ def test_a_container_is_told_nothing_that_its_service_does_not_read(service: str
     told = _composed()["services"][service]["environment"]
 
     assert not told.keys() - _known(service)
+
+
+@pytest.mark.parametrize("service", ["migrate", "graph", "feed"])
+def test_a_container_believes_no_database_but_the_one_it_knows(service: str) -> None:
+    told = _composed()["services"][service]
+    [mount] = [volume for volume in told["volumes"] if volume.startswith("authority:")]
+    authority = f"{mount.split(':')[1]}/ca.crt"
+
+    for name, value in told["environment"].items():
+        if name.endswith("_DATABASE_URL"):
+            query = make_url(value).query
+            assert query == {"sslmode": "verify-full", "sslrootcert": authority}
+        if name == "REDIS_URL":
+            assert value == f"rediss://redis:6379?ssl_ca_certs={authority}"
+
+
+def test_the_databases_of_docker_compose_take_nothing_that_is_not_encrypted() -> None:
+    services = _composed()["services"]
+
+    assert "ssl=on" in services["postgres"]["command"]
+    rules = (DEPLOY / "postgres" / "pg_hba.conf").read_text().splitlines()
+    assert {rule.split()[0] for rule in rules if not rule.startswith("#")} == {"local", "hostssl"}
+    redis = services["redis"]["command"]
+    assert redis[redis.index("--port") + 1] == "0"
+    assert redis[redis.index("--tls-port") + 1] == "6379"
+
+
+def _shown(folder: Path, name: str, asked_for: str) -> str:
+    """Return the host that a server's certificate is for, as a client sees that asks for a host."""
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    server.load_cert_chain(folder / name / "tls.crt", folder / name / "tls.key")
+    client = ssl.create_default_context(cafile=folder / "authority" / "ca.crt")
+    here, there = ssl.MemoryBIO(), ssl.MemoryBIO()
+    serving = server.wrap_bio(here, there, server_side=True)
+    calling = client.wrap_bio(there, here, server_hostname=asked_for)
+    for side in (calling, serving, calling):
+        with suppress(ssl.SSLWantReadError):
+            side.do_handshake()
+    certificate = calling.getpeercert()
+    assert certificate
+    return str(certificate["subjectAltName"][0][1])
+
+
+def test_the_certificates_are_of_their_hosts_and_made_once(tmp_path: Path) -> None:
+    names = ("postgres", "redis")
+    for name in (*names, "authority"):
+        (tmp_path / name).mkdir()
+    script = ["sh", DEPLOY / "certificates.sh", *names]
+
+    subprocess.run(script, check=True, cwd=tmp_path, capture_output=True)
+    made = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    subprocess.run(script, check=True, cwd=tmp_path, capture_output=True)
+
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == made
+    assert {path.name for path in made} == {"tls.key", "tls.crt", "ca.crt"}
+    for name in names:
+        assert _shown(tmp_path, name, name) == name
+        assert (tmp_path / name / "tls.key").stat().st_mode & 0o777 == 0o600
+    with pytest.raises(ssl.SSLCertVerificationError):
+        _shown(tmp_path, "redis", "postgres")
 
 
 @pytest.mark.parametrize("service", _READERS)
