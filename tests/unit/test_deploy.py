@@ -215,7 +215,7 @@ def test_the_certificates_are_of_their_hosts_and_made_once(tmp_path: Path) -> No
     names = ("postgres", "redis")
     for name in (*names, "authority"):
         (tmp_path / name).mkdir()
-    script = ["sh", DEPLOY / "certificates.sh", *names]
+    script = ["sh", str(DEPLOY / "certificates.sh"), *names]
 
     subprocess.run(script, check=True, cwd=tmp_path, capture_output=True)
     made = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
