@@ -35,6 +35,7 @@ _ENVIRONMENT: Final = {
     "FEED_METRICS_PORT": "0",
     # The same few users make many calls.
     "RATE_LIMITS": "off",
+    "MAX_OPEN_REQUESTS": "100000",
     # Posts of the data set that are deleted stay deleted and unpurged.
     "PURGE_DAYS": "3650",
 }

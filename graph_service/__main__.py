@@ -65,6 +65,8 @@ def build(settings: GraphSettings, database_url: str) -> Service:
             database,
             max_connections=settings.max_connections,
             max_blocks=settings.max_blocks,
+            max_open_requests=settings.max_open_requests,
+            request_pause=settings.request_pause,
             metrics=GraphMetrics(registry),
         ),
         transfers=Transfers(database, tokens, max_connections=settings.max_connections),
@@ -79,7 +81,8 @@ def build(settings: GraphSettings, database_url: str) -> Service:
         latency=latency,
         name=BACKGROUND,
     )
-    upkeep = Rounds("upkeep", Upkeep(cleaning).run, interval_seconds=_UPKEEP_SECONDS)
+    cleanup = Upkeep(cleaning, request_pause=settings.request_pause)
+    upkeep = Rounds("upkeep", cleanup.run, interval_seconds=_UPKEEP_SECONDS)
     register_totals(registry, lambda: database.read(read_totals))
 
     upkeep.start()

@@ -7,6 +7,7 @@ a success without a second effect; one that is repeated by its request id is ans
 """
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import TypeVar
 
 from google.protobuf.message import Message
@@ -15,7 +16,7 @@ from sqlalchemy import Connection
 from graph_service import messages, queries
 from graph_service.metrics import ACTIVE_CONNECTIONS, USERS, GraphMetrics
 from graph_service.models import EventKind
-from graph_service.queries import HeldPair
+from graph_service.queries import NOTHING_ELSE, HeldPair, LookedAt
 from shared.database import Database
 from shared.errors import AbortedError, PreconditionError, ResourceNotFoundError
 from shared.gen.kith.errors.v1 import errors_pb2
@@ -33,11 +34,15 @@ class Connections:
         *,
         max_connections: int,
         max_blocks: int,
+        max_open_requests: int,
+        request_pause: timedelta,
         metrics: GraphMetrics,
     ) -> None:
         self._database = database
         self._max_connections = max_connections
         self._max_blocks = max_blocks
+        self._max_open_requests = max_open_requests
+        self._request_pause = request_pause
         self._metrics = metrics
 
     def request(self, call: Call[M], peer_id: int) -> M:
@@ -45,7 +50,8 @@ class Connections:
 
         A peer who blocks the user is asked like any other, and never told.
         """
-        return self._change(call, peer_id, self._request, creates_users=True)
+        looked_at = LookedAt(open_requests=self._max_open_requests, pause=self._request_pause)
+        return self._change(call, peer_id, self._request, creates_users=True, looked_at=looked_at)
 
     def accept(self, call: Call[M], peer_id: int) -> M:
         """Accept the peer's open request."""
@@ -66,7 +72,11 @@ class Connections:
     def block(self, call: Call[M], peer_id: int) -> M:
         """Block the peer and end whatever is between the two."""
         return self._change(
-            call, peer_id, self._block, creates_users=True, counted_blocks=self._max_blocks
+            call,
+            peer_id,
+            self._block,
+            creates_users=True,
+            looked_at=LookedAt(blocks=self._max_blocks),
         )
 
     def unblock(self, call: Call[M], peer_id: int) -> M:
@@ -80,7 +90,7 @@ class Connections:
         rule: Callable[[HeldPair], EventKind | None],
         *,
         creates_users: bool = False,
-        counted_blocks: int = 0,
+        looked_at: LookedAt = NOTHING_ELSE,
     ) -> M:
         kind: EventKind | None = None
 
@@ -91,7 +101,7 @@ class Connections:
                 user_id=call.user_id,
                 peer_id=peer_id,
                 creates_users=creates_users,
-                counted_blocks=counted_blocks,
+                looked_at=looked_at,
             )
             if creates_users and not held.are_users:
                 raise erased_meanwhile()
@@ -116,6 +126,21 @@ class Connections:
             return None
         if held.is_asked:
             return self._connect(held)
+        # Neither may depend on a block by the peer, of which the user must not learn.
+        if held.is_paused:
+            raise PreconditionError(
+                f"this user has declined; they can be asked again {self._request_pause.days} days "
+                "after that",
+                reason=errors_pb2.ERROR_REASON_REQUEST_PAUSED,
+                metadata={"limit": str(self._request_pause.days)},
+            )
+        if held.open_request_count >= self._max_open_requests:
+            raise PreconditionError(
+                f"{self._max_open_requests:,} requests of the user wait for an answer, the most "
+                "there can be",
+                reason=errors_pb2.ERROR_REASON_OPEN_REQUEST_LIMIT_REACHED,
+                metadata={"limit": str(self._max_open_requests)},
+            )
         return EventKind.REQUESTED
 
     def _accept(self, held: HeldPair) -> EventKind | None:

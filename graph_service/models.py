@@ -150,6 +150,21 @@ Index(
 # connected_user_ids, suggestions and delete_user: who blocks this user.
 Index("idx_block_reverse", blocks.c.blocked_id, blocks.c.blocker_id)
 
+# One row for each requester and each who has declined them, the last time; also when a block, or
+# the end of one, has removed the request, so that the requester cannot tell these apart. Upkeep
+# deletes it when the requester may ask again.
+declines = Table(
+    "declines",
+    metadata,
+    big_id("requester_id", primary_key=True),
+    big_id("decliner_id", primary_key=True),
+    moment("declined_at"),
+)
+# delete_user: what somebody has declined.
+Index("idx_decline_decliner", declines.c.decliner_id)
+# purge_declines.
+Index("idx_decline_oldest", declines.c.declined_at)
+
 # One row for each user who ever had a connection, a request or a block. `revision` grows with every
 # change of the user's connections and of blocks in either direction; it tells a time, so it is for
 # services. `shown_revision` is for the user: it grows with the connections alone, by random steps.

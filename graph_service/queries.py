@@ -12,7 +12,7 @@ snapshot of its own, and what comes back are the rows of the last.
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from itertools import chain
 from typing import Final, NamedTuple
@@ -108,12 +108,30 @@ class PeerRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LookedAt:
+    """What a change has to know of a user beside the pair.
+
+    Up to so many of the user's blocks and open requests are counted. `pause` is for how long the
+    user cannot ask the peer again who has declined.
+    """
+
+    blocks: int = 0
+    open_requests: int = 0
+    pause: timedelta = timedelta(0)
+
+
+NOTHING_ELSE: Final = LookedAt()
+"""What a change looks at that depends on the pair alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class HeldPair:
     """Two users, and what is between them for one of the two, still until the transaction ends.
 
     `are_users` says whether both have a row, `created_users` how many have it only since this
-    transaction; after a change it means nothing. `block_count` is how many the user blocks, as far
-    as that was to be counted.
+    transaction; after a change it means nothing. `block_count` and `open_request_count` are how
+    many the user blocks and has asked, as far as that was to be counted; `is_paused` says whether
+    the peer has declined so lately that the user cannot ask.
     """
 
     user: UserRow
@@ -121,6 +139,8 @@ class HeldPair:
     seen: PeerRow
     peer_blocks: bool
     block_count: int
+    open_request_count: int
+    is_paused: bool
     are_users: bool
     created_users: int
 
@@ -640,6 +660,13 @@ _PAIR = """
            theirs.blocker_id IS NOT NULL AS peer_blocks,
            (SELECT count(*) FROM (SELECT FROM blocks WHERE blocker_id = :user_id
                                   LIMIT :counted_blocks) AS counted) AS block_count,
+           (SELECT count(*) FROM (SELECT FROM connections
+                                  WHERE requested_by = :user_id
+                                    AND status IN ('pending', 'withheld')
+                                  LIMIT :counted_requests) AS counted) AS open_request_count,
+           EXISTS (SELECT FROM declines
+                   WHERE requester_id = :user_id AND decliner_id = :peer_id
+                     AND declined_at > now() - CAST(:pause AS interval)) AS is_paused,
            (SELECT count(*) FROM users
             WHERE user_id IN (:user_id, :peer_id)
               AND xmin = CAST(pg_current_xact_id_if_assigned() AS xid)) AS created_users
@@ -660,12 +687,11 @@ def hold_pair(
     user_id: int,
     peer_id: int,
     creates_users: bool,
-    counted_blocks: int = 0,
+    looked_at: LookedAt = NOTHING_ELSE,
 ) -> HeldPair:
     """The pair as the user sees it, both being locked; with rows made for them if wanted.
 
-    A user of those may be gone again, erased between the two. Of the user's blocks up to
-    `counted_blocks` are counted.
+    A user of those may be gone again, erased between the two.
     """
     creating = (_CREATE_USERS,) if creates_users else ()
     # Read by a statement after that of the lock, which may have waited for changes.
@@ -674,7 +700,8 @@ def hold_pair(
         (*creating, _LOCK_USERS),
         user_id=user_id,
         peer_id=peer_id,
-        parameters={"counted_blocks": counted_blocks},
+        looked_at=looked_at,
+        parameters={},
     )
 
 
@@ -705,17 +732,25 @@ _DELETE_BLOCK = """
     DELETE FROM blocks WHERE blocker_id = :user_id AND blocked_id = :peer_id
 """
 
-# As if the one who was asked had declined.
+# A block, and the end of one, remove the peer's request as if the user had declined it.
+_RECORD_DECLINE = """
+    INSERT INTO declines (requester_id, decliner_id)
+    SELECT requested_by, :user_id FROM connections
+    WHERE user_a_id = :user_a_id AND user_b_id = :user_b_id AND requested_by = :peer_id
+      AND status IN ('pending', 'withheld')
+    ON CONFLICT (requester_id, decliner_id) DO UPDATE SET declined_at = excluded.declined_at
+"""
+
 _DELETE_WITHHELD = f"{_DELETE_PAIR} AND status = 'withheld'"
 
 _CHANGES = {
     EventKind.REQUESTED: (_INSERT_REQUEST,),
     EventKind.CONNECTED: (_ACCEPT,),
-    EventKind.DECLINED: (_DELETE_PAIR,),
+    EventKind.DECLINED: (_RECORD_DECLINE, _DELETE_PAIR),
     EventKind.CANCELLED: (_DELETE_PAIR,),
     EventKind.REMOVED: (_DELETE_PAIR,),
-    EventKind.BLOCKED: (_INSERT_BLOCK, _DELETE_PAIR),
-    EventKind.UNBLOCKED: (_DELETE_BLOCK, _DELETE_WITHHELD),
+    EventKind.BLOCKED: (_INSERT_BLOCK, _RECORD_DECLINE, _DELETE_PAIR),
+    EventKind.UNBLOCKED: (_DELETE_BLOCK, _RECORD_DECLINE, _DELETE_WITHHELD),
 }
 # Those who cache connections cache blocks with them, so a block is a change of both users.
 _OF_BLOCKS = frozenset({EventKind.BLOCKED, EventKind.UNBLOCKED})
@@ -773,9 +808,22 @@ def change_pair(
             **total_parameters(totals),
             "amounts": array_literal((amount, amount)),
             "status": WITHHELD if is_withheld else PENDING,
-            "counted_blocks": 0,
         },
     )
+
+
+_PURGE_DECLINES = text("""
+    DELETE FROM declines AS d
+    USING (SELECT requester_id, decliner_id FROM declines
+           WHERE declined_at < now() - CAST(:age AS interval)
+           ORDER BY declined_at LIMIT :limit FOR UPDATE SKIP LOCKED) AS old
+    WHERE d.requester_id = old.requester_id AND d.decliner_id = old.decliner_id
+""")
+
+
+def purge_declines(connection: Connection, *, age: timedelta, limit: int) -> int:
+    """How many declines are older than that; they are forgotten, up to `limit` of them."""
+    return connection.execute(_PURGE_DECLINES, {"age": age, "limit": limit}).rowcount
 
 
 def _pair(
@@ -785,6 +833,7 @@ def _pair(
     user_id: int,
     peer_id: int,
     parameters: Mapping[str, object],
+    looked_at: LookedAt = NOTHING_ELSE,
 ) -> HeldPair:
     """The pair after some statements."""
     ids = sorted((user_id, peer_id))
@@ -797,6 +846,9 @@ def _pair(
                 "user_ids": array_literal(ids),
                 "user_a_id": ids[0],
                 "user_b_id": ids[1],
+                "counted_blocks": looked_at.blocks,
+                "counted_requests": looked_at.open_requests,
+                "pause": looked_at.pause,
                 **parameters,
             },
         )
@@ -824,6 +876,8 @@ def _pair(
         ),
         peer_blocks=row["peer_blocks"],
         block_count=row["block_count"],
+        open_request_count=row["open_request_count"],
+        is_paused=row["is_paused"],
         are_users=None not in {row["user_revision"], row["peer_revision"]},
         created_users=row["created_users"],
     )
@@ -994,6 +1048,8 @@ _ERASE = [
     text("DELETE FROM endings WHERE user_b_id = :user_id"),
     text("DELETE FROM blocks WHERE blocker_id = :user_id"),
     text("DELETE FROM blocks WHERE blocked_id = :user_id"),
+    text("DELETE FROM declines WHERE requester_id = :user_id"),
+    text("DELETE FROM declines WHERE decliner_id = :user_id"),
     text("DELETE FROM connection_events WHERE actor_id = :user_id"),
     text("DELETE FROM connection_events WHERE peer_id = :user_id"),
     _RECORD_ERASURE,

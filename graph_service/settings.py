@@ -31,6 +31,10 @@ class GraphSettings:
     """How many connections a user may have: MAX_CONNECTIONS."""
     max_blocks: int
     """How many people a user may block: MAX_BLOCKS."""
+    max_open_requests: int
+    """How many requests of a user may wait for an answer: MAX_OPEN_REQUESTS."""
+    request_pause: timedelta
+    """For how long a user cannot ask somebody again who has declined: REQUEST_PAUSE_DAYS."""
     max_watchers: int
     """How many streams of changes may be open at once: GRAPH_MAX_WATCHERS."""
     watch_heartbeat: timedelta
@@ -60,6 +64,12 @@ class GraphSettings:
                 "MAX_CONNECTIONS", 5_000, minimum=1, maximum=100_000
             ),
             max_blocks=environment.integer("MAX_BLOCKS", 5_000, minimum=1, maximum=100_000),
+            max_open_requests=environment.integer(
+                "MAX_OPEN_REQUESTS", 1_000, minimum=1, maximum=100_000
+            ),
+            request_pause=timedelta(
+                days=environment.integer("REQUEST_PAUSE_DAYS", 7, minimum=0, maximum=365)
+            ),
             max_watchers=environment.integer("GRAPH_MAX_WATCHERS", 64, minimum=1, maximum=1_024),
             watch_heartbeat=environment.duration(
                 "WATCH_HEARTBEAT_SECONDS", 5, minimum=0.1, maximum=3600

@@ -1,11 +1,16 @@
-"""Cleaning up beside the calls: request ids that are not replayed any more.
+"""Cleaning up beside the calls: what is not replayed, or not asked for, any more.
 
 Every process does it; where several come to the same rows, one does the work and the others find
 it done. Each step is a transaction of its own and takes a limited number of rows.
 """
 
+from collections.abc import Callable
+from datetime import timedelta
 from typing import Final
 
+from sqlalchemy import Connection
+
+from graph_service import queries
 from shared import idempotency_keys
 from shared.database import Database
 
@@ -15,15 +20,19 @@ _BATCH: Final = 500
 class Upkeep:
     """One round of cleaning up, to be run again and again."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, request_pause: timedelta) -> None:
         self._database = database
+        self._request_pause = request_pause
 
     def run(self) -> None:
         """Clean up everything that is due."""
-        while (
-            self._database.write(
-                lambda connection: idempotency_keys.purge(connection, limit=_BATCH)
+        self._in_batches(lambda connection: idempotency_keys.purge(connection, limit=_BATCH))
+        self._in_batches(
+            lambda connection: queries.purge_declines(
+                connection, age=self._request_pause, limit=_BATCH
             )
-            == _BATCH
-        ):
+        )
+
+    def _in_batches(self, step: Callable[[Connection], int]) -> None:
+        while self._database.write(step) == _BATCH:
             pass

@@ -28,6 +28,7 @@ _ENVIRONMENT: Final = {
     "MAX_CONNECTION_AGE_SECONDS": "10",
     # The same few users make many calls.
     "RATE_LIMITS": "off",
+    "MAX_OPEN_REQUESTS": "100000",
 }
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 

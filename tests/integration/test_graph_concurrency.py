@@ -31,6 +31,7 @@ _DOCUMENTED = {
     "CONNECTION_LIMIT_REACHED",
     "CONNECTION_REQUEST_NOT_FOUND",
     "PEER_BLOCKED",
+    "REQUEST_PAUSED",
 }
 # Each returns the rows that should not be there.
 _INVARIANTS = {

@@ -56,6 +56,9 @@ _LOAD_GRAPH = [
     """INSERT INTO endings (user_a_id, user_b_id, user_a_revision, user_b_revision)
         SELECT user_a_id, user_b_id, 1, 1 FROM connections
         WHERE status = 'accepted' AND id % 10 = 0""",
+    f"""INSERT INTO declines (requester_id, decliner_id, declined_at)
+        SELECT a, a % {_PEOPLE} + n, timestamptz '2026-01-01' + a * interval '1 minute'
+        FROM generate_series(1, {_PEOPLE}) AS a, generate_series(2, 4) AS n""",
     f"""INSERT INTO erasures (user_id, revision)
         SELECT a + 2 * {_PEOPLE}, 1 FROM generate_series(1, {_PEOPLE}) AS a""",
     "VACUUM ANALYZE",
@@ -241,9 +244,18 @@ def test_events_are_read_in_the_order_of_their_numbers(loaded_graph: Connection)
     assert _indexes(plan) == {"pk_connection_events"}
 
 
-def test_an_erasure_reads_no_table_from_end_to_end(loaded_graph: Connection) -> None:
+@pytest.mark.parametrize("change", ["a request", "an erasure", "the end of old declines"])
+def test_a_change_reads_no_table_from_end_to_end(loaded_graph: Connection, change: str) -> None:
     loaded_graph.execute(text("BEGIN"))
-    graph.erase_user(loaded_graph, user_id=5_000)
+    if change == "a request":
+        looked_at = graph.LookedAt(open_requests=1_000, pause=timedelta(days=7))
+        graph.hold_pair(
+            loaded_graph, user_id=77, peer_id=5_000, creates_users=True, looked_at=looked_at
+        )
+    elif change == "an erasure":
+        graph.erase_user(loaded_graph, user_id=5_000)
+    else:
+        assert graph.purge_declines(loaded_graph, age=timedelta(days=7), limit=500) == 500
     read = loaded_graph.execute(
         text("SELECT relname FROM pg_stat_xact_user_tables WHERE seq_scan > 0")
     )

@@ -37,6 +37,7 @@ class Oracle:
     connected: set[frozenset[int]] = field(default_factory=set)
     requests: set[tuple[int, int]] = field(default_factory=set)
     blocks: set[tuple[int, int]] = field(default_factory=set)
+    declined: set[tuple[int, int]] = field(default_factory=set)
     owners: dict[str, int] = field(default_factory=dict)
     deleted_tags: set[str] = field(default_factory=set)
     members: dict[str, set[int]] = field(default_factory=dict)
@@ -54,7 +55,10 @@ class Oracle:
             return "PEER_BLOCKED"
         if (peer, user) in self.requests:
             self._connect(user, peer)
-        elif not self.are_connected(user, peer):
+        elif not self.are_connected(user, peer) and (user, peer) not in self.requests:
+            # A life is shorter than the pause.
+            if (user, peer) in self.declined:
+                return "REQUEST_PAUSED"
             self.requests.add((user, peer))
         return ""
 
@@ -72,7 +76,7 @@ class Oracle:
         if self.are_connected(user, peer):
             return "ALREADY_CONNECTED"
         if peer in self.incoming(user):
-            self.requests.discard((peer, user))
+            self._lose(peer, user)
         return ""
 
     def cancel(self, user: int, peer: int) -> str:
@@ -92,7 +96,8 @@ class Oracle:
         if (user, peer) in self.blocks:
             return ""
         self.blocks.add((user, peer))
-        self.requests -= {(user, peer), (peer, user)}
+        self._lose(peer, user)
+        self.requests.discard((user, peer))
         self._disconnect(user, peer)
         return ""
 
@@ -100,8 +105,14 @@ class Oracle:
         """Lift one's own block, and lose what the other has asked meanwhile."""
         if (user, peer) in self.blocks:
             self.blocks.discard((user, peer))
-            self.requests.discard((peer, user))
+            self._lose(peer, user)
         return ""
+
+    def _lose(self, asker: int, asked: int) -> None:
+        """Remove a request, if there is one, whoever made it."""
+        if (asker, asked) in self.requests:
+            self.requests.discard((asker, asked))
+            self.declined.add((asker, asked))
 
     def are_connected(self, user: int, peer: int) -> bool:
         """Whether the two are connected."""

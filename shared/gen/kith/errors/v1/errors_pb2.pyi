@@ -136,6 +136,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """RESOURCE_EXHAUSTED. The user has as many heavy calls under way as a process works on at once for
     one user; metadata holds `limit`. RetryInfo says when to retry.
     """
+    ERROR_REASON_OPEN_REQUEST_LIMIT_REACHED: _ErrorReason.ValueType  # 41
+    """FAILED_PRECONDITION. As many requests of the user wait for an answer as may; metadata holds
+    `limit`.
+    """
+    ERROR_REASON_REQUEST_PAUSED: _ErrorReason.ValueType  # 42
+    """FAILED_PRECONDITION. The peer has declined the user, who can ask them again some days after that;
+    metadata holds their number as `limit`.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the `reason` of the google.rpc.ErrorInfo in every error that Kith answers, without
@@ -256,5 +264,13 @@ ERROR_REASON_UNSUPPORTED_CONTENT_TYPE: ErrorReason.ValueType  # 39
 ERROR_REASON_TOO_MANY_AT_ONCE: ErrorReason.ValueType  # 40
 """RESOURCE_EXHAUSTED. The user has as many heavy calls under way as a process works on at once for
 one user; metadata holds `limit`. RetryInfo says when to retry.
+"""
+ERROR_REASON_OPEN_REQUEST_LIMIT_REACHED: ErrorReason.ValueType  # 41
+"""FAILED_PRECONDITION. As many requests of the user wait for an answer as may; metadata holds
+`limit`.
+"""
+ERROR_REASON_REQUEST_PAUSED: ErrorReason.ValueType  # 42
+"""FAILED_PRECONDITION. The peer has declined the user, who can ask them again some days after that;
+metadata holds their number as `limit`.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

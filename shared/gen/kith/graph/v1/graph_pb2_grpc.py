@@ -283,7 +283,9 @@ class GraphServiceServicer:
         """RequestConnection asks the peer for a connection. When the peer has already asked, the two are
         connected at once. A request to a peer who has blocked the user is answered and listed like any
         other, but it is not shown to the peer, and it is gone when the peer lifts the block.
-        PEER_BLOCKED, CONNECTION_LIMIT_REACHED.
+        PEER_BLOCKED, CONNECTION_LIMIT_REACHED; REQUEST_PAUSED for some days after the peer has declined,
+        or has removed a request by a block or the end of one; OPEN_REQUEST_LIMIT_REACHED when as many
+        requests of the user wait for an answer as may.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -298,7 +300,8 @@ class GraphServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeclineConnection(self, request, context):
-        """DeclineConnection removes the peer's request. ALREADY_CONNECTED when it was accepted meanwhile.
+        """DeclineConnection removes the peer's request, who cannot ask again for some days. ALREADY_CONNECTED
+        when it was accepted meanwhile.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -87,14 +87,18 @@ class GraphServiceStub:
     """RequestConnection asks the peer for a connection. When the peer has already asked, the two are
     connected at once. A request to a peer who has blocked the user is answered and listed like any
     other, but it is not shown to the peer, and it is gone when the peer lifts the block.
-    PEER_BLOCKED, CONNECTION_LIMIT_REACHED.
+    PEER_BLOCKED, CONNECTION_LIMIT_REACHED; REQUEST_PAUSED for some days after the peer has declined,
+    or has removed a request by a block or the end of one; OPEN_REQUEST_LIMIT_REACHED when as many
+    requests of the user wait for an answer as may.
     """
     AcceptConnection: _grpc.UnaryUnaryMultiCallable[_graph_pb2.AcceptConnectionRequest, _graph_pb2.AcceptConnectionResponse]
     """AcceptConnection accepts the peer's request. CONNECTION_REQUEST_NOT_FOUND,
     CONNECTION_LIMIT_REACHED when either side is at its limit.
     """
     DeclineConnection: _grpc.UnaryUnaryMultiCallable[_graph_pb2.DeclineConnectionRequest, _graph_pb2.DeclineConnectionResponse]
-    """DeclineConnection removes the peer's request. ALREADY_CONNECTED when it was accepted meanwhile."""
+    """DeclineConnection removes the peer's request, who cannot ask again for some days. ALREADY_CONNECTED
+    when it was accepted meanwhile.
+    """
     CancelConnectionRequest: _grpc.UnaryUnaryMultiCallable[_graph_pb2.CancelConnectionRequestRequest, _graph_pb2.CancelConnectionRequestResponse]
     """CancelConnectionRequest withdraws the user's own request. ALREADY_CONNECTED when it was accepted
     meanwhile.
@@ -271,7 +275,9 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
         """RequestConnection asks the peer for a connection. When the peer has already asked, the two are
         connected at once. A request to a peer who has blocked the user is answered and listed like any
         other, but it is not shown to the peer, and it is gone when the peer lifts the block.
-        PEER_BLOCKED, CONNECTION_LIMIT_REACHED.
+        PEER_BLOCKED, CONNECTION_LIMIT_REACHED; REQUEST_PAUSED for some days after the peer has declined,
+        or has removed a request by a block or the end of one; OPEN_REQUEST_LIMIT_REACHED when as many
+        requests of the user wait for an answer as may.
         """
 
     @_abc_1.abstractmethod
@@ -290,7 +296,9 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _graph_pb2.DeclineConnectionRequest,
         context: _grpc.ServicerContext,
     ) -> _graph_pb2.DeclineConnectionResponse:
-        """DeclineConnection removes the peer's request. ALREADY_CONNECTED when it was accepted meanwhile."""
+        """DeclineConnection removes the peer's request, who cannot ask again for some days. ALREADY_CONNECTED
+        when it was accepted meanwhile.
+        """
 
     @_abc_1.abstractmethod
     def CancelConnectionRequest(

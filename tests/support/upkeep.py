@@ -1,0 +1,27 @@
+"""Rounds of graph_service's upkeep that a test runs itself."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+
+from prometheus_client import CollectorRegistry
+
+from graph_service.settings import GraphSettings
+from graph_service.upkeep import Upkeep
+from shared.database import Database
+from shared.deadlines import StatementGuard
+from shared.metrics import database_latency
+from tests.support.pair import ENVIRONMENT, Pair
+from tests.support.roles import serving
+
+
+@contextmanager
+def cleaning(pair: Pair, environment: Mapping[str, str] | None = None) -> Iterator[Upkeep]:
+    """Yield the upkeep of a pair's graph, as these settings have it."""
+    url = serving("graph", pair.graph_url)
+    settings = GraphSettings.read({**ENVIRONMENT, **(environment or {}), "GRAPH_DATABASE_URL": url})
+    with closing(StatementGuard(settings.database.statement_timeout)) as guard:
+        database = Database(
+            settings.database, url, guard=guard, latency=database_latency(CollectorRegistry())
+        )
+        with closing(database):
+            yield Upkeep(database, request_pause=settings.request_pause)
