@@ -306,8 +306,9 @@ class FeedServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListPosts(self, request, context):
-        """ListPosts lists the posts of one author that the user may see, newest first; of posts of the
-        same moment the one with the higher id comes first. One's own are listed even while graph_service cannot be reached. INVALID_PAGE_TOKEN.
+        """ListPosts lists the posts of one author that the user may see, newest first. Of posts of the same
+        moment, the one with the higher id comes first. The user's own posts are listed even while
+        graph_service cannot be reached. INVALID_PAGE_TOKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -421,11 +422,11 @@ class FeedServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListComments(self, request, context):
-        """ListComments lists the comments on a post that the user may see, oldest first, of comments of the
-        same moment the one with the lower id first, without those of
-        people with whom the user has a block, in either direction. Also for one's own post it takes
-        graph_service: GRAPH_UNAVAILABLE. RESPONSE_TOO_LARGE when the user has more blocks than the two
-        services can tell each other, some millions. POST_NOT_FOUND, INVALID_PAGE_TOKEN.
+        """ListComments lists the comments on a post that the user may see, oldest first. Of comments of the
+        same moment, the one with the lower id comes first. Comments by people with whom the user has a
+        block, in either direction, are left out. Also for the user's own post the call needs
+        graph_service: GRAPH_UNAVAILABLE. RESPONSE_TOO_LARGE when the user has more blocks than one
+        answer of graph_service holds, some millions. POST_NOT_FOUND, INVALID_PAGE_TOKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

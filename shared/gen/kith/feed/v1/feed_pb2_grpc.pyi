@@ -79,8 +79,9 @@ class FeedServiceStub:
     BatchGetPosts: _grpc.UnaryUnaryMultiCallable[_feed_pb2.BatchGetPostsRequest, _feed_pb2.BatchGetPostsResponse]
     """BatchGetPosts returns those of up to 100 posts that the user may see, and names the others."""
     ListPosts: _grpc.UnaryUnaryMultiCallable[_feed_pb2.ListPostsRequest, _feed_pb2.ListPostsResponse]
-    """ListPosts lists the posts of one author that the user may see, newest first; of posts of the
-    same moment the one with the higher id comes first. One's own are listed even while graph_service cannot be reached. INVALID_PAGE_TOKEN.
+    """ListPosts lists the posts of one author that the user may see, newest first. Of posts of the same
+    moment, the one with the higher id comes first. The user's own posts are listed even while
+    graph_service cannot be reached. INVALID_PAGE_TOKEN.
     """
     UpdatePost: _grpc.UnaryUnaryMultiCallable[_feed_pb2.UpdatePostRequest, _feed_pb2.UpdatePostResponse]
     """UpdatePost changes the text or the audience of one of the user's own posts; every read that
@@ -139,11 +140,11 @@ class FeedServiceStub:
     block, in either direction, do not see it. POST_NOT_FOUND.
     """
     ListComments: _grpc.UnaryUnaryMultiCallable[_feed_pb2.ListCommentsRequest, _feed_pb2.ListCommentsResponse]
-    """ListComments lists the comments on a post that the user may see, oldest first, of comments of the
-    same moment the one with the lower id first, without those of
-    people with whom the user has a block, in either direction. Also for one's own post it takes
-    graph_service: GRAPH_UNAVAILABLE. RESPONSE_TOO_LARGE when the user has more blocks than the two
-    services can tell each other, some millions. POST_NOT_FOUND, INVALID_PAGE_TOKEN.
+    """ListComments lists the comments on a post that the user may see, oldest first. Of comments of the
+    same moment, the one with the lower id comes first. Comments by people with whom the user has a
+    block, in either direction, are left out. Also for the user's own post the call needs
+    graph_service: GRAPH_UNAVAILABLE. RESPONSE_TOO_LARGE when the user has more blocks than one
+    answer of graph_service holds, some millions. POST_NOT_FOUND, INVALID_PAGE_TOKEN.
     """
     UpdateComment: _grpc.UnaryUnaryMultiCallable[_feed_pb2.UpdateCommentRequest, _feed_pb2.UpdateCommentResponse]
     """UpdateComment changes one of the user's own comments on a post that the user may still see.
@@ -312,8 +313,9 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _feed_pb2.ListPostsRequest,
         context: _grpc.ServicerContext,
     ) -> _feed_pb2.ListPostsResponse:
-        """ListPosts lists the posts of one author that the user may see, newest first; of posts of the
-        same moment the one with the higher id comes first. One's own are listed even while graph_service cannot be reached. INVALID_PAGE_TOKEN.
+        """ListPosts lists the posts of one author that the user may see, newest first. Of posts of the same
+        moment, the one with the higher id comes first. The user's own posts are listed even while
+        graph_service cannot be reached. INVALID_PAGE_TOKEN.
         """
 
     @_abc_1.abstractmethod
@@ -450,11 +452,11 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _feed_pb2.ListCommentsRequest,
         context: _grpc.ServicerContext,
     ) -> _feed_pb2.ListCommentsResponse:
-        """ListComments lists the comments on a post that the user may see, oldest first, of comments of the
-        same moment the one with the lower id first, without those of
-        people with whom the user has a block, in either direction. Also for one's own post it takes
-        graph_service: GRAPH_UNAVAILABLE. RESPONSE_TOO_LARGE when the user has more blocks than the two
-        services can tell each other, some millions. POST_NOT_FOUND, INVALID_PAGE_TOKEN.
+        """ListComments lists the comments on a post that the user may see, oldest first. Of comments of the
+        same moment, the one with the lower id comes first. Comments by people with whom the user has a
+        block, in either direction, are left out. Also for the user's own post the call needs
+        graph_service: GRAPH_UNAVAILABLE. RESPONSE_TOO_LARGE when the user has more blocks than one
+        answer of graph_service holds, some millions. POST_NOT_FOUND, INVALID_PAGE_TOKEN.
         """
 
     @_abc_1.abstractmethod
