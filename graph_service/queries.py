@@ -207,7 +207,8 @@ class EventRow(NamedTuple):
 
 
 # The two sides of a pair are read as a UNION ALL of two index-only scans. `a = ANY(ids) OR b =
-# ANY(ids)` with a single CASE would lose the edge whose two ends are both asked.
+# ANY(ids)` with a single CASE would lose the edge whose two ends are both asked. A new row has the
+# revision 0, by which callers say that they know nothing: `unchanged` would hide its erasures.
 _CONNECTED_USER_IDS = Statement(
     "connected_user_ids",
     """
@@ -251,8 +252,9 @@ _CONNECTED_USER_IDS = Statement(
                FROM erasures AS e JOIN connections AS c ON c.user_a_id = e.user_id
                WHERE u.meets_erased AND c.user_b_id = asked.user_id AND c.status = 'accepted')
            END AS erasures
-    FROM unnest(CAST(:user_ids AS bigint[]), CAST(:known_revisions AS bigint[]))
-         WITH ORDINALITY AS asked (user_id, known_revision, place)
+    FROM (SELECT user_id, nullif(known_revision, 0) AS known_revision, place
+          FROM unnest(CAST(:user_ids AS bigint[]), CAST(:known_revisions AS bigint[]))
+               WITH ORDINALITY AS given (user_id, known_revision, place)) AS asked
     LEFT JOIN users AS u ON u.user_id = asked.user_id
     ORDER BY asked.place
 """,

@@ -48,6 +48,15 @@ class World:
         """Connect whoever has the id now with the friend."""
         self.people.connect(self.returning, self.friend)
 
+    def ask(self) -> None:
+        """Let whoever has the id now ask the friend for a connection, and do nothing else."""
+        self.pair.graph.RequestConnection(
+            graph_pb2.RequestConnectionRequest(user_id=self.returning, peer_id=self.friend)
+        )
+
+    def stay_away(self) -> None:
+        """Let whoever has the id now do nothing in the graph."""
+
 
 @pytest.fixture(scope="module")
 def pair(databases: Databases) -> Iterator[Pair]:
@@ -178,14 +187,16 @@ def test_a_returning_id_shows_nothing_to_a_feed_that_starts_afterwards(world: Wo
     assert world.returning not in {post.author_id for post in page}
 
 
-@pytest.mark.parametrize("reconnects", [True, False])
+_COMES_BACK = pytest.mark.parametrize("come_back", [World.come_back, World.ask, World.stay_away])
+
+
+@_COMES_BACK
 def test_whoever_has_the_id_is_refused_what_the_former_person_could_see(
-    world: World, *, reconnects: bool
+    world: World, come_back: Callable[[World], None]
 ) -> None:
     with nothing_told(world.pair):
         world.erase_in_graph()
-        if reconnects:
-            world.come_back()
+        come_back(world)
         feed, user_id = world.pair.feed, world.returning
         explain = pb.ExplainVisibilityRequest(
             user_id=world.friend, post_id=world.for_tag, viewer_id=user_id
@@ -210,6 +221,23 @@ def test_whoever_has_the_id_is_refused_what_the_former_person_could_see(
         }
 
     assert refused == {"ERASURE_PENDING"}
+
+
+@_COMES_BACK
+def test_whoever_has_the_id_is_refused_by_a_feed_that_starts_afterwards(
+    world: World, come_back: Callable[[World], None]
+) -> None:
+    with nothing_told(world.pair):
+        world.erase_in_graph()
+        come_back(world)
+        with another_feed(world.pair) as (_, feed):
+            page, digest = (
+                pb.GetFeedRequest(user_id=world.returning),
+                pb.GetDigestRequest(user_id=world.returning, include_own_posts=True),
+            )
+            refused = [_reason(lambda: feed.GetFeed(page)), _reason(lambda: feed.GetDigest(digest))]
+
+    assert refused == ["ERASURE_PENDING"] * 2
 
 
 def test_the_feed_erases_the_former_person_by_itself_and_then_the_new_one_is_seen(
