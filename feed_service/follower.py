@@ -33,7 +33,7 @@ _LOCK: Final = "follower"
 _STREAM: Final = "connections"
 _PAUSE_SECONDS: Final = 1
 # The most that the graph answers for in one call.
-_OWNERS: Final = 100
+_USERS: Final = 100
 _ENDINGS: Final = (pb.CONNECTION_EVENT_KIND_REMOVED, pb.CONNECTION_EVENT_KIND_BLOCKED)
 _log = logging.getLogger("kith.follower")
 
@@ -84,7 +84,7 @@ class Follower:
                     self._apply(holder, change)
                     self._tell(None)
         except ValidationError:
-            # The graph was restored from a backup, or has other keys: the place is not known to it.
+            # The graph was restored from a backup, or has other keys: it does not know the cursor.
             queries.following.forget_cursor(holder, stream=_STREAM)
             raise
 
@@ -92,11 +92,13 @@ class Follower:
         """Return the place of now, with everything done that happened before."""
         with self._watching("") as changes:
             cursor = next(changes).cursor
-        for owner_ids in _owners(holder):
+        for user_ids in _users(holder):
             if self._stopping.is_set():
-                raise InterruptedError("there are tags that were not looked at")
-            held = self._graph.connections(owner_ids)
-            owners = [Owner(revision=user.revision, viewer=user.viewer) for user in held]
+                raise InterruptedError("there are users who were not looked at")
+            told, erasures = self._graph.connections_and_erasures(user_ids)
+            for user_id, revision in erasures.items():
+                self._complete(user_id, revision)
+            owners = [Owner(revision=user.revision, viewer=user.viewer) for user in told]
             with in_transaction(holder):
                 ended = queries.following.end_past_tags(holder, owners=owners)
             self._metrics.tags_ended.inc(ended)
@@ -107,14 +109,17 @@ class Follower:
     def _apply(self, holder: Connection, change: pb.WatchConnectionsResponse) -> None:
         endings = _endings(change.events)
         for user_id, revision in _erasures(change.events):
-            self._erasure.complete(
-                user_id, revision=revision, goes_on=lambda: not self._stopping.is_set()
-            )
+            self._complete(user_id, revision)
         with in_transaction(holder):
             ended = queries.following.end_tags(holder, endings=endings) if endings else 0
             queries.following.move_cursor(holder, stream=_STREAM, cursor=change.cursor)
         self._metrics.followed_at.set_to_current_time()
         self._metrics.tags_ended.inc(ended)
+
+    def _complete(self, user_id: int, revision: int) -> None:
+        self._erasure.complete(
+            user_id, revision=revision, goes_on=lambda: not self._stopping.is_set()
+        )
 
     @contextmanager
     def _watching(self, cursor: str) -> Iterator[Iterator[pb.WatchConnectionsResponse]]:
@@ -140,10 +145,10 @@ class Follower:
             _log.warning("not following the graph", extra={"reason": str(error)}, exc_info=trace)
 
 
-def _owners(connection: Connection) -> Iterator[list[int]]:
-    """Yield everybody who has given tags, as many at a time as the graph answers for."""
+def _users(connection: Connection) -> Iterator[list[int]]:
+    """Yield everybody of whom anything is stored, as many at a time as the graph answers for."""
     last = 0
-    while found := queries.following.owner_ids(connection, after_id=last, limit=_OWNERS):
+    while found := queries.following.user_ids(connection, after_id=last, limit=_USERS):
         last = found[-1]
         yield found
 

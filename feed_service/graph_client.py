@@ -107,8 +107,13 @@ class GraphClient:
         """Return a user's connections as of now, for what is not validated afterwards."""
         return self.current(self.held(user_id))
 
-    def connections(self, user_ids: Sequence[int]) -> list[HeldViewer]:
-        """Return up to 100 users with their connections as of now; they are not cached."""
+    def connections_and_erasures(
+        self, user_ids: Sequence[int]
+    ) -> tuple[list[HeldViewer], dict[int, int]]:
+        """Return up to 100 users with their connections as of now; they are not cached.
+
+        And those of their ids that were ever erased, with the revisions of the last erasures.
+        """
         request = pb.GetConnectedUserIdsRequest(
             users=[pb.GetConnectedUserIdsRequest.UserQuery(user_id=id_) for id_ in user_ids]
         )
@@ -116,10 +121,16 @@ class GraphClient:
             response = next(self._stubs).GetConnectedUserIds(
                 request, timeout=self._seconds(), metadata=outgoing()
             )
-        return [
+        told = [
             HeldViewer(revision=answer.revision, viewer=_viewer(answer))
             for answer in response.users
         ]
+        return told, {
+            answer.user_id: erasure.revision
+            for answer in response.users
+            for erasure in answer.erasures
+            if erasure.user_id == answer.user_id
+        }
 
     def erasure(self, user_id: int) -> int:
         """Return the revision of the last erasure of an id; 0 when there was none."""

@@ -9,6 +9,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     Computed,
+    DateTime,
     Identity,
     Index,
     Integer,
@@ -234,6 +235,15 @@ connection_events = Table(
 # delete_user: events about a user.
 Index("idx_connection_event_actor", connection_events.c.actor_id)
 Index("idx_connection_event_peer", connection_events.c.peer_id)
+
+# The events that an erasure removed: their numbers and times without anybody's id. A cursor is of
+# one event, and resuming from it must not depend on whether the event's users are still there.
+erased_events = Table(
+    "erased_events",
+    metadata,
+    big_id("seq", primary_key=True),
+    Column("occurred_at", DateTime(timezone=True), nullable=False),
+)
 
 idempotency_keys = idempotency_keys_table(metadata)
 totals = totals_table(metadata)

@@ -924,6 +924,28 @@ def last_event_number(reader: Reader) -> int:
     return int(number)
 
 
+# The numbers of erased events count as well: whoever was told of one must find it again.
+_NEWEST_EVENT = Statement(
+    "newest_event",
+    """
+    SELECT seq, occurred_at FROM (
+        (SELECT seq, occurred_at FROM connection_events
+         WHERE seq <= :until ORDER BY seq DESC LIMIT 1)
+        UNION ALL
+        (SELECT seq, occurred_at FROM erased_events WHERE seq <= :until ORDER BY seq DESC LIMIT 1)
+    ) AS newest
+    ORDER BY seq DESC LIMIT 1
+""",
+)
+
+
+def newest_event(reader: Reader, *, until: int) -> tuple[int, datetime] | None:
+    """The number and time of the newest event up to a number, also when it is erased since."""
+    for seq, occurred_at in reader.rows(_NEWEST_EVENT, {"until": until}):
+        return seq, occurred_at
+    return None
+
+
 # The mode that INSERT takes; what locks more to change the table takes this one as well.
 _EVENT_WRITERS = Statement(
     "event_writers",
@@ -1039,6 +1061,16 @@ _RECORD_ERASURE = text("""
     SELECT 'user_deleted', user_id, revision FROM erased
 """)
 
+
+def _forget_events(column: str) -> TextClause:
+    return text(f"""
+        WITH forgotten AS (
+            DELETE FROM connection_events WHERE {column} = :user_id RETURNING seq, occurred_at
+        )
+        INSERT INTO erased_events (seq, occurred_at) SELECT seq, occurred_at FROM forgotten
+    """)
+
+
 _ERASE = [
     text("DELETE FROM connections WHERE user_a_id = :user_id"),
     # The indexes by the higher id hold the rows of some states each.
@@ -1052,8 +1084,8 @@ _ERASE = [
     text("DELETE FROM blocks WHERE blocked_id = :user_id"),
     text("DELETE FROM declines WHERE requester_id = :user_id"),
     text("DELETE FROM declines WHERE decliner_id = :user_id"),
-    text("DELETE FROM connection_events WHERE actor_id = :user_id"),
-    text("DELETE FROM connection_events WHERE peer_id = :user_id"),
+    _forget_events("actor_id"),
+    _forget_events("peer_id"),
     _RECORD_ERASURE,
     text("DELETE FROM users WHERE user_id = :user_id"),
 ]

@@ -7,6 +7,9 @@ holds a lock on the table from before its number is drawn until its commit can b
 that was read before the holders of that lock were listed is therefore settled once none of those is
 left.
 
+A cursor is of the last event that was told, its number and its time, and resuming looks for exactly
+this event: see `_resumed`.
+
 Snapshots do not tell it: one ends behind the last transaction that has completed, and so does not
 name a later one that is running. They also wait for every other database of the cluster.
 
@@ -20,7 +23,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import TypeAlias
 
 import grpc
 
@@ -29,11 +33,14 @@ from graph_service.queries import EventRow
 from shared.database import RETRY_AFTER
 from shared.errors import AppException, RateLimitError, UnavailableError, ValidationError
 from shared.gen.kith.errors.v1 import errors_pb2
-from shared.paging import PageTokens, Scope
+from shared.paging import PageTokens, Scope, newest_first
 from shared.reader import Reader
 
 BATCH = 1_000
 _SCOPE = Scope.of("watch")
+# The number of an event and its time in microseconds; both 0 when there was no event yet.
+_Position: TypeAlias = tuple[int, int]
+_NO_EVENT: _Position = (0, 0)
 _POLL_SECONDS = 0.25
 _LAST_SEND_SECONDS = 1.0
 # All streams wake at once and read in turn, so many of them need no more than a few connections.
@@ -77,25 +84,28 @@ class Watches:
         """Yield every event behind a cursor, and heartbeats, for as long as the call lasts.
 
         The empty cursor starts at what is settled now: whoever then reads the state of the graph
-        misses nothing. Raises ValidationError naming `cursor`, RateLimitError when there are too
-        many streams or this one's consumer is too slow, and UnavailableError when the server drains
-        or the database cannot be reached; the consumer resumes from the last cursor it received.
+        misses nothing. Raises ValidationError naming `cursor` when it is damaged or its event is
+        not one of this database, RateLimitError when there are too many streams or this one's
+        consumer is too slow, and UnavailableError when the server drains or the database cannot be
+        reached; the consumer resumes from the last cursor it received.
         """
-        after = self._position(cursor)
+        resumed = self._resumed(cursor)
         with self._joined(call) as watch:
-            if after is None:
-                # What the thread found last may be a moment old; while others write it has to do.
-                after = _Frontier().advance(self._reader)
+            # What the thread found last may be a moment old; while others write it has to do.
+            after = resumed[0] if resumed else _Frontier().advance(self._reader)
             for settled in self._turns(watch):
                 after = settled if after is None else after
+                last = resumed = resumed or self._newest(until=after)
                 events = self._events(after=after, until=settled)
+                if events:
+                    last = resumed = _position(events[-1].seq, events[-1].occurred_at)
                 if len(events) == BATCH:
                     after = events[-1].seq
                     watch.woken.set()
                 else:
                     after = max(after, settled)
                 if events or watch.silent_seconds() >= self._heartbeat_seconds:
-                    cursor = self._tokens.issue(_SCOPE, [after])
+                    cursor = self._tokens.issue(_SCOPE, last)
                     yield from self._sent(watch, Changes(events=events, cursor=cursor))
 
     def drain(self) -> None:
@@ -105,18 +115,29 @@ class Watches:
             for watch in self._watches:
                 watch.end(_draining())
 
-    def _position(self, cursor: str) -> int | None:
-        position = self._tokens.read(_SCOPE, cursor, length=1, field="cursor")
-        if position is None:
+    def _resumed(self, cursor: str) -> _Position | None:
+        """Return the position in a cursor, if its event is one of this database.
+
+        After a backup was restored, numbers that a consumer has seen are given to other events, and
+        a number alone would skip those. The event of a number has the same time in one history
+        alone, for time goes on while a backup is restored.
+        """
+        read = self._tokens.read(_SCOPE, cursor, length=None, field="cursor")
+        if read is None:
             return None
-        # After a restored backup, numbers that the consumer has seen are handed out once more.
-        if position[0] > queries.last_event_number(self._reader):
-            raise ValidationError.of(
-                "cursor",
-                "is ahead of the events there are; start again with an empty one",
-                reason=errors_pb2.ERROR_REASON_INVALID_PAGE_TOKEN,
-            )
-        return position[0]
+        if len(read) == 1:
+            # Issued by the version before, which knew the number alone.
+            if read[0] > queries.last_event_number(self._reader):
+                raise _of_another_history()
+            return self._newest(until=read[0])
+        seq, micros = read
+        if self._newest(until=seq) != (seq, micros):
+            raise _of_another_history()
+        return seq, micros
+
+    def _newest(self, *, until: int) -> _Position:
+        found = queries.newest_event(self._reader, until=until)
+        return _position(*found) if found else _NO_EVENT
 
     @contextmanager
     def _joined(self, call: grpc.RpcContext) -> "Iterator[_Watch]":
@@ -265,6 +286,20 @@ class _Frontier:
         if not self._writers:
             self._settled = self._candidate
         return self._settled
+
+
+def _position(seq: int, occurred_at: datetime) -> _Position:
+    micros, _ = newest_first(occurred_at, seq)
+    return seq, micros
+
+
+def _of_another_history() -> ValidationError:
+    return ValidationError.of(
+        "cursor",
+        "its event is not one of this database, which was restored from a backup or is another one;"
+        " compare all with the graph as it is and start again with an empty one",
+        reason=errors_pb2.ERROR_REASON_CURSOR_OF_ANOTHER_HISTORY,
+    )
 
 
 def _draining() -> UnavailableError:

@@ -78,15 +78,31 @@ def end_tags(connection: Connection, *, endings: Collection[Ending]) -> int:
     ).rowcount
 
 
-_OWNER_IDS = text("""
-    SELECT DISTINCT owner_user_id FROM user_tags WHERE owner_user_id > :after_id
-    ORDER BY owner_user_id LIMIT :limit
-""")
+# Every table that holds rows of a user or, for tags, about one. Each index is walked from one id to
+# the next, so a batch reads the rows of about `limit` users in each.
+_USERS = {
+    "posts": "author_id",
+    "comments": "author_id",
+    "tags": "owner_user_id",
+    "user_tags": "target_user_id",
+    "photo_uploads": "owner_user_id",
+    "read_positions": "user_id",
+    "frozen_digests": "user_id",
+}
+_USER_IDS = text(
+    "SELECT id FROM ("
+    + " UNION ".join(
+        f"(SELECT DISTINCT {column} AS id FROM {table} WHERE {column} > :after_id"
+        " ORDER BY id LIMIT :limit)"
+        for table, column in _USERS.items()
+    )
+    + ") AS known ORDER BY id LIMIT :limit"
+)
 
 
-def owner_ids(connection: Connection, *, after_id: int, limit: int) -> list[int]:
-    """Up to `limit` people behind an id who have given tags, by id."""
-    rows = connection.execute(_OWNER_IDS, {"after_id": after_id, "limit": limit})
+def user_ids(connection: Connection, *, after_id: int, limit: int) -> list[int]:
+    """Up to `limit` people behind an id of whom something is stored, by id."""
+    rows = connection.execute(_USER_IDS, {"after_id": after_id, "limit": limit})
     return list(rows.scalars())
 
 

@@ -14,7 +14,7 @@ from shared.gen.kith.graph.v1 import graph_pb2
 from tests.support.pair import Databases, Pair, another_feed, running_pair
 from tests.support.pauses import nothing_told
 from tests.support.people import People, all_without, tagged
-from tests.support.processes import until
+from tests.support.processes import Session, until
 
 _ONE_A_SECOND = {"WATCH_HEARTBEAT_SECONDS": "1"}
 
@@ -211,6 +211,55 @@ def test_without_a_place_to_go_on_from_all_tags_are_compared_with_the_graph(
         _until_followed_by_anybody(own_pair, people)
 
     assert _tagged_pairs(own_pair) == _names((alice, dave), (bob, carol))
+
+
+_FORGET_NEWEST_EVENTS = """
+    DELETE FROM connection_events WHERE seq > (SELECT max(seq) - 3 FROM connection_events);
+    SELECT setval('connection_events_seq_seq', max(seq)) FROM connection_events
+"""
+
+
+def test_what_ended_in_a_graph_that_was_restored_from_a_backup_is_made_up_for(
+    own_pair: Pair,
+) -> None:
+    people = People(own_pair)
+    alice, bob, carol, dave = people.connected(4)
+    people.tag(alice, "friends", bob, carol)
+    _until_followed(own_pair, people)
+
+    def restore() -> None:
+        with Session(own_pair.graph_url) as session:
+            session.rows(_FORGET_NEWEST_EVENTS)
+            session.commit()
+        # They are given the numbers that the feed has seen already.
+        people.remove(alice, bob)
+        people.remove(alice, dave)
+        people.connect(alice, dave)
+
+    _while_stopped(own_pair, restore)
+    with another_feed(own_pair):
+        until(lambda: _names((alice, bob))[0] not in _tagged_pairs(own_pair))
+
+    assert _names((alice, carol))[0] in _tagged_pairs(own_pair)
+
+
+def test_who_was_erased_is_erased_also_when_there_is_no_cursor_to_go_on_from(
+    own_pair: Pair,
+) -> None:
+    people = People(own_pair)
+    alice, _ = people.connected(2)
+    people.post(alice, all_without())
+    until(lambda: len(_stored(own_pair, "SELECT 1 FROM followed")) == 1)
+
+    def lose() -> None:
+        own_pair.graph.DeleteUser(graph_pb2.DeleteUserRequest(user_id=alice))
+        _stored(own_pair, "DELETE FROM followed")
+
+    _while_stopped(own_pair, lose)
+    with another_feed(own_pair):
+        until(lambda: _stored(own_pair, "SELECT user_id FROM erased_users") == [alice])
+
+    assert _stored(own_pair, f"SELECT 1 FROM posts WHERE author_id = {alice}") == []
 
 
 def _until_followed_by_anybody(pair: Pair, people: People) -> None:

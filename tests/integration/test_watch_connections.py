@@ -17,6 +17,7 @@ from graph_service.__main__ import build
 from graph_service.settings import GraphSettings
 from shared.gen.kith.graph.v1 import graph_pb2 as pb
 from shared.gen.kith.graph.v1.graph_pb2_grpc import GraphServiceStub
+from shared.paging import PageTokens, Scope
 from shared.server import RunningServer
 from tests.support.errors import decoded, fields_of, reason_of
 from tests.support.pair import Databases, running_pair
@@ -91,7 +92,12 @@ class _Graph:
 
 @contextmanager
 def _running(databases: Databases, **environment: str) -> Iterator[_Graph]:
-    url = databases.new("graph")
+    with _running_on(databases.new("graph"), **environment) as running:
+        yield running
+
+
+@contextmanager
+def _running_on(url: str, **environment: str) -> Iterator[_Graph]:
     settings = GraphSettings.read({**_ENVIRONMENT, "GRAPH_DATABASE_URL": url, **environment})
     server = RunningServer(settings.server, build(settings, settings.database.url))
     with ExitStack() as stack:
@@ -477,16 +483,85 @@ def test_a_cursor_that_is_none_of_these_streams_is_refused(graph: _Graph, change
     assert fields_of(caught) == ["cursor"]
 
 
-def test_a_cursor_from_before_a_restored_backup_is_refused(
-    graph: _Graph, databases: Databases
-) -> None:
+def _refused(graph: _Graph, cursor: str) -> str:
+    with pytest.raises(grpc.RpcError) as caught:
+        next(graph.watch(cursor))
+    assert fields_of(caught) == ["cursor"]
+    return reason_of(caught.value)
+
+
+def test_a_cursor_of_another_database_is_refused(graph: _Graph, databases: Databases) -> None:
     graph.change("RequestConnection", *_new(2))
     _, cursor = graph.begun()
 
-    with _running(databases) as restored, pytest.raises(grpc.RpcError) as caught:
-        next(restored.watch(cursor))
+    with _running(databases) as other:
+        reason = _refused(other, cursor)
 
-    assert reason_of(caught.value) == "INVALID_PAGE_TOKEN"
+    assert reason == "CURSOR_OF_ANOTHER_HISTORY"
+
+
+@contextmanager
+def _restored(databases: Databases, backup: str) -> Iterator[_Graph]:
+    """Run on a copy of a database of which nobody writes."""
+    with _running_on(databases.copy(backup)) as running:
+        yield running
+
+
+def test_a_cursor_from_after_a_restored_backup_is_refused_when_its_number_was_given_anew(
+    databases: Databases,
+) -> None:
+    backup = databases.new("graph")
+    with _running_on(backup) as graph:
+        people = _new(4)
+        for peer in people[1:]:
+            graph.change("RequestConnection", people[0], peer)
+        _, before = graph.begun()
+    with _restored(databases, backup) as lost:
+        for peer in people[1:]:
+            lost.change("AcceptConnection", peer, people[0])
+        _, after = lost.begun()
+
+    with _restored(databases, backup) as restored:
+        ahead = _refused(restored, after)
+        for _ in range(2):
+            restored.change("AcceptConnection", people[1], people[0])
+            restored.change("RemoveConnection", people[1], people[0])
+            restored.change("RequestConnection", people[0], people[1])
+        renumbered = _refused(restored, after)
+        told = _events(restored.watch(before), 6)
+
+    assert [ahead, renumbered] == ["CURSOR_OF_ANOTHER_HISTORY"] * 2
+    assert [_kind(event) for event in told] == ["CONNECTED", "REMOVED", "REQUESTED"] * 2
+
+
+def test_a_cursor_of_an_event_that_was_erased_since_is_resumed(graph: _Graph) -> None:
+    alice, bob, carol = _new(3)
+    graph.change("RequestConnection", alice, bob)
+    stream, _ = graph.begun()
+    graph.change("RequestConnection", bob, carol)
+    message = next(message for message in stream if message.events)
+    stream.cancel()
+    graph.stub.DeleteUser(pb.DeleteUserRequest(user_id=bob))
+
+    resumed = graph.watch(message.cursor)
+    [told] = _events(resumed, 1)
+    resumed.cancel()
+
+    assert (_kind(told), told.actor_id) == ("USER_DELETED", bob)
+
+
+def test_a_cursor_of_the_version_before_is_resumed(graph: _Graph) -> None:
+    alice, bob = _new(2)
+    graph.change("RequestConnection", alice, bob)
+    [(last, *_)] = _stored(graph, f"actor_id = {alice}")
+    graph.change("CancelConnectionRequest", alice, bob)
+    tokens = PageTokens(keys=[_KEY.encode()])
+
+    [told] = _events(graph.watch(tokens.issue(Scope.of("watch"), [last])), 1)
+    reason = _refused(graph, tokens.issue(Scope.of("watch"), [last + 1_000_000]))
+
+    assert _kind(told) == "CANCELLED"
+    assert reason == "CURSOR_OF_ANOTHER_HISTORY"
 
 
 def test_a_stream_ends_when_the_database_is_gone(databases: Databases) -> None:

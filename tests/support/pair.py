@@ -109,11 +109,16 @@ class Databases:
 
     def new_single(self, service: str) -> str:
         """Return the URL of one that is on one PostgreSQL in any case."""
-        name = f"test_{service}_{next(self._numbers)}"
+        return self._copy(_TEMPLATES[service], f"test_{service}_{next(self._numbers)}")
+
+    def copy(self, url: str) -> str:
+        """Return the URL of a copy of a database to which nobody is connected."""
+        name = sqlalchemy.make_url(url).database
+        return self._copy(str(name), f"{name}_copy_{next(self._numbers)}")
+
+    def _copy(self, template: str, name: str) -> str:
         with self._admin.connect() as connection:
-            connection.execute(
-                sqlalchemy.text(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATES[service]}")
-            )
+            connection.execute(sqlalchemy.text(f"CREATE DATABASE {name} TEMPLATE {template}"))
         return self._cluster.url(name)
 
 

@@ -144,6 +144,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION. The peer has declined the user, who can ask them again some days after that;
     metadata holds their number as `limit`.
     """
+    ERROR_REASON_CURSOR_OF_ANOTHER_HISTORY: _ErrorReason.ValueType  # 43
+    """INVALID_ARGUMENT. The event of a WatchConnections cursor is not one of this database: it was
+    restored from a backup, or is another one. Changes that were told are undone and others may be
+    missing, so compare all with the graph as it is and start again with an empty cursor.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the `reason` of the google.rpc.ErrorInfo in every error that Kith answers, without
@@ -272,5 +277,10 @@ ERROR_REASON_OPEN_REQUEST_LIMIT_REACHED: ErrorReason.ValueType  # 41
 ERROR_REASON_REQUEST_PAUSED: ErrorReason.ValueType  # 42
 """FAILED_PRECONDITION. The peer has declined the user, who can ask them again some days after that;
 metadata holds their number as `limit`.
+"""
+ERROR_REASON_CURSOR_OF_ANOTHER_HISTORY: ErrorReason.ValueType  # 43
+"""INVALID_ARGUMENT. The event of a WatchConnections cursor is not one of this database: it was
+restored from a backup, or is another one. Changes that were told are undone and others may be
+missing, so compare all with the graph as it is and start again with an empty cursor.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -364,7 +364,8 @@ class GraphServiceServicer:
         cursor, and goes on for as long as the consumer reads it; when nothing happens, a heartbeat
         comes every few seconds. A stream that breaks off is resumed from the last cursor received.
         CONSUMER_TOO_SLOW for one that does not take its messages in time, DRAINING when the server
-        stops, OVERLOADED when there are too many streams, INVALID_PAGE_TOKEN for a cursor. Internal:
+        stops, OVERLOADED when there are too many streams, INVALID_PAGE_TOKEN for a cursor that is
+        damaged, CURSOR_OF_ANOTHER_HISTORY for one whose event a restored backup does not have. Internal:
         not meant for a gateway.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -373,8 +374,9 @@ class GraphServiceServicer:
 
     def DeleteUser(self, request, context):
         """DeleteUser erases whoever has the id now: connections, requests, blocks of either direction, and
-        events about them. What stays is the id with the revision of its erasure, which
-        GetConnectedUserIds tells if the id is issued anew, and one event `USER_DELETED`. feed_service
+        events about them, but for their numbers and times. What stays is the id with the revision of
+        its erasure, which GetConnectedUserIds tells if the id is issued anew, and one event
+        `USER_DELETED`. feed_service
         follows that event and erases the user as well; its DeleteUser says what holds until then.
         Internal: not meant for a gateway.
         """
