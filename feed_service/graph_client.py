@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from feed_service.connections_cache import ConnectionsCache, HeldViewer
 from feed_service.metrics import FeedMetrics
 from feed_service.visibility import Viewer
-from shared import deadlines, positions
+from shared import deadlines, logs, positions
 from shared.arrays import array_literal
 from shared.channels import open_channel
 from shared.circuit import Circuit
@@ -32,7 +32,7 @@ from shared.gen.kith.graph.v1 import graph_pb2 as pb
 from shared.gen.kith.graph.v1 import graph_pb2_grpc
 from shared.metrics import ClientMetrics, MethodMetrics
 from shared.settings import TargetSettings
-from shared.trace_context import outgoing
+from shared.trace_context import Metadata, outgoing
 
 _SERVICE = "kith.graph.v1.GraphService"
 _KINDS = {
@@ -119,7 +119,7 @@ class GraphClient:
         )
         with self._measured("GetConnectedUserIds"):
             response = next(self._stubs).GetConnectedUserIds(
-                request, timeout=self._seconds(), metadata=outgoing()
+                request, timeout=self._seconds(), metadata=_metadata()
             )
         told = [
             HeldViewer(revision=answer.revision, viewer=_viewer(answer))
@@ -139,7 +139,7 @@ class GraphClient:
             response = next(self._stubs).GetConnectedUserIds(
                 pb.GetConnectedUserIdsRequest(users=[query]),
                 timeout=self._seconds(),
-                metadata=outgoing(),
+                metadata=_metadata(),
             )
         [answer] = response.users
         return next(
@@ -173,7 +173,7 @@ class GraphClient:
         )
         request = pb.GetConnectedUserIdsRequest(users=[query], include_blocked=with_blocked)
         # Whatever is fetched is validated afterwards, so it may come from a replica.
-        brought = outgoing() if known else (*_ANY_POSITION, *(outgoing() or ()))
+        brought = _metadata() if known else (*_ANY_POSITION, *_metadata())
         with self._measured("GetConnectedUserIds"):
             response = next(self._stubs).GetConnectedUserIds(
                 request, timeout=self._seconds(), metadata=brought
@@ -278,6 +278,13 @@ class _Measured:
                 self._circuit.succeeded()
         if isinstance(exc, grpc.RpcError):
             raise _translate(exc) from exc
+
+
+def _metadata() -> Metadata:
+    """Return what continues the trace and the request id of the call that is worked on."""
+    request_id = logs.request_id.get()
+    named = ((logs.REQUEST_ID, request_id),) if request_id else ()
+    return (*named, *(outgoing() or ()))
 
 
 def _code(error: BaseException | None) -> str:

@@ -60,7 +60,9 @@ def check(reader: Reader, service: str) -> None:
     """
     found = _current(reader)
     if found is None or found in _past(service):
-        raise UnavailableError(f"the schema is at {found}, the code wants {head(service)}")
+        raise UnavailableError(
+            f"the schema is at {found}, the code wants {head(service)}; run `kith migrate`"
+        )
 
 
 def _current(reader: Reader) -> str | None:

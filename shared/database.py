@@ -450,6 +450,19 @@ def forget_texts(error: BaseException | None) -> None:
     error.args = (f"{type(cause).__name__}: {', '.join([f'SQLSTATE {code}', *said])}",)
 
 
+def why(error: Exception) -> str:
+    """Return for the log what a check of this service has failed for, for example a wrong password.
+
+    Callers are told less: what the driver says of a connection names hosts, users and databases.
+    """
+    if not isinstance(error, AppException):
+        return repr(error)
+    cause = error.__cause__
+    if isinstance(cause, psycopg2.Error) and cause.pgcode is None:
+        return f"{error.message}: {' '.join(str(cause).split())}"
+    return error.message
+
+
 def is_of_node(error: BaseException | None) -> bool:
     """Whether a node behind the database is lost, and the connection as good as before."""
     code = getattr(error, "pgcode", None) or ""

@@ -19,7 +19,8 @@ from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2 as pb
 from grpc_health.v1 import health_pb2_grpc
 
-from shared.errors import AppException, ValidationError
+from shared.database import why
+from shared.errors import ValidationError
 from shared.requests import Patience, reading, require_readable
 from shared.threads import on_threads
 
@@ -253,8 +254,8 @@ class Readiness:
             except Exception as error:  # noqa: BLE001 -- whatever a check raises means not ready
                 self._report(name, 0)
                 if not self._is_in_grace(name):
-                    failures[name] = str(error) if isinstance(error, AppException) else repr(error)
-        if failures.keys() != (self._failures or {}).keys() or self._failures is None:
+                    failures[name] = why(error)
+        if failures != self._failures:
             _log.log(
                 logging.WARNING if failures else logging.INFO,
                 "not ready" if failures else "ready",

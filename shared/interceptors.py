@@ -21,6 +21,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import grpc
+from google.protobuf import descriptor_pool
 
 from shared import deadlines, logs
 from shared.access.callers import Caller
@@ -51,6 +52,14 @@ class Method:
     kind: str
     service: str
     name: str
+
+
+def methods(service: str) -> Iterator[Method]:
+    """Yield the methods of a contract, so that they are known before they are first called."""
+    contract = descriptor_pool.Default().FindServiceByName(service)
+    for method in contract.methods:
+        kind = _kind(streams_in=method.client_streaming, streams_out=method.server_streaming)
+        yield Method(kind=kind, service=service, name=method.name)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -120,7 +129,8 @@ class Around(grpc.ServerInterceptor):
         if handler is None or path.startswith(_LEFT_ALONE):
             return handler
         _, service, name = path.split("/")
-        method = Method(kind=_kind(handler), service=service, name=name)
+        kind = _kind(streams_in=handler.request_streaming, streams_out=handler.response_streaming)
+        method = Method(kind=kind, service=service, name=name)
         hooks = [step(method) for step in self._steps]
         wrapped = _wrapped(handler, hooks, threads=self._threads.get(path), patience=self._patience)
         return self._wrapped.setdefault(path, wrapped)
@@ -134,7 +144,7 @@ def identify(_method: Method) -> Hooks:
 
     def begin(call: Call) -> None:
         logs.request_id.set(call.request_id)
-        call.context.set_trailing_metadata((("x-request-id", call.request_id),))
+        call.context.set_trailing_metadata(((logs.REQUEST_ID, call.request_id),))
 
     return Hooks(begin=begin)
 
@@ -276,7 +286,7 @@ def count_rejections(metrics: ServerMetrics) -> Step:
 def _abort(call: Call, error: AppException) -> None:
     call.context.set_trailing_metadata(
         (
-            ("x-request-id", call.request_id),
+            (logs.REQUEST_ID, call.request_id),
             ("grpc-status-details-bin", to_status(error).SerializeToString()),
         )
     )
@@ -285,7 +295,7 @@ def _abort(call: Call, error: AppException) -> None:
 
 def _request_id(context: grpc.ServicerContext) -> str:
     for key, value in context.invocation_metadata() or ():
-        if key == "x-request-id" and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
+        if key == logs.REQUEST_ID and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
             return value
     # A fifth of the cost of uuid4, which asks the kernel; it finds lines in a log and no more.
     return f"{random.getrandbits(128):032x}"
@@ -300,10 +310,10 @@ def _code(context: grpc.ServicerContext, *, failed: bool) -> str:
     return (grpc.StatusCode.UNKNOWN if failed else grpc.StatusCode.OK).name
 
 
-def _kind(handler: Handler) -> str:
-    if handler.request_streaming:
-        return "bidi_stream" if handler.response_streaming else "client_stream"
-    return "server_stream" if handler.response_streaming else "unary"
+def _kind(*, streams_in: bool, streams_out: bool) -> str:
+    if streams_in:
+        return "bidi_stream" if streams_out else "client_stream"
+    return "server_stream" if streams_out else "unary"
 
 
 def _wrapped(

@@ -8,10 +8,14 @@ from collections.abc import Mapping
 from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from typing import Final
 
 from shared import trace_context
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
+
+REQUEST_ID: Final = "x-request-id"
+"""The header in which a call brings its request id, is told it, and hands it on."""
 
 quoted = json.encoder.encode_basestring
 """A text as JSON."""

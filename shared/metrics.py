@@ -30,6 +30,8 @@ LATENCY_BUCKETS: Final = (
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10,
 )  # fmt: skip
 _STATEMENT_BUCKETS: Final = (0, 1, 2, 3, 4, 5, 6, 8, 10, 20)
+FAULTS: Final = ("UNKNOWN", "DEADLINE_EXCEEDED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS")
+"""The codes of calls that failed through no fault of their callers."""
 _LABELS: Final = ("grpc_type", "grpc_service", "grpc_method")
 
 
@@ -92,11 +94,18 @@ class CallMetrics:
         )
 
     def of(self, kind: str, service: str, method: str) -> MethodMetrics:
-        """Return the metrics of one method."""
+        """Return the metrics of one method.
+
+        The counters of OK and of faults are there from the start: Prometheus sees no increase in a
+        series that begins with 1, and no share of faults where there is no series of any.
+        """
         labels = (kind, service, method)
+        handled = _ByCode(self._handled, labels)
+        for code in ("OK", *FAULTS):
+            handled[code].inc(0)
         return MethodMetrics(
             started=self._started.labels(*labels),
-            handled=_ByCode(self._handled, labels),
+            handled=handled,
             handling=self._handling.labels(*labels),
         )
 

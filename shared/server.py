@@ -32,6 +32,7 @@ from shared.interceptors import (
     limit_time,
     log_call,
     measure,
+    methods,
     report_errors,
     require_message,
     take_slots,
@@ -201,6 +202,8 @@ class RunningServer:
     def _steps(self) -> Sequence[Step]:
         settings, metrics = self._settings, ServerMetrics(self._service.registry)
         access, limits = self._service.access, self._service.rate_limits
+        for method in methods(self._service.name):
+            metrics.of(method.kind, method.service, method.name)
         outer = [
             identify,
             self._tracing.step,

@@ -200,6 +200,7 @@ def test_logs_are_json_lines_that_name_the_request(processes: ProcessPair) -> No
     processes.feed_process.wait()
 
     calls = processes.feed_process.logged("call")
+    asked = processes.graph_process.logged("call")
 
     assert [(call["grpc_method"], call["grpc_code"]) for call in calls] == [
         ("CreatePost", "OK"),
@@ -208,6 +209,7 @@ def test_logs_are_json_lines_that_name_the_request(processes: ProcessPair) -> No
     ]
     assert [call["request_id"] == "one-of-mine" for call in calls] == [True, True, False]
     assert calls[2]["request_id"]
+    assert calls[2]["request_id"] in {call["request_id"] for call in asked}
     for line in processes.feed_process.logs():
         assert {"time", "level", "service", "logger", "message"} <= line.keys()
 

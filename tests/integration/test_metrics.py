@@ -1,5 +1,6 @@
 """Every named metric moves when its event happens, and Prometheus can read them all."""
 
+import re
 import shutil
 import subprocess
 import time
@@ -7,10 +8,12 @@ from collections.abc import Callable, Collection, Iterator
 
 import grpc
 import pytest
+from google.protobuf import descriptor_pool
 from google.rpc import code_pb2
 
 from shared.gen.kith.feed.v1 import feed_pb2 as feed
 from shared.gen.kith.graph.v1 import graph_pb2 as graph
+from shared.metrics import FAULTS
 from tests.support.pair import Databases, Pair, running_pair
 from tests.support.people import ALL, People
 from tests.support.processes import until
@@ -227,6 +230,24 @@ def test_a_refused_call_is_counted_under_its_code(pair: Pair) -> None:
         pair.feed.GetPost(feed.GetPostRequest())
 
     assert scrape(pair.feed_server).value(**labels) - before == 1
+
+
+@pytest.mark.parametrize(("service", "name"), [("graph", _GRAPH), ("feed", _FEED)])
+def test_faults_of_every_method_are_counted_from_0(pair: Pair, service: str, name: str) -> None:
+    server = {"graph": pair.graph_server, "feed": pair.feed_server}[service]
+    contract = descriptor_pool.Default().FindServiceByName(name)
+
+    text = scrape(server).text
+
+    assert [
+        (method.name, code)
+        for method in contract.methods
+        for code in ("OK", *FAULTS)
+        if not re.search(
+            f'handled_total{{grpc_code="{code}",grpc_method="{method.name}",grpc_service="{name}"',
+            text,
+        )
+    ] == []
 
 
 def test_a_streaming_call_is_counted_as_one(pair: Pair, people: People) -> None:
