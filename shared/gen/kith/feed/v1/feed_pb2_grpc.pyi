@@ -209,7 +209,9 @@ class FeedServiceStub:
     by ListPosts and ListTags; that comments under the id are gone from posts of others; and that
     the id is gone from lists of tagged people. What is written under the id in the meantime is
     erased with the rest. To be sure that there is nothing left, call this after
-    GraphService.DeleteUser and issue the id when both have answered.
+    GraphService.DeleteUser and issue the id when both have answered. Called before it, this also
+    erases the tags that keep the user out: until the graph has erased the user, they can see posts
+    of their connections that exclude those tags.
     """
 
 class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -581,7 +583,9 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         by ListPosts and ListTags; that comments under the id are gone from posts of others; and that
         the id is gone from lists of tagged people. What is written under the id in the meantime is
         erased with the rest. To be sure that there is nothing left, call this after
-        GraphService.DeleteUser and issue the id when both have answered.
+        GraphService.DeleteUser and issue the id when both have answered. Called before it, this also
+        erases the tags that keep the user out: until the graph has erased the user, they can see posts
+        of their connections that exclude those tags.
         """
 
 def add_FeedServiceServicer_to_server(servicer: FeedServiceServicer, server: _grpc.Server) -> None: ...
