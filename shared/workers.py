@@ -11,6 +11,7 @@ import sys
 from argparse import SUPPRESS, ArgumentParser
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from typing import Final, NoReturn, Self
 
 LISTENING: Final = "listening"
@@ -82,6 +83,7 @@ class Options:
             default="",
             help=f"processes that serve, instead of {service.upper()}_WORKERS",
         )
+        parser.add_argument("--version", action="version", version=f"kith {version('kith')}")
         # For the supervisor.
         parser.add_argument("--slot", type=int, help=SUPPRESS)
         parser.add_argument("--pipe", type=int, help=SUPPRESS)

@@ -60,6 +60,8 @@ def _parser() -> ArgumentParser:
     _add(commands.add_parser, "gateway", _gateway, "put Envoy in front of both, until Ctrl-C")
     _add(commands.add_parser, "migrate", _migrate, "bring both databases to the newest schema")
 
+    _add(commands.add_parser, "doctor", _doctor, "say whether databases and settings will do")
+
     feed = _add(commands.add_parser, "feed", _feed, "print a person's feed")
     feed.add_argument("user", type=identifier)
     feed.add_argument("--pages", type=whole(1, _MOST_PAGES), default=1, help="how many (default 1)")
@@ -198,6 +200,14 @@ def _migrate(_arguments: Namespace, console: Console) -> None:
     with ExitStack() as stack:
         databases.migrate(stack)
     console.print("Both databases have the newest schema.")
+
+
+def _doctor(_arguments: Namespace, console: Console) -> None:
+    # Whoever asks for a page waits for no driver of a database.
+    from shared.cli import doctor  # noqa: PLC0415
+
+    _point_out_unknown_settings()
+    doctor.examine(console)
 
 
 def _feed(arguments: Namespace, console: Console) -> None:

@@ -22,6 +22,7 @@ from shared.cli import transfers
 from shared.cli.__main__ import main
 from shared.gen.kith.feed.v1 import feed_pb2
 from shared.gen.kith.graph.v1 import graph_pb2
+from shared.workers import Options
 from tests.support.pair import Pair
 from tests.support.people import People
 
@@ -496,6 +497,17 @@ def test_a_working_directory_that_is_gone_is_named(
 
 def test_the_version_is_the_one_that_is_installed(kith: Kith) -> None:
     assert kith("--version") == (0, f"kith {version('kith')}\n", "")
+
+
+def test_a_service_tells_the_same_version(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["graph_service", "--version"])
+
+    with pytest.raises(SystemExit) as ended:
+        Options.read("graph")
+
+    assert (ended.value.code, capsys.readouterr().out) == (0, f"kith {version('kith')}\n")
 
 
 @pytest.mark.parametrize(
