@@ -8,7 +8,11 @@ _log = logging.getLogger("kith.rounds")
 
 
 class Rounds:
-    """Runs a piece of work every so often, and sooner when it is asked to; failures are logged."""
+    """Runs a piece of work every so often, and sooner when it is asked to.
+
+    Of failures in a row the first, second, fourth, eighth and so on are logged: an outage of a day
+    would otherwise write thousands of tracebacks.
+    """
 
     def __init__(self, name: str, work: Callable[[], None], *, interval_seconds: float) -> None:
         self._name = name
@@ -33,11 +37,16 @@ class Rounds:
         self._thread.join(timeout_seconds)
 
     def _run(self) -> None:
+        failures = 0
         while not self._stopping:
             # Cleared before the work, so that what is asked for meanwhile is not missed.
             self._woken.clear()
             try:
                 self._work()
+                failures = 0
             except Exception:  # noqa: BLE001 -- the next round may go better, whatever it was
-                _log.warning("a round failed", extra={"round": self._name}, exc_info=True)
+                failures += 1
+                if failures.bit_count() == 1:
+                    said = {"round": self._name, "failures": failures}
+                    _log.warning("a round failed", extra=said, exc_info=True)
             self._woken.wait(self._interval_seconds)
