@@ -14,7 +14,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
 from shared import certificates
-from shared.access import keys
+from shared.access import jwks
 from shared.access.rules import CALLERS, Access
 from shared.certificates import CertificateFiles
 from shared.setting_names import is_service_link
@@ -184,7 +184,7 @@ class TokenSettings:
         if is_url and "@" in where:
             environment.problem("AUTH_JWKS", "must not hold a password: its keys are public")
         if not is_url:
-            environment.require("AUTH_JWKS", lambda: keys.parse(Path(where).read_bytes()))
+            environment.require("AUTH_JWKS", lambda: jwks.require_keys(jwks.read(Path(where))))
         return cls(
             keys=where if is_url else Path(where).absolute(),
             issuer=named["AUTH_ISSUER"],

@@ -1,34 +1,30 @@
 """The public keys by which tokens are verified: a JWKS in a file, or at a URL."""
 
-import json
 import logging
+import math
 import threading
 import time
-import urllib.request
-from collections.abc import Mapping
+from contextlib import suppress
 from datetime import timedelta
 from http.client import HTTPException
 from pathlib import Path
-from typing import Final, Protocol, TypeAlias
+from typing import Final, Protocol
 
-import jwt
-
+from shared import deadlines
+from shared.access import jwks
+from shared.access.fetching import fetched
+from shared.access.jwks import KeySet
 from shared.errors import UnavailableError
 from shared.gen.kith.errors.v1 import errors_pb2
-from shared.rounds import Rounds
 from shared.watched_files import WatchedFiles
 
-# With a secret instead of a pair of keys, whoever can verify a token could make one.
-ALGORITHMS: Final = (
-    "ES256", "ES384", "ES512", "EdDSA", "PS256", "PS384", "PS512", "RS256", "RS384", "RS512",
-)  # fmt: skip
-KeySet: TypeAlias = Mapping[str | None, jwt.PyJWK]
-
-_FETCH_SECONDS = 2
-_MAX_BYTES = 1024 * 1024
-_INTERVAL_SECONDS = 300
+# As in deploy/envoy/envoy.yaml.
+_FETCH_SECONDS: Final = 2.0
+_INTERVAL_SECONDS = 300.0
 # Anybody can send a token that names an unknown key, and none may have Kith ask more often.
-_SHORTEST_INTERVAL_SECONDS = 5
+_SHORTEST_INTERVAL_SECONDS = 5.0
+# A call that waits has the slot of one that could be answered, and strangers can make such calls.
+_MOST_WAITING: Final = 4
 _log = logging.getLogger("kith.access")
 
 
@@ -36,10 +32,13 @@ class Keys(Protocol):
     """Keys that change now and then. The same object is returned until they do."""
 
     def current(self) -> KeySet:
-        """Return the keys as last read; raises UnavailableError if they never could be."""
+        """Return the keys as last read; raises UnavailableError while there are none."""
 
     def renewed(self) -> KeySet:
-        """Return the keys as they are now, or were a moment ago."""
+        """Return the keys as they are now, or were a moment ago; raises UnavailableError."""
+
+    def check(self) -> None:
+        """Raise UnavailableError while there are no keys, without waiting for any."""
 
     def close(self) -> None:
         """Read them no more."""
@@ -50,99 +49,151 @@ def open_keys(where: str | Path) -> Keys:
     return FetchedKeys(where) if isinstance(where, str) else FileKeys(where)
 
 
-def parse(document: bytes) -> KeySet:
-    """Return a JWKS's keys for verifying, by their ids; raises ValueError without any."""
-    try:
-        found = jwt.PyJWKSet.from_dict(json.loads(document))
-    except (jwt.PyJWTError, AttributeError) as error:
-        raise ValueError(f"it is no JWKS: {error}") from error
-    keys = {
-        key.key_id: key
-        for key in found
-        if key.algorithm_name in ALGORITHMS and key.public_key_use in {None, "sig"}
-    }
-    if not keys:
-        raise ValueError(f"no key in it is for one of {', '.join(ALGORITHMS)}")
-    return keys
-
-
 class FileKeys:
     """The keys in a file."""
 
     def __init__(self, path: Path) -> None:
         """Read the file; raises OSError or ValueError."""
-        self._file = WatchedFiles([path], lambda: parse(path.read_bytes()))
+        self._path = path
+        self._file = WatchedFiles([path], self._read)
+        if not self._file.current():
+            jwks.require_keys(jwks.read(path))
 
     def current(self) -> KeySet:
         """Return the keys of at most a second ago."""
-        return self._file.current()
+        return _some(self._file.current())
 
     def renewed(self) -> KeySet:
         """Return the keys of this moment."""
-        return self._file.renew()
+        return _some(self._file.renew())
+
+    def check(self) -> None:
+        """Raise UnavailableError if the file has no keys any more."""
+        self.current()
 
     def close(self) -> None:
         """Do nothing: the file is looked at when somebody asks."""
+
+    def _read(self) -> KeySet:
+        return _keys_of(jwks.read(self._path), str(self._path))
 
 
 class FetchedKeys:
     """The keys at a URL: fetched every five minutes, and for a token that names an unknown one.
 
-    When they cannot be fetched, those that were last are used for as long as it takes.
+    When they cannot be fetched, those that were last are used for as long as it takes. One thread
+    fetches. Calls wait for it until a fetch would have ended, and no longer than they may take.
     """
 
     def __init__(self, url: str) -> None:
+        """Begin to fetch, and wait for the first keys as long as a fetch may take."""
         self._url = url
-        self._lock = threading.Lock()
-        self._keys: KeySet | None = None
+        self._changed = threading.Condition()
+        self._keys: KeySet = {}
         self._document = b""
-        self._fetch_again = float("-inf")
-        self._rounds = Rounds("signing keys", self._fetch, interval_seconds=_INTERVAL_SECONDS)
-        self._rounds.start()
+        self._failure = "not fetched yet"
+        self._fetches = 0
+        self._is_wanted = True
+        self._fetch_again = -math.inf
+        self._waiting = 0
+        self._is_closed = False
+        # A fetch that is under way keeps no process from ending.
+        threading.Thread(target=self._run, name="signing keys", daemon=True).start()
+        with suppress(UnavailableError):
+            self._wait()
 
     def current(self) -> KeySet:
-        """Return the keys as last fetched; raises UnavailableError if they never could be."""
+        """Return the keys as last fetched; raises UnavailableError while there are none."""
         return self._keys or self.renewed()
 
     def renewed(self) -> KeySet:
-        """Return the keys as fetched now, or within the last few seconds."""
-        self._fetch()
-        if self._keys is None:
-            raise UnavailableError(
-                "tokens cannot be verified at the moment",
-                reason=errors_pb2.ERROR_REASON_SIGNING_KEYS_UNAVAILABLE,
-                retry_after=timedelta(seconds=_SHORTEST_INTERVAL_SECONDS),
-            )
-        return self._keys
+        """Return the keys as fetched now, or within the last few seconds.
+
+        Raises UnavailableError when they cannot be fetched in time: whether the key of a token is a
+        new one nobody knows then.
+        """
+        self._wait()
+        if self._failure:
+            raise _unavailable()
+        return _some(self._keys)
+
+    def check(self) -> None:
+        """Raise UnavailableError while there are no keys."""
+        _some(self._keys)
 
     def close(self) -> None:
-        """Fetch them no more."""
-        self._rounds.stop()
+        """Fetch them no more. A fetch that is under way is not waited for."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
 
-    def _fetch(self) -> None:
-        # Whoever waits here meanwhile finds the work done.
-        with self._lock:
-            if time.monotonic() < self._fetch_again:
+    def _wait(self) -> None:
+        """Wait for the end of a fetch, unless one has just ended."""
+        with self._changed:
+            if not self._is_wanted and time.monotonic() < self._fetch_again:
                 return
+            if self._waiting >= _MOST_WAITING:
+                raise _unavailable()
+            self._is_wanted = True
+            self._changed.notify_all()
+            before = self._fetches
+            self._waiting += 1
             try:
-                document = _fetched(self._url)
-                if document != self._document:
-                    self._keys, self._document = parse(document), document
-            except (OSError, HTTPException, ValueError) as error:
-                _log.warning("no signing keys", extra={"url": self._url, "why": repr(error)})
+                has_ended = self._changed.wait_for(
+                    lambda: self._fetches != before or self._is_closed,
+                    min(_FETCH_SECONDS, max(0.0, deadlines.seconds_left())),
+                )
             finally:
+                self._waiting -= 1
+        if not has_ended:
+            raise _unavailable()
+
+    def _run(self) -> None:
+        while not self._is_closed:
+            failure = self._fetch()
+            with self._changed:
+                if failure not in ("", self._failure) and not self._is_closed:
+                    _log.warning("no signing keys", extra={"url": self._url, "why": failure})
+                self._failure = failure
+                self._fetches += 1
+                self._is_wanted = False
                 self._fetch_again = time.monotonic() + _SHORTEST_INTERVAL_SECONDS
+                self._changed.notify_all()
+                self._changed.wait_for(
+                    lambda: self._is_wanted or self._is_closed,
+                    _SHORTEST_INTERVAL_SECONDS if failure else _INTERVAL_SECONDS,
+                )
+
+    def _fetch(self) -> str:
+        """Fetch the keys; returns why they cannot be had, or nothing."""
+        try:
+            document = fetched(self._url, seconds=_FETCH_SECONDS, max_bytes=jwks.MAX_BYTES)
+            if document != self._document:
+                self._keys = _keys_of(jwks.parse(document), self._url)
+                self._document = document
+        except (OSError, HTTPException, ValueError) as error:
+            return repr(error)
+        except Exception as error:  # noqa: BLE001 -- the thread has to live: nobody else fetches
+            _log.exception("signing keys could not be fetched", extra={"url": self._url})
+            return repr(error)
+        return ""
 
 
-def _fetched(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=_FETCH_SECONDS) as response:  # noqa: S310 -- the settings take http and https alone
-        document: bytes = response.read(_MAX_BYTES)
-    return document
+def _keys_of(found: jwks.Jwks, where: str) -> KeySet:
+    if found.left_out:
+        _log.warning("signing keys left out", extra={"where": where, "why": found.left_out})
+    return found.keys
 
 
-def key_of(keys: KeySet, key_id: str | None) -> jwt.PyJWK | None:
-    """Return the key that a token names; one that names none means the only one there is."""
-    if key_id is None and len(keys) == 1:
-        [only] = keys.values()
-        return only
-    return keys.get(key_id)
+def _some(keys: KeySet) -> KeySet:
+    if not keys:
+        raise _unavailable()
+    return keys
+
+
+def _unavailable() -> UnavailableError:
+    return UnavailableError(
+        "tokens cannot be verified at the moment",
+        reason=errors_pb2.ERROR_REASON_SIGNING_KEYS_UNAVAILABLE,
+        retry_after=timedelta(seconds=_SHORTEST_INTERVAL_SECONDS),
+    )

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import jwt
 from cachetools import LRUCache
 
-from shared.access.keys import ALGORITHMS, KeySet, key_of, open_keys
+from shared.access.jwks import ALGORITHMS, KeySet, key_of
+from shared.access.keys import open_keys
 from shared.errors import UnauthenticatedError
 from shared.gen.kith.errors.v1 import errors_pb2
 from shared.settings import TokenSettings
@@ -61,7 +62,7 @@ class Tokens:
 
     def check(self) -> None:
         """Raise UnavailableError while tokens cannot be verified."""
-        self._keys.current()
+        self._keys.check()
 
     def close(self) -> None:
         """Read the keys no more."""
