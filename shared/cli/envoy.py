@@ -22,7 +22,6 @@ from shared.cli.http_rules import http_rules
 from shared.gen.kith.feed.v1 import feed_pb2
 from shared.gen.kith.graph.v1 import graph_pb2
 from shared.ports import reachable
-from shared.settings import ServerSettings
 
 _FOLDER: Final = Path(__file__).parents[2] / "deploy" / "envoy"
 _GRAPH: Final[ServiceDescriptor] = graph_pb2.DESCRIPTOR.services_by_name["GraphService"]
@@ -75,7 +74,7 @@ def _values(settings: GatewaySettings) -> Mapping[str, object]:
         **_paths("GRAPH", _GRAPH),
         **_paths("FEED", _FEED),
         **_certificates(settings),
-        **_tokens(server),
+        **_tokens(settings),
     }
 
 
@@ -132,11 +131,13 @@ def _certificates(settings: GatewaySettings) -> Mapping[str, str | None]:
     }
 
 
-def _tokens(server: ServerSettings) -> Mapping[str, object]:
+def _tokens(settings: GatewaySettings) -> Mapping[str, object]:
+    server = settings.server
     tokens = server.auth.tokens if server.auth else None
     if tokens is None:
         return {"AUTH_JWKS": None, **_file("AUTH_JWKS", None)}
-    file = tokens.keys if isinstance(tokens.keys, Path) else None
+    # Not the file that the setting names: what Envoy is given to serve, everybody can read.
+    file = settings.published_keys if isinstance(tokens.keys, Path) else None
     here = reachable(server.host, server.metrics_port)
     url = urlsplit(f"http://{here}/signing-keys" if file else str(tokens.keys))
     is_encrypted = url.scheme == "https"

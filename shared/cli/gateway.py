@@ -14,11 +14,13 @@ from pathlib import Path
 
 from rich.console import Console
 
+from shared.access import jwks
 from shared.cli.envoy import configuration
 from shared.cli.gateway_settings import GatewaySettings
 from shared.cli.processes import ATTACHED
 from shared.cli.terminal import CommandError
 from shared.ports import written
+from shared.watched_files import WatchedFiles
 
 _WATCH_SECONDS = 0.5
 _POLL_SECONDS = 0.05
@@ -31,6 +33,8 @@ def gateway(console: Console) -> None:
     Raises CommandError or SettingsError when it cannot start or ends by itself.
     """
     settings = GatewaySettings.read(os.environ)
+    settings.folder.mkdir(parents=True, exist_ok=True)
+    keys = _published_keys(settings)
     command = [*ATTACHED, str(os.getpid()), _envoy(), *_arguments(settings)]
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -41,6 +45,8 @@ def gateway(console: Console) -> None:
         while not stopping.wait(_WATCH_SECONDS):
             if envoy.poll() is not None:
                 raise CommandError(f"Envoy ended with status {envoy.returncode}")
+            if keys is not None:
+                keys.current()
         _drain(settings)
         envoy.terminate()
 
@@ -89,9 +95,23 @@ def _admin(settings: GatewaySettings, method: str, path: str) -> str:
         return connection.getresponse().read().decode()
 
 
+def _published_keys(settings: GatewaySettings) -> WatchedFiles[Path] | None:
+    """Write the public keys of AUTH_JWKS for Envoy to serve, and again when that file changes."""
+    tokens = settings.server.auth and settings.server.auth.tokens
+    if not tokens or not isinstance(tokens.keys, Path):
+        return None
+    source, published = tokens.keys, settings.published_keys
+    fresh = published.with_suffix(".fresh")
+
+    def publish() -> Path:
+        fresh.write_bytes(jwks.read(source).document())
+        return fresh.replace(published)
+
+    return WatchedFiles([source], publish)
+
+
 def _written(settings: GatewaySettings) -> Path:
     """Write what Envoy reads; returns the file to start with."""
-    settings.folder.mkdir(parents=True, exist_ok=True)
     start, *certificates = configuration(settings)
     path = settings.folder / "envoy.json"
     path.write_text(json.dumps(start, indent=2))

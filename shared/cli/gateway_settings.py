@@ -29,6 +29,11 @@ class GatewaySettings:
     folder: Path
     """Where to put what Envoy reads."""
 
+    @property
+    def published_keys(self) -> Path:
+        """The public keys of AUTH_JWKS, when that is a file, for Envoy to serve."""
+        return self.folder / "signing-keys.json"
+
     @classmethod
     def read(cls, variables: Mapping[str, str]) -> "GatewaySettings":
         """Read the environment; raises SettingsError naming every variable that cannot be used."""

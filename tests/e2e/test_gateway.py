@@ -2,11 +2,13 @@
 
 import base64
 import functools
+import json
 import re
 import ssl
 import struct
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
@@ -30,7 +32,7 @@ from shared.gen.kith.feed.v1.feed_pb2_grpc import FeedServiceStub
 from shared.gen.kith.graph.v1 import graph_pb2
 from shared.gen.kith.graph.v1.graph_pb2_grpc import GraphServiceStub
 from shared.settings import SettingsError
-from tests.support.credentials import Authority, Issuer
+from tests.support.credentials import Authority, Issuer, put
 from tests.support.gateway import Answer, Gateway, running_gateway
 from tests.support.over_http import breaches, exposed, is_exposed, over_http
 from tests.support.pair import Databases, Pair, another_feed, running_pair
@@ -687,6 +689,30 @@ def test_keys_and_certificates_are_exchanged_while_it_runs(guarded: Guarded) -> 
 
     until(lambda: status() != 0)
     until(lambda: status() == 200)
+
+
+def test_nothing_but_public_keys_is_published(guarded: Guarded) -> None:
+    file = guarded.issuer.jwks
+    former: list[dict[str, str]] = json.loads(file.read_bytes())["keys"]
+    noted = {**former[0], "kid": "noted", "note": "hidden"}
+    leaked = {**former[0], "kid": "leaked", "d": "hidden"}
+    published: list[bytes] = []
+
+    def has_published(key_id: str) -> bool:
+        url = f"http://127.0.0.1:{guarded.gateway.metrics_port}/signing-keys"
+        with urllib.request.urlopen(url) as response:
+            published.append(response.read())
+        return key_id in {key["kid"] for key in json.loads(published[-1])["keys"]}
+
+    put(file, json.dumps({"keys": [*former, noted]}).encode())
+    until(lambda: has_published("noted"))
+    put(file, json.dumps({"keys": [*former, leaked]}).encode())
+    until(lambda: "files cannot be used" in guarded.gateway.output.read_text())
+    assert has_published("noted")
+    guarded.issuer.add_key("after the leak")
+    until(lambda: has_published("after the leak"))
+
+    assert not [document for document in published if b"hidden" in document]
 
 
 def test_keys_are_fetched_from_whoever_shows_the_certificate_for_it(
