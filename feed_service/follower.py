@@ -84,7 +84,8 @@ class Follower:
                     self._apply(holder, change)
                     self._tell(None)
         except ValidationError:
-            # The graph was restored from a backup, or has other keys: it does not know the cursor.
+            # The graph was restored from a backup, has other keys, or has purged what comes next:
+            # nobody can go on from there.
             queries.following.forget_cursor(holder, stream=_STREAM)
             raise
 

@@ -81,7 +81,9 @@ def build(settings: GraphSettings, database_url: str) -> Service:
         latency=latency,
         name=BACKGROUND,
     )
-    cleanup = Upkeep(cleaning, request_pause=settings.request_pause)
+    cleanup = Upkeep(
+        cleaning, request_pause=settings.request_pause, events_kept=settings.events_kept
+    )
     upkeep = Rounds("upkeep", cleanup.run, interval_seconds=_UPKEEP_SECONDS)
     register_totals(registry, lambda: database.read(read_totals))
 

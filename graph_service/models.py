@@ -219,8 +219,9 @@ Index(
     postgresql_include=["user_a_revision", "user_b_revision"],
 )
 
-# Append-only: what followers read, and the audit log. Numbers are handed out while both users are
-# locked, so their order is that of each user's changes; but a lower one may be committed later.
+# What followers read. Rows are only added, and purged from the lowest number on. Numbers are handed
+# out while both users are locked, so their order is that of each user's changes; but a lower one
+# may be committed later.
 connection_events = Table(
     "connection_events",
     metadata,
@@ -243,6 +244,17 @@ erased_events = Table(
     metadata,
     big_id("seq", primary_key=True),
     Column("occurred_at", DateTime(timezone=True), nullable=False),
+)
+
+# At most one row: the number and time of the last event that was purged for its age. A follower who
+# has not come so far has missed something, and one who has come exactly so far has not.
+purged_events = Table(
+    "purged_events",
+    metadata,
+    Column("is_single", Boolean, primary_key=True, server_default=text("true")),
+    Column("until_seq", BigInteger, nullable=False),
+    Column("occurred_at", DateTime(timezone=True), nullable=False),
+    CheckConstraint("is_single", name="single_row"),
 )
 
 idempotency_keys = idempotency_keys_table(metadata)

@@ -910,6 +910,47 @@ def events(reader: Reader, *, after: int, until: int, limit: int) -> list[EventR
     return [EventRow._make(row) for row in rows]
 
 
+_PURGED_UNTIL = Statement("purged_until", "SELECT coalesce(max(until_seq), 0) FROM purged_events")
+
+
+def purged_until(reader: Reader) -> int:
+    """The highest number of an event that was purged, 0 if none was."""
+    [(number,)] = reader.rows(_PURGED_UNTIL, {})
+    return int(number)
+
+
+# By their numbers, which grow with time, so that no index on time is needed. What is locked is
+# being erased, or purged by another process. A join would read all events by its costs.
+_PURGE_EVENTS = text("""
+    WITH lowest AS (
+        SELECT seq, occurred_at FROM connection_events ORDER BY seq LIMIT :limit
+        FOR UPDATE SKIP LOCKED
+    ),
+    purged AS (
+        DELETE FROM connection_events
+        WHERE seq = ANY (ARRAY(SELECT seq FROM lowest
+                               WHERE occurred_at < now() - CAST(:age AS interval)))
+        RETURNING seq, occurred_at
+    ),
+    noted AS (
+        INSERT INTO purged_events AS p (until_seq, occurred_at)
+        SELECT seq, occurred_at FROM purged ORDER BY seq DESC LIMIT 1
+        ON CONFLICT (is_single) DO UPDATE
+        SET until_seq = excluded.until_seq, occurred_at = excluded.occurred_at
+        WHERE excluded.until_seq > p.until_seq
+    ),
+    unneeded AS (
+        DELETE FROM erased_events WHERE seq < (SELECT max(seq) FROM purged)
+    )
+    SELECT count(*) FROM purged
+""")
+
+
+def purge_events(connection: Connection, *, age: timedelta, limit: int) -> int:
+    """How many events are older than that; they are gone, up to `limit` of them."""
+    return int(connection.execute(_PURGE_EVENTS, {"age": age, "limit": limit}).scalar_one())
+
+
 _LAST_EVENT_NUMBER = Statement(
     "last_event_number",
     """
@@ -924,7 +965,7 @@ def last_event_number(reader: Reader) -> int:
     return int(number)
 
 
-# The numbers of erased events count as well: whoever was told of one must find it again.
+# Erased events, and the last purged one, count as well: whoever was told of one must find it again.
 _NEWEST_EVENT = Statement(
     "newest_event",
     """
@@ -933,6 +974,8 @@ _NEWEST_EVENT = Statement(
          WHERE seq <= :until ORDER BY seq DESC LIMIT 1)
         UNION ALL
         (SELECT seq, occurred_at FROM erased_events WHERE seq <= :until ORDER BY seq DESC LIMIT 1)
+        UNION ALL
+        (SELECT until_seq, occurred_at FROM purged_events WHERE until_seq <= :until)
     ) AS newest
     ORDER BY seq DESC LIMIT 1
 """,

@@ -35,6 +35,8 @@ class GraphSettings:
     """How many requests of a user may wait for an answer: MAX_OPEN_REQUESTS."""
     request_pause: timedelta
     """For how long a user cannot ask somebody again who has declined: REQUEST_PAUSE_DAYS."""
+    events_kept: timedelta
+    """How long changes can be followed after they were made: CONNECTION_EVENTS_DAYS."""
     max_watchers: int
     """How many streams of changes may be open at once: GRAPH_MAX_WATCHERS."""
     watch_heartbeat: timedelta
@@ -69,6 +71,9 @@ class GraphSettings:
             ),
             request_pause=timedelta(
                 days=environment.integer("REQUEST_PAUSE_DAYS", 7, minimum=0, maximum=365)
+            ),
+            events_kept=timedelta(
+                days=environment.integer("CONNECTION_EVENTS_DAYS", 90, minimum=1, maximum=3650)
             ),
             max_watchers=environment.integer("GRAPH_MAX_WATCHERS", 64, minimum=1, maximum=1_024),
             watch_heartbeat=environment.duration(

@@ -20,9 +20,12 @@ _BATCH: Final = 500
 class Upkeep:
     """One round of cleaning up, to be run again and again."""
 
-    def __init__(self, database: Database, *, request_pause: timedelta) -> None:
+    def __init__(
+        self, database: Database, *, request_pause: timedelta, events_kept: timedelta
+    ) -> None:
         self._database = database
         self._request_pause = request_pause
+        self._events_kept = events_kept
 
     def run(self) -> None:
         """Clean up everything that is due."""
@@ -31,6 +34,10 @@ class Upkeep:
             lambda connection: queries.purge_declines(
                 connection, age=self._request_pause, limit=_BATCH
             )
+        )
+
+        self._in_batches(
+            lambda connection: queries.purge_events(connection, age=self._events_kept, limit=_BATCH)
         )
 
     def _in_batches(self, step: Callable[[Connection], int]) -> None:

@@ -84,10 +84,11 @@ class Watches:
         """Yield every event behind a cursor, and heartbeats, for as long as the call lasts.
 
         The empty cursor starts at what is settled now: whoever then reads the state of the graph
-        misses nothing. Raises ValidationError naming `cursor` when it is damaged or its event is
-        not one of this database, RateLimitError when there are too many streams or this one's
-        consumer is too slow, and UnavailableError when the server drains or the database cannot be
-        reached; the consumer resumes from the last cursor it received.
+        misses nothing. Raises ValidationError naming `cursor` when it is damaged, its event is not
+        one of this database or events behind it are not kept any more, RateLimitError when there
+        are too many streams or this one's consumer is too slow, and UnavailableError when the
+        server drains or the database cannot be reached; the consumer resumes from the last cursor
+        it received.
         """
         resumed = self._resumed(cursor)
         with self._joined(call) as watch:
@@ -125,6 +126,7 @@ class Watches:
         read = self._tokens.read(_SCOPE, cursor, length=None, field="cursor")
         if read is None:
             return None
+        self._require_kept(read[0])
         if len(read) == 1:
             # Issued by the version before, which knew the number alone.
             if read[0] > queries.last_event_number(self._reader):
@@ -183,7 +185,19 @@ class Watches:
         if after >= until:
             return []
         with self._readers:
-            return queries.events(self._reader, after=after, until=until, limit=BATCH)
+            events = queries.events(self._reader, after=after, until=until, limit=BATCH)
+            # Asked afterwards, so that whatever the read has missed is known by now.
+            self._require_kept(after)
+        return events
+
+    def _require_kept(self, after: int) -> None:
+        """Raise ValidationError when events behind a position were purged."""
+        if after < queries.purged_until(self._reader):
+            raise ValidationError.of(
+                "cursor",
+                "is older than the events that are kept; start again with an empty one",
+                reason=errors_pb2.ERROR_REASON_CURSOR_EXPIRED,
+            )
 
     def _sent(self, watch: "_Watch", changes: Changes) -> Iterator[Changes]:
         """Yield some changes, which takes as long as the consumer lets them wait."""

@@ -53,6 +53,8 @@ _LOAD_GRAPH = [
     f"""INSERT INTO connection_events (kind, actor_id, peer_id)
         SELECT 'requested', a, a % {_PEOPLE} + 1 FROM generate_series(1, {_PEOPLE}) AS a,
              generate_series(1, 5) AS n""",
+    f"""INSERT INTO erased_events (seq, occurred_at)
+        SELECT 1000000 + n, now() FROM generate_series(1, {_PEOPLE}) AS n""",
     """INSERT INTO endings (user_a_id, user_b_id, user_a_revision, user_b_revision)
         SELECT user_a_id, user_b_id, 1, 1 FROM connections
         WHERE status = 'accepted' AND id % 10 = 0""",
@@ -244,7 +246,9 @@ def test_events_are_read_in_the_order_of_their_numbers(loaded_graph: Connection)
     assert _indexes(plan) == {"pk_connection_events"}
 
 
-@pytest.mark.parametrize("change", ["a request", "an erasure", "the end of old declines"])
+@pytest.mark.parametrize(
+    "change", ["a request", "an erasure", "the end of old declines", "the end of old events"]
+)
 def test_a_change_reads_no_table_from_end_to_end(loaded_graph: Connection, change: str) -> None:
     loaded_graph.execute(text("BEGIN"))
     if change == "a request":
@@ -254,6 +258,8 @@ def test_a_change_reads_no_table_from_end_to_end(loaded_graph: Connection, chang
         )
     elif change == "an erasure":
         graph.erase_user(loaded_graph, user_id=5_000)
+    elif change == "the end of old events":
+        assert graph.purge_events(loaded_graph, age=timedelta(0), limit=500) == 500
     else:
         assert graph.purge_declines(loaded_graph, age=timedelta(days=7), limit=500) == 500
     read = loaded_graph.execute(

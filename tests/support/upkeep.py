@@ -24,4 +24,8 @@ def cleaning(pair: Pair, environment: Mapping[str, str] | None = None) -> Iterat
             settings.database, url, guard=guard, latency=database_latency(CollectorRegistry())
         )
         with closing(database):
-            yield Upkeep(database, request_pause=settings.request_pause)
+            yield Upkeep(
+                database,
+                request_pause=settings.request_pause,
+                events_kept=settings.events_kept,
+            )

@@ -149,6 +149,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     restored from a backup, or is another one. Changes that were told are undone and others may be
     missing, so compare all with the graph as it is and start again with an empty cursor.
     """
+    ERROR_REASON_CURSOR_EXPIRED: _ErrorReason.ValueType  # 44
+    """INVALID_ARGUMENT. Some events behind the cursor are not kept any more. Begin again with an empty
+    cursor, and read the state of the graph after that.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the `reason` of the google.rpc.ErrorInfo in every error that Kith answers, without
@@ -282,5 +286,9 @@ ERROR_REASON_CURSOR_OF_ANOTHER_HISTORY: ErrorReason.ValueType  # 43
 """INVALID_ARGUMENT. The event of a WatchConnections cursor is not one of this database: it was
 restored from a backup, or is another one. Changes that were told are undone and others may be
 missing, so compare all with the graph as it is and start again with an empty cursor.
+"""
+ERROR_REASON_CURSOR_EXPIRED: ErrorReason.ValueType  # 44
+"""INVALID_ARGUMENT. Some events behind the cursor are not kept any more. Begin again with an empty
+cursor, and read the state of the graph after that.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

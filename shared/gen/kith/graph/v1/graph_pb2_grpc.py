@@ -365,8 +365,9 @@ class GraphServiceServicer:
         comes every few seconds. A stream that breaks off is resumed from the last cursor received.
         CONSUMER_TOO_SLOW for one that does not take its messages in time, DRAINING when the server
         stops, OVERLOADED when there are too many streams, INVALID_PAGE_TOKEN for a cursor that is
-        damaged, CURSOR_OF_ANOTHER_HISTORY for one whose event a restored backup does not have. Internal:
-        not meant for a gateway.
+        damaged, CURSOR_OF_ANOTHER_HISTORY for one whose event a restored backup does not have,
+        CURSOR_EXPIRED for one behind which events are not kept any more: the graph keeps them for some
+        months. Internal: not meant for a gateway.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

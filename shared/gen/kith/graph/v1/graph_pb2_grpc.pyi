@@ -132,8 +132,9 @@ class GraphServiceStub:
     comes every few seconds. A stream that breaks off is resumed from the last cursor received.
     CONSUMER_TOO_SLOW for one that does not take its messages in time, DRAINING when the server
     stops, OVERLOADED when there are too many streams, INVALID_PAGE_TOKEN for a cursor that is
-    damaged, CURSOR_OF_ANOTHER_HISTORY for one whose event a restored backup does not have. Internal:
-    not meant for a gateway.
+    damaged, CURSOR_OF_ANOTHER_HISTORY for one whose event a restored backup does not have,
+    CURSOR_EXPIRED for one behind which events are not kept any more: the graph keeps them for some
+    months. Internal: not meant for a gateway.
     """
     DeleteUser: _grpc.UnaryUnaryMultiCallable[_graph_pb2.DeleteUserRequest, _graph_pb2.DeleteUserResponse]
     """DeleteUser erases whoever has the id now: connections, requests, blocks of either direction, and
@@ -376,8 +377,9 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
         comes every few seconds. A stream that breaks off is resumed from the last cursor received.
         CONSUMER_TOO_SLOW for one that does not take its messages in time, DRAINING when the server
         stops, OVERLOADED when there are too many streams, INVALID_PAGE_TOKEN for a cursor that is
-        damaged, CURSOR_OF_ANOTHER_HISTORY for one whose event a restored backup does not have. Internal:
-        not meant for a gateway.
+        damaged, CURSOR_OF_ANOTHER_HISTORY for one whose event a restored backup does not have,
+        CURSOR_EXPIRED for one behind which events are not kept any more: the graph keeps them for some
+        months. Internal: not meant for a gateway.
         """
 
     @_abc_1.abstractmethod
