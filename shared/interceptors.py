@@ -30,7 +30,7 @@ from shared.database import statements_in_call
 from shared.errors import AppException, DeadlineError, InternalError, RateLimitError, to_status
 from shared.metrics import ServerMetrics
 from shared.positions import Position
-from shared.requests import Patience, reading, require_readable
+from shared.requests import Patience, are_too_large, reading, require_readable
 from shared.threads import CallSlots, Places, on_threads
 
 _LEFT_ALONE = ("/grpc.health.", "/grpc.reflection.")
@@ -121,7 +121,13 @@ class Around(grpc.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Handler | None],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler | None:
-        """Return the method's handler with the steps around it; grpcio asks in every call."""
+        """Return the method's handler with the steps around it; grpcio asks in every call.
+
+        A call whose headers are too large gets none, and so no thread: grpcio ends it at once, and
+        keeps the headers of one such call and not of all.
+        """
+        if are_too_large(handler_call_details.invocation_metadata):
+            return None
         path = handler_call_details.method
         if path in self._wrapped:
             return self._wrapped[path]

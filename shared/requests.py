@@ -4,13 +4,16 @@ A call has a thread from its first header on, which then waits for its message a
 likes. So somebody looks after those who are waited for, and cancels the calls of those who take too
 long: sooner when there are many of them, for then they are about to hold all threads.
 
+Headers may be far larger than what was sent: compression lets one byte stand for 4 KB. gRPC refuses
+them, but not before grpcio has copied them all, and then waits for the message as well.
+
 What cannot be read as a message grpcio answers with INTERNAL, as if that were the server's fault.
 """
 
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, TypeAlias, TypeVar
 
 import grpc
@@ -24,6 +27,11 @@ _Awaited: TypeAlias = tuple[float, bool]
 UNREADABLE: Final = object()
 """Stands for what is no message of the kind that the call takes."""
 
+MAX_METADATA_BYTES: Final = 16 * 1024
+"""The largest headers of a call, all together; twice what the gateway lets through."""
+
+# What HTTP/2 counts for each header beside its name and value.
+_HEADER_BYTES: Final = 32
 _PATIENCE_SECONDS: Final = 10.0
 _SHORT_SECONDS: Final = 1.0
 # Of a caller who means well the message comes with the header.
@@ -43,6 +51,14 @@ def reading(deserialize: Callable[[bytes], T] | None) -> Callable[[bytes], T | o
             return UNREADABLE
 
     return read
+
+
+def are_too_large(metadata: Sequence[tuple[str, str | bytes]]) -> bool:
+    """Whether headers are larger than gRPC lets through; it has refused their call already."""
+    size = len(metadata) * _HEADER_BYTES
+    if size <= MAX_METADATA_BYTES:
+        size += sum(len(key) + len(value) for key, value in metadata)
+    return size > MAX_METADATA_BYTES
 
 
 def require_readable(request: object) -> None:

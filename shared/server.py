@@ -41,7 +41,7 @@ from shared.metrics import ServerMetrics, call_threads, passing_checks
 from shared.ports import has_connections, naming, reserved, stop_listening, written
 from shared.rate_limits import RateLimits, limit_heavy_users, limit_rates
 from shared.reflection import enable_reflection
-from shared.requests import Patience
+from shared.requests import MAX_METADATA_BYTES, Patience
 from shared.settings import ServerSettings
 from shared.threads import CALLS_OPEN, STREAMS_OF_A_CONNECTION, CallSlots, HeavyUsers
 from shared.tracing import tracing
@@ -54,8 +54,6 @@ _LAST_CLIENTS_SECONDS = 3.0
 _POLL_SECONDS = 0.05
 # For those beyond the streams that there may be: each is told so at once.
 _SPARE_STREAM_THREADS = 8
-# Of all headers of a call together, with 32 bytes for each; twice what the gateway lets through.
-_MAX_METADATA_BYTES = 16 * 1024
 _PENDING_CALLS = 20_000
 _log = logging.getLogger("kith.server")
 
@@ -284,8 +282,8 @@ def _options(settings: ServerSettings) -> Sequence[tuple[str, int]]:
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", settings.max_message_bytes),
         # Past the first gRPC would refuse calls by chance, and past the second always.
-        ("grpc.max_metadata_size", _MAX_METADATA_BYTES),
-        ("grpc.absolute_max_metadata_size", _MAX_METADATA_BYTES),
+        ("grpc.max_metadata_size", MAX_METADATA_BYTES),
+        ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
         # For workers. Who did not mean to share the port is refused by `reserved`.
         ("grpc.so_reuseport", 1),
         ("grpc.max_concurrent_streams", STREAMS_OF_A_CONNECTION),

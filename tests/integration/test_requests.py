@@ -1,8 +1,11 @@
 """What no client should send is refused as such, and who sends nothing keeps nobody out."""
 
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -12,12 +15,17 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from shared.gen.kith.feed.v1 import feed_pb2
 from shared.threads import CALLS_OPEN, STREAMS_OF_A_CONNECTION
 from tests.support.errors import reason_of
+from tests.support.expansion import expand_headers
 from tests.support.pair import Pair
 from tests.support.rpcs import RPCS, Rpc
 
 _CEILING_SECONDS = 30
 _CHECK = "/grpc.health.v1.Health/Check"
+_LIST_CONNECTIONS = "/kith.graph.v1.GraphService/ListConnections"
 _LIST_POSTS = "/kith.feed.v1.FeedService/ListPosts"
+# What 128 calls with 7.8 MB of headers each may take; without a bound they took 635.
+_MOST_GROWTH_MEBIBYTES = 256
+_EXPANSION_SECONDS = 2.0
 _OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1)]
 # A field of a length beyond the end.
 _NO_MESSAGE = b"\x0a\x7f"
@@ -86,3 +94,36 @@ def test_health_is_answered_to_others_than_those_who_ask_nothing(pair: Pair) -> 
 
         for call in silent:
             assert call.exception(timeout=_CEILING_SECONDS) is not None
+
+
+def _resident_mebibytes() -> int:
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return int(status.partition("VmRSS:")[2].split()[0]) // 1024
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+@pytest.mark.parametrize("path", [_LIST_CONNECTIONS, _CHECK])
+def test_headers_that_expand_do_not_fill_the_memory(pair: Pair, path: str) -> None:
+    before = _resident_mebibytes()
+
+    with expand_headers(pair.graph_server.port, path, calls=STREAMS_OF_A_CONNECTION, times=2_000):
+        with grpc.insecure_channel(pair.graph_server.address, _OWN_CONNECTION) as channel:
+            stub = health_pb2_grpc.HealthStub(channel)
+            stub.Check(health_pb2.HealthCheckRequest(), timeout=_CEILING_SECONDS)
+        # A server that keeps the headers does so in less time.
+        time.sleep(_EXPANSION_SECONDS)
+        grown = _resident_mebibytes() - before
+
+    assert grown < _MOST_GROWTH_MEBIBYTES
+
+
+def test_headers_beyond_the_limit_are_always_refused_alike(pair: Pair) -> None:
+    check: Any = pair.graph_channel.unary_unary(_CHECK)
+    codes = set()
+    for size in (17_000, 30_000, 100_000):
+        for _ in range(5):
+            with pytest.raises(grpc.RpcError) as caught:
+                check(b"", timeout=_CEILING_SECONDS, metadata=[("x-large", "z" * size)])
+            codes.add(caught.value.code())
+
+    assert codes == {grpc.StatusCode.RESOURCE_EXHAUSTED}
