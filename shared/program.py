@@ -10,6 +10,7 @@ from typing import Generic, Protocol, TypeVar
 
 import migrations
 from shared import logs
+from shared.descriptors import raise_limit
 from shared.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 from shared.metrics import count_in_slot
 from shared.ports import ListenError
@@ -59,6 +60,7 @@ class Program(Generic[S]):
         if options.place is None:
             for name, meant in unknown_settings(os.environ).items():
                 _log.warning("unknown setting", extra={"variable": name, "meant": meant})
+        raise_limit()
         if options.place is None and settings.server.workers > 1:
             become_supervisor(self._plan(settings))
         return self._serve(settings, options.place)

@@ -16,13 +16,14 @@ from dataclasses import dataclass, field
 from types import FrameType
 
 import grpc
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry
 
 from shared.access.credentials import Credentials
 from shared.access.rules import Access
 from shared.access.steps import admit, audit
 from shared.certificates import server_credentials
 from shared.client_options import LEAST_PING_SECONDS
+from shared.descriptors import most_connections
 from shared.health import HealthServicer, Readiness, add_to_server
 from shared.interceptors import (
     Around,
@@ -38,7 +39,8 @@ from shared.interceptors import (
     take_slots,
 )
 from shared.metrics import ServerMetrics, call_threads, passing_checks
-from shared.ports import has_connections, naming, reserved, stop_listening, written
+from shared.metrics_port import MetricsPort
+from shared.ports import has_connections, reserved, stop_listening, written
 from shared.rate_limits import RateLimits, limit_heavy_users, limit_rates
 from shared.reflection import enable_reflection
 from shared.requests import MAX_METADATA_BYTES, Patience
@@ -55,6 +57,8 @@ _POLL_SECONDS = 0.05
 # For those beyond the streams that there may be: each is told so at once.
 _SPARE_STREAM_THREADS = 8
 _PENDING_CALLS = 20_000
+# A client that means well has sent its first frames within a round trip or two.
+_HANDSHAKE_SECONDS = 10
 _log = logging.getLogger("kith.server")
 
 
@@ -130,7 +134,9 @@ class RunningServer:
         if settings.reflection:
             enable_reflection(self._server, service.name)
         self._held = None if place else reserved(settings.host, settings.port)
-        self._metrics = None if place else _MetricsPort(settings, service.registry)
+        self._metrics = (
+            None if place else MetricsPort(settings.host, settings.metrics_port, service.registry)
+        )
         self.metrics_port = self._metrics.port if self._metrics else 0
         # Whoever joins others on a port gets a share of the calls at once.
         self._readiness.check()
@@ -232,23 +238,6 @@ class RunningServer:
         return self._server.add_secure_port(address, server_credentials(files))
 
 
-class _MetricsPort:
-    """Serves the metrics of this process."""
-
-    def __init__(self, settings: ServerSettings, registry: CollectorRegistry) -> None:
-        with naming(settings.host, settings.metrics_port):
-            self._server, self._thread = start_http_server(
-                settings.metrics_port, addr=settings.host, registry=registry
-            )
-        self.port = int(self._server.server_address[1])
-
-    def close(self) -> None:
-        """Serve no more."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-
 def run_until_stopped(
     settings: ServerSettings, service: Service, place: Place | None = None
 ) -> None:
@@ -296,6 +285,9 @@ def _options(settings: ServerSettings) -> Sequence[tuple[str, int]]:
         ("grpc.http.overload_protection", 0),
         # So that connections spread over workers as these come and go; 0 is for ever.
         *_max_age(settings),
+        # Clients that connect and send nothing. Those that go on are told to go for their age.
+        ("grpc.server_handshake_timeout_ms", _HANDSHAKE_SECONDS * 1_000),
+        ("grpc.max_allowed_incoming_connections", most_connections()),
         # grpcio answers clients that ping more often than this with GOAWAY "too_many_pings".
         ("grpc.http2.min_recv_ping_interval_without_data_ms", round(LEAST_PING_SECONDS * 1_000)),
         ("grpc.keepalive_permit_without_calls", 1),

@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -26,12 +26,13 @@ from types import FrameType
 from typing import Final
 
 import sqlalchemy
-from prometheus_client import CollectorRegistry, Counter, start_http_server
+from prometheus_client import CollectorRegistry, Counter
 
 from shared import logs
 from shared.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 from shared.metrics import StoredTotals, forget_gauges, registry_of_workers, worker_deaths
-from shared.ports import ListenError, naming, reserved, written
+from shared.metrics_port import MetricsPort
+from shared.ports import ListenError, reserved, written
 from shared.totals import read_totals
 from shared.workers import LISTENING, READY, Plan
 
@@ -282,14 +283,8 @@ def _metrics_served(plan: Plan, registry: CollectorRegistry, url: str) -> Iterat
             return read_totals(connection)
 
     registry.register(StoredTotals(gauges=plan.totals, read=read))
-    with naming(plan.host, plan.metrics_port):
-        server, thread = start_http_server(plan.metrics_port, addr=plan.host, registry=registry)
-    try:
-        yield int(server.server_address[1])
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with closing(MetricsPort(plan.host, plan.metrics_port, registry)) as metrics:
+        yield metrics.port
 
 
 def _supervise(plan: Plan, stack: ExitStack) -> int:
