@@ -9,6 +9,7 @@ Workers count in files, which their supervisor adds up. A gauge has to say by it
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Final
 
 from prometheus_client import (
@@ -16,6 +17,7 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    ProcessCollector,
     disable_created_metrics,
     values,
 )
@@ -49,6 +51,13 @@ def registry_of_workers(directory: str) -> CollectorRegistry:
     registry = CollectorRegistry()
     MultiProcessCollector(registry, path=directory)  # type: ignore[no-untyped-call]  # as above
     return registry
+
+
+def describe_process(registry: CollectorRegistry) -> None:
+    """Add the version that runs and what the process uses; for workers the supervisor does."""
+    ProcessCollector(registry=registry)
+    build = Gauge("kith_build_info", "The version that runs.", ["version"], registry=registry)
+    build.labels(version("kith")).set(1)
 
 
 def worker_deaths(registry: CollectorRegistry) -> Counter:

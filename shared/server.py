@@ -38,7 +38,7 @@ from shared.interceptors import (
     require_message,
     take_slots,
 )
-from shared.metrics import ServerMetrics, call_threads, passing_checks
+from shared.metrics import ServerMetrics, call_threads, describe_process, passing_checks
 from shared.metrics_port import MetricsPort
 from shared.ports import has_connections, reserved, stop_listening, written
 from shared.rate_limits import RateLimits, limit_heavy_users, limit_rates
@@ -134,6 +134,8 @@ class RunningServer:
         if settings.reflection:
             enable_reflection(self._server, service.name)
         self._held = None if place else reserved(settings.host, settings.port)
+        if place is None:
+            describe_process(service.registry)
         self._metrics = (
             None if place else MetricsPort(settings.host, settings.metrics_port, service.registry)
         )

@@ -30,7 +30,13 @@ from prometheus_client import CollectorRegistry, Counter
 
 from shared import logs
 from shared.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
-from shared.metrics import StoredTotals, forget_gauges, registry_of_workers, worker_deaths
+from shared.metrics import (
+    StoredTotals,
+    describe_process,
+    forget_gauges,
+    registry_of_workers,
+    worker_deaths,
+)
 from shared.metrics_port import MetricsPort
 from shared.ports import ListenError, reserved, written
 from shared.totals import read_totals
@@ -295,6 +301,7 @@ def _supervise(plan: Plan, stack: ExitStack) -> int:
     if not url:
         url = stack.enter_context(EmbeddedPostgres(Path(plan.data_dir))).url(f"kith_{plan.service}")
     registry = registry_of_workers(directory)
+    describe_process(registry)
     metrics_port = stack.enter_context(_metrics_served(plan, registry, url))
     supervisor = Supervisor(
         plan, port=port, metrics_directory=directory, deaths=worker_deaths(registry)

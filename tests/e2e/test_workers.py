@@ -84,6 +84,11 @@ def test_metrics_are_sums_over_workers_that_never_fall_and_files_do_not_pile_up(
     assert {name.rpartition("_")[2] for name in files} == {"0.db", "1.db", "2.db"}
 
 
+def test_the_supervisor_tells_the_version_and_what_it_uses(service: ServiceProcess) -> None:
+    assert service.total("kith_build_info") == 1
+    assert service.total("process_resident_memory_bytes") > 0
+
+
 def test_a_restarted_service_is_only_waited_for_by_clients_who_never_retry(
     environment: dict[str, str], tmp_path: Path
 ) -> None:

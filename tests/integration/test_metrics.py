@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Collection, Iterator
+from importlib.metadata import version
 
 import grpc
 import pytest
@@ -230,6 +231,13 @@ def test_a_refused_call_is_counted_under_its_code(pair: Pair) -> None:
         pair.feed.GetPost(feed.GetPostRequest())
 
     assert scrape(pair.feed_server).value(**labels) - before == 1
+
+
+def test_the_version_and_the_use_of_the_process_are_told(pair: Pair) -> None:
+    seen = scrape(pair.feed_server)
+
+    assert seen.value("kith_build_info", version=version("kith")) == 1
+    assert seen.value("process_open_fds") > 0
 
 
 @pytest.mark.parametrize(("service", "name"), [("graph", _GRAPH), ("feed", _FEED)])
