@@ -38,6 +38,18 @@ _NOT_THERE: Final = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEE
 _OWN: Final = OWN_READS | {"CreatePost", "CreateComment"}
 
 
+def _limits() -> set[str]:
+    rules = {**graph_service.access.ACCESS, **feed_service.access.ACCESS}
+    return {rule.limit.name for rule in rules.values()}
+
+
+UNLIMITED: Final = {
+    "RATE_LIMITS": "on",
+    **{f"RATE_LIMIT_{name}": _RATE for name in sorted(_limits())},
+}
+"""Settings by which calls are counted, and nobody calls too often."""
+
+
 def graph_down(stage: Stage, effort: Effort) -> Iterator[Row]:
     """Break the way between the services, then make the graph itself fail."""
     # Clients with the service config leave a feed_service that is not ready.
@@ -180,8 +192,7 @@ def redis_down(stage: Stage, effort: Effort) -> Iterator[Row]:
         shared = {
             "REDIS_URL": f"redis://{between.address}/0",
             "CONNECTIONS_CACHE_BYTES": "0",
-            "RATE_LIMITS": "on",
-            **{f"RATE_LIMIT_{name}": _RATE for name in _limits()},
+            **UNLIMITED,
         }
         with stage.scene(shared) as scene:
             with Load(scene.plan()) as load:
@@ -198,11 +209,6 @@ def redis_down(stage: Stage, effort: Effort) -> Iterator[Row]:
             slow = sorted(map(_seconds, load.history.outcomes))[-len(load.history.outcomes) // 100]
             yield at_least("keys with garbage", poisoned, 1, "", note=f"p99 {slow * 1e3:.0f} ms")
             yield from kept(load.history, scene.compared(load.history))
-
-
-def _limits() -> set[str]:
-    rules = {**graph_service.access.ACCESS, **feed_service.access.ACCESS}
-    return {rule.limit.name for rule in rules.values()}
 
 
 def _poison(redis: RedisServer) -> int:

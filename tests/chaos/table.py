@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from tests.chaos import (
+    heavy,
     hostile,
     neighbours,
     overload,
@@ -82,6 +83,12 @@ FAULTS: Final[Sequence[Fault]] = (
         what="ten times the calls that can be served, for 30 s",
         promise="nine tenths of the peak are served; health answers in 50 ms; back within 1 s",
         run=overload.overload,
+    ),
+    Fault(
+        name="heavy",
+        what="16 clients of one person with many connections ask for suggestions, for 20 s",
+        promise="feeds keep nine tenths of their rate, and none fails",
+        run=heavy.heavy_calls,
     ),
     Fault(
         name="rotation",
