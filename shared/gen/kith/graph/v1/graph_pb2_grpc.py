@@ -377,9 +377,8 @@ class GraphServiceServicer:
         """DeleteUser erases whoever has the id now: connections, requests, blocks of either direction, and
         events about them, but for their numbers and times. What stays is the id with the revision of
         its erasure, which GetConnectedUserIds tells if the id is issued anew, and one event
-        `USER_DELETED`. feed_service
-        follows that event and erases the user as well; its DeleteUser says what holds until then.
-        Internal: not meant for a gateway.
+        `USER_DELETED`. feed_service follows that event and erases the user as well; its DeleteUser says
+        what holds until then. Internal: not meant for a gateway.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -140,9 +140,8 @@ class GraphServiceStub:
     """DeleteUser erases whoever has the id now: connections, requests, blocks of either direction, and
     events about them, but for their numbers and times. What stays is the id with the revision of
     its erasure, which GetConnectedUserIds tells if the id is issued anew, and one event
-    `USER_DELETED`. feed_service
-    follows that event and erases the user as well; its DeleteUser says what holds until then.
-    Internal: not meant for a gateway.
+    `USER_DELETED`. feed_service follows that event and erases the user as well; its DeleteUser says
+    what holds until then. Internal: not meant for a gateway.
     """
 
 class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -391,9 +390,8 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
         """DeleteUser erases whoever has the id now: connections, requests, blocks of either direction, and
         events about them, but for their numbers and times. What stays is the id with the revision of
         its erasure, which GetConnectedUserIds tells if the id is issued anew, and one event
-        `USER_DELETED`. feed_service
-        follows that event and erases the user as well; its DeleteUser says what holds until then.
-        Internal: not meant for a gateway.
+        `USER_DELETED`. feed_service follows that event and erases the user as well; its DeleteUser says
+        what holds until then. Internal: not meant for a gateway.
         """
 
 def add_GraphServiceServicer_to_server(servicer: GraphServiceServicer, server: _grpc.Server) -> None: ...
