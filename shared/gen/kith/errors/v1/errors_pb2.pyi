@@ -147,7 +147,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_CURSOR_OF_ANOTHER_HISTORY: _ErrorReason.ValueType  # 43
     """INVALID_ARGUMENT. The event of a WatchConnections cursor is not one of this database: it was
     restored from a backup, or is another one. Changes that were told are undone and others may be
-    missing, so compare all with the graph as it is and start again with an empty cursor.
+    missing. Begin again with an empty cursor, and read the state of the graph after that.
     """
     ERROR_REASON_CURSOR_EXPIRED: _ErrorReason.ValueType  # 44
     """INVALID_ARGUMENT. Some events behind the cursor are not kept any more. Begin again with an empty
@@ -285,7 +285,7 @@ metadata holds their number as `limit`.
 ERROR_REASON_CURSOR_OF_ANOTHER_HISTORY: ErrorReason.ValueType  # 43
 """INVALID_ARGUMENT. The event of a WatchConnections cursor is not one of this database: it was
 restored from a backup, or is another one. Changes that were told are undone and others may be
-missing, so compare all with the graph as it is and start again with an empty cursor.
+missing. Begin again with an empty cursor, and read the state of the graph after that.
 """
 ERROR_REASON_CURSOR_EXPIRED: ErrorReason.ValueType  # 44
 """INVALID_ARGUMENT. Some events behind the cursor are not kept any more. Begin again with an empty
