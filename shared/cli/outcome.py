@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from shared.cli.clients import sentence
 from shared.cli.terminal import CommandError, Status
@@ -49,7 +49,7 @@ def _told(error: BaseException) -> tuple[str, Status]:
         case AppException():
             message = sentence(error)
         case DBAPIError():
-            message = _one_line(f"the database does not answer: {error.orig}")
+            message = _database_fault(error)
         case BrokenPipeError():
             message, status = "", Status.OUTPUT_CLOSED
         case OSError():
@@ -60,6 +60,12 @@ def _told(error: BaseException) -> tuple[str, Status]:
             kind = type(error).__name__
             message = _one_line(f"{kind}: {error} -- PYTHONDEVMODE=1 shows where it happened")
     return message, status
+
+
+def _database_fault(error: DBAPIError) -> str:
+    is_operational = isinstance(error, OperationalError)
+    what = "does not answer" if is_operational else "refuses a statement"
+    return _one_line(f"the database {what}: {error.orig}")
 
 
 def _system_fault(error: OSError) -> str:
