@@ -19,18 +19,7 @@ def run() -> None:
     url = context.config.get_main_option("sqlalchemy.url") or os.environ.get(
         f"{service.upper()}_DATABASE_URL", ""
     )
-    engine = sqlalchemy.create_engine(
-        url.replace("postgresql://", "postgresql+psycopg2://", 1),
-        poolclass=sqlalchemy.NullPool,
-        hide_parameters=True,
-        # A migration that waits for a lock holds up everybody behind it, so it gives up soon and is
-        # run again; building an index on a large table may take long.
-        connect_args={
-            "client_encoding": "utf8",
-            "options": "-c lock_timeout=5s -c statement_timeout=30min -c timezone=UTC",
-        },
-    )
-    with engine.connect() as connection:
+    with migrations.engine(url).connect() as connection:
         _require_utf8(connection, service)
         connection.execute(sqlalchemy.text("SELECT set_config('lock_timeout', '60s', false)"))
         connection.execute(
@@ -43,6 +32,7 @@ def run() -> None:
             target_metadata=_METADATA[service],
             compare_server_default=False,
             transaction_per_migration=True,
+            on_version_apply=context.config.attributes.get("on_version_apply"),
         )
         with context.begin_transaction():
             context.run_migrations()

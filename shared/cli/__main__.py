@@ -4,13 +4,12 @@ import os
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeAlias
 
 from rich.console import Console
 
-from shared.cli import databases, erasure, pages, shards, transfers
+from shared.cli import databases, erasure, pages, schemas, shards, transfers
 from shared.cli.arguments import LARGEST_ID, Parser, Version, day, identifier, whole, zone
 from shared.cli.clients import connected
 from shared.cli.files import written
@@ -58,8 +57,14 @@ def _parser() -> ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add(commands.add_parser, "run", _run, "start everything on a sample, until Ctrl-C")
     _add(commands.add_parser, "gateway", _gateway, "put Envoy in front of both, until Ctrl-C")
-    _add(commands.add_parser, "migrate", _migrate, "bring both databases to the newest schema")
-
+    schema = _add(
+        commands.add_parser, "migrate", _migrate, "bring both databases to the newest schema"
+    )
+    schema.add_argument("--check", action="store_true", help="say what would be done; 1 if any")
+    schema.add_argument("--service", choices=databases.SERVICES, help="whose database (both)")
+    schema.add_argument(
+        "--to", metavar="REVISION", help="of the service, such as graph_0005; forward or back"
+    )
     _add(commands.add_parser, "doctor", _doctor, "say whether databases and settings will do")
 
     feed = _add(commands.add_parser, "feed", _feed, "print a person's feed")
@@ -195,11 +200,13 @@ def _gateway(_arguments: Namespace, console: Console) -> None:
     gateway(console)
 
 
-def _migrate(_arguments: Namespace, console: Console) -> None:
+def _migrate(arguments: Namespace, console: Console) -> None:
     _point_out_unknown_settings()
-    with ExitStack() as stack:
-        databases.migrate(stack)
-    console.print("Both databases have the newest schema.")
+    services = [arguments.service] if arguments.service else databases.SERVICES
+    if arguments.to is not None:
+        schemas.require_revision(arguments.service, arguments.to)
+    work = schemas.check if arguments.check else schemas.migrate
+    work(services, console, revision=arguments.to)
 
 
 def _doctor(_arguments: Namespace, console: Console) -> None:

@@ -1,6 +1,7 @@
-"""The two databases, wherever they are, with the newest schema."""
+"""The two databases, wherever they are."""
 
 import os
+from collections.abc import Sequence
 from contextlib import ExitStack
 
 import migrations
@@ -11,26 +12,33 @@ from shared.settings import DatabaseSettings, Environment
 SERVICES = ("graph", "feed")
 
 
+def settings(services: Sequence[str] = SERVICES) -> dict[str, DatabaseSettings]:
+    """Return where each service would look for its database."""
+    environment = Environment(os.environ)
+    found = {name: DatabaseSettings.read(environment, name.upper()) for name in services}
+    environment.check()
+    return found
+
+
+def url(service: str, database: DatabaseSettings, stack: ExitStack) -> str:
+    """Return the URL of a database; the embedded PostgreSQL runs until the stack is closed."""
+    if database.url:
+        return database.url
+    return stack.enter_context(EmbeddedPostgres(database.data_dir)).url(f"kith_{service}")
+
+
 def migrate(stack: ExitStack) -> None:
     """Bring both databases forward, each the one that its service would use.
 
-    The embedded PostgreSQL, where one of them is in it, is held until the stack is closed.
+    The embedded PostgreSQL, where one of them is in it, runs until the stack is closed.
     """
-    environment = Environment(os.environ)
-    settings = {name: DatabaseSettings.read(environment, name.upper()) for name in SERVICES}
-    environment.check()
-    for name, database in settings.items():
-        url = database.url
-        if not url:
-            url = stack.enter_context(EmbeddedPostgres(database.data_dir)).url(f"kith_{name}")
-        migrations.upgrade(name, url)
+    for name, database in settings().items():
+        migrations.upgrade(name, url(name, database, stack))
 
 
 def feed_url() -> str:
     """Return where the feed's database is, which must be one of the operator's own."""
-    environment = Environment(os.environ)
-    url = DatabaseSettings.read(environment, "FEED").url
-    environment.check()
-    if not url:
+    database = settings(["feed"])["feed"]
+    if not database.url:
         raise CommandError("FEED_DATABASE_URL must name a database with Citus")
-    return url
+    return database.url
