@@ -1,5 +1,6 @@
 """Posts from elsewhere come with their times and audiences, once, however often they are sent."""
 
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -11,7 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import text
 
 from shared.gen.kith.feed.v1 import feed_pb2 as pb
-from tests.support.errors import decoded, fields_of
+from tests.support.errors import decoded, fields_of, reason_of
 from tests.support.pair import Databases, Pair, running_pair
 from tests.support.people import ALL, PRIVATE, People, all_without, tagged
 
@@ -143,7 +144,14 @@ def test_concurrent_imports_of_the_same_posts_import_each_once(pair: Pair, peopl
     posts = [_post(author, str(number)) for author in authors for number in range(50)]
 
     def send(turn: int) -> pb.ImportPostsResponse:
-        return _import(pair, posts if turn % 2 else posts[::-1])
+        while True:
+            try:
+                return _import(pair, posts if turn % 2 else posts[::-1])
+            except grpc.RpcError as error:
+                # Imports have only some of the slots.
+                if reason_of(error) != "OVERLOADED":
+                    raise
+                time.sleep(0.01)
 
     with ThreadPoolExecutor(8) as threads:
         answers = list(threads.map(send, range(16)))
