@@ -16,6 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 _STORM = [sys.executable, "-m", "tests.support.health_stress"]
 _ROOT = Path(__file__).parents[2]
 _WATCHERS = 1_000
+_CEILING_SECONDS = 90
 _SECONDS = int(os.environ.get("KITH_STORM_SECONDS", "10"))
 
 
@@ -29,6 +30,7 @@ def server() -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
+@pytest.mark.timeout(_SECONDS + 3 * _CEILING_SECONDS)
 def test_a_server_answers_and_stops_after_a_storm_of_watchers_and_flips(
     server: subprocess.Popen[str],
 ) -> None:
@@ -41,14 +43,16 @@ def test_a_server_answers_and_stops_after_a_storm_of_watchers_and_flips(
         check=True,
         stdout=subprocess.PIPE,
         text=True,
-        timeout=_SECONDS + 30,
+        timeout=_SECONDS + _CEILING_SECONDS,
     )
 
-    watches, statuses, failed = map(int, storm.stdout.split())
-    assert watches > 2 * _WATCHERS
-    assert statuses > watches
-    assert failed == 0
+    # Counts of watches or statuses would tell how fast the machine is. A server that is wedged
+    # answers no watcher, however long that waits.
+    answered, failed = map(int, storm.stdout.split())
+    assert (answered, failed) == (_WATCHERS, 0)
     with grpc.insecure_channel(target) as channel:
-        health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
-    server.communicate(timeout=20)
+        health_pb2_grpc.HealthStub(channel).Check(
+            health_pb2.HealthCheckRequest(), timeout=_CEILING_SECONDS
+        )
+    server.communicate(timeout=_CEILING_SECONDS)
     assert server.returncode == 0
