@@ -85,7 +85,7 @@ format: .venv/dev-installed ## Format code and protos, and fix what can be fixed
 
 check: lint test ## What has to pass before a push
 
-proto: .venv/dev-installed ## Generate shared/gen and openapi.yaml from protos/
+proto: .venv/dev-installed ## Generate the stubs in kith/ and openapi.yaml from protos/
 	$(BIN)/python -m protos.contracts generate
 
 migrate: .venv/installed ## Bring both databases to the newest schema

@@ -27,9 +27,9 @@ from sqlalchemy import RowMapping, text
 from benchmarks.capture import Sessions
 from benchmarks.n_plus_one import NPlusOneFeed
 from benchmarks.processes import PHOTO_STORE
-from shared.gen.kith.feed.v1 import feed_pb2 as feed_pb
-from shared.gen.kith.graph.v1 import graph_pb2 as graph_pb
-from shared.messages import timestamp
+from kith.feed.v1 import feed_pb2 as feed_pb
+from kith.graph.v1 import graph_pb2 as graph_pb
+from kith.timestamps import timestamp
 
 CALL: Final = "/benchmarks.Baseline/Call"
 _THREADS: Final = 8

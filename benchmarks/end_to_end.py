@@ -17,7 +17,7 @@ from benchmarks.processes import (
 from benchmarks.rounds import Contender, in_turns
 from benchmarks.row import Row, Segments, comparison
 from benchmarks.stage import Stage
-from shared.gen.kith.feed.v1 import feed_pb2
+from kith.feed.v1 import feed_pb2
 
 GET_FEED: Final = "/kith.feed.v1.FeedService/GetFeed"
 

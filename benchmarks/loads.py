@@ -32,10 +32,10 @@ from benchmarks import dataset as datasets
 from benchmarks.dataset import Dataset
 from benchmarks.processes import PostgresClock, RunningPair, cpu_seconds, running_pair
 from benchmarks.world import Size
+from kith.exceptions import AppException
+from kith.feed.v1 import feed_pb2
+from kith.graph.v1 import graph_pb2
 from shared.embedded_postgres import EmbeddedPostgres
-from shared.errors import AppException
-from shared.gen.kith.feed.v1 import feed_pb2
-from shared.gen.kith.graph.v1 import graph_pb2
 
 _REMEMBERED: Final = 1_000
 _PEERS: Final = 20

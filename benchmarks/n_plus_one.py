@@ -15,8 +15,8 @@ from sqlalchemy import Connection, RowMapping, case, or_, select
 from feed_service.models import ALL, TAGS, post_audience_tags, post_photos, post_stats, user_tags
 from feed_service.models import posts as posts_table
 from graph_service.models import ACCEPTED, connections, users
-from shared.gen.kith.feed.v1 import feed_pb2 as pb
-from shared.messages import timestamp
+from kith.feed.v1 import feed_pb2 as pb
+from kith.timestamps import timestamp
 
 _PAGE = 20
 

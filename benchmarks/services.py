@@ -21,8 +21,8 @@ from benchmarks.rounds import Contender, in_turns
 from benchmarks.row import Row, comparison
 from benchmarks.stage import Stage, connected_ids, feed_page
 from feed_service.url_signer import Signing
-from shared.gen.kith.feed.v1 import feed_pb2
-from shared.gen.kith.graph.v1 import graph_pb2
+from kith.feed.v1 import feed_pb2
+from kith.graph.v1 import graph_pb2
 
 _MEBIBYTE: Final = 1024 * 1024
 _URLS: Final = 500

@@ -16,10 +16,10 @@ from benchmarks.dataset import Dataset, connect
 from benchmarks.processes import RunningPair, running_pair
 from benchmarks.rounds import Effort
 from benchmarks.world import SMALL, Size
+from kith.feed.v1 import feed_pb2
+from kith.graph.v1 import graph_pb2
 from shared.client import KithClient
 from shared.embedded_postgres import EmbeddedPostgres
-from shared.gen.kith.feed.v1 import feed_pb2
-from shared.gen.kith.graph.v1 import graph_pb2
 
 BATCH: Final = 100
 HUB: Final = 5_000

@@ -26,9 +26,9 @@ from feed_service.settings import FeedSettings
 from feed_service.tags import Tags
 from feed_service.transfers import Transfers
 from feed_service.upkeep import Upkeep
+from kith.feed.v1 import feed_pb2_grpc
 from shared.database import BACKGROUND, Database
 from shared.deadlines import StatementGuard
-from shared.gen.kith.feed.v1 import feed_pb2_grpc
 from shared.metrics import ClientMetrics, RedisMetrics, ReplicaMetrics, database_latency
 from shared.optional_redis import OptionalRedis
 from shared.paging import PageTokens

@@ -12,9 +12,9 @@ from feed_service.queries.audiences import Explanation
 from feed_service.queries.posts import Audience, PostName
 from feed_service.safe_read import steady_read
 from feed_service.visibility import Viewer
+from kith.errors.v1 import errors_pb2
+from kith.exceptions import FieldViolation, ResourceNotFoundError, ValidationError
 from shared.database import Database
-from shared.errors import FieldViolation, ResourceNotFoundError, ValidationError
-from shared.gen.kith.errors.v1 import errors_pb2
 from shared.paging import Page, PageTokens, Scope
 
 WITHOUT_TAGS: Final = "must have at least 1 item with TAGS"

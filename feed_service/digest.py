@@ -27,8 +27,8 @@ from feed_service.settings import DigestRules, HubScan
 from feed_service.summary import PlainSummarizer, ShownPost, Summarizer
 from feed_service.visibility import Viewer
 from feed_service.weeks import Week
+from kith.exceptions import ValidationError
 from shared.database import Database
-from shared.errors import ValidationError
 from shared.reader import Reader
 from shared.replicas import Reads
 

@@ -18,9 +18,9 @@ from feed_service.graph_client import GraphClient
 from feed_service.layouts import Layout
 from feed_service.metrics import POSTS
 from feed_service.object_store import LAST_ARRIVAL
+from kith.feed.v1 import feed_pb2 as pb
 from shared import idempotency_keys
 from shared.database import Database
-from shared.gen.kith.feed.v1 import feed_pb2 as pb
 from shared.idempotency import Call, once_prepared
 from shared.totals import add_to_totals
 

@@ -25,9 +25,9 @@ from feed_service.erasure import Erasure
 from feed_service.graph_client import GraphClient, Watch
 from feed_service.metrics import FeedMetrics
 from feed_service.queries.following import Ending, Owner
+from kith.exceptions import AppException, ValidationError
+from kith.graph.v1 import graph_pb2 as pb
 from shared.database import Database, in_transaction
-from shared.errors import AppException, ValidationError
-from shared.gen.kith.graph.v1 import graph_pb2 as pb
 
 _LOCK: Final = "follower"
 _STREAM: Final = "connections"

@@ -13,12 +13,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from feed_service.connections_cache import ConnectionsCache, HeldViewer
 from feed_service.metrics import FeedMetrics
 from feed_service.visibility import Viewer
-from shared import deadlines, logs, positions
-from shared.arrays import array_literal
-from shared.channels import open_channel
-from shared.circuit import Circuit
-from shared.client_options import client_options
-from shared.errors import (
+from kith.errors.v1 import errors_pb2
+from kith.exceptions import (
     AppException,
     DeadlineError,
     InternalError,
@@ -27,12 +23,16 @@ from shared.errors import (
     UnavailableError,
     from_rpc_error,
 )
-from shared.gen.kith.errors.v1 import errors_pb2
-from shared.gen.kith.graph.v1 import graph_pb2 as pb
-from shared.gen.kith.graph.v1 import graph_pb2_grpc
+from kith.graph.v1 import graph_pb2 as pb
+from kith.graph.v1 import graph_pb2_grpc
+from kith.trace_context import Metadata, outgoing
+from shared import deadlines, logs, positions
+from shared.arrays import array_literal
+from shared.channels import open_channel
+from shared.circuit import Circuit
+from shared.client_options import client_options
 from shared.metrics import ClientMetrics, MethodMetrics
 from shared.settings import TargetSettings
-from shared.trace_context import Metadata, outgoing
 
 _SERVICE = "kith.graph.v1.GraphService"
 _KINDS = {

@@ -11,7 +11,7 @@ from typing import Final
 from feed_service import queries
 from feed_service.models import DISTRIBUTED_BY
 from feed_service.settings import LayoutName
-from shared.errors import UnavailableError
+from kith.exceptions import UnavailableError
 from shared.reader import Reader
 
 

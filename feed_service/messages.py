@@ -12,8 +12,8 @@ from feed_service.queries.tags import MemberRow, TagRow
 from feed_service.queries.transfers import TaggedRow
 from feed_service.url_signer import SignedUrl
 from feed_service.visibility import Clause
-from shared.gen.kith.feed.v1 import feed_pb2 as pb
-from shared.messages import set_timestamp, timestamp
+from kith.feed.v1 import feed_pb2 as pb
+from kith.timestamps import set_timestamp, timestamp
 
 DownloadUrl = Callable[[str], SignedUrl | None]
 

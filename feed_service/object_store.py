@@ -23,9 +23,9 @@ from botocore.exceptions import BotoCoreError, ClientError
 from feed_service.metrics import FeedMetrics
 from feed_service.settings import ObjectStoreSettings
 from feed_service.url_signer import SignedUrls, UrlSigner
+from kith.errors.v1 import errors_pb2
+from kith.exceptions import UnavailableError
 from shared import deadlines
-from shared.errors import UnavailableError
-from shared.gen.kith.errors.v1 import errors_pb2
 
 T = TypeVar("T")
 

@@ -25,17 +25,17 @@ from feed_service.object_store import LAST_ARRIVAL, MAX_PHOTO_BYTES, ObjectStore
 from feed_service.photo_formats.clean_photo import CleanPhoto, UnfitPhotoError
 from feed_service.photo_formats.formats import cleaned
 from feed_service.queries.photos import NewPhoto
-from shared import deadlines
-from shared.database import Database
-from shared.errors import (
+from kith.errors.v1 import errors_pb2
+from kith.exceptions import (
     DeadlineError,
     FieldViolation,
     PreconditionError,
     UnavailableError,
     ValidationError,
 )
-from shared.gen.kith.errors.v1 import errors_pb2
-from shared.gen.kith.feed.v1 import feed_pb2 as pb
+from kith.feed.v1 import feed_pb2 as pb
+from shared import deadlines
+from shared.database import Database
 from shared.idempotency import Call, once
 
 _SUFFIXES: Final = {

@@ -17,10 +17,10 @@ from feed_service.queries.photos import NewPhoto
 from feed_service.queries.posts import Audience, PostName, PostRow
 from feed_service.safe_read import read_of_author, safe_read
 from feed_service.visibility import Viewer
+from kith.errors.v1 import errors_pb2
+from kith.exceptions import ResourceNotFoundError, ValidationError, require_etag
+from kith.feed.v1 import feed_pb2 as pb
 from shared.database import Database
-from shared.errors import ResourceNotFoundError, ValidationError, require_etag
-from shared.gen.kith.errors.v1 import errors_pb2
-from shared.gen.kith.feed.v1 import feed_pb2 as pb
 from shared.idempotency import Call, once, once_prepared
 from shared.paging import Page, PageTokens, Scope, newest_first, place
 from shared.replicas import Reads

@@ -12,10 +12,10 @@ from feed_service.layouts import Layout
 from feed_service.queries.posts import PostName
 from feed_service.safe_read import read_of_author, steady_read
 from feed_service.visibility import Viewer
+from kith.feed.v1 import feed_pb2 as pb
+from kith.timestamps import timestamp
 from shared.database import Database
-from shared.gen.kith.feed.v1 import feed_pb2 as pb
 from shared.idempotency import Call, once_prepared
-from shared.messages import timestamp
 from shared.replicas import Reads
 
 _MOST_COUNTED: Final = 1_000

@@ -14,8 +14,8 @@ from typing import Generic, TypeVar
 
 from feed_service.graph_client import GraphClient
 from feed_service.visibility import Viewer
+from kith.exceptions import AbortedError
 from shared import deadlines
-from shared.errors import AbortedError
 
 T = TypeVar("T")
 

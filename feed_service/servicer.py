@@ -30,12 +30,12 @@ from feed_service.read_positions import ReadPositions
 from feed_service.tags import Tags
 from feed_service.transfers import Transfers
 from feed_service.weeks import MONDAY, SUNDAY, time_zones
+from kith.feed.v1 import feed_pb2 as pb
+from kith.feed.v1 import feed_pb2_grpc
+from kith.timestamps import timestamp
 from shared.fields import Fields
-from shared.gen.kith.feed.v1 import feed_pb2 as pb
-from shared.gen.kith.feed.v1 import feed_pb2_grpc
 from shared.idempotency import Call
 from shared.idempotency_keys import NOBODY
-from shared.messages import timestamp
 
 M = TypeVar("M", bound=Message)
 

@@ -12,15 +12,15 @@ from feed_service.graph_client import GraphClient
 from feed_service.queries.tags import MemberRow, TagRow
 from feed_service.safe_read import steady_read
 from feed_service.visibility import Viewer
-from shared.database import Database
-from shared.errors import (
+from kith.errors.v1 import errors_pb2
+from kith.exceptions import (
     ConflictError,
     PreconditionError,
     ResourceNotFoundError,
     require_etag,
 )
-from shared.gen.kith.errors.v1 import errors_pb2
-from shared.gen.kith.feed.v1 import feed_pb2 as pb
+from kith.feed.v1 import feed_pb2 as pb
+from shared.database import Database
 from shared.idempotency import Call, once, once_prepared
 from shared.paging import Page, PageTokens, Scope
 from shared.replicas import Reads

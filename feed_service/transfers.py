@@ -17,9 +17,9 @@ from feed_service.photos import Photos
 from feed_service.queries.transfers import ImportedPost
 from feed_service.safe_read import steady_read
 from feed_service.visibility import Viewer
+from kith.exceptions import ValidationError
+from kith.feed.v1 import feed_pb2 as pb
 from shared.database import Database
-from shared.errors import ValidationError
-from shared.gen.kith.feed.v1 import feed_pb2 as pb
 from shared.paging import PageTokens, Scope, oldest_first, place
 from shared.totals import add_to_totals
 from shared.transfers import import_chunks

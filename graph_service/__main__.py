@@ -15,9 +15,9 @@ from graph_service.settings import GraphSettings
 from graph_service.transfers import Transfers
 from graph_service.upkeep import Upkeep
 from graph_service.watches import Watches
+from kith.graph.v1 import graph_pb2_grpc
 from shared.database import BACKGROUND, Database
 from shared.deadlines import StatementGuard
-from shared.gen.kith.graph.v1 import graph_pb2_grpc
 from shared.metrics import RedisMetrics, ReplicaMetrics, database_latency
 from shared.optional_redis import OptionalRedis
 from shared.paging import PageTokens

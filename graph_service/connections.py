@@ -17,9 +17,9 @@ from graph_service import messages, queries
 from graph_service.metrics import ACTIVE_CONNECTIONS, USERS, GraphMetrics
 from graph_service.models import EventKind
 from graph_service.queries import NOTHING_ELSE, HeldPair, LookedAt
+from kith.errors.v1 import errors_pb2
+from kith.exceptions import AbortedError, PreconditionError, ResourceNotFoundError
 from shared.database import Database
-from shared.errors import AbortedError, PreconditionError, ResourceNotFoundError
-from shared.gen.kith.errors.v1 import errors_pb2
 from shared.idempotency import Call, once
 
 M = TypeVar("M", bound=Message)

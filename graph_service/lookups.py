@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from graph_service import queries
 from graph_service.queries import ConnectedIds, CountRow, ListedPeer, PeerRow
-from shared.errors import PreconditionError
-from shared.gen.kith.errors.v1 import errors_pb2
+from kith.errors.v1 import errors_pb2
+from kith.exceptions import PreconditionError
 from shared.paging import Page, PageTokens, Scope, newest_first, place
 from shared.reader import Reader
 from shared.replicas import Reads

@@ -7,8 +7,8 @@ from google.protobuf.message import Message
 
 from graph_service.models import ACCEPTED, WITHHELD, EventKind
 from graph_service.queries import ConnectedIds, EventRow, HeldPair, ListedPeer, PairRow, PeerRow
-from shared.gen.kith.graph.v1 import graph_pb2 as pb
-from shared.messages import timestamp
+from kith.graph.v1 import graph_pb2 as pb
+from kith.timestamps import timestamp
 
 M = TypeVar("M", bound=Message)
 

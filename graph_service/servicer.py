@@ -12,11 +12,11 @@ from graph_service.connections import Connections
 from graph_service.lookups import AskedUser, Lookups
 from graph_service.transfers import ImportedPair, Transfers
 from graph_service.watches import Watches
-from shared.errors import RateLimitError
+from kith.errors.v1 import errors_pb2
+from kith.exceptions import RateLimitError
+from kith.graph.v1 import graph_pb2 as pb
+from kith.graph.v1 import graph_pb2_grpc
 from shared.fields import Fields
-from shared.gen.kith.errors.v1 import errors_pb2
-from shared.gen.kith.graph.v1 import graph_pb2 as pb
-from shared.gen.kith.graph.v1 import graph_pb2_grpc
 from shared.idempotency import Call
 from shared.idempotency_keys import NOBODY
 

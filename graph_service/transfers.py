@@ -14,10 +14,10 @@ from graph_service.connections import erased_meanwhile
 from graph_service.metrics import ACTIVE_CONNECTIONS, USERS
 from graph_service.models import ACCEPTED, PENDING
 from graph_service.queries import BLOCKED, PairRow
+from kith.exceptions import AbortedError
+from kith.graph.v1 import graph_pb2 as pb
 from shared import idempotency_keys
 from shared.database import Database
-from shared.errors import AbortedError
-from shared.gen.kith.graph.v1 import graph_pb2 as pb
 from shared.idempotency import Call, once
 from shared.paging import PageTokens, Scope
 from shared.totals import add_to_totals

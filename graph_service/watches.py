@@ -30,9 +30,9 @@ import grpc
 
 from graph_service import queries
 from graph_service.queries import EventRow
+from kith.errors.v1 import errors_pb2
+from kith.exceptions import AppException, RateLimitError, UnavailableError, ValidationError
 from shared.database import RETRY_AFTER
-from shared.errors import AppException, RateLimitError, UnavailableError, ValidationError
-from shared.gen.kith.errors.v1 import errors_pb2
 from shared.paging import PageTokens, Scope, newest_first
 from shared.reader import Reader
 

@@ -17,7 +17,7 @@ from alembic.runtime.migration import MigrationContext, MigrationInfo
 from alembic.script import ScriptDirectory
 from psycopg2.errors import UndefinedTable
 
-from shared.errors import UnavailableError
+from kith.exceptions import UnavailableError
 from shared.reader import Reader, Statement
 
 LOCK: Final = 7_215_118

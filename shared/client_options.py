@@ -11,7 +11,7 @@ each connection belongs to one of them. Whoever calls much opens several channel
 
 import json
 from collections.abc import Collection
-from pathlib import Path
+from importlib.resources import files
 from typing import Any, Final
 
 from shared.channels import Options
@@ -24,7 +24,6 @@ LEAST_PING_SECONDS: Final = KEEPALIVE_SECONDS / 3
 
 # A client's own limit is 4 MiB, which the ids of a hundred hubs would pass.
 _MAX_MESSAGE_BYTES: Final = 64 * 1024 * 1024
-_CONTRACTS: Final = Path(__file__).parents[1] / "protos" / "kith"
 
 
 def client_options(
@@ -69,7 +68,7 @@ def usual_seconds(service: str) -> dict[str, float | None]:
 
 
 def _service_config(service: str) -> Any:
-    path = _CONTRACTS / service / "v1" / f"{service}_grpc_service_config.json"
+    path = files(f"kith.{service}.v1") / f"{service}_grpc_service_config.json"
     return json.loads(path.read_bytes())
 
 

@@ -25,19 +25,19 @@ from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine, ExceptionContext, ExecutionContext
 from sqlalchemy.exc import DBAPIError
 
-from shared import deadlines, positions
-from shared.deadlines import StatementGuard
-from shared.errors import (
+from kith.errors.v1 import errors_pb2
+from kith.exceptions import (
     AbortedError,
     AppException,
     DeadlineError,
     RateLimitError,
     UnavailableError,
 )
-from shared.gen.kith.errors.v1 import errors_pb2
+from kith.trace_context import commented
+from shared import deadlines, positions
+from shared.deadlines import StatementGuard
 from shared.positions import BehindError, Position
 from shared.settings import DatabaseSettings
-from shared.trace_context import commented
 
 T = TypeVar("T")
 

@@ -24,7 +24,7 @@ from typing import Any, Final, NamedTuple
 
 import psycopg2
 
-from shared.errors import DeadlineError
+from kith.exceptions import DeadlineError
 
 _ROUND_SECONDS: Final = 0.02
 # To be woken costs more than to look in vain, so it rests only when nothing has come for a second.

@@ -17,7 +17,7 @@ from typing import Self, TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from shared.errors import FieldViolation, ValidationError
+from kith.exceptions import FieldViolation, ValidationError
 
 # The category Cc of Unicode, which will never have other members, without newline and tab.
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")

@@ -15,10 +15,10 @@ from google.protobuf.message import Message
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
+from kith.errors.v1 import errors_pb2
+from kith.exceptions import AppException, ResourceNotFoundError, ValidationError
 from shared import idempotency_keys
 from shared.database import Database
-from shared.errors import AppException, ResourceNotFoundError, ValidationError
-from shared.gen.kith.errors.v1 import errors_pb2
 from shared.idempotency_keys import Kept
 
 M = TypeVar("M", bound=Message)

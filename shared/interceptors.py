@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from google.protobuf import descriptor_pool
 
+from kith.exceptions import AppException, DeadlineError, InternalError, RateLimitError, to_status
 from shared import deadlines, logs
 from shared.access.callers import Caller
 from shared.access.rules import Access, Rule, Weight
 from shared.database import statements_in_call
-from shared.errors import AppException, DeadlineError, InternalError, RateLimitError, to_status
 from shared.metrics import ServerMetrics
 from shared.positions import Position
 from shared.requests import Patience, are_too_large, reading, require_readable

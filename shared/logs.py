@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Final
 
-from shared import trace_context
+from kith import trace_context
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 

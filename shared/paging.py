@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Generic, TypeVar
 
-from shared.errors import ValidationError
-from shared.gen.kith.errors.v1 import errors_pb2
+from kith.errors.v1 import errors_pb2
+from kith.exceptions import ValidationError
 
 _MAX_TOKEN_LENGTH = 4096
 _MAC_BYTES = 16

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final, NamedTuple, Self
 
-from shared.errors import UnavailableError, ValidationError
+from kith.exceptions import UnavailableError, ValidationError
 
 KEY: Final = "kith-position"
 """The metadata key of positions, in requests and in answers."""

@@ -18,9 +18,9 @@ from typing import Final, Protocol
 from cachetools import LRUCache
 from limits import RateLimitItem
 
+from kith.errors.v1 import errors_pb2
+from kith.exceptions import RateLimitError
 from shared.access.rules import CALLERS, Access, Weight
-from shared.errors import RateLimitError
-from shared.gen.kith.errors.v1 import errors_pb2
 from shared.interceptors import Call, Hooks, Method, Step, weight
 from shared.optional_redis import GarbageError, OptionalRedis, RedisAwayError
 from shared.settings import RateLimitSettings

@@ -23,6 +23,8 @@ import psycopg2
 import psycopg2.errors
 from prometheus_client import Histogram
 
+from kith.exceptions import AppException
+from kith.trace_context import commented
 from shared import deadlines, positions
 from shared.database import (
     CALLS,
@@ -36,10 +38,8 @@ from shared.database import (
     translate,
 )
 from shared.deadlines import StatementGuard
-from shared.errors import AppException
 from shared.positions import BehindError
 from shared.settings import DatabaseSettings
-from shared.trace_context import commented
 
 Rows = list[tuple[Any, ...]]
 

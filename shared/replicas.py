@@ -20,10 +20,10 @@ import sqlalchemy
 from prometheus_client import Histogram
 from sqlalchemy import Connection
 
+from kith.exceptions import UnavailableError
 from shared import deadlines, positions
 from shared.database import BACKGROUND, Database
 from shared.deadlines import StatementGuard
-from shared.errors import UnavailableError
 from shared.interceptors import Call, Hooks, Method, Step
 from shared.metrics import ReplicaMetrics
 from shared.positions import BehindError, Position

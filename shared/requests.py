@@ -19,7 +19,7 @@ from typing import Final, TypeAlias, TypeVar
 import grpc
 from google.protobuf.message import DecodeError
 
-from shared.errors import DeadlineError, ValidationError
+from kith.exceptions import DeadlineError, ValidationError
 
 T = TypeVar("T")
 _Awaited: TypeAlias = tuple[float, bool]

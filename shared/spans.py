@@ -17,9 +17,9 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Span, SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from shared import trace_context
+from kith import trace_context
+from kith.trace_context import Trace
 from shared.interceptors import Call, Hooks, Method
-from shared.trace_context import Trace
 
 # Of a server's answers those that are its own fault, as OpenTelemetry's conventions have it.
 _FAULTS: Final = frozenset(

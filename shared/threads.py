@@ -13,10 +13,10 @@ from datetime import timedelta
 from functools import partial
 from typing import Final
 
+from kith.errors.v1 import errors_pb2
+from kith.exceptions import DeadlineError, RateLimitError
 from shared import deadlines
 from shared.access.rules import Weight
-from shared.errors import DeadlineError, RateLimitError
-from shared.gen.kith.errors.v1 import errors_pb2
 
 CALLS_OPEN: Final = 512
 """How many calls may have a thread; the others wait for one."""

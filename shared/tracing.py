@@ -8,9 +8,9 @@ takes the extra `tracing`: see `spans`.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from shared import trace_context
+from kith import trace_context
+from kith.trace_context import Trace
 from shared.interceptors import Call, Hooks, Method, Step
-from shared.trace_context import Trace
 
 
 @dataclass(frozen=True, kw_only=True)

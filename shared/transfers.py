@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, Self, TypeVar
 
-from shared.errors import AppException
+from kith.exceptions import AppException
 
 
 class ImportResult(Protocol):

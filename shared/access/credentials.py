@@ -7,9 +7,9 @@ from typing import Final
 
 import grpc
 
+from kith.exceptions import UnauthenticatedError
 from shared.access.callers import Caller
 from shared.access.tokens import RefusedCredentialsError, Tokens
-from shared.errors import UnauthenticatedError
 from shared.settings import AuthSettings
 
 _USER_ID: Final = re.compile(r"[1-9][0-9]{0,18}")

@@ -10,12 +10,12 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Final, Protocol
 
+from kith.errors.v1 import errors_pb2
+from kith.exceptions import UnavailableError
 from shared import deadlines
 from shared.access import jwks
 from shared.access.fetching import fetched
 from shared.access.jwks import KeySet
-from shared.errors import UnavailableError
-from shared.gen.kith.errors.v1 import errors_pb2
 from shared.watched_files import WatchedFiles
 
 # As in deploy/envoy/envoy.yaml.

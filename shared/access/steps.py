@@ -9,10 +9,10 @@ from typing import Final
 
 from google.protobuf.message import Message
 
+from kith.exceptions import UnauthorizedError
 from shared.access.callers import Caller
 from shared.access.credentials import Credentials
 from shared.access.rules import Access, Admits
-from shared.errors import UnauthorizedError
 from shared.interceptors import Call, Hooks, Method, Step
 
 # No call takes a longer list of ids, so what is cut off was refused.

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import jwt
 from cachetools import LRUCache
 
+from kith.errors.v1 import errors_pb2
+from kith.exceptions import UnauthenticatedError
 from shared.access.jwks import ALGORITHMS, KeySet, key_of
 from shared.access.keys import open_keys
-from shared.errors import UnauthenticatedError
-from shared.gen.kith.errors.v1 import errors_pb2
 from shared.settings import TokenSettings
 
 # A token is about a kilobyte.

@@ -5,9 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
+from kith.errors.v1 import errors_pb2
+from kith.exceptions import AppException
 from shared.client import KithClient
-from shared.errors import AppException
-from shared.gen.kith.errors.v1 import errors_pb2
 
 T = TypeVar("T")
 R = TypeVar("R")

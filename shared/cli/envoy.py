@@ -17,10 +17,10 @@ from google.protobuf.descriptor import FileDescriptor, MethodDescriptor, Service
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.rpc import error_details_pb2
 
+from kith.feed.v1 import feed_pb2
+from kith.graph.v1 import graph_pb2
 from shared.cli.gateway_settings import GatewaySettings, hosts, system_authorities
 from shared.cli.http_rules import http_rules
-from shared.gen.kith.feed.v1 import feed_pb2
-from shared.gen.kith.graph.v1 import graph_pb2
 from shared.ports import reachable
 
 _FOLDER: Final = Path(__file__).parents[2] / "deploy" / "envoy"

@@ -9,6 +9,9 @@ from datetime import UTC, datetime
 
 from rich.progress import Progress
 
+from kith.feed.v1 import feed_pb2
+from kith.graph.v1 import graph_pb2
+from kith.timestamps import timestamp
 from shared.cli.clients import in_parallel
 from shared.cli.rows import Pair
 from shared.cli.sample import Sample, SamplePost, SampleTag
@@ -20,9 +23,6 @@ from shared.cli.transfers import (
     import_posts_chunk,
 )
 from shared.client import KithClient, items
-from shared.gen.kith.feed.v1 import feed_pb2
-from shared.gen.kith.graph.v1 import graph_pb2
-from shared.messages import timestamp
 
 
 def is_empty(kith: KithClient) -> bool:

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 
 from sqlalchemy.exc import DBAPIError, OperationalError
 
+from kith.exceptions import AppException
 from shared.cli.clients import sentence
 from shared.cli.terminal import CommandError, Status
 from shared.embedded_postgres import EmbeddedPostgresError
-from shared.errors import AppException
 from shared.settings import SettingsError
 
 _ENDINGS = (signal.SIGTERM, signal.SIGHUP)

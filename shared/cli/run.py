@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from kith.exceptions import AppException
 from shared.cli.clients import connected
 from shared.cli.databases import migrate
 from shared.cli.loading import is_empty, load_sample
@@ -23,7 +24,6 @@ from shared.cli.terminal import CommandError, progress
 from shared.client import KithClient
 from shared.client.sessions import FEED, GRAPH
 from shared.embedded_postgres import data_folder
-from shared.errors import AppException
 from shared.ports import ListenError, reachable, reserved
 from shared.private_files import private_folder
 from shared.settings import DatabaseSettings, Environment, ServerSettings

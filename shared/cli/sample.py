@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from random import Random
 
-from shared.gen.kith.feed.v1 import feed_pb2
+from kith.feed.v1 import feed_pb2
 
 FEWEST_PEOPLE = 20
 

@@ -17,6 +17,10 @@ from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message
 from rich.console import Console
 
+from kith.exceptions import AppException, ValidationError
+from kith.feed.v1 import feed_pb2
+from kith.graph.v1 import graph_pb2
+from kith.timestamps import timestamp
 from shared.cli.clients import sentence
 from shared.cli.files import Input, opened
 from shared.cli.rows import PAIR_COLUMNS, Pair, read_pairs, read_texts
@@ -27,10 +31,6 @@ from shared.cli.terminal import (
     reading,
 )
 from shared.client import KithClient, imported, resumed
-from shared.errors import AppException, ValidationError
-from shared.gen.kith.feed.v1 import feed_pb2
-from shared.gen.kith.graph.v1 import graph_pb2
-from shared.messages import timestamp
 
 # As many as a message may hold: each is a round trip and a commit.
 IMPORT_CHUNK = 10_000

@@ -1,7 +1,7 @@
 """The client of Kith for programs in Python: both services, as a careful caller calls them.
 
     from shared.client import KithClient, pages
-    from shared.gen.kith.feed.v1 import feed_pb2
+    from kith.feed.v1 import feed_pb2
 
     with KithClient.from_environment() as kith:
         session = kith.session()
@@ -11,7 +11,7 @@
 The calls are those of the stubs that are generated from the contracts, so each has its types and
 its documentation there, and nothing is defined here a second time. `calls` gives each of them what
 a caller would otherwise write around it: a deadline, a `request_id` for what changes something, the
-trace, and exceptions of `shared.errors` instead of `grpc.RpcError`. That calls go round all
+trace, and exceptions of `kith.exceptions` instead of `grpc.RpcError`. That calls go round all
 addresses and are made again is the service config's (`shared/client_options.py`).
 
 **Positions.** Every write is answered with `kith-position` in its initial metadata: an opaque token

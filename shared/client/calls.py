@@ -16,11 +16,11 @@ import grpc
 from google.protobuf.message import Message
 from grpc_status import rpc_status
 
+from kith.errors.v1 import errors_pb2
+from kith.exceptions import AppException, UnavailableError, from_rpc_error
+from kith.trace_context import outgoing
 from shared.client import positions
 from shared.client.positions import Positions
-from shared.errors import AppException, UnavailableError, from_rpc_error
-from shared.gen.kith.errors.v1 import errors_pb2
-from shared.trace_context import outgoing
 
 T = TypeVar("T")
 

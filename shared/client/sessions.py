@@ -6,12 +6,12 @@ from typing import Final, Literal, Self, TypeAlias
 
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
+from kith.feed.v1.feed_pb2_grpc import FeedServiceStub
+from kith.graph.v1.graph_pb2_grpc import GraphServiceStub
 from shared.channels import open_channel
 from shared.client.calls import Calls, Line
 from shared.client.positions import Positions
 from shared.client_options import client_options, usual_seconds
-from shared.gen.kith.feed.v1.feed_pb2_grpc import FeedServiceStub
-from shared.gen.kith.graph.v1.graph_pb2_grpc import GraphServiceStub
 from shared.positions import ANY_WORD
 from shared.settings import Environment, TargetSettings
 

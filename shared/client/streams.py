@@ -6,7 +6,7 @@ from copy import deepcopy
 from random import uniform
 from typing import Final, Protocol, TypeVar
 
-from shared.errors import AbortedError, AppException, RateLimitError, UnavailableError
+from kith.exceptions import AbortedError, AppException, RateLimitError, UnavailableError
 
 # What passes by itself, whoever calls.
 _PASSING: Final = (AbortedError, RateLimitError, UnavailableError)

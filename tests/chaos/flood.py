@@ -14,7 +14,7 @@ from typing import Any, Final
 import grpc
 from google.rpc import error_details_pb2, status_pb2
 
-from shared.gen.kith.feed.v1 import feed_pb2
+from kith.feed.v1 import feed_pb2
 
 _CALL: Final = "/kith.feed.v1.FeedService/ListPosts"
 _REQUEST: Final = feed_pb2.ListPostsRequest(user_id=1, author_id=1).SerializeToString()

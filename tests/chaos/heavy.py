@@ -10,8 +10,8 @@ from typing import Final
 import grpc
 
 from benchmarks.row import Row
-from shared.gen.kith.graph.v1 import graph_pb2
-from shared.gen.kith.graph.v1.graph_pb2_grpc import GraphServiceStub
+from kith.graph.v1 import graph_pb2
+from kith.graph.v1.graph_pb2_grpc import GraphServiceStub
 from tests.chaos.fault import Effort, at_least, none
 from tests.chaos.history import OK
 from tests.chaos.load import Load, Plan

@@ -20,13 +20,13 @@ from typing import Any, Final, Literal, Self, TypeAlias
 import grpc
 from google.protobuf.message import Message
 
+from kith.feed.v1 import feed_pb2
+from kith.feed.v1.feed_pb2_grpc import FeedServiceStub
+from kith.graph.v1 import graph_pb2
+from kith.graph.v1.graph_pb2_grpc import GraphServiceStub
 from shared import positions
 from shared.channels import open_channel
 from shared.client_options import client_options
-from shared.gen.kith.feed.v1 import feed_pb2
-from shared.gen.kith.feed.v1.feed_pb2_grpc import FeedServiceStub
-from shared.gen.kith.graph.v1 import graph_pb2
-from shared.gen.kith.graph.v1.graph_pb2_grpc import GraphServiceStub
 from shared.settings import Environment, TargetSettings
 from tests.chaos.history import OK, History, Outcome
 from tests.support.people import ALL

@@ -10,8 +10,8 @@ import grpc
 import feed_service.access
 import graph_service.access
 from benchmarks.row import Row
-from shared.gen.kith.feed.v1 import feed_pb2
-from shared.gen.kith.feed.v1.feed_pb2_grpc import FeedServiceStub
+from kith.feed.v1 import feed_pb2
+from kith.feed.v1.feed_pb2_grpc import FeedServiceStub
 from tests.chaos.fault import Effort, at_least, kept, no_failure, none, within
 from tests.chaos.history import OK, History, Outcome
 from tests.chaos.load import FEED_READS, OWN_READS, Load

@@ -11,8 +11,8 @@ import grpc
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from benchmarks.row import Row
-from shared.gen.kith.feed.v1 import feed_pb2
-from shared.gen.kith.feed.v1.feed_pb2_grpc import FeedServiceStub
+from kith.feed.v1 import feed_pb2
+from kith.feed.v1.feed_pb2_grpc import FeedServiceStub
 from tests.chaos.fault import Effort, at_least, kept, no_failure, none, within
 from tests.chaos.history import History
 from tests.chaos.load import GRAPH_CALLS, READS, WRITES, Load

@@ -14,8 +14,8 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from benchmarks.row import Row
-from shared.gen.kith.feed.v1 import feed_pb2
-from shared.gen.kith.feed.v1.feed_pb2_grpc import FeedServiceStub
+from kith.feed.v1 import feed_pb2
+from kith.feed.v1.feed_pb2_grpc import FeedServiceStub
 from tests.chaos.fault import Effort, kept, none, within
 from tests.chaos.load import Load
 from tests.chaos.stage import Scene, Stage, resident_bytes

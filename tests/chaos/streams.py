@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import grpc
 
-from shared.gen.kith.graph.v1 import graph_pb2
+from kith.graph.v1 import graph_pb2
 
 _CHANNELS: Final = 100
 _WATCH: Final = "/kith.graph.v1.GraphService/WatchConnections"

@@ -16,9 +16,9 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
+from kith.feed.v1 import feed_pb2
+from kith.graph.v1 import graph_pb2
 from shared.cli.envoy import descriptor_set
-from shared.gen.kith.feed.v1 import feed_pb2
-from shared.gen.kith.graph.v1 import graph_pb2
 from tests.support.pair import Pair
 from tests.support.people import People
 

@@ -20,7 +20,7 @@ from prometheus_client import CollectorRegistry
 from feed_service.metrics import FeedMetrics
 from feed_service.object_store import MAX_PHOTO_BYTES, ObjectStore, StoredObject
 from feed_service.settings import ObjectStoreSettings
-from shared.errors import UnavailableError
+from kith.exceptions import UnavailableError
 from shared.settings import Environment
 from tests.conformance import swift
 from tests.support.browser import Answer, get, post_form, send

@@ -16,8 +16,8 @@ import pytest
 from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from shared.gen.kith.feed.v1 import feed_pb2
-from shared.gen.kith.feed.v1.feed_pb2_grpc import FeedServiceStub
+from kith.feed.v1 import feed_pb2
+from kith.feed.v1.feed_pb2_grpc import FeedServiceStub
 from tests.support.gateway import Answer, Gateway, running_gateway
 from tests.support.over_http import Request, body_of, exposed, in_json, over_http, path_fields
 from tests.support.pair import Pair

@@ -16,10 +16,10 @@ from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
+from kith.feed.v1 import feed_pb2 as feed
+from kith.feed.v1.feed_pb2_grpc import FeedServiceStub
+from kith.graph.v1 import graph_pb2 as graph
 from shared.embedded_postgres import EmbeddedPostgres
-from shared.gen.kith.feed.v1 import feed_pb2 as feed
-from shared.gen.kith.feed.v1.feed_pb2_grpc import FeedServiceStub
-from shared.gen.kith.graph.v1 import graph_pb2 as graph
 from tests.support.errors import decoded, reason_of
 from tests.support.pair import Databases
 from tests.support.people import PRIVATE

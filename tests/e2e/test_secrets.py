@@ -7,7 +7,7 @@ import grpc
 import pytest
 import sqlalchemy
 
-from shared.gen.kith.feed.v1 import feed_pb2
+from kith.feed.v1 import feed_pb2
 from tests.support.credentials import Issuer
 from tests.support.pair import Databases
 from tests.support.people import PRIVATE

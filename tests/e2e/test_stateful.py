@@ -20,8 +20,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from shared.gen.kith.feed.v1 import feed_pb2 as feed
-from shared.gen.kith.graph.v1 import graph_pb2 as graph
+from kith.feed.v1 import feed_pb2 as feed
+from kith.graph.v1 import graph_pb2 as graph
 from tests.support.comparison import Comparison
 from tests.support.errors import refusal
 from tests.support.oracle import ALL, PRIVATE, TAGS, Oracle, Post

@@ -25,10 +25,10 @@ from feed_service.access import ACCESS as FEED_ACCESS
 from graph_service.__main__ import build as build_graph
 from graph_service.access import ACCESS as GRAPH_ACCESS
 from graph_service.settings import GraphSettings
+from kith.feed.v1 import feed_pb2
+from kith.graph.v1 import graph_pb2
+from kith.graph.v1.graph_pb2_grpc import GraphServiceStub
 from shared.access.rules import Admits
-from shared.gen.kith.feed.v1 import feed_pb2
-from shared.gen.kith.graph.v1 import graph_pb2
-from shared.gen.kith.graph.v1.graph_pb2_grpc import GraphServiceStub
 from shared.server import RunningServer
 from tests.support.credentials import Issuer, put
 from tests.support.errors import decoded, reason_of, succeeds

@@ -14,7 +14,7 @@ import grpc
 import pytest
 from google.protobuf.message import Message
 
-from shared.gen.kith.graph.v1 import graph_pb2 as pb
+from kith.graph.v1 import graph_pb2 as pb
 from tests.support.errors import decoded
 from tests.support.pair import Pair
 from tests.support.people import People

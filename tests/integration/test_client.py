@@ -7,10 +7,10 @@ from pathlib import Path
 import grpc
 import pytest
 
+from kith.exceptions import DeadlineError, UnavailableError, ValidationError
+from kith.feed.v1 import feed_pb2 as feed
+from kith.graph.v1 import graph_pb2 as graph
 from shared.client import KithClient, imported, items, pages, resumed
-from shared.errors import DeadlineError, UnavailableError, ValidationError
-from shared.gen.kith.feed.v1 import feed_pb2 as feed
-from shared.gen.kith.graph.v1 import graph_pb2 as graph
 from shared.settings import Environment, TargetSettings
 from tests.support.gate import Gate
 from tests.support.pair import Pair

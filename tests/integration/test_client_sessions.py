@@ -9,11 +9,11 @@ from pathlib import Path
 import grpc
 import pytest
 
-from shared import trace_context
+from kith import trace_context
+from kith.feed.v1 import feed_pb2 as pb
+from kith.feed.v1.feed_pb2_grpc import FeedServiceStub
+from kith.trace_context import Trace
 from shared.client import KithClient, Session
-from shared.gen.kith.feed.v1 import feed_pb2 as pb
-from shared.gen.kith.feed.v1.feed_pb2_grpc import FeedServiceStub
-from shared.trace_context import Trace
 from tests.support.processes import until
 
 _KEY = "kith-position"

@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from kith.feed.v1 import feed_pb2
+from kith.graph.v1 import graph_pb2
 from shared.cli import transfers
 from shared.cli.__main__ import main
-from shared.gen.kith.feed.v1 import feed_pb2
-from shared.gen.kith.graph.v1 import graph_pb2
 from shared.workers import Options
 from tests.support.pair import Pair
 from tests.support.people import People

@@ -11,9 +11,9 @@ import sqlalchemy
 from google.protobuf.field_mask_pb2 import FieldMask
 from sqlalchemy import text
 
-from shared.errors import AbortedError, AppException
-from shared.gen.kith.feed.v1 import feed_pb2 as pb
-from shared.gen.kith.graph.v1 import graph_pb2
+from kith.exceptions import AbortedError, AppException
+from kith.feed.v1 import feed_pb2 as pb
+from kith.graph.v1 import graph_pb2
 from tests.support.errors import decoded, fields_of, reason_of
 from tests.support.pair import Databases, Pair, running_pair
 from tests.support.people import ALL, PRIVATE, People, all_without, tagged

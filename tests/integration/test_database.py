@@ -10,9 +10,9 @@ import sqlalchemy
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Connection, text
 
+from kith.exceptions import AbortedError, DeadlineError, RateLimitError, UnavailableError
 from shared.database import Database, in_transaction
 from shared.deadlines import StatementGuard
-from shared.errors import AbortedError, DeadlineError, RateLimitError, UnavailableError
 from shared.metrics import database_latency
 from shared.settings import DatabaseSettings, Environment
 from tests.support.pair import Databases

@@ -10,9 +10,9 @@ import grpc
 import psycopg2
 import pytest
 
-from shared.gen.kith.feed.v1 import feed_pb2 as feed
-from shared.gen.kith.feed.v1.feed_pb2_grpc import FeedServiceStub
-from shared.gen.kith.graph.v1 import graph_pb2 as graph
+from kith.feed.v1 import feed_pb2 as feed
+from kith.feed.v1.feed_pb2_grpc import FeedServiceStub
+from kith.graph.v1 import graph_pb2 as graph
 from tests.support.pair import Databases, Pair, running_pair
 from tests.support.people import People
 from tests.support.processes import until

@@ -14,8 +14,8 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import text
 
-from shared.gen.kith.feed.v1 import feed_pb2 as pb
-from shared.messages import timestamp
+from kith.feed.v1 import feed_pb2 as pb
+from kith.timestamps import timestamp
 from tests.support.errors import fields_of, reason_of
 from tests.support.pair import Databases, Pair, running_pair
 from tests.support.people import PRIVATE, People

@@ -14,8 +14,8 @@ import sqlalchemy
 from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import text
 
-from shared.gen.kith.feed.v1 import feed_pb2 as pb
-from shared.gen.kith.graph.v1 import graph_pb2
+from kith.feed.v1 import feed_pb2 as pb
+from kith.graph.v1 import graph_pb2
 from tests.support import photos
 from tests.support.browser import post_form
 from tests.support.errors import fields_of, reason_of

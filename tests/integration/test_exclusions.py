@@ -6,8 +6,8 @@ import grpc
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from shared.gen.kith.feed.v1 import feed_pb2 as pb
-from shared.gen.kith.graph.v1 import graph_pb2
+from kith.feed.v1 import feed_pb2 as pb
+from kith.graph.v1 import graph_pb2
 from tests.support.errors import fields_of, reason_of, refusal
 from tests.support.pair import Pair
 from tests.support.people import ALL, People, all_without, tagged

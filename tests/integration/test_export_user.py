@@ -8,7 +8,7 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from feed_service import transfers
-from shared.gen.kith.feed.v1 import feed_pb2 as pb
+from kith.feed.v1 import feed_pb2 as pb
 from tests.support import photos
 from tests.support.browser import get, post_form
 from tests.support.errors import fields_of, reason_of

@@ -13,7 +13,7 @@ from pathlib import Path
 import networkx as nx
 import pytest
 
-from shared.gen.kith.graph.v1 import graph_pb2 as pb
+from kith.graph.v1 import graph_pb2 as pb
 from tests.support.graph_oracle import GraphOracle
 from tests.support.pair import Databases, Pair, running_pair
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import grpc
 import pytest
 
-from shared.gen.kith.feed.v1 import feed_pb2 as pb
+from kith.feed.v1 import feed_pb2 as pb
 from tests.support.errors import reason_of, succeeds
 from tests.support.pair import Databases, Pair, running_pair
 from tests.support.processes import until

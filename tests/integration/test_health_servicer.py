@@ -12,7 +12,7 @@ import pytest
 from grpc_health.v1 import health_pb2 as pb
 from grpc_health.v1 import health_pb2_grpc
 
-from shared.errors import UnavailableError
+from kith.exceptions import UnavailableError
 from shared.health import HealthServicer, Readiness, add_to_server
 
 _SERVICE = "kith.test.v1.TestService"

@@ -10,9 +10,9 @@ import grpc
 import psycopg2
 import pytest
 
-from shared.errors import AppException, RateLimitError
-from shared.gen.kith.feed.v1 import feed_pb2
-from shared.gen.kith.graph.v1 import graph_pb2 as pb
+from kith.exceptions import AppException, RateLimitError
+from kith.feed.v1 import feed_pb2
+from kith.graph.v1 import graph_pb2 as pb
 from tests.support.errors import decoded, refusal
 from tests.support.pair import Databases, Pair, running_pair
 from tests.support.people import ALL

@@ -11,7 +11,7 @@ import sqlalchemy
 from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import text
 
-from shared.gen.kith.feed.v1 import feed_pb2 as pb
+from kith.feed.v1 import feed_pb2 as pb
 from tests.support.errors import decoded, fields_of, reason_of
 from tests.support.pair import Databases, Pair, running_pair
 from tests.support.people import ALL, PRIVATE, People, all_without, tagged

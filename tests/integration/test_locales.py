@@ -7,8 +7,8 @@ import pytest
 import sqlalchemy
 from sqlalchemy import Connection
 
+from kith.feed.v1 import feed_pb2
 from shared.embedded_postgres import EmbeddedPostgres
-from shared.gen.kith.feed.v1 import feed_pb2
 from tests.support.pair import Databases, Pair, running_pair
 from tests.support.people import PRIVATE
 from tests.support.processes import run

@@ -21,7 +21,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import Connection, text
 
-from shared.gen.kith.feed.v1 import feed_pb2 as feed
+from kith.feed.v1 import feed_pb2 as feed
 from shared.logs import JsonFormatter
 from tests.support.mutations import MUTATIONS, Scene
 from tests.support.pair import Databases, Pair, running_pair

@@ -12,8 +12,8 @@ import pytest
 from google.protobuf import descriptor_pool
 from google.rpc import code_pb2
 
-from shared.gen.kith.feed.v1 import feed_pb2 as feed
-from shared.gen.kith.graph.v1 import graph_pb2 as graph
+from kith.feed.v1 import feed_pb2 as feed
+from kith.graph.v1 import graph_pb2 as graph
 from shared.metrics import FAULTS
 from tests.support.pair import Databases, Pair, running_pair
 from tests.support.people import ALL, People

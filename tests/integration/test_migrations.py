@@ -15,9 +15,9 @@ from feed_service.queries.feed import FeedFilter, FeedPlace
 from feed_service.settings import HubScan
 from feed_service.visibility import Viewer
 from graph_service import queries as graph_queries
+from kith.exceptions import UnavailableError
 from shared import idempotency_keys
 from shared.embedded_postgres import EmbeddedPostgres
-from shared.errors import UnavailableError
 from shared.paging import place
 from shared.settings import SettingsError
 from tests.support.reading import new_reader

@@ -13,7 +13,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from feed_service.connections_cache import HeldViewer
 from feed_service.graph_client import GraphClient
-from shared.gen.kith.feed.v1 import feed_pb2
+from kith.feed.v1 import feed_pb2
 from tests.support.errors import reason_of
 from tests.support.pair import Pair
 from tests.support.pauses import CASES, Pause

@@ -11,8 +11,8 @@ import psycopg2
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from shared.errors import RateLimitError
-from shared.gen.kith.feed.v1 import feed_pb2 as pb
+from kith.exceptions import RateLimitError
+from kith.feed.v1 import feed_pb2 as pb
 from shared.threads import STREAMS_OF_A_CONNECTION
 from tests.support.errors import decoded
 from tests.support.pair import Databases, Pair, running_pair

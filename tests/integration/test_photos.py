@@ -14,7 +14,7 @@ import grpc
 import pytest
 import sqlalchemy
 
-from shared.gen.kith.feed.v1 import feed_pb2 as pb
+from kith.feed.v1 import feed_pb2 as pb
 from tests.support import photos
 from tests.support.browser import get, post_form
 from tests.support.errors import fields_of, reason_of

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import pytest
 
-from shared.gen.kith.feed.v1 import feed_pb2 as pb
+from kith.feed.v1 import feed_pb2 as pb
 from tests.support.errors import fields_of, reason_of
 from tests.support.pair import Pair
 from tests.support.people import ALL, People

@@ -17,8 +17,8 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
-from shared.gen.kith.feed.v1 import feed_pb2 as feed
-from shared.gen.kith.graph.v1 import graph_pb2 as graph
+from kith.feed.v1 import feed_pb2 as feed
+from kith.graph.v1 import graph_pb2 as graph
 from tests.support.errors import decoded, reason_of
 from tests.support.over_http import exposed
 from tests.support.pair import Databases, Pair, running_pair

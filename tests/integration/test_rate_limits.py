@@ -10,9 +10,9 @@ from pathlib import Path
 import grpc
 import pytest
 
-from shared.errors import RateLimitError
-from shared.gen.kith.feed.v1 import feed_pb2
-from shared.gen.kith.graph.v1 import graph_pb2
+from kith.exceptions import RateLimitError
+from kith.feed.v1 import feed_pb2
+from kith.graph.v1 import graph_pb2
 from shared.rate_limits import WindowsInMemory
 from tests.support.credentials import Issuer, put
 from tests.support.errors import decoded, refusal

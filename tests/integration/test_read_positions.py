@@ -9,7 +9,7 @@ import sqlalchemy
 from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import text
 
-from shared.gen.kith.feed.v1 import feed_pb2 as pb
+from kith.feed.v1 import feed_pb2 as pb
 from tests.support.errors import reason_of
 from tests.support.pair import Databases, Pair, running_pair
 from tests.support.people import PRIVATE, People, all_without, tagged

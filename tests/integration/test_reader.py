@@ -9,8 +9,8 @@ import pytest
 import sqlalchemy
 from sqlalchemy import text
 
+from kith.exceptions import DeadlineError, UnavailableError
 from shared.database import statements_in_call
-from shared.errors import DeadlineError, UnavailableError
 from shared.reader import Reader, Statement
 from tests.support.pair import Databases
 from tests.support.reading import new_reader

@@ -7,7 +7,7 @@ import sqlalchemy
 from sqlalchemy import text
 
 import migrations
-from shared.gen.kith.graph.v1 import graph_pb2 as pb
+from kith.graph.v1 import graph_pb2 as pb
 from tests.support.pair import Databases, Pair
 from tests.support.people import People
 

@@ -18,8 +18,8 @@ from prometheus_client import CollectorRegistry
 
 from feed_service.connections_cache import HeldViewer, SharedConnections
 from feed_service.visibility import Viewer
-from shared.gen.kith.feed.v1 import feed_pb2
-from shared.gen.kith.feed.v1.feed_pb2_grpc import FeedServiceStub
+from kith.feed.v1 import feed_pb2
+from kith.feed.v1.feed_pb2_grpc import FeedServiceStub
 from shared.metrics import RedisMetrics
 from shared.optional_redis import OptionalRedis
 from shared.settings import RedisSettings

@@ -8,7 +8,7 @@ import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from shared.gen.kith.feed.v1 import feed_pb2 as feed
+from kith.feed.v1 import feed_pb2 as feed
 from tests.support.errors import fields_of, reason_of
 from tests.support.pair import Pair
 from tests.support.people import ALL, PRIVATE, People

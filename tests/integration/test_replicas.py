@@ -15,11 +15,11 @@ import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from feed_service.visibility import Viewer
+from kith.exceptions import DeadlineError, UnavailableError
+from kith.feed.v1 import feed_pb2
+from kith.graph.v1 import graph_pb2
 from shared import positions
 from shared.client import KithClient
-from shared.errors import DeadlineError, UnavailableError
-from shared.gen.kith.feed.v1 import feed_pb2
-from shared.gen.kith.graph.v1 import graph_pb2
 from shared.server import RunningServer
 from tests.support.errors import decoded, fields_of
 from tests.support.gateway import running_gateway

@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy
 from sqlalchemy import text
 
-from shared.gen.kith.graph.v1 import graph_pb2 as pb
+from kith.graph.v1 import graph_pb2 as pb
 from tests.support.errors import decoded, refusal
 from tests.support.pair import Databases, Pair, running_pair
 from tests.support.people import People

@@ -12,7 +12,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from shared.gen.kith.feed.v1 import feed_pb2
+from kith.feed.v1 import feed_pb2
 from shared.threads import CALLS_OPEN, STREAMS_OF_A_CONNECTION
 from tests.support.errors import reason_of
 from tests.support.expansion import expand_headers

@@ -13,8 +13,8 @@ import pytest
 import sqlalchemy
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from shared.gen.kith.feed.v1 import feed_pb2 as pb
-from shared.gen.kith.graph.v1 import graph_pb2
+from kith.feed.v1 import feed_pb2 as pb
+from kith.graph.v1 import graph_pb2
 from tests.support.errors import reason_of
 from tests.support.pair import Databases, Pair, another_feed, running_pair
 from tests.support.pauses import nothing_told

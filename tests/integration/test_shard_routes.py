@@ -10,8 +10,8 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 
 from feed_service.access import ACCESS
-from shared.gen.kith.feed.v1 import feed_pb2 as pb
-from shared.gen.kith.feed.v1.feed_pb2_grpc import FeedServiceStub
+from kith.feed.v1 import feed_pb2 as pb
+from kith.feed.v1.feed_pb2_grpc import FeedServiceStub
 from tests.support.pair import Databases, another_feed, running_pair
 from tests.support.people import People, all_without, tagged
 from tests.support.processes import Session

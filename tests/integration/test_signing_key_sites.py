@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from kith.exceptions import UnavailableError
 from shared import deadlines
 from shared.access.tokens import RefusedCredentialsError, Tokens
-from shared.errors import UnavailableError
 from shared.settings import TokenSettings
 from tests.support.credentials import AUDIENCE, Issuer
 from tests.support.processes import until

@@ -8,8 +8,8 @@ import sqlalchemy
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from feed_service.layouts import SINGLE
-from shared.gen.kith.feed.v1 import feed_pb2 as feed
-from shared.gen.kith.graph.v1 import graph_pb2 as graph
+from kith.feed.v1 import feed_pb2 as feed
+from kith.graph.v1 import graph_pb2 as graph
 from tests.support.pair import LAYOUT, Pair
 from tests.support.people import ALL, People, tagged
 

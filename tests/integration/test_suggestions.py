@@ -10,7 +10,7 @@ from sqlalchemy import Connection, event, text
 
 from graph_service import queries as graph
 from graph_service.queries import SUGGESTION_ROWS
-from shared.gen.kith.graph.v1 import graph_pb2 as pb
+from kith.graph.v1 import graph_pb2 as pb
 from tests.support.graph_oracle import GraphOracle
 from tests.support.pair import Databases, Pair, running_pair
 

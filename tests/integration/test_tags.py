@@ -4,7 +4,7 @@ import grpc
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from shared.gen.kith.feed.v1 import feed_pb2 as pb
+from kith.feed.v1 import feed_pb2 as pb
 from tests.support.errors import decoded, reason_of
 from tests.support.pair import Databases, Pair, running_pair
 from tests.support.people import People, tagged

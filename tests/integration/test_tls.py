@@ -12,10 +12,10 @@ from pathlib import Path
 import grpc
 import pytest
 
+from kith.feed.v1 import feed_pb2
+from kith.graph.v1 import graph_pb2
+from kith.graph.v1.graph_pb2_grpc import GraphServiceStub
 from shared.channels import open_channel
-from shared.gen.kith.feed.v1 import feed_pb2
-from shared.gen.kith.graph.v1 import graph_pb2
-from shared.gen.kith.graph.v1.graph_pb2_grpc import GraphServiceStub
 from shared.server import RunningServer
 from shared.settings import Environment, TargetSettings
 from tests.support.credentials import Authority, Certificate, Issuer, Shown, put

@@ -13,8 +13,8 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_serv
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from feed_service.layouts import SINGLE
-from shared.gen.kith.feed.v1 import feed_pb2 as feed
-from shared.trace_context import Metadata
+from kith.feed.v1 import feed_pb2 as feed
+from kith.trace_context import Metadata
 from tests.support.pair import LAYOUT, Databases, Pair, another_feed, running_pair
 from tests.support.people import ALL, People
 from tests.support.processes import until

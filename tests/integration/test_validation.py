@@ -7,8 +7,8 @@ import grpc
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from shared.gen.kith.feed.v1 import feed_pb2 as feed
-from shared.gen.kith.graph.v1 import graph_pb2 as graph
+from kith.feed.v1 import feed_pb2 as feed
+from kith.graph.v1 import graph_pb2 as graph
 from tests.support.errors import decoded, fields_of
 from tests.support.pair import Pair
 from tests.support.people import ALL, PRIVATE, People, tagged

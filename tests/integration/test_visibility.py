@@ -3,7 +3,7 @@
 import grpc
 import pytest
 
-from shared.gen.kith.feed.v1 import feed_pb2
+from kith.feed.v1 import feed_pb2
 from tests.support.errors import reason_of
 from tests.support.pair import Pair
 from tests.support.people import PRIVATE, People, all_without, tagged

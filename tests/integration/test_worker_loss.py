@@ -10,8 +10,8 @@ from typing import Any
 import grpc
 import pytest
 
-from shared.errors import AppException, UnavailableError
-from shared.gen.kith.feed.v1 import feed_pb2 as pb
+from kith.exceptions import AppException, UnavailableError
+from kith.feed.v1 import feed_pb2 as pb
 from tests.support.citus import Citus, Node
 from tests.support.citus_worker import Worker
 from tests.support.errors import decoded

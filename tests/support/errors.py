@@ -8,7 +8,7 @@ import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from shared.errors import AppException, from_rpc_error
+from kith.exceptions import AppException, from_rpc_error
 
 
 def decoded(error: BaseException) -> AppException:

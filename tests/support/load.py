@@ -7,8 +7,8 @@ from typing import Any, Self
 
 import grpc
 
-from shared.gen.kith.graph.v1 import graph_pb2 as graph
-from shared.gen.kith.graph.v1.graph_pb2_grpc import GraphServiceStub
+from kith.graph.v1 import graph_pb2 as graph
+from kith.graph.v1.graph_pb2_grpc import GraphServiceStub
 from tests.support.processes import until
 
 _CALLERS = 4

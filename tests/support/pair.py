@@ -18,8 +18,8 @@ from feed_service.layouts import DISTRIBUTED, SINGLE
 from feed_service.settings import FeedSettings
 from graph_service.__main__ import build as build_graph
 from graph_service.settings import GraphSettings
-from shared.gen.kith.feed.v1.feed_pb2_grpc import FeedServiceStub
-from shared.gen.kith.graph.v1.graph_pb2_grpc import GraphServiceStub
+from kith.feed.v1.feed_pb2_grpc import FeedServiceStub
+from kith.graph.v1.graph_pb2_grpc import GraphServiceStub
 from shared.server import RunningServer
 from tests.support import citus
 from tests.support.citus import Citus

@@ -2,8 +2,8 @@
 
 from itertools import count
 
-from shared.gen.kith.feed.v1 import feed_pb2
-from shared.gen.kith.graph.v1 import graph_pb2
+from kith.feed.v1 import feed_pb2
+from kith.graph.v1 import graph_pb2
 from tests.support.rpcs import Stubs
 
 _ids = count(1_000_000)

@@ -19,8 +19,8 @@ import psycopg2
 import sqlalchemy
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from shared.gen.kith.feed.v1.feed_pb2_grpc import FeedServiceStub
-from shared.gen.kith.graph.v1.graph_pb2_grpc import GraphServiceStub
+from kith.feed.v1.feed_pb2_grpc import FeedServiceStub
+from kith.graph.v1.graph_pb2_grpc import GraphServiceStub
 
 _ROOT = Path(__file__).parents[2]
 _WITHIN_SECONDS = 30

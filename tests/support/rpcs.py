@@ -7,10 +7,10 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from shared.gen.kith.feed.v1 import feed_pb2
-from shared.gen.kith.feed.v1.feed_pb2_grpc import FeedServiceStub
-from shared.gen.kith.graph.v1 import graph_pb2
-from shared.gen.kith.graph.v1.graph_pb2_grpc import GraphServiceStub
+from kith.feed.v1 import feed_pb2
+from kith.feed.v1.feed_pb2_grpc import FeedServiceStub
+from kith.graph.v1 import graph_pb2
+from kith.graph.v1.graph_pb2_grpc import GraphServiceStub
 
 Metadata: TypeAlias = tuple[tuple[str, str], ...]
 

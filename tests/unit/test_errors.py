@@ -8,31 +8,31 @@ import grpc
 import pytest
 from prometheus_client import CollectorRegistry
 
-from shared import errors
-from shared.errors import (
+from kith import exceptions
+from kith.errors.v1 import errors_pb2
+from kith.exceptions import (
     AppException,
     FieldViolation,
     ValidationError,
     from_rpc_error,
     to_status,
 )
-from shared.gen.kith.errors.v1 import errors_pb2
 from shared.interceptors import Around, identify, log_call, measure, report_errors
 from shared.metrics import ServerMetrics
 
 _Call = Callable[..., bytes]
 
 _RAISED: list[Exception] = [
-    errors.ValidationError.of("body", "must not be empty"),
-    errors.UnauthenticatedError("who?"),
-    errors.UnauthorizedError("no", reason=errors_pb2.ERROR_REASON_CONNECTION_NOT_ALLOWED),
-    errors.ResourceNotFoundError("nothing there"),
-    errors.ConflictError("there is one"),
-    errors.PreconditionError("not now", metadata={"limit": "5"}),
-    errors.AbortedError("again"),
-    errors.RateLimitError("slowly", retry_after=timedelta(seconds=3)),
-    errors.UnavailableError("gone", retry_after=timedelta(milliseconds=1_500)),
-    errors.DeadlineError("late"),
+    exceptions.ValidationError.of("body", "must not be empty"),
+    exceptions.UnauthenticatedError("who?"),
+    exceptions.UnauthorizedError("no", reason=errors_pb2.ERROR_REASON_CONNECTION_NOT_ALLOWED),
+    exceptions.ResourceNotFoundError("nothing there"),
+    exceptions.ConflictError("there is one"),
+    exceptions.PreconditionError("not now", metadata={"limit": "5"}),
+    exceptions.AbortedError("again"),
+    exceptions.RateLimitError("slowly", retry_after=timedelta(seconds=3)),
+    exceptions.UnavailableError("gone", retry_after=timedelta(milliseconds=1_500)),
+    exceptions.DeadlineError("late"),
 ]
 
 
@@ -79,7 +79,7 @@ def test_an_unexpected_error_tells_only_where_to_look_it_up(
         call(str(len(_RAISED)).encode(), metadata=(("x-request-id", "abc-123"),))
 
     received = from_rpc_error(caught.value)
-    assert isinstance(received, errors.InternalError)
+    assert isinstance(received, exceptions.InternalError)
     assert received.metadata == {"request_id": "abc-123"}
     assert "secret" not in received.message
 
@@ -90,12 +90,12 @@ def test_a_status_without_our_details_keeps_its_class_and_loses_its_text() -> No
             channel.unary_unary("/test.Errors/Fail", bytes, bytes)(b"", timeout=5)
         received = from_rpc_error(caught.value)
 
-    assert isinstance(received, errors.UnavailableError)
+    assert isinstance(received, exceptions.UnavailableError)
     assert received.message == "the other service answered UNAVAILABLE"
 
 
 def test_violations_name_every_field() -> None:
-    error = errors.ValidationError(
+    error = exceptions.ValidationError(
         "two",
         violations=[
             FieldViolation(field="body", description="must not be empty"),
@@ -104,7 +104,7 @@ def test_violations_name_every_field() -> None:
     )
 
     [detail] = [
-        detail for detail in errors.to_status(error).details if "BadRequest" in detail.type_url
+        detail for detail in exceptions.to_status(error).details if "BadRequest" in detail.type_url
     ]
 
     assert b"body" in detail.value

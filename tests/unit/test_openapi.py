@@ -7,7 +7,7 @@ import pytest
 from google.protobuf.descriptor import Descriptor
 from openapi_spec_validator import validate
 
-from shared.gen.kith.errors.v1 import errors_pb2
+from kith.errors.v1 import errors_pb2
 from tests.support.over_http import DOCUMENT, exposed, in_json, operation
 from tests.support.rpcs import Rpc
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.errors import ValidationError
+from kith.exceptions import ValidationError
 from shared.paging import PageTokens, Scope
 
 _OLD, _NEW = b"an old key of some length", b"a new key of some length"

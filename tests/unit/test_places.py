@@ -2,8 +2,8 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
+from kith.exceptions import DeadlineError, RateLimitError
 from shared import deadlines
-from shared.errors import DeadlineError, RateLimitError
 from shared.threads import Places
 from tests.support.processes import until
 

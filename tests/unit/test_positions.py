@@ -2,8 +2,8 @@
 
 import pytest
 
+from kith.exceptions import ValidationError
 from shared import positions
-from shared.errors import ValidationError
 from shared.positions import ANY, Position
 
 _PLACE = Position(3, 0x16_B374D848)

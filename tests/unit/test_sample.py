@@ -2,8 +2,8 @@ from collections import Counter
 
 import pytest
 
+from kith.feed.v1 import feed_pb2
 from shared.cli.sample import FEWEST_PEOPLE, Sample, make_sample
-from shared.gen.kith.feed.v1 import feed_pb2
 
 
 @pytest.fixture(scope="module")

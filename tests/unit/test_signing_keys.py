@@ -13,9 +13,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from graph_service.settings import GraphSettings
+from kith.exceptions import UnavailableError
 from shared.access import jwks
 from shared.access.tokens import RefusedCredentialsError, Tokens
-from shared.errors import UnavailableError
 from shared.settings import SettingsError, TokenSettings
 from tests.support.credentials import AUDIENCE, put
 from tests.support.processes import until

@@ -4,7 +4,7 @@ isort:skip_file
 The contract of graph_service: who is connected with whom."""
 
 from collections import abc as _abc
-from shared.gen.kith.graph.v1 import graph_pb2 as _graph_pb2
+from kith.graph.v1 import graph_pb2 as _graph_pb2
 import abc as _abc_1
 import grpc as _grpc
 

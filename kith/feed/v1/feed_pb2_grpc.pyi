@@ -4,7 +4,7 @@ isort:skip_file
 The contract of feed_service: what people post and who sees it."""
 
 from collections import abc as _abc
-from shared.gen.kith.feed.v1 import feed_pb2 as _feed_pb2
+from kith.feed.v1 import feed_pb2 as _feed_pb2
 import abc as _abc_1
 import grpc as _grpc
 

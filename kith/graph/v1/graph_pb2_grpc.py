@@ -3,7 +3,7 @@
 import grpc
 import warnings
 
-from shared.gen.kith.graph.v1 import graph_pb2 as shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2
+from kith.graph.v1 import graph_pb2 as kith_dot_graph_dot_v1_dot_graph__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -18,7 +18,7 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + ' but the generated code in shared/gen/kith/graph/v1/graph_pb2_grpc.py depends on'
+        + ' but the generated code in kith/graph/v1/graph_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
@@ -69,103 +69,103 @@ class GraphServiceStub:
         """
         self.GetConnectedUserIds = channel.unary_unary(
                 '/kith.graph.v1.GraphService/GetConnectedUserIds',
-                request_serializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.GetConnectedUserIdsRequest.SerializeToString,
-                response_deserializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.GetConnectedUserIdsResponse.FromString,
+                request_serializer=kith_dot_graph_dot_v1_dot_graph__pb2.GetConnectedUserIdsRequest.SerializeToString,
+                response_deserializer=kith_dot_graph_dot_v1_dot_graph__pb2.GetConnectedUserIdsResponse.FromString,
                 _registered_method=True)
         self.CheckConnections = channel.unary_unary(
                 '/kith.graph.v1.GraphService/CheckConnections',
-                request_serializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.CheckConnectionsRequest.SerializeToString,
-                response_deserializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.CheckConnectionsResponse.FromString,
+                request_serializer=kith_dot_graph_dot_v1_dot_graph__pb2.CheckConnectionsRequest.SerializeToString,
+                response_deserializer=kith_dot_graph_dot_v1_dot_graph__pb2.CheckConnectionsResponse.FromString,
                 _registered_method=True)
         self.GetConnection = channel.unary_unary(
                 '/kith.graph.v1.GraphService/GetConnection',
-                request_serializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.GetConnectionRequest.SerializeToString,
-                response_deserializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.GetConnectionResponse.FromString,
+                request_serializer=kith_dot_graph_dot_v1_dot_graph__pb2.GetConnectionRequest.SerializeToString,
+                response_deserializer=kith_dot_graph_dot_v1_dot_graph__pb2.GetConnectionResponse.FromString,
                 _registered_method=True)
         self.ListConnections = channel.unary_unary(
                 '/kith.graph.v1.GraphService/ListConnections',
-                request_serializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.ListConnectionsRequest.SerializeToString,
-                response_deserializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.ListConnectionsResponse.FromString,
+                request_serializer=kith_dot_graph_dot_v1_dot_graph__pb2.ListConnectionsRequest.SerializeToString,
+                response_deserializer=kith_dot_graph_dot_v1_dot_graph__pb2.ListConnectionsResponse.FromString,
                 _registered_method=True)
         self.ListConnectionRequests = channel.unary_unary(
                 '/kith.graph.v1.GraphService/ListConnectionRequests',
-                request_serializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.ListConnectionRequestsRequest.SerializeToString,
-                response_deserializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.ListConnectionRequestsResponse.FromString,
+                request_serializer=kith_dot_graph_dot_v1_dot_graph__pb2.ListConnectionRequestsRequest.SerializeToString,
+                response_deserializer=kith_dot_graph_dot_v1_dot_graph__pb2.ListConnectionRequestsResponse.FromString,
                 _registered_method=True)
         self.ListBlockedUsers = channel.unary_unary(
                 '/kith.graph.v1.GraphService/ListBlockedUsers',
-                request_serializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.ListBlockedUsersRequest.SerializeToString,
-                response_deserializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.ListBlockedUsersResponse.FromString,
+                request_serializer=kith_dot_graph_dot_v1_dot_graph__pb2.ListBlockedUsersRequest.SerializeToString,
+                response_deserializer=kith_dot_graph_dot_v1_dot_graph__pb2.ListBlockedUsersResponse.FromString,
                 _registered_method=True)
         self.ListMutualConnections = channel.unary_unary(
                 '/kith.graph.v1.GraphService/ListMutualConnections',
-                request_serializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.ListMutualConnectionsRequest.SerializeToString,
-                response_deserializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.ListMutualConnectionsResponse.FromString,
+                request_serializer=kith_dot_graph_dot_v1_dot_graph__pb2.ListMutualConnectionsRequest.SerializeToString,
+                response_deserializer=kith_dot_graph_dot_v1_dot_graph__pb2.ListMutualConnectionsResponse.FromString,
                 _registered_method=True)
         self.CountConnections = channel.unary_unary(
                 '/kith.graph.v1.GraphService/CountConnections',
-                request_serializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.CountConnectionsRequest.SerializeToString,
-                response_deserializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.CountConnectionsResponse.FromString,
+                request_serializer=kith_dot_graph_dot_v1_dot_graph__pb2.CountConnectionsRequest.SerializeToString,
+                response_deserializer=kith_dot_graph_dot_v1_dot_graph__pb2.CountConnectionsResponse.FromString,
                 _registered_method=True)
         self.SuggestConnections = channel.unary_unary(
                 '/kith.graph.v1.GraphService/SuggestConnections',
-                request_serializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.SuggestConnectionsRequest.SerializeToString,
-                response_deserializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.SuggestConnectionsResponse.FromString,
+                request_serializer=kith_dot_graph_dot_v1_dot_graph__pb2.SuggestConnectionsRequest.SerializeToString,
+                response_deserializer=kith_dot_graph_dot_v1_dot_graph__pb2.SuggestConnectionsResponse.FromString,
                 _registered_method=True)
         self.RequestConnection = channel.unary_unary(
                 '/kith.graph.v1.GraphService/RequestConnection',
-                request_serializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.RequestConnectionRequest.SerializeToString,
-                response_deserializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.RequestConnectionResponse.FromString,
+                request_serializer=kith_dot_graph_dot_v1_dot_graph__pb2.RequestConnectionRequest.SerializeToString,
+                response_deserializer=kith_dot_graph_dot_v1_dot_graph__pb2.RequestConnectionResponse.FromString,
                 _registered_method=True)
         self.AcceptConnection = channel.unary_unary(
                 '/kith.graph.v1.GraphService/AcceptConnection',
-                request_serializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.AcceptConnectionRequest.SerializeToString,
-                response_deserializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.AcceptConnectionResponse.FromString,
+                request_serializer=kith_dot_graph_dot_v1_dot_graph__pb2.AcceptConnectionRequest.SerializeToString,
+                response_deserializer=kith_dot_graph_dot_v1_dot_graph__pb2.AcceptConnectionResponse.FromString,
                 _registered_method=True)
         self.DeclineConnection = channel.unary_unary(
                 '/kith.graph.v1.GraphService/DeclineConnection',
-                request_serializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.DeclineConnectionRequest.SerializeToString,
-                response_deserializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.DeclineConnectionResponse.FromString,
+                request_serializer=kith_dot_graph_dot_v1_dot_graph__pb2.DeclineConnectionRequest.SerializeToString,
+                response_deserializer=kith_dot_graph_dot_v1_dot_graph__pb2.DeclineConnectionResponse.FromString,
                 _registered_method=True)
         self.CancelConnectionRequest = channel.unary_unary(
                 '/kith.graph.v1.GraphService/CancelConnectionRequest',
-                request_serializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.CancelConnectionRequestRequest.SerializeToString,
-                response_deserializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.CancelConnectionRequestResponse.FromString,
+                request_serializer=kith_dot_graph_dot_v1_dot_graph__pb2.CancelConnectionRequestRequest.SerializeToString,
+                response_deserializer=kith_dot_graph_dot_v1_dot_graph__pb2.CancelConnectionRequestResponse.FromString,
                 _registered_method=True)
         self.RemoveConnection = channel.unary_unary(
                 '/kith.graph.v1.GraphService/RemoveConnection',
-                request_serializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.RemoveConnectionRequest.SerializeToString,
-                response_deserializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.RemoveConnectionResponse.FromString,
+                request_serializer=kith_dot_graph_dot_v1_dot_graph__pb2.RemoveConnectionRequest.SerializeToString,
+                response_deserializer=kith_dot_graph_dot_v1_dot_graph__pb2.RemoveConnectionResponse.FromString,
                 _registered_method=True)
         self.BlockUser = channel.unary_unary(
                 '/kith.graph.v1.GraphService/BlockUser',
-                request_serializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.BlockUserRequest.SerializeToString,
-                response_deserializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.BlockUserResponse.FromString,
+                request_serializer=kith_dot_graph_dot_v1_dot_graph__pb2.BlockUserRequest.SerializeToString,
+                response_deserializer=kith_dot_graph_dot_v1_dot_graph__pb2.BlockUserResponse.FromString,
                 _registered_method=True)
         self.UnblockUser = channel.unary_unary(
                 '/kith.graph.v1.GraphService/UnblockUser',
-                request_serializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.UnblockUserRequest.SerializeToString,
-                response_deserializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.UnblockUserResponse.FromString,
+                request_serializer=kith_dot_graph_dot_v1_dot_graph__pb2.UnblockUserRequest.SerializeToString,
+                response_deserializer=kith_dot_graph_dot_v1_dot_graph__pb2.UnblockUserResponse.FromString,
                 _registered_method=True)
         self.ImportConnections = channel.stream_unary(
                 '/kith.graph.v1.GraphService/ImportConnections',
-                request_serializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.ImportConnectionsRequest.SerializeToString,
-                response_deserializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.ImportConnectionsResponse.FromString,
+                request_serializer=kith_dot_graph_dot_v1_dot_graph__pb2.ImportConnectionsRequest.SerializeToString,
+                response_deserializer=kith_dot_graph_dot_v1_dot_graph__pb2.ImportConnectionsResponse.FromString,
                 _registered_method=True)
         self.ExportConnections = channel.unary_stream(
                 '/kith.graph.v1.GraphService/ExportConnections',
-                request_serializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.ExportConnectionsRequest.SerializeToString,
-                response_deserializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.ExportConnectionsResponse.FromString,
+                request_serializer=kith_dot_graph_dot_v1_dot_graph__pb2.ExportConnectionsRequest.SerializeToString,
+                response_deserializer=kith_dot_graph_dot_v1_dot_graph__pb2.ExportConnectionsResponse.FromString,
                 _registered_method=True)
         self.WatchConnections = channel.unary_stream(
                 '/kith.graph.v1.GraphService/WatchConnections',
-                request_serializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.WatchConnectionsRequest.SerializeToString,
-                response_deserializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.WatchConnectionsResponse.FromString,
+                request_serializer=kith_dot_graph_dot_v1_dot_graph__pb2.WatchConnectionsRequest.SerializeToString,
+                response_deserializer=kith_dot_graph_dot_v1_dot_graph__pb2.WatchConnectionsResponse.FromString,
                 _registered_method=True)
         self.DeleteUser = channel.unary_unary(
                 '/kith.graph.v1.GraphService/DeleteUser',
-                request_serializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.DeleteUserRequest.SerializeToString,
-                response_deserializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.DeleteUserResponse.FromString,
+                request_serializer=kith_dot_graph_dot_v1_dot_graph__pb2.DeleteUserRequest.SerializeToString,
+                response_deserializer=kith_dot_graph_dot_v1_dot_graph__pb2.DeleteUserResponse.FromString,
                 _registered_method=True)
 
 
@@ -389,103 +389,103 @@ def add_GraphServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'GetConnectedUserIds': grpc.unary_unary_rpc_method_handler(
                     servicer.GetConnectedUserIds,
-                    request_deserializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.GetConnectedUserIdsRequest.FromString,
-                    response_serializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.GetConnectedUserIdsResponse.SerializeToString,
+                    request_deserializer=kith_dot_graph_dot_v1_dot_graph__pb2.GetConnectedUserIdsRequest.FromString,
+                    response_serializer=kith_dot_graph_dot_v1_dot_graph__pb2.GetConnectedUserIdsResponse.SerializeToString,
             ),
             'CheckConnections': grpc.unary_unary_rpc_method_handler(
                     servicer.CheckConnections,
-                    request_deserializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.CheckConnectionsRequest.FromString,
-                    response_serializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.CheckConnectionsResponse.SerializeToString,
+                    request_deserializer=kith_dot_graph_dot_v1_dot_graph__pb2.CheckConnectionsRequest.FromString,
+                    response_serializer=kith_dot_graph_dot_v1_dot_graph__pb2.CheckConnectionsResponse.SerializeToString,
             ),
             'GetConnection': grpc.unary_unary_rpc_method_handler(
                     servicer.GetConnection,
-                    request_deserializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.GetConnectionRequest.FromString,
-                    response_serializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.GetConnectionResponse.SerializeToString,
+                    request_deserializer=kith_dot_graph_dot_v1_dot_graph__pb2.GetConnectionRequest.FromString,
+                    response_serializer=kith_dot_graph_dot_v1_dot_graph__pb2.GetConnectionResponse.SerializeToString,
             ),
             'ListConnections': grpc.unary_unary_rpc_method_handler(
                     servicer.ListConnections,
-                    request_deserializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.ListConnectionsRequest.FromString,
-                    response_serializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.ListConnectionsResponse.SerializeToString,
+                    request_deserializer=kith_dot_graph_dot_v1_dot_graph__pb2.ListConnectionsRequest.FromString,
+                    response_serializer=kith_dot_graph_dot_v1_dot_graph__pb2.ListConnectionsResponse.SerializeToString,
             ),
             'ListConnectionRequests': grpc.unary_unary_rpc_method_handler(
                     servicer.ListConnectionRequests,
-                    request_deserializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.ListConnectionRequestsRequest.FromString,
-                    response_serializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.ListConnectionRequestsResponse.SerializeToString,
+                    request_deserializer=kith_dot_graph_dot_v1_dot_graph__pb2.ListConnectionRequestsRequest.FromString,
+                    response_serializer=kith_dot_graph_dot_v1_dot_graph__pb2.ListConnectionRequestsResponse.SerializeToString,
             ),
             'ListBlockedUsers': grpc.unary_unary_rpc_method_handler(
                     servicer.ListBlockedUsers,
-                    request_deserializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.ListBlockedUsersRequest.FromString,
-                    response_serializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.ListBlockedUsersResponse.SerializeToString,
+                    request_deserializer=kith_dot_graph_dot_v1_dot_graph__pb2.ListBlockedUsersRequest.FromString,
+                    response_serializer=kith_dot_graph_dot_v1_dot_graph__pb2.ListBlockedUsersResponse.SerializeToString,
             ),
             'ListMutualConnections': grpc.unary_unary_rpc_method_handler(
                     servicer.ListMutualConnections,
-                    request_deserializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.ListMutualConnectionsRequest.FromString,
-                    response_serializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.ListMutualConnectionsResponse.SerializeToString,
+                    request_deserializer=kith_dot_graph_dot_v1_dot_graph__pb2.ListMutualConnectionsRequest.FromString,
+                    response_serializer=kith_dot_graph_dot_v1_dot_graph__pb2.ListMutualConnectionsResponse.SerializeToString,
             ),
             'CountConnections': grpc.unary_unary_rpc_method_handler(
                     servicer.CountConnections,
-                    request_deserializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.CountConnectionsRequest.FromString,
-                    response_serializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.CountConnectionsResponse.SerializeToString,
+                    request_deserializer=kith_dot_graph_dot_v1_dot_graph__pb2.CountConnectionsRequest.FromString,
+                    response_serializer=kith_dot_graph_dot_v1_dot_graph__pb2.CountConnectionsResponse.SerializeToString,
             ),
             'SuggestConnections': grpc.unary_unary_rpc_method_handler(
                     servicer.SuggestConnections,
-                    request_deserializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.SuggestConnectionsRequest.FromString,
-                    response_serializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.SuggestConnectionsResponse.SerializeToString,
+                    request_deserializer=kith_dot_graph_dot_v1_dot_graph__pb2.SuggestConnectionsRequest.FromString,
+                    response_serializer=kith_dot_graph_dot_v1_dot_graph__pb2.SuggestConnectionsResponse.SerializeToString,
             ),
             'RequestConnection': grpc.unary_unary_rpc_method_handler(
                     servicer.RequestConnection,
-                    request_deserializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.RequestConnectionRequest.FromString,
-                    response_serializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.RequestConnectionResponse.SerializeToString,
+                    request_deserializer=kith_dot_graph_dot_v1_dot_graph__pb2.RequestConnectionRequest.FromString,
+                    response_serializer=kith_dot_graph_dot_v1_dot_graph__pb2.RequestConnectionResponse.SerializeToString,
             ),
             'AcceptConnection': grpc.unary_unary_rpc_method_handler(
                     servicer.AcceptConnection,
-                    request_deserializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.AcceptConnectionRequest.FromString,
-                    response_serializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.AcceptConnectionResponse.SerializeToString,
+                    request_deserializer=kith_dot_graph_dot_v1_dot_graph__pb2.AcceptConnectionRequest.FromString,
+                    response_serializer=kith_dot_graph_dot_v1_dot_graph__pb2.AcceptConnectionResponse.SerializeToString,
             ),
             'DeclineConnection': grpc.unary_unary_rpc_method_handler(
                     servicer.DeclineConnection,
-                    request_deserializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.DeclineConnectionRequest.FromString,
-                    response_serializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.DeclineConnectionResponse.SerializeToString,
+                    request_deserializer=kith_dot_graph_dot_v1_dot_graph__pb2.DeclineConnectionRequest.FromString,
+                    response_serializer=kith_dot_graph_dot_v1_dot_graph__pb2.DeclineConnectionResponse.SerializeToString,
             ),
             'CancelConnectionRequest': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelConnectionRequest,
-                    request_deserializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.CancelConnectionRequestRequest.FromString,
-                    response_serializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.CancelConnectionRequestResponse.SerializeToString,
+                    request_deserializer=kith_dot_graph_dot_v1_dot_graph__pb2.CancelConnectionRequestRequest.FromString,
+                    response_serializer=kith_dot_graph_dot_v1_dot_graph__pb2.CancelConnectionRequestResponse.SerializeToString,
             ),
             'RemoveConnection': grpc.unary_unary_rpc_method_handler(
                     servicer.RemoveConnection,
-                    request_deserializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.RemoveConnectionRequest.FromString,
-                    response_serializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.RemoveConnectionResponse.SerializeToString,
+                    request_deserializer=kith_dot_graph_dot_v1_dot_graph__pb2.RemoveConnectionRequest.FromString,
+                    response_serializer=kith_dot_graph_dot_v1_dot_graph__pb2.RemoveConnectionResponse.SerializeToString,
             ),
             'BlockUser': grpc.unary_unary_rpc_method_handler(
                     servicer.BlockUser,
-                    request_deserializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.BlockUserRequest.FromString,
-                    response_serializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.BlockUserResponse.SerializeToString,
+                    request_deserializer=kith_dot_graph_dot_v1_dot_graph__pb2.BlockUserRequest.FromString,
+                    response_serializer=kith_dot_graph_dot_v1_dot_graph__pb2.BlockUserResponse.SerializeToString,
             ),
             'UnblockUser': grpc.unary_unary_rpc_method_handler(
                     servicer.UnblockUser,
-                    request_deserializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.UnblockUserRequest.FromString,
-                    response_serializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.UnblockUserResponse.SerializeToString,
+                    request_deserializer=kith_dot_graph_dot_v1_dot_graph__pb2.UnblockUserRequest.FromString,
+                    response_serializer=kith_dot_graph_dot_v1_dot_graph__pb2.UnblockUserResponse.SerializeToString,
             ),
             'ImportConnections': grpc.stream_unary_rpc_method_handler(
                     servicer.ImportConnections,
-                    request_deserializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.ImportConnectionsRequest.FromString,
-                    response_serializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.ImportConnectionsResponse.SerializeToString,
+                    request_deserializer=kith_dot_graph_dot_v1_dot_graph__pb2.ImportConnectionsRequest.FromString,
+                    response_serializer=kith_dot_graph_dot_v1_dot_graph__pb2.ImportConnectionsResponse.SerializeToString,
             ),
             'ExportConnections': grpc.unary_stream_rpc_method_handler(
                     servicer.ExportConnections,
-                    request_deserializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.ExportConnectionsRequest.FromString,
-                    response_serializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.ExportConnectionsResponse.SerializeToString,
+                    request_deserializer=kith_dot_graph_dot_v1_dot_graph__pb2.ExportConnectionsRequest.FromString,
+                    response_serializer=kith_dot_graph_dot_v1_dot_graph__pb2.ExportConnectionsResponse.SerializeToString,
             ),
             'WatchConnections': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchConnections,
-                    request_deserializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.WatchConnectionsRequest.FromString,
-                    response_serializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.WatchConnectionsResponse.SerializeToString,
+                    request_deserializer=kith_dot_graph_dot_v1_dot_graph__pb2.WatchConnectionsRequest.FromString,
+                    response_serializer=kith_dot_graph_dot_v1_dot_graph__pb2.WatchConnectionsResponse.SerializeToString,
             ),
             'DeleteUser': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteUser,
-                    request_deserializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.DeleteUserRequest.FromString,
-                    response_serializer=shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.DeleteUserResponse.SerializeToString,
+                    request_deserializer=kith_dot_graph_dot_v1_dot_graph__pb2.DeleteUserRequest.FromString,
+                    response_serializer=kith_dot_graph_dot_v1_dot_graph__pb2.DeleteUserResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -546,8 +546,8 @@ class GraphService:
             request,
             target,
             '/kith.graph.v1.GraphService/GetConnectedUserIds',
-            shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.GetConnectedUserIdsRequest.SerializeToString,
-            shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.GetConnectedUserIdsResponse.FromString,
+            kith_dot_graph_dot_v1_dot_graph__pb2.GetConnectedUserIdsRequest.SerializeToString,
+            kith_dot_graph_dot_v1_dot_graph__pb2.GetConnectedUserIdsResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -573,8 +573,8 @@ class GraphService:
             request,
             target,
             '/kith.graph.v1.GraphService/CheckConnections',
-            shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.CheckConnectionsRequest.SerializeToString,
-            shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.CheckConnectionsResponse.FromString,
+            kith_dot_graph_dot_v1_dot_graph__pb2.CheckConnectionsRequest.SerializeToString,
+            kith_dot_graph_dot_v1_dot_graph__pb2.CheckConnectionsResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -600,8 +600,8 @@ class GraphService:
             request,
             target,
             '/kith.graph.v1.GraphService/GetConnection',
-            shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.GetConnectionRequest.SerializeToString,
-            shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.GetConnectionResponse.FromString,
+            kith_dot_graph_dot_v1_dot_graph__pb2.GetConnectionRequest.SerializeToString,
+            kith_dot_graph_dot_v1_dot_graph__pb2.GetConnectionResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -627,8 +627,8 @@ class GraphService:
             request,
             target,
             '/kith.graph.v1.GraphService/ListConnections',
-            shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.ListConnectionsRequest.SerializeToString,
-            shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.ListConnectionsResponse.FromString,
+            kith_dot_graph_dot_v1_dot_graph__pb2.ListConnectionsRequest.SerializeToString,
+            kith_dot_graph_dot_v1_dot_graph__pb2.ListConnectionsResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -654,8 +654,8 @@ class GraphService:
             request,
             target,
             '/kith.graph.v1.GraphService/ListConnectionRequests',
-            shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.ListConnectionRequestsRequest.SerializeToString,
-            shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.ListConnectionRequestsResponse.FromString,
+            kith_dot_graph_dot_v1_dot_graph__pb2.ListConnectionRequestsRequest.SerializeToString,
+            kith_dot_graph_dot_v1_dot_graph__pb2.ListConnectionRequestsResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -681,8 +681,8 @@ class GraphService:
             request,
             target,
             '/kith.graph.v1.GraphService/ListBlockedUsers',
-            shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.ListBlockedUsersRequest.SerializeToString,
-            shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.ListBlockedUsersResponse.FromString,
+            kith_dot_graph_dot_v1_dot_graph__pb2.ListBlockedUsersRequest.SerializeToString,
+            kith_dot_graph_dot_v1_dot_graph__pb2.ListBlockedUsersResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -708,8 +708,8 @@ class GraphService:
             request,
             target,
             '/kith.graph.v1.GraphService/ListMutualConnections',
-            shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.ListMutualConnectionsRequest.SerializeToString,
-            shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.ListMutualConnectionsResponse.FromString,
+            kith_dot_graph_dot_v1_dot_graph__pb2.ListMutualConnectionsRequest.SerializeToString,
+            kith_dot_graph_dot_v1_dot_graph__pb2.ListMutualConnectionsResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -735,8 +735,8 @@ class GraphService:
             request,
             target,
             '/kith.graph.v1.GraphService/CountConnections',
-            shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.CountConnectionsRequest.SerializeToString,
-            shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.CountConnectionsResponse.FromString,
+            kith_dot_graph_dot_v1_dot_graph__pb2.CountConnectionsRequest.SerializeToString,
+            kith_dot_graph_dot_v1_dot_graph__pb2.CountConnectionsResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -762,8 +762,8 @@ class GraphService:
             request,
             target,
             '/kith.graph.v1.GraphService/SuggestConnections',
-            shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.SuggestConnectionsRequest.SerializeToString,
-            shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.SuggestConnectionsResponse.FromString,
+            kith_dot_graph_dot_v1_dot_graph__pb2.SuggestConnectionsRequest.SerializeToString,
+            kith_dot_graph_dot_v1_dot_graph__pb2.SuggestConnectionsResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -789,8 +789,8 @@ class GraphService:
             request,
             target,
             '/kith.graph.v1.GraphService/RequestConnection',
-            shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.RequestConnectionRequest.SerializeToString,
-            shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.RequestConnectionResponse.FromString,
+            kith_dot_graph_dot_v1_dot_graph__pb2.RequestConnectionRequest.SerializeToString,
+            kith_dot_graph_dot_v1_dot_graph__pb2.RequestConnectionResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -816,8 +816,8 @@ class GraphService:
             request,
             target,
             '/kith.graph.v1.GraphService/AcceptConnection',
-            shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.AcceptConnectionRequest.SerializeToString,
-            shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.AcceptConnectionResponse.FromString,
+            kith_dot_graph_dot_v1_dot_graph__pb2.AcceptConnectionRequest.SerializeToString,
+            kith_dot_graph_dot_v1_dot_graph__pb2.AcceptConnectionResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -843,8 +843,8 @@ class GraphService:
             request,
             target,
             '/kith.graph.v1.GraphService/DeclineConnection',
-            shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.DeclineConnectionRequest.SerializeToString,
-            shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.DeclineConnectionResponse.FromString,
+            kith_dot_graph_dot_v1_dot_graph__pb2.DeclineConnectionRequest.SerializeToString,
+            kith_dot_graph_dot_v1_dot_graph__pb2.DeclineConnectionResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -870,8 +870,8 @@ class GraphService:
             request,
             target,
             '/kith.graph.v1.GraphService/CancelConnectionRequest',
-            shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.CancelConnectionRequestRequest.SerializeToString,
-            shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.CancelConnectionRequestResponse.FromString,
+            kith_dot_graph_dot_v1_dot_graph__pb2.CancelConnectionRequestRequest.SerializeToString,
+            kith_dot_graph_dot_v1_dot_graph__pb2.CancelConnectionRequestResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -897,8 +897,8 @@ class GraphService:
             request,
             target,
             '/kith.graph.v1.GraphService/RemoveConnection',
-            shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.RemoveConnectionRequest.SerializeToString,
-            shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.RemoveConnectionResponse.FromString,
+            kith_dot_graph_dot_v1_dot_graph__pb2.RemoveConnectionRequest.SerializeToString,
+            kith_dot_graph_dot_v1_dot_graph__pb2.RemoveConnectionResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -924,8 +924,8 @@ class GraphService:
             request,
             target,
             '/kith.graph.v1.GraphService/BlockUser',
-            shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.BlockUserRequest.SerializeToString,
-            shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.BlockUserResponse.FromString,
+            kith_dot_graph_dot_v1_dot_graph__pb2.BlockUserRequest.SerializeToString,
+            kith_dot_graph_dot_v1_dot_graph__pb2.BlockUserResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -951,8 +951,8 @@ class GraphService:
             request,
             target,
             '/kith.graph.v1.GraphService/UnblockUser',
-            shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.UnblockUserRequest.SerializeToString,
-            shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.UnblockUserResponse.FromString,
+            kith_dot_graph_dot_v1_dot_graph__pb2.UnblockUserRequest.SerializeToString,
+            kith_dot_graph_dot_v1_dot_graph__pb2.UnblockUserResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -978,8 +978,8 @@ class GraphService:
             request_iterator,
             target,
             '/kith.graph.v1.GraphService/ImportConnections',
-            shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.ImportConnectionsRequest.SerializeToString,
-            shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.ImportConnectionsResponse.FromString,
+            kith_dot_graph_dot_v1_dot_graph__pb2.ImportConnectionsRequest.SerializeToString,
+            kith_dot_graph_dot_v1_dot_graph__pb2.ImportConnectionsResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -1005,8 +1005,8 @@ class GraphService:
             request,
             target,
             '/kith.graph.v1.GraphService/ExportConnections',
-            shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.ExportConnectionsRequest.SerializeToString,
-            shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.ExportConnectionsResponse.FromString,
+            kith_dot_graph_dot_v1_dot_graph__pb2.ExportConnectionsRequest.SerializeToString,
+            kith_dot_graph_dot_v1_dot_graph__pb2.ExportConnectionsResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -1032,8 +1032,8 @@ class GraphService:
             request,
             target,
             '/kith.graph.v1.GraphService/WatchConnections',
-            shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.WatchConnectionsRequest.SerializeToString,
-            shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.WatchConnectionsResponse.FromString,
+            kith_dot_graph_dot_v1_dot_graph__pb2.WatchConnectionsRequest.SerializeToString,
+            kith_dot_graph_dot_v1_dot_graph__pb2.WatchConnectionsResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -1059,8 +1059,8 @@ class GraphService:
             request,
             target,
             '/kith.graph.v1.GraphService/DeleteUser',
-            shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.DeleteUserRequest.SerializeToString,
-            shared_dot_gen_dot_kith_dot_graph_dot_v1_dot_graph__pb2.DeleteUserResponse.FromString,
+            kith_dot_graph_dot_v1_dot_graph__pb2.DeleteUserRequest.SerializeToString,
+            kith_dot_graph_dot_v1_dot_graph__pb2.DeleteUserResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -16,7 +16,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from shared.gen.kith.errors.v1 import errors_pb2
+from kith.errors.v1 import errors_pb2
 
 DOMAIN = "kith"
 _PREFIX = "ERROR_REASON_"
