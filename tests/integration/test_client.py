@@ -17,7 +17,7 @@ from tests.support.pair import Pair
 from tests.support.people import ALL, People
 from tests.support.processes import Session
 
-_README = Path(__file__).parents[2] / "README.md"
+_GUIDE = Path(__file__).parents[2] / "docs" / "clients.md"
 _NOBODY = TargetSettings.read(Environment({}))
 
 
@@ -195,12 +195,12 @@ def test_a_closed_client_makes_no_calls(pair: Pair) -> None:
         client.feed.ListTags(feed.ListTagsRequest(user_id=1))
 
 
-def test_the_example_in_the_readme_runs_as_it_is_printed(
+def test_the_example_in_the_guide_runs_as_it_is_printed(
     pair: Pair, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("GRAPH_TARGET", pair.graph_server.address)
     monkeypatch.setenv("FEED_TARGET", pair.feed_server.address)
-    [example] = re.findall(r"(?<=```python\n).*?(?=```)", _README.read_text(), re.DOTALL)
+    [example] = re.findall(r"(?<=```python\n).*?(?=```)", _GUIDE.read_text(), re.DOTALL)
 
     exec(example, {})  # noqa: S102 -- it is ours
 

@@ -42,7 +42,7 @@ _DEFAULTS: Final = {
     "FEED_WORKERS": "one for each core",
     "GATEWAY_WORKERS": "one for each core",
     "REDIS_ENABLED": "on with a URL",
-    "REFLECTION": "off with known callers, on without",
+    "REFLECTION": "off with authentication, on without",
 }
 _UNITS: Final = {"GiB": 2**30, "MiB": 2**20}
 

@@ -577,7 +577,7 @@ def test_alerts_fire_for_what_they_are_for_and_are_quiet_otherwise() -> None:
 def test_every_alert_is_tested_and_explained_and_says_what_to_do_first() -> None:
     rules = yaml.safe_load((DEPLOY / "prometheus" / "rules" / "alerts.yml").read_text())
     tested = (DEPLOY / "prometheus" / "tests" / "alerts.yml").read_text()
-    explained = (DEPLOY / "README.md").read_text()
+    explained = (DEPLOY.parent / "docs" / "operating.md").read_text()
     alerts = [rule for group in rules["groups"] for rule in group["rules"]]
 
     for alert in alerts:
