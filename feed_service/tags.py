@@ -1,6 +1,7 @@
 """Tags: a user's private labels for people, from which audiences are made."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 
 from sqlalchemy import Connection
@@ -56,9 +57,8 @@ class Tags:
                     reason=errors_pb2.ERROR_REASON_TAG_LIMIT_REACHED,
                     metadata={"limit": str(self._max_tags)},
                 )
-            row = queries.tags.insert_tag(connection, owner_user_id=owner_id, name=name)
-            if row is None:
-                raise _name_taken()
+            with _one_of_a_name():
+                row = queries.tags.insert_tag(connection, owner_user_id=owner_id, name=name)
             return pb.CreateTagResponse(tag=messages.tag(row))
 
         response, _ = once(
@@ -94,12 +94,10 @@ class Tags:
                 queries.tags.locked_tag(connection, owner_user_id=owner_id, tag_id=tag_id)
             )
             require_etag(etag, messages.etag(current.version))
-            try:
+            with _one_of_a_name():
                 row = queries.tags.rename_tag(
                     connection, owner_user_id=owner_id, tag_id=tag_id, name=name
                 )
-            except IntegrityError as error:
-                raise _name_taken() from error
             return pb.UpdateTagResponse(tag=messages.tag(row))
 
         response, _ = once(
@@ -227,11 +225,18 @@ def _not_found() -> ResourceNotFoundError:
     )
 
 
-def _name_taken() -> ConflictError:
-    return ConflictError(
-        "the user already has a tag of this name",
-        reason=errors_pb2.ERROR_REASON_TAG_NAME_TAKEN,
-    )
+@contextmanager
+def _one_of_a_name() -> Iterator[None]:
+    """Raise ConflictError when a tag gets the name of another of its owner's."""
+    try:
+        yield
+    except IntegrityError as error:
+        if not queries.tags.is_name_taken(error):
+            raise
+        raise ConflictError(
+            "the user already has a tag of this name",
+            reason=errors_pb2.ERROR_REASON_TAG_NAME_TAKEN,
+        ) from error
 
 
 def _is_there(

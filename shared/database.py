@@ -23,7 +23,7 @@ from prometheus_client import Histogram
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine, ExceptionContext, ExecutionContext
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from kith.errors.v1 import errors_pb2
 from kith.exceptions import (
@@ -461,6 +461,13 @@ def why(error: Exception) -> str:
     if isinstance(cause, psycopg2.Error) and cause.pgcode is None:
         return f"{error.message}: {' '.join(str(cause).split())}"
     return error.message
+
+
+def violates(error: IntegrityError, constraint: str) -> bool:
+    """Whether a statement failed for this constraint or unique index, and for no other."""
+    name = error.orig.diag.constraint_name if error.orig is not None else None  # type: ignore[attr-defined]  # it is psycopg2's
+    # Each shard of a distributed table has its own number behind the name.
+    return re.fullmatch(rf"{re.escape(constraint)}(_\d+)?", name or "") is not None
 
 
 def is_of_node(error: BaseException | None) -> bool:

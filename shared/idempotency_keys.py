@@ -16,7 +16,7 @@ from sqlalchemy import BigInteger, Column, Connection, Index, LargeBinary, MetaD
 from sqlalchemy import text as sql
 from sqlalchemy.exc import IntegrityError
 
-from shared.database import send_with_begin, send_with_commit
+from shared.database import send_with_begin, send_with_commit, violates
 from shared.tables import big_id, moment
 
 NOBODY: Final = 0
@@ -95,9 +95,7 @@ def claim(
 
 def is_claimed(error: IntegrityError) -> bool:
     """Whether a statement failed because the id had been claimed before."""
-    constraint = error.orig.diag.constraint_name if error.orig is not None else None  # type: ignore[attr-defined]  # it is psycopg2's
-    # The constraint of a shard has the number of the shard behind its name.
-    return str(constraint).startswith(f"pk_{_TABLE}")
+    return violates(error, f"pk_{_TABLE}")
 
 
 _ANSWER: Final = """

@@ -6,9 +6,11 @@ from datetime import datetime
 from typing import Final
 
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import IntegrityError
 
 from feed_service.visibility import HAS_TAG_OF_VIEWER, Viewer
 from shared.arrays import array_literal
+from shared.database import violates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,16 +98,19 @@ def lock_and_count_tags(connection: Connection, *, owner_user_id: int) -> int:
 
 _INSERT_TAG = text("""
     INSERT INTO tags (owner_user_id, name) VALUES (:owner_user_id, :name)
-    ON CONFLICT DO NOTHING
     RETURNING id, name, version, created_at, deleted_at
 """)
 
 
-def insert_tag(connection: Connection, *, owner_user_id: int, name: str) -> TagRow | None:
-    """The new tag, or None when the owner has one of this name."""
+def insert_tag(connection: Connection, *, owner_user_id: int, name: str) -> TagRow:
+    """The new tag; fails with `is_name_taken` when the owner has one of this name."""
     row = connection.execute(_INSERT_TAG, {"owner_user_id": owner_user_id, "name": name})
-    found = row.mappings().one_or_none()
-    return None if found is None else TagRow(**found)
+    return TagRow(**row.mappings().one())
+
+
+def is_name_taken(error: IntegrityError) -> bool:
+    """Whether a tag was not stored because its owner has another one of this name."""
+    return violates(error, "uq_tag_name")
 
 
 _TAG_COLUMNS = "tag.id, tag.name, tag.version, tag.created_at, tag.deleted_at"
@@ -173,7 +178,7 @@ _RENAME_TAG = text(f"""
 
 
 def rename_tag(connection: Connection, *, owner_user_id: int, tag_id: int, name: str) -> TagRow:
-    """The tag with its new name; an IntegrityError when another tag has it."""
+    """The tag with its new name; fails with `is_name_taken` when another tag has it."""
     row = connection.execute(
         _RENAME_TAG, {"owner_user_id": owner_user_id, "tag_id": tag_id, "name": name}
     )

@@ -1,6 +1,9 @@
 """Tags and the people who have them."""
 
+from contextlib import closing
+
 import grpc
+import psycopg2
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 
@@ -73,6 +76,33 @@ def test_renaming_to_the_name_of_another_tag_is_refused(pair: Pair, people: Peop
         _rename(pair, owner, work, "FAMILY")
 
     assert reason_of(caught.value) == "TAG_NAME_TAKEN"
+
+
+def test_a_row_that_breaks_another_rule_of_the_database_is_not_called_a_taken_name(
+    databases: Databases,
+) -> None:
+    with (
+        running_pair(databases) as pair,
+        closing(psycopg2.connect(pair.feed_url.replace("+psycopg2", ""))) as own,
+    ):
+        own.autocommit = True
+        own.cursor().execute(
+            "CREATE UNIQUE INDEX one_of_a_length ON tags (owner_user_id, char_length(name))"
+        )
+        people = People(pair)
+        [owner] = people.new(1)
+        people.tag(owner, "family")
+        tag_id = people.tag(owner, "work")
+
+        for break_the_rule in (
+            lambda: people.tag(owner, "school"),
+            lambda: _rename(pair, owner, tag_id, "school"),
+        ):
+            with pytest.raises(grpc.RpcError) as caught:
+                break_the_rule()
+            assert caught.value.code() is grpc.StatusCode.INTERNAL
+
+        assert _names(pair, owner) == ["family", "work"]
 
 
 @pytest.mark.parametrize("method", ["DeleteTag", "UpdateTag", "ListTagMembers", "AddTagMembers"])
