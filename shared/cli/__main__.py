@@ -193,8 +193,7 @@ def _run(_arguments: Namespace, console: Console) -> None:
 
 
 def _gateway(_arguments: Namespace, console: Console) -> None:
-    # Whoever starts no gateway needs neither Envoy nor what reads its configuration.
-    from shared.cli.gateway import gateway  # noqa: PLC0415
+    from shared.cli.gateway import gateway  # noqa: PLC0415 -- other commands need no Envoy
 
     _point_out_unknown_settings()
     gateway(console)
@@ -210,8 +209,7 @@ def _migrate(arguments: Namespace, console: Console) -> None:
 
 
 def _doctor(_arguments: Namespace, console: Console) -> None:
-    # Whoever asks for a page waits for no driver of a database.
-    from shared.cli import doctor  # noqa: PLC0415
+    from shared.cli import doctor  # noqa: PLC0415 -- other commands wait for no database driver
 
     _point_out_unknown_settings()
     doctor.examine(console)

@@ -78,7 +78,7 @@ class GatewaySettings:
             ("GRAPH_TARGET", self.graph_target),
             ("FEED_TARGET", self.feed_target),
         ):
-            environment.require(name, lambda target=target: hosts(target))  # type: ignore[misc]
+            environment.require(name, lambda target=target: hosts(target))  # type: ignore[misc]  # mypy knows no default of a lambda
 
 
 def hosts(target: str) -> list[tuple[str, int]]:

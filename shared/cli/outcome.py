@@ -22,7 +22,7 @@ def outcome(work: Callable[[], object]) -> Status:
     if sys.stdout is None:  # closed by whoever started this, as `>&-` does
         return _failed("standard output is closed")
     # A terminal that cannot show a character shows a question mark instead of a traceback.
-    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # it is text
     try:
         with _interrupted_by_signals():
             work()
