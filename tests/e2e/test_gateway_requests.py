@@ -259,7 +259,7 @@ def test_a_body_of_more_values_than_any_call_takes_is_refused(
 
 
 def test_a_body_in_pieces_is_looked_at_as_a_whole(gateway: Gateway) -> None:
-    with closing(HTTPConnection(gateway.address, timeout=20)) as connection:
+    with closing(HTTPConnection(gateway.address, timeout=60)) as connection:
         pieces = iter([b'{"name": "a", ', b'"user', b'Id": "8"}'])
         headers = {"content-type": "application/json"}
         connection.request("POST", "/v1/users/7/tags", pieces, headers, encode_chunked=True)
@@ -347,7 +347,7 @@ def test_whoever_speaks_http_1_0_is_answered(gateway: Gateway) -> None:
 
 def _answer(gateway: Gateway, head: str) -> Answer:
     """Return what is answered to these bytes."""
-    with socket.create_connection(("127.0.0.1", gateway.port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=60) as connection:
         connection.sendall(f"{head}\r\n\r\n".encode())
         response = HTTPResponse(connection)
         response.begin()
@@ -396,7 +396,7 @@ def test_whatever_is_let_through_is_json_of_known_fields_and_is_understood_alike
     names = [{"authorId": "1", "post_id": 2}, {"author_id": 3, "postId": "4"}]
     whole = json.dumps({"posts": names, "userId": "7"}, indent=1).encode()
     let_through = 0
-    with closing(HTTPConnection(gateway.address, timeout=20)) as connection:
+    with closing(HTTPConnection(gateway.address, timeout=60)) as connection:
         for _ in range(_MUTATIONS):
             body = _mutated(whole, chance)
             headers = {"content-type": "application/json"}

@@ -79,7 +79,7 @@ def _names(expression: str) -> set[str]:
 
 def _metrics_of(server: RunningServer) -> str:
     url = f"http://127.0.0.1:{server.metrics_port}/metrics"
-    with urllib.request.urlopen(url, timeout=10) as response:
+    with urllib.request.urlopen(url, timeout=30) as response:
         return str(response.read().decode())
 
 

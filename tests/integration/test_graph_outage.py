@@ -1,6 +1,7 @@
 """feed_service while graph_service hangs or is gone: it says so at once, and does the rest."""
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,7 +13,7 @@ from tests.support.errors import reason_of, succeeds
 from tests.support.pair import Databases, Pair, running_pair
 from tests.support.processes import until
 
-_SECONDS = 0.3
+_SECONDS = 0.5
 _CALLS = 30
 
 
@@ -53,13 +54,13 @@ def test_a_graph_that_hangs_is_hardly_asked_any_more_and_feeds_say_so_at_once(
     lonely: Pair,
 ) -> None:
     with _hanging(lonely) as asked:
-        reasons = list[str]()
+        reasons, started = list[str](), time.monotonic()
         for _ in range(_CALLS):
             with pytest.raises(grpc.RpcError) as caught:
                 _get_feed(lonely)
             reasons.append(reason_of(caught.value))
-        # Some without an answer, and after that one in each half second.
-        assert asked.count("GetConnectedUserIds") < _CALLS // 2
+        # Some without an answer, and after that one in each half second, however slow all are.
+        assert asked.count("GetConnectedUserIds") <= 6 + (time.monotonic() - started) / 0.5
         assert reasons.count("GRAPH_UNAVAILABLE") > _CALLS // 2
 
     until(lambda: succeeds(lambda: _get_feed(lonely)))

@@ -16,7 +16,7 @@ from kith.exceptions import UnavailableError
 from shared.health import HealthServicer, Readiness, add_to_server
 
 _SERVICE = "kith.test.v1.TestService"
-_TIMEOUT = 10
+_TIMEOUT = 30
 _SERVING = pb.HealthCheckResponse.SERVING
 _NOT_SERVING = pb.HealthCheckResponse.NOT_SERVING
 _UNKNOWN = pb.HealthCheckResponse.SERVICE_UNKNOWN

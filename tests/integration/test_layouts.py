@@ -13,7 +13,7 @@ _OTHER = "single" if citus.URL else "distributed"
 def _is_ready(address: str) -> bool:
     with grpc.insecure_channel(address) as channel:
         request = health_pb2.HealthCheckRequest(service="ready")
-        response = health_pb2_grpc.HealthStub(channel).Check(request, timeout=10)
+        response = health_pb2_grpc.HealthStub(channel).Check(request, timeout=30)
         return bool(response.status == health_pb2.HealthCheckResponse.SERVING)
 
 

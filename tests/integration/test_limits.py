@@ -108,7 +108,7 @@ def test_health_answers_on_the_port_under_the_services_name(
     channel, name = port
 
     statuses = health_pb2_grpc.HealthStub(channel).Watch(
-        health_pb2.HealthCheckRequest(service=name), timeout=10
+        health_pb2.HealthCheckRequest(service=name), timeout=30
     )
 
     assert health_pb2.HealthCheckResponse.SERVING in (answer.status for answer in statuses)
@@ -120,5 +120,5 @@ def _reflected(
 ) -> Iterator[reflection_pb2.ServerReflectionResponse]:
     stub = reflection_pb2_grpc.ServerReflectionStub(channel)
     answers: Iterator[reflection_pb2.ServerReflectionResponse]
-    answers = stub.ServerReflectionInfo(iter([request]), timeout=10)
+    answers = stub.ServerReflectionInfo(iter([request]), timeout=30)
     return answers

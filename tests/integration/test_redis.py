@@ -296,7 +296,7 @@ class Reading:
     def _fault(self, user_id: int, post_ids: list[int]) -> str:
         request = feed_pb2.GetFeedRequest(user_id=user_id)
         try:
-            page = self._feed.GetFeed(request, timeout=10)
+            page = self._feed.GetFeed(request, timeout=30)
         except grpc.RpcError as error:
             return str(error)
         shown = [post.post_id for post in page.posts]
@@ -364,7 +364,7 @@ def test_something_else_than_redis_is_as_good_as_nothing(pair: Pair, scene: Scen
     elsewhere = {"REDIS_URL": f"redis://{pair.graph_server.address}"}
     with another_feed(pair, elsewhere) as (_, feed):
         for _ in range(3):
-            page = feed.GetFeed(feed_pb2.GetFeedRequest(user_id=scene.bob), timeout=10)
+            page = feed.GetFeed(feed_pb2.GetFeedRequest(user_id=scene.bob), timeout=30)
 
             assert [post.post_id for post in page.posts] == [scene.post]
 

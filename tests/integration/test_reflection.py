@@ -40,7 +40,7 @@ def _buf(address: str, path: str, *arguments: str) -> subprocess.CompletedProces
 def _files(channel: grpc.Channel, symbol: str) -> list[bytes]:
     """Return the files that describe a symbol; none if there is no such symbol."""
     asked = reflection_pb2.ServerReflectionRequest(file_containing_symbol=symbol)
-    [told] = ServerReflectionStub(channel).ServerReflectionInfo(iter([asked]), timeout=10)
+    [told] = ServerReflectionStub(channel).ServerReflectionInfo(iter([asked]), timeout=30)
     return list(told.file_descriptor_response.file_descriptor_proto)
 
 

@@ -17,7 +17,7 @@ from tests.support.people import People, all_without, tagged
 from tests.support.processes import Session
 from tests.support.s3 import S3Server
 
-_SECONDS = 10
+_SECONDS = 30
 
 
 @dataclass(frozen=True, kw_only=True)

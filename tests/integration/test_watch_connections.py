@@ -369,11 +369,11 @@ def _read_to_the_end(stream: _Stream) -> tuple[list[int], str, grpc.RpcError]:
 
 
 def test_a_slow_consumer_is_cut_off_and_resumes_without_loss(databases: Databases) -> None:
-    with _running(databases, WATCH_SEND_SECONDS="2") as graph:
+    with _running(databases, WATCH_SEND_SECONDS="4") as graph:
         _, start = graph.begun()
         numbers = graph.backlog()
         stream = graph.watch(start)
-        threading.Event().wait(3)  # longer than a message may wait, shorter than twice that
+        threading.Event().wait(6)  # longer than a message may wait, shorter than twice that
 
         told, cursor, error = _read_to_the_end(stream)
         rest = _events(graph.watch(cursor), _BACKLOG - len(told))
@@ -416,7 +416,7 @@ def test_a_consumer_who_takes_nothing_any_more_loses_its_place(databases: Databa
 
 
 def test_a_stopping_server_ends_streams_at_once_and_begins_none(databases: Databases) -> None:
-    with _running(databases, DRAIN_SECONDS="1.5") as graph:
+    with _running(databases, DRAIN_SECONDS="5") as graph:
         streams = [graph.begun()[0] for _ in range(3)]
         stopping = threading.Thread(target=graph.server.stop)
         stopping.start()

@@ -16,7 +16,7 @@ from typing import Any
 from tests.support.processes import until
 
 _ROOT = Path(__file__).parents[2]
-_SECONDS = 20
+_SECONDS = 60
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,8 +23,8 @@ from kith.feed.v1.feed_pb2_grpc import FeedServiceStub
 from kith.graph.v1.graph_pb2_grpc import GraphServiceStub
 
 _ROOT = Path(__file__).parents[2]
-_WITHIN_SECONDS = 30
-_CALL_SECONDS = 10
+_WITHIN_SECONDS = 60
+_CALL_SECONDS = 30
 _ENVIRONMENT = {
     "PAGE_TOKEN_KEYS": "a key for tests that is long enough to be taken",
     "GRAPH_WORKERS": "1",

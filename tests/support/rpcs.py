@@ -54,7 +54,7 @@ class Rpc:
         """Call, and read the whole answer, or so many messages of it."""
         stub = getattr(getattr(stubs, self.service), self.name)
         sent = iter([request]) if self.method.client_streaming else request
-        answer = stub(sent, timeout=10, metadata=metadata)
+        answer = stub(sent, timeout=30, metadata=metadata)
         if not self.method.server_streaming:
             return
         for number, _ in enumerate(answer, 1):

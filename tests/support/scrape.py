@@ -31,5 +31,5 @@ class Scrape:
 def scrape(server: RunningServer) -> Scrape:
     """Read the metrics of a server."""
     url = f"http://127.0.0.1:{server.metrics_port}/metrics"
-    with urllib.request.urlopen(url, timeout=10) as response:
+    with urllib.request.urlopen(url, timeout=30) as response:
         return Scrape(response.read().decode())

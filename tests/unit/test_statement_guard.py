@@ -12,6 +12,6 @@ def test_a_guard_that_is_closed_just_as_it_goes_to_rest_ends() -> None:
 
     resting = threading.Thread(target=guard._rest_while_idle, daemon=True)  # noqa: SLF001 -- the step that close has come before
     resting.start()
-    resting.join(timeout=5)
+    resting.join(timeout=60)
 
     assert not resting.is_alive()
