@@ -23,9 +23,10 @@ from benchmarks.rounds import Contender, Effort, in_turns
 from benchmarks.row import Row, comparison
 from graph_service import queries
 from graph_service.models import metadata
+from kith.environment import Environment
 from shared.deadlines import StatementGuard
 from shared.reader import Reader
-from shared.settings import DatabaseSettings, Environment
+from shared.settings import DatabaseSettings
 from tests.support.citus import Citus
 
 _PEOPLE: Final = 3_000

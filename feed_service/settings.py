@@ -10,10 +10,10 @@ import boto3
 from botocore.exceptions import BotoCoreError
 
 from feed_service.access import ACCESS
+from kith.environment import Environment
 from shared.secret import page_token_keys
 from shared.settings import (
     DatabaseSettings,
-    Environment,
     RateLimitSettings,
     RedisSettings,
     ServerSettings,

@@ -5,14 +5,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from graph_service.access import ACCESS
+from kith.environment import Environment
 from shared.secret import page_token_keys
-from shared.settings import (
-    DatabaseSettings,
-    Environment,
-    RateLimitSettings,
-    RedisSettings,
-    ServerSettings,
-)
+from shared.settings import DatabaseSettings, RateLimitSettings, RedisSettings, ServerSettings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from alembic import context
 import migrations
 from feed_service import models as feed_models
 from graph_service import models as graph_models
-from shared.settings import SettingsError
+from kith.environment import SettingsError
 
 _METADATA = {"graph": graph_models.metadata, "feed": feed_models.metadata}
 

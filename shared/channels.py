@@ -12,9 +12,9 @@ from typing import Any, Self, TypeAlias
 
 import grpc
 
-from shared import certificates
+from kith.tls import certificates
+from kith.tls.watched_files import WatchedFiles
 from shared.settings import TargetSettings
-from shared.watched_files import WatchedFiles
 
 Options: TypeAlias = Sequence[tuple[str, Any]]
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 import migrations
+from kith.environment import SettingsError
 from shared import logs
 from shared.descriptors import raise_limit
 from shared.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
@@ -16,7 +17,7 @@ from shared.metrics import count_in_slot
 from shared.ports import ListenError
 from shared.server import Service, run_until_stopped
 from shared.setting_names import unknown_settings
-from shared.settings import DatabaseSettings, ServerSettings, SettingsError
+from shared.settings import DatabaseSettings, ServerSettings
 from shared.workers import Options, Place, Plan, become_supervisor
 
 # Beyond what a worker is given to finish its calls.

@@ -4,8 +4,9 @@ import os
 import secrets
 from pathlib import Path
 
+from kith.environment import Environment
 from shared.private_files import private_folder
-from shared.settings import DatabaseSettings, Environment
+from shared.settings import DatabaseSettings
 
 _NAME = "PAGE_TOKEN_KEYS"
 _MIN_LENGTH = 32

@@ -18,10 +18,10 @@ from types import FrameType
 import grpc
 from prometheus_client import CollectorRegistry
 
+from kith.tls.certificates import server_credentials
 from shared.access.credentials import Credentials
 from shared.access.rules import Access
 from shared.access.steps import admit, audit
-from shared.certificates import server_credentials
 from shared.client_options import LEAST_PING_SECONDS
 from shared.descriptors import most_connections
 from shared.health import HealthServicer, Readiness, add_to_server

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Final
 
+from kith.environment import is_service_link
+
 # No process reads all of them: graph_service cannot know what feed_service reads, and one
 # environment is often given to both. So they are listed here, and a test compares the list with
 # what each process reads.
@@ -120,14 +122,8 @@ _CUTOFF: Final = 0.85
 _SERVICE_LINK: Final = re.compile(
     r"\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
 )
-_SERVICE_LINK_VALUE: Final = re.compile(r"(tcp|udp|sctp)://")
 # OpenSSL's, and one letter from TLS_CERT_FILE.
 _OF_OTHERS: Final = frozenset({"SSL_CERT_FILE"})
-
-
-def is_service_link(value: str) -> bool:
-    """Whether Kubernetes has put this value into a `*_PORT`, for a service of that name."""
-    return _SERVICE_LINK_VALUE.match(value) is not None
 
 
 def unknown_settings(variables: Mapping[str, str]) -> dict[str, str]:

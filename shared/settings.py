@@ -1,8 +1,7 @@
 """Reading settings from the environment: once, with all problems reported together."""
 
-import ipaddress
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from importlib.util import find_spec
@@ -13,11 +12,11 @@ from redis.connection import parse_url
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
-from shared import certificates
+from kith.environment import Environment
+from kith.tls.certificates import CertificateFiles
+from kith.tls.settings import certificate_files, is_loopback
 from shared.access import jwks
 from shared.access.rules import CALLERS, Access
-from shared.certificates import CertificateFiles
-from shared.setting_names import is_service_link
 
 # Each is remembered for as long as the window.
 _MOST_CALLS = 100_000
@@ -25,135 +24,6 @@ _LONGEST_WINDOW = 24 * 60 * 60
 # By which libpq finds the primary among the servers of a cluster, also another one later.
 _ATTRIBUTES = "target_session_attrs"
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
-
-
-class SettingsError(Exception):
-    """Some settings are missing or malformed; the message has one line for each."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Setting:
-    """A variable that is read, and what it may say."""
-
-    default: str
-    """Empty where unset is a meaning of its own."""
-    minimum: float | None = None
-    maximum: float | None = None
-    choices: tuple[str, ...] = ()
-
-
-class Environment:
-    """Reads variables and collects what is wrong with them; `check` raises it all at once."""
-
-    def __init__(self, variables: Mapping[str, str]) -> None:
-        self._variables = variables
-        self._problems: list[str] = []
-        self._settings: dict[str, Setting] = {}
-
-    @property
-    def settings(self) -> Mapping[str, Setting]:
-        """What has been read so far, by name; docs/configuration.md is compared with it."""
-        return self._settings
-
-    def text(self, name: str, default: str) -> str:
-        """Read a text; an empty variable counts as unset."""
-        self._settings[name] = Setting(default=default)
-        return self._value(name) or default
-
-    def host(self, name: str, default: str) -> str:
-        """Read a host to listen on; an IPv6 address may be in brackets, and is returned without."""
-        return self.text(name, default).removeprefix("[").removesuffix("]")
-
-    def integer(self, name: str, default: int, *, minimum: int, maximum: int) -> int:
-        """Read a whole number within limits, both included."""
-        return int(self._number(name, default, minimum=minimum, maximum=maximum, kind=int))
-
-    def port(self, name: str, default: int, *, minimum: int = 0) -> int:
-        """Read a TCP port; 0, where it is allowed, is any that is free.
-
-        What Kubernetes says of a service of that name counts as unset: it is never meant for us.
-        """
-        if is_service_link(self._value(name)):
-            return default
-        return self.integer(name, default, minimum=minimum, maximum=65_535)
-
-    def number(self, name: str, default: float, *, minimum: float, maximum: float) -> float:
-        """Read a number within limits, both included."""
-        return self._number(name, default, minimum=minimum, maximum=maximum, kind=float)
-
-    def duration(self, name: str, default: float, *, minimum: float, maximum: float) -> timedelta:
-        """Read a number of seconds within limits, both included."""
-        return timedelta(seconds=self.number(name, default, minimum=minimum, maximum=maximum))
-
-    def choice(self, name: str, default: str, *, choices: tuple[str, ...]) -> str:
-        """Read one of some words, in upper case."""
-        self._settings[name] = Setting(default=default, choices=choices)
-        value = (self._value(name) or default).upper()
-        if value not in choices:
-            self.problem(name, f"must be one of {', '.join(choices)}; is {value!r}")
-            return default
-        return value
-
-    def rate(self, name: str, default: str) -> RateLimitItem | None:
-        """Read how often something may be done, such as `10/minute`; None for `off`."""
-        text = self.text(name, default)
-        if text.lower() == "off":
-            return None
-        try:
-            rate = parse(text)
-        except ValueError:
-            self.problem(name, f"must be a rate such as 10/minute or 100/5 minutes; is {text!r}")
-            return None
-        if not (0 < rate.amount <= _MOST_CALLS and rate.get_expiry() <= _LONGEST_WINDOW):
-            self.problem(name, f"must be from 1 to {_MOST_CALLS} in at most a day, or off")
-        return rate
-
-    def switch(self, name: str, default: bool) -> bool:  # noqa: FBT001 -- like the other defaults
-        """Read `on` or `off`."""
-        return self.choice(name, "ON" if default else "OFF", choices=("ON", "OFF")) == "ON"
-
-    def file(self, name: str) -> Path | None:
-        """Read the path of a file; None when unset."""
-        value = self.text(name, "")
-        return Path(value).absolute() if value else None
-
-    def words(self, name: str) -> list[str]:
-        """Read words that commas separate."""
-        return [word.strip() for word in self.text(name, "").split(",") if word.strip()]
-
-    def require(self, name: str, work: Callable[[], object]) -> None:
-        """Note a variable whose files cannot be used: reading raises OSError or ValueError."""
-        try:
-            work()
-        except (OSError, ValueError) as error:
-            self.problem(name, f"cannot be used: {error}")
-
-    def problem(self, name: str, description: str) -> None:
-        """Note that a variable cannot be used."""
-        self._problems.append(f"{name} {description}")
-
-    def check(self) -> None:
-        """Raise SettingsError if any variable could not be used."""
-        if self._problems:
-            raise SettingsError("\n".join(self._problems))
-
-    def _value(self, name: str) -> str:
-        return self._variables.get(name, "").strip()
-
-    def _number(
-        self, name: str, default: float, *, minimum: float, maximum: float, kind: type[int | float]
-    ) -> float:
-        self._settings[name] = Setting(default=str(default), minimum=minimum, maximum=maximum)
-        raw = self._value(name) or str(default)
-        try:
-            value = kind(raw)
-        except ValueError:
-            self.problem(name, f"must be a number; is {raw!r}")
-            return default
-        if not minimum <= value <= maximum:
-            self.problem(name, f"must be from {minimum} to {maximum}; is {raw}")
-            return default
-        return value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,7 +93,7 @@ class TargetSettings:
     @classmethod
     def read(cls, environment: Environment, *targets: str) -> "TargetSettings":
         """Read the variables; `targets` are the services that will be called so."""
-        files = _certificate_files(
+        files = certificate_files(
             environment,
             chain="TARGET_CERT_FILE",
             key="TARGET_KEY_FILE",
@@ -338,7 +208,7 @@ class RateLimitSettings:
         """Read the variables of all limits in the rules of a service; None for RATE_LIMITS=off."""
         usual = {rule.limit.name: rule.limit.usual for rule in access.values()}
         rates = {
-            name: environment.rate(f"RATE_LIMIT_{name}", default)
+            name: _rate(environment, f"RATE_LIMIT_{name}", default)
             for name, default in {**usual, CALLERS: "off"}.items()
         }
         if not environment.switch("RATE_LIMITS", default=True):
@@ -445,14 +315,6 @@ def _is_redis(url: str) -> bool:
     return True
 
 
-def is_loopback(host: str) -> bool:
-    """Whether an address can be reached from this machine alone; no for a name but localhost."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def _is_here(target: str) -> bool:
     """Whether a gRPC target, such as `dns:///localhost:50051`, is surely on this machine."""
     return is_loopback(target.rpartition("/")[2].rpartition(":")[0])
@@ -481,7 +343,7 @@ def _trace_collector(environment: Environment) -> str:
 
 
 def _server_certificate_files(environment: Environment) -> CertificateFiles | None:
-    files = _certificate_files(
+    files = certificate_files(
         environment, chain="TLS_CERT_FILE", key="TLS_KEY_FILE", authorities="TLS_CLIENT_CA_FILE"
     )
     if files.authorities and not files.chain:
@@ -489,16 +351,16 @@ def _server_certificate_files(environment: Environment) -> CertificateFiles | No
     return files if files.chain else None
 
 
-def _certificate_files(
-    environment: Environment, *, chain: str, key: str, authorities: str
-) -> CertificateFiles:
-    files = CertificateFiles(
-        chain=environment.file(chain),
-        key=environment.file(key),
-        authorities=environment.file(authorities),
-    )
-    if bool(files.chain) != bool(files.key):
-        environment.problem(chain, f"and {key} must be set together")
-    if files.paths:
-        environment.require(chain if files.chain else authorities, lambda: certificates.read(files))
-    return files
+def _rate(environment: Environment, name: str, default: str) -> RateLimitItem | None:
+    """Read how often something may be done, such as `10/minute`; None for `off`."""
+    text = environment.text(name, default)
+    if text.lower() == "off":
+        return None
+    try:
+        rate = parse(text)
+    except ValueError:
+        environment.problem(name, f"must be a rate such as 10/minute or 100/5 minutes; is {text!r}")
+        return None
+    if not (0 < rate.amount <= _MOST_CALLS and rate.get_expiry() <= _LONGEST_WINDOW):
+        environment.problem(name, f"must be from 1 to {_MOST_CALLS} in at most a day, or off")
+    return rate

@@ -12,11 +12,11 @@ from typing import Final, Protocol
 
 from kith.errors.v1 import errors_pb2
 from kith.exceptions import UnavailableError
+from kith.tls.watched_files import WatchedFiles
 from shared import deadlines
 from shared.access import jwks
 from shared.access.fetching import fetched
 from shared.access.jwks import KeySet
-from shared.watched_files import WatchedFiles
 
 # As in deploy/envoy/envoy.yaml.
 _FETCH_SECONDS: Final = 2.0

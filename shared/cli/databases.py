@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 import migrations
+from kith.environment import Environment
 from shared.cli.terminal import CommandError
 from shared.embedded_postgres import EmbeddedPostgres
-from shared.settings import DatabaseSettings, Environment
+from shared.settings import DatabaseSettings
 
 SERVICES = ("graph", "feed")
 

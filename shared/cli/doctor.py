@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 from rich.console import Console
 
 import migrations
+from kith.environment import Environment
 from shared.cli.databases import SERVICES
 from shared.cli.terminal import CommandError
 from shared.database import why
@@ -17,7 +18,7 @@ from shared.deadlines import StatementGuard
 from shared.metrics import database_latency
 from shared.reader import Reader, Statement
 from shared.secret import page_token_keys
-from shared.settings import DatabaseSettings, Environment
+from shared.settings import DatabaseSettings
 
 _MOST_SECONDS_APART: Final = 5
 _LATE_SECONDS: Final = 60

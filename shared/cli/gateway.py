@@ -14,13 +14,13 @@ from pathlib import Path
 
 from rich.console import Console
 
+from kith.tls.watched_files import WatchedFiles
 from shared.access import jwks
 from shared.cli.envoy import configuration
 from shared.cli.gateway_settings import GatewaySettings
 from shared.cli.processes import ATTACHED
 from shared.cli.terminal import CommandError
 from shared.ports import written
-from shared.watched_files import WatchedFiles
 
 _WATCH_SECONDS = 0.5
 _POLL_SECONDS = 0.05

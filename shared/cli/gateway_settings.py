@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from shared.settings import DatabaseSettings, Environment, ServerSettings, TargetSettings
+from kith.environment import Environment
+from shared.settings import DatabaseSettings, ServerSettings, TargetSettings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 
 from sqlalchemy.exc import DBAPIError, OperationalError
 
+from kith.environment import SettingsError
 from kith.exceptions import AppException
 from shared.cli.clients import sentence
 from shared.cli.terminal import CommandError, Status
 from shared.embedded_postgres import EmbeddedPostgresError
-from shared.settings import SettingsError
 
 _ENDINGS = (signal.SIGTERM, signal.SIGHUP)
 

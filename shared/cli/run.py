@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from kith.environment import Environment
 from kith.exceptions import AppException
 from shared.cli.clients import connected
 from shared.cli.databases import migrate
@@ -26,7 +27,7 @@ from shared.client.sessions import FEED, GRAPH
 from shared.embedded_postgres import data_folder
 from shared.ports import ListenError, reachable, reserved
 from shared.private_files import private_folder
-from shared.settings import DatabaseSettings, Environment, ServerSettings
+from shared.settings import DatabaseSettings, ServerSettings
 
 _SAMPLE_PERSON = 17
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

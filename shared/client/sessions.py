@@ -6,6 +6,7 @@ from typing import Final, Literal, Self, TypeAlias
 
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
+from kith.environment import Environment
 from kith.feed.v1.feed_pb2_grpc import FeedServiceStub
 from kith.graph.v1.graph_pb2_grpc import GraphServiceStub
 from shared.channels import open_channel
@@ -13,7 +14,7 @@ from shared.client.calls import Calls, Line
 from shared.client.positions import Positions
 from shared.client_options import client_options, usual_seconds
 from shared.positions import ANY_WORD
-from shared.settings import Environment, TargetSettings
+from shared.settings import TargetSettings
 
 Reads: TypeAlias = Literal["primary", "replicas"]
 

@@ -20,6 +20,7 @@ from typing import Any, Final, Literal, Self, TypeAlias
 import grpc
 from google.protobuf.message import Message
 
+from kith.environment import Environment
 from kith.feed.v1 import feed_pb2
 from kith.feed.v1.feed_pb2_grpc import FeedServiceStub
 from kith.graph.v1 import graph_pb2
@@ -27,7 +28,7 @@ from kith.graph.v1.graph_pb2_grpc import GraphServiceStub
 from shared import positions
 from shared.channels import open_channel
 from shared.client_options import client_options
-from shared.settings import Environment, TargetSettings
+from shared.settings import TargetSettings
 from tests.chaos.history import OK, History, Outcome
 from tests.support.people import ALL
 

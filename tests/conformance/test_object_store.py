@@ -20,8 +20,8 @@ from prometheus_client import CollectorRegistry
 from feed_service.metrics import FeedMetrics
 from feed_service.object_store import MAX_PHOTO_BYTES, ObjectStore, StoredObject
 from feed_service.settings import ObjectStoreSettings
+from kith.environment import Environment
 from kith.exceptions import UnavailableError
-from shared.settings import Environment
 from tests.conformance import swift
 from tests.support.browser import Answer, get, post_form, send
 from tests.support.s3 import S3Server

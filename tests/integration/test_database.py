@@ -10,11 +10,12 @@ import sqlalchemy
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Connection, text
 
+from kith.environment import Environment
 from kith.exceptions import AbortedError, DeadlineError, RateLimitError, UnavailableError
 from shared.database import Database, in_transaction
 from shared.deadlines import StatementGuard
 from shared.metrics import database_latency
-from shared.settings import DatabaseSettings, Environment
+from shared.settings import DatabaseSettings
 from tests.support.pair import Databases
 from tests.support.wire import WireTap
 

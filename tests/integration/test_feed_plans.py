@@ -17,9 +17,9 @@ from feed_service.queries.feed import FeedFilter, FeedPlace
 from feed_service.settings import DigestRules, HubScan
 from feed_service.visibility import Viewer
 from feed_service.weeks import Week
+from kith.environment import Environment
 from shared.arrays import array_literal
 from shared.paging import place
-from shared.settings import Environment
 from tests.support.pair import Databases
 from tests.support.reading import Plan, new_reader, plan_of
 

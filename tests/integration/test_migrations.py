@@ -15,11 +15,11 @@ from feed_service.queries.feed import FeedFilter, FeedPlace
 from feed_service.settings import HubScan
 from feed_service.visibility import Viewer
 from graph_service import queries as graph_queries
+from kith.environment import SettingsError
 from kith.exceptions import UnavailableError
 from shared import idempotency_keys
 from shared.embedded_postgres import EmbeddedPostgres
 from shared.paging import place
-from shared.settings import SettingsError
 from tests.support.reading import new_reader
 
 

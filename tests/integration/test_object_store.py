@@ -16,10 +16,10 @@ from prometheus_client import CollectorRegistry
 from feed_service.metrics import FeedMetrics
 from feed_service.object_store import MAX_PHOTO_BYTES, ObjectStore, StoredObject
 from feed_service.settings import ObjectStoreSettings
+from kith.environment import Environment
 from kith.errors.v1 import errors_pb2
 from kith.exceptions import UnavailableError
 from shared import deadlines
-from shared.settings import Environment
 from tests.support.browser import Answer, get, post_form, send
 from tests.support.s3 import RefusedError, S3Server, Stored
 

@@ -18,9 +18,9 @@ from feed_service.settings import DigestRules, HubScan
 from feed_service.visibility import Viewer
 from feed_service.weeks import Week
 from graph_service import queries as graph
+from kith.environment import Environment
 from shared import idempotency_keys
 from shared.arrays import array_literal
-from shared.settings import Environment
 from tests.support.pair import Databases
 from tests.support.reading import plan_of
 

@@ -12,6 +12,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Connection, text
 
+from kith.environment import Environment
 from shared import positions
 from shared.database import Database
 from shared.deadlines import StatementGuard
@@ -19,7 +20,7 @@ from shared.metrics import ReplicaMetrics, database_latency
 from shared.positions import ANY, Position
 from shared.reader import Reader
 from shared.replicas import Reads, Replicas
-from shared.settings import DatabaseSettings, Environment
+from shared.settings import DatabaseSettings
 from tests.support.pair import anywhere
 from tests.support.processes import until
 from tests.support.replication import ReplicatedCluster, Server, replicated_cluster

@@ -8,11 +8,12 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Connection
 
+from kith.environment import Environment
 from shared.database import Database
 from shared.deadlines import StatementGuard
 from shared.metrics import database_latency
 from shared.reader import Reader, Rows, Statement
-from shared.settings import DatabaseSettings, Environment
+from shared.settings import DatabaseSettings
 from tests.support import citus
 
 Plan = dict[str, Any]

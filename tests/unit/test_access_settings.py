@@ -7,7 +7,7 @@ import pytest
 
 from feed_service.settings import FeedSettings
 from graph_service.settings import GraphSettings
-from shared.settings import SettingsError
+from kith.environment import SettingsError
 from tests.support.credentials import Authority, Issuer
 
 _EVERYWHERE = "0.0.0.0"  # noqa: S104 -- nothing is bound here

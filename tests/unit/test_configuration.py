@@ -14,10 +14,10 @@ import pytest
 
 from feed_service.settings import FeedSettings
 from graph_service.settings import GraphSettings
+from kith.environment import Environment, Setting
 from shared.cli.gateway_settings import GatewaySettings
 from shared.cli.run import SampleSettings
 from shared.setting_names import NAMES, unknown_settings
-from shared.settings import Environment, Setting
 
 _ROOT: Final = Path(__file__).parents[2]
 _REFERENCE: Final = _ROOT / "docs" / "configuration.md"

@@ -18,8 +18,9 @@ from sqlalchemy import make_url
 
 from feed_service.settings import FeedSettings
 from graph_service.settings import GraphSettings
+from kith.environment import SettingsError
 from shared.cli.gateway_settings import GatewaySettings
-from shared.settings import ServerSettings, SettingsError
+from shared.settings import ServerSettings
 from tests.support.deployment import (
     COMPOSE,
     DEPLOY,

@@ -4,7 +4,7 @@ import pytest
 
 from feed_service.settings import FeedSettings
 from graph_service.settings import GraphSettings
-from shared.settings import SettingsError
+from kith.environment import SettingsError
 
 _OWN = {"PAGE_TOKEN_KEYS": "a key that is long enough to be taken here"}
 

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client import CollectorRegistry
 
+from kith.environment import Environment
 from shared.deadlines import StatementGuard
 from shared.metrics import database_latency
 from shared.positions import Position
 from shared.primary_log import PrimaryLog
 from shared.reader import Reader
-from shared.settings import DatabaseSettings, Environment
+from shared.settings import DatabaseSettings
 
 _CLUSTER = 7
 

@@ -13,10 +13,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from graph_service.settings import GraphSettings
+from kith.environment import SettingsError
 from kith.exceptions import UnavailableError
 from shared.access import jwks
 from shared.access.tokens import RefusedCredentialsError, Tokens
-from shared.settings import SettingsError, TokenSettings
+from shared.settings import TokenSettings
 from tests.support.credentials import AUDIENCE, put
 from tests.support.processes import until
 

@@ -7,7 +7,7 @@ import grpc
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from shared.watched_files import WatchedFiles
+from kith.tls.watched_files import WatchedFiles
 
 
 @dataclass(frozen=True, kw_only=True)
