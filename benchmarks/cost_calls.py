@@ -6,9 +6,9 @@ from typing import Final
 
 from benchmarks import dataset as datasets
 from benchmarks.dataset import Dataset
+from kith.client import KithClient
 from kith.feed.v1 import feed_pb2
 from kith.graph.v1 import graph_pb2
-from shared.client import KithClient
 
 DEGREE: Final = 150
 

@@ -12,9 +12,9 @@ from typing import Any, Final
 import grpc
 
 from benchmarks.dataset import Dataset, connect
+from kith.client import KithClient
 from kith.graph.v1 import graph_pb2
 from shared.cli.processes import ServiceProcess, wait_until_ready
-from shared.client import KithClient
 
 # No byte is sent to the store: photos of the data set have keys, and URLs are signed locally.
 PHOTO_STORE: Final = {

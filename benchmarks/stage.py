@@ -16,9 +16,9 @@ from benchmarks.dataset import Dataset, connect
 from benchmarks.processes import RunningPair, running_pair
 from benchmarks.rounds import Effort
 from benchmarks.world import SMALL, Size
+from kith.client import KithClient
 from kith.feed.v1 import feed_pb2
 from kith.graph.v1 import graph_pb2
-from shared.client import KithClient
 from shared.embedded_postgres import EmbeddedPostgres
 
 BATCH: Final = 100

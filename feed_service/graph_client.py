@@ -13,6 +13,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from feed_service.connections_cache import ConnectionsCache, HeldViewer
 from feed_service.metrics import FeedMetrics
 from feed_service.visibility import Viewer
+from kith.client.channel_options import client_options
+from kith.client.channels import open_channel
+from kith.client.settings import TargetSettings
 from kith.errors.v1 import errors_pb2
 from kith.exceptions import (
     AppException,
@@ -25,14 +28,12 @@ from kith.exceptions import (
 )
 from kith.graph.v1 import graph_pb2 as pb
 from kith.graph.v1 import graph_pb2_grpc
+from kith.positions import ANY_WORD, KEY
 from kith.trace_context import Metadata, outgoing
-from shared import deadlines, logs, positions
+from shared import deadlines, logs
 from shared.arrays import array_literal
-from shared.channels import open_channel
 from shared.circuit import Circuit
-from shared.client_options import client_options
 from shared.metrics import ClientMetrics, MethodMetrics
-from shared.settings import TargetSettings
 
 _SERVICE = "kith.graph.v1.GraphService"
 _KINDS = {
@@ -50,9 +51,9 @@ _FAIR_SECONDS = 0.1
 _TELL_SECONDS = 0.05
 _UNAVAILABLE = grpc.StatusCode.UNAVAILABLE.name
 _LATE = grpc.StatusCode.DEADLINE_EXCEEDED.name
-# Each is a connection to one of the graph's workers; see `shared/client_options.py`.
+# Each is a connection to one of the graph's workers; see `kith/client/channel_options.py`.
 _CHANNELS = 2
-_ANY_POSITION = ((positions.KEY, positions.ANY_WORD),)
+_ANY_POSITION = ((KEY, ANY_WORD),)
 _log = logging.getLogger("kith.graph_client")
 
 

@@ -10,15 +10,10 @@ import boto3
 from botocore.exceptions import BotoCoreError
 
 from feed_service.access import ACCESS
+from kith.client.settings import TargetSettings
 from kith.environment import Environment
 from shared.secret import page_token_keys
-from shared.settings import (
-    DatabaseSettings,
-    RateLimitSettings,
-    RedisSettings,
-    ServerSettings,
-    TargetSettings,
-)
+from shared.settings import DatabaseSettings, RateLimitSettings, RedisSettings, ServerSettings
 
 LayoutName = Literal["single", "distributed"]
 

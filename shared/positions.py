@@ -17,14 +17,8 @@ from contextvars import ContextVar
 from typing import Final, NamedTuple, Self
 
 from kith.exceptions import UnavailableError, ValidationError
+from kith.positions import ANY_WORD, KEY, MOST_TOKENS
 
-KEY: Final = "kith-position"
-"""The metadata key of positions, in requests and in answers."""
-
-ANY_WORD: Final = "any"
-"""Brought by whoever takes what any replica has that is not far behind."""
-
-MOST_TOKENS: Final = 8
 _FORM: Final = struct.Struct(">cIQ")
 _TIMELINE_DIGITS: Final = 8
 _HALF_BITS: Final = 32

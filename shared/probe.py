@@ -13,9 +13,9 @@ from typing import Final
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from kith.client.channels import open_channel
+from kith.client.settings import TargetSettings
 from kith.environment import Environment, SettingsError
-from shared.channels import open_channel
-from shared.settings import TargetSettings
 
 _TIMEOUT_SECONDS: Final = 2
 

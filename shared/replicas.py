@@ -21,6 +21,7 @@ from prometheus_client import Histogram
 from sqlalchemy import Connection
 
 from kith.exceptions import UnavailableError
+from kith.positions import KEY
 from shared import deadlines, positions
 from shared.database import BACKGROUND, Database
 from shared.deadlines import StatementGuard
@@ -292,7 +293,7 @@ def exchange_positions(service: str) -> Step:
     def step(method: Method) -> Hooks:
         def begin(call: Call) -> None:
             metadata = call.context.invocation_metadata() or ()
-            brought = [str(value) for key, value in metadata if key == positions.KEY]
+            brought = [str(value) for key, value in metadata if key == KEY]
             if brought:
                 positions.wanted.set(positions.read(service, brought))
             call.commits = []
@@ -303,7 +304,7 @@ def exchange_positions(service: str) -> Step:
                 token = positions.issue(service, max(call.commits))
                 # Of a caller who has gone.
                 with suppress(grpc.RpcError):
-                    call.context.send_initial_metadata(((positions.KEY, token),))
+                    call.context.send_initial_metadata(((KEY, token),))
 
         return Hooks(begin=begin, end=end if method.kind in _HAVE_ONE_ANSWER else None)
 

@@ -18,11 +18,11 @@ from types import FrameType
 import grpc
 from prometheus_client import CollectorRegistry
 
+from kith.client.channel_options import LEAST_PING_SECONDS
 from kith.tls.certificates import server_credentials
 from shared.access.credentials import Credentials
 from shared.access.rules import Access
 from shared.access.steps import admit, audit
-from shared.client_options import LEAST_PING_SECONDS
 from shared.descriptors import most_connections
 from shared.health import HealthServicer, Readiness, add_to_server
 from shared.interceptors import (

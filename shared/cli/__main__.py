@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from rich.console import Console
 
+from kith.client.sessions import FEED, GRAPH
 from shared.cli import databases, erasure, pages, schemas, shards, transfers
 from shared.cli.arguments import LARGEST_ID, Parser, Version, day, identifier, whole, zone
 from shared.cli.clients import connected
@@ -17,7 +18,6 @@ from shared.cli.outcome import outcome
 from shared.cli.run import run
 from shared.cli.terminal import Terminal
 from shared.cli.transfers import Spread
-from shared.client.sessions import FEED, GRAPH
 from shared.setting_names import unknown_settings
 
 _Command: TypeAlias = Callable[[Namespace, Console], None]

@@ -5,9 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
+from kith.client import KithClient
 from kith.errors.v1 import errors_pb2
 from kith.exceptions import AppException
-from shared.client import KithClient
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from kith.client.settings import TargetSettings
 from kith.environment import Environment
-from shared.settings import DatabaseSettings, ServerSettings, TargetSettings
+from shared.settings import DatabaseSettings, ServerSettings
 
 
 @dataclass(frozen=True, kw_only=True)

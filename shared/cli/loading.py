@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from rich.progress import Progress
 
+from kith.client import KithClient, items
 from kith.feed.v1 import feed_pb2
 from kith.graph.v1 import graph_pb2
 from kith.timestamps import timestamp
@@ -22,7 +23,6 @@ from shared.cli.transfers import (
     import_chunk,
     import_posts_chunk,
 )
-from shared.client import KithClient, items
 
 
 def is_empty(kith: KithClient) -> bool:

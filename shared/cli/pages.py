@@ -14,11 +14,11 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from kith.client import KithClient, items
+from kith.client import pages as pages_of
 from kith.feed.v1 import feed_pb2
 from kith.graph.v1 import graph_pb2
 from kith.timestamps import timestamp
-from shared.client import KithClient, items
-from shared.client import pages as pages_of
 
 _FILLED = feed_pb2.DIGEST_REASON_FILLED_PLACE
 _CLAUSES = {

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from kith.client import KithClient
+from kith.client.sessions import FEED, GRAPH
 from kith.environment import Environment
 from kith.exceptions import AppException
 from shared.cli.clients import connected
@@ -22,8 +24,6 @@ from shared.cli.photos import PhotoStore, is_installed
 from shared.cli.processes import ServiceProcess, wait_until_ready
 from shared.cli.sample import FEWEST_PEOPLE, make_sample
 from shared.cli.terminal import CommandError, progress
-from shared.client import KithClient
-from shared.client.sessions import FEED, GRAPH
 from shared.embedded_postgres import data_folder
 from shared.ports import ListenError, reachable, reserved
 from shared.private_files import private_folder

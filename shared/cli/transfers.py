@@ -17,6 +17,7 @@ from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message
 from rich.console import Console
 
+from kith.client import KithClient, imported, resumed
 from kith.exceptions import AppException, ValidationError
 from kith.feed.v1 import feed_pb2
 from kith.graph.v1 import graph_pb2
@@ -30,7 +31,6 @@ from shared.cli.terminal import (
     RowsRefusedError,
     reading,
 )
-from shared.client import KithClient, imported, resumed
 
 # As many as a message may hold: each is a round trip and a commit.
 IMPORT_CHUNK = 10_000

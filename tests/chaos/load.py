@@ -20,15 +20,15 @@ from typing import Any, Final, Literal, Self, TypeAlias
 import grpc
 from google.protobuf.message import Message
 
+from kith.client.channel_options import client_options
+from kith.client.channels import open_channel
+from kith.client.settings import TargetSettings
 from kith.environment import Environment
 from kith.feed.v1 import feed_pb2
 from kith.feed.v1.feed_pb2_grpc import FeedServiceStub
 from kith.graph.v1 import graph_pb2
 from kith.graph.v1.graph_pb2_grpc import GraphServiceStub
-from shared import positions
-from shared.channels import open_channel
-from shared.client_options import client_options
-from shared.settings import TargetSettings
+from kith.positions import ANY_WORD, KEY
 from tests.chaos.history import OK, History, Outcome
 from tests.support.people import ALL
 
@@ -42,7 +42,7 @@ _FIRST_USER = 1_000
 _FIRST_STRANGER = 1_000_000
 _STRANGERS = 100_000
 _MOST_DETAILS = 20
-_ANY = ((positions.KEY, positions.ANY_WORD),)
+_ANY = ((KEY, ANY_WORD),)
 _START_SECONDS = 60
 _STOP_SECONDS = 60
 # The service config of the clients: the one that is shipped, this without its retries, or none.
@@ -245,7 +245,7 @@ class _Person:
     def _learn(self, service: str, call: grpc.Call) -> None:
         """Remember the position that a write is answered with."""
         if self._plan.brings_positions:
-            told = tuple(pair for pair in call.initial_metadata() if pair[0] == positions.KEY)
+            told = tuple(pair for pair in call.initial_metadata() if pair[0] == KEY)
             self._positions[service] = told or self._positions.get(service) or _ANY
 
     def _write(self, write: _Write) -> None:

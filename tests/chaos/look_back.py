@@ -15,10 +15,10 @@ from typing import Final, Self
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
+from kith.client import KithClient, Session
 from kith.exceptions import AppException
 from kith.feed.v1 import feed_pb2
 from kith.graph.v1 import graph_pb2
-from shared.client import KithClient, Session
 from tests.support.people import ALL, PRIVATE
 
 _FIRST_USER: Final = 5_000_000

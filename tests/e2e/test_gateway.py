@@ -23,6 +23,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
+from kith.client import KithClient
 from kith.environment import SettingsError
 from kith.exceptions import ResourceNotFoundError
 from kith.feed.v1 import feed_pb2
@@ -31,7 +32,6 @@ from kith.graph.v1 import graph_pb2
 from kith.graph.v1.graph_pb2_grpc import GraphServiceStub
 from shared.cli.envoy import configuration
 from shared.cli.gateway_settings import GatewaySettings
-from shared.client import KithClient
 from tests.support.credentials import Authority, Issuer, put
 from tests.support.gateway import Answer, Gateway, running_gateway
 from tests.support.over_http import breaches, exposed, is_exposed, over_http

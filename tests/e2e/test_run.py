@@ -19,8 +19,8 @@ from typing import Self
 
 import pytest
 
+from kith.client import KithClient
 from kith.feed.v1 import feed_pb2
-from shared.client import KithClient
 from tests.support import photos
 from tests.support.browser import get, post_form
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.client_options import client_options
+from kith.client.channel_options import client_options
 from tests.support.credentials import Issuer
 from tests.support.load import PLAIN, Load
 from tests.support.pair import Databases

@@ -7,8 +7,8 @@ import pytest
 import sqlalchemy
 from google.protobuf.field_mask_pb2 import FieldMask
 
+from kith.client import pages
 from kith.feed.v1 import feed_pb2 as pb
-from shared.client import pages
 from tests.support.errors import fields_of, reason_of
 from tests.support.pair import Pair
 from tests.support.people import ALL, PRIVATE, People, all_without, tagged

@@ -7,12 +7,12 @@ from pathlib import Path
 import grpc
 import pytest
 
+from kith.client import KithClient, imported, items, pages, resumed
+from kith.client.settings import TargetSettings
 from kith.environment import Environment
 from kith.exceptions import DeadlineError, UnavailableError, ValidationError
 from kith.feed.v1 import feed_pb2 as feed
 from kith.graph.v1 import graph_pb2 as graph
-from shared.client import KithClient, imported, items, pages, resumed
-from shared.settings import TargetSettings
 from tests.support.gate import Gate
 from tests.support.pair import Pair
 from tests.support.people import ALL, People

@@ -10,10 +10,10 @@ import grpc
 import pytest
 
 from kith import trace_context
+from kith.client import KithClient, Session
 from kith.feed.v1 import feed_pb2 as pb
 from kith.feed.v1.feed_pb2_grpc import FeedServiceStub
 from kith.trace_context import Trace
-from shared.client import KithClient, Session
 from tests.support.processes import until
 
 _KEY = "kith-position"

@@ -9,9 +9,9 @@ import pytest
 import sqlalchemy
 from sqlalchemy import text
 
+from kith.client import items, pages
 from kith.feed.v1 import feed_pb2 as feed
 from kith.graph.v1 import graph_pb2 as graph
-from shared.client import items, pages
 from tests.support.errors import fields_of, reason_of
 from tests.support.pair import Pair
 from tests.support.people import ALL, PRIVATE, People, tagged

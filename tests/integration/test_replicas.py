@@ -15,11 +15,11 @@ import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from feed_service.visibility import Viewer
+from kith.client import KithClient
 from kith.exceptions import DeadlineError, UnavailableError
 from kith.feed.v1 import feed_pb2
 from kith.graph.v1 import graph_pb2
-from shared import positions
-from shared.client import KithClient
+from kith.positions import KEY
 from shared.server import RunningServer
 from tests.support.errors import decoded, fields_of
 from tests.support.gateway import running_gateway
@@ -30,7 +30,7 @@ from tests.support.processes import until
 from tests.support.replication import ReplicatedCluster, Server, replicated_cluster
 from tests.support.scrape import scrape
 
-_ANY = ((positions.KEY, "any"),)
+_ANY = ((KEY, "any"),)
 # Whatever the other tests are run on.
 _SINGLE = {"FEED_LAYOUT": "single"}
 # After this, feed_service mostly knows where its primary has been.
@@ -93,7 +93,7 @@ def _post(pair: Pair, author: int, **fields: Any) -> tuple[int, tuple[tuple[str,
 
 
 def _brought(call: grpc.Call) -> tuple[tuple[str, str], ...]:
-    told = [(key, str(value)) for key, value in call.initial_metadata() if key == positions.KEY]
+    told = [(key, str(value)) for key, value in call.initial_metadata() if key == KEY]
     assert len(told) == 1
     return tuple(told)
 
@@ -229,7 +229,7 @@ def test_a_read_and_a_call_that_fails_tell_no_position(pair: Pair, people: Peopl
 
     for call in (read, failed.value):
         assert isinstance(call, grpc.Call)
-        assert positions.KEY not in dict(call.initial_metadata() or ())
+        assert KEY not in dict(call.initial_metadata() or ())
 
 
 def test_over_http_a_position_is_a_header(
@@ -242,10 +242,10 @@ def test_over_http_a_position_is_a_header(
     with running_gateway(tmp_path, graph=graph, feed=feed) as gateway:
         standby.hold_back()
         written = gateway.call("POST", f"/v1/users/{author}/posts", draft)
-        position = {positions.KEY: written.headers[positions.KEY]}
+        position = {KEY: written.headers[KEY]}
         shown, anything = (
             gateway.call("GET", f"/v1/users/{author}/authors/{author}/posts", headers=headers)
-            for headers in (position, {positions.KEY: "any"})
+            for headers in (position, {KEY: "any"})
         )
 
     assert [post["postId"] for post in shown.json["posts"]] == [written.json["post"]["postId"]]
@@ -255,7 +255,7 @@ def test_over_http_a_position_is_a_header(
 @pytest.mark.usefixtures("standby")
 def test_what_is_no_position_is_refused_by_name(pair: Pair, people: People) -> None:
     [author] = people.new(1)
-    made_up = ((positions.KEY, "made up"),)
+    made_up = ((KEY, "made up"),)
 
     with pytest.raises(grpc.RpcError) as of_feed:
         _own(pair, author, made_up)
@@ -264,7 +264,7 @@ def test_what_is_no_position_is_refused_by_name(pair: Pair, people: People) -> N
             graph_pb2.ListConnectionsRequest(user_id=author), metadata=made_up
         )
 
-    assert fields_of(of_feed) == fields_of(of_graph) == [positions.KEY]
+    assert fields_of(of_feed) == fields_of(of_graph) == [KEY]
 
 
 def test_a_replica_of_the_graph_answers_what_the_caller_has_written_or_the_primary_does(

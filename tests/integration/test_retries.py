@@ -9,9 +9,9 @@ import grpc
 import pytest
 import sqlalchemy
 
+from kith.client.calls import identified
 from kith.feed.v1 import feed_pb2 as feed
 from kith.graph.v1 import graph_pb2 as graph
-from shared.client.calls import identified
 from tests.support.errors import fields_of, reason_of
 from tests.support.mutations import MUTATIONS, TAKE_NO_REQUEST_ID, WRITES, Mutation, Scene
 from tests.support.pair import Databases, Pair, running_pair

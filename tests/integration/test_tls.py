@@ -12,13 +12,13 @@ from pathlib import Path
 import grpc
 import pytest
 
+from kith.client.channels import open_channel
+from kith.client.settings import TargetSettings
 from kith.environment import Environment
 from kith.feed.v1 import feed_pb2
 from kith.graph.v1 import graph_pb2
 from kith.graph.v1.graph_pb2_grpc import GraphServiceStub
-from shared.channels import open_channel
 from shared.server import RunningServer
-from shared.settings import TargetSettings
 from tests.support.credentials import Authority, Certificate, Issuer, Shown, put
 from tests.support.errors import reason_of, succeeds
 from tests.support.pair import Databases

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from kith.client import pages
 from kith.feed.v1 import feed_pb2 as feed
 from kith.graph.v1 import graph_pb2 as graph
-from shared.client import pages
 from tests.support.errors import refusal
 from tests.support.oracle import ALL, PRIVATE, TAGS, Oracle
 from tests.support.pair import Pair

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
+from kith.client.channel_options import client_options
 from kith.feed.v1 import feed_pb2
 from kith.graph.v1 import graph_pb2
-from shared.client_options import client_options
 
 _SERVICES: dict[str, ServiceDescriptor] = {
     "graph": graph_pb2.DESCRIPTOR.services_by_name["GraphService"],

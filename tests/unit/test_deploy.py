@@ -292,7 +292,7 @@ def test_an_image_has_everything_that_its_programs_read_when_they_begin(tmp_path
             copy(ROOT / name, tmp_path / name)
     begin = (
         "import feed_service.__main__, graph_service.__main__, shared.cli.__main__, shared.probe\n"
-        "from shared.client_options import client_options, __file__ as where\n"
+        "from kith.client.channel_options import client_options, __file__ as where\n"
         "print(where, *map(len, (client_options('graph'), client_options('feed'))))\n"
     )
 

@@ -12,9 +12,9 @@ from typing import Any, Self, TypeAlias
 
 import grpc
 
+from kith.client.settings import TargetSettings
 from kith.tls import certificates
 from kith.tls.watched_files import WatchedFiles
-from shared.settings import TargetSettings
 
 Options: TypeAlias = Sequence[tuple[str, Any]]
 

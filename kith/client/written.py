@@ -4,7 +4,7 @@ import threading
 from collections.abc import Collection, Iterable
 from typing import TypeAlias
 
-from shared.positions import KEY, MOST_TOKENS
+from kith.positions import KEY, MOST_TOKENS
 
 Known: TypeAlias = frozenset[str]
 

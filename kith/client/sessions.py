@@ -6,15 +6,15 @@ from typing import Final, Literal, Self, TypeAlias
 
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
+from kith.client.calls import Calls, Line
+from kith.client.channel_options import client_options, usual_seconds
+from kith.client.channels import open_channel
+from kith.client.settings import TargetSettings
+from kith.client.written import Positions
 from kith.environment import Environment
 from kith.feed.v1.feed_pb2_grpc import FeedServiceStub
 from kith.graph.v1.graph_pb2_grpc import GraphServiceStub
-from shared.channels import open_channel
-from shared.client.calls import Calls, Line
-from shared.client.positions import Positions
-from shared.client_options import client_options, usual_seconds
-from shared.positions import ANY_WORD
-from shared.settings import TargetSettings
+from kith.positions import ANY_WORD
 
 Reads: TypeAlias = Literal["primary", "replicas"]
 

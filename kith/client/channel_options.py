@@ -14,7 +14,7 @@ from collections.abc import Collection
 from importlib.resources import files
 from typing import Any, Final
 
-from shared.channels import Options
+from kith.client.channels import Options
 
 KEEPALIVE_SECONDS: Final = 30
 """How often a client asks whether an idle server is still there while it waits for an answer."""

@@ -16,11 +16,11 @@ import grpc
 from google.protobuf.message import Message
 from grpc_status import rpc_status
 
+from kith.client import written
+from kith.client.written import Positions
 from kith.errors.v1 import errors_pb2
 from kith.exceptions import AppException, UnavailableError, from_rpc_error
 from kith.trace_context import outgoing
-from shared.client import positions
-from shared.client.positions import Positions
 
 T = TypeVar("T")
 
@@ -176,7 +176,7 @@ class _Noting:
         self._before = known.known if known else frozenset[str]()
 
     def sent(self, given: Any) -> tuple[tuple[str, str], ...]:
-        return (*(given or ()), *positions.metadata(self._before), *(outgoing() or ()))
+        return (*(given or ()), *written.metadata(self._before), *(outgoing() or ()))
 
     def note(self, call: grpc.Call) -> None:
         if self._known is not None:

@@ -1,6 +1,6 @@
 """The client of Kith for programs in Python: both services, as a careful caller calls them.
 
-    from shared.client import KithClient, pages
+    from kith.client import KithClient, pages
     from kith.feed.v1 import feed_pb2
 
     with KithClient.from_environment() as kith:
@@ -12,7 +12,7 @@ The calls are those of the stubs that are generated from the contracts, so each 
 its documentation there, and nothing is defined here a second time. `calls` gives each of them what
 a caller would otherwise write around it: a deadline, a `request_id` for what changes something, the
 trace, and exceptions of `kith.exceptions` instead of `grpc.RpcError`. That calls go round all
-addresses and are made again is the service config's (`shared/client_options.py`).
+addresses and are made again is the service config's (`kith/client/channel_options.py`).
 
 **Positions.** Every write is answered with `kith-position` in its initial metadata: an opaque token
 of how far the service's database was then. A read that sends it may be answered by a replica that
@@ -23,8 +23,8 @@ that was begun after another had been answered is later than that, so that its t
 both. A `Session` does this for one person.
 """
 
-from shared.client.paging import items, pages
-from shared.client.sessions import KithClient, Session
-from shared.client.streams import imported, resumed
+from kith.client.paging import items, pages
+from kith.client.sessions import KithClient, Session
+from kith.client.streams import imported, resumed
 
 __all__ = ["KithClient", "Session", "imported", "items", "pages", "resumed"]

@@ -1,0 +1,46 @@
+"""How a client calls the services, and what it shows them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from kith.environment import Environment
+from kith.tls.certificates import CertificateFiles
+from kith.tls.settings import certificate_files, is_loopback
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetSettings:
+    """How a client calls a service: feed_service the graph, and the command line both."""
+
+    certificates: CertificateFiles
+    """TARGET_CA_FILE, without which nothing is encrypted, TARGET_CERT_FILE and TARGET_KEY_FILE."""
+    token: Path | None
+    """A file with the token to show: TARGET_TOKEN_FILE."""
+
+    @classmethod
+    def read(cls, environment: Environment, *targets: str) -> "TargetSettings":
+        """Read the variables; `targets` are the services that will be called so."""
+        files = certificate_files(
+            environment,
+            chain="TARGET_CERT_FILE",
+            key="TARGET_KEY_FILE",
+            authorities="TARGET_CA_FILE",
+        )
+        if files.chain and not files.authorities:
+            environment.problem("TARGET_CERT_FILE", "needs TARGET_CA_FILE")
+        token = environment.file("TARGET_TOKEN_FILE")
+        if token is not None:
+            environment.require("TARGET_TOKEN_FILE", token.read_bytes)
+            may_be_overheard = environment.switch("ALLOW_PLAINTEXT", default=False)
+            if not (files.authorities or may_be_overheard or all(map(_is_here, targets))):
+                environment.problem(
+                    "TARGET_TOKEN_FILE",
+                    "holds what could be overheard: set TARGET_CA_FILE, or ALLOW_PLAINTEXT=on if "
+                    "something in between encrypts",
+                )
+        return cls(certificates=files, token=token)
+
+
+def _is_here(target: str) -> bool:
+    """Whether a gRPC target, such as `dns:///localhost:50051`, is surely on this machine."""
+    return is_loopback(target.rpartition("/")[2].rpartition(":")[0])
