@@ -17,7 +17,7 @@ class FeedMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.feed_requests = Counter(
-            "feed_requests_total", "Pages of feeds asked for.", registry=registry
+            "feed_requests_total", "Requested pages of feeds.", registry=registry
         )
         self.feed_latency = Histogram(
             "feed_latency_seconds",
@@ -26,7 +26,7 @@ class FeedMetrics:
             registry=registry,
         )
         self.digest_requests = Counter(
-            "digest_requests_total", "Weekly digests asked for.", registry=registry
+            "digest_requests_total", "Requested weekly digests.", registry=registry
         )
         self.digest_latency = Histogram(
             "digest_latency_seconds",
@@ -51,13 +51,13 @@ class FeedMetrics:
         )
         self.s3_errors = Counter(
             "s3_operation_errors_total",
-            "Calls to the object store that it did not answer as it should.",
+            "Failed calls to the object store.",
             ["operation"],
             registry=registry,
         )
         lookups = Counter(
             "connections_cache_lookups_total",
-            "Lookups of connected ids, by where they were: hit, shared (in Redis), or miss.",
+            "Lookups of connected ids: in the process (hit), in Redis (shared), or neither (miss).",
             ["result"],
             registry=registry,
         )
@@ -66,19 +66,19 @@ class FeedMetrics:
         self.cache_misses = lookups.labels("miss")
         self.changes_met = Counter(
             "feed_connection_changes_met_total",
-            "Reads during which the viewer's connections turned out to have changed.",
+            "Reads during which the viewer's connections changed.",
             registry=registry,
         )
         self.followed_at = Gauge(
             "connections_followed_timestamp_seconds",
-            "When this process last heard from the graph what has changed; one process at a time "
-            "does, so look at the maximum.",
+            "When this process last received a message of WatchConnections. One process at a time "
+            "receives them, so use the maximum.",
             registry=registry,
             multiprocess_mode="max",
         )
         self.tags_ended = Counter(
             "tags_ended_total",
-            "Tags of people that were noted to have ended with a connection.",
+            "Tags that were recorded as ended with a connection.",
             registry=registry,
         )
 

@@ -11,7 +11,7 @@ ACTIVE_CONNECTIONS: Final = "active_connections_total"
 USERS: Final = "users_total"
 
 GAUGES: Final = {
-    ACTIVE_CONNECTIONS: "Pairs that are connected.",
+    ACTIVE_CONNECTIONS: "Connections: pairs of connected users.",
     USERS: "Users who ever had a connection, a request or a block.",
 }
 
@@ -21,11 +21,11 @@ class GraphMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.connection_requests = Counter(
-            "connection_requests_total", "Requests for a connection made.", registry=registry
+            "connection_requests_total", "Connection requests made.", registry=registry
         )
         self.connection_accepts = Counter(
             "connection_accepts_total",
-            "Connections made by accepting a request or by asking back.",
+            "Connections made by accepting a request or by requesting back.",
             registry=registry,
         )
 

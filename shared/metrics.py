@@ -90,7 +90,7 @@ class CallMetrics:
         )
         self._handled = Counter(
             f"grpc_{end}_handled_total",
-            f"RPCs completed on the {end}, whatever their code.",
+            f"RPCs completed on the {end}, by code.",
             (*_LABELS, "grpc_code"),
             registry=registry,
         )
@@ -133,7 +133,7 @@ class ServerMetrics(CallMetrics):
         )
         self.rejected = Counter(
             "calls_rejected_total",
-            "RPCs that were turned away, by the reason that their callers were given.",
+            "Refused RPCs, by the reason in their error.",
             ("grpc_service", "grpc_method", "reason"),
             registry=registry,
         )
@@ -165,20 +165,20 @@ class RedisMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.latency = Histogram(
             "redis_operation_latency_seconds",
-            "Time of what Redis was asked for and answered.",
+            "Time of successful Redis operations.",
             ["operation"],
             buckets=LATENCY_BUCKETS,
             registry=registry,
         )
         self.errors = Counter(
             "redis_errors_total",
-            "What Redis did not answer (away), or not so that it could be used (unusable).",
+            "Redis operations without an answer (away) or with an invalid one (unusable).",
             ["operation", "kind"],
             registry=registry,
         )
         self.available = Gauge(
             "redis_available",
-            "Whether Redis is asked, 1, or left alone for some seconds because it did not answer.",
+            "1 if Redis is used, 0 if it is paused for seconds because it did not answer.",
             registry=registry,
             multiprocess_mode="livemin",
         )
@@ -193,23 +193,23 @@ class ReplicaMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.lag = Gauge(
             "replica_lag_seconds",
-            "How far a replica is behind its primary, as long as that is known.",
+            "Seconds that a replica is behind the primary; NaN for the primary or if unknown.",
             ["replica"],
             registry=registry,
             multiprocess_mode="mostrecent",
         )
         self.in_rotation = Gauge(
             "replica_in_rotation",
-            "Whether a replica is asked, 1, or left alone, 0; nothing of who is the primary now.",
+            "1 if the replica is in rotation, 0 if not; NaN for the current primary.",
             ["replica"],
             registry=registry,
             multiprocess_mode="mostrecent",
         )
         reads = Counter(
             "replica_reads_total",
-            "Reads that a replica might answer, by what became of it: replica, or the primary did "
-            "because the caller or a lack of replicas wanted it so (primary), because the replica "
-            "was not far enough (behind), or because it did not answer (failed).",
+            "Reads that a replica may answer, by outcome: replica if it answered, else why the "
+            "primary did: the caller wanted it or no replica was in rotation (primary), the "
+            "replica was too far behind (behind), or it failed (failed).",
             ["outcome"],
             registry=registry,
         )
@@ -223,7 +223,7 @@ def database_latency(registry: CollectorRegistry) -> Histogram:
     """Return the histogram of the time that single SQL statements take."""
     return Histogram(
         "db_query_latency_seconds",
-        "Time of one SQL statement, as the service sees it.",
+        "Time of one SQL statement, measured by the service.",
         buckets=LATENCY_BUCKETS,
         registry=registry,
     )
@@ -233,7 +233,7 @@ def call_threads(registry: CollectorRegistry) -> Gauge:
     """Return the gauge of how many calls a service can work on at once, in all its workers."""
     return Gauge(
         "grpc_server_threads",
-        "Calls that can be worked on at once; streams that last have threads of their own.",
+        "Calls that can run at once; WatchConnections has threads of its own.",
         registry=registry,
         multiprocess_mode="livesum",
     )
@@ -246,7 +246,7 @@ def passing_checks(registry: CollectorRegistry) -> Gauge:
     """
     return Gauge(
         "readiness_check_passing",
-        "Whether what this service needs to be ready answered when it was asked last, 1 or 0.",
+        "1 if the readiness check passed when it ran last, 0 if not.",
         ["check"],
         registry=registry,
         multiprocess_mode="mostrecent",
