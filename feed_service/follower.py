@@ -14,13 +14,14 @@ stored in the transaction in which it acts, so nothing is missed and a repetitio
 
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
 
 from sqlalchemy import Connection
 
 from feed_service import queries
+from feed_service.connections_cache import HeldViewer
 from feed_service.erasure import Erasure
 from feed_service.graph_client import GraphClient, Watch
 from feed_service.metrics import FeedMetrics
@@ -96,10 +97,11 @@ class Follower:
         for user_ids in _users(holder):
             if self._stopping.is_set():
                 raise InterruptedError("there are users who were not looked at")
+            given = queries.following.newest_tags(holder, owner_ids=user_ids)
             told, erasures = self._graph.connections_and_erasures(user_ids)
             for user_id, revision in erasures.items():
                 self._complete(user_id, revision)
-            owners = [Owner(revision=user.revision, viewer=user.viewer) for user in told]
+            owners = [_owner(user, given) for user in told]
             with in_transaction(holder):
                 ended = queries.following.end_past_tags(holder, owners=owners)
             self._metrics.tags_ended.inc(ended)
@@ -144,6 +146,16 @@ class Follower:
         else:
             trace = None if isinstance(error, AppException) else error
             _log.warning("not following the graph", extra={"reason": str(error)}, exc_info=trace)
+
+
+def _owner(user: HeldViewer, given: Mapping[int, int]) -> Owner:
+    """Return an owner with all tags that had been given before the graph was asked.
+
+    Some may have a revision that the graph does not know: they were given during connections that a
+    restored backup does not have.
+    """
+    newest = given.get(user.viewer.user_id, 0)
+    return Owner(revision=max(user.revision, newest), viewer=user.viewer)
 
 
 def _users(connection: Connection) -> Iterator[list[int]]:

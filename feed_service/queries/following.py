@@ -20,7 +20,10 @@ class Ending:
 
 @dataclass(frozen=True, kw_only=True)
 class Owner:
-    """Somebody who has given tags, with their connections as of a revision."""
+    """Somebody who has given tags, with their connections as of a revision.
+
+    Tags that were given up to this revision are compared with the connections.
+    """
 
     revision: int
     viewer: Viewer
@@ -104,6 +107,19 @@ def user_ids(connection: Connection, *, after_id: int, limit: int) -> list[int]:
     """Up to `limit` people behind an id of whom something is stored, by id."""
     rows = connection.execute(_USER_IDS, {"after_id": after_id, "limit": limit})
     return list(rows.scalars())
+
+
+_NEWEST_TAGS = text("""
+    SELECT owner_user_id, max(owner_revision) AS newest FROM user_tags
+    WHERE owner_user_id = ANY (CAST(:owner_ids AS bigint[]))
+    GROUP BY owner_user_id
+""")
+
+
+def newest_tags(connection: Connection, *, owner_ids: Collection[int]) -> dict[int, int]:
+    """The highest revision at which each owner has given a tag; 0 if all of them have ended."""
+    rows = connection.execute(_NEWEST_TAGS, {"owner_ids": array_literal(owner_ids)})
+    return {row.owner_user_id: row.newest for row in rows}
 
 
 # The rule of visibility.tag_holds for many owners at once, and that there is a connection at all.

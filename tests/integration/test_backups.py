@@ -1,78 +1,358 @@
-"""What docs/backups.md says is done here: a backup is restored, and both services go on with it."""
+"""What docs/backups.md says is done here, by the commands that it gives, on a server of its own.
 
+A backup is restored there, the services are started on it, and what users see is what it says.
+"""
+
+import os
+import re
+import shutil
 import subprocess
+import sysconfig
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 import pytest
 import sqlalchemy
 
+from kith.feed.v1 import feed_pb2
+from kith.graph.v1 import graph_pb2
 from shared.cli.__main__ import main
-from shared.embedded_postgres import binaries
-from tests.support.pair import ENVIRONMENT, Cluster, Databases, running_pair
-from tests.support.people import People
-from tests.support.processes import Session
+from shared.embedded_postgres import EmbeddedPostgres, binaries
+from tests.support import photos
+from tests.support.browser import Answer, get, post_form
+from tests.support.pair import ENVIRONMENT, Cluster, Databases, Pair, running_pair_on
+from tests.support.people import ALL, PRIVATE, People, all_without, tagged
+from tests.support.processes import Session, until
+from tests.support.roles import make_roles, owner
+from tests.support.s3 import S3Server
+
+_ROOT: Final = Path(__file__).parents[2]
+_GUIDE: Final = (_ROOT / "docs" / "backups.md").read_text(encoding="utf-8")
+_SERVICES: Final = ("graph", "feed")
+# A Citus is backed up by its own means.
+_SETTINGS: Final = {"FEED_LAYOUT": "single", "WATCH_HEARTBEAT_SECONDS": "1"}
+
+Urls = Mapping[str, str]
 
 
-def _dump(url: str, file: Path) -> None:
-    # What the services' URLs add for SQLAlchemy is nothing to libpq.
-    _run("pg_dump", "--format=custom", f"--file={file}", _plain(url))
+def _commands(heading: str) -> list[str]:
+    """Return what a section of the guide tells to run, one text for each block."""
+    [section] = re.findall(rf"^## {heading}\n(.*?)(?=^## |\Z)", _GUIDE, re.MULTILINE | re.DOTALL)
+    return re.findall(r"^ *```sh\n(.*?)^ *```$", section, re.MULTILINE | re.DOTALL)
 
 
-def _restore(file: Path, url: str) -> None:
-    _run("pg_restore", "--exit-on-error", "--no-owner", f"--dbname={_plain(url)}", file)
+def _run(commands: str, folder: Path, **environment: str) -> None:
+    """Run them where the backups are, with Kith's own programs and those of PostgreSQL."""
+    (folder / "deploy").unlink(missing_ok=True)
+    (folder / "deploy").symlink_to(_ROOT / "deploy")
+    path = os.pathsep.join([str(binaries()), sysconfig.get_path("scripts"), os.environ["PATH"]])
+    ran = subprocess.run(
+        ["/bin/bash", "-euc", commands],
+        cwd=folder,
+        env={**os.environ, **ENVIRONMENT, "PATH": path, **environment},
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert ran.returncode == 0, ran.stdout
 
 
 def _plain(url: str) -> str:
+    # What the services' URLs add for SQLAlchemy is nothing to libpq.
     return (
         sqlalchemy.make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
     )
 
 
-def _run(program: str, *arguments: str | Path) -> None:
-    subprocess.run([binaries() / program, *arguments], check=True)
+@pytest.fixture(scope="module")
+def elsewhere() -> Iterator[EmbeddedPostgres]:
+    """A new server, without a role of Kith's."""
+    directory = Path(tempfile.mkdtemp(prefix="kith-test-"))
+    directory.chmod(0o755)
+    with EmbeddedPostgres(directory / "postgres") as running:
+        yield running
+    shutil.rmtree(directory, ignore_errors=True)
 
 
-def _everything(url: str) -> dict[str, list[tuple[object, ...]]]:
-    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
-    tables = sqlalchemy.inspect(engine).get_table_names()
-    with Session(url) as session:
-        return {
-            name: [tuple(row) for row in session.rows(f"SELECT * FROM {name} ORDER BY 1")]
-            for name in tables
-        }
+@dataclass(frozen=True, kw_only=True)
+class Backups:
+    """Makes backups and restores them on another server, as the guide says."""
 
+    server: EmbeddedPostgres
+    folder: Path
 
-def test_what_was_dumped_is_restored_and_the_doctor_finds_nothing(
-    databases: Databases,
-    cluster: Cluster,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    with running_pair(databases) as pair:
-        people = People(pair)
-        alice, bob = people.connected(2)
-        people.tag(alice, "friends", bob)
-        people.post(alice)
+    def make(self, pair: Pair) -> None:
+        """Back up both databases of a pair."""
+        [commands] = _commands("What to back up")
         urls = {"graph": pair.graph_url, "feed": pair.feed_url}
-    monkeypatch.setenv("PAGE_TOKEN_KEYS", ENVIRONMENT["PAGE_TOKEN_KEYS"])
+        owners = {name: _plain(owner(name, url)) for name, url in urls.items()}
+        _run(commands, self.folder, GRAPH_URL=owners["graph"], FEED_URL=owners["feed"])
 
-    for service, url in urls.items():
-        restored = cluster.url(f"restored_{service}")
-        _dump(url, tmp_path / service)
-        _restore(tmp_path / service, restored)
-        assert _everything(restored) == _everything(url)
-        monkeypatch.setenv(f"{service.upper()}_DATABASE_URL", restored)
-    status = main(["doctor"])
+    def restore(self, *services: str) -> dict[str, str]:
+        """Restore databases; returns their URLs."""
+        in_database, _ = _commands("Restore")
+        server = sqlalchemy.make_url(_plain(self.server.url("postgres")))._replace(database=None)
+        urls = {}
+        for service in services:
+            url = self.server.url("postgres")
+            _drop(url, f"kith_{service}")
+            _run(
+                in_database,
+                self.folder,
+                SERVICE=service,
+                SERVER=server.render_as_string(hide_password=False),
+            )
+            urls[service] = self.server.url(f"kith_{service}")
+            # Once more, to give the roles their passwords.
+            make_roles(service, urls[service])
+        return urls
 
-    assert (status, capsys.readouterr().out.count("good")) == (0, 5)
+    def examine(self, urls: Urls) -> None:
+        """Migrate what was restored, and let the doctor look at it."""
+        _, on_both = _commands("Restore")
+        owners = {f"{name.upper()}_DATABASE_URL": owner(name, url) for name, url in urls.items()}
+        _run(on_both, self.folder, **owners)
+
+
+def _drop(url: str, database: str) -> None:
+    engine = sqlalchemy.create_engine(
+        url, isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.NullPool
+    )
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"DROP DATABASE IF EXISTS {database}")
+
+
+@pytest.fixture
+def backups(elsewhere: EmbeddedPostgres, tmp_path: Path) -> Backups:
+    return Backups(server=elsewhere, folder=tmp_path)
+
+
+@pytest.fixture
+def urls(databases: Databases) -> Urls:
+    """Two databases that will be lost."""
+    return {service: databases.new_single(service) for service in _SERVICES}
+
+
+@contextmanager
+def _running(urls: Urls, **environment: str) -> Iterator[Pair]:
+    with running_pair_on(urls, {**_SETTINGS, **environment}) as pair:
+        yield pair
+
+
+def _cursor(url: str) -> str:
+    """Return how far feed_service has followed; empty before it begins."""
+    with Session(url) as session:
+        rows = session.rows("SELECT cursor FROM followed")
+    return rows[0][0] if rows else ""
+
+
+def _begun(url: str) -> bool:
+    return bool(_cursor(url))
+
+
+def _page(pair: Pair, user_id: int, token: str = "") -> feed_pb2.GetFeedResponse:
+    """Return a page of two posts."""
+    request = feed_pb2.GetFeedRequest(user_id=user_id, page_size=2, page_token=token)
+    return pair.feed.GetFeed(request)
+
+
+def _photos(page: feed_pb2.GetFeedResponse) -> list[Answer]:
+    """Return the photos of a page as they are downloaded."""
+    return [get(photo.url) for post in page.posts for photo in post.photos]
+
+
+def _unsigned(page: feed_pb2.GetFeedResponse) -> list[feed_pb2.Post]:
+    """Return the posts of a page without what is new with every answer."""
+    for post in page.posts:
+        for photo in post.photos:
+            photo.ClearField("url")
+            photo.ClearField("expire_time")
+    return list(page.posts)
+
+
+def _publish_photo(pair: Pair, author_id: int) -> None:
+    draft = feed_pb2.CreatePhotoUploadsRequest.PhotoUploadDraft
+    [upload] = pair.feed.CreatePhotoUploads(
+        feed_pb2.CreatePhotoUploadsRequest(
+            user_id=author_id, photos=[draft(content_type=feed_pb2.PHOTO_CONTENT_TYPE_PNG)]
+        )
+    ).uploads
+    assert post_form(upload.url, upload.fields, photos.plain("image/png")).status == 204
+    pair.feed.CreatePost(
+        feed_pb2.CreatePostRequest(
+            user_id=author_id, body="look", audience=ALL, photo_keys=[upload.key]
+        )
+    )
+
+
+def test_users_see_on_what_was_restored_what_they_saw_before_and_go_on_from_there(
+    urls: Urls, backups: Backups
+) -> None:
+    with S3Server() as store, _running(urls, **store.environment) as pair:
+        people = People(pair)
+        alice, bob, carol, dave = people.connected(4)
+        people.block(carol, bob)
+        tag = people.tag(alice, "friends", bob)
+        for audience in (ALL, PRIVATE, tagged(tag), all_without(tag), ALL):
+            people.post(alice, audience)
+        _publish_photo(pair, alice)
+        viewers = (alice, bob, carol, dave)
+        firsts = [_page(pair, viewer) for viewer in viewers]
+        seconds = [
+            _page(pair, viewer, first.next_page_token)
+            for viewer, first in zip(viewers, firsts, strict=True)
+        ]
+        shown = list(map(_photos, firsts))
+        assert {photo.status for page in shown for photo in page} == {200}
+        backups.make(pair)
+        copy = replace(store, objects=dict(store.objects), bucket="another", port=0)
+
+    restored = backups.restore(*_SERVICES)
+    backups.examine(restored)
+    with copy, _running(restored, **copy.environment) as pair:
+        now = [_page(pair, viewer) for viewer in viewers]
+        assert list(map(_photos, now)) == shown
+        assert list(map(_unsigned, now)) == list(map(_unsigned, firsts))
+        for viewer, first, second in zip(viewers, firsts, seconds, strict=True):
+            assert _page(pair, viewer, first.next_page_token).posts == second.posts
+        people = People(pair)
+        people.remove(alice, dave)
+        newest = people.post(alice, tagged(tag))
+
+        assert [people.feed(viewer)[:1] for viewer in (bob, dave)] == [[newest], []]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """Users of whom much happened since the backup.
+
+    Alice was connected with bob and erin when it was made, and the author of posts for all, and for
+    those who have a tag, which bob had and erin did not.
+    """
+
+    alice: int
+    bob: int
+    carol: int
+    dave: int
+    erin: int
+    for_all: int
+    for_tagged: int
+    without_kept: int
+    deleted: int
+    tag: int
+    kept: int
+
+
+@pytest.fixture
+def loss(urls: Urls, backups: Backups) -> Loss:
+    """Backed up, then: bob is removed, carol new, dave erased, erin excluded, a post deleted."""
+    with _running(urls) as pair:
+        people = People(pair)
+        alice, bob, dave, erin = people.connected(4)
+        [carol] = people.new(1)
+        tag, kept = people.tag(alice, "friends", bob), people.tag(alice, "kept out")
+        loss = Loss(
+            alice=alice,
+            bob=bob,
+            carol=carol,
+            dave=dave,
+            erin=erin,
+            tag=tag,
+            kept=kept,
+            for_all=people.post(alice),
+            for_tagged=people.post(alice, tagged(tag)),
+            without_kept=people.post(alice, all_without(kept)),
+            deleted=people.post(alice),
+        )
+        people.post(dave)
+        until(lambda: _begun(urls["feed"]))
+        backups.make(pair)
+        people.remove(alice, bob)
+        people.connect(alice, carol)
+        people.give(alice, tag, carol)
+        people.give(alice, kept, erin)
+        pair.graph.DeleteUser(graph_pb2.DeleteUserRequest(user_id=dave))
+        pair.feed.DeleteUser(feed_pb2.DeleteUserRequest(user_id=dave))
+        pair.feed.DeletePost(feed_pb2.DeletePostRequest(user_id=alice, post_id=loss.deleted))
+        until(lambda: _tagged(urls["feed"], bob) == [0])
+    return loss
+
+
+def _tagged(url: str, user_id: int) -> list[int]:
+    """Return the revisions at which somebody was given tags; 0 for tags that have ended."""
+    with Session(url) as session:
+        rows = session.rows(
+            f"SELECT owner_revision FROM user_tags WHERE target_user_id = {user_id}"
+        )
+    return [revision for (revision,) in rows]
+
+
+def _posts_of(url: str, author_id: int) -> int:
+    with Session(url) as session:
+        return len(session.rows(f"SELECT 1 FROM posts WHERE author_id = {author_id}"))
+
+
+def test_a_feed_that_is_ahead_of_the_graph_shows_no_more_than_the_graph_says(
+    urls: Urls, backups: Backups, loss: Loss
+) -> None:
+    before = _cursor(urls["feed"])
+
+    restored = {**urls, **backups.restore("graph")}
+
+    with _running(restored) as pair:
+        people = People(pair)
+        until(lambda: _cursor(urls["feed"]) not in {before, ""})
+        assert people.feed(loss.bob) == [loss.without_kept, loss.for_all]
+        assert people.feed(loss.carol) == []
+        assert people.feed(loss.erin) == [loss.for_all]
+        people.connect(loss.alice, loss.carol)
+        people.remove(loss.alice, loss.bob)
+        people.connect(loss.alice, loss.bob)
+        for viewer in (loss.bob, loss.carol):
+            assert people.feed(viewer) == [loss.without_kept, loss.for_all]
+        assert _posts_of(urls["feed"], loss.dave) == 0
+
+
+def test_a_feed_that_is_behind_the_graph_catches_up_with_it(
+    urls: Urls, backups: Backups, loss: Loss
+) -> None:
+    restored = {**urls, **backups.restore("feed")}
+
+    with _running(restored) as pair:
+        people = People(pair)
+        until(lambda: _posts_of(restored["feed"], loss.dave) == 0)
+        until(lambda: _tagged(restored["feed"], loss.bob) == [0])
+        everything = [loss.deleted, loss.without_kept, loss.for_all]
+        assert people.feed(loss.bob) == []
+        assert people.feed(loss.carol) == people.feed(loss.erin) == everything
+        people.connect(loss.alice, loss.bob)
+        assert people.feed(loss.bob) == everything
+
+
+def test_a_backup_brings_back_who_was_erased_until_they_are_erased_again(
+    backups: Backups, loss: Loss
+) -> None:
+    restored = backups.restore(*_SERVICES)
+
+    with _running(restored) as pair:
+        dave = loss.dave
+        came_back = _posts_of(restored["feed"], dave)
+        pair.graph.DeleteUser(graph_pb2.DeleteUserRequest(user_id=dave))
+        pair.feed.DeleteUser(feed_pb2.DeleteUserRequest(user_id=dave))
+
+        assert (came_back, _posts_of(restored["feed"], dave)) == (1, 0)
 
 
 def test_the_doctor_fails_on_a_database_without_a_schema(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PAGE_TOKEN_KEYS", ENVIRONMENT["PAGE_TOKEN_KEYS"])
-    for service in ("graph", "feed"):
+    for service in _SERVICES:
         monkeypatch.setenv(f"{service.upper()}_DATABASE_URL", cluster.url(f"ill_{service}"))
 
     status = main(["doctor"])

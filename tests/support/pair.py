@@ -130,17 +130,30 @@ def running_pair(
     replicas: Sequence[Replica] = (),
 ) -> Iterator[Pair]:
     """Start both services on new databases; `environment` is added to the settings."""
+    urls = {service: databases.new(service) for service in _TEMPLATES}
+    with running_pair_on(urls, environment, replicas=replicas) as pair:
+        yield pair
+
+
+@contextmanager
+def running_pair_on(
+    urls: Mapping[str, str],
+    environment: Mapping[str, str] | None = None,
+    *,
+    replicas: Sequence[Replica] = (),
+) -> Iterator[Pair]:
+    """Start both services on databases that are there, by the URLs of a superuser."""
     variables = {**ENVIRONMENT, **(environment or {})}
-    graph_url, feed_url = databases.new("graph"), databases.new("feed")
+    graph_url, feed_url = urls["graph"], urls["feed"]
     with ExitStack() as stack:
         taps = []
         for service, url in (("graph", graph_url), ("feed", feed_url)):
             places = [url, *(replica.at(url) for replica in replicas)]
             tappeds = [stack.enter_context(tapped(serving(service, place))) for place in places]
             taps.append([tap for tap, _ in tappeds])
-            urls = [url for _, url in tappeds]
-            variables[f"{service.upper()}_DATABASE_URL"] = anywhere(urls)
-            variables[f"{service.upper()}_REPLICA_URLS"] = ",".join(urls[1:])
+            through = [url for _, url in tappeds]
+            variables[f"{service.upper()}_DATABASE_URL"] = anywhere(through)
+            variables[f"{service.upper()}_REPLICA_URLS"] = ",".join(through[1:])
         (graph_tap, *graph_taps), (feed_tap, *feed_taps) = taps
         graph_settings = GraphSettings.read(variables)
         graph_server = RunningServer(
