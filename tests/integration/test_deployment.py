@@ -26,9 +26,10 @@ from shared.metrics import RedisMetrics, worker_deaths
 from shared.server import RunningServer
 from tests.support.deployment import DEPLOY, ROOT
 from tests.support.gateway import running_gateway
-from tests.support.pair import Pair
+from tests.support.pair import Databases, Pair
 from tests.support.processes import Session, until
 from tests.support.roles import make_roles, owner, serving
+from tests.support.secured import secured_pair
 
 _DASHBOARDS: Final = sorted((DEPLOY / "grafana" / "dashboards").glob("*.json"))
 _RULES: Final = sorted((DEPLOY / "prometheus" / "rules").glob("*.yml"))
@@ -188,6 +189,59 @@ def test_the_probe_of_the_image_tells_by_its_status_how_a_service_is(
 
     assert asked.returncode == status
     assert "NOT_FOUND" in asked.stderr if status else asked.stdout == "SERVING\n"
+
+
+def _probe(target: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "shared.probe", target, "ready"],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, **environment},
+    )
+
+
+def test_pods_know_each_other_and_their_probes_by_the_certificates_of_the_script(
+    databases: Databases, tmp_path: Path
+) -> None:
+    names = ("graph", "feed", "gateway")
+    for name in (*names, "authority"):
+        (tmp_path / name).mkdir()
+    script = ["sh", str(DEPLOY / "certificates.sh"), *names]
+    subprocess.run(script, check=True, cwd=tmp_path, capture_output=True)
+    believed = str(tmp_path / "authority" / "ca.crt")
+    settings = {
+        name: {
+            "AUTH_SERVICES": "feed",
+            f"{name.upper()}_HOST": "localhost",
+            "TLS_CLIENT_CA_FILE": believed,
+            "TARGET_CA_FILE": believed,
+            **{f"{end}_CERT_FILE": str(tmp_path / name / "tls.crt") for end in ("TLS", "TARGET")},
+            **{f"{end}_KEY_FILE": str(tmp_path / name / "tls.key") for end in ("TLS", "TARGET")},
+        }
+        for name in names
+    }
+
+    with secured_pair(databases, graph=settings["graph"], feed=settings["feed"]) as pair:
+        target = pair.feed_server.address
+        certified = _probe(target, **settings["feed"])
+        uncertified = _probe(target, TARGET_CA_FILE=believed)
+        overheard = _probe(target)
+
+    # Ready is the feed only if graph_service takes it for one that may call.
+    assert (certified.returncode, certified.stdout) == (0, "SERVING\n")
+    assert (uncertified.returncode, overheard.returncode) == (1, 1)
+
+
+def test_a_probe_loads_nothing_of_a_server() -> None:
+    loaded = "import sys, shared.probe; print({'sqlalchemy', 'redis'} & sys.modules.keys())"
+
+    said = subprocess.run(
+        [sys.executable, "-c", loaded], check=True, capture_output=True, text=True, cwd=ROOT
+    )
+
+    assert said.stdout == "set()\n"
 
 
 def _is_password(password: str, verifier: str) -> bool:
