@@ -21,8 +21,8 @@ import prometheus_client
 from benchmarks.dataset import connect
 from benchmarks.rounds import Contender, Effort, in_turns
 from benchmarks.row import Row, comparison
-from graph_service import queries
 from graph_service.models import metadata
+from graph_service.queries import connected_ids
 from kith.environment import Environment
 from shared.deadlines import StatementGuard
 from shared.reader import Reader
@@ -106,7 +106,7 @@ def _contenders(layout: str, url: str, stack: ExitStack) -> dict[str, Contender]
 
     def reads(asked: Sequence[int]) -> Callable[[], object]:
         known = dict.fromkeys(asked, 0)
-        return partial(queries.connected_user_ids, reader, known_revisions=known)
+        return partial(connected_ids.connected_user_ids, reader, known_revisions=known)
 
     return {
         f"{layout}, read of 1": Contender(calls=[reads([id_]) for id_ in range(1, 50)]),

@@ -2,7 +2,7 @@
 
 Every change runs in one transaction that first locks both users, so the pair, its blocks and both
 counts hold still while the rule is decided. A rule says what happens to the pair, if anything; what
-is stored for it is the business of `queries.change_pair`. A change that has already taken effect is
+is stored for it is the business of `queries.pairs`. A change that has already taken effect is
 a success without a second effect; one that is repeated by its request id is answered as it was.
 """
 
@@ -13,10 +13,11 @@ from typing import TypeVar
 from google.protobuf.message import Message
 from sqlalchemy import Connection
 
-from graph_service import messages, queries
+from graph_service import messages
 from graph_service.metrics import ACTIVE_CONNECTIONS, USERS, GraphMetrics
 from graph_service.models import EventKind
-from graph_service.queries import NOTHING_ELSE, HeldPair, LookedAt
+from graph_service.queries import pairs
+from graph_service.queries.pairs import NOTHING_ELSE, HeldPair, LookedAt
 from kith.errors.v1 import errors_pb2
 from kith.exceptions import AbortedError, PreconditionError, ResourceNotFoundError
 from shared.database import Database
@@ -96,7 +97,7 @@ class Connections:
 
         def work(connection: Connection) -> M:
             nonlocal kind
-            held = queries.hold_pair(
+            held = pairs.hold_pair(
                 connection,
                 user_id=call.user_id,
                 peer_id=peer_id,
@@ -211,7 +212,7 @@ def _changed(connection: Connection, held: HeldPair, kind: EventKind) -> HeldPai
     is_withheld = (kind == EventKind.REQUESTED and held.peer_blocks) or (
         kind == EventKind.CANCELLED and held.is_withheld
     )
-    return queries.change_pair(
+    return pairs.change_pair(
         connection,
         user_id=held.user.user_id,
         peer_id=held.peer.user_id,

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from graph_service import queries
-from graph_service.queries import ConnectedIds, CountRow, ListedPeer, PeerRow
+from graph_service.queries import connected_ids, lookups, suggestions
+from graph_service.queries.connected_ids import ConnectedIds
+from graph_service.queries.lookups import CountRow, ListedPeer, PeerRow
 from kith.errors.v1 import errors_pb2
 from kith.exceptions import PreconditionError
 from shared.paging import Page, PageTokens, Scope, newest_first, place
@@ -38,7 +39,7 @@ class Lookups:
         known = {user_id: user.known_revision for user_id, user in asked.items()}
 
         def read(reader: Reader) -> list[ConnectedIds]:
-            return queries.connected_user_ids(
+            return connected_ids.connected_user_ids(
                 reader, known_revisions=known, with_blocked=with_blocked
             )
 
@@ -52,7 +53,7 @@ class Lookups:
     def peers_at_revision(self, user_id: int, peer_ids: Sequence[int]) -> tuple[list[PeerRow], int]:
         """Return each peer as the user sees it, in the order asked, and the user's revision."""
         return self._reads.read(
-            lambda connection: queries.peers_at_revision(
+            lambda connection: lookups.peers_at_revision(
                 connection, user_id=user_id, peer_ids=peer_ids
             )
         )
@@ -64,7 +65,7 @@ class Lookups:
         scope = Scope.of(listing, user_id)
         before_time, before_id = place(self._tokens.read(scope, page_token, length=2))
         rows = self._reads.read(
-            lambda connection: queries.peer_page(
+            lambda connection: lookups.peer_page(
                 connection,
                 user_id=user_id,
                 listing=listing,
@@ -85,7 +86,7 @@ class Lookups:
         scope = Scope.of("mutual", user_id, peer_id)
         position = self._tokens.read(scope, page_token, length=1)
         ids = self._reads.read(
-            lambda connection: queries.mutual_user_ids(
+            lambda connection: lookups.mutual_user_ids(
                 connection,
                 user_id=user_id,
                 peer_id=peer_id,
@@ -102,7 +103,7 @@ class Lookups:
         the user is 0: then a service asks for itself.
         """
         rows = self._reads.read(
-            lambda connection: queries.connection_counts(
+            lambda connection: lookups.connection_counts(
                 connection, user_id=user_id, user_ids=user_ids
             )
         )
@@ -118,5 +119,5 @@ class Lookups:
     def suggestions(self, user_id: int, *, limit: int) -> list[tuple[int, int]]:
         """Return friends of friends with their number of connections in common, most first."""
         return self._reads.read(
-            lambda connection: queries.suggestions(connection, user_id=user_id, limit=limit)
+            lambda connection: suggestions.suggestions(connection, user_id=user_id, limit=limit)
         )

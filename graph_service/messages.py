@@ -6,7 +6,11 @@ from typing import Any, TypeVar, cast
 from google.protobuf.message import Message
 
 from graph_service.models import ACCEPTED, WITHHELD, EventKind
-from graph_service.queries import ConnectedIds, EventRow, HeldPair, ListedPeer, PairRow, PeerRow
+from graph_service.queries.connected_ids import ConnectedIds
+from graph_service.queries.events import EventRow
+from graph_service.queries.exports import PairRow
+from graph_service.queries.lookups import ListedPeer, PeerRow
+from graph_service.queries.pairs import HeldPair
 from kith.graph.v1 import graph_pb2 as pb
 from kith.timestamps import timestamp
 

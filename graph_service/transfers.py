@@ -9,11 +9,12 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
-from graph_service import queries
 from graph_service.connections import erased_meanwhile
 from graph_service.metrics import ACTIVE_CONNECTIONS, USERS
 from graph_service.models import ACCEPTED, PENDING
-from graph_service.queries import BLOCKED, PairRow
+from graph_service.queries import erasure, exports, imports, neighbours, users
+from graph_service.queries.exports import PairRow
+from graph_service.queries.imports import BLOCKED
 from kith.exceptions import AbortedError
 from kith.graph.v1 import graph_pb2 as pb
 from shared import idempotency_keys
@@ -94,14 +95,14 @@ class Transfers:
         def work(connection: Connection) -> pb.DeleteUserResponse:
             # Somebody without connections may have posts, and the id may be about to get a
             # connection: with a row for all cases, everything that concerns it waits for the lock.
-            created = queries.create_user(connection, user_id=user_id)
+            created = users.create_user(connection, user_id=user_id)
             # Neighbours can be locked only once they are known, and one may come or go in
             # between: whoever came has no lock yet, so all are taken again, in order.
             before = _related(connection, user_id)
-            users = queries.lock_users(connection, user_ids={user_id, *before})
+            locked = users.lock_users(connection, user_ids={user_id, *before})
             idempotency_keys.forget_of(connection, user_id=user_id)
             idempotency_keys.forget_about(connection, user_id=user_id)
-            if user_id not in users:
+            if user_id not in locked:
                 raise erased_meanwhile()
             amounts = _related(connection, user_id)
             if amounts.keys() - before:
@@ -114,7 +115,7 @@ class Transfers:
 
     def _export_page(self, after: tuple[int, int]) -> list[PairRow]:
         return self._database.read(
-            lambda connection: queries.export_page(connection, after=after, limit=EXPORT_CHUNK)
+            lambda connection: exports.export_page(connection, after=after, limit=EXPORT_CHUNK)
         )
 
     def _import(self, chunk: Sequence[ImportedPair]) -> ImportResult:
@@ -128,20 +129,20 @@ class Transfers:
             for first, second, connected_at in chunk
         }
         amounts = Counter(chain.from_iterable(wanted))
-        created = queries.begin_import(connection, user_ids=amounts)
-        users = queries.hold_users(
+        created = imports.begin_import(connection, user_ids=amounts)
+        held = imports.hold_users(
             connection, amounts=amounts, max_connections=self._max_connections
         )
-        if users.number < len(amounts):
+        if held.number < len(amounts):
             raise erased_meanwhile()
-        between = queries.between(connection, asked=wanted)
-        accepted, refused = _decide(wanted, between, dict(users.rooms))
-        if users.meets_erased:
-            queries.note_returns(connection, pairs=accepted)
-        queries.import_pairs(
+        between = imports.between(connection, asked=wanted)
+        accepted, refused = _decide(wanted, between, dict(held.rooms))
+        if held.meets_erased:
+            imports.note_returns(connection, pairs=accepted)
+        imports.import_pairs(
             connection,
             connected_at=accepted,
-            revision=users.revision,
+            revision=held.revision,
             has_requests=PENDING in between.values(),
             totals={ACTIVE_CONNECTIONS: len(accepted), USERS: created},
         )
@@ -185,17 +186,17 @@ def _take_room(rooms: dict[int, int], pair: tuple[int, int]) -> bool:
 def _related(connection: Connection, user_id: int) -> dict[int, int]:
     """Return what an erasure adds to the number of connections of everybody whom it changes."""
     return {
-        **dict.fromkeys(queries.opponent_ids(connection, user_id=user_id), 0),
-        **dict.fromkeys(queries.neighbour_ids(connection, user_id=user_id), -1),
+        **dict.fromkeys(erasure.opponent_ids(connection, user_id=user_id), 0),
+        **dict.fromkeys(neighbours.neighbour_ids(connection, user_id=user_id), -1),
     }
 
 
 def _erase(
     connection: Connection, user_id: int, amounts: Mapping[int, int], *, created: int
 ) -> None:
-    queries.erase_user(connection, user_id=user_id)
+    erasure.erase_user(connection, user_id=user_id)
     if amounts:
-        queries.change_counts(connection, amounts=amounts)
+        users.change_counts(connection, amounts=amounts)
     add_to_totals(
         connection,
         amounts={ACTIVE_CONNECTIONS: sum(amounts.values()), USERS: created - 1},

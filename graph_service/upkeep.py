@@ -10,7 +10,7 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from graph_service import queries
+from graph_service.queries import upkeep
 from shared import idempotency_keys
 from shared.database import Database
 
@@ -31,13 +31,13 @@ class Upkeep:
         """Clean up everything that is due."""
         self._in_batches(lambda connection: idempotency_keys.purge(connection, limit=_BATCH))
         self._in_batches(
-            lambda connection: queries.purge_declines(
+            lambda connection: upkeep.purge_declines(
                 connection, age=self._request_pause, limit=_BATCH
             )
         )
 
         self._in_batches(
-            lambda connection: queries.purge_events(connection, age=self._events_kept, limit=_BATCH)
+            lambda connection: upkeep.purge_events(connection, age=self._events_kept, limit=_BATCH)
         )
 
     def _in_batches(self, step: Callable[[Connection], int]) -> None:

@@ -28,8 +28,8 @@ from typing import TypeAlias
 
 import grpc
 
-from graph_service import queries
-from graph_service.queries import EventRow
+from graph_service.queries import events
+from graph_service.queries.events import EventRow
 from kith.errors.v1 import errors_pb2
 from kith.exceptions import AppException, RateLimitError, UnavailableError, ValidationError
 from shared.database import RETRY_AFTER
@@ -97,17 +97,17 @@ class Watches:
             for settled in self._turns(watch):
                 after = settled if after is None else after
                 last = resumed = resumed or self._newest(until=after)
-                events = self._events(after=after, until=settled)
-                if events:
-                    last = resumed = _position(events[-1].seq, events[-1].occurred_at)
-                if len(events) == BATCH:
-                    after = events[-1].seq
+                told = self._events(after=after, until=settled)
+                if told:
+                    last = resumed = _position(told[-1].seq, told[-1].occurred_at)
+                if len(told) == BATCH:
+                    after = told[-1].seq
                     watch.woken.set()
                 else:
                     after = max(after, settled)
-                if events or watch.silent_seconds() >= self._heartbeat_seconds:
+                if told or watch.silent_seconds() >= self._heartbeat_seconds:
                     cursor = self._tokens.issue(_SCOPE, last)
-                    yield from self._sent(watch, Changes(events=events, cursor=cursor))
+                    yield from self._sent(watch, Changes(events=told, cursor=cursor))
 
     def drain(self) -> None:
         """End all streams, and let no new one begin."""
@@ -129,7 +129,7 @@ class Watches:
         self._require_kept(read[0])
         if len(read) == 1:
             # Issued by the version before, which knew the number alone.
-            if read[0] > queries.last_event_number(self._reader):
+            if read[0] > events.last_event_number(self._reader):
                 raise _of_another_history()
             return self._newest(until=read[0])
         seq, micros = read
@@ -138,7 +138,7 @@ class Watches:
         return seq, micros
 
     def _newest(self, *, until: int) -> _Position:
-        found = queries.newest_event(self._reader, until=until)
+        found = events.newest_event(self._reader, until=until)
         return _position(*found) if found else _NO_EVENT
 
     @contextmanager
@@ -185,14 +185,14 @@ class Watches:
         if after >= until:
             return []
         with self._readers:
-            events = queries.events(self._reader, after=after, until=until, limit=BATCH)
+            told = events.event_page(self._reader, after=after, until=until, limit=BATCH)
             # Asked afterwards, so that whatever the read has missed is known by now.
             self._require_kept(after)
-        return events
+        return told
 
     def _require_kept(self, after: int) -> None:
         """Raise ValidationError when events behind a position were purged."""
-        if after < queries.purged_until(self._reader):
+        if after < events.purged_until(self._reader):
             raise ValidationError.of(
                 "cursor",
                 "is older than the events that are kept; start again with an empty one",
@@ -290,12 +290,12 @@ class _Frontier:
     def advance(self, reader: Reader) -> int | None:
         """Return how far it is now, after another look at who is writing."""
         if self._writers:
-            self._writers &= queries.event_writers(reader)
+            self._writers &= events.event_writers(reader)
         else:
-            last = queries.last_event_number(reader)
+            last = events.last_event_number(reader)
             if last != self._settled:
                 # Only now, or somebody could draw a number and commit it in between unseen.
-                self._writers = queries.event_writers(reader)
+                self._writers = events.event_writers(reader)
             self._candidate = last
         if not self._writers:
             self._settled = self._candidate

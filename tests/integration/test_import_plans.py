@@ -5,7 +5,7 @@ import sqlalchemy
 from sqlalchemy import text
 
 import migrations
-from graph_service import queries
+from graph_service.queries import imports
 from shared.embedded_postgres import EmbeddedPostgres
 
 # So many that PostgreSQL would by itself read all of them for one chunk.
@@ -43,10 +43,10 @@ def test_a_chunk_is_written_without_reading_a_whole_table(
             connection.execute(statement)
 
     with engine.begin() as connection:
-        queries.begin_import(connection, user_ids=_USERS)
-        held = queries.hold_users(connection, amounts=_USERS, max_connections=5_000)
-        queries.between(connection, asked=_CHUNK)
-        queries.import_pairs(
+        imports.begin_import(connection, user_ids=_USERS)
+        held = imports.hold_users(connection, amounts=_USERS, max_connections=5_000)
+        imports.between(connection, asked=_CHUNK)
+        imports.import_pairs(
             connection,
             connected_at=_CHUNK,
             revision=held.revision,

@@ -14,7 +14,7 @@ from feed_service.importance import heuristic
 from feed_service.queries.feed import FeedFilter, FeedPlace
 from feed_service.settings import HubScan
 from feed_service.visibility import Viewer
-from graph_service import queries as graph_queries
+from graph_service.queries import connected_ids
 from kith.environment import SettingsError
 from kith.exceptions import UnavailableError
 from shared import idempotency_keys
@@ -209,7 +209,7 @@ def test_endings_are_found_in_the_events_of_the_version_before(
         migrations.upgrade("graph", url)
 
         reader = new_reader(url)
-        [one, two] = graph_queries.connected_user_ids(reader, known_revisions={1: 0, 2: 0})
+        [one, two] = connected_ids.connected_user_ids(reader, known_revisions={1: 0, 2: 0})
         reader.close()
         migrations.downgrade("graph", url, "graph_0001")
         left = connection.execute(text("SELECT count(*) FROM connection_events")).scalar_one()

@@ -17,7 +17,15 @@ from feed_service.queries.following import Ending
 from feed_service.settings import DigestRules, HubScan
 from feed_service.visibility import Viewer
 from feed_service.weeks import Week
-from graph_service import queries as graph
+from graph_service.queries import (
+    connected_ids,
+    erasure,
+    events,
+    lookups,
+    pairs,
+    suggestions,
+    upkeep,
+)
 from kith.environment import Environment
 from shared import idempotency_keys
 from shared.arrays import array_literal
@@ -178,13 +186,13 @@ def _scanned_tables(plan: dict[str, Any]) -> set[str]:
 
 
 def _page(connection: Connection, listing: str) -> Callable[[], object]:
-    return lambda: graph.peer_page(connection, user_id=77, listing=listing, limit=21, **_START)  # type: ignore[arg-type]  # the two are what they say
+    return lambda: lookups.peer_page(connection, user_id=77, listing=listing, limit=21, **_START)  # type: ignore[arg-type]  # the two are what they say
 
 
 def test_connected_ids_are_read_from_both_sides_indexes_alone(loaded_graph: Connection) -> None:
     plan = plan_of(
         loaded_graph,
-        lambda reader: graph.connected_user_ids(
+        lambda reader: connected_ids.connected_user_ids(
             reader, known_revisions=dict.fromkeys(range(1, 101), 0), with_blocked=True
         ),
     )
@@ -223,7 +231,7 @@ def test_a_page_of_peers_is_read_in_the_order_of_its_index(
 def test_mutual_connections_are_read_from_both_sides_indexes(loaded_graph: Connection) -> None:
     plan = _plan(
         loaded_graph,
-        lambda: graph.mutual_user_ids(loaded_graph, user_id=77, peer_id=78, after_id=0, limit=51),
+        lambda: lookups.mutual_user_ids(loaded_graph, user_id=77, peer_id=78, after_id=0, limit=51),
     )
 
     assert {"idx_connection_lookup", "idx_connection_reverse_lookup"} <= _indexes(plan)
@@ -231,7 +239,7 @@ def test_mutual_connections_are_read_from_both_sides_indexes(loaded_graph: Conne
 
 
 def test_suggestions_are_read_from_both_sides_indexes(loaded_graph: Connection) -> None:
-    plan = _plan(loaded_graph, lambda: graph.suggestions(loaded_graph, user_id=77, limit=20))
+    plan = _plan(loaded_graph, lambda: suggestions.suggestions(loaded_graph, user_id=77, limit=20))
 
     assert {"idx_connection_lookup", "idx_connection_reverse_lookup"} <= _indexes(plan)
     assert not _scanned_tables(plan)
@@ -239,7 +247,8 @@ def test_suggestions_are_read_from_both_sides_indexes(loaded_graph: Connection) 
 
 def test_events_are_read_in_the_order_of_their_numbers(loaded_graph: Connection) -> None:
     plan = plan_of(
-        loaded_graph, lambda reader: graph.events(reader, after=20_000, until=45_000, limit=1_000)
+        loaded_graph,
+        lambda reader: events.event_page(reader, after=20_000, until=45_000, limit=1_000),
     )
 
     assert [node["Node Type"] for node in _nodes(plan)] == ["Limit", "Index Scan"]
@@ -252,16 +261,16 @@ def test_events_are_read_in_the_order_of_their_numbers(loaded_graph: Connection)
 def test_a_change_reads_no_table_from_end_to_end(loaded_graph: Connection, change: str) -> None:
     loaded_graph.execute(text("BEGIN"))
     if change == "a request":
-        looked_at = graph.LookedAt(open_requests=1_000, pause=timedelta(days=7))
-        graph.hold_pair(
+        looked_at = pairs.LookedAt(open_requests=1_000, pause=timedelta(days=7))
+        pairs.hold_pair(
             loaded_graph, user_id=77, peer_id=5_000, creates_users=True, looked_at=looked_at
         )
     elif change == "an erasure":
-        graph.erase_user(loaded_graph, user_id=5_000)
+        erasure.erase_user(loaded_graph, user_id=5_000)
     elif change == "the end of old events":
-        assert graph.purge_events(loaded_graph, age=timedelta(0), limit=500) == 500
+        assert upkeep.purge_events(loaded_graph, age=timedelta(0), limit=500) == 500
     else:
-        assert graph.purge_declines(loaded_graph, age=timedelta(days=7), limit=500) == 500
+        assert upkeep.purge_declines(loaded_graph, age=timedelta(days=7), limit=500) == 500
     read = loaded_graph.execute(
         text("SELECT relname FROM pg_stat_xact_user_tables WHERE seq_scan > 0")
     )
@@ -274,7 +283,7 @@ def test_a_change_reads_no_table_from_end_to_end(loaded_graph: Connection, chang
 def test_states_of_pairs_are_read_by_the_unique_pair(loaded_graph: Connection) -> None:
     plan = _plan(
         loaded_graph,
-        lambda: graph.peers_at_revision(loaded_graph, user_id=77, peer_ids=[78, 79]),
+        lambda: lookups.peers_at_revision(loaded_graph, user_id=77, peer_ids=[78, 79]),
     )
 
     assert "uq_connections_user_a_id_user_b_id" in _indexes(plan)

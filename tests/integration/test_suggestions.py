@@ -8,8 +8,8 @@ import pytest
 import sqlalchemy
 from sqlalchemy import Connection, event, text
 
-from graph_service import queries as graph
-from graph_service.queries import SUGGESTION_ROWS
+from graph_service.queries import suggestions
+from graph_service.queries.suggestions import SUGGESTION_ROWS
 from kith.graph.v1 import graph_pb2 as pb
 from tests.support.graph_oracle import GraphOracle
 from tests.support.pair import Databases, Pair, running_pair
@@ -87,7 +87,7 @@ def test_suggestions_read_no_more_rows_than_they_may(pair: Pair) -> None:
 
     with _connected(pair) as connection:
         event.listen(connection, "before_cursor_execute", explain)
-        suggested = graph.suggestions(connection, user_id=_HUB, limit=100)
+        suggested = suggestions.suggestions(connection, user_id=_HUB, limit=100)
 
     assert len(suggested) == 100
     [plan] = plans

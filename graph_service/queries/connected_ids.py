@@ -1,0 +1,123 @@
+"""The hot read: the connections of up to a hundred users, with the revisions they are of."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from shared.arrays import array_literal
+from shared.reader import Reader, Statement
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reconnection:
+    """A connection before which another of the pair had ended, and the revisions right after."""
+
+    peer_id: int
+    user_revision: int
+    peer_revision: int
+
+
+class ErasureRow(NamedTuple):
+    """An id that was erased, and the revision of its last erasure."""
+
+    user_id: int
+    revision: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConnectedIds:
+    """One user's connections at one moment; ids are None when the revision is the known one.
+
+    `blocked_ids` are those who block the user or whom the user blocks, empty unless asked for.
+    `erasures` are those of the user's own id and of the connected ones.
+    """
+
+    user_id: int
+    revision: int
+    ids: list[int] | None
+    reconnections: list[Reconnection]
+    blocked_ids: list[int]
+    erasures: list[ErasureRow]
+
+
+# The two sides of a pair are read as a UNION ALL of two index-only scans. `a = ANY(ids) OR b =
+# ANY(ids)` with a single CASE would lose the edge whose two ends are both asked. A new row has the
+# revision 0, by which callers say that they know nothing: `unchanged` would hide its erasures.
+_CONNECTED_USER_IDS = Statement(
+    "connected_user_ids",
+    """
+    SELECT asked.user_id, coalesce(u.revision, 0) AS revision,
+           CASE WHEN u.revision = asked.known_revision THEN NULL
+           ELSE ARRAY(
+               SELECT CASE WHEN c.user_a_id = asked.user_id THEN c.user_b_id ELSE c.user_a_id END
+               FROM (SELECT user_a_id, user_b_id FROM connections
+                     WHERE user_a_id = asked.user_id AND status = 'accepted'
+                     UNION ALL
+                     SELECT user_a_id, user_b_id FROM connections
+                     WHERE user_b_id = asked.user_id AND status = 'accepted') AS c)
+           END AS ids,
+           CASE WHEN u.revision = asked.known_revision THEN NULL
+           ELSE ARRAY(
+               SELECT ARRAY[e.user_b_id, e.user_a_revision, e.user_b_revision]
+               FROM endings AS e JOIN connections AS c USING (user_a_id, user_b_id)
+               WHERE e.user_a_id = asked.user_id AND c.status = 'accepted'
+               UNION ALL
+               SELECT ARRAY[e.user_a_id, e.user_b_revision, e.user_a_revision]
+               FROM endings AS e JOIN connections AS c USING (user_a_id, user_b_id)
+               WHERE e.user_b_id = asked.user_id AND c.status = 'accepted')
+           END AS reconnections,
+           CASE WHEN CAST(:with_blocked AS boolean)
+                 AND u.revision IS DISTINCT FROM asked.known_revision
+           THEN ARRAY(
+               SELECT blocked_id FROM blocks WHERE blocker_id = asked.user_id
+               UNION
+               SELECT blocker_id FROM blocks WHERE blocked_id = asked.user_id)
+           END AS blocked_ids,
+           CASE WHEN u.revision = asked.known_revision THEN NULL
+           ELSE ARRAY(
+               SELECT ARRAY[e.user_id, e.revision] FROM erasures AS e
+               WHERE e.user_id = asked.user_id
+               UNION ALL
+               SELECT ARRAY[e.user_id, e.revision]
+               FROM erasures AS e JOIN connections AS c ON c.user_b_id = e.user_id
+               WHERE u.meets_erased AND c.user_a_id = asked.user_id AND c.status = 'accepted'
+               UNION ALL
+               SELECT ARRAY[e.user_id, e.revision]
+               FROM erasures AS e JOIN connections AS c ON c.user_a_id = e.user_id
+               WHERE u.meets_erased AND c.user_b_id = asked.user_id AND c.status = 'accepted')
+           END AS erasures
+    FROM (SELECT user_id, nullif(known_revision, 0) AS known_revision, place
+          FROM unnest(CAST(:user_ids AS bigint[]), CAST(:known_revisions AS bigint[]))
+               WITH ORDINALITY AS given (user_id, known_revision, place)) AS asked
+    LEFT JOIN users AS u ON u.user_id = asked.user_id
+    ORDER BY asked.place
+""",
+)
+
+
+def connected_user_ids(
+    reader: Reader, *, known_revisions: Mapping[int, int], with_blocked: bool = False
+) -> list[ConnectedIds]:
+    """Each asked user's connections, in the order asked, all at one moment."""
+    rows = reader.rows(
+        _CONNECTED_USER_IDS,
+        {
+            "user_ids": array_literal(known_revisions),
+            "known_revisions": array_literal(known_revisions.values()),
+            "with_blocked": with_blocked,
+        },
+    )
+    return [
+        ConnectedIds(
+            user_id=user_id,
+            revision=revision,
+            ids=ids,
+            reconnections=[
+                Reconnection(peer_id=peer_id, user_revision=own, peer_revision=theirs)
+                for peer_id, own, theirs in reconnections or ()
+            ],
+            blocked_ids=blocked_ids or [],
+            erasures=[ErasureRow(*erasure) for erasure in erasures or ()],
+        )
+        for user_id, revision, ids, reconnections, blocked_ids, erasures in rows
+    ]

@@ -1,0 +1,317 @@
+"""One pair: locked and read, and changed by one of the two.
+
+A change of a pair is two messages: one that locks and reads, one that changes and reads again. Each
+holds several statements and costs one round trip; PostgreSQL runs them in their order, each with a
+snapshot of its own, and what comes back are the rows of the last.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from sqlalchemy import Connection
+
+from graph_service.models import ACCEPTED, PENDING, WITHHELD, EventKind
+from graph_service.queries.lookups import PeerRow
+from graph_service.queries.statements import message
+from graph_service.queries.users import (
+    CHANGE_USERS,
+    CREATE_USERS,
+    LOCK_USERS,
+    NO_SHOWN_REVISION,
+    UserRow,
+)
+from shared.arrays import array_literal
+from shared.totals import ADD_TO_TOTALS, total_parameters
+
+
+@dataclass(frozen=True, kw_only=True)
+class LookedAt:
+    """What a change has to know of a user beside the pair.
+
+    Up to so many of the user's blocks and open requests are counted. `pause` is for how long the
+    user cannot ask the peer again who has declined.
+    """
+
+    blocks: int = 0
+    open_requests: int = 0
+    pause: timedelta = timedelta(0)
+
+
+NOTHING_ELSE: Final = LookedAt()
+"""What a change looks at that depends on the pair alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldPair:
+    """Two users, and what is between them for one of the two, still until the transaction ends.
+
+    `are_users` says whether both have a row, `created_users` how many have it only since this
+    transaction; after a change it means nothing. `block_count` and `open_request_count` are how
+    many the user blocks and has asked, as far as that was to be counted; `is_paused` says whether
+    the peer has declined so lately that the user cannot ask.
+    """
+
+    user: UserRow
+    peer: UserRow
+    seen: PeerRow
+    peer_blocks: bool
+    block_count: int
+    open_request_count: int
+    is_paused: bool
+    are_users: bool
+    created_users: int
+
+    @property
+    def is_connected(self) -> bool:
+        """The two are connected."""
+        return self.seen.status == ACCEPTED
+
+    @property
+    def is_asked(self) -> bool:
+        """The peer has an open request to the user."""
+        return self.seen.status == PENDING and self.seen.requested_by == self.peer.user_id
+
+    @property
+    def has_asked(self) -> bool:
+        """The user has an open request to the peer, as far as the user can see."""
+        return self.seen.status in {PENDING, WITHHELD} and (
+            self.seen.requested_by == self.user.user_id
+        )
+
+    @property
+    def is_withheld(self) -> bool:
+        """What is between the two is a request that is not shown to who was asked."""
+        return self.seen.status == WITHHELD
+
+    @property
+    def user_blocks(self) -> bool:
+        """The user blocks the peer."""
+        return self.seen.blocked_at is not None
+
+
+# The users that a transaction has created are those whose rows are its own, until it changes any.
+_PAIR = """
+    SELECT me.shown_revision AS user_revision, me.connection_count AS user_connection_count,
+           them.shown_revision AS peer_revision, them.connection_count AS peer_connection_count,
+           c.status, c.requested_by, c.created_at, c.updated_at, mine.created_at AS blocked_at,
+           theirs.blocker_id IS NOT NULL AS peer_blocks,
+           (SELECT count(*) FROM (SELECT FROM blocks WHERE blocker_id = :user_id
+                                  LIMIT :counted_blocks) AS counted) AS block_count,
+           (SELECT count(*) FROM (SELECT FROM connections
+                                  WHERE requested_by = :user_id
+                                    AND status IN ('pending', 'withheld')
+                                  LIMIT :counted_requests) AS counted) AS open_request_count,
+           EXISTS (SELECT FROM declines
+                   WHERE requester_id = :user_id AND decliner_id = :peer_id
+                     AND declined_at > now() - CAST(:pause AS interval)) AS is_paused,
+           (SELECT count(*) FROM users
+            WHERE user_id IN (:user_id, :peer_id)
+              AND xmin = CAST(pg_current_xact_id_if_assigned() AS xid)) AS created_users
+    FROM (VALUES (:user_id, :peer_id)) AS asked (user_id, peer_id)
+    LEFT JOIN users AS me ON me.user_id = asked.user_id
+    LEFT JOIN users AS them ON them.user_id = asked.peer_id
+    LEFT JOIN connections AS c ON c.user_a_id = :user_a_id AND c.user_b_id = :user_b_id
+    LEFT JOIN blocks AS mine
+           ON mine.blocker_id = asked.user_id AND mine.blocked_id = asked.peer_id
+    LEFT JOIN blocks AS theirs
+           ON theirs.blocker_id = asked.peer_id AND theirs.blocked_id = asked.user_id
+"""
+
+
+def hold_pair(
+    connection: Connection,
+    *,
+    user_id: int,
+    peer_id: int,
+    creates_users: bool,
+    looked_at: LookedAt = NOTHING_ELSE,
+) -> HeldPair:
+    """The pair as the user sees it, both being locked; with rows made for them if wanted.
+
+    A user of those may be gone again, erased between the two.
+    """
+    creating = (CREATE_USERS,) if creates_users else ()
+    # Read by a statement after that of the lock, which may have waited for changes.
+    return _pair(
+        connection,
+        (*creating, LOCK_USERS),
+        user_id=user_id,
+        peer_id=peer_id,
+        looked_at=looked_at,
+        parameters={},
+    )
+
+
+# A withheld request whose block is gone counts for nothing: the version before may have lifted it.
+_INSERT_REQUEST = """
+    INSERT INTO connections AS c (user_a_id, user_b_id, status, requested_by)
+    VALUES (:user_a_id, :user_b_id, :status, :user_id)
+    ON CONFLICT (user_a_id, user_b_id) DO UPDATE
+    SET status = excluded.status, requested_by = excluded.requested_by,
+        created_at = excluded.created_at, updated_at = excluded.updated_at
+    WHERE c.status = 'withheld'
+"""
+
+_ACCEPT = """
+    UPDATE connections SET status = 'accepted', updated_at = now()
+    WHERE user_a_id = :user_a_id AND user_b_id = :user_b_id
+"""
+
+_DELETE_PAIR = """
+    DELETE FROM connections WHERE user_a_id = :user_a_id AND user_b_id = :user_b_id
+"""
+
+_INSERT_BLOCK = """
+    INSERT INTO blocks (blocker_id, blocked_id) VALUES (:user_id, :peer_id)
+"""
+
+_DELETE_BLOCK = """
+    DELETE FROM blocks WHERE blocker_id = :user_id AND blocked_id = :peer_id
+"""
+
+# A block, and the end of one, remove the peer's request as if the user had declined it.
+_RECORD_DECLINE = """
+    INSERT INTO declines (requester_id, decliner_id)
+    SELECT requested_by, :user_id FROM connections
+    WHERE user_a_id = :user_a_id AND user_b_id = :user_b_id AND requested_by = :peer_id
+      AND status IN ('pending', 'withheld')
+    ON CONFLICT (requester_id, decliner_id) DO UPDATE SET declined_at = excluded.declined_at
+"""
+
+_DELETE_WITHHELD = f"{_DELETE_PAIR} AND status = 'withheld'"
+
+_CHANGES = {
+    EventKind.REQUESTED: (_INSERT_REQUEST,),
+    EventKind.CONNECTED: (_ACCEPT,),
+    EventKind.DECLINED: (_RECORD_DECLINE, _DELETE_PAIR),
+    EventKind.CANCELLED: (_DELETE_PAIR,),
+    EventKind.REMOVED: (_DELETE_PAIR,),
+    EventKind.BLOCKED: (_INSERT_BLOCK, _RECORD_DECLINE, _DELETE_PAIR),
+    EventKind.UNBLOCKED: (_DELETE_BLOCK, _RECORD_DECLINE, _DELETE_WITHHELD),
+}
+
+# Those who cache connections cache blocks with them, so a block is a change of both users.
+_OF_BLOCKS = frozenset({EventKind.BLOCKED, EventKind.UNBLOCKED})
+
+_RECORD_ENDING = """
+    INSERT INTO endings (user_a_id, user_b_id, user_a_revision, user_b_revision)
+    SELECT a.user_id, b.user_id, a.revision, b.revision
+    FROM users AS a CROSS JOIN users AS b
+    WHERE a.user_id = :user_a_id AND b.user_id = :user_b_id
+    ON CONFLICT (user_a_id, user_b_id) DO UPDATE
+    SET user_a_revision = excluded.user_a_revision,
+        user_b_revision = excluded.user_b_revision,
+        ended_at = excluded.ended_at
+"""
+
+# With the revisions that the users have when it is recorded.
+_INSERT_EVENTS = """
+    INSERT INTO connection_events (kind, actor_id, peer_id, actor_revision, peer_revision)
+    SELECT :kind, event.actor_id, event.peer_id,
+           coalesce(actor.revision, 0), coalesce(peer.revision, 0)
+    FROM unnest(CAST(:actor_ids AS bigint[]), CAST(:peer_ids AS bigint[]))
+         WITH ORDINALITY AS event (actor_id, peer_id, place)
+    LEFT JOIN users AS actor ON actor.user_id = event.actor_id
+    LEFT JOIN users AS peer ON peer.user_id = event.peer_id
+    ORDER BY event.place
+"""
+
+
+def change_pair(
+    connection: Connection,
+    *,
+    user_id: int,
+    peer_id: int,
+    kind: EventKind,
+    amount: int,
+    is_withheld: bool,
+    totals: Mapping[str, int],
+) -> HeldPair:
+    """The locked pair after a change by the user, which is made, counted and recorded.
+
+    It is counted as a connection more, one less, or none. The totals change with it. A request that
+    is withheld from the peer is recorded nowhere else, for who reads the events would tell them.
+    """
+    counted = (CHANGE_USERS,) if amount or kind in _OF_BLOCKS else ()
+    recorded = () if is_withheld else (_INSERT_EVENTS,)
+    ended = (_RECORD_ENDING,) if amount < 0 else ()
+    added = (ADD_TO_TOTALS,) if any(totals.values()) else ()
+    return _pair(
+        connection,
+        (*_CHANGES[kind], *counted, *ended, *recorded, *added),
+        user_id=user_id,
+        peer_id=peer_id,
+        parameters={
+            **_event_parameters(kind, [(user_id, peer_id)]),
+            **total_parameters(totals),
+            "amounts": array_literal((amount, amount)),
+            "status": WITHHELD if is_withheld else PENDING,
+        },
+    )
+
+
+def _pair(
+    connection: Connection,
+    statements: tuple[str, ...],
+    *,
+    user_id: int,
+    peer_id: int,
+    parameters: Mapping[str, object],
+    looked_at: LookedAt = NOTHING_ELSE,
+) -> HeldPair:
+    """The pair after some statements."""
+    ids = sorted((user_id, peer_id))
+    row = (
+        connection.execute(
+            message(*statements, _PAIR),
+            {
+                "user_id": user_id,
+                "peer_id": peer_id,
+                "user_ids": array_literal(ids),
+                "user_a_id": ids[0],
+                "user_b_id": ids[1],
+                "counted_blocks": looked_at.blocks,
+                "counted_requests": looked_at.open_requests,
+                "pause": looked_at.pause,
+                **parameters,
+            },
+        )
+        .mappings()
+        .one()
+    )
+    return HeldPair(
+        user=UserRow(
+            user_id=user_id,
+            shown_revision=row["user_revision"] or NO_SHOWN_REVISION,
+            connection_count=row["user_connection_count"] or 0,
+        ),
+        peer=UserRow(
+            user_id=peer_id,
+            shown_revision=row["peer_revision"] or NO_SHOWN_REVISION,
+            connection_count=row["peer_connection_count"] or 0,
+        ),
+        seen=PeerRow(
+            peer_id=peer_id,
+            status=row["status"],
+            requested_by=row["requested_by"],
+            created_at=row["created_at"],
+            updated_at=row["updated_at"],
+            blocked_at=row["blocked_at"],
+        ),
+        peer_blocks=row["peer_blocks"],
+        block_count=row["block_count"],
+        open_request_count=row["open_request_count"],
+        is_paused=row["is_paused"],
+        are_users=None not in {row["user_revision"], row["peer_revision"]},
+        created_users=row["created_users"],
+    )
+
+
+def _event_parameters(kind: EventKind, about: Sequence[tuple[int, int]]) -> dict[str, str]:
+    return {
+        "kind": kind,
+        "actor_ids": array_literal(actor_id for actor_id, _ in about),
+        "peer_ids": array_literal(peer_id for _, peer_id in about),
+    }

@@ -1,0 +1,83 @@
+"""Users: their rows, locks, counts and revisions."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import Connection
+
+from graph_service.queries.statements import message
+from shared.arrays import array_literal
+
+NO_SHOWN_REVISION: Final = 1
+"""What a user is told who never had a connection."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UserRow:
+    """What is kept of a user."""
+
+    user_id: int
+    shown_revision: int = NO_SHOWN_REVISION
+    connection_count: int = 0
+
+
+# Most have a row, and to find that out by a conflict would cost twice as much.
+CREATE_USERS = """
+    INSERT INTO users (user_id)
+    SELECT id FROM unnest(CAST(:user_ids AS bigint[])) AS id
+    WHERE NOT EXISTS (SELECT FROM users WHERE user_id = id)
+    ORDER BY id
+    ON CONFLICT (user_id) DO NOTHING
+"""
+
+LOCK_USERS = """
+    SELECT user_id, revision, connection_count FROM users
+    WHERE user_id = ANY (CAST(:user_ids AS bigint[]))
+    ORDER BY user_id FOR UPDATE
+"""
+
+
+def create_user(connection: Connection, *, user_id: int) -> int:
+    """How many rows the user lacked: one, or none; now there is one."""
+    return connection.execute(
+        message(CREATE_USERS), {"user_ids": array_literal([user_id])}
+    ).rowcount
+
+
+def lock_users(connection: Connection, *, user_ids: Collection[int]) -> set[int]:
+    """Those of the users who have a row, which is locked until the transaction ends."""
+    rows = connection.execute(message(LOCK_USERS), {"user_ids": array_literal(user_ids)})
+    return set(rows.scalars())
+
+
+# Steps of one would give old numbers a second meaning after a backup is restored.
+SHOWN_STEP = "1 + CAST(floor(random() * 4294967296) AS bigint)"
+
+CHANGE_USERS = f"""
+    UPDATE users AS u
+    SET connection_count = u.connection_count + change.amount,
+        meets_erased = u.meets_erased OR change.amount > 0
+            AND EXISTS (SELECT FROM erasures AS e
+                        WHERE e.user_id = ANY (CAST(:user_ids AS bigint[]))),
+        revision = greatest(u.revision + 1,
+                            CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)),
+        shown_revision = u.shown_revision
+            + CASE WHEN change.amount = 0 THEN 0 ELSE {SHOWN_STEP} END
+    FROM unnest(CAST(:user_ids AS bigint[]), CAST(:amounts AS bigint[]))
+         AS change (user_id, amount)
+    WHERE u.user_id = change.user_id
+"""
+
+
+def change_counts(connection: Connection, *, amounts: Mapping[int, int]) -> None:
+    """Store the locked users' numbers of connections, changed by an amount, and their revisions.
+
+    A revision grows, also when the clock has been set back. An amount of 0 is for a block.
+    """
+    connection.execute(message(CHANGE_USERS), amount_literals(amounts))
+
+
+def amount_literals(amounts: Mapping[int, int]) -> dict[str, str]:
+    """Users and amounts as the two arrays that statements take."""
+    return {"user_ids": array_literal(amounts), "amounts": array_literal(amounts.values())}
