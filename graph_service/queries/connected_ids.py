@@ -43,6 +43,8 @@ class ConnectedIds:
 # The two sides of a pair are read as a UNION ALL of two index-only scans. `a = ANY(ids) OR b =
 # ANY(ids)` with a single CASE would lose the edge whose two ends are both asked. A new row has the
 # revision 0, by which callers say that they know nothing: `unchanged` would hide its erasures.
+# Which of the users were erased is read once for all: hardly any was, and to look for each of them
+# would cost every batch a few hundredths.
 _CONNECTED_USER_IDS = Statement(
     "connected_user_ids",
     """
@@ -74,7 +76,9 @@ _CONNECTED_USER_IDS = Statement(
                SELECT blocker_id FROM blocks WHERE blocked_id = asked.user_id)
            END AS blocked_ids,
            CASE WHEN u.revision = asked.known_revision THEN NULL
-           ELSE ARRAY(
+           WHEN u.meets_erased OR asked.user_id = ANY (ARRAY(
+               SELECT user_id FROM erasures WHERE user_id = ANY (CAST(:user_ids AS bigint[]))))
+           THEN ARRAY(
                SELECT ARRAY[e.user_id, e.revision] FROM erasures AS e
                WHERE e.user_id = asked.user_id
                UNION ALL

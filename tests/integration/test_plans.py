@@ -205,10 +205,25 @@ def test_connected_ids_are_read_from_both_sides_indexes_alone(loaded_graph: Conn
         "idx_connection_reverse_lookup",
         "pk_endings",
         "idx_ending_reverse",
+        "pk_erasures",
         "pk_blocks",
         "idx_block_reverse",
     }
-    assert not _scanned_tables(plan) & {"connections", "endings", "blocks"}
+    assert not _scanned_tables(plan) & {"connections", "endings", "blocks", "erasures"}
+
+
+def test_erasures_are_looked_for_once_for_all_users_of_a_batch(loaded_graph: Connection) -> None:
+    plan = plan_of(
+        loaded_graph,
+        lambda reader: connected_ids.connected_user_ids(
+            reader, known_revisions=dict.fromkeys(range(1, 101), 0)
+        ),
+    )
+
+    reads = [
+        node["Actual Loops"] for node in _nodes(plan) if node.get("Relation Name") == "erasures"
+    ]
+    assert sum(reads) == 1
 
 
 @pytest.mark.parametrize(
