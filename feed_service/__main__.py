@@ -117,7 +117,7 @@ def build(settings: FeedSettings, database_url: str) -> Service:
         comments=Comments(database, reads, graph, tokens),
         audiences=Audiences(database, graph, tokens),
         read_positions=ReadPositions(database, reads, graph, layout=layout),
-        transfers=Transfers(database, graph, tokens, photos, layout=layout),
+        transfers=Transfers(database, graph, tokens, layout=layout),
         erasure=Erasure(database, graph, layout=layout, remove_soon=photos.remove_soon),
     )
     register_totals(registry, lambda: database.read(read_totals))

@@ -6,21 +6,23 @@ can see the post, and in the transaction the post is asked again, by the connect
 has confirmed.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from sqlalchemy import Connection
 
-from feed_service import messages, posts, queries
+from feed_service import posts, queries
 from feed_service.graph_client import GraphClient
 from feed_service.queries.comments import CommentName, CommentRow
 from feed_service.queries.posts import PostName
 from feed_service.safe_read import read_of_author, steady_read
+from feed_service.versions import require_version
 from feed_service.visibility import Viewer
 from kith.errors.v1 import errors_pb2
-from kith.exceptions import ResourceNotFoundError, require_etag
-from kith.feed.v1 import feed_pb2 as pb
+from kith.exceptions import ResourceNotFoundError
 from shared.database import Database
-from shared.idempotency import Call, once, once_prepared
+from shared.idempotency import Call, M, once, once_prepared
 from shared.paging import Page, PageTokens, Scope, oldest_first, place
 from shared.replicas import Reads
 
@@ -39,9 +41,17 @@ class Comments:
         self._tokens = tokens
 
     def create(
-        self, call: Call[pb.CreateCommentResponse], post: PostName, *, body: str
-    ) -> pb.CreateCommentResponse:
-        """Write a comment; repeating the request returns the first one's answer."""
+        self,
+        call: Call[CommentRow, M],
+        post: PostName,
+        *,
+        body: str,
+        shown: Callable[[M], CommentName],
+    ) -> M:
+        """Write a comment; repeating the request returns the first one's answer.
+
+        `shown` reads from such an answer which comment it shows.
+        """
         author_id = call.user_id
 
         def prepare() -> Viewer:
@@ -50,16 +60,19 @@ class Comments:
                 raise posts.not_found()
             return author
 
-        def create(connection: Connection, author: Viewer) -> pb.CreateCommentResponse:
+        def create(connection: Connection, author: Viewer) -> CommentRow:
             if not queries.posts.hold_visible_post(connection, viewer=author, name=post):
                 raise posts.not_found()
-            row = queries.comments.insert_comment(
+            return queries.comments.insert_comment(
                 connection, post=post, author_id=author_id, body=body
             )
-            return pb.CreateCommentResponse(comment=messages.comment(row))
 
         response, _ = once_prepared(
-            self._database, call, prepare=prepare, work=create, still_there=_is_there
+            self._database,
+            call,
+            prepare=prepare,
+            work=create,
+            still_there=partial(_is_there, shown=shown),
         )
         return response
 
@@ -89,9 +102,18 @@ class Comments:
         )
 
     def update(
-        self, call: Call[pb.UpdateCommentResponse], name: CommentName, *, body: str, etag: str
-    ) -> pb.UpdateCommentResponse:
-        """Change one of the author's own comments; with an etag, only if it is still current."""
+        self,
+        call: Call[CommentRow, M],
+        name: CommentName,
+        *,
+        body: str,
+        version: int | None,
+        shown: Callable[[M], CommentName],
+    ) -> M:
+        """Change one of the author's own comments; with a version, only if it is the current one.
+
+        `shown` is as in `create`.
+        """
         author_id, post = call.user_id, name[:2]
 
         def prepare() -> Viewer:
@@ -100,30 +122,30 @@ class Comments:
                 raise _not_found()
             return author
 
-        def work(connection: Connection, author: Viewer) -> pb.UpdateCommentResponse:
+        def work(connection: Connection, author: Viewer) -> CommentRow:
             if not queries.posts.hold_visible_post(connection, viewer=author, name=post):
                 raise _not_found()
-            version = queries.comments.lock_comment(connection, name=name, author_id=author_id)
-            if version is None:
+            current = queries.comments.lock_comment(connection, name=name, author_id=author_id)
+            if current is None:
                 raise _not_found()
-            require_etag(etag, messages.etag(version))
-            row = queries.comments.update_comment(connection, name=name, body=body)
-            return pb.UpdateCommentResponse(comment=messages.comment(row))
+            require_version(version, current=current)
+            return queries.comments.update_comment(connection, name=name, body=body)
 
         response, _ = once_prepared(
-            self._database, call, prepare=prepare, work=work, still_there=_is_there
+            self._database,
+            call,
+            prepare=prepare,
+            work=work,
+            still_there=partial(_is_there, shown=shown),
         )
         return response
 
-    def delete(
-        self, call: Call[pb.DeleteCommentResponse], name: CommentName
-    ) -> pb.DeleteCommentResponse:
+    def delete(self, call: Call[None, M], name: CommentName) -> M:
         """Delete a comment that the user has written, or that is on a post of the user's."""
 
-        def work(connection: Connection) -> pb.DeleteCommentResponse:
+        def work(connection: Connection) -> None:
             if not queries.comments.delete_comment(connection, name=name, user_id=call.user_id):
                 raise _not_found()
-            return pb.DeleteCommentResponse()
 
         response, _ = once(self._database, call, work)
         return response
@@ -150,9 +172,6 @@ def _not_found() -> ResourceNotFoundError:
     )
 
 
-def _is_there(
-    connection: Connection, answer: pb.CreateCommentResponse | pb.UpdateCommentResponse
-) -> bool:
+def _is_there(connection: Connection, answer: M, *, shown: Callable[[M], CommentName]) -> bool:
     """Whether neither the comment of an earlier answer nor its post has been deleted since."""
-    post, comment_id = answer.comment.post, answer.comment.comment_id
-    return queries.comments.is_there(connection, name=(post.author_id, post.post_id, comment_id))
+    return queries.comments.is_there(connection, name=shown(answer))

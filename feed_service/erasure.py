@@ -18,10 +18,9 @@ from feed_service.graph_client import GraphClient
 from feed_service.layouts import Layout
 from feed_service.metrics import POSTS
 from feed_service.object_store import LAST_ARRIVAL
-from kith.feed.v1 import feed_pb2 as pb
 from shared import idempotency_keys
 from shared.database import Database
-from shared.idempotency import Call, once_prepared
+from shared.idempotency import Call, M, once_prepared
 from shared.totals import add_to_totals
 
 _BATCH: Final = 500
@@ -72,7 +71,7 @@ class Erasure:
         self._steps = _steps(layout)
         self._remove_soon = remove_soon
 
-    def delete_user(self, call: Call[pb.DeleteUserResponse], user_id: int) -> pb.DeleteUserResponse:
+    def delete_user(self, call: Call[None, M], user_id: int) -> M:
         """Erase whoever has the id; returns once all steps have found nothing left.
 
         A call that breaks off is not answered by its request id, so that a repeat finishes it.
@@ -85,10 +84,9 @@ class Erasure:
             self._erase(user_id, is_due=lambda _: True)
             return revision
 
-        def record(connection: Connection, revision: int) -> pb.DeleteUserResponse:
+        def record(connection: Connection, revision: int) -> None:
             if revision:
                 queries.erasure.record_erasure(connection, user_id=user_id, revision=revision)
-            return pb.DeleteUserResponse()
 
         response, _ = once_prepared(self._database, call, prepare=erase, work=record)
         return response

@@ -23,11 +23,10 @@ from sqlalchemy import Connection
 from feed_service import queries
 from feed_service.connections_cache import HeldViewer
 from feed_service.erasure import Erasure
-from feed_service.graph_client import GraphClient, Watch
+from feed_service.graph_client import Changes, EndedConnection, GraphClient, Watch
 from feed_service.metrics import FeedMetrics
 from feed_service.queries.following import Ending, Owner
 from kith.exceptions import AppException, ValidationError
-from kith.graph.v1 import graph_pb2 as pb
 from shared.database import Database, in_transaction
 
 _LOCK: Final = "follower"
@@ -35,7 +34,6 @@ _STREAM: Final = "connections"
 _PAUSE_SECONDS: Final = 1
 # The most that the graph answers for in one call.
 _USERS: Final = 100
-_ENDINGS: Final = (pb.CONNECTION_EVENT_KIND_REMOVED, pb.CONNECTION_EVENT_KIND_BLOCKED)
 _log = logging.getLogger("kith.follower")
 
 
@@ -109,9 +107,9 @@ class Follower:
             queries.following.move_cursor(holder, stream=_STREAM, cursor=cursor)
         return cursor
 
-    def _apply(self, holder: Connection, change: pb.WatchConnectionsResponse) -> None:
-        endings = _endings(change.events)
-        for user_id, revision in _erasures(change.events):
+    def _apply(self, holder: Connection, change: Changes) -> None:
+        endings = _endings(change.ended)
+        for user_id, revision in change.erased:
             self._complete(user_id, revision)
         with in_transaction(holder):
             ended = queries.following.end_tags(holder, endings=endings) if endings else 0
@@ -125,7 +123,7 @@ class Follower:
         )
 
     @contextmanager
-    def _watching(self, cursor: str) -> Iterator[Iterator[pb.WatchConnectionsResponse]]:
+    def _watching(self, cursor: str) -> Iterator[Iterator[Changes]]:
         watch = self._watch = self._graph.watch(cursor)
         if self._stopping.is_set():
             # Whoever set it may have seen no watch to cancel.
@@ -166,27 +164,13 @@ def _users(connection: Connection) -> Iterator[list[int]]:
         yield found
 
 
-def _erasures(events: Sequence[pb.ConnectionEvent]) -> list[tuple[int, int]]:
-    """Return the users who were erased, with the revisions of their erasures.
-
-    A graph_service that records no erasures sends no revision. To erase by the id alone, late,
-    could hit somebody to whom the id was issued anew.
-    """
-    return [
-        (event.actor_id, event.actor_revision)
-        for event in events
-        if event.kind == pb.CONNECTION_EVENT_KIND_USER_DELETED and event.actor_revision
-    ]
-
-
-def _endings(events: Sequence[pb.ConnectionEvent]) -> list[Ending]:
+def _endings(ended: Sequence[EndedConnection]) -> list[Ending]:
     """Return both sides of every connection that ended."""
     return [
         Ending(owner_user_id=owner_id, target_user_id=target_id, owner_revision=revision)
-        for event in events
-        if event.kind in _ENDINGS
+        for pair in ended
         for owner_id, target_id, revision in (
-            (event.actor_id, event.peer_id, event.actor_revision),
-            (event.peer_id, event.actor_id, event.peer_revision),
+            (pair.user_id, pair.peer_id, pair.user_revision),
+            (pair.peer_id, pair.user_id, pair.peer_revision),
         )
     ]

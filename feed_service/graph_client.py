@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from itertools import cycle
 from types import TracebackType
@@ -40,6 +41,7 @@ _KINDS = {
     "GetConnectedUserIds": "unary",
     "WatchConnections": "server_stream",
 }
+_ENDINGS = (pb.CONNECTION_EVENT_KIND_REMOVED, pb.CONNECTION_EVENT_KIND_BLOCKED)
 _RETRY_AFTER = timedelta(seconds=1)
 _PING_SECONDS = 1.0
 # So many calls in a row without an answer, and for so long all others are told so at once.
@@ -229,6 +231,28 @@ class GraphClient:
         return _Measured(self._metrics_by_method[method], self._circuit)
 
 
+@dataclass(frozen=True, kw_only=True)
+class EndedConnection:
+    """Two users who are not connected any more, and the revision that each has since."""
+
+    user_id: int
+    user_revision: int
+    peer_id: int
+    peer_revision: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changes:
+    """What has changed in the graph, and the cursor from which on the next changes come.
+
+    `erased` are users with the revisions of their erasures.
+    """
+
+    cursor: str
+    ended: Sequence[EndedConnection]
+    erased: Sequence[tuple[int, int]]
+
+
 class Watch:
     """A stream of changes, which goes on until it is cancelled or breaks."""
 
@@ -238,10 +262,10 @@ class Watch:
         self._call = stub.WatchConnections(pb.WatchConnectionsRequest(cursor=cursor))
         self._metrics = metrics
 
-    def __iter__(self) -> Iterator[pb.WatchConnectionsResponse]:
-        """Yield the messages; raises what `GraphClient` raises, also when it was cancelled."""
+    def __iter__(self) -> Iterator[Changes]:
+        """Yield the changes; raises what `GraphClient` raises, also when it was cancelled."""
         with _Measured(self._metrics):
-            yield from self._call
+            yield from map(_changes, self._call)
 
     def cancel(self) -> None:
         """End the stream, from any thread."""
@@ -318,6 +342,29 @@ def _unreachable(retry_after: timedelta | None = None) -> UnavailableError:
         "graph_service cannot be reached",
         reason=errors_pb2.ERROR_REASON_GRAPH_UNAVAILABLE,
         retry_after=retry_after or _RETRY_AFTER,
+    )
+
+
+def _changes(message: pb.WatchConnectionsResponse) -> Changes:
+    return Changes(
+        cursor=message.cursor,
+        ended=[
+            EndedConnection(
+                user_id=event.actor_id,
+                user_revision=event.actor_revision,
+                peer_id=event.peer_id,
+                peer_revision=event.peer_revision,
+            )
+            for event in message.events
+            if event.kind in _ENDINGS
+        ],
+        # A graph_service that records no erasures sends no revision. To erase by the id alone,
+        # late, could hit somebody to whom the id was issued anew.
+        erased=[
+            (event.actor_id, event.actor_revision)
+            for event in message.events
+            if event.kind == pb.CONNECTION_EVENT_KIND_USER_DELETED and event.actor_revision
+        ],
     )
 
 

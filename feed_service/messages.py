@@ -1,21 +1,26 @@
-"""What the feed holds, as protobuf messages."""
+"""What the feed shows, as protobuf messages, and what is read back from messages and etags."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from google.protobuf.message import Message
 
 from feed_service.models import ALL, PRIVATE, TAGS
-from feed_service.object_store import MAX_PHOTO_BYTES, UploadPermission
+from feed_service.object_store import MAX_PHOTO_BYTES
+from feed_service.photos import DownloadUrl, PermittedUpload
 from feed_service.queries.audiences import Explanation
-from feed_service.queries.comments import CommentRow
+from feed_service.queries.comments import CommentName, CommentRow
 from feed_service.queries.digests import ChosenPost, Reason
-from feed_service.queries.posts import PostRow
+from feed_service.queries.posts import PostName, PostRow
 from feed_service.queries.tags import MemberRow, TagRow
 from feed_service.queries.transfers import TaggedRow
+from feed_service.transfers import ExportedRows, Section
 from feed_service.url_signer import SignedUrl
 from feed_service.visibility import Clause
 from kith.feed.v1 import feed_pb2 as pb
 from kith.timestamps import set_timestamp, timestamp
-
-DownloadUrl = Callable[[str], SignedUrl | None]
 
 AUDIENCE_KINDS = {
     pb.AUDIENCE_KIND_ALL: ALL,
@@ -28,6 +33,11 @@ CONTENT_TYPES = {
     pb.PHOTO_CONTENT_TYPE_WEBP: "image/webp",
     pb.PHOTO_CONTENT_TYPE_AVIF: "image/avif",
 }
+# A client's own limit is 4 MiB unless it was raised.
+_EXPORT_BYTES: Final = 1024 * 1024
+_ETAG: Final = re.compile(r'"([1-9][0-9]{0,17})"')
+# Versions are counted from 1.
+_NO_VERSION: Final = 0
 _KIND_OF_AUDIENCE = {audience: kind for kind, audience in AUDIENCE_KINDS.items()}
 _CLAUSES = {
     clause: pb.VisibilityClause.Value(f"VISIBILITY_CLAUSE_{clause.name}") for clause in Clause
@@ -76,16 +86,19 @@ def _fill_photo(message: pb.Photo, key: str, signed: SignedUrl | None) -> None:
         set_timestamp(message.expire_time, signed.expire_time)
 
 
-def photo_upload(
-    key: str, permission: UploadPermission
-) -> pb.CreatePhotoUploadsResponse.PhotoUpload:
-    """Return the permission to upload one photo."""
-    return pb.CreatePhotoUploadsResponse.PhotoUpload(
-        key=key,
-        url=permission.url,
-        fields=permission.fields,
-        expire_time=timestamp(permission.expire_time),
-        max_size_bytes=MAX_PHOTO_BYTES,
+def permitted_uploads(uploads: Sequence[PermittedUpload]) -> pb.CreatePhotoUploadsResponse:
+    """Return the permissions to upload photos."""
+    return pb.CreatePhotoUploadsResponse(
+        uploads=[
+            pb.CreatePhotoUploadsResponse.PhotoUpload(
+                key=upload.key,
+                url=upload.permission.url,
+                fields=upload.permission.fields,
+                expire_time=timestamp(upload.permission.expire_time),
+                max_size_bytes=MAX_PHOTO_BYTES,
+            )
+            for upload in uploads
+        ]
     )
 
 
@@ -145,6 +158,121 @@ def comment(row: CommentRow) -> pb.Comment:
     )
 
 
+def exported(part: ExportedRows, *, download_url: DownloadUrl) -> Iterator[pb.ExportUserResponse]:
+    """Yield the rows, as many in a message as fit, each with the cursor behind its last row."""
+    encode = _exported_items(download_url)[part.section]
+    items, size, last = list[Message](), 0, None
+    for row in part.rows:
+        item = encode(row)
+        if items and size + item.ByteSize() > _EXPORT_BYTES:
+            yield _export(part, items, last)
+            items, size = [], 0
+        items.append(item)
+        size += item.ByteSize()
+        last = row
+    yield _export(part, items, last)
+
+
+def _exported_items(download_url: DownloadUrl) -> Mapping[Section, Callable[[Any], Message]]:
+    return {
+        Section.TAGS: tag,
+        Section.TAGGED_USERS: tagged_user,
+        Section.POSTS: lambda row: post(row, viewer_id=row.author_id, download_url=download_url),
+        Section.COMMENTS: comment,
+    }
+
+
+def _export(part: ExportedRows, items: Sequence[Message], last: object) -> pb.ExportUserResponse:
+    response = pb.ExportUserResponse(cursor=part.cursor(last))
+    getattr(response, part.section).extend(items)
+    return response
+
+
+def created_post(
+    row: PostRow, *, download_urls: Callable[[], DownloadUrl]
+) -> pb.CreatePostResponse:
+    """Return the answer to the creation of a post, as its author sees it."""
+    return pb.CreatePostResponse(
+        post=post(row, viewer_id=row.author_id, download_url=download_urls())
+    )
+
+
+def changed_post(
+    row: PostRow, *, download_urls: Callable[[], DownloadUrl]
+) -> pb.UpdatePostResponse:
+    """Return the answer to the change of a post, as its author sees it."""
+    return pb.UpdatePostResponse(
+        post=post(row, viewer_id=row.author_id, download_url=download_urls())
+    )
+
+
+def created_tag(row: TagRow) -> pb.CreateTagResponse:
+    """Return the answer to the creation of a tag."""
+    return pb.CreateTagResponse(tag=tag(row))
+
+
+def renamed_tag(row: TagRow) -> pb.UpdateTagResponse:
+    """Return the answer to the renaming of a tag."""
+    return pb.UpdateTagResponse(tag=tag(row))
+
+
+def added_members(count: int) -> pb.AddTagMembersResponse:
+    """Return the answer when so many people got a tag."""
+    return pb.AddTagMembersResponse(added_count=count)
+
+
+def removed_members(count: int) -> pb.RemoveTagMembersResponse:
+    """Return the answer when a tag was taken from so many people."""
+    return pb.RemoveTagMembersResponse(removed_count=count)
+
+
+def created_comment(row: CommentRow) -> pb.CreateCommentResponse:
+    """Return the answer to the creation of a comment."""
+    return pb.CreateCommentResponse(comment=comment(row))
+
+
+def changed_comment(row: CommentRow) -> pb.UpdateCommentResponse:
+    """Return the answer to the change of a comment."""
+    return pb.UpdateCommentResponse(comment=comment(row))
+
+
+def scored_posts(count: int) -> pb.SetPostImportanceResponse:
+    """Return the answer when so many posts got their score."""
+    return pb.SetPostImportanceResponse(scored_count=count)
+
+
+def moved_position(read_at: datetime) -> pb.MarkFeedReadResponse:
+    """Return the answer when a feed is read up to a moment."""
+    return pb.MarkFeedReadResponse(read_time=timestamp(read_at))
+
+
+def shown_post(answer: pb.CreatePostResponse | pb.UpdatePostResponse) -> PostName:
+    """Return which post an answer shows."""
+    return answer.post.author_id, answer.post.post_id
+
+
+def shown_tag(answer: pb.CreateTagResponse | pb.UpdateTagResponse) -> int:
+    """Return the id of the tag that an answer shows."""
+    return answer.tag.tag_id
+
+
+def shown_comment(answer: pb.CreateCommentResponse | pb.UpdateCommentResponse) -> CommentName:
+    """Return which comment an answer shows."""
+    post_name = answer.comment.post
+    return post_name.author_id, post_name.post_id, answer.comment.comment_id
+
+
 def etag(version: int) -> str:
     """Return a version as callers see it."""
     return f'"{version}"'
+
+
+def version(etag: str) -> int | None:
+    """Return the version that an etag stands for; None for the empty one, which fits every version.
+
+    An etag that was never issued stands for a version that nothing has.
+    """
+    if not etag:
+        return None
+    found = _ETAG.fullmatch(etag)
+    return int(found[1]) if found else _NO_VERSION

@@ -13,18 +13,24 @@ import logging
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from threading import BoundedSemaphore
 from typing import Final
 
 from sqlalchemy import Connection
 
-from feed_service import messages, queries
-from feed_service.messages import DownloadUrl
-from feed_service.object_store import LAST_ARRIVAL, MAX_PHOTO_BYTES, ObjectStore
+from feed_service import queries
+from feed_service.object_store import (
+    LAST_ARRIVAL,
+    MAX_PHOTO_BYTES,
+    ObjectStore,
+    UploadPermission,
+)
 from feed_service.photo_formats.clean_photo import CleanPhoto, UnfitPhotoError
 from feed_service.photo_formats.formats import cleaned
 from feed_service.queries.photos import NewPhoto
+from feed_service.url_signer import SignedUrl
 from kith.errors.v1 import errors_pb2
 from kith.exceptions import (
     DeadlineError,
@@ -33,10 +39,12 @@ from kith.exceptions import (
     UnavailableError,
     ValidationError,
 )
-from kith.feed.v1 import feed_pb2 as pb
 from shared import deadlines
 from shared.database import Database
-from shared.idempotency import Call, once
+from shared.idempotency import Call, M, once
+
+DownloadUrl = Callable[[str], SignedUrl | None]
+"""Where an object can be read, by its key; None while nobody can sign a URL."""
 
 _SUFFIXES: Final = {
     "image/jpeg": "jpg",
@@ -50,6 +58,14 @@ _UNUSED_AFTER: Final = timedelta(minutes=10)
 _AT_A_TIME: Final = 4
 _RETRY_AFTER: Final = timedelta(seconds=1)
 _log = logging.getLogger("kith.photos")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PermittedUpload:
+    """The key under which one photo may be uploaded, and the permission to do so."""
+
+    key: str
+    permission: UploadPermission
 
 
 class Photos:
@@ -69,23 +85,21 @@ class Photos:
 
     def permit_uploads(
         self,
-        call: Call[pb.CreatePhotoUploadsResponse],
+        call: Call[Sequence[PermittedUpload], M],
         content_types: Sequence[str],
-    ) -> pb.CreatePhotoUploadsResponse:
+    ) -> M:
         """Permit an upload for each content type; repeating returns the first permissions."""
         store = self._required_store()
 
-        def create(connection: Connection) -> pb.CreatePhotoUploadsResponse:
+        def create(connection: Connection) -> list[PermittedUpload]:
             keys = {_new_key("uploads", call.user_id, kind): kind for kind in content_types}
             queries.photos.insert_uploads(
                 connection, owner_user_id=call.user_id, content_types=keys
             )
-            return pb.CreatePhotoUploadsResponse(
-                uploads=[
-                    messages.photo_upload(key, store.upload_permission(key, content_type=kind))
-                    for key, kind in keys.items()
-                ]
-            )
+            return [
+                PermittedUpload(key=key, permission=store.upload_permission(key, content_type=kind))
+                for key, kind in keys.items()
+            ]
 
         response, _ = once(self._database, call, create)
         return response
@@ -95,8 +109,6 @@ class Photos:
 
         Raises ValidationError naming the keys of which no photo can be made.
         """
-        if not keys:
-            return []
         store = self._required_store()
         permitted = self._database.read(
             lambda connection: queries.photos.uploads(
@@ -139,8 +151,6 @@ class Photos:
 
         In the transaction that creates the post.
         """
-        if not keys:
-            return
         taken = queries.photos.take_uploads(connection, owner_user_id=user_id, object_keys=keys)
         _refuse(keys, lambda key: "" if key in taken else _NOT_PERMITTED)
         queries.photos.remove_uploads(

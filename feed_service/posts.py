@@ -1,12 +1,13 @@
 """Posts: publishing, showing, listing, changing, deleting and scoring them."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from sqlalchemy import Connection
 
-from feed_service import messages, queries
+from feed_service import queries
 from feed_service.audiences import WITHOUT_TAGS, hold_own_tags
 from feed_service.graph_client import GraphClient
 from feed_service.layouts import Layout
@@ -16,12 +17,12 @@ from feed_service.photos import Photos
 from feed_service.queries.photos import NewPhoto
 from feed_service.queries.posts import Audience, PostName, PostRow
 from feed_service.safe_read import read_of_author, safe_read
+from feed_service.versions import require_version
 from feed_service.visibility import Viewer
 from kith.errors.v1 import errors_pb2
-from kith.exceptions import ResourceNotFoundError, ValidationError, require_etag
-from kith.feed.v1 import feed_pb2 as pb
+from kith.exceptions import ResourceNotFoundError, ValidationError
 from shared.database import Database
-from shared.idempotency import Call, once, once_prepared
+from shared.idempotency import Call, M, once, once_prepared
 from shared.paging import Page, PageTokens, Scope, newest_first, place
 from shared.replicas import Reads
 from shared.totals import add_to_totals
@@ -58,23 +59,27 @@ class Posts:
         self._metrics = metrics
         self._layout = layout
 
-    def create(self, call: Call[pb.CreatePostResponse], draft: Draft) -> pb.CreatePostResponse:
-        """Publish a post; repeating the request returns the first one's answer."""
+    def create(self, call: Call[PostRow, M], draft: Draft, *, shown: Callable[[M], PostName]) -> M:
+        """Publish a post; repeating the request returns the first one's answer.
+
+        `shown` reads from such an answer which post it shows.
+        """
         started = time.perf_counter()
+        still_there = partial(_is_there, shown=shown)
         if draft.photo_keys:
             response, is_new = once_prepared(
                 self._database,
                 call,
                 prepare=lambda: self._photos.make(call.user_id, draft.photo_keys),
                 work=lambda connection, made: self._create(connection, call.user_id, draft, made),
-                still_there=_is_there,
+                still_there=still_there,
             )
         else:
             response, is_new = once(
                 self._database,
                 call,
                 lambda connection: self._create(connection, call.user_id, draft),
-                still_there=_is_there,
+                still_there=still_there,
             )
         if is_new:
             if draft.photo_keys:
@@ -133,14 +138,18 @@ class Posts:
 
     def update(
         self,
-        call: Call[pb.UpdatePostResponse],
+        call: Call[PostRow, M],
         post_id: int,
         *,
         body: str | None,
         audience: Audience | None,
-        etag: str,
-    ) -> pb.UpdatePostResponse:
-        """Change one of the author's own posts; with an etag, only if it is still current."""
+        version: int | None,
+        shown: Callable[[M], PostName],
+    ) -> M:
+        """Change one of the author's own posts; with a version, only if it is the current one.
+
+        `shown` is as in `create`.
+        """
         author_id = call.user_id
         name = (author_id, post_id)
 
@@ -148,24 +157,24 @@ class Posts:
             author = Viewer(user_id=author_id)
             return queries.posts.visible_posts(connection, viewer=author, names=[name])[name]
 
-        def work(connection: Connection) -> pb.UpdatePostResponse:
-            version = queries.posts.lock_post(connection, author_id=author_id, post_id=post_id)
-            if version is None:
+        def work(connection: Connection) -> PostRow:
+            current = queries.posts.lock_post(connection, author_id=author_id, post_id=post_id)
+            if current is None:
                 raise not_found()
-            require_etag(etag, messages.etag(version))
+            require_version(version, current=current)
             if audience is not None:
                 _hold_audience(connection, audience, current=as_author(connection))
             queries.posts.update_post(connection, name=name, body=body, audience=audience)
-            return pb.UpdatePostResponse(post=self._own(as_author(connection)))
+            return as_author(connection)
 
-        response, _ = once(self._database, call, work, still_there=_is_there)
+        response, _ = once(self._database, call, work, still_there=partial(_is_there, shown=shown))
         return response
 
-    def delete(self, call: Call[pb.DeletePostResponse], post_id: int) -> pb.DeletePostResponse:
+    def delete(self, call: Call[None, M], post_id: int) -> M:
         """Hide one of the author's own posts from everybody."""
         deleted = False
 
-        def work(connection: Connection) -> pb.DeletePostResponse:
+        def work(connection: Connection) -> None:
             nonlocal deleted
             found, deleted = queries.posts.delete_post(
                 connection, author_id=call.user_id, post_id=post_id
@@ -173,7 +182,6 @@ class Posts:
             if not found:
                 raise not_found()
             add_to_totals(connection, amounts={POSTS: -int(deleted)})
-            return pb.DeletePostResponse()
 
         response, is_new = once(self._database, call, work)
         if is_new and deleted:
@@ -181,18 +189,13 @@ class Posts:
             self._photos.remove_soon()
         return response
 
-    def score(
-        self,
-        call: Call[pb.SetPostImportanceResponse],
-        importances: Mapping[PostName, float],
-    ) -> pb.SetPostImportanceResponse:
+    def score(self, call: Call[int, M], importances: Mapping[PostName, float]) -> M:
         """Store the scores of an external scorer, and say how many of the posts exist."""
-
-        def work(connection: Connection) -> pb.SetPostImportanceResponse:
-            scored = queries.posts.set_importance(connection, importances=importances)
-            return pb.SetPostImportanceResponse(scored_count=scored)
-
-        response, _ = once(self._database, call, work)
+        response, _ = once(
+            self._database,
+            call,
+            lambda connection: queries.posts.set_importance(connection, importances=importances),
+        )
         return response
 
     def _create(
@@ -201,23 +204,17 @@ class Posts:
         author_id: int,
         draft: Draft,
         photos: Sequence[NewPhoto] = (),
-    ) -> pb.CreatePostResponse:
+    ) -> PostRow:
         hold_own_tags(connection, author_id, draft.audience, field="audience")
-        self._photos.take(connection, author_id, draft.photo_keys, photos)
-        row = self._layout.insert_post(
+        if draft.photo_keys:
+            self._photos.take(connection, author_id, draft.photo_keys, photos)
+        return self._layout.insert_post(
             connection,
             author_id=author_id,
             body=draft.body,
             audience=draft.audience,
             photos=photos,
             totals={POSTS: 1},
-        )
-        return pb.CreatePostResponse(post=self._own(row))
-
-    def _own(self, row: PostRow) -> pb.Post:
-        """Return a post as its author sees it."""
-        return messages.post(
-            row, viewer_id=row.author_id, download_url=self._photos.download_urls()
         )
 
     def _visible(self, viewer: Viewer, names: Sequence[PostName]) -> dict[PostName, PostRow]:
@@ -252,9 +249,6 @@ def not_found() -> ResourceNotFoundError:
     )
 
 
-def _is_there(
-    connection: Connection, answer: pb.CreatePostResponse | pb.UpdatePostResponse
-) -> bool:
+def _is_there(connection: Connection, answer: M, *, shown: Callable[[M], PostName]) -> bool:
     """Whether the post of an earlier answer has not been deleted since."""
-    name = (answer.post.author_id, answer.post.post_id)
-    return queries.posts.is_there(connection, name=name)
+    return queries.posts.is_there(connection, name=shown(answer))

@@ -12,10 +12,8 @@ from feed_service.layouts import Layout
 from feed_service.queries.posts import PostName
 from feed_service.safe_read import read_of_author, steady_read
 from feed_service.visibility import Viewer
-from kith.feed.v1 import feed_pb2 as pb
-from kith.timestamps import timestamp
 from shared.database import Database
-from shared.idempotency import Call, once_prepared
+from shared.idempotency import Call, M, once_prepared
 from shared.replicas import Reads
 
 _MOST_COUNTED: Final = 1_000
@@ -40,7 +38,7 @@ class ReadPositions:
         self._graph = graph
         self._layout = layout
 
-    def mark(self, call: Call[pb.MarkFeedReadResponse], post: PostName) -> pb.MarkFeedReadResponse:
+    def mark(self, call: Call[datetime, M], post: PostName) -> M:
         """Move the user's position up to a post that they may see, never back."""
 
         def read(viewer: Viewer) -> datetime | None:
@@ -56,11 +54,10 @@ class ReadPositions:
                 raise posts.not_found()
             return moment
 
-        def work(connection: Connection, moment: datetime) -> pb.MarkFeedReadResponse:
-            read_time = queries.read_positions.move_forward(
+        def work(connection: Connection, moment: datetime) -> datetime:
+            return queries.read_positions.move_forward(
                 connection, user_id=call.user_id, read_at=moment
             )
-            return pb.MarkFeedReadResponse(read_time=timestamp(read_time))
 
         response, _ = once_prepared(self._database, call, prepare=time_of_post, work=work)
         return response

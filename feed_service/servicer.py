@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import TypeAlias, TypeVar
 from zoneinfo import ZoneInfo
 
 import grpc
-from google.protobuf.message import Message
 
 from feed_service import messages
 from feed_service.audiences import WITHOUT_TAGS, Audiences
@@ -34,10 +34,10 @@ from kith.feed.v1 import feed_pb2 as pb
 from kith.feed.v1 import feed_pb2_grpc
 from kith.timestamps import timestamp
 from shared.fields import Fields
-from shared.idempotency import Call
+from shared.idempotency import Call, M
 from shared.idempotency_keys import NOBODY
 
-M = TypeVar("M", bound=Message)
+R = TypeVar("R")
 
 _Repeatable: TypeAlias = (
     pb.CreatePostRequest
@@ -93,6 +93,8 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         self._digests = digests
         self._posts = posts
         self._photos = photos
+        self._created_post = partial(messages.created_post, download_urls=photos.download_urls)
+        self._changed_post = partial(messages.changed_post, download_urls=photos.download_urls)
         self._tags = tags
         self._comments = comments
         self._audiences = audiences
@@ -153,7 +155,7 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         self, request: pb.CreatePostRequest, context: grpc.ServicerContext
     ) -> pb.CreatePostResponse:
         with Fields() as fields:
-            call = _call(fields, request, pb.CreatePostResponse)
+            call = _call(fields, request, pb.CreatePostResponse, self._created_post)
             draft = Draft(
                 body=fields.text("body", request.body, max_length=BODY_LENGTH),
                 audience=_audience(fields, "audience", request.audience),
@@ -161,7 +163,7 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
                     "photo_keys", request.photo_keys, max_items=_MAX_PHOTOS, max_length=_KEY_LENGTH
                 ),
             )
-        return self._posts.create(call, draft)
+        return self._posts.create(call, draft, shown=messages.shown_post)
 
     def GetPost(
         self, request: pb.GetPostRequest, context: grpc.ServicerContext
@@ -171,7 +173,9 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
             author_id = fields.identifier("author_id", request.author_id)
             post_id = fields.identifier("post_id", request.post_id)
         row = self._posts.get(viewer_id, (author_id, post_id))
-        return pb.GetPostResponse(post=self._shown(row, viewer_id))
+        return pb.GetPostResponse(
+            post=messages.post(row, viewer_id=viewer_id, download_url=self._photos.download_urls())
+        )
 
     def BatchGetPosts(
         self, request: pb.BatchGetPostsRequest, context: grpc.ServicerContext
@@ -210,7 +214,7 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
     ) -> pb.UpdatePostResponse:
         body, audience = None, None
         with Fields() as fields:
-            call = _call(fields, request, pb.UpdatePostResponse)
+            call = _call(fields, request, pb.UpdatePostResponse, self._changed_post)
             post_id = fields.identifier("post.post_id", request.post.post_id)
             fields.own("post.author_id", request.post.author_id, user_id=request.user_id)
             changed = fields.update_mask(
@@ -223,14 +227,19 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
                     fields, "post.audience", request.post.audience, may_be_as_read=True
                 )
         return self._posts.update(
-            call, post_id, body=body, audience=audience, etag=request.post.etag
+            call,
+            post_id,
+            body=body,
+            audience=audience,
+            version=messages.version(request.post.etag),
+            shown=messages.shown_post,
         )
 
     def DeletePost(
         self, request: pb.DeletePostRequest, context: grpc.ServicerContext
     ) -> pb.DeletePostResponse:
         with Fields() as fields:
-            call = _call(fields, request, pb.DeletePostResponse)
+            call = _call(fields, request, pb.DeletePostResponse, _done(pb.DeletePostResponse))
             post_id = fields.identifier("post_id", request.post_id)
         return self._posts.delete(call, post_id)
 
@@ -238,7 +247,7 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         self, request: pb.CreatePhotoUploadsRequest, context: grpc.ServicerContext
     ) -> pb.CreatePhotoUploadsResponse:
         with Fields() as fields:
-            call = _call(fields, request, pb.CreatePhotoUploadsResponse)
+            call = _call(fields, request, pb.CreatePhotoUploadsResponse, messages.permitted_uploads)
             fields.count("photos", len(request.photos), min_items=1, max_items=_MAX_PHOTOS)
             content_types = [
                 fields.choice(
@@ -254,9 +263,9 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         self, request: pb.CreateTagRequest, context: grpc.ServicerContext
     ) -> pb.CreateTagResponse:
         with Fields() as fields:
-            call = _call(fields, request, pb.CreateTagResponse)
+            call = _call(fields, request, pb.CreateTagResponse, messages.created_tag)
             name = _tag_name(fields, "name", request.name)
-        return self._tags.create(call, name=name)
+        return self._tags.create(call, name=name, shown=messages.shown_tag)
 
     def ListTags(
         self, request: pb.ListTagsRequest, context: grpc.ServicerContext
@@ -278,17 +287,23 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         self, request: pb.UpdateTagRequest, context: grpc.ServicerContext
     ) -> pb.UpdateTagResponse:
         with Fields() as fields:
-            call = _call(fields, request, pb.UpdateTagResponse)
+            call = _call(fields, request, pb.UpdateTagResponse, messages.renamed_tag)
             tag_id = fields.identifier("tag.tag_id", request.tag.tag_id)
             fields.update_mask("update_mask", request.update_mask.paths, allowed={"name"})
             name = _tag_name(fields, "tag.name", request.tag.name)
-        return self._tags.rename(call, tag_id, name=name, etag=request.tag.etag)
+        return self._tags.rename(
+            call,
+            tag_id,
+            name=name,
+            version=messages.version(request.tag.etag),
+            shown=messages.shown_tag,
+        )
 
     def DeleteTag(
         self, request: pb.DeleteTagRequest, context: grpc.ServicerContext
     ) -> pb.DeleteTagResponse:
         with Fields() as fields:
-            call = _call(fields, request, pb.DeleteTagResponse)
+            call = _call(fields, request, pb.DeleteTagResponse, _done(pb.DeleteTagResponse))
             tag_id = fields.identifier("tag_id", request.tag_id)
         return self._tags.delete(call, tag_id)
 
@@ -296,7 +311,7 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         self, request: pb.AddTagMembersRequest, context: grpc.ServicerContext
     ) -> pb.AddTagMembersResponse:
         with Fields() as fields:
-            call = _call(fields, request, pb.AddTagMembersResponse)
+            call = _call(fields, request, pb.AddTagMembersResponse, messages.added_members)
             tag_id, target_ids = _members(fields, request)
         return self._tags.add_members(call, tag_id, target_ids)
 
@@ -304,7 +319,7 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         self, request: pb.RemoveTagMembersRequest, context: grpc.ServicerContext
     ) -> pb.RemoveTagMembersResponse:
         with Fields() as fields:
-            call = _call(fields, request, pb.RemoveTagMembersResponse)
+            call = _call(fields, request, pb.RemoveTagMembersResponse, messages.removed_members)
             tag_id, target_ids = _members(fields, request)
         return self._tags.remove_members(call, tag_id, target_ids)
 
@@ -346,11 +361,12 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
                 fields,
                 request,
                 pb.CreateCommentResponse,
+                messages.created_comment,
                 about_user_id=request.post.author_id,
             )
             post = _post_name(fields, "post", request.post)
             body = fields.text("body", request.body, max_length=COMMENT_LENGTH)
-        return self._comments.create(call, post, body=body)
+        return self._comments.create(call, post, body=body, shown=messages.shown_comment)
 
     def ListComments(
         self, request: pb.ListCommentsRequest, context: grpc.ServicerContext
@@ -375,6 +391,7 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
                 fields,
                 request,
                 pb.UpdateCommentResponse,
+                messages.changed_comment,
                 about_user_id=request.comment.post.author_id,
             )
             post = _post_name(fields, "comment.post", request.comment.post)
@@ -383,14 +400,18 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
             fields.update_mask("update_mask", request.update_mask.paths, allowed={"body"})
             body = fields.text("comment.body", request.comment.body, max_length=COMMENT_LENGTH)
         return self._comments.update(
-            call, (*post, comment_id), body=body, etag=request.comment.etag
+            call,
+            (*post, comment_id),
+            body=body,
+            version=messages.version(request.comment.etag),
+            shown=messages.shown_comment,
         )
 
     def DeleteComment(
         self, request: pb.DeleteCommentRequest, context: grpc.ServicerContext
     ) -> pb.DeleteCommentResponse:
         with Fields() as fields:
-            call = _call(fields, request, pb.DeleteCommentResponse)
+            call = _call(fields, request, pb.DeleteCommentResponse, _done(pb.DeleteCommentResponse))
             post = _post_name(fields, "post", request.post)
             comment_id = fields.identifier("comment_id", request.comment_id)
         return self._comments.delete(call, (*post, comment_id))
@@ -399,7 +420,9 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         self, request: pb.SetPostImportanceRequest, context: grpc.ServicerContext
     ) -> pb.SetPostImportanceResponse:
         with Fields() as fields:
-            call = _service_call(fields, request, pb.SetPostImportanceResponse)
+            call = _service_call(
+                fields, request, pb.SetPostImportanceResponse, messages.scored_posts
+            )
             names = _post_names(
                 fields,
                 "scores",
@@ -444,7 +467,7 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         self, request: pb.MarkFeedReadRequest, context: grpc.ServicerContext
     ) -> pb.MarkFeedReadResponse:
         with Fields() as fields:
-            call = _call(fields, request, pb.MarkFeedReadResponse)
+            call = _call(fields, request, pb.MarkFeedReadResponse, messages.moved_position)
             post = _post_name(fields, "post", request.post)
         return self._read_positions.mark(call, post)
 
@@ -471,18 +494,18 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
     ) -> Iterator[pb.ExportUserResponse]:
         with Fields() as fields:
             user_id = fields.identifier("user_id", request.user_id)
-        yield from self._transfers.export(user_id, request.cursor)
+        for part in self._transfers.export(user_id, request.cursor):
+            yield from messages.exported(part, download_url=self._photos.download_urls())
 
     def DeleteUser(
         self, request: pb.DeleteUserRequest, context: grpc.ServicerContext
     ) -> pb.DeleteUserResponse:
         with Fields() as fields:
-            call = _service_call(fields, request, pb.DeleteUserResponse)
+            call = _service_call(
+                fields, request, pb.DeleteUserResponse, _done(pb.DeleteUserResponse)
+            )
             user_id = fields.identifier("user_id", request.user_id)
         return self._erasure.delete_user(call, user_id)
-
-    def _shown(self, row: PostRow, viewer_id: int) -> pb.Post:
-        return messages.post(row, viewer_id=viewer_id, download_url=self._photos.download_urls())
 
     def _show(
         self,
@@ -500,15 +523,17 @@ def _call(
     fields: Fields,
     request: _Repeatable,
     answered_by: type[M],
+    answer: Callable[[R], M],
     *,
     about_user_id: int | None = None,
-) -> Call[M]:
+) -> Call[R, M]:
     """Return a user's call, of which the answer may name somebody else."""
     return Call(
         message=request,
         user_id=fields.identifier("user_id", request.user_id),
         request_id=fields.request_id("request_id", request.request_id),
         answered_by=answered_by,
+        answer=answer,
         about_user_id=None if about_user_id == request.user_id else about_user_id,
     )
 
@@ -517,14 +542,21 @@ def _service_call(
     fields: Fields,
     request: pb.SetPostImportanceRequest | pb.DeleteUserRequest,
     answered_by: type[M],
-) -> Call[M]:
+    answer: Callable[[R], M],
+) -> Call[R, M]:
     """Return a call that services make, on behalf of nobody."""
     return Call(
         message=request,
         user_id=NOBODY,
         request_id=fields.request_id("request_id", request.request_id),
         answered_by=answered_by,
+        answer=answer,
     )
+
+
+def _done(answered_by: type[M]) -> Callable[[None], M]:
+    """Return what answers a call that has no result."""
+    return lambda _: answered_by()
 
 
 def _week_of(fields: Fields, request: pb.GetDigestRequest) -> datetime | None:

@@ -1,28 +1,27 @@
 """Tags: a user's private labels for people, from which audiences are made."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from feed_service import messages, queries
+from feed_service import queries
 from feed_service.connections_cache import HeldViewer
 from feed_service.graph_client import GraphClient
 from feed_service.queries.tags import MemberRow, TagRow
 from feed_service.safe_read import steady_read
+from feed_service.versions import require_version
 from feed_service.visibility import Viewer
 from kith.errors.v1 import errors_pb2
 from kith.exceptions import (
     ConflictError,
     PreconditionError,
     ResourceNotFoundError,
-    require_etag,
 )
-from kith.feed.v1 import feed_pb2 as pb
 from shared.database import Database
-from shared.idempotency import Call, once, once_prepared
+from shared.idempotency import Call, M, once, once_prepared
 from shared.paging import Page, PageTokens, Scope
 from shared.replicas import Reads
 
@@ -45,11 +44,14 @@ class Tags:
         self._tokens = tokens
         self._max_tags = max_tags
 
-    def create(self, call: Call[pb.CreateTagResponse], *, name: str) -> pb.CreateTagResponse:
-        """Create a tag; repeating the request returns the first one's answer."""
+    def create(self, call: Call[TagRow, M], *, name: str, shown: Callable[[M], int]) -> M:
+        """Create a tag; repeating the request returns the first one's answer.
+
+        `shown` reads from such an answer the id of the tag that it shows.
+        """
         owner_id = call.user_id
 
-        def create(connection: Connection) -> pb.CreateTagResponse:
+        def create(connection: Connection) -> TagRow:
             count = queries.tags.lock_and_count_tags(connection, owner_user_id=owner_id)
             if count >= self._max_tags:
                 raise PreconditionError(
@@ -58,11 +60,13 @@ class Tags:
                     metadata={"limit": str(self._max_tags)},
                 )
             with _one_of_a_name():
-                row = queries.tags.insert_tag(connection, owner_user_id=owner_id, name=name)
-            return pb.CreateTagResponse(tag=messages.tag(row))
+                return queries.tags.insert_tag(connection, owner_user_id=owner_id, name=name)
 
         response, _ = once(
-            self._database, call, create, still_there=partial(_is_there, owner_id=owner_id)
+            self._database,
+            call,
+            create,
+            still_there=partial(_is_there, owner_id=owner_id, shown=shown),
         )
         return response
 
@@ -84,42 +88,50 @@ class Tags:
         return self._tokens.cut(scope, rows, size=page_size, position=lambda row: (row.id,))
 
     def rename(
-        self, call: Call[pb.UpdateTagResponse], tag_id: int, *, name: str, etag: str
-    ) -> pb.UpdateTagResponse:
-        """Rename a tag; with an etag, only if it is still the tag's current one."""
+        self,
+        call: Call[TagRow, M],
+        tag_id: int,
+        *,
+        name: str,
+        version: int | None,
+        shown: Callable[[M], int],
+    ) -> M:
+        """Rename a tag; with a version, only if it is the current one.
+
+        `shown` is as in `create`.
+        """
         owner_id = call.user_id
 
-        def work(connection: Connection) -> pb.UpdateTagResponse:
+        def work(connection: Connection) -> TagRow:
             current = _required(
                 queries.tags.locked_tag(connection, owner_user_id=owner_id, tag_id=tag_id)
             )
-            require_etag(etag, messages.etag(current.version))
+            require_version(version, current=current.version)
             with _one_of_a_name():
-                row = queries.tags.rename_tag(
+                return queries.tags.rename_tag(
                     connection, owner_user_id=owner_id, tag_id=tag_id, name=name
                 )
-            return pb.UpdateTagResponse(tag=messages.tag(row))
 
         response, _ = once(
-            self._database, call, work, still_there=partial(_is_there, owner_id=owner_id)
+            self._database,
+            call,
+            work,
+            still_there=partial(_is_there, owner_id=owner_id, shown=shown),
         )
         return response
 
-    def delete(self, call: Call[pb.DeleteTagResponse], tag_id: int) -> pb.DeleteTagResponse:
+    def delete(self, call: Call[None, M], tag_id: int) -> M:
         """Delete a tag; nobody sees a post by it any more, nobody sees more than before."""
         owner_id = call.user_id
 
-        def work(connection: Connection) -> pb.DeleteTagResponse:
+        def work(connection: Connection) -> None:
             _required(queries.tags.locked_tag(connection, owner_user_id=owner_id, tag_id=tag_id))
             queries.tags.delete_tag(connection, owner_user_id=owner_id, tag_id=tag_id)
-            return pb.DeleteTagResponse()
 
         response, _ = once(self._database, call, work)
         return response
 
-    def add_members(
-        self, call: Call[pb.AddTagMembersResponse], tag_id: int, target_ids: Sequence[int]
-    ) -> pb.AddTagMembersResponse:
+    def add_members(self, call: Call[int, M], tag_id: int, target_ids: Sequence[int]) -> M:
         """Give a tag to people who are all connected with the owner, and say how many are new."""
         owner_id = call.user_id
 
@@ -134,7 +146,7 @@ class Tags:
                 )
             return known
 
-        def work(connection: Connection, known: HeldViewer) -> pb.AddTagMembersResponse:
+        def work(connection: Connection, known: HeldViewer) -> int:
             _required(queries.tags.locked_tag(connection, owner_user_id=owner_id, tag_id=tag_id))
             members = queries.tags.members_among(
                 connection, owner=known.viewer, tag_id=tag_id, target_user_ids=target_ids
@@ -147,27 +159,24 @@ class Tags:
                     target_user_ids=new,
                     owner_revision=known.revision,
                 )
-            return pb.AddTagMembersResponse(added_count=len(new))
+            return len(new)
 
         response, _ = once_prepared(self._database, call, prepare=connections, work=work)
         return response
 
-    def remove_members(
-        self, call: Call[pb.RemoveTagMembersResponse], tag_id: int, target_ids: Sequence[int]
-    ) -> pb.RemoveTagMembersResponse:
+    def remove_members(self, call: Call[int, M], tag_id: int, target_ids: Sequence[int]) -> M:
         """Take a tag from people, and say how many had it or were still kept out by it."""
         owner_id = call.user_id
 
-        def work(connection: Connection) -> pb.RemoveTagMembersResponse:
+        def work(connection: Connection) -> int:
             _required(
                 queries.tags.locked_tag(
                     connection, owner_user_id=owner_id, tag_id=tag_id, with_deleted=True
                 )
             )
-            removed = queries.tags.remove_members(
+            return queries.tags.remove_members(
                 connection, owner_user_id=owner_id, tag_id=tag_id, target_user_ids=target_ids
             )
-            return pb.RemoveTagMembersResponse(removed_count=removed)
 
         response, _ = once(self._database, call, work)
         return response
@@ -240,11 +249,8 @@ def _one_of_a_name() -> Iterator[None]:
 
 
 def _is_there(
-    connection: Connection,
-    answer: pb.CreateTagResponse | pb.UpdateTagResponse,
-    *,
-    owner_id: int,
+    connection: Connection, answer: M, *, owner_id: int, shown: Callable[[M], int]
 ) -> bool:
     """Whether the tag of an earlier answer has not been deleted since."""
-    found = queries.tags.tag(connection, owner_user_id=owner_id, tag_id=answer.tag.tag_id)
+    found = queries.tags.tag(connection, owner_user_id=owner_id, tag_id=shown(answer))
     return found is not None

@@ -3,30 +3,48 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
 from typing import Any, Final
 
-from google.protobuf.message import Message
 from sqlalchemy import Connection
 
-from feed_service import messages, queries
+from feed_service import queries
 from feed_service.audiences import foreign_tags, named_tags
 from feed_service.graph_client import GraphClient
 from feed_service.layouts import Layout
 from feed_service.metrics import POSTS
-from feed_service.photos import Photos
 from feed_service.queries.transfers import ImportedPost
 from feed_service.safe_read import steady_read
 from feed_service.visibility import Viewer
 from kith.exceptions import ValidationError
-from kith.feed.v1 import feed_pb2 as pb
 from shared.database import Database
 from shared.paging import PageTokens, Scope, oldest_first, place
 from shared.totals import add_to_totals
 from shared.transfers import import_chunks
 
 _EXPORT_CHUNK: Final = 500
-# A client's own limit is 4 MiB unless it was raised.
-_EXPORT_BYTES: Final = 1024 * 1024
+
+
+class Section(StrEnum):
+    """A part of an export: a list with an order of its own."""
+
+    TAGS = "tags"
+    TAGGED_USERS = "tagged_users"
+    POSTS = "posts"
+    COMMENTS = "comments"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportedRows:
+    """Rows of one section of an export, one or more, in their order.
+
+    `cursor` returns where an export goes on that has come to one of them.
+    """
+
+    section: Section
+    rows: Sequence[Any]
+    cursor: Callable[[Any], str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,14 +65,51 @@ class ImportResult:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Section:
-    """A part of an export: a list with an order of its own, and the field that its rows go to."""
+class _Listing:
+    """How a section is read, and where in its order a row is."""
 
-    field: str
+    section: Section
     read: Callable[[Connection, Viewer, tuple[int, int], int], Sequence[Any]]
-    encode: Callable[[Any], Message]
     position: Callable[[Any], tuple[int, int]]
     needs_connections: bool = False
+
+
+# A cursor knows them by number: only add at the end.
+_LISTINGS: Final = (
+    _Listing(
+        section=Section.TAGS,
+        read=lambda connection, user, after, limit: queries.tags.tag_page(
+            connection,
+            owner_user_id=user.user_id,
+            with_deleted=True,
+            after_id=after[0],
+            limit=limit,
+        ),
+        position=lambda row: (row.id, 0),
+    ),
+    _Listing(
+        section=Section.TAGGED_USERS,
+        read=lambda connection, user, after, limit: queries.transfers.exported_tagged(
+            connection, owner=user, after=after, limit=limit
+        ),
+        position=lambda row: (row.tag_id, row.target_user_id),
+        needs_connections=True,
+    ),
+    _Listing(
+        section=Section.POSTS,
+        read=lambda connection, user, after, limit: queries.transfers.exported_posts(
+            connection, author_id=user.user_id, after=place(after), limit=limit
+        ),
+        position=lambda row: oldest_first(row.created_at, row.id),
+    ),
+    _Listing(
+        section=Section.COMMENTS,
+        read=lambda connection, user, after, limit: queries.transfers.exported_comments(
+            connection, user_id=user.user_id, after_id=after[0], limit=limit
+        ),
+        position=lambda row: (row.id, 0),
+    ),
+)
 
 
 class Transfers:
@@ -65,7 +120,6 @@ class Transfers:
         database: Database,
         graph: GraphClient,
         tokens: PageTokens,
-        photos: Photos,
         *,
         layout: Layout,
     ) -> None:
@@ -73,107 +127,45 @@ class Transfers:
         self._graph = graph
         self._layout = layout
         self._tokens = tokens
-        self._sections = _sections(photos)
 
     def import_chunks(self, chunks: Iterable[Sequence[ImportedPost]]) -> ImportResult:
         """Import each chunk as `shared.transfers` says."""
         return import_chunks(chunks, self._import, nothing=ImportResult())
 
-    def export(self, user_id: int, cursor: str) -> Iterator[pb.ExportUserResponse]:
+    def export(self, user_id: int, cursor: str) -> Iterator[ExportedRows]:
         """Yield what there is of a user, section by section and each in order, from a cursor on.
 
         Raises ValidationError naming `cursor` when it is not one of ours for this user.
         """
         scope = Scope.of("export", user_id)
         start, *after = self._tokens.read(scope, cursor, length=3, field="cursor") or (0, 0, 0)
-        for number, section in enumerate(self._sections[start:], start):
-            begin = (after[0], after[1]) if number == start else (0, 0)
-            for items, last in self._items(section, user_id, begin):
-                position = [number, *section.position(last)]
-                response = pb.ExportUserResponse(cursor=self._tokens.issue(scope, position))
-                getattr(response, section.field).extend(items)
-                yield response
+        for number, listing in enumerate(_LISTINGS[start:], start):
+            position = (after[0], after[1]) if number == start else (0, 0)
+            while rows := self._rows(listing, user_id, position):
+                position = listing.position(rows[-1])
+                yield ExportedRows(
+                    section=listing.section,
+                    rows=rows,
+                    cursor=partial(self._cursor, scope, number, listing),
+                )
 
     def _import(self, chunk: Sequence[ImportedPost]) -> ImportResult:
         if not chunk:
             return ImportResult(committed_chunks=1)
         return self._database.write(lambda connection: _import_in(connection, chunk, self._layout))
 
-    def _items(
-        self, section: _Section, user_id: int, after: tuple[int, int]
-    ) -> Iterator[tuple[list[Message], Any]]:
-        while rows := self._rows(section, user_id, after):
-            yield from _packed(section, rows)
-            after = section.position(rows[-1])
+    def _cursor(self, scope: Scope, number: int, listing: _Listing, row: object) -> str:
+        return self._tokens.issue(scope, [number, *listing.position(row)])
 
-    def _rows(self, section: _Section, user_id: int, after: tuple[int, int]) -> Sequence[Any]:
+    def _rows(self, listing: _Listing, user_id: int, after: tuple[int, int]) -> Sequence[Any]:
         def read(user: Viewer) -> Sequence[Any]:
             return self._database.read(
-                lambda connection: section.read(connection, user, after, _EXPORT_CHUNK)
+                lambda connection: listing.read(connection, user, after, _EXPORT_CHUNK)
             )
 
-        if section.needs_connections:
+        if listing.needs_connections:
             return steady_read(self._graph, user_id, read)
         return read(Viewer(user_id=user_id))
-
-
-def _sections(photos: Photos) -> Sequence[_Section]:
-    """Return the sections in their order. A cursor knows them by number: only add at the end."""
-    return (
-        _Section(
-            field="tags",
-            read=lambda connection, user, after, limit: queries.tags.tag_page(
-                connection,
-                owner_user_id=user.user_id,
-                with_deleted=True,
-                after_id=after[0],
-                limit=limit,
-            ),
-            encode=messages.tag,
-            position=lambda row: (row.id, 0),
-        ),
-        _Section(
-            field="tagged_users",
-            read=lambda connection, user, after, limit: queries.transfers.exported_tagged(
-                connection, owner=user, after=after, limit=limit
-            ),
-            needs_connections=True,
-            encode=messages.tagged_user,
-            position=lambda row: (row.tag_id, row.target_user_id),
-        ),
-        _Section(
-            field="posts",
-            read=lambda connection, user, after, limit: queries.transfers.exported_posts(
-                connection, author_id=user.user_id, after=place(after), limit=limit
-            ),
-            encode=lambda row: messages.post(
-                row, viewer_id=row.author_id, download_url=photos.download_urls()
-            ),
-            position=lambda row: oldest_first(row.created_at, row.id),
-        ),
-        _Section(
-            field="comments",
-            read=lambda connection, user, after, limit: queries.transfers.exported_comments(
-                connection, user_id=user.user_id, after_id=after[0], limit=limit
-            ),
-            encode=messages.comment,
-            position=lambda row: (row.id, 0),
-        ),
-    )
-
-
-def _packed(section: _Section, rows: Sequence[Any]) -> Iterator[tuple[list[Message], Any]]:
-    """Yield the rows as messages, as many at a time as fit, each time with the last of the rows."""
-    items, size, last = list[Message](), 0, None
-    for row in rows:
-        item = section.encode(row)
-        if items and size + item.ByteSize() > _EXPORT_BYTES:
-            yield items, last
-            items, size = [], 0
-        items.append(item)
-        size += item.ByteSize()
-        last = row
-    yield items, last
 
 
 def _hold_own_tags(connection: Connection, chunk: Sequence[ImportedPost], layout: Layout) -> None:

@@ -8,12 +8,9 @@ a success without a second effect; one that is repeated by its request id is ans
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import TypeVar
 
-from google.protobuf.message import Message
 from sqlalchemy import Connection
 
-from graph_service import messages
 from graph_service.metrics import ACTIVE_CONNECTIONS, USERS, GraphMetrics
 from graph_service.models import EventKind
 from graph_service.queries import pairs
@@ -21,9 +18,7 @@ from graph_service.queries.pairs import NOTHING_ELSE, HeldPair, LookedAt
 from kith.errors.v1 import errors_pb2
 from kith.exceptions import AbortedError, PreconditionError, ResourceNotFoundError
 from shared.database import Database
-from shared.idempotency import Call, once
-
-M = TypeVar("M", bound=Message)
+from shared.idempotency import Call, M, once
 
 
 class Connections:
@@ -46,7 +41,7 @@ class Connections:
         self._request_pause = request_pause
         self._metrics = metrics
 
-    def request(self, call: Call[M], peer_id: int) -> M:
+    def request(self, call: Call[HeldPair, M], peer_id: int) -> M:
         """Ask the peer, or connect at once when the peer has asked already.
 
         A peer who blocks the user is asked like any other, and never told.
@@ -54,23 +49,23 @@ class Connections:
         looked_at = LookedAt(open_requests=self._max_open_requests, pause=self._request_pause)
         return self._change(call, peer_id, self._request, creates_users=True, looked_at=looked_at)
 
-    def accept(self, call: Call[M], peer_id: int) -> M:
+    def accept(self, call: Call[HeldPair, M], peer_id: int) -> M:
         """Accept the peer's open request."""
         return self._change(call, peer_id, self._accept)
 
-    def decline(self, call: Call[M], peer_id: int) -> M:
+    def decline(self, call: Call[HeldPair, M], peer_id: int) -> M:
         """Turn the peer's open request down."""
         return self._change(call, peer_id, _decline)
 
-    def cancel(self, call: Call[M], peer_id: int) -> M:
+    def cancel(self, call: Call[HeldPair, M], peer_id: int) -> M:
         """Withdraw the user's own open request."""
         return self._change(call, peer_id, _cancel)
 
-    def remove(self, call: Call[M], peer_id: int) -> M:
+    def remove(self, call: Call[HeldPair, M], peer_id: int) -> M:
         """End the connection."""
         return self._change(call, peer_id, _remove)
 
-    def block(self, call: Call[M], peer_id: int) -> M:
+    def block(self, call: Call[HeldPair, M], peer_id: int) -> M:
         """Block the peer and end whatever is between the two."""
         return self._change(
             call,
@@ -80,13 +75,13 @@ class Connections:
             looked_at=LookedAt(blocks=self._max_blocks),
         )
 
-    def unblock(self, call: Call[M], peer_id: int) -> M:
+    def unblock(self, call: Call[HeldPair, M], peer_id: int) -> M:
         """Lift the user's block of the peer."""
         return self._change(call, peer_id, _unblock)
 
     def _change(
         self,
-        call: Call[M],
+        call: Call[HeldPair, M],
         peer_id: int,
         rule: Callable[[HeldPair], EventKind | None],
         *,
@@ -95,7 +90,7 @@ class Connections:
     ) -> M:
         kind: EventKind | None = None
 
-        def work(connection: Connection) -> M:
+        def work(connection: Connection) -> HeldPair:
             nonlocal kind
             held = pairs.hold_pair(
                 connection,
@@ -109,7 +104,7 @@ class Connections:
             kind = rule(held)
             if kind is not None:
                 held = _changed(connection, held, kind)
-            return messages.changed(held, call.answered_by)
+            return held
 
         response, is_new = once(self._database, call, work)
         if is_new and kind == EventKind.REQUESTED:

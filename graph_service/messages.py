@@ -59,6 +59,11 @@ def changed(pair: HeldPair, answered_by: type[M]) -> M:
     return cast("M", answer)
 
 
+def erased(ended: int) -> pb.DeleteUserResponse:
+    """Return the answer to an erasure that has ended so many connections."""
+    return pb.DeleteUserResponse(removed_connection_count=ended)
+
+
 def listed(peer: ListedPeer, state: pb.ConnectionState.ValueType) -> pb.Connection:
     """Return an entry of a list, all of whose entries are in one state."""
     message = pb.Connection(

@@ -2,14 +2,15 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import TypeAlias, TypeVar
+from functools import partial
+from typing import TypeAlias
 
 import grpc
-from google.protobuf.message import Message
 
 from graph_service import messages
 from graph_service.connections import Connections
 from graph_service.lookups import AskedUser, Lookups
+from graph_service.queries.pairs import HeldPair
 from graph_service.transfers import ImportedPair, Transfers
 from graph_service.watches import Watches
 from kith.errors.v1 import errors_pb2
@@ -17,10 +18,9 @@ from kith.exceptions import RateLimitError
 from kith.graph.v1 import graph_pb2 as pb
 from kith.graph.v1 import graph_pb2_grpc
 from shared.fields import Fields
-from shared.idempotency import Call
+from shared.idempotency import Call, M
 from shared.idempotency_keys import NOBODY
 
-M = TypeVar("M", bound=Message)
 _Change: TypeAlias = (
     pb.RequestConnectionRequest
     | pb.AcceptConnectionRequest
@@ -273,6 +273,7 @@ class GraphServicer(graph_pb2_grpc.GraphServiceServicer):
                 user_id=NOBODY,
                 request_id=fields.request_id("request_id", request.request_id),
                 answered_by=pb.DeleteUserResponse,
+                answer=messages.erased,
             )
         return self._transfers.delete_user(call, user_id)
 
@@ -293,7 +294,7 @@ def _pair(user_id: int, peer_id: int) -> tuple[int, int]:
     return user_id, peer_id
 
 
-def _change(request: _Change, answered_by: type[M]) -> tuple[Call[M], int]:
+def _change(request: _Change, answered_by: type[M]) -> tuple[Call[HeldPair, M], int]:
     """Return a change of a pair, and the peer."""
     with Fields() as fields:
         user_id = fields.identifier("user_id", request.user_id)
@@ -303,6 +304,7 @@ def _change(request: _Change, answered_by: type[M]) -> tuple[Call[M], int]:
             user_id=user_id,
             request_id=fields.request_id("request_id", request.request_id),
             answered_by=answered_by,
+            answer=partial(messages.changed, answered_by=answered_by),
             about_user_id=peer_id,
         )
     return call, peer_id

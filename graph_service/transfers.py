@@ -16,10 +16,9 @@ from graph_service.queries import erasure, exports, imports, neighbours, users
 from graph_service.queries.exports import PairRow
 from graph_service.queries.imports import BLOCKED
 from kith.exceptions import AbortedError
-from kith.graph.v1 import graph_pb2 as pb
 from shared import idempotency_keys
 from shared.database import Database
-from shared.idempotency import Call, once
+from shared.idempotency import Call, M, once
 from shared.paging import PageTokens, Scope
 from shared.totals import add_to_totals
 from shared.transfers import import_chunks
@@ -89,10 +88,10 @@ class Transfers:
             after = (pairs[-1].user_a_id, pairs[-1].user_b_id)
             yield ExportChunk(pairs=pairs, cursor=self._tokens.issue(_EXPORT_SCOPE, after))
 
-    def delete_user(self, call: Call[pb.DeleteUserResponse], user_id: int) -> pb.DeleteUserResponse:
+    def delete_user(self, call: Call[int, M], user_id: int) -> M:
         """Erase whoever has the id now, and say how many connections ended."""
 
-        def work(connection: Connection) -> pb.DeleteUserResponse:
+        def work(connection: Connection) -> int:
             # Somebody without connections may have posts, and the id may be about to get a
             # connection: with a row for all cases, everything that concerns it waits for the lock.
             created = users.create_user(connection, user_id=user_id)
@@ -108,7 +107,7 @@ class Transfers:
             if amounts.keys() - before:
                 raise AbortedError("the user's connections changed; repeat the call")
             _erase(connection, user_id, amounts, created=created)
-            return pb.DeleteUserResponse(removed_connection_count=-sum(amounts.values()))
+            return -sum(amounts.values())
 
         response, _ = once(self._database, call, work)
         return response

@@ -153,15 +153,6 @@ class InternalError(AppException):
     """A fault of ours. The message says nothing but where to look it up."""
 
 
-def require_etag(given: str, current: str) -> None:
-    """Raise AbortedError if a caller names a state of something that is not its current one."""
-    if given and given != current:
-        raise AbortedError(
-            "it was changed meanwhile; read it again",
-            reason=errors_pb2.ERROR_REASON_ETAG_MISMATCH,
-        )
-
-
 _CLASSES: Sequence[type[AppException]] = (
     ValidationError,
     UnauthenticatedError,

@@ -23,22 +23,25 @@ from shared.idempotency_keys import Kept
 
 M = TypeVar("M", bound=Message)
 P = TypeVar("P")
+R = TypeVar("R")
 
 _FIELD = "request_id"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Call(Generic[M]):
-    """A call that changes something, as its caller sent it, and what kind of message answers it.
+class Call(Generic[R, M]):
+    """A call that changes something, as its caller sent it, and how it is answered.
 
-    `user_id` is whose request ids are looked at. `about_user_id` is somebody else whom the answer
-    names.
+    `user_id` is whose request ids are looked at. `answer` makes of the result the message that the
+    caller gets, in the transaction: it is what repeats get too. `about_user_id` is somebody else
+    whom the answer names.
     """
 
     message: Message
     user_id: int
     request_id: uuid.UUID | None
     answered_by: type[M]
+    answer: Callable[[R], M]
     about_user_id: int | None = None
 
     @property
@@ -55,12 +58,12 @@ class Call(Generic[M]):
 
 def once(
     database: Database,
-    call: Call[M],
-    work: Callable[[Connection], M],
+    call: Call[R, M],
+    work: Callable[[Connection], R],
     *,
     still_there: Callable[[Connection, M], bool] | None = None,
 ) -> tuple[M, bool]:
-    """Return what `work` returns or returned for this call, and whether it ran now.
+    """Return the answer to what `work` returns or returned for this call, and whether it ran now.
 
     `still_there` says whether what an earlier answer shows has not been deleted since. Raises
     ValidationError naming `request_id` when it was used with other arguments, and
@@ -68,7 +71,7 @@ def once(
     """
     user_id, request_id = call.user_id, call.request_id
     if request_id is None:
-        return database.write(work), True
+        return database.write(lambda connection: call.answer(work(connection))), True
 
     def claimed_work(connection: Connection) -> M:
         idempotency_keys.claim(
@@ -78,7 +81,7 @@ def once(
             fingerprint=call.fingerprint,
             about_user_id=call.about_user_id,
         )
-        response = work(connection)
+        response = call.answer(work(connection))
         idempotency_keys.answer(
             connection,
             user_id=user_id,
@@ -105,10 +108,10 @@ def once(
 
 def once_prepared(
     database: Database,
-    call: Call[M],
+    call: Call[R, M],
     *,
     prepare: Callable[[], P],
-    work: Callable[[Connection, P], M],
+    work: Callable[[Connection, P], R],
     still_there: Callable[[Connection, M], bool] | None = None,
 ) -> tuple[M, bool]:
     """Do the same for what needs other services first: they are asked before the transaction.
@@ -131,7 +134,7 @@ def once_prepared(
 
 def answered(
     database: Database,
-    call: Call[M],
+    call: Call[R, M],
     *,
     still_there: Callable[[Connection, M], bool] | None = None,
 ) -> M | None:
@@ -155,7 +158,7 @@ def answered(
     return answer
 
 
-def _repeated(call: Call[M], kept: Kept) -> M:
+def _repeated(call: Call[R, M], kept: Kept) -> M:
     if not kept.fingerprint:
         raise _result_deleted()
     if kept.fingerprint != call.fingerprint:
