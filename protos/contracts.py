@@ -23,6 +23,7 @@ PROTOS = ROOT / "protos"
 STUBS = ROOT / "kith"
 PACKAGES = ("errors", "feed", "graph")
 OPENAPI = PROTOS / "openapi.yaml"
+RELEASED = PROTOS / "released"
 WORKSPACES = ROOT / "build" / "contracts"
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 SITE_PACKAGES = Path(sysconfig.get_path("purelib"))  # holds google/api, as protos too
@@ -34,18 +35,25 @@ def main() -> int:
         case ["generate"]:
             generate()
             return 0
+        case ["release", version]:
+            release(version)
+            return 0
         case ["check"]:
             checks = (
                 is_formatted,
                 is_documented,
-                keeps_its_callers,
+                keeps_callers_of_the_release,
+                keeps_callers_of_main,
                 has_fresh_stubs,
                 has_fresh_openapi,
             )
             passed = [check() for check in checks]  # all of them, so that one run tells everything
             return 0 if all(passed) else 1
         case _:
-            print("usage: python -m protos.contracts generate | check", file=sys.stderr)
+            print(
+                "usage: python -m protos.contracts generate | check | release VERSION",
+                file=sys.stderr,
+            )
             return 2
 
 
@@ -59,6 +67,16 @@ def generate() -> None:
     OPENAPI.write_text(openapi(compiled()))
 
 
+def release(version: str) -> None:
+    """Keep the contracts as they are now as those of a release."""
+    now = write_workspace("now", protos_now())
+    image = RELEASED / f"{version}.binpb"
+    image.parent.mkdir(exist_ok=True)
+    kept = ("build", "protos", "--path", "protos/kith", "--exclude-source-info", "-o", str(image))
+    if not buf(*kept, folder=now.parent):
+        sys.exit(1)
+
+
 def is_formatted() -> bool:
     """Whether `make format` would leave the protos alone; buf prints what it would change."""
     return buf("format", "--diff", "--exit-code", "protos", folder=ROOT)
@@ -70,18 +88,28 @@ def is_documented() -> bool:
     return buf("lint", "protos", "--path", "protos/kith", folder=now.parent)
 
 
-def keeps_its_callers() -> bool:
-    """Whether callers built against the earlier version can call this one."""
-    commit = earlier_commit()
-    before = protos_at(commit) if commit else {}
-    if not before:
-        print("contracts: no earlier version to compare with")
+def keeps_callers_of_the_release() -> bool:
+    """Whether callers built against the last release can call this version."""
+    image = max(RELEASED.glob("*.binpb"), key=version_of)
+    return breaks_nothing_of(image, name=f"release {image.stem}")
+
+
+def keeps_callers_of_main() -> bool:
+    """Whether callers built against what has landed last can call this version."""
+    commit = landed_commit()
+    protos = protos_at(commit) if commit else {}
+    if not protos:
+        print("contracts: nothing has landed to compare with")
         return True
-    then = write_workspace("then", before)
+    return breaks_nothing_of(write_workspace("then", protos), name=f"commit {commit}")
+
+
+def breaks_nothing_of(earlier: Path, *, name: str) -> bool:
+    """Whether callers built against an earlier version can call this one."""
     now = write_workspace("now", protos_now())
-    if buf("breaking", "protos", "--against", str(then), folder=now.parent):
+    if buf("breaking", "protos", "--against", str(earlier), folder=now.parent):
         return True
-    print(f"contracts: compared with {commit}", file=sys.stderr)
+    print(f"contracts: compared with {name}", file=sys.stderr)
     return False
 
 
@@ -170,18 +198,18 @@ def protos_at(commit: str) -> dict[str, str]:
     return {path.removeprefix("protos/"): git("show", f"{commit}:{path}") for path in paths}
 
 
-def earlier_commit() -> str:
-    """The commit whose contracts have callers, or "" when there is none.
+def landed_commit() -> str:
+    """The newest commit of main that this branch has, or "" when there is none.
 
-    It is where this branch left main. On main itself it is HEAD while the protos have uncommitted
-    changes, and then the commit before it, so that a fresh clone checks the newest change again.
+    Main is as it was fetched last, where it is fetched from somewhere.
     """
-    main = git("rev-parse", "--verify", "main") or git("rev-parse", "--verify", "origin/main")
-    left_main = git("merge-base", "HEAD", main) if main else ""
-    is_on_main = left_main in {"", git("rev-parse", "HEAD")}
-    if is_on_main and not git("status", "--porcelain", "--", "protos/*.proto"):
-        return git("rev-parse", "--verify", "HEAD^")
-    return left_main
+    main = git("rev-parse", "--verify", "origin/main") or git("rev-parse", "--verify", "main")
+    return git("merge-base", "HEAD", main) if main else ""
+
+
+def version_of(image: Path) -> tuple[int, ...]:
+    """The version of a release, to be ordered by."""
+    return tuple(map(int, image.stem.split(".")))
 
 
 def write_workspace(name: str, protos: Mapping[str, str]) -> Path:
