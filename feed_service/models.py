@@ -104,7 +104,7 @@ Index(
     postgresql_include=["author_id", "audience"],
     postgresql_where=text(f"importance > {LOW_IMPORTANCE} AND deleted_at IS NULL"),
 )
-# import_posts: a post of an importer once for each author.
+# insert_posts: a post of an importer once for each author.
 Index(
     "uq_post_external_id",
     posts.c.author_id,

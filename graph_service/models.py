@@ -93,7 +93,7 @@ Index(
     connections.c.user_a_id,
     postgresql_where=_ACCEPTED,
 )
-# connection_page: newest first, one page from either side.
+# peer_page: newest first, one page from either side.
 Index(
     "idx_connection_newest_a",
     connections.c.user_a_id,
@@ -109,7 +109,8 @@ Index(
     postgresql_where=_ACCEPTED,
 )
 
-# request_page, by direction. A withheld request is in the list of who asked, and in no other.
+# peer_page: requests, by direction. A withheld request is in the list of who asked, and in no
+# other.
 Index(
     "idx_connection_outgoing",
     connections.c.requested_by,
@@ -124,7 +125,7 @@ Index(
     connections.c.id.desc(),
     postgresql_where=_PENDING,
 )
-# delete_user: all requests of a user, of either side.
+# erase_user: all requests of a user, of either side.
 Index(
     "idx_connection_pending_b",
     connections.c.user_b_id,
@@ -141,14 +142,14 @@ blocks = Table(
     CheckConstraint("blocker_id <> blocked_id", name="not_oneself"),
 )
 
-# blocked_page.
+# peer_page: whom a user blocks, newest first.
 Index(
     "idx_block_newest",
     blocks.c.blocker_id,
     blocks.c.created_at.desc(),
     blocks.c.blocked_id.desc(),
 )
-# connected_user_ids, suggestions and delete_user: who blocks this user.
+# connected_user_ids, suggestions, erase_user, opponent_ids: who blocks this user.
 Index("idx_block_reverse", blocks.c.blocked_id, blocks.c.blocker_id)
 
 # One row for each requester and each who has declined them, the last time; also when a block, or
@@ -161,7 +162,7 @@ declines = Table(
     big_id("decliner_id", primary_key=True),
     moment("declined_at"),
 )
-# delete_user: what somebody has declined.
+# erase_user: what somebody has declined.
 Index("idx_decline_decliner", declines.c.decliner_id)
 # purge_declines.
 Index("idx_decline_oldest", declines.c.declined_at)
@@ -210,7 +211,7 @@ endings = Table(
     ),
     CheckConstraint("user_a_id < user_b_id", name="ordered_pair"),
 )
-# connected_user_ids, with the primary key for the other side, and delete_user. Both hold the
+# connected_user_ids, with the primary key for the other side; erase_user. Both hold the
 # revisions, so that the endings of somebody who parted with many are read from the index alone.
 Index(
     "idx_ending_reverse",
@@ -233,7 +234,7 @@ connection_events = Table(
     Column("peer_revision", BigInteger, nullable=False, server_default=text("0")),
     moment("occurred_at"),
 )
-# delete_user: events about a user.
+# erase_user: events about a user.
 Index("idx_connection_event_actor", connection_events.c.actor_id)
 Index("idx_connection_event_peer", connection_events.c.peer_id)
 
