@@ -30,7 +30,7 @@ from shared.access.rules import Access, Rule, Weight
 from shared.database import statements_in_call
 from shared.metrics import ServerMetrics
 from shared.positions import Position
-from shared.requests import Patience, are_too_large, reading, require_readable
+from shared.requests import Patience, are_too_large, reading, refused, require_readable
 from shared.threads import CallSlots, Places, on_threads
 
 _LEFT_ALONE = ("/grpc.health.", "/grpc.reflection.")
@@ -96,12 +96,15 @@ class Hooks:
 
 
 Step = Callable[[Method], Hooks]
+_NO_METHOD = Method(kind="unary", service="", name="")
 
 
 class Around(grpc.ServerInterceptor):
     """Runs every handler inside the given steps, the first one outermost.
 
-    The methods named in `threads` by their full paths run on those instead of the server's own.
+    The methods named in `threads` by their full paths run on those instead of the server's own, and
+    `refusals` are the threads that refuse calls with large metadata, which must not wait for one:
+    while they wait, grpcio keeps what it has copied.
     """
 
     def __init__(
@@ -110,36 +113,55 @@ class Around(grpc.ServerInterceptor):
         *,
         threads: Mapping[str, ThreadPoolExecutor],
         patience: Patience | None = None,
+        refusals: ThreadPoolExecutor | None = None,
     ) -> None:
         self._steps = steps
         self._threads = threads
         self._patience = patience or Patience()
+        self._refusals = refusals
         self._wrapped: dict[str, Handler] = {}
+        self._refusing: dict[str, Handler] = {}
 
     def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Handler | None],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler | None:
-        """Return the method's handler with the steps around it; grpcio asks in every call.
-
-        A call whose headers are too large gets none, and so no thread: grpcio ends it at once, and
-        keeps the headers of one such call and not of all.
-        """
-        if are_too_large(handler_call_details.invocation_metadata):
-            return None
+        """Return the method's handler with the steps around it; grpcio asks in every call."""
         path = handler_call_details.method
+        if are_too_large(handler_call_details.invocation_metadata):
+            return self._refusing_handler(path, continuation(handler_call_details))
         if path in self._wrapped:
             return self._wrapped[path]
         handler = continuation(handler_call_details)
         if handler is None or path.startswith(_LEFT_ALONE):
             return handler
-        _, service, name = path.split("/")
-        kind = _kind(streams_in=handler.request_streaming, streams_out=handler.response_streaming)
-        method = Method(kind=kind, service=service, name=name)
-        hooks = [step(method) for step in self._steps]
-        wrapped = _wrapped(handler, hooks, threads=self._threads.get(path), patience=self._patience)
+        wrapped = _wrapped(
+            handler,
+            [step(_method(path, handler)) for step in self._steps],
+            received=self._patience.each if handler.request_streaming else self._patience.only,
+            threads=self._threads.get(path),
+        )
         return self._wrapped.setdefault(path, wrapped)
+
+    def _refusing_handler(self, path: str, handler: Handler | None) -> Handler:
+        """Return the handler that refuses a method's calls with large metadata, inside its steps.
+
+        Health, reflection and all paths that callers make up share one.
+        """
+        steps, method = self._steps, _NO_METHOD
+        if handler is None or path.startswith(_LEFT_ALONE):
+            path, steps = "", (report_errors, require_message)
+        else:
+            method = _method(path, handler)
+        if path not in self._refusing:
+            self._refusing[path] = _wrapped(
+                grpc.stream_unary_rpc_method_handler(refused),
+                [step(method) for step in steps],
+                received=refused,
+                threads=self._refusals,
+            )
+        return self._refusing[path]
 
 
 def identify(_method: Method) -> Hooks:
@@ -316,6 +338,12 @@ def _code(context: grpc.ServicerContext, *, failed: bool) -> str:
     return (grpc.StatusCode.UNKNOWN if failed else grpc.StatusCode.OK).name
 
 
+def _method(path: str, handler: Handler) -> Method:
+    _, service, name = path.split("/")
+    kind = _kind(streams_in=handler.request_streaming, streams_out=handler.response_streaming)
+    return Method(kind=kind, service=service, name=name)
+
+
 def _kind(*, streams_in: bool, streams_out: bool) -> str:
     if streams_in:
         return "bidi_stream" if streams_out else "client_stream"
@@ -326,13 +354,12 @@ def _wrapped(
     handler: Handler,
     hooks: Sequence[Hooks],
     *,
+    received: Callable[..., object],
     threads: ThreadPoolExecutor | None,
-    patience: Patience,
 ) -> Handler:
     behavior: Any = (
         handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
     )
-    received: Callable[..., object] = patience.each if handler.request_streaming else patience.only
     around = _Around(hooks)
 
     def respond(requests: Iterator[object], context: grpc.ServicerContext) -> object:

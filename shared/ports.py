@@ -23,9 +23,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 _DESCRIPTORS: Final = Path("/proc/self/fd")
 _INTERNET: Final = {socket.AF_INET, socket.AF_INET6}
+_IPV4_MAPPED: Final = "::ffff:"
 # Packets that crossed fewer routers are no connection's first: systems send those with 64 or 128,
 # so a listener that asks for this gets none. Handshakes that have begun are not looked at.
 _MOST_TTL: Final = 255
@@ -100,6 +102,17 @@ def stop_listening(port: int) -> None:
     _let_in(port)
 
 
+def hang_up(peer: str) -> None:
+    """Close the connection of a peer, which is named as gRPC names it.
+
+    Elsewhere than on Linux this does nothing.
+    """
+    for _, sock in _tcp_sockets():
+        if not _listens(sock) and _peer(sock) == peer:
+            with suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+
 def has_connections(port: int) -> bool:
     """Whether anybody is connected to a port of this process; elsewhere than on Linux, no."""
     return any(not _listens(sock) and _is_connected(sock, port) for _, sock in _tcp_sockets())
@@ -130,6 +143,17 @@ def _listens(sock: socket.socket) -> bool:
 
 def _port(sock: socket.socket) -> int:
     return int(sock.getsockname()[1])
+
+
+def _peer(sock: socket.socket) -> str:
+    """How gRPC names the peer of a connection; empty when it has gone."""
+    with suppress(OSError):
+        host, port = sock.getpeername()[:2]
+        host = host.removeprefix(_IPV4_MAPPED)
+        return (
+            f"ipv6:{quote(f'[{host}]', safe=':')}:{port}" if ":" in host else f"ipv4:{host}:{port}"
+        )
+    return ""
 
 
 def _is_connected(sock: socket.socket, port: int) -> bool:

@@ -4,8 +4,10 @@ A call has a thread from its first header on, which then waits for its message a
 likes. So somebody looks after those who are waited for, and cancels the calls of those who take too
 long: sooner when there are many of them, for then they are about to hold all threads.
 
-Headers may be far larger than what was sent: compression lets one byte stand for 4 KB. gRPC refuses
-them, but not before grpcio has copied them all, and then waits for the message as well.
+Headers may be far larger than what was sent: compression lets one byte stand for 4 KB, and grpcio
+copies up to 16 MiB of them for each call before it asks anybody. So a call with large headers is
+refused without waiting for its message, and a connection with headers that nobody means is closed,
+which also ends the calls that gRPC has not told of yet.
 
 What cannot be read as a message grpcio answers with INTERNAL, as if that were the server's fault.
 """
@@ -19,16 +21,25 @@ from typing import Final, TypeAlias, TypeVar
 import grpc
 from google.protobuf.message import DecodeError
 
+from kith.errors.v1 import errors_pb2
 from kith.exceptions import DeadlineError, ValidationError
+from shared.ports import hang_up
 
 T = TypeVar("T")
+Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
 _Awaited: TypeAlias = tuple[float, bool]
 
 UNREADABLE: Final = object()
 """Stands for what is no message of the kind that the call takes."""
 
+TOO_LARGE: Final = object()
+"""Stands for the message of a call whose metadata is too large; nobody has waited for it."""
+
 MAX_METADATA_BYTES: Final = 16 * 1024
-"""The largest headers of a call, all together; twice what the gateway lets through."""
+"""The most metadata of a call: names, values and 32 bytes each. Twice what the gateway takes."""
+
+MOST_HEADER_BYTES: Final = 1024 * 1024
+"""Headers beyond this are no mistake: gRPC refuses their call, and their connection is closed."""
 
 # What HTTP/2 counts for each header beside its name and value.
 _HEADER_BYTES: Final = 32
@@ -53,20 +64,34 @@ def reading(deserialize: Callable[[bytes], T] | None) -> Callable[[bytes], T | o
     return read
 
 
-def are_too_large(metadata: Sequence[tuple[str, str | bytes]]) -> bool:
-    """Whether headers are larger than gRPC lets through; it has refused their call already."""
-    size = len(metadata) * _HEADER_BYTES
-    if size <= MAX_METADATA_BYTES:
-        size += sum(len(key) + len(value) for key, value in metadata)
-    return size > MAX_METADATA_BYTES
+def are_too_large(metadata: Metadata) -> bool:
+    """Whether a call with this metadata is refused."""
+    return _size(metadata) > MAX_METADATA_BYTES
+
+
+def refused(_requests: Iterator[object], context: grpc.ServicerContext) -> object:
+    """Return what stands for the message of a call whose metadata is too large, without waiting."""
+    if _size(context.invocation_metadata() or ()) > MOST_HEADER_BYTES:
+        hang_up(context.peer())
+    return TOO_LARGE
 
 
 def require_readable(request: object) -> None:
     """Raise ValidationError for what stands for a message that there is not."""
+    if request is TOO_LARGE:
+        raise ValidationError(
+            f"the metadata is larger than {MAX_METADATA_BYTES} bytes",
+            reason=errors_pb2.ERROR_REASON_REQUEST_TOO_LARGE,
+            metadata={"limit_bytes": str(MAX_METADATA_BYTES)},
+        )
     if request is UNREADABLE:
         raise ValidationError("the request is not a message of the kind that this call takes")
     if request is None:
         raise ValidationError("the request has no message")
+
+
+def _size(metadata: Metadata) -> int:
+    return sum(len(key) + len(value) + _HEADER_BYTES for key, value in metadata)
 
 
 class Patience:

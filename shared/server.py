@@ -43,7 +43,7 @@ from shared.metrics_port import MetricsPort
 from shared.ports import has_connections, reserved, stop_listening, written
 from shared.rate_limits import RateLimits, limit_heavy_users, limit_rates
 from shared.reflection import enable_reflection
-from shared.requests import MAX_METADATA_BYTES, Patience
+from shared.requests import MOST_HEADER_BYTES, Patience
 from shared.settings import ServerSettings
 from shared.threads import CALLS_OPEN, STREAMS_OF_A_CONNECTION, CallSlots, HeavyUsers
 from shared.tracing import tracing
@@ -56,6 +56,7 @@ _LAST_CLIENTS_SECONDS = 3.0
 _POLL_SECONDS = 0.05
 # For those beyond the streams that there may be: each is told so at once.
 _SPARE_STREAM_THREADS = 8
+_REFUSAL_THREADS = 2
 _PENDING_CALLS = 20_000
 # A client that means well has sent its first frames within a round trip or two.
 _HANDSHAKE_SECONDS = 10
@@ -122,10 +123,16 @@ class RunningServer:
             for method, number in service.stream_threads.items()
         }
         self._patience = Patience(many=CALLS_OPEN // 2, most=CALLS_OPEN * 3 // 4)
+        self._refusals = ThreadPoolExecutor(_REFUSAL_THREADS, thread_name_prefix="refusal")
         self._server = grpc.server(
             ThreadPoolExecutor(CALLS_OPEN, thread_name_prefix="call"),
             interceptors=[
-                Around(self._steps(), threads=self._stream_threads, patience=self._patience)
+                Around(
+                    self._steps(),
+                    threads=self._stream_threads,
+                    patience=self._patience,
+                    refusals=self._refusals,
+                )
             ],
             options=_options(settings),
         )
@@ -184,7 +191,7 @@ class RunningServer:
     def _release(self) -> None:
         self._health.close()
         self._patience.close()
-        for threads in self._stream_threads.values():
+        for threads in (self._refusals, *self._stream_threads.values()):
             threads.shutdown(wait=False)
         if self._metrics is not None:
             self._metrics.close()
@@ -272,12 +279,13 @@ def _options(settings: ServerSettings) -> Sequence[tuple[str, int]]:
     return (
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", settings.max_message_bytes),
-        # Past the first gRPC would refuse calls by chance, and past the second always.
-        ("grpc.max_metadata_size", MAX_METADATA_BYTES),
-        ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
+        # Past the first gRPC would refuse calls by chance, and past the second always, both without
+        # a reason. So both are the same, and far beyond the limit that is told to callers.
+        ("grpc.max_metadata_size", MOST_HEADER_BYTES),
+        ("grpc.absolute_max_metadata_size", MOST_HEADER_BYTES),
         # For workers. Who did not mean to share the port is refused by `reserved`.
         ("grpc.so_reuseport", 1),
-        ("grpc.max_concurrent_streams", STREAMS_OF_A_CONNECTION),
+        ("grpc.max_concurrent_streams", max(STREAMS_OF_A_CONNECTION, 2 * settings.threads)),
         # Calls that nobody has looked at yet: beyond a thousand gRPC ends some, and beyond three
         # thousand all, as CANCELLED and without a word; here each gets an answer that says why.
         ("grpc.server.max_pending_requests", _PENDING_CALLS),

@@ -21,8 +21,11 @@ from shared.access.rules import Weight
 CALLS_OPEN: Final = 512
 """How many calls may have a thread; the others wait for one."""
 
-STREAMS_OF_A_CONNECTION: Final = 128
-"""How many calls one connection may have open: a fraction of all, whatever its client is up to."""
+STREAMS_OF_A_CONNECTION: Final = 32
+"""How many calls one connection may have open, or twice the slots where that is more.
+
+The rest waits at the client. gRPC keeps the headers of each, however large they are.
+"""
 
 HEAVY_AT_ONCE: Final = 2
 """How many heavy calls of one user a process works on at once."""

@@ -1,26 +1,31 @@
 """What no client should send is refused as such, and who sends nothing keeps nobody out."""
 
+import random
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from kith.feed.v1 import feed_pb2
+from shared.ports import hang_up
 from shared.threads import CALLS_OPEN, STREAMS_OF_A_CONNECTION
 from tests.support.errors import reason_of
 from tests.support.expansion import expand_headers
 from tests.support.pair import Pair
 from tests.support.rpcs import RPCS, Rpc
 
+_Metadata: TypeAlias = list[tuple[str, str]]
 _CEILING_SECONDS = 30
 _CHECK = "/grpc.health.v1.Health/Check"
+_COUNT_CONNECTIONS = "/kith.graph.v1.GraphService/CountConnections"
 _LIST_CONNECTIONS = "/kith.graph.v1.GraphService/ListConnections"
 _LIST_POSTS = "/kith.feed.v1.FeedService/ListPosts"
 # What 128 calls with 7.8 MB of headers each may take; without a bound they took 635.
@@ -117,13 +122,69 @@ def test_headers_that_expand_do_not_fill_the_memory(pair: Pair, path: str) -> No
     assert grown < _MOST_GROWTH_MEBIBYTES
 
 
-def test_headers_beyond_the_limit_are_always_refused_alike(pair: Pair) -> None:
-    check: Any = pair.graph_channel.unary_unary(_CHECK)
-    codes = set()
-    for size in (17_000, 30_000, 100_000):
-        for _ in range(5):
-            with pytest.raises(grpc.RpcError) as caught:
-                check(b"", timeout=_CEILING_SECONDS, metadata=[("x-large", "z" * size)])
-            codes.add(caught.value.code())
+def _outcome(channel: Any, path: str, metadata: _Metadata) -> tuple[str, str]:
+    try:
+        channel.unary_unary(path)(b"", timeout=_CEILING_SECONDS, metadata=metadata)
+    except grpc.RpcError as error:
+        return error.code().name, reason_of(error)
+    return "OK", ""
 
-    assert codes == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+
+def _split(size: int, pieces: int) -> _Metadata:
+    """Return metadata of a size, in so many pieces."""
+    sizes = [size // pieces] * (pieces - 1)
+    sizes.append(size - sum(sizes))
+    return [(f"x-{n:05}", "z" * (each - 32 - 7)) for n, each in enumerate(sizes)]
+
+
+@pytest.mark.parametrize("path", [_CHECK, _COUNT_CONNECTIONS, "/made.up/Path"])
+def test_one_limit_for_metadata_and_always_the_same_answer_beyond(pair: Pair, path: str) -> None:
+    chance = random.Random(1)
+    within, beyond = set(), set()
+    for _ in range(40):
+        pieces = chance.randint(1, 64)
+        # Between the two is what grpcio adds, such as the user agent.
+        small, large = chance.randint(8_000, 16_000), chance.randint(16_385, 900_000)
+        within.add(_outcome(pair.graph_channel, path, _split(small, pieces)))
+        beyond.add(_outcome(pair.graph_channel, path, _split(large, pieces)))
+
+    assert len(within) == 1
+    assert beyond == {("INVALID_ARGUMENT", "REQUEST_TOO_LARGE")}
+    assert not within & beyond
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="connections are found in /proc")
+def test_a_connection_whose_headers_expand_is_closed(pair: Pair) -> None:
+    with expand_headers(pair.graph_server.port, _CHECK, calls=1, times=2_000) as peer:
+        peer.settimeout(_CEILING_SECONDS)
+        while peer.recv(4_096):
+            pass
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="connections are found in /proc")
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+def test_the_connection_that_is_closed_is_that_of_the_peer_alone(host: str) -> None:
+    def respond(request: bytes, context: grpc.ServicerContext) -> bytes:
+        if request:
+            hang_up(context.peer())
+        return b""
+
+    handler = grpc.unary_unary_rpc_method_handler(respond, bytes, bytes)
+    server = grpc.server(ThreadPoolExecutor(2))
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("a.B", {"C": handler})])
+    address = f"{host}:{server.add_insecure_port('[::]:0')}"
+    server.start()
+    with (
+        grpc.insecure_channel(address, _OWN_CONNECTION) as other,
+        grpc.insecure_channel(address, _OWN_CONNECTION) as channel,
+    ):
+        states = list[grpc.ChannelConnectivity]()
+        assert other.unary_unary("/a.B/C", bytes, bytes)(b"", timeout=_CEILING_SECONDS) == b""
+        other.subscribe(states.append)
+        with pytest.raises(grpc.RpcError) as caught:
+            channel.unary_unary("/a.B/C", bytes, bytes)(b"x", timeout=_CEILING_SECONDS)
+        assert other.unary_unary("/a.B/C", bytes, bytes)(b"", timeout=_CEILING_SECONDS) == b""
+    server.stop(None).wait()
+
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert set(states) == {grpc.ChannelConnectivity.READY}

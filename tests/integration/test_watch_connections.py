@@ -450,13 +450,13 @@ def test_there_are_no_more_streams_than_allowed_and_a_place_is_free_again_at_onc
 
 
 def test_open_streams_take_no_threads_from_calls(databases: Databases) -> None:
-    with _running(databases, GRAPH_MAX_WATCHERS="64", GRAPH_THREADS="1") as graph:
-        streams = [graph.begun()[0] for _ in range(64)]
+    with _running(databases, GRAPH_MAX_WATCHERS="24", GRAPH_THREADS="1") as graph:
+        streams = [graph.begun()[0] for _ in range(24)]
         graph.change("RequestConnection", 1, 2)
 
         told = [_events(stream, 1)[0].actor_id for stream in streams]
 
-    assert told == [1] * 64
+    assert told == [1] * 24
 
 
 @pytest.mark.parametrize("change", ["damaged", "another call's", "made up"])

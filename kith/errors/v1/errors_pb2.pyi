@@ -114,8 +114,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     that there are. There is no call at this path with this HTTP method.
     """
     ERROR_REASON_REQUEST_TOO_LARGE: _ErrorReason.ValueType  # 34
-    """INVALID_ARGUMENT, by the gateway: as HTTP status 413 when the request is larger than 10 MiB, as 431
-    when its headers are larger than 8 KiB or more than 100.
+    """INVALID_ARGUMENT. By the gateway: as HTTP status 413 when the request is larger than 10 MiB, as 431
+    when its headers are larger than 8 KiB or more than 100. By a service: the metadata of the call,
+    names, values and 32 bytes for each, is larger than metadata's `limit_bytes`, 16 KiB.
     """
     ERROR_REASON_SERVICE_UNREACHABLE: _ErrorReason.ValueType  # 35
     """UNAVAILABLE, by the gateway. The service cannot be reached. Calls that may be repeated have been."""
@@ -252,8 +253,9 @@ ERROR_REASON_NO_SUCH_PATH: ErrorReason.ValueType  # 33
 that there are. There is no call at this path with this HTTP method.
 """
 ERROR_REASON_REQUEST_TOO_LARGE: ErrorReason.ValueType  # 34
-"""INVALID_ARGUMENT, by the gateway: as HTTP status 413 when the request is larger than 10 MiB, as 431
-when its headers are larger than 8 KiB or more than 100.
+"""INVALID_ARGUMENT. By the gateway: as HTTP status 413 when the request is larger than 10 MiB, as 431
+when its headers are larger than 8 KiB or more than 100. By a service: the metadata of the call,
+names, values and 32 bytes for each, is larger than metadata's `limit_bytes`, 16 KiB.
 """
 ERROR_REASON_SERVICE_UNREACHABLE: ErrorReason.ValueType  # 35
 """UNAVAILABLE, by the gateway. The service cannot be reached. Calls that may be repeated have been."""
