@@ -15,7 +15,7 @@ from feed_service.visibility import Viewer
 from kith.errors.v1 import errors_pb2
 from kith.exceptions import FieldViolation, ResourceNotFoundError, ValidationError
 from shared.database import Database
-from shared.paging import Page, PageTokens, Scope
+from shared.paging import BELOW_ALL_IDS, ById, Page, PageTokens, Scope
 
 WITHOUT_TAGS: Final = "must have at least 1 item with TAGS"
 """What is said of `tag_ids` when the audience is TAGS and there are none."""
@@ -65,7 +65,7 @@ class Audiences:
             sorted(audience.tag_ids),
             sorted(audience.excluded_tag_ids),
         )
-        position = self._tokens.read(scope, page_token, length=1)
+        after = self._tokens.read(scope, page_token, start=BELOW_ALL_IDS)
         if wanted := named_tags(audience):
             owned = self._database.read(
                 lambda connection: queries.tags.owned_tags(
@@ -81,13 +81,13 @@ class Audiences:
                     connection,
                     author=author,
                     audience=audience,
-                    after_id=position[0] if position else 0,
+                    after_id=after.id,
                     limit=page_size + 1,
                 )
             )
 
         total_count, viewer_ids = steady_read(self._graph, author_id, read)
-        page = self._tokens.cut(scope, viewer_ids, size=page_size, position=lambda id_: (id_,))
+        page = self._tokens.cut(scope, viewer_ids, size=page_size, position=ById)
         return Preview(total_count=total_count, page=page)
 
 

@@ -8,7 +8,6 @@ has confirmed.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Final
 
 from sqlalchemy import Connection
 
@@ -23,10 +22,8 @@ from kith.errors.v1 import errors_pb2
 from kith.exceptions import ResourceNotFoundError
 from shared.database import Database
 from shared.idempotency import Call, M, once, once_prepared
-from shared.paging import Page, PageTokens, Scope, oldest_first, place
+from shared.paging import OLDER_THAN_ALL, ByTime, Page, PageTokens, Scope
 from shared.replicas import Reads
-
-_BEFORE_ALL: Final = (0, 0)
 
 
 class Comments:
@@ -84,12 +81,12 @@ class Comments:
         Also under one's own post the graph has to say with whom there is a block.
         """
         scope = Scope.of("comments", viewer_id, *post)
-        after = place(self._tokens.read(scope, page_token, length=2) or _BEFORE_ALL)
+        after = self._tokens.read(scope, page_token, start=OLDER_THAN_ALL)
 
         def read(viewer: Viewer) -> list[CommentRow] | None:
             return self._reads.read(
                 lambda connection: queries.comments.comment_page(
-                    connection, viewer=viewer, post=post, after=after, limit=page_size + 1
+                    connection, viewer=viewer, post=post, after=after.key, limit=page_size + 1
                 ),
                 since=viewer.since,
             )
@@ -98,7 +95,7 @@ class Comments:
         if rows is None:
             raise posts.not_found()
         return self._tokens.cut(
-            scope, rows, size=page_size, position=lambda row: oldest_first(row.created_at, row.id)
+            scope, rows, size=page_size, position=lambda row: ByTime.of(row.created_at, row.id)
         )
 
     def update(

@@ -14,7 +14,7 @@ from feed_service.refresh import Seen
 from feed_service.safe_read import safe_read
 from feed_service.settings import HubScan
 from feed_service.visibility import Viewer
-from shared.paging import Page, PageTokens, Scope, newest_first, place
+from shared.paging import NEWER_THAN_ALL, ByTime, Page, PageTokens, Scope
 from shared.replicas import Reads
 
 
@@ -81,9 +81,9 @@ class Feed:
         """
         self._metrics.feed_requests.inc()
         with self._metrics.feed_latency.time():
-            before = self._tokens.read(query.scope, query.page_token, length=2)
+            before = self._tokens.read(query.scope, query.page_token, start=NEWER_THAN_ALL)
             seen = refresh.read(self._tokens, query.refresh_scope, query.newer_than)
-            part = FeedPlace(before=place(before), after=seen.after, seen_ids=seen.ids)
+            part = FeedPlace(before=before.key, after=seen.after, seen_ids=seen.ids)
             result = safe_read(
                 self._graph,
                 query.viewer_id,
@@ -94,7 +94,7 @@ class Feed:
                 query.scope,
                 result.value,
                 size=query.page_size,
-                position=lambda row: newest_first(row.created_at, row.id),
+                position=lambda row: ByTime.of(row.created_at, row.id),
             )
             return FeedPage(
                 posts=[
@@ -103,7 +103,7 @@ class Feed:
                     if result.allows(author_id=row.author_id, viewer_id=query.viewer_id)
                 ],
                 next_page_token=page.next_page_token,
-                refresh_token="" if before else self._refresh_token(query, seen, page),
+                refresh_token="" if query.page_token else self._refresh_token(query, seen, page),
             )
 
     def _rows(self, query: FeedQuery, viewer: Viewer, part: FeedPlace) -> list[PostRow]:

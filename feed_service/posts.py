@@ -23,7 +23,7 @@ from kith.errors.v1 import errors_pb2
 from kith.exceptions import ResourceNotFoundError, ValidationError
 from shared.database import Database
 from shared.idempotency import Call, M, once, once_prepared
-from shared.paging import Page, PageTokens, Scope, newest_first, place
+from shared.paging import NEWER_THAN_ALL, ByTime, Page, PageTokens, Scope
 from shared.replicas import Reads
 from shared.totals import add_to_totals
 
@@ -117,7 +117,7 @@ class Posts:
         One's own are read without the graph.
         """
         scope = Scope.of("posts", viewer_id, author_id)
-        before = place(self._tokens.read(scope, page_token, length=2))
+        before = self._tokens.read(scope, page_token, start=NEWER_THAN_ALL)
 
         def read(viewer: Viewer) -> list[PostRow]:
             return self._reads.read(
@@ -125,7 +125,7 @@ class Posts:
                     connection,
                     viewer=viewer,
                     author_id=author_id,
-                    before=before,
+                    before=before.key,
                     limit=page_size + 1,
                 ),
                 since=viewer.since,
@@ -133,7 +133,7 @@ class Posts:
 
         rows = read_of_author(self._graph, viewer_id, author_id, read) or []
         return self._tokens.cut(
-            scope, rows, size=page_size, position=lambda row: newest_first(row.created_at, row.id)
+            scope, rows, size=page_size, position=lambda row: ByTime.of(row.created_at, row.id)
         )
 
     def update(

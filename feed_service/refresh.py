@@ -13,31 +13,28 @@ from itertools import takewhile
 from typing import Final
 
 from feed_service.queries.posts import PostRow
-from shared.paging import PageTokens, Scope, newest_first, place
-
-Place = tuple[int, int]
+from shared.paging import OLDER_THAN_ALL, ByTime, PageTokens, Scope
 
 _REACH_BACK: Final = timedelta(seconds=10) // timedelta(microseconds=1)
 _MOST_SEEN: Final = 100
-_START: Final = (0, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """What a reader has of a feed: everything up to a place, and some posts behind it."""
+    """What a reader has of a feed: everything up to a position, and some posts behind it."""
 
-    up_to: Place = _START
-    posts: Sequence[Place] = ()
+    up_to: ByTime = OLDER_THAN_ALL
+    posts: Sequence[ByTime] = ()
 
     @property
     def after(self) -> tuple[datetime, int]:
-        """The place behind which everything is new, but for `ids`."""
-        return place(self.up_to)
+        """The position behind which everything is new, but for `ids`."""
+        return self.up_to.key
 
     @property
     def ids(self) -> list[int]:
-        """The posts behind that place that the reader has already."""
-        return [post_id for _, post_id in self.posts]
+        """The posts behind that position that the reader has already."""
+        return [post.id for post in self.posts]
 
     def and_page(self, rows: Sequence[PostRow], *, is_last: bool) -> "Seen":
         """Return what the reader has after a first page too, of which more pages may follow.
@@ -46,8 +43,8 @@ class Seen:
         """
         if not rows:
             return self
-        newest, oldest = (newest_first(row.created_at, row.id) for row in (rows[0], rows[-1]))
-        reach = (newest[0] - _REACH_BACK, 0)
+        newest, oldest = (ByTime.of(row.created_at, row.id) for row in (rows[0], rows[-1]))
+        reach = ByTime(newest.micros - _REACH_BACK, 0)
         up_to = max(self.up_to, reach if is_last else max(reach, oldest))
         posts = sorted(
             {*_behind(up_to, rows), *(post for post in self.posts if post > up_to)}, reverse=True
@@ -57,10 +54,10 @@ class Seen:
         return Seen(up_to=up_to, posts=posts[:_MOST_SEEN])
 
 
-def _behind(up_to: Place, rows: Sequence[PostRow]) -> Iterator[Place]:
-    """Yield the places of the rows down to one; few reach back so little, so few are computed."""
-    places = (newest_first(row.created_at, row.id) for row in rows)
-    return takewhile(lambda post: post > up_to, places)
+def _behind(up_to: ByTime, rows: Sequence[PostRow]) -> Iterator[ByTime]:
+    """Yield the rows' positions down to one; few reach back so little, so few are computed."""
+    positions = (ByTime.of(row.created_at, row.id) for row in rows)
+    return takewhile(lambda post: post > up_to, positions)
 
 
 def issue(tokens: PageTokens, scope: Scope, seen: Seen) -> str:
@@ -73,8 +70,8 @@ def read(tokens: PageTokens, scope: Scope, token: str) -> Seen:
 
     Raises ValidationError naming `newer_than`.
     """
-    parts = tokens.read(scope, token, length=None, field="newer_than")
+    parts = tokens.read_integers(scope, token, field="newer_than")
     if not parts:
         return Seen()
-    up_to, *posts = zip(parts[::2], parts[1::2], strict=True)
+    up_to, *posts = map(ByTime, parts[::2], parts[1::2])
     return Seen(up_to=up_to, posts=posts)

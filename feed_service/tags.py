@@ -22,7 +22,7 @@ from kith.exceptions import (
 )
 from shared.database import Database
 from shared.idempotency import Call, M, once, once_prepared
-from shared.paging import Page, PageTokens, Scope
+from shared.paging import BELOW_ALL_IDS, ById, Page, PageTokens, Scope
 from shared.replicas import Reads
 
 
@@ -75,17 +75,17 @@ class Tags:
     ) -> Page[TagRow]:
         """Return a page of the owner's tags, by id."""
         scope = Scope.of("tags", owner_id, show_deleted)
-        position = self._tokens.read(scope, page_token, length=1)
+        after = self._tokens.read(scope, page_token, start=BELOW_ALL_IDS)
         rows = self._reads.read(
             lambda connection: queries.tags.tag_page(
                 connection,
                 owner_user_id=owner_id,
                 with_deleted=show_deleted,
-                after_id=position[0] if position else 0,
+                after_id=after.id,
                 limit=page_size + 1,
             )
         )
-        return self._tokens.cut(scope, rows, size=page_size, position=lambda row: (row.id,))
+        return self._tokens.cut(scope, rows, size=page_size, position=lambda row: ById(row.id))
 
     def rename(
         self,
@@ -186,7 +186,7 @@ class Tags:
     ) -> Page[MemberRow]:
         """Return a page of the people who have a tag, by id."""
         scope = Scope.of("members", owner_id, tag_id, show_former)
-        position = self._tokens.read(scope, page_token, length=1)
+        after = self._tokens.read(scope, page_token, start=BELOW_ALL_IDS)
 
         def read(owner: Viewer) -> list[MemberRow] | None:
             return self._reads.read(
@@ -195,7 +195,7 @@ class Tags:
                     owner=owner,
                     tag_id=tag_id,
                     with_former=show_former,
-                    after_id=position[0] if position else 0,
+                    after_id=after.id,
                     limit=page_size + 1,
                 ),
                 since=owner.since,
@@ -205,7 +205,7 @@ class Tags:
         if rows is None:
             raise _not_found()
         return self._tokens.cut(
-            scope, rows, size=page_size, position=lambda row: (row.target_user_id,)
+            scope, rows, size=page_size, position=lambda row: ById(row.target_user_id)
         )
 
     def of_user(self, owner_id: int, target_id: int) -> list[TagRow]:

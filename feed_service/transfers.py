@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection
 
@@ -19,7 +19,7 @@ from feed_service.safe_read import steady_read
 from feed_service.visibility import Viewer
 from kith.exceptions import ValidationError
 from shared.database import Database
-from shared.paging import PageTokens, Scope, oldest_first, place
+from shared.paging import ByTime, PageTokens, Scope
 from shared.totals import add_to_totals
 from shared.transfers import import_chunks
 
@@ -64,13 +64,31 @@ class ImportResult:
         )
 
 
+class _Position(NamedTuple):
+    """The position of a row in its section: tag and person, time and id, or an id and 0."""
+
+    first: int
+    second: int
+
+
+class _Cursor(NamedTuple):
+    """The number of a section, and a position in it."""
+
+    section: int
+    first: int
+    second: int
+
+
+_BEFORE_ALL: Final = _Position(0, 0)
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Listing:
     """How a section is read, and where in its order a row is."""
 
     section: Section
-    read: Callable[[Connection, Viewer, tuple[int, int], int], Sequence[Any]]
-    position: Callable[[Any], tuple[int, int]]
+    read: Callable[[Connection, Viewer, _Position, int], Sequence[Any]]
+    position: Callable[[Any], _Position]
     needs_connections: bool = False
 
 
@@ -82,32 +100,32 @@ _LISTINGS: Final = (
             connection,
             owner_user_id=user.user_id,
             with_deleted=True,
-            after_id=after[0],
+            after_id=after.first,
             limit=limit,
         ),
-        position=lambda row: (row.id, 0),
+        position=lambda row: _Position(row.id, 0),
     ),
     _Listing(
         section=Section.TAGGED_USERS,
         read=lambda connection, user, after, limit: queries.transfers.exported_tagged(
             connection, owner=user, after=after, limit=limit
         ),
-        position=lambda row: (row.tag_id, row.target_user_id),
+        position=lambda row: _Position(row.tag_id, row.target_user_id),
         needs_connections=True,
     ),
     _Listing(
         section=Section.POSTS,
         read=lambda connection, user, after, limit: queries.transfers.exported_posts(
-            connection, author_id=user.user_id, after=place(after), limit=limit
+            connection, author_id=user.user_id, after=ByTime(*after).key, limit=limit
         ),
-        position=lambda row: oldest_first(row.created_at, row.id),
+        position=lambda row: _Position(*ByTime.of(row.created_at, row.id)),
     ),
     _Listing(
         section=Section.COMMENTS,
         read=lambda connection, user, after, limit: queries.transfers.exported_comments(
-            connection, user_id=user.user_id, after_id=after[0], limit=limit
+            connection, user_id=user.user_id, after_id=after.first, limit=limit
         ),
-        position=lambda row: (row.id, 0),
+        position=lambda row: _Position(row.id, 0),
     ),
 )
 
@@ -138,9 +156,9 @@ class Transfers:
         Raises ValidationError naming `cursor` when it is not one of ours for this user.
         """
         scope = Scope.of("export", user_id)
-        start, *after = self._tokens.read(scope, cursor, length=3, field="cursor") or (0, 0, 0)
-        for number, listing in enumerate(_LISTINGS[start:], start):
-            position = (after[0], after[1]) if number == start else (0, 0)
+        start = self._tokens.read(scope, cursor, start=_Cursor(0, *_BEFORE_ALL), field="cursor")
+        position = _Position(start.first, start.second)
+        for number, listing in enumerate(_LISTINGS[start.section :], start.section):
             while rows := self._rows(listing, user_id, position):
                 position = listing.position(rows[-1])
                 yield ExportedRows(
@@ -148,6 +166,7 @@ class Transfers:
                     rows=rows,
                     cursor=partial(self._cursor, scope, number, listing),
                 )
+            position = _BEFORE_ALL
 
     def _import(self, chunk: Sequence[ImportedPost]) -> ImportResult:
         if not chunk:
@@ -155,9 +174,9 @@ class Transfers:
         return self._database.write(lambda connection: _import_in(connection, chunk, self._layout))
 
     def _cursor(self, scope: Scope, number: int, listing: _Listing, row: object) -> str:
-        return self._tokens.issue(scope, [number, *listing.position(row)])
+        return self._tokens.issue(scope, _Cursor(number, *listing.position(row)))
 
-    def _rows(self, listing: _Listing, user_id: int, after: tuple[int, int]) -> Sequence[Any]:
+    def _rows(self, listing: _Listing, user_id: int, after: _Position) -> Sequence[Any]:
         def read(user: Viewer) -> Sequence[Any]:
             return self._database.read(
                 lambda connection: listing.read(connection, user, after, _EXPORT_CHUNK)

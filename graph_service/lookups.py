@@ -8,7 +8,7 @@ from graph_service.queries.connected_ids import ConnectedIds
 from graph_service.queries.lookups import CountRow, ListedPeer, PeerRow
 from kith.errors.v1 import errors_pb2
 from kith.exceptions import PreconditionError
-from shared.paging import Page, PageTokens, Scope, newest_first, place
+from shared.paging import BELOW_ALL_IDS, NEWER_THAN_ALL, ById, ByTime, Page, PageTokens, Scope
 from shared.reader import Reader
 from shared.replicas import Reads
 
@@ -63,7 +63,7 @@ class Lookups:
     ) -> Page[ListedPeer]:
         """Return a page of `connected`, `incoming`, `outgoing` or `blocked` peers, newest first."""
         scope = Scope.of(listing, user_id)
-        before_time, before_id = place(self._tokens.read(scope, page_token, length=2))
+        before_time, before_id = self._tokens.read(scope, page_token, start=NEWER_THAN_ALL).key
         rows = self._reads.read(
             lambda connection: lookups.peer_page(
                 connection,
@@ -78,23 +78,23 @@ class Lookups:
             scope,
             rows,
             size=page_size,
-            position=lambda row: newest_first(row.listed_at, row.row_id),
+            position=lambda row: ByTime.of(row.listed_at, row.row_id),
         )
 
     def mutual(self, user_id: int, peer_id: int, *, page_size: int, page_token: str) -> Page[int]:
         """Return a page of the users connected with both, by id; none where there is a block."""
         scope = Scope.of("mutual", user_id, peer_id)
-        position = self._tokens.read(scope, page_token, length=1)
+        after = self._tokens.read(scope, page_token, start=BELOW_ALL_IDS)
         ids = self._reads.read(
             lambda connection: lookups.mutual_user_ids(
                 connection,
                 user_id=user_id,
                 peer_id=peer_id,
-                after_id=position[0] if position else 0,
+                after_id=after.id,
                 limit=page_size + 1,
             )
         )
-        return self._tokens.cut(scope, ids, size=page_size, position=lambda id_: (id_,))
+        return self._tokens.cut(scope, ids, size=page_size, position=ById)
 
     def counts(self, user_id: int, user_ids: Sequence[int]) -> list[CountRow]:
         """Return each user's number of connections, in the order asked.

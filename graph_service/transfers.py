@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from sqlalchemy import Connection
 
@@ -26,6 +26,16 @@ from shared.transfers import import_chunks
 EXPORT_CHUNK = 5_000
 _EXPORT_SCOPE = Scope.of("export")
 _OVER_LIMIT = "over limit"
+
+
+class _PairPosition(NamedTuple):
+    """The position of a pair in an export; both are ids of users."""
+
+    user_a_id: int
+    user_b_id: int
+
+
+_BEFORE_ALL_PAIRS: Final = _PairPosition(0, 0)
 
 
 class ImportedPair(NamedTuple):
@@ -82,10 +92,9 @@ class Transfers:
 
         Raises ValidationError naming `cursor` when it is not one of ours.
         """
-        position = self._tokens.read(_EXPORT_SCOPE, cursor, length=2, field="cursor") or (0, 0)
-        after = (position[0], position[1])
+        after = self._tokens.read(_EXPORT_SCOPE, cursor, start=_BEFORE_ALL_PAIRS, field="cursor")
         while pairs := self._export_page(after):
-            after = (pairs[-1].user_a_id, pairs[-1].user_b_id)
+            after = _PairPosition(pairs[-1].user_a_id, pairs[-1].user_b_id)
             yield ExportChunk(pairs=pairs, cursor=self._tokens.issue(_EXPORT_SCOPE, after))
 
     def delete_user(self, call: Call[int, M], user_id: int) -> M:

@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TypeAlias
+from typing import Final, NamedTuple
 
 import grpc
 
@@ -33,19 +33,26 @@ from graph_service.queries.events import EventRow
 from kith.errors.v1 import errors_pb2
 from kith.exceptions import AppException, RateLimitError, UnavailableError, ValidationError
 from shared.database import RETRY_AFTER
-from shared.paging import PageTokens, Scope, newest_first
+from shared.paging import ByTime, PageTokens, Scope
 from shared.reader import Reader
 
 BATCH = 1_000
 _SCOPE = Scope.of("watch")
-# The number of an event and its time in microseconds; both 0 when there was no event yet.
-_Position: TypeAlias = tuple[int, int]
-_NO_EVENT: _Position = (0, 0)
 _POLL_SECONDS = 0.25
 _LAST_SEND_SECONDS = 1.0
 # All streams wake at once and read in turn, so many of them need no more than a few connections.
 _READERS = 4
 _log = logging.getLogger("kith.watches")
+
+
+class _Position(NamedTuple):
+    """The number of an event and its time in microseconds; both 0 when there was no event yet."""
+
+    seq: int
+    micros: int
+
+
+_NO_EVENT: Final = _Position(0, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,8 +130,8 @@ class Watches:
         a number alone would skip those. The event of a number has the same time in one history
         alone, for time goes on while a backup is restored.
         """
-        read = self._tokens.read(_SCOPE, cursor, length=None, field="cursor")
-        if read is None:
+        read = self._tokens.read_integers(_SCOPE, cursor, field="cursor")
+        if not read:
             return None
         self._require_kept(read[0])
         if len(read) == 1:
@@ -132,10 +139,10 @@ class Watches:
             if read[0] > events.last_event_number(self._reader):
                 raise _of_another_history()
             return self._newest(until=read[0])
-        seq, micros = read
-        if self._newest(until=seq) != (seq, micros):
+        position = _Position(*read)
+        if self._newest(until=position.seq) != position:
             raise _of_another_history()
-        return seq, micros
+        return position
 
     def _newest(self, *, until: int) -> _Position:
         found = events.newest_event(self._reader, until=until)
@@ -303,8 +310,7 @@ class _Frontier:
 
 
 def _position(seq: int, occurred_at: datetime) -> _Position:
-    micros, _ = newest_first(occurred_at, seq)
-    return seq, micros
+    return _Position(seq, ByTime.of(occurred_at, seq).micros)
 
 
 def _of_another_history() -> ValidationError:

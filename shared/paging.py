@@ -14,7 +14,7 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Generic, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from kith.errors.v1 import errors_pb2
 from kith.exceptions import ValidationError
@@ -23,10 +23,41 @@ _MAX_TOKEN_LENGTH = 4096
 _MAC_BYTES = 16
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-# Newer than every row there can be.
-_START = (datetime(9999, 1, 1, tzinfo=UTC), 2**63 - 1)
 
 T = TypeVar("T")
+# All fields are integers of 64 bits.
+P = TypeVar("P", bound=NamedTuple)
+
+
+class ById(NamedTuple):
+    """The position of a row in a list that is ordered by id."""
+
+    id: int
+
+
+class ByTime(NamedTuple):
+    """The position of a row in a list that is ordered by time and then by id, either way.
+
+    The time is in microseconds since 1970, PostgreSQL's own precision.
+    """
+
+    micros: int
+    id: int
+
+    @classmethod
+    def of(cls, moment: datetime, row_id: int) -> "ByTime":
+        """Return the position of a row."""
+        return cls((moment - _EPOCH) // _MICROSECOND, row_id)
+
+    @property
+    def key(self) -> tuple[datetime, int]:
+        """The time and the id, as the database orders by them."""
+        return _EPOCH + timedelta(microseconds=self.micros), self.id
+
+
+BELOW_ALL_IDS: Final = ById(0)
+OLDER_THAN_ALL: Final = ByTime(0, 0)
+NEWER_THAN_ALL: Final = ByTime.of(datetime(9999, 1, 1, tzinfo=UTC), 2**63 - 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,16 +72,26 @@ class PageTokens:
         mac = self._mac(self.keys[0], scope, payload)
         return base64.urlsafe_b64encode(payload + mac).decode().rstrip("=")
 
-    def read(
-        self, scope: "Scope", token: str, *, length: int | None, field: str = "page_token"
-    ) -> tuple[int, ...] | None:
-        """Return the position in a token, or None for the empty one that starts a list.
+    def read(self, scope: "Scope", token: str, *, start: P, field: str = "page_token") -> P:
+        """Return the position in a token, which is of the kind of `start`; that for the empty one.
 
-        `length` is the number of integers in it; None takes any number. Raises ValidationError
-        naming the field when the token is damaged, made up, or was issued for other arguments.
+        Raises ValidationError naming the field when the token is damaged, made up, or was issued
+        for other arguments.
         """
         if not token:
-            return None
+            return start
+        integers = self.read_integers(scope, token, field=field)
+        if len(integers) != len(start):
+            raise _invalid_token(field)
+        return start._make(integers)
+
+    def read_integers(self, scope: "Scope", token: str, *, field: str) -> tuple[int, ...]:
+        """Return what is in a token whose positions differ in length; nothing for the empty one.
+
+        Raises what `read` raises.
+        """
+        if not token:
+            return ()
         if len(token) > _MAX_TOKEN_LENGTH:
             raise _invalid_token(field)
         try:
@@ -59,13 +100,12 @@ class PageTokens:
             raise _invalid_token(field) from None
         payload, mac = raw[:-_MAC_BYTES], raw[-_MAC_BYTES:]
         genuine = [hmac.compare_digest(mac, self._mac(key, scope, payload)) for key in self.keys]
-        count = len(payload) // 8 if length is None else length
-        if len(payload) != count * 8 or not any(genuine):
+        if len(payload) % 8 or not any(genuine):
             raise _invalid_token(field)
         # base64 has several spellings of the same bytes; only the one we issue is accepted.
         if base64.urlsafe_b64encode(raw).decode().rstrip("=") != token:
             raise _invalid_token(field)
-        return struct.unpack(f">{count}q", payload)
+        return struct.unpack(f">{len(payload) // 8}q", payload)
 
     def cut(
         self,
@@ -77,7 +117,7 @@ class PageTokens:
     ) -> "Page[T]":
         """Make a page of rows that were read with one more than fit, which tells the end.
 
-        `position` returns a row's place in the list's order.
+        `position` returns a row's position, of the kind that `read` is to return.
         """
         items = list(rows[:size])
         token = self.issue(scope, position(items[-1])) if len(rows) > size else ""
@@ -106,27 +146,6 @@ class Scope:
     def of(cls, method: str, *arguments: object) -> "Scope":
         """Digest a method's name and its arguments."""
         return cls(hashlib.sha256(repr((method, *arguments)).encode()).digest())
-
-
-def newest_first(moment: datetime, row_id: int) -> tuple[int, int]:
-    """Return the position of a row in a list that is ordered by time and id, newest first.
-
-    The time is in microseconds since 1970, PostgreSQL's own precision.
-    """
-    return ((moment - _EPOCH) // _MICROSECOND, row_id)
-
-
-def oldest_first(moment: datetime, row_id: int) -> tuple[int, int]:
-    """Return the position of a row in a list of the opposite order."""
-    return newest_first(moment, row_id)
-
-
-def place(position: tuple[int, ...] | None) -> tuple[datetime, int]:
-    """Return the time and id behind which such a list goes on; None is the newest first's start."""
-    if position is None:
-        return _START
-    micros, row_id = position
-    return _EPOCH + timedelta(microseconds=micros), row_id
 
 
 def _invalid_token(field: str) -> ValidationError:

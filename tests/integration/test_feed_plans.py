@@ -19,7 +19,7 @@ from feed_service.visibility import Viewer
 from feed_service.weeks import Week
 from kith.environment import Environment
 from shared.arrays import array_literal
-from shared.paging import place
+from shared.paging import NEWER_THAN_ALL, OLDER_THAN_ALL, ByTime
 from tests.support.pair import Databases
 from tests.support.reading import Plan, new_reader, plan_of
 
@@ -30,8 +30,8 @@ _PAGE = 21
 _HUB_SCAN = HubScan(degree=500, rows=8_000)
 _STREAMS_ALONE = HubScan(degree=500, rows=0)
 _RULES = DigestRules.read(Environment({}))
-_DEEP = FeedPlace(before=place((1_770_000_000_000_000, 0)), after=place((0, 0)))
-_NEWEST = FeedPlace(before=place(None), after=place((0, 0)))
+_DEEP = FeedPlace(before=ByTime(1_770_000_000_000_000, 0).key, after=OLDER_THAN_ALL.key)
+_NEWEST = FeedPlace(before=NEWER_THAN_ALL.key, after=OLDER_THAN_ALL.key)
 
 # Every third author has given the viewer a tag; every fifth sometimes excludes by it. A tenth of
 # the authors, and all of the last thousand, keep everything from everybody.

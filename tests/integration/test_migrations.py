@@ -19,7 +19,7 @@ from kith.environment import SettingsError
 from kith.exceptions import UnavailableError
 from shared import idempotency_keys
 from shared.embedded_postgres import EmbeddedPostgres
-from shared.paging import place
+from shared.paging import NEWER_THAN_ALL, OLDER_THAN_ALL
 from tests.support.reading import new_reader
 
 
@@ -285,7 +285,7 @@ def test_a_post_deleted_by_the_version_before_is_not_shown(feed_url: str) -> Non
         reader,
         viewer=Viewer(user_id=2, connected_ids="{1}"),
         among=FeedFilter(author_ids="{1}"),
-        place=FeedPlace(before=place(None), after=place((0, 0))),
+        place=FeedPlace(before=NEWER_THAN_ALL.key, after=OLDER_THAN_ALL.key),
         limit=21,
         hub_scan=HubScan(degree=500, rows=0),
     )

@@ -1,27 +1,61 @@
 """Page tokens: read by whoever has a key, made by nobody else."""
 
+from datetime import UTC, datetime
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kith.exceptions import ValidationError
-from shared.paging import PageTokens, Scope
+from shared.paging import (
+    BELOW_ALL_IDS,
+    NEWER_THAN_ALL,
+    OLDER_THAN_ALL,
+    ById,
+    ByTime,
+    PageTokens,
+    Scope,
+)
 
 _OLD, _NEW = b"an old key of some length", b"a new key of some length"
 _TOKENS = PageTokens(keys=[_NEW, _OLD])
 _SCOPE = Scope.of("feed", 7, [1, 2])
 
-_positions = st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=3)
+_integers = st.integers(-(2**63), 2**63 - 1)
+_lists = st.lists(_integers, min_size=1, max_size=3)
 
 
-@given(position=_positions)
-def test_a_token_brings_back_its_position(position: list[int]) -> None:
+@given(position=st.one_of(st.builds(ById, _integers), st.builds(ByTime, _integers, _integers)))
+def test_a_token_brings_back_its_position(position: ById | ByTime) -> None:
     token = _TOKENS.issue(_SCOPE, position)
 
-    assert _TOKENS.read(_SCOPE, token, length=len(position)) == tuple(position)
+    assert _TOKENS.read(_SCOPE, token, start=position._replace(id=0)) == position
 
 
-@given(position=_positions, place=st.integers(0), character=st.sampled_from("AZaz09-_=.!"))
+def test_the_empty_token_is_for_the_start() -> None:
+    assert _TOKENS.read(_SCOPE, "", start=NEWER_THAN_ALL) is NEWER_THAN_ALL
+
+
+def test_a_token_of_a_position_of_another_kind_is_refused() -> None:
+    token = _TOKENS.issue(_SCOPE, ById(3))
+
+    with pytest.raises(ValidationError):
+        _TOKENS.read(_SCOPE, token, start=OLDER_THAN_ALL)
+
+
+@given(integers=_lists)
+def test_a_token_brings_back_any_number_of_integers(integers: list[int]) -> None:
+    token = _TOKENS.issue(_SCOPE, integers)
+
+    assert _TOKENS.read_integers(_SCOPE, token, field="newer_than") == tuple(integers)
+
+
+@given(moment=st.datetimes(timezones=st.just(UTC)))
+def test_a_time_comes_back_to_the_microsecond(moment: datetime) -> None:
+    assert ByTime.of(moment, 7).key == (moment, 7)
+
+
+@given(position=_lists, place=st.integers(0), character=st.sampled_from("AZaz09-_=.!"))
 def test_a_token_with_another_character_anywhere_is_refused(
     position: list[int], place: int, character: str
 ) -> None:
@@ -32,13 +66,13 @@ def test_a_token_with_another_character_anywhere_is_refused(
         return
 
     with pytest.raises(ValidationError):
-        _TOKENS.read(_SCOPE, changed, length=len(position))
+        _TOKENS.read_integers(_SCOPE, changed, field="page_token")
 
 
 @given(garbage=st.text(min_size=1))
 def test_garbage_is_refused(garbage: str) -> None:
     with pytest.raises(ValidationError) as caught:
-        _TOKENS.read(_SCOPE, garbage, length=2)
+        _TOKENS.read(_SCOPE, garbage, start=OLDER_THAN_ALL)
 
     assert [violation.field for violation in caught.value.violations] == ["page_token"]
 
@@ -46,14 +80,14 @@ def test_garbage_is_refused(garbage: str) -> None:
 def test_a_token_of_the_old_key_is_still_read() -> None:
     token = PageTokens(keys=[_OLD]).issue(_SCOPE, [3])
 
-    assert _TOKENS.read(_SCOPE, token, length=1) == (3,)
+    assert _TOKENS.read(_SCOPE, token, start=BELOW_ALL_IDS) == ById(3)
 
 
 def test_a_token_of_a_retired_key_is_refused() -> None:
     token = _TOKENS.issue(_SCOPE, [3])
 
     with pytest.raises(ValidationError):
-        PageTokens(keys=[_OLD]).read(_SCOPE, token, length=1)
+        PageTokens(keys=[_OLD]).read(_SCOPE, token, start=BELOW_ALL_IDS)
 
 
 @pytest.mark.parametrize(
@@ -63,17 +97,17 @@ def test_a_token_is_refused_for_other_arguments(other: Scope) -> None:
     token = _TOKENS.issue(_SCOPE, [3])
 
     with pytest.raises(ValidationError):
-        _TOKENS.read(other, token, length=1)
+        _TOKENS.read(other, token, start=BELOW_ALL_IDS)
 
 
 def test_the_last_page_has_no_token() -> None:
-    page = _TOKENS.cut(_SCOPE, [1, 2], size=2, position=lambda row: (row,))
+    page = _TOKENS.cut(_SCOPE, [1, 2], size=2, position=ById)
 
     assert (page.items, page.next_page_token) == ([1, 2], "")
 
 
 def test_a_row_too_many_is_cut_off_and_gives_a_token_for_the_row_before() -> None:
-    page = _TOKENS.cut(_SCOPE, [1, 2, 3], size=2, position=lambda row: (row,))
+    page = _TOKENS.cut(_SCOPE, [1, 2, 3], size=2, position=ById)
 
     assert page.items == [1, 2]
-    assert _TOKENS.read(_SCOPE, page.next_page_token, length=1) == (2,)
+    assert _TOKENS.read(_SCOPE, page.next_page_token, start=BELOW_ALL_IDS) == ById(2)
