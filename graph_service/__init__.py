@@ -1,6 +1,7 @@
 """Owns connections: who is mutually connected with whom, who has asked whom, who blocks whom.
 
 A call enters at `servicer` (decode, call, encode), follows the rules in `connections`, `lookups`,
-`transfers` or `watches`, and reaches the database by the statements in `queries`, whose tables are
-in `models`. Changes go through `shared.idempotency`; beside the calls, `upkeep` cleans up.
+`imports`, `exports`, `watches` or `erasure`, and reaches the database by the statements in
+`queries`, whose tables are in `models`. Changes go through `shared.idempotency`; beside the calls,
+`upkeep` cleans up.
 """

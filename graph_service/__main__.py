@@ -8,11 +8,13 @@ from prometheus_client import CollectorRegistry
 import migrations
 from graph_service.access import ACCESS
 from graph_service.connections import Connections
+from graph_service.erasure import Erasure
+from graph_service.exports import Exports
+from graph_service.imports import Imports
 from graph_service.lookups import Lookups
 from graph_service.metrics import GAUGES, GraphMetrics, register_totals
 from graph_service.servicer import GraphServicer
 from graph_service.settings import GraphSettings
-from graph_service.transfers import Transfers
 from graph_service.upkeep import Upkeep
 from graph_service.watches import Watches
 from kith.graph.v1 import graph_pb2_grpc
@@ -69,8 +71,10 @@ def build(settings: GraphSettings, database_url: str) -> Service:
             request_pause=settings.request_pause,
             metrics=GraphMetrics(registry),
         ),
-        transfers=Transfers(database, tokens, max_connections=settings.max_connections),
+        imports=Imports(database, max_connections=settings.max_connections),
+        exports=Exports(database, tokens),
         watches=watches,
+        erasure=Erasure(database),
         max_message_bytes=settings.server.max_message_bytes,
     )
     cleaning = Database(

@@ -9,9 +9,11 @@ import grpc
 
 from graph_service import messages
 from graph_service.connections import Connections
+from graph_service.erasure import Erasure
+from graph_service.exports import Exports
+from graph_service.imports import ImportedPair, Imports
 from graph_service.lookups import AskedUser, Lookups
 from graph_service.queries.pairs import HeldPair
-from graph_service.transfers import ImportedPair, Transfers
 from graph_service.watches import Watches
 from kith.errors.v1 import errors_pb2
 from kith.exceptions import RateLimitError
@@ -49,14 +51,18 @@ class GraphServicer(graph_pb2_grpc.GraphServiceServicer):
         *,
         lookups: Lookups,
         connections: Connections,
-        transfers: Transfers,
+        imports: Imports,
+        exports: Exports,
         watches: Watches,
+        erasure: Erasure,
         max_message_bytes: int,
     ) -> None:
         self._lookups = lookups
         self._connections = connections
-        self._transfers = transfers
+        self._imports = imports
+        self._exports = exports
         self._watches = watches
+        self._erasure = erasure
         self._max_message_bytes = max_message_bytes
 
     def GetConnectedUserIds(
@@ -238,7 +244,7 @@ class GraphServicer(graph_pb2_grpc.GraphServiceServicer):
         request_iterator: Iterator[pb.ImportConnectionsRequest],
         context: grpc.ServicerContext,
     ) -> pb.ImportConnectionsResponse:
-        result = self._transfers.import_chunks(_chunk(request) for request in request_iterator)
+        result = self._imports.import_chunks(_chunk(request) for request in request_iterator)
         return pb.ImportConnectionsResponse(
             imported_count=result.imported,
             existing_count=result.existing,
@@ -250,7 +256,7 @@ class GraphServicer(graph_pb2_grpc.GraphServiceServicer):
     def ExportConnections(
         self, request: pb.ExportConnectionsRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.ExportConnectionsResponse]:
-        for chunk in self._transfers.export(request.cursor):
+        for chunk in self._exports.export(request.cursor):
             yield pb.ExportConnectionsResponse(
                 connections=[messages.pair(row) for row in chunk.pairs], cursor=chunk.cursor
             )
@@ -275,7 +281,7 @@ class GraphServicer(graph_pb2_grpc.GraphServiceServicer):
                 answered_by=pb.DeleteUserResponse,
                 answer=messages.erased,
             )
-        return self._transfers.delete_user(call, user_id)
+        return self._erasure.delete_user(call, user_id)
 
     def _refuse_if_too_large(self, response: pb.GetConnectedUserIdsResponse) -> None:
         if response.ByteSize() > self._max_message_bytes:

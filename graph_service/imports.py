@@ -1,41 +1,23 @@
-"""Moving graphs in and out, and erasing a user."""
+"""Imports: many pairs that are connected at once, chunk by chunk."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from sqlalchemy import Connection
 
 from graph_service.connections import erased_meanwhile
 from graph_service.metrics import ACTIVE_CONNECTIONS, USERS
 from graph_service.models import ACCEPTED, PENDING
-from graph_service.queries import erasure, exports, imports, neighbours, users
-from graph_service.queries.exports import PairRow
+from graph_service.queries import imports
 from graph_service.queries.imports import BLOCKED
-from kith.exceptions import AbortedError
-from shared import idempotency_keys
 from shared.database import Database
-from shared.idempotency import Call, M, once
-from shared.paging import PageTokens, Scope
-from shared.totals import add_to_totals
 from shared.transfers import import_chunks
 
-EXPORT_CHUNK = 5_000
-_EXPORT_SCOPE = Scope.of("export")
 _OVER_LIMIT = "over limit"
-
-
-class _PairPosition(NamedTuple):
-    """The position of a pair in an export; both are ids of users."""
-
-    user_a_id: int
-    user_b_id: int
-
-
-_BEFORE_ALL_PAIRS: Final = _PairPosition(0, 0)
 
 
 class ImportedPair(NamedTuple):
@@ -67,64 +49,16 @@ class ImportResult:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class ExportChunk:
-    """Some connected pairs, and the cursor behind them."""
+class Imports:
+    """Imports of pairs."""
 
-    pairs: list[PairRow]
-    cursor: str
-
-
-class Transfers:
-    """Imports, exports and erasure."""
-
-    def __init__(self, database: Database, tokens: PageTokens, *, max_connections: int) -> None:
+    def __init__(self, database: Database, *, max_connections: int) -> None:
         self._database = database
-        self._tokens = tokens
         self._max_connections = max_connections
 
     def import_chunks(self, chunks: Iterable[Sequence[ImportedPair]]) -> ImportResult:
         """Import each chunk as `shared.transfers` says."""
         return import_chunks(chunks, self._import, nothing=ImportResult())
-
-    def export(self, cursor: str) -> Iterator[ExportChunk]:
-        """Yield every connected pair once, in the order of pairs, from a cursor on.
-
-        Raises ValidationError naming `cursor` when it is not one of ours.
-        """
-        after = self._tokens.read(_EXPORT_SCOPE, cursor, start=_BEFORE_ALL_PAIRS, field="cursor")
-        while pairs := self._export_page(after):
-            after = _PairPosition(pairs[-1].user_a_id, pairs[-1].user_b_id)
-            yield ExportChunk(pairs=pairs, cursor=self._tokens.issue(_EXPORT_SCOPE, after))
-
-    def delete_user(self, call: Call[int, M], user_id: int) -> M:
-        """Erase whoever has the id now, and say how many connections ended."""
-
-        def work(connection: Connection) -> int:
-            # Somebody without connections may have posts, and the id may be about to get a
-            # connection: with a row for all cases, everything that concerns it waits for the lock.
-            created = users.create_user(connection, user_id=user_id)
-            # Neighbours can be locked only once they are known, and one may come or go in
-            # between: whoever came has no lock yet, so all are taken again, in order.
-            before = _related(connection, user_id)
-            locked = users.lock_users(connection, user_ids={user_id, *before})
-            idempotency_keys.forget_of(connection, user_id=user_id)
-            idempotency_keys.forget_about(connection, user_id=user_id)
-            if user_id not in locked:
-                raise erased_meanwhile()
-            amounts = _related(connection, user_id)
-            if amounts.keys() - before:
-                raise AbortedError("the user's connections changed; repeat the call")
-            _erase(connection, user_id, amounts, created=created)
-            return -sum(amounts.values())
-
-        response, _ = once(self._database, call, work)
-        return response
-
-    def _export_page(self, after: tuple[int, int]) -> list[PairRow]:
-        return self._database.read(
-            lambda connection: exports.export_page(connection, after=after, limit=EXPORT_CHUNK)
-        )
 
     def _import(self, chunk: Sequence[ImportedPair]) -> ImportResult:
         if not chunk:
@@ -189,23 +123,3 @@ def _take_room(rooms: dict[int, int], pair: tuple[int, int]) -> bool:
     for user_id in near_limit:
         rooms[user_id] -= 1
     return True
-
-
-def _related(connection: Connection, user_id: int) -> dict[int, int]:
-    """Return what an erasure adds to the number of connections of everybody whom it changes."""
-    return {
-        **dict.fromkeys(erasure.opponent_ids(connection, user_id=user_id), 0),
-        **dict.fromkeys(neighbours.neighbour_ids(connection, user_id=user_id), -1),
-    }
-
-
-def _erase(
-    connection: Connection, user_id: int, amounts: Mapping[int, int], *, created: int
-) -> None:
-    erasure.erase_user(connection, user_id=user_id)
-    if amounts:
-        users.change_counts(connection, amounts=amounts)
-    add_to_totals(
-        connection,
-        amounts={ACTIVE_CONNECTIONS: sum(amounts.values()), USERS: created - 1},
-    )

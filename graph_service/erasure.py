@@ -1,0 +1,65 @@
+"""Erasing a user from the graph."""
+
+from collections.abc import Mapping
+
+from sqlalchemy import Connection
+
+from graph_service.connections import erased_meanwhile
+from graph_service.metrics import ACTIVE_CONNECTIONS, USERS
+from graph_service.queries import erasure, neighbours, users
+from kith.exceptions import AbortedError
+from shared import idempotency_keys
+from shared.database import Database
+from shared.idempotency import Call, M, once
+from shared.totals import add_to_totals
+
+
+class Erasure:
+    """The erasure of users."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def delete_user(self, call: Call[int, M], user_id: int) -> M:
+        """Erase the user who has the id now; the result is how many connections ended."""
+
+        def work(connection: Connection) -> int:
+            # Somebody without connections may have posts, and the id may be about to get a
+            # connection: with a row for all cases, everything that concerns it waits for the lock.
+            created = users.create_user(connection, user_id=user_id)
+            # Neighbours can be locked only once they are known, and one may come or go in
+            # between: whoever came has no lock yet, so all are taken again, in order.
+            before = _related(connection, user_id)
+            locked = users.lock_users(connection, user_ids={user_id, *before})
+            idempotency_keys.forget_of(connection, user_id=user_id)
+            idempotency_keys.forget_about(connection, user_id=user_id)
+            if user_id not in locked:
+                raise erased_meanwhile()
+            amounts = _related(connection, user_id)
+            if amounts.keys() - before:
+                raise AbortedError("the user's connections changed; repeat the call")
+            _erase(connection, user_id, amounts, created=created)
+            return -sum(amounts.values())
+
+        response, _ = once(self._database, call, work)
+        return response
+
+
+def _related(connection: Connection, user_id: int) -> dict[int, int]:
+    """Return what an erasure adds to the number of connections of everybody whom it changes."""
+    return {
+        **dict.fromkeys(erasure.opponent_ids(connection, user_id=user_id), 0),
+        **dict.fromkeys(neighbours.neighbour_ids(connection, user_id=user_id), -1),
+    }
+
+
+def _erase(
+    connection: Connection, user_id: int, amounts: Mapping[int, int], *, created: int
+) -> None:
+    erasure.erase_user(connection, user_id=user_id)
+    if amounts:
+        users.change_counts(connection, amounts=amounts)
+    add_to_totals(
+        connection,
+        amounts={ACTIVE_CONNECTIONS: sum(amounts.values()), USERS: created - 1},
+    )
