@@ -54,24 +54,11 @@ def build(settings: GraphSettings, database_url: str) -> Service:
     )
     tokens = PageTokens(keys=settings.page_token_keys)
     redis = OptionalRedis(settings.redis, RedisMetrics(registry)) if settings.redis else None
-    watches = Watches(
-        background,
-        tokens,
-        max_watchers=settings.max_watchers,
-        heartbeat=settings.watch_heartbeat,
-        send_limit=settings.watch_send,
-    )
+    watches = Watches(background, tokens, settings.watches)
     servicer = GraphServicer(
         lookups=Lookups(Reads(database, reader, replicas), reader, tokens),
-        connections=Connections(
-            database,
-            max_connections=settings.max_connections,
-            max_blocks=settings.max_blocks,
-            max_open_requests=settings.max_open_requests,
-            request_pause=settings.request_pause,
-            metrics=GraphMetrics(registry),
-        ),
-        imports=Imports(database, max_connections=settings.max_connections),
+        connections=Connections(database, settings.limits, GraphMetrics(registry)),
+        imports=Imports(database, max_connections=settings.limits.max_connections),
         exports=Exports(database, tokens),
         watches=watches,
         erasure=Erasure(database),
@@ -86,7 +73,7 @@ def build(settings: GraphSettings, database_url: str) -> Service:
         name=BACKGROUND,
     )
     cleanup = Upkeep(
-        cleaning, request_pause=settings.request_pause, events_kept=settings.events_kept
+        cleaning, request_pause=settings.limits.request_pause, events_kept=settings.events_kept
     )
     upkeep = Rounds("upkeep", cleanup.run, interval_seconds=_UPKEEP_SECONDS)
     register_totals(registry, lambda: database.read(read_totals))
@@ -115,7 +102,7 @@ def build(settings: GraphSettings, database_url: str) -> Service:
         positions=exchange_positions("graph") if replicas else None,
         registry=registry,
         checks={"database": lambda: migrations.check(reader, "graph")},
-        stream_threads={"WatchConnections": settings.max_watchers},
+        stream_threads={"WatchConnections": settings.watches.max_watchers},
         drain=watches.drain,
         close=close,
     )

@@ -7,7 +7,6 @@ a success without a second effect; one that is repeated by its request id is ans
 """
 
 from collections.abc import Callable
-from datetime import timedelta
 
 from sqlalchemy import Connection
 
@@ -15,6 +14,7 @@ from graph_service.metrics import ACTIVE_CONNECTIONS, USERS, GraphMetrics
 from graph_service.models import EventKind
 from graph_service.queries import pairs
 from graph_service.queries.pairs import NOTHING_ELSE, HeldPair, LookedAt
+from graph_service.settings import PairLimits
 from kith.errors.v1 import errors_pb2
 from kith.exceptions import AbortedError, PreconditionError, ResourceNotFoundError
 from shared.database import Database
@@ -24,21 +24,9 @@ from shared.idempotency import Call, M, once
 class Connections:
     """The changes that a user can make to a pair."""
 
-    def __init__(
-        self,
-        database: Database,
-        *,
-        max_connections: int,
-        max_blocks: int,
-        max_open_requests: int,
-        request_pause: timedelta,
-        metrics: GraphMetrics,
-    ) -> None:
+    def __init__(self, database: Database, limits: PairLimits, metrics: GraphMetrics) -> None:
         self._database = database
-        self._max_connections = max_connections
-        self._max_blocks = max_blocks
-        self._max_open_requests = max_open_requests
-        self._request_pause = request_pause
+        self._limits = limits
         self._metrics = metrics
 
     def request(self, call: Call[HeldPair, M], peer_id: int) -> M:
@@ -46,7 +34,9 @@ class Connections:
 
         A peer who blocks the user is asked like any other, and never told.
         """
-        looked_at = LookedAt(open_requests=self._max_open_requests, pause=self._request_pause)
+        looked_at = LookedAt(
+            open_requests=self._limits.max_open_requests, pause=self._limits.request_pause
+        )
         return self._change(call, peer_id, self._request, creates_users=True, looked_at=looked_at)
 
     def accept(self, call: Call[HeldPair, M], peer_id: int) -> M:
@@ -72,7 +62,7 @@ class Connections:
             peer_id,
             self._block,
             creates_users=True,
-            looked_at=LookedAt(blocks=self._max_blocks),
+            looked_at=LookedAt(blocks=self._limits.max_blocks),
         )
 
     def unblock(self, call: Call[HeldPair, M], peer_id: int) -> M:
@@ -125,17 +115,17 @@ class Connections:
         # Neither may depend on a block by the peer, of which the user must not learn.
         if held.is_paused:
             raise PreconditionError(
-                f"this user has declined; they can be asked again {self._request_pause.days} days "
-                "after that",
+                "this user has declined; they can be asked again "
+                f"{self._limits.request_pause.days} days after that",
                 reason=errors_pb2.ERROR_REASON_REQUEST_PAUSED,
-                metadata={"limit": str(self._request_pause.days)},
+                metadata={"limit": str(self._limits.request_pause.days)},
             )
-        if held.open_request_count >= self._max_open_requests:
+        if held.open_request_count >= self._limits.max_open_requests:
             raise PreconditionError(
-                f"{self._max_open_requests:,} requests of the user wait for an answer, the most "
-                "there can be",
+                f"{self._limits.max_open_requests:,} requests of the user wait for an answer, "
+                "the most there can be",
                 reason=errors_pb2.ERROR_REASON_OPEN_REQUEST_LIMIT_REACHED,
-                metadata={"limit": str(self._max_open_requests)},
+                metadata={"limit": str(self._limits.max_open_requests)},
             )
         return EventKind.REQUESTED
 
@@ -150,22 +140,23 @@ class Connections:
         return self._connect(held)
 
     def _connect(self, held: HeldPair) -> EventKind:
-        if max(held.user.connection_count, held.peer.connection_count) >= self._max_connections:
+        limit = self._limits.max_connections
+        if max(held.user.connection_count, held.peer.connection_count) >= limit:
             raise PreconditionError(
-                f"one of the two has {self._max_connections:,} connections, the most there can be",
+                f"one of the two has {limit:,} connections, the most there can be",
                 reason=errors_pb2.ERROR_REASON_CONNECTION_LIMIT_REACHED,
-                metadata={"limit": str(self._max_connections)},
+                metadata={"limit": str(limit)},
             )
         return EventKind.CONNECTED
 
     def _block(self, held: HeldPair) -> EventKind | None:
         if held.user_blocks:
             return None
-        if held.block_count >= self._max_blocks:
+        if held.block_count >= self._limits.max_blocks:
             raise PreconditionError(
-                f"the user blocks {self._max_blocks:,} people, the most there can be",
+                f"the user blocks {self._limits.max_blocks:,} people, the most there can be",
                 reason=errors_pb2.ERROR_REASON_BLOCK_LIMIT_REACHED,
-                metadata={"limit": str(self._max_blocks)},
+                metadata={"limit": str(self._limits.max_blocks)},
             )
         return EventKind.BLOCKED
 

@@ -11,6 +11,57 @@ from shared.settings import DatabaseSettings, RateLimitSettings, RedisSettings, 
 
 
 @dataclass(frozen=True, kw_only=True)
+class PairLimits:
+    """How much a user may have with others."""
+
+    max_connections: int
+    """How many connections a user may have: MAX_CONNECTIONS."""
+    max_blocks: int
+    """How many people a user may block: MAX_BLOCKS."""
+    max_open_requests: int
+    """How many requests of a user may wait for an answer: MAX_OPEN_REQUESTS."""
+    request_pause: timedelta
+    """For how long a user cannot ask somebody again who has declined: REQUEST_PAUSE_DAYS."""
+
+    @classmethod
+    def read(cls, environment: Environment) -> "PairLimits":
+        """Read the variables; what cannot be used is noted in the environment."""
+        return cls(
+            max_connections=environment.integer(
+                "MAX_CONNECTIONS", 5_000, minimum=1, maximum=100_000
+            ),
+            max_blocks=environment.integer("MAX_BLOCKS", 5_000, minimum=1, maximum=100_000),
+            max_open_requests=environment.integer(
+                "MAX_OPEN_REQUESTS", 1_000, minimum=1, maximum=100_000
+            ),
+            request_pause=timedelta(
+                days=environment.integer("REQUEST_PAUSE_DAYS", 7, minimum=0, maximum=365)
+            ),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class WatchSettings:
+    """How streams of changes behave."""
+
+    max_watchers: int
+    """How many streams of changes may be open at once: GRAPH_MAX_WATCHERS."""
+    heartbeat: timedelta
+    """After how long a silence a stream sends a heartbeat: WATCH_HEARTBEAT_SECONDS."""
+    send_limit: timedelta
+    """How long a message may wait for a stream's consumer: WATCH_SEND_SECONDS."""
+
+    @classmethod
+    def read(cls, environment: Environment) -> "WatchSettings":
+        """Read the variables; what cannot be used is noted in the environment."""
+        return cls(
+            max_watchers=environment.integer("GRAPH_MAX_WATCHERS", 64, minimum=1, maximum=1_024),
+            heartbeat=environment.duration("WATCH_HEARTBEAT_SECONDS", 5, minimum=0.1, maximum=3600),
+            send_limit=environment.duration("WATCH_SEND_SECONDS", 30, minimum=0.1, maximum=3600),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class GraphSettings:
     """Everything that can be set, from `GRAPH_*` and the variables both services share."""
 
@@ -22,22 +73,10 @@ class GraphSettings:
     """How often users may call: RATE_LIMIT_REQUESTS and its companions. None for always."""
     redis: RedisSettings | None
     """What the processes share: REDIS_URL and its companions. None without it."""
-    max_connections: int
-    """How many connections a user may have: MAX_CONNECTIONS."""
-    max_blocks: int
-    """How many people a user may block: MAX_BLOCKS."""
-    max_open_requests: int
-    """How many requests of a user may wait for an answer: MAX_OPEN_REQUESTS."""
-    request_pause: timedelta
-    """For how long a user cannot ask somebody again who has declined: REQUEST_PAUSE_DAYS."""
+    limits: PairLimits
     events_kept: timedelta
     """How long changes can be followed after they were made: CONNECTION_EVENTS_DAYS."""
-    max_watchers: int
-    """How many streams of changes may be open at once: GRAPH_MAX_WATCHERS."""
-    watch_heartbeat: timedelta
-    """After how long a silence a stream sends a heartbeat: WATCH_HEARTBEAT_SECONDS."""
-    watch_send: timedelta
-    """How long a message may wait for a stream's consumer: WATCH_SEND_SECONDS."""
+    watches: WatchSettings
 
     @classmethod
     def read(cls, variables: Mapping[str, str]) -> "GraphSettings":
@@ -57,22 +96,9 @@ class GraphSettings:
             page_token_keys=page_token_keys(environment, database),
             rate_limits=RateLimitSettings.read(environment, ACCESS),
             redis=RedisSettings.read(environment),
-            max_connections=environment.integer(
-                "MAX_CONNECTIONS", 5_000, minimum=1, maximum=100_000
-            ),
-            max_blocks=environment.integer("MAX_BLOCKS", 5_000, minimum=1, maximum=100_000),
-            max_open_requests=environment.integer(
-                "MAX_OPEN_REQUESTS", 1_000, minimum=1, maximum=100_000
-            ),
-            request_pause=timedelta(
-                days=environment.integer("REQUEST_PAUSE_DAYS", 7, minimum=0, maximum=365)
-            ),
+            limits=PairLimits.read(environment),
             events_kept=timedelta(
                 days=environment.integer("CONNECTION_EVENTS_DAYS", 90, minimum=1, maximum=3650)
             ),
-            max_watchers=environment.integer("GRAPH_MAX_WATCHERS", 64, minimum=1, maximum=1_024),
-            watch_heartbeat=environment.duration(
-                "WATCH_HEARTBEAT_SECONDS", 5, minimum=0.1, maximum=3600
-            ),
-            watch_send=environment.duration("WATCH_SEND_SECONDS", 30, minimum=0.1, maximum=3600),
+            watches=WatchSettings.read(environment),
         )

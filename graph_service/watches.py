@@ -23,13 +23,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final, NamedTuple
 
 import grpc
 
 from graph_service.queries import events
 from graph_service.queries.events import EventRow
+from graph_service.settings import WatchSettings
 from kith.errors.v1 import errors_pb2
 from kith.exceptions import AppException, RateLimitError, UnavailableError, ValidationError
 from shared.database import RETRY_AFTER
@@ -66,20 +67,12 @@ class Changes:
 class Watches:
     """The streams that are open, and the thread that wakes them when there is something to read."""
 
-    def __init__(
-        self,
-        reader: Reader,
-        tokens: PageTokens,
-        *,
-        max_watchers: int,
-        heartbeat: timedelta,
-        send_limit: timedelta,
-    ) -> None:
+    def __init__(self, reader: Reader, tokens: PageTokens, settings: WatchSettings) -> None:
         self._reader = reader
         self._tokens = tokens
-        self._max_watchers = max_watchers
-        self._heartbeat_seconds = heartbeat.total_seconds()
-        self._send_seconds = send_limit.total_seconds()
+        self._max_watchers = settings.max_watchers
+        self._heartbeat_seconds = settings.heartbeat.total_seconds()
+        self._send_seconds = settings.send_limit.total_seconds()
         self._lock = threading.Lock()
         self._watches = set[_Watch]()
         self._thread: threading.Thread | None = None

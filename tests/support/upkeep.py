@@ -26,6 +26,6 @@ def cleaning(pair: Pair, environment: Mapping[str, str] | None = None) -> Iterat
         with closing(database):
             yield Upkeep(
                 database,
-                request_pause=settings.request_pause,
+                request_pause=settings.limits.request_pause,
                 events_kept=settings.events_kept,
             )

@@ -19,7 +19,7 @@ def test_the_defaults_are_those_of_the_readme(tmp_path: Path) -> None:
     assert (settings.server.host, settings.server.port) == ("127.0.0.1", 50051)
     assert settings.server.metrics_port == 9101
     assert (settings.database.pool_size, settings.database.max_overflow) == (8, 15)
-    assert settings.max_connections == 5_000
+    assert settings.limits.max_connections == 5_000
 
 
 def test_every_variable_that_cannot_be_used_is_named() -> None:
