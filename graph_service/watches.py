@@ -20,13 +20,11 @@ when it takes them, so nothing piles up in memory for one that is slow.
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, NamedTuple
-
-import grpc
+from typing import Final, NamedTuple, Protocol
 
 from graph_service.queries import events
 from graph_service.queries.events import EventRow
@@ -64,6 +62,19 @@ class Changes:
     cursor: str
 
 
+class Call(Protocol):
+    """The call of a stream, as a gRPC server's context has it."""
+
+    def is_active(self) -> bool:
+        """Whether the consumer may still receive messages."""
+
+    def add_callback(self, callback: Callable[[], None], /) -> bool:
+        """Call back when the call is over; false when it is over already."""
+
+    def cancel(self) -> object:
+        """End the call, also while a message waits for the consumer."""
+
+
 class Watches:
     """The streams that are open, and the thread that wakes them when there is something to read."""
 
@@ -80,7 +91,7 @@ class Watches:
         self._is_draining = False
         self._readers = threading.BoundedSemaphore(_READERS)
 
-    def follow(self, cursor: str, call: grpc.RpcContext) -> Iterator[Changes]:
+    def follow(self, cursor: str, call: Call) -> Iterator[Changes]:
         """Yield every event behind a cursor, and heartbeats, for as long as the call lasts.
 
         The empty cursor starts at what is settled now: whoever then reads the state of the graph
@@ -142,7 +153,7 @@ class Watches:
         return _position(*found) if found else _NO_EVENT
 
     @contextmanager
-    def _joined(self, call: grpc.RpcContext) -> "Iterator[_Watch]":
+    def _joined(self, call: Call) -> "Iterator[_Watch]":
         watch = _Watch(call)
         with self._lock:
             if self._is_draining:
@@ -257,7 +268,7 @@ class Watches:
 class _Watch:
     """One stream, as its own thread and the one that wakes it see it."""
 
-    def __init__(self, call: grpc.RpcContext) -> None:
+    def __init__(self, call: Call) -> None:
         self.call = call
         self.woken = threading.Event()
         self.ending: AppException | None = None
