@@ -17,7 +17,7 @@ from typing import Any, Final, Self
 import sqlalchemy
 
 from benchmarks.dataset import Session, connect
-from shared.database import BACKGROUND
+from shared.database.database import BACKGROUND
 
 _QUERY: Final = ord("Q")
 # Nothing yet, or asking for TLS or for GSSAPI, which the embedded server declines.

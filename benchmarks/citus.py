@@ -30,7 +30,7 @@ from benchmarks.world import Size
 from feed_service.models import DISTRIBUTED_BY
 from kith.feed.v1 import feed_pb2
 from shared.cli.terminal import progress
-from shared.embedded_postgres import EmbeddedPostgres
+from shared.database.embedded_postgres import EmbeddedPostgres
 from tests.support.citus import running_citus
 
 SIZE: Final = Size(

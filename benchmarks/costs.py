@@ -25,7 +25,7 @@ from benchmarks.processes import PostgresClock, RunningPair, cpu_seconds, runnin
 from benchmarks.report import RESULTS, machine, today
 from benchmarks.rounds import Contender, Effort, in_turns
 from benchmarks.world import Size
-from shared.embedded_postgres import EmbeddedPostgres
+from shared.database.embedded_postgres import EmbeddedPostgres
 
 RESULT: Final = RESULTS / "costs.json"
 

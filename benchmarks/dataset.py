@@ -34,7 +34,7 @@ from benchmarks.world import (
 from feed_service.metrics import POSTS
 from graph_service.metrics import ACTIVE_CONNECTIONS, USERS
 from shared.cli.terminal import progress
-from shared.embedded_postgres import EmbeddedPostgres
+from shared.database.embedded_postgres import EmbeddedPostgres
 
 SEED: Final = 42
 YEAR: Final = np.datetime64("2025-01-01", "us")

@@ -24,9 +24,9 @@ from benchmarks.row import Row, comparison
 from graph_service.models import metadata
 from graph_service.queries import connected_ids
 from kith.environment import Environment
-from shared.deadlines import StatementGuard
-from shared.reader import Reader
-from shared.settings import DatabaseSettings
+from shared.database.guard import StatementGuard
+from shared.database.reader import Reader
+from shared.database.settings import DatabaseSettings
 from tests.support.citus import Citus
 
 _PEOPLE: Final = 3_000

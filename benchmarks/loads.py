@@ -35,7 +35,7 @@ from benchmarks.world import Size
 from kith.exceptions import AppException
 from kith.feed.v1 import feed_pb2
 from kith.graph.v1 import graph_pb2
-from shared.embedded_postgres import EmbeddedPostgres
+from shared.database.embedded_postgres import EmbeddedPostgres
 
 _REMEMBERED: Final = 1_000
 _PEERS: Final = 20

@@ -20,9 +20,9 @@ from benchmarks.row import Row, comparison
 from benchmarks.stage import HUB, Captured, Stage
 from benchmarks.world import Kind
 from kith.environment import Environment
-from shared.deadlines import StatementGuard
-from shared.reader import Reader, Statement
-from shared.settings import DatabaseSettings
+from shared.database.guard import StatementGuard
+from shared.database.reader import Reader, Statement
+from shared.database.settings import DatabaseSettings
 
 # As between the calls of a service that is not at its limit.
 _PAUSE_SECONDS = 0.001

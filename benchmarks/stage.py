@@ -19,7 +19,7 @@ from benchmarks.world import SMALL, Size
 from kith.client import KithClient
 from kith.feed.v1 import feed_pb2
 from kith.graph.v1 import graph_pb2
-from shared.embedded_postgres import EmbeddedPostgres
+from shared.database.embedded_postgres import EmbeddedPostgres
 
 BATCH: Final = 100
 HUB: Final = 5_000

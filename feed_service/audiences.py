@@ -14,7 +14,7 @@ from feed_service.safe_read import steady_read
 from feed_service.visibility import Viewer
 from kith.errors.v1 import errors_pb2
 from kith.exceptions import FieldViolation, ResourceNotFoundError, ValidationError
-from shared.database import Database
+from shared.database.database import Database
 from shared.paging import BELOW_ALL_IDS, ById, Page, PageTokens, Scope
 
 WITHOUT_TAGS: Final = "must have at least 1 item with TAGS"

@@ -20,10 +20,10 @@ from feed_service.versions import require_version
 from feed_service.visibility import Viewer
 from kith.errors.v1 import errors_pb2
 from kith.exceptions import ResourceNotFoundError
-from shared.database import Database
+from shared.database.database import Database
+from shared.database.replicas import Reads
 from shared.idempotency import Call, M, once, once_prepared
 from shared.paging import OLDER_THAN_ALL, ByTime, Page, PageTokens, Scope
-from shared.replicas import Reads
 
 
 class Comments:

@@ -28,9 +28,9 @@ from feed_service.summary import PlainSummarizer, ShownPost, Summarizer
 from feed_service.visibility import Viewer
 from feed_service.weeks import Week
 from kith.exceptions import ValidationError
-from shared.database import Database
-from shared.reader import Reader
-from shared.replicas import Reads
+from shared.database.database import Database
+from shared.database.reader import Reader
+from shared.database.replicas import Reads
 
 _LONGER_THAN_A_WEEK: Final = timedelta(days=9)
 

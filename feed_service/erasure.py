@@ -19,9 +19,9 @@ from feed_service.layouts import Layout
 from feed_service.metrics import POSTS
 from feed_service.object_store import LAST_ARRIVAL
 from shared import idempotency_keys
-from shared.database import Database
+from shared.database.database import Database
+from shared.database.totals import add_to_totals
 from shared.idempotency import Call, M, once_prepared
-from shared.totals import add_to_totals
 
 _BATCH: Final = 500
 

@@ -14,8 +14,8 @@ from feed_service.refresh import Seen
 from feed_service.safe_read import safe_read
 from feed_service.settings import HubScan
 from feed_service.visibility import Viewer
+from shared.database.replicas import Reads
 from shared.paging import NEWER_THAN_ALL, ByTime, Page, PageTokens, Scope
-from shared.replicas import Reads
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,7 +27,7 @@ from feed_service.graph_client import Changes, EndedConnection, GraphClient, Wat
 from feed_service.metrics import FeedMetrics
 from feed_service.queries.following import Ending, Owner
 from kith.exceptions import AppException, ValidationError
-from shared.database import Database, in_transaction
+from shared.database.database import Database, in_transaction
 
 _LOCK: Final = "follower"
 _STREAM: Final = "connections"

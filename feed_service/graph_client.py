@@ -32,8 +32,8 @@ from kith.graph.v1 import graph_pb2_grpc
 from kith.positions import ANY_WORD, KEY
 from kith.trace_context import Metadata, outgoing
 from shared import deadlines, logs
-from shared.arrays import array_literal
 from shared.circuit import Circuit
+from shared.database.arrays import array_literal
 from shared.metrics import ClientMetrics, MethodMetrics
 
 _SERVICE = "kith.graph.v1.GraphService"

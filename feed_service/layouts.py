@@ -12,7 +12,7 @@ from feed_service import queries
 from feed_service.models import DISTRIBUTED_BY
 from feed_service.settings import LayoutName
 from kith.exceptions import UnavailableError
-from shared.reader import Reader
+from shared.database.reader import Reader
 
 
 class Layout:

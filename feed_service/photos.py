@@ -40,7 +40,7 @@ from kith.exceptions import (
     ValidationError,
 )
 from shared import deadlines
-from shared.database import Database
+from shared.database.database import Database
 from shared.idempotency import Call, M, once
 
 DownloadUrl = Callable[[str], SignedUrl | None]

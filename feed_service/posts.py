@@ -21,11 +21,11 @@ from feed_service.versions import require_version
 from feed_service.visibility import Viewer
 from kith.errors.v1 import errors_pb2
 from kith.exceptions import ResourceNotFoundError, ValidationError
-from shared.database import Database
+from shared.database.database import Database
+from shared.database.replicas import Reads
+from shared.database.totals import add_to_totals
 from shared.idempotency import Call, M, once, once_prepared
 from shared.paging import NEWER_THAN_ALL, ByTime, Page, PageTokens, Scope
-from shared.replicas import Reads
-from shared.totals import add_to_totals
 
 
 @dataclass(frozen=True, kw_only=True)

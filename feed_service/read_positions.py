@@ -12,9 +12,9 @@ from feed_service.layouts import Layout
 from feed_service.queries.posts import PostName
 from feed_service.safe_read import read_of_author, steady_read
 from feed_service.visibility import Viewer
-from shared.database import Database
+from shared.database.database import Database
+from shared.database.replicas import Reads
 from shared.idempotency import Call, M, once_prepared
-from shared.replicas import Reads
 
 _MOST_COUNTED: Final = 1_000
 

@@ -12,8 +12,10 @@ from botocore.exceptions import BotoCoreError
 from feed_service.access import ACCESS
 from kith.client.settings import TargetSettings
 from kith.environment import Environment
+from shared.database.settings import DatabaseSettings
+from shared.optional_redis import RedisSettings
 from shared.secret import page_token_keys
-from shared.settings import DatabaseSettings, RateLimitSettings, RedisSettings, ServerSettings
+from shared.settings import RateLimitSettings, ServerSettings
 
 LayoutName = Literal["single", "distributed"]
 

@@ -20,10 +20,10 @@ from kith.exceptions import (
     PreconditionError,
     ResourceNotFoundError,
 )
-from shared.database import Database
+from shared.database.database import Database
+from shared.database.replicas import Reads
 from shared.idempotency import Call, M, once, once_prepared
 from shared.paging import BELOW_ALL_IDS, ById, Page, PageTokens, Scope
-from shared.replicas import Reads
 
 
 class Tags:

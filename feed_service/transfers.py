@@ -18,9 +18,9 @@ from feed_service.queries.transfers import ImportedPost
 from feed_service.safe_read import steady_read
 from feed_service.visibility import Viewer
 from kith.exceptions import ValidationError
-from shared.database import Database
+from shared.database.database import Database
+from shared.database.totals import add_to_totals
 from shared.paging import ByTime, PageTokens, Scope
-from shared.totals import add_to_totals
 from shared.transfers import import_chunks
 
 _EXPORT_CHUNK: Final = 500

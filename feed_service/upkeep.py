@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from feed_service import queries
 from feed_service.object_store import ObjectStore
 from shared import idempotency_keys
-from shared.database import Database
+from shared.database.database import Database
 
 _BATCH: Final = 500
 _UPLOAD_AGE: Final = timedelta(days=1)

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from shared.arrays import array_literal
+from shared.database.arrays import array_literal
 
 
 class Clause(StrEnum):

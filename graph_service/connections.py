@@ -17,7 +17,7 @@ from graph_service.queries.pairs import NOTHING_ELSE, HeldPair, LookedAt
 from graph_service.settings import PairLimits
 from kith.errors.v1 import errors_pb2
 from kith.exceptions import AbortedError, PreconditionError, ResourceNotFoundError
-from shared.database import Database
+from shared.database.database import Database
 from shared.idempotency import Call, M, once
 
 

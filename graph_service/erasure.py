@@ -9,9 +9,9 @@ from graph_service.metrics import ACTIVE_CONNECTIONS, USERS
 from graph_service.queries import erasure, neighbours, users
 from kith.exceptions import AbortedError
 from shared import idempotency_keys
-from shared.database import Database
+from shared.database.database import Database
+from shared.database.totals import add_to_totals
 from shared.idempotency import Call, M, once
-from shared.totals import add_to_totals
 
 
 class Erasure:

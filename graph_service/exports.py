@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from graph_service.queries import exports
 from graph_service.queries.exports import PairRow
-from shared.database import Database
+from shared.database.database import Database
 from shared.paging import PageTokens, Scope
 
 _CHUNK: Final = 5_000

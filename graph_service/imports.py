@@ -14,7 +14,7 @@ from graph_service.metrics import ACTIVE_CONNECTIONS, USERS
 from graph_service.models import ACCEPTED, PENDING
 from graph_service.queries import imports
 from graph_service.queries.imports import BLOCKED
-from shared.database import Database
+from shared.database.database import Database
 from shared.transfers import import_chunks
 
 _OVER_LIMIT = "over limit"

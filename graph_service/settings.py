@@ -6,8 +6,10 @@ from datetime import timedelta
 
 from graph_service.access import ACCESS
 from kith.environment import Environment
+from shared.database.settings import DatabaseSettings
+from shared.optional_redis import RedisSettings
 from shared.secret import page_token_keys
-from shared.settings import DatabaseSettings, RateLimitSettings, RedisSettings, ServerSettings
+from shared.settings import RateLimitSettings, ServerSettings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from graph_service.queries import upkeep
 from shared import idempotency_keys
-from shared.database import Database
+from shared.database.database import Database
 
 _BATCH: Final = 500
 

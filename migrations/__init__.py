@@ -18,7 +18,7 @@ from alembic.script import ScriptDirectory
 from psycopg2.errors import UndefinedTable
 
 from kith.exceptions import UnavailableError
-from shared.reader import Reader, Statement
+from shared.database.reader import Reader, Statement
 
 LOCK: Final = 7_215_118
 """Whom everybody who changes a schema waits for, as an advisory lock. Any number would do."""

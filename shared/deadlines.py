@@ -1,39 +1,13 @@
-"""How long a call may take, and the end of SQL statements that outlive it.
+"""How long a call may take.
 
-A caller says until when it will wait; whoever works for a call asks here how long that still is.
-PostgreSQL is told with the statement. That is not enough: a caller can go away before, and a server
-that is cut off or stopped says nothing at all, for which psycopg2 would wait for ever. So a guard
-looks after the sessions that are at work, and shuts down the socket of one whose caller is gone or
-that has outlived its call. That frees the thread whatever the server does, and PostgreSQL, which
-looks after its clients as well (`client_connection_check_interval`), ends the statement.
-
-psycopg2 has other means, which are worse: `cancel` holds the lock of the interpreter while it waits
-for the server, and wait callbacks take COPY away and cost every statement something.
+A caller says until when it will wait; what works for a call asks here how long that still is.
 """
 
-import os
-import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import ContextVar
-from datetime import timedelta
-from typing import Any, Final, NamedTuple
-
-import psycopg2
-
-from kith.exceptions import DeadlineError
-
-_ROUND_SECONDS: Final = 0.02
-# To be woken costs more than to look in vain, so it rests only when nothing has come for a second.
-_ROUNDS_BEFORE_REST: Final = 50
-# Around the end of a call: PostgreSQL notices that as well, and then the session can be kept.
-_GRACE_SECONDS: Final = 0.02
-_STATEMENT_GRACE_SECONDS: Final = 1.0
-# Each may be stuck for as long as a connection may take to open.
-_OPENING_THREADS: Final = 8
+from typing import NamedTuple
 
 
 class CallEnd(NamedTuple):
@@ -62,7 +36,7 @@ def is_over() -> bool:
 def within(seconds: float) -> Iterator[None]:
     """Give what is in the block so long, and no longer than the call it is for may take."""
     latest, end = time.monotonic() + seconds, call_end.get()
-    is_active = _always if end is None else end.is_active
+    is_active = always if end is None else end.is_active
     token = call_end.set(CallEnd(latest if end is None else min(latest, end.at), is_active))
     try:
         yield
@@ -70,110 +44,6 @@ def within(seconds: float) -> Iterator[None]:
         call_end.reset(token)
 
 
-def statement_timeout(usual_seconds: float) -> str:
-    """Return what to put before a statement whose call ends sooner than statements usually may.
-
-    In the same message, so that it costs no round trip; LOCAL, so that it ends with the statement
-    or its transaction.
-    """
-    left = seconds_left()
-    if left >= usual_seconds:
-        return ""
-    return f"SET LOCAL statement_timeout = {max(1, round(left * 1000))}; "
-
-
-class StatementGuard:
-    """Ends the statements of calls that are over; a service has one. Thread-safe.
-
-    Sessions are connections of psycopg2. A statement without a call is given as long as PostgreSQL
-    gives it, and a second.
-    """
-
-    def __init__(self, statement_timeout: timedelta) -> None:
-        self._most_seconds = statement_timeout.total_seconds() + _STATEMENT_GRACE_SECONDS
-        # Its methods are atomic, so whoever pops a session from it is the one to deal with it.
-        self._watched: dict[Any, CallEnd] = {}
-        self._ended = set[Any]()
-        self._ending = threading.Lock()
-        self._openers = ThreadPoolExecutor(_OPENING_THREADS, thread_name_prefix="open-session")
-        self._at_work = threading.Event()
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="statement-guard", daemon=True)
-        self._thread.start()
-
-    def watch(self, session: Any) -> None:
-        """Look after a session, on which a statement is about to be sent."""
-        latest = time.monotonic() + self._most_seconds
-        end = call_end.get()
-        if end is None or end.at > latest:
-            end = CallEnd(latest, _always if end is None else end.is_active)
-        self._watched[session] = end
-        if not self._at_work.is_set():
-            self._at_work.set()
-
-    def release(self, session: Any) -> bool:
-        """Leave a session alone; returns False if it was shut down, and so must be closed."""
-        if self._watched.pop(session, None) is not None:
-            return True
-        with self._ending:
-            was_ended = session in self._ended
-            self._ended.discard(session)
-            return not was_ended
-
-    def connect(self, open_session: Callable[[], Any]) -> Any:
-        """Open a session, and wait for that no longer than the call may take.
-
-        Raises what `open_session` raises, or DeadlineError.
-        """
-        opening = self._openers.submit(open_session)
-        try:
-            return opening.result(timeout=max(0, min(seconds_left(), self._most_seconds)))
-        except TimeoutError:
-            opening.add_done_callback(_close_session)
-            raise DeadlineError("the database did not answer in time") from None
-
-    def close(self) -> None:
-        """End the guard; nothing may be under way any more."""
-        self._closing.set()
-        self._at_work.set()
-        self._thread.join()
-        self._openers.shutdown(wait=False, cancel_futures=True)
-
-    def _run(self) -> None:
-        idle_rounds = 0
-        while not self._closing.wait(_ROUND_SECONDS):
-            idle_rounds = 0 if self._watched else idle_rounds + 1
-            if idle_rounds > _ROUNDS_BEFORE_REST:
-                self._rest_while_idle()
-            now = time.monotonic()
-            for session, end in list(self._watched.items()):
-                is_late = now > end.at + _GRACE_SECONDS
-                if is_late or (now < end.at - _GRACE_SECONDS and not end.is_active()):
-                    self._end(session)
-
-    def _rest_while_idle(self) -> None:
-        self._at_work.clear()
-        # In this order, as `watch` and `close` do it in the other one.
-        if not self._watched and not self._closing.is_set():
-            self._at_work.wait()
-
-    def _end(self, session: Any) -> None:
-        with self._ending:
-            if self._watched.pop(session, None) is not None:
-                self._ended.add(session)
-                _shut_down(session)
-
-
-def _always() -> bool:
+def always() -> bool:
+    """Stand for a caller that never leaves."""
     return True
-
-
-def _shut_down(session: Any) -> None:
-    """Break a connection under the thread that waits for it; closing it is for that thread."""
-    with suppress(psycopg2.Error, OSError), socket.socket(fileno=os.dup(session.fileno())) as line:
-        line.shutdown(socket.SHUT_RDWR)
-
-
-def _close_session(opening: "Future[Any]") -> None:
-    with suppress(BaseException):
-        opening.result().close()

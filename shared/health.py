@@ -20,7 +20,7 @@ from grpc_health.v1 import health_pb2 as pb
 from grpc_health.v1 import health_pb2_grpc
 
 from kith.exceptions import ValidationError
-from shared.database import why
+from shared.database.database import why
 from shared.requests import Patience, reading, require_readable
 from shared.threads import on_threads
 

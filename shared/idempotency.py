@@ -18,7 +18,7 @@ from sqlalchemy.exc import IntegrityError
 from kith.errors.v1 import errors_pb2
 from kith.exceptions import AppException, ResourceNotFoundError, ValidationError
 from shared import idempotency_keys
-from shared.database import Database
+from shared.database.database import Database
 from shared.idempotency_keys import Kept
 
 M = TypeVar("M", bound=Message)

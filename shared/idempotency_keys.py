@@ -16,8 +16,8 @@ from sqlalchemy import BigInteger, Column, Connection, Index, LargeBinary, MetaD
 from sqlalchemy import text as sql
 from sqlalchemy.exc import IntegrityError
 
-from shared.database import send_with_begin, send_with_commit, violates
-from shared.tables import big_id, moment
+from shared.database.columns import big_id, moment
+from shared.database.database import send_with_begin, send_with_commit, violates
 
 NOBODY: Final = 0
 """Stands for the user of calls that services make. No user has this id."""

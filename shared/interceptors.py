@@ -27,9 +27,9 @@ from kith.exceptions import AppException, DeadlineError, InternalError, RateLimi
 from shared import deadlines, logs
 from shared.access.callers import Caller
 from shared.access.rules import Access, Rule, Weight
-from shared.database import statements_in_call
+from shared.database.database import statements_in_call
+from shared.database.positions import Position
 from shared.metrics import ServerMetrics
-from shared.positions import Position
 from shared.requests import Patience, are_too_large, reading, refused, require_readable
 from shared.threads import CallSlots, Places, on_threads
 

@@ -12,17 +12,19 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final, TypeVar
 
 import redis
 from limits.storage import RedisStorage
 from redis.backoff import NoBackoff
+from redis.connection import parse_url
 from redis.retry import Retry
 
+from kith.environment import Environment
 from shared.circuit import Circuit
 from shared.metrics import RedisMetrics
-from shared.settings import RedisSettings
 
 # A new form of what is kept gets a new number, so that no version reads what another has written.
 PREFIX: Final = "kith:1:"
@@ -33,6 +35,30 @@ _PATIENCE = 4
 _log = logging.getLogger("kith.redis")
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RedisSettings:
+    """Where Redis is, and how long it may take."""
+
+    url: str = field(repr=False)
+    """REDIS_URL."""
+    timeout: timedelta
+    """How long a call waits for an answer: REDIS_TIMEOUT_SECONDS."""
+
+    @classmethod
+    def read(cls, environment: Environment) -> "RedisSettings | None":
+        """Read the variables; None without a URL, and for REDIS_ENABLED=off."""
+        url = environment.text("REDIS_URL", "")
+        timeout = environment.duration("REDIS_TIMEOUT_SECONDS", 0.05, minimum=0.001, maximum=10)
+        enabled = environment.switch("REDIS_ENABLED", default=bool(url))
+        if url and not _is_redis(url):
+            environment.problem(
+                "REDIS_URL", "must be a URL and start with redis://, rediss:// or unix://"
+            )
+        if enabled and not url:
+            environment.problem("REDIS_ENABLED", "needs REDIS_URL")
+        return cls(url=url, timeout=timeout) if enabled else None
 
 
 class RedisAwayError(Exception):
@@ -127,3 +153,12 @@ class OptionalRedis:
         if self._circuit.is_open and not was_open:
             self._metrics.available.set(0)
             _log.warning("redis does not answer", extra={"reason": repr(error)})
+
+
+def _is_redis(url: str) -> bool:
+    """Whether the client of Redis can use a URL; what it says of others may hold a password."""
+    try:
+        parse_url(url)  # type: ignore[no-untyped-call]  # the library does not type it
+    except ValueError:
+        return False
+    return True

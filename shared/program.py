@@ -11,13 +11,14 @@ from typing import Generic, Protocol, TypeVar
 import migrations
 from kith.environment import SettingsError
 from shared import logs
+from shared.database.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
+from shared.database.settings import DatabaseSettings
 from shared.descriptors import raise_limit
-from shared.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 from shared.metrics import count_in_slot
 from shared.ports import ListenError
 from shared.server import Service, run_until_stopped
 from shared.setting_names import unknown_settings
-from shared.settings import DatabaseSettings, ServerSettings
+from shared.settings import ServerSettings
 from shared.workers import Options, Place, Plan, become_supervisor
 
 # Beyond what a worker is given to finish its calls.

@@ -5,8 +5,8 @@ import secrets
 from pathlib import Path
 
 from kith.environment import Environment
+from shared.database.settings import DatabaseSettings
 from shared.private_files import private_folder
-from shared.settings import DatabaseSettings
 
 _NAME = "PAGE_TOKEN_KEYS"
 _MIN_LENGTH = 32

@@ -29,7 +29,8 @@ import sqlalchemy
 from prometheus_client import CollectorRegistry, Counter
 
 from shared import logs
-from shared.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
+from shared.database.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
+from shared.database.totals import read_totals
 from shared.metrics import (
     StoredTotals,
     describe_process,
@@ -39,7 +40,6 @@ from shared.metrics import (
 )
 from shared.metrics_port import MetricsPort
 from shared.ports import ListenError, reserved, written
-from shared.totals import read_totals
 from shared.workers import LISTENING, READY, Plan
 
 _TICK_SECONDS: Final = 0.1

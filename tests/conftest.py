@@ -9,7 +9,7 @@ import hypothesis
 import pytest
 import sqlalchemy
 
-from shared.embedded_postgres import EmbeddedPostgres
+from shared.database.embedded_postgres import EmbeddedPostgres
 from tests.support.citus import NO_CITUS, SINGLE_NODE, URL, Citus, running_citus
 from tests.support.credentials import Issuer
 from tests.support.pair import Databases, Pair, running_pair

@@ -14,7 +14,7 @@ from feed_service.visibility import (
     deciding_tags,
     visible,
 )
-from shared.arrays import array_literal
+from shared.database.arrays import array_literal
 
 
 @dataclass(frozen=True, kw_only=True)

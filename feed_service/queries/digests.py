@@ -20,8 +20,8 @@ from feed_service.visibility_streams import (
     tagged_posts,
 )
 from feed_service.weeks import Week
-from shared.arrays import array_literal
-from shared.reader import Reader, Rows, Statement
+from shared.database.arrays import array_literal
+from shared.database.reader import Reader, Rows, Statement
 
 MOST_LEFT_OUT: Final = 100
 """What is left out is counted up to this, which means so many or more: to count all that a hub does

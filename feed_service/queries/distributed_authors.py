@@ -9,8 +9,8 @@ from typing import Final
 
 from feed_service.visibility import Viewer, tag_holds
 from feed_service.visibility_streams import CHOSEN
-from shared.arrays import array_literal
-from shared.reader import Reader, Statement
+from shared.database.arrays import array_literal
+from shared.database.reader import Reader, Statement
 
 FEW: Final = "= ANY (CAST(:author_ids AS bigint[]))"
 """Whether an id is one of :author_ids: it goes to those shards alone that some of them are on."""

@@ -27,9 +27,9 @@ from feed_service.queries.posts import POST_COLUMNS, PostName, PostRow, name_lit
 from feed_service.settings import DigestRules, HubScan
 from feed_service.visibility import VISIBLE, VISIBLE_OF_CONNECTION, Viewer
 from feed_service.weeks import Week
-from shared.arrays import array_literal
-from shared.database import in_transaction
-from shared.reader import Reader, Rows, Statement
+from shared.database.arrays import array_literal
+from shared.database.database import in_transaction
+from shared.database.reader import Reader, Rows, Statement
 
 
 def _candidates(of_asked: str) -> str:

@@ -42,8 +42,8 @@ from feed_service.settings import HubScan
 from feed_service.visibility import VISIBLE_OF_CONNECTION, Viewer, tag_holds
 from feed_service.visibility_streams import NOT_EXCLUDED, open_posts, tagged_posts
 from kith.exceptions import AbortedError
-from shared.arrays import array_literal
-from shared.reader import Reader, Statement
+from shared.database.arrays import array_literal
+from shared.database.reader import Reader, Statement
 
 _ATTEMPTS: Final = 3
 

@@ -14,8 +14,8 @@ from feed_service.queries import posts, transfers
 from feed_service.queries.photos import NewPhoto
 from feed_service.queries.posts import Audience, PostName, PostRow
 from feed_service.queries.transfers import ExternalName, ImportedPost, TagName
-from shared.arrays import array_literal
-from shared.totals import add_to_totals
+from shared.database.arrays import array_literal
+from shared.database.totals import add_to_totals
 
 _INSERT_POST = text(f"""
     INSERT INTO posts (author_id, body, audience, importance)

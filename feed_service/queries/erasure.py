@@ -10,7 +10,7 @@ from datetime import timedelta
 from sqlalchemy import Connection, text
 
 from feed_service.queries.photos import insert_removals, remove_uploads
-from shared.arrays import array_literal
+from shared.database.arrays import array_literal
 
 _ERASED_UP_TO = """
     SELECT user_id, revision FROM erased_users WHERE user_id = ANY (CAST(:user_ids AS bigint[]))

@@ -19,8 +19,8 @@ from feed_service.visibility_streams import (
     tag_entries,
     tagged_posts,
 )
-from shared.arrays import array_literal
-from shared.reader import Reader, Statement
+from shared.database.arrays import array_literal
+from shared.database.reader import Reader, Statement
 
 
 @dataclass(frozen=True, kw_only=True)

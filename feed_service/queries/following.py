@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, text
 
 from feed_service.visibility import Viewer
-from shared.arrays import array_literal
+from shared.database.arrays import array_literal
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, text
 
-from shared.arrays import array_literal
+from shared.database.arrays import array_literal
 
 ObjectName = tuple[int, str]
 """An owner's id and the key of one of their objects."""

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from shared.reader import Reader, Statement
+from shared.database.reader import Reader, Statement
 
 # Without Citus there is no such catalog, and a statement that names it cannot even be planned.
 _HAS_CITUS: Final = Statement(

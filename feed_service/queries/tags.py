@@ -9,8 +9,8 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import IntegrityError
 
 from feed_service.visibility import HAS_TAG_OF_VIEWER, Viewer
-from shared.arrays import array_literal
-from shared.database import violates
+from shared.database.arrays import array_literal
+from shared.database.database import violates
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from feed_service.queries.comments import COMMENT_COLUMNS, CommentRow
 from feed_service.queries.posts import POST_COLUMNS_OF_AUTHOR, Audience, PostName, PostRow
 from feed_service.queries.tags import IS_THERE, MemberRow
 from feed_service.visibility import HAS_TAG_OF_VIEWER, Viewer
-from shared.arrays import array_literal
+from shared.database.arrays import array_literal
 
 TagName = tuple[int, int]
 """An owner's id and the id of one of their tags."""

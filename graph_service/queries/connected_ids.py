@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from shared.arrays import array_literal
-from shared.reader import Reader, Statement
+from shared.database.arrays import array_literal
+from shared.database.reader import Reader, Statement
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import NamedTuple
 
-from shared.reader import Reader, Statement
+from shared.database.reader import Reader, Statement
 
 
 class EventRow(NamedTuple):

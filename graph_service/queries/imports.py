@@ -11,8 +11,8 @@ from sqlalchemy import Connection, text
 
 from graph_service.queries.statements import message
 from graph_service.queries.users import CREATE_USERS, SHOWN_STEP, amount_literals
-from shared.arrays import array_literal
-from shared.totals import ADD_TO_TOTALS, total_parameters
+from shared.database.arrays import array_literal
+from shared.database.totals import ADD_TO_TOTALS, total_parameters
 
 
 @dataclass(frozen=True, kw_only=True)

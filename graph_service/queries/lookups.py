@@ -8,7 +8,7 @@ from sqlalchemy import Connection, text
 
 from graph_service.queries.neighbours import NEIGHBOURS
 from graph_service.queries.users import NO_SHOWN_REVISION
-from shared.arrays import array_literal
+from shared.database.arrays import array_literal
 
 
 @dataclass(frozen=True, kw_only=True)

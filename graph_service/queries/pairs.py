@@ -22,8 +22,8 @@ from graph_service.queries.users import (
     NO_SHOWN_REVISION,
     UserRow,
 )
-from shared.arrays import array_literal
-from shared.totals import ADD_TO_TOTALS, total_parameters
+from shared.database.arrays import array_literal
+from shared.database.totals import ADD_TO_TOTALS, total_parameters
 
 
 @dataclass(frozen=True, kw_only=True)

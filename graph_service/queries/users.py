@@ -7,7 +7,7 @@ from typing import Final
 from sqlalchemy import Connection
 
 from graph_service.queries.statements import message
-from shared.arrays import array_literal
+from shared.database.arrays import array_literal
 
 NO_SHOWN_REVISION: Final = 1
 """What a user is told who never had a connection."""

@@ -9,8 +9,8 @@ import grpc
 
 from kith.exceptions import UnauthenticatedError
 from shared.access.callers import Caller
+from shared.access.settings import AuthSettings
 from shared.access.tokens import RefusedCredentialsError, Tokens
-from shared.settings import AuthSettings
 
 _USER_ID: Final = re.compile(r"[1-9][0-9]{0,18}")
 _MAX_USER_ID = 2**63 - 1

@@ -11,7 +11,7 @@ from kith.errors.v1 import errors_pb2
 from kith.exceptions import UnauthenticatedError
 from shared.access.jwks import ALGORITHMS, KeySet, key_of
 from shared.access.keys import open_keys
-from shared.settings import TokenSettings
+from shared.access.settings import TokenSettings
 
 # A token is about a kilobyte.
 _KEPT_TOKENS = 8_192

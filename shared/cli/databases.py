@@ -7,8 +7,8 @@ from contextlib import ExitStack
 import migrations
 from kith.environment import Environment
 from shared.cli.terminal import CommandError
-from shared.embedded_postgres import EmbeddedPostgres
-from shared.settings import DatabaseSettings
+from shared.database.embedded_postgres import EmbeddedPostgres
+from shared.database.settings import DatabaseSettings
 
 SERVICES = ("graph", "feed")
 

@@ -13,12 +13,12 @@ import migrations
 from kith.environment import Environment
 from shared.cli.databases import SERVICES
 from shared.cli.terminal import CommandError
-from shared.database import why
-from shared.deadlines import StatementGuard
+from shared.database.database import why
+from shared.database.guard import StatementGuard
+from shared.database.reader import Reader, Statement
+from shared.database.settings import DatabaseSettings
 from shared.metrics import database_latency
-from shared.reader import Reader, Statement
 from shared.secret import page_token_keys
-from shared.settings import DatabaseSettings
 
 _MOST_SECONDS_APART: Final = 5
 _LATE_SECONDS: Final = 60

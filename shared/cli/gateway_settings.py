@@ -10,7 +10,8 @@ from pathlib import Path
 
 from kith.client.settings import TargetSettings
 from kith.environment import Environment
-from shared.settings import DatabaseSettings, ServerSettings
+from shared.database.settings import DatabaseSettings
+from shared.settings import ServerSettings
 
 
 @dataclass(frozen=True, kw_only=True)

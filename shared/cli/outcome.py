@@ -12,7 +12,7 @@ from kith.environment import SettingsError
 from kith.exceptions import AppException
 from shared.cli.clients import sentence
 from shared.cli.terminal import CommandError, Status
-from shared.embedded_postgres import EmbeddedPostgresError
+from shared.database.embedded_postgres import EmbeddedPostgresError
 
 _ENDINGS = (signal.SIGTERM, signal.SIGHUP)
 

@@ -24,10 +24,11 @@ from shared.cli.photos import PhotoStore, is_installed
 from shared.cli.processes import ServiceProcess, wait_until_ready
 from shared.cli.sample import FEWEST_PEOPLE, make_sample
 from shared.cli.terminal import CommandError, progress
-from shared.embedded_postgres import data_folder
+from shared.database.embedded_postgres import data_folder
+from shared.database.settings import DatabaseSettings
 from shared.ports import ListenError, reachable, reserved
 from shared.private_files import private_folder
-from shared.settings import DatabaseSettings, ServerSettings
+from shared.settings import ServerSettings
 
 _SAMPLE_PERSON = 17
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

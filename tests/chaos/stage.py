@@ -14,7 +14,7 @@ from typing import Final
 import psycopg2
 import sqlalchemy
 
-from shared.embedded_postgres import EmbeddedPostgres
+from shared.database.embedded_postgres import EmbeddedPostgres
 from tests.chaos.history import Comparison, History, compared
 from tests.chaos.load import Plan, connect
 from tests.chaos.proxy import FaultProxy

@@ -19,7 +19,7 @@ from grpc_status import rpc_status
 from kith.feed.v1 import feed_pb2 as feed
 from kith.feed.v1.feed_pb2_grpc import FeedServiceStub
 from kith.graph.v1 import graph_pb2 as graph
-from shared.embedded_postgres import EmbeddedPostgres
+from shared.database.embedded_postgres import EmbeddedPostgres
 from tests.support.errors import decoded, reason_of
 from tests.support.pair import Databases
 from tests.support.people import PRIVATE

@@ -21,7 +21,7 @@ import sqlalchemy
 from kith.feed.v1 import feed_pb2
 from kith.graph.v1 import graph_pb2
 from shared.cli.__main__ import main
-from shared.embedded_postgres import EmbeddedPostgres, binaries
+from shared.database.embedded_postgres import EmbeddedPostgres, binaries
 from tests.support import photos
 from tests.support.browser import Answer, get, post_form
 from tests.support.pair import ENVIRONMENT, Cluster, Databases, Pair, running_pair_on

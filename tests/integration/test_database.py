@@ -12,10 +12,10 @@ from sqlalchemy import Connection, text
 
 from kith.environment import Environment
 from kith.exceptions import AbortedError, DeadlineError, RateLimitError, UnavailableError
-from shared.database import Database, in_transaction
-from shared.deadlines import StatementGuard
+from shared.database.database import Database, in_transaction
+from shared.database.guard import StatementGuard
+from shared.database.settings import DatabaseSettings
 from shared.metrics import database_latency
-from shared.settings import DatabaseSettings
 from tests.support.pair import Databases
 from tests.support.wire import WireTap
 

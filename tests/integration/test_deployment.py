@@ -21,7 +21,7 @@ import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 
 import migrations
-from shared.embedded_postgres import EmbeddedPostgres, binaries
+from shared.database.embedded_postgres import EmbeddedPostgres, binaries
 from shared.metrics import RedisMetrics, worker_deaths
 from shared.server import RunningServer
 from tests.support.deployment import DEPLOY, ROOT

@@ -13,8 +13,8 @@ from feed_service.layouts import Layout
 from feed_service.settings import DigestRules, HubScan
 from feed_service.visibility import Viewer
 from feed_service.weeks import Week
-from shared.arrays import array_literal
-from shared.reader import Reader
+from shared.database.arrays import array_literal
+from shared.database.reader import Reader
 from tests.support import digest_oracle as oracle
 from tests.support.pair import FORMS, Databases
 from tests.support.reading import new_reader

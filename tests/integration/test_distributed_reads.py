@@ -23,9 +23,9 @@ from feed_service.visibility import Viewer
 from feed_service.weeks import Week
 from kith.environment import Environment
 from kith.exceptions import AbortedError
-from shared.arrays import array_literal
-from shared.database import statements_in_call
-from shared.reader import Reader, Rows, Statement
+from shared.database.arrays import array_literal
+from shared.database.database import statements_in_call
+from shared.database.reader import Reader, Rows, Statement
 from tests.support.pair import Databases, tapped
 from tests.support.reading import new_database, new_reader
 

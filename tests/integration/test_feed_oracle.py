@@ -22,8 +22,8 @@ from feed_service.queries.feed import FeedFilter, FeedPlace
 from feed_service.queries.posts import PostRow
 from feed_service.settings import HubScan
 from feed_service.visibility import Viewer
-from shared.arrays import array_literal
-from shared.reader import Reader
+from shared.database.arrays import array_literal
+from shared.database.reader import Reader
 from tests.support.pair import FORMS, LAYOUT, Databases
 from tests.support.plain_feed import plain_feed
 from tests.support.reading import new_reader

@@ -6,7 +6,7 @@ from sqlalchemy import text
 
 import migrations
 from graph_service.queries import imports
-from shared.embedded_postgres import EmbeddedPostgres
+from shared.database.embedded_postgres import EmbeddedPostgres
 
 # So many that PostgreSQL would by itself read all of them for one chunk.
 _GRAPH = [

@@ -8,7 +8,7 @@ import sqlalchemy
 from sqlalchemy import Connection
 
 from kith.feed.v1 import feed_pb2
-from shared.embedded_postgres import EmbeddedPostgres
+from shared.database.embedded_postgres import EmbeddedPostgres
 from tests.support.pair import Databases, Pair, running_pair
 from tests.support.people import PRIVATE
 from tests.support.processes import run

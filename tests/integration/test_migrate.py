@@ -8,7 +8,7 @@ import pytest
 
 import migrations
 from shared.cli.__main__ import main
-from shared.embedded_postgres import EmbeddedPostgres
+from shared.database.embedded_postgres import EmbeddedPostgres
 from tests.support.pair import Databases
 from tests.support.processes import Session
 

@@ -18,7 +18,7 @@ from graph_service.queries import connected_ids
 from kith.environment import SettingsError
 from kith.exceptions import UnavailableError
 from shared import idempotency_keys
-from shared.embedded_postgres import EmbeddedPostgres
+from shared.database.embedded_postgres import EmbeddedPostgres
 from shared.paging import NEWER_THAN_ALL, OLDER_THAN_ALL
 from tests.support.reading import new_reader
 

@@ -28,7 +28,7 @@ from graph_service.queries import (
 )
 from kith.environment import Environment
 from shared import idempotency_keys
-from shared.arrays import array_literal
+from shared.database.arrays import array_literal
 from tests.support.pair import Databases
 from tests.support.reading import plan_of
 

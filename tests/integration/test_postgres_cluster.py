@@ -18,7 +18,7 @@ import psycopg2
 import pytest
 import sqlalchemy
 
-from shared.embedded_postgres import binaries
+from shared.database.embedded_postgres import binaries
 
 _ROOT = Path(__file__).parents[2]
 _WITHIN_SECONDS = 30
@@ -28,7 +28,7 @@ _ONLY_ROOT = pytest.mark.skipif(
 _HOLDER = """
 import sys
 from pathlib import Path
-from shared.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
+from shared.database.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 
 try:
     with EmbeddedPostgres(Path(sys.argv[1])) as cluster:

@@ -13,14 +13,14 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import Connection, text
 
 from kith.environment import Environment
-from shared import positions
-from shared.database import Database
-from shared.deadlines import StatementGuard
+from shared.database import positions
+from shared.database.database import Database
+from shared.database.guard import StatementGuard
+from shared.database.positions import ANY, Position
+from shared.database.reader import Reader
+from shared.database.replicas import Reads, Replicas
+from shared.database.settings import DatabaseSettings
 from shared.metrics import ReplicaMetrics, database_latency
-from shared.positions import ANY, Position
-from shared.reader import Reader
-from shared.replicas import Reads, Replicas
-from shared.settings import DatabaseSettings
 from tests.support.pair import anywhere
 from tests.support.processes import until
 from tests.support.replication import ReplicatedCluster, Server, replicated_cluster

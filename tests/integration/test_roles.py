@@ -12,7 +12,7 @@ import pytest
 from psycopg2.errors import InsufficientPrivilege
 
 import migrations
-from shared.embedded_postgres import EmbeddedPostgres
+from shared.database.embedded_postgres import EmbeddedPostgres
 from tests.support.processes import Session
 from tests.support.roles import make_roles, owner, serving
 

@@ -14,8 +14,8 @@ import pytest
 
 from kith.exceptions import UnavailableError
 from shared import deadlines
+from shared.access.settings import TokenSettings
 from shared.access.tokens import RefusedCredentialsError, Tokens
-from shared.settings import TokenSettings
 from tests.support.credentials import AUDIENCE, Issuer
 from tests.support.processes import until
 

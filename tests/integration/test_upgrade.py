@@ -9,7 +9,7 @@ import sqlalchemy
 
 import migrations
 from shared.cli.__main__ import main
-from shared.embedded_postgres import EmbeddedPostgres
+from shared.database.embedded_postgres import EmbeddedPostgres
 from tests.support.pair import running_pair_on
 from tests.support.people import People
 from tests.support.processes import Session

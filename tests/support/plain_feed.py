@@ -7,7 +7,7 @@ from sqlalchemy import Connection, text
 from feed_service.queries.feed import FeedFilter, FeedPlace
 from feed_service.queries.posts import POST_COLUMNS, PostRow
 from feed_service.visibility import VISIBLE, Viewer, tag_holds
-from shared.arrays import array_literal
+from shared.database.arrays import array_literal
 
 _AUTHORS = f"""
     SELECT author_id

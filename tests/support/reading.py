@@ -9,11 +9,11 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import Connection
 
 from kith.environment import Environment
-from shared.database import Database
-from shared.deadlines import StatementGuard
+from shared.database.database import Database
+from shared.database.guard import StatementGuard
+from shared.database.reader import Reader, Rows, Statement
+from shared.database.settings import DatabaseSettings
 from shared.metrics import database_latency
-from shared.reader import Reader, Rows, Statement
-from shared.settings import DatabaseSettings
 from tests.support import citus
 
 Plan = dict[str, Any]

@@ -19,7 +19,7 @@ from typing import Any, Final, Self
 import psycopg2
 import sqlalchemy
 
-from shared.embedded_postgres import binaries
+from shared.database.embedded_postgres import binaries
 from tests.support.processes import until
 
 _SUPERUSER: Final = "kith"

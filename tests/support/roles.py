@@ -5,7 +5,7 @@ from pathlib import Path
 
 import sqlalchemy
 
-from shared.embedded_postgres import binaries
+from shared.database.embedded_postgres import binaries
 
 _ROLES = Path(__file__).parents[2] / "deploy" / "postgres" / "roles.sql"
 _SET_PASSWORD = "ALTER ROLE {} PASSWORD '{}'"

@@ -7,8 +7,8 @@ from prometheus_client import CollectorRegistry
 
 from graph_service.settings import GraphSettings
 from graph_service.upkeep import Upkeep
-from shared.database import Database
-from shared.deadlines import StatementGuard
+from shared.database.database import Database
+from shared.database.guard import StatementGuard
 from shared.metrics import database_latency
 from tests.support.pair import ENVIRONMENT, Pair
 from tests.support.roles import serving

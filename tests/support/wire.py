@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Self
 
-from shared.database import BACKGROUND
+from shared.database.database import BACKGROUND
 
 _SIMPLE_QUERY = ord("Q")
 _PARSE = ord("P")

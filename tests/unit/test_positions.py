@@ -3,8 +3,8 @@
 import pytest
 
 from kith.exceptions import ValidationError
-from shared import positions
-from shared.positions import ANY, Position
+from shared.database import positions
+from shared.database.positions import ANY, Position
 
 _PLACE = Position(3, 0x16_B374D848)
 

@@ -7,12 +7,12 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from kith.environment import Environment
-from shared.deadlines import StatementGuard
+from shared.database.guard import StatementGuard
+from shared.database.positions import Position
+from shared.database.primary_log import PrimaryLog
+from shared.database.reader import Reader
+from shared.database.settings import DatabaseSettings
 from shared.metrics import database_latency
-from shared.positions import Position
-from shared.primary_log import PrimaryLog
-from shared.reader import Reader
-from shared.settings import DatabaseSettings
 
 _CLUSTER = 7
 

@@ -7,7 +7,7 @@ import pytest
 from feed_service.settings import FeedSettings
 from graph_service.settings import GraphSettings
 from kith.environment import SettingsError
-from shared.database import address
+from shared.database.database import address
 
 _KEY = "a key that is long enough to be taken here"
 _OWN = {"FEED_DATABASE_URL": "postgresql://db/feed", "PAGE_TOKEN_KEYS": _KEY}

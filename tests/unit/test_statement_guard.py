@@ -3,7 +3,7 @@
 import threading
 from datetime import timedelta
 
-from shared.deadlines import StatementGuard
+from shared.database.guard import StatementGuard
 
 
 def test_a_guard_that_is_closed_just_as_it_goes_to_rest_ends() -> None:

@@ -9,7 +9,7 @@ from typing import Final
 
 from sqlalchemy import BigInteger, Column, Connection, MetaData, SmallInteger, Table, Text, text
 
-from shared.arrays import array_literal
+from shared.database.arrays import array_literal
 
 
 def totals_table(metadata: MetaData) -> Table:

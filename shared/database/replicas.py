@@ -22,16 +22,17 @@ from sqlalchemy import Connection
 
 from kith.exceptions import UnavailableError
 from kith.positions import KEY
-from shared import deadlines, positions
-from shared.database import BACKGROUND, Database
-from shared.deadlines import StatementGuard
+from shared import deadlines
+from shared.database import positions
+from shared.database.database import BACKGROUND, Database
+from shared.database.guard import StatementGuard
+from shared.database.positions import BehindError, Position
+from shared.database.primary_log import ANSWER_SECONDS, LOOK_SECONDS, PrimaryLog
+from shared.database.reader import Reader, Statement
+from shared.database.settings import DatabaseSettings
 from shared.interceptors import Call, Hooks, Method, Step
 from shared.metrics import ReplicaMetrics
-from shared.positions import BehindError, Position
-from shared.primary_log import ANSWER_SECONDS, LOOK_SECONDS, PrimaryLog
-from shared.reader import Reader, Statement
 from shared.rounds import Rounds
-from shared.settings import DatabaseSettings
 
 T = TypeVar("T")
 

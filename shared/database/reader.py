@@ -25,8 +25,8 @@ from prometheus_client import Histogram
 
 from kith.exceptions import AppException
 from kith.trace_context import commented
-from shared import deadlines, positions
-from shared.database import (
+from shared.database import positions
+from shared.database.database import (
     CALLS,
     RETRY_AFTER,
     ConnectionLostError,
@@ -37,9 +37,9 @@ from shared.database import (
     statements_in_call,
     translate,
 )
-from shared.deadlines import StatementGuard
-from shared.positions import BehindError
-from shared.settings import DatabaseSettings
+from shared.database.guard import StatementGuard, statement_timeout
+from shared.database.positions import BehindError
+from shared.database.settings import DatabaseSettings
 
 Rows = list[tuple[Any, ...]]
 
@@ -128,7 +128,7 @@ class Reader:
         try:
             session = self._session()
             self._guard.watch(session.connection)
-            timeout = deadlines.statement_timeout(self._usual_timeout)
+            timeout = statement_timeout(self._usual_timeout)
             rows = session.rows(statement, parameters, before=timeout + positions.proof.get())
         except BaseException as error:
             # Without `translated`, whose generator would be made and run for every call.

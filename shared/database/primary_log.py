@@ -10,9 +10,10 @@ from bisect import bisect_left, bisect_right
 from contextlib import suppress
 from typing import Final
 
-from shared import deadlines, positions
-from shared.positions import Position
-from shared.reader import Reader, Statement
+from shared import deadlines
+from shared.database import positions
+from shared.database.positions import Position
+from shared.database.reader import Reader, Statement
 
 LOOK_SECONDS: Final = 0.1
 """The time between two looks."""

@@ -395,8 +395,8 @@ class _Guardian:
 def _spawn_guardian(directory: Path) -> subprocess.Popen[bytes]:
     with private_file(directory / "postgres.log", "ab") as log:
         guardian = subprocess.Popen(
-            [sys.executable, "-m", "shared.embedded_postgres", directory],
-            cwd=Path(__file__).parent.parent,
+            [sys.executable, "-m", "shared.database.embedded_postgres", directory],
+            cwd=Path(__file__).parents[2],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

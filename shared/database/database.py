@@ -34,10 +34,11 @@ from kith.exceptions import (
     UnavailableError,
 )
 from kith.trace_context import commented
-from shared import deadlines, positions
-from shared.deadlines import StatementGuard
-from shared.positions import BehindError, Position
-from shared.settings import DatabaseSettings
+from shared import deadlines
+from shared.database import positions
+from shared.database.guard import StatementGuard, statement_timeout
+from shared.database.positions import BehindError, Position
+from shared.database.settings import DatabaseSettings
 
 T = TypeVar("T")
 
@@ -309,7 +310,7 @@ class _Statements:
         before = _with_begin(connection, cursor) if is_first else ""
         # What is to be ended is ended in any case.
         is_end = statement in _ENDS
-        timeout = "" if is_end else deadlines.statement_timeout(self._usual_timeout)
+        timeout = "" if is_end else statement_timeout(self._usual_timeout)
         context._kith_started = time.perf_counter()  # type: ignore[union-attr]  # noqa: SLF001 -- SQLAlchemy's own way to time a statement
         self._guard.watch(cursor.connection)
         sent = f"{begin}{timeout}{positions.proof.get()}{before}{statement}"

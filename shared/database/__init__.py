@@ -1,0 +1,1 @@
+"""Access to PostgreSQL: reads, writes, replicas, what tables have in common, and one of our own."""
