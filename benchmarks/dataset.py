@@ -19,7 +19,6 @@ import psycopg2
 from rich.console import Console
 from rich.progress import Progress
 
-import migrations
 from benchmarks import world as world_module
 from benchmarks.world import (
     TAGS_PER_OWNER,
@@ -34,6 +33,7 @@ from benchmarks.world import (
 from feed_service.metrics import POSTS
 from graph_service.metrics import ACTIVE_CONNECTIONS, USERS
 from shared.cli.terminal import progress
+from shared.database import schema
 from shared.database.embedded_postgres import EmbeddedPostgres
 
 SEED: Final = 42
@@ -134,7 +134,7 @@ def empty(cluster: EmbeddedPostgres, name: str) -> Dataset:
     drop(cluster, name)
     urls = {service: _url(cluster, service, name) for service in ("graph", "feed")}
     for service, url in urls.items():
-        migrations.upgrade(service, url)
+        schema.upgrade(service, url)
     return Dataset(
         name=name,
         people=0,
@@ -166,7 +166,7 @@ def load(world: World, *, graph_url: str, feed_url: str, bar: Progress) -> None:
 
 
 def _load(service: str, url: str, tables: Sequence[_Rows], bar: Progress) -> None:
-    migrations.upgrade(service, url)
+    schema.upgrade(service, url)
     with closing(connect(url)) as session, session.cursor() as cursor:
         cursor.execute(_FOR_LOADING)
         with _without_indexes(session, [rows.table for rows in tables], bar):
@@ -448,7 +448,7 @@ def _fingerprint(size: Size) -> dict[str, Any]:
         "size": json.loads(json.dumps(asdict(size))),
         "seed": SEED,
         "generator": hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest(),
-        "schema": [migrations.head("graph"), migrations.head("feed")],
+        "schema": [schema.head("graph"), schema.head("feed")],
     }
 
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 from prometheus_client import CollectorRegistry
 
-import migrations
 from feed_service import layouts, queries
 from feed_service.access import ACCESS
 from feed_service.audiences import Audiences
@@ -27,6 +26,7 @@ from feed_service.tags import Tags
 from feed_service.transfers import Transfers
 from feed_service.upkeep import Upkeep
 from kith.feed.v1 import feed_pb2_grpc
+from shared.database import schema
 from shared.database.database import BACKGROUND, Database
 from shared.database.guard import StatementGuard
 from shared.database.reader import Reader
@@ -125,7 +125,7 @@ def build(settings: FeedSettings, database_url: str) -> Service:
     follower.start()
 
     def check_database() -> None:
-        migrations.check(reader, "feed")
+        schema.check(reader, "feed")
         layouts.check(reader, layout)
 
     def close() -> None:

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 from prometheus_client import CollectorRegistry
 
-import migrations
 from graph_service.access import ACCESS
 from graph_service.connections import Connections
 from graph_service.erasure import Erasure
@@ -18,6 +17,7 @@ from graph_service.settings import GraphSettings
 from graph_service.upkeep import Upkeep
 from graph_service.watches import Watches
 from kith.graph.v1 import graph_pb2_grpc
+from shared.database import schema
 from shared.database.database import BACKGROUND, Database
 from shared.database.guard import StatementGuard
 from shared.database.reader import Reader
@@ -101,7 +101,7 @@ def build(settings: GraphSettings, database_url: str) -> Service:
         else None,
         positions=exchange_positions("graph") if replicas else None,
         registry=registry,
-        checks={"database": lambda: migrations.check(reader, "graph")},
+        checks={"database": lambda: schema.check(reader, "graph")},
         stream_threads={"WatchConnections": settings.watches.max_watchers},
         drain=watches.drain,
         close=close,

@@ -5,10 +5,10 @@ import os
 import sqlalchemy
 from alembic import context
 
-import migrations
 from feed_service import models as feed_models
 from graph_service import models as graph_models
 from kith.environment import SettingsError
+from shared.database import schema
 
 _METADATA = {"graph": graph_models.metadata, "feed": feed_models.metadata}
 
@@ -19,12 +19,10 @@ def run() -> None:
     url = context.config.get_main_option("sqlalchemy.url") or os.environ.get(
         f"{service.upper()}_DATABASE_URL", ""
     )
-    with migrations.engine(url).connect() as connection:
+    with schema.engine(url).connect() as connection:
         _require_utf8(connection, service)
         connection.execute(sqlalchemy.text("SELECT set_config('lock_timeout', '60s', false)"))
-        connection.execute(
-            sqlalchemy.text("SELECT pg_advisory_lock(:key)"), {"key": migrations.LOCK}
-        )
+        connection.execute(sqlalchemy.text("SELECT pg_advisory_lock(:key)"), {"key": schema.LOCK})
         connection.execute(sqlalchemy.text("SELECT set_config('lock_timeout', '5s', false)"))
         connection.commit()
         context.configure(

@@ -8,9 +8,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-import migrations
 from kith.environment import SettingsError
 from shared import logs
+from shared.database import schema
 from shared.database.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 from shared.database.settings import DatabaseSettings
 from shared.descriptors import raise_limit
@@ -88,7 +88,7 @@ class Program(Generic[S]):
         cluster = stack.enter_context(EmbeddedPostgres(database.data_dir))
         url = cluster.url(f"kith_{self.service}")
         # Workers do so one after another, and all but the first find nothing to do.
-        migrations.upgrade(self.service, url)
+        schema.upgrade(self.service, url)
         return url
 
     def _plan(self, settings: S) -> Plan:

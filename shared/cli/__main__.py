@@ -281,12 +281,12 @@ def _erase(arguments: Namespace, console: Console) -> None:
             erasure.erase_user(arguments.user, kith, console, is_agreed=arguments.yes)
 
 
-def _create_shards(arguments: Namespace, console: Console) -> None:
-    shards.create(databases.feed_url(), console, count=arguments.count)
+def _create_shards(arguments: Namespace, _console: Console) -> None:
+    shards.become("create", "--count", str(arguments.count))
 
 
-def _report_shards(_arguments: Namespace, console: Console) -> None:
-    shards.print_report(databases.feed_url(), console)
+def _report_shards(_arguments: Namespace, _console: Console) -> None:
+    shards.become("report")
 
 
 if __name__ == "__main__":

@@ -4,9 +4,9 @@ import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-import migrations
 from kith.environment import Environment
 from shared.cli.terminal import CommandError
+from shared.database import schema
 from shared.database.embedded_postgres import EmbeddedPostgres
 from shared.database.settings import DatabaseSettings
 
@@ -34,12 +34,10 @@ def migrate(stack: ExitStack) -> None:
     The embedded PostgreSQL, where one of them is in it, runs until the stack is closed.
     """
     for name, database in settings().items():
-        migrations.upgrade(name, url(name, database, stack))
+        schema.upgrade(name, url(name, database, stack))
 
 
-def feed_url() -> str:
-    """Return where the feed's database is, which must be one of the operator's own."""
-    database = settings(["feed"])["feed"]
-    if not database.url:
+def require_feed_url() -> None:
+    """Raise CommandError unless the feed's database is one of the operator's own."""
+    if not settings(["feed"])["feed"].url:
         raise CommandError("FEED_DATABASE_URL must name a database with Citus")
-    return database.url

@@ -9,10 +9,10 @@ from typing import Final
 from prometheus_client import CollectorRegistry
 from rich.console import Console
 
-import migrations
 from kith.environment import Environment
 from shared.cli.databases import SERVICES
 from shared.cli.terminal import CommandError
+from shared.database import schema
 from shared.database.database import why
 from shared.database.guard import StatementGuard
 from shared.database.reader import Reader, Statement
@@ -54,7 +54,7 @@ def _examined(name: str, database: DatabaseSettings, console: Console) -> bool:
     )
     with closing(guard), closing(reader):
         passed = [
-            _passes(f"{name} schema", lambda: migrations.check(reader, name), console),
+            _passes(f"{name} schema", lambda: schema.check(reader, name), console),
             _passes(f"{name} clock", lambda: _compare_clocks(reader), console),
         ]
         if all(passed) and name == "feed":

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-import migrations
 from shared.cli import databases
 from shared.cli.terminal import CommandError, UsageError
+from shared.database import schema
 
 _MOST_SHOWN = 60
 
@@ -26,7 +26,7 @@ def require_revision(service: str | None, revision: str) -> None:
     """Raise UsageError unless the service's history has this revision, by its whole name."""
     if service is None:
         raise UsageError("--to needs --service, for each service has revisions of its own")
-    known = migrations.revisions(service)
+    known = schema.revisions(service)
     if revision not in known:
         shown = repr(revision[:_MOST_SHOWN])
         raise UsageError(f"{service} has no revision {shown}; it has {known[0]} to {known[-1]}")
@@ -57,13 +57,13 @@ def migrate(services: Sequence[str], console: Console, *, revision: str | None) 
         for name, database in databases.settings(services).items():
             url = databases.url(name, database, stack)
             way = _way(name, url, revision)
-            target = revision or migrations.head(name)
+            target = revision or schema.head(name)
             if way.forward:
                 with _told(f"{name}: applied", console) as done:
-                    migrations.upgrade(name, url, target, progress=done.append)
+                    schema.upgrade(name, url, target, progress=done.append)
             elif way.back:
                 with _told(f"{name}: took back", console) as done:
-                    migrations.downgrade(name, url, target, progress=done.append)
+                    schema.downgrade(name, url, target, progress=done.append)
             else:
                 _print(console, f"{name}: {_at(name, way.current)}; nothing to do")
 
@@ -80,9 +80,9 @@ def _told(what: str, console: Console) -> Iterator[list[str]]:
 
 
 def _way(service: str, url: str, revision: str | None) -> _Way:
-    current = migrations.current(url)
-    known = migrations.revisions(service)
-    if revision is None and migrations.is_later(service, current):
+    current = schema.current(url)
+    known = schema.revisions(service)
+    if revision is None and schema.is_later(service, current):
         return _Way(current=current)
     if current is not None and current not in known:
         raise CommandError(
@@ -97,7 +97,7 @@ def _way(service: str, url: str, revision: str | None) -> _Way:
 def _at(service: str, revision: str | None) -> str:
     if revision is None:
         return "never migrated"
-    return f"at {revision}" + (" of a later version" * migrations.is_later(service, revision))
+    return f"at {revision}" + (" of a later version" * schema.is_later(service, revision))
 
 
 def _prospect(way: _Way) -> str:

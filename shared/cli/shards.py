@@ -1,53 +1,17 @@
 """Spreading the feed's database over the nodes of Citus, and showing how it lies there."""
 
-from collections.abc import Mapping, Sequence
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
 
-from rich.console import Console
-from rich.filesize import decimal
-from rich.table import Table
-
-from migrations.shards import Shard, ShardsError, distribute, report, skew
-from shared.cli.terminal import CommandError, progress
+from shared.cli.databases import require_feed_url
 
 
-def create(url: str, console: Console, *, count: int) -> None:
-    """Distribute every table that is not yet, with a progress bar."""
-    with progress(console) as bar:
-        tables = bar.add_task("tables")
-        try:
-            distributed = distribute(
-                url,
-                shard_count=count,
-                progress=lambda done, total: bar.update(tables, completed=done, total=total),
-            )
-        except ShardsError as error:
-            raise CommandError(str(error)) from error
-    console.print(f"{distributed} tables were distributed now, and all are.")
-
-
-def print_report(url: str, console: Console) -> None:
-    """Print what lies where, and how much more than the mean the fullest has."""
-    try:
-        found = report(url)
-    except ShardsError as error:
-        raise CommandError(str(error)) from error
-    shards = {f"{number} on {one.node}": one for number, one in enumerate(found.shards, 1)}
-    for title, parts in (("shard", shards), ("node", found.nodes)):
-        console.print(_table(title, parts))
-        console.print(_evenness(title, list(parts.values())))
-    if found.not_distributed:
-        console.print(f"Not distributed: {', '.join(found.not_distributed)}.")
-
-
-def _table(title: str, parts: Mapping[str, Shard]) -> Table:
-    table = Table(title, "rows", "bytes")
-    for name, part in parts.items():
-        table.add_row(name, f"{part.rows:,}", decimal(part.size))
-    return table
-
-
-def _evenness(title: str, parts: Sequence[Shard]) -> str:
-    found = skew(parts)
-    return (
-        f"The fullest {title} has {found.rows:.2f} times the mean rows, {found.size:.2f} the size."
-    )
+def become(*arguments: str) -> NoReturn:
+    """Go on as the program that knows the tables; raises CommandError without a database."""
+    require_feed_url()
+    # Paths in settings are relative to the folder that this was started in, so it stays.
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-m", "migrations.shards", *arguments]
+    os.execve(sys.executable, command, environment)  # noqa: S606 -- a module of ours

@@ -20,7 +20,7 @@ import sqlalchemy
 import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 
-import migrations
+from shared.database import schema
 from shared.database.embedded_postgres import EmbeddedPostgres, binaries
 from shared.metrics import RedisMetrics, worker_deaths
 from shared.server import RunningServer
@@ -282,7 +282,7 @@ def test_a_new_postgres_gets_both_databases_and_roles_with_their_passwords(
         assert _is_password(passwords[f"{service.upper()}_PASSWORD"], kept[f"kith_{service}"])
         url = cluster.url(f"kith_{service}")
         owners = sqlalchemy.make_url(owner(service, url)).set(password=passwords["OWNER_PASSWORD"])
-        migrations.upgrade(service, owners.render_as_string(hide_password=False))
+        schema.upgrade(service, owners.render_as_string(hide_password=False))
         # Other tests know another one.
         make_roles(service, url)
         for other in ("postgres", "template1"):

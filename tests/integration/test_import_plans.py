@@ -4,8 +4,8 @@ import pytest
 import sqlalchemy
 from sqlalchemy import text
 
-import migrations
 from graph_service.queries import imports
+from shared.database import schema
 from shared.database.embedded_postgres import EmbeddedPostgres
 
 # So many that PostgreSQL would by itself read all of them for one chunk.
@@ -36,7 +36,7 @@ def test_a_chunk_is_written_without_reading_a_whole_table(
     cluster: EmbeddedPostgres, *, has_requests: bool
 ) -> None:
     url = cluster.url(f"import_plans_{has_requests}".lower())
-    migrations.upgrade("graph", url)
+    schema.upgrade("graph", url)
     engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
     with engine.begin() as connection:
         for statement in _GRAPH:

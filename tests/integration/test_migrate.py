@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-import migrations
 from shared.cli.__main__ import main
+from shared.database import schema
 from shared.database.embedded_postgres import EmbeddedPostgres
 from tests.support.pair import Databases
 from tests.support.processes import Session
 
-_NEWEST = {service: migrations.head(service) for service in ("graph", "feed")}
-_GRAPH = migrations.revisions("graph")
+_NEWEST = {service: schema.head(service) for service in ("graph", "feed")}
+_GRAPH = schema.revisions("graph")
 _FEED_IS_UP_TO_DATE = f"feed: at {_NEWEST['feed']}; nothing to do\n"
 _UP_TO_DATE = f"graph: at {_NEWEST['graph']}; nothing to do\n" + _FEED_IS_UP_TO_DATE
 # By people, in tables of the first revisions.
@@ -85,7 +85,7 @@ def test_a_check_says_what_would_be_applied_and_changes_nothing(
 def test_a_migration_says_which_revisions_it_applied(kith: Kith, empty_graph: str) -> None:
     first = kith("migrate --service graph --to graph_0005")
     assert first == (0, f"graph: applied {', '.join(_GRAPH[:5])}\n", "")
-    assert migrations.current(empty_graph) == "graph_0005"
+    assert schema.current(empty_graph) == "graph_0005"
 
     assert kith("migrate") == (
         0,
@@ -98,7 +98,7 @@ def test_a_migration_says_which_revisions_it_applied(kith: Kith, empty_graph: st
 def test_the_newest_revision_is_taken_back_and_applied_again_and_the_data_stays(
     kith: Kith, urls: dict[str, str], service: str
 ) -> None:
-    before, newest = migrations.revisions(service)[-2:]
+    before, newest = schema.revisions(service)[-2:]
     with Session(urls[service]) as session:
         session.rows(_WRITTEN[service])
         session.commit()
@@ -140,7 +140,7 @@ def test_a_revision_that_is_not_of_the_service_is_refused_in_one_line(
     assert error.startswith("kith: ")
     assert error.count("\n") == 1
     assert len(error) < 200
-    assert migrations.current(urls["graph"]) == _NEWEST["graph"]
+    assert schema.current(urls["graph"]) == _NEWEST["graph"]
 
 
 def _set_revision(url: str, revision: str) -> None:
@@ -158,8 +158,8 @@ def test_the_version_before_leaves_a_newer_schema_as_it_is(
         status, out, error = kith(command)
         assert (status, error) == (0, "")
         assert "graph: at graph_9999 of a later version; nothing to do\n" in out
-    migrations.upgrade("graph", urls["graph"])
-    assert migrations.current(urls["graph"]) == "graph_9999"
+    schema.upgrade("graph", urls["graph"])
+    assert schema.current(urls["graph"]) == "graph_9999"
 
 
 def test_the_version_before_cannot_take_a_newer_schema_back(
@@ -171,7 +171,7 @@ def test_the_version_before_cannot_take_a_newer_schema_back(
 
     assert (status, out) == (1, "")
     assert "graph is at graph_9999, which this version does not know" in error
-    assert migrations.current(urls["graph"]) == "graph_9999"
+    assert schema.current(urls["graph"]) == "graph_9999"
 
 
 def test_the_database_of_the_other_service_is_not_taken_for_a_newer_one(
@@ -196,7 +196,7 @@ def test_what_was_applied_before_a_migration_failed_is_said(kith: Kith, empty_gr
     assert error == (
         'kith: the database refuses a statement: relation "erased_events" already exists\n'
     )
-    assert migrations.current(empty_graph) == "graph_0006"
+    assert schema.current(empty_graph) == "graph_0006"
 
 
 def test_a_check_does_not_start_the_embedded_database(

@@ -8,7 +8,6 @@ import sqlalchemy
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import IntegrityError
 
-import migrations
 from feed_service import queries
 from feed_service.importance import heuristic
 from feed_service.queries.feed import FeedFilter, FeedPlace
@@ -18,6 +17,7 @@ from graph_service.queries import connected_ids
 from kith.environment import SettingsError
 from kith.exceptions import UnavailableError
 from shared import idempotency_keys
+from shared.database import schema
 from shared.database.embedded_postgres import EmbeddedPostgres
 from shared.paging import NEWER_THAN_ALL, OLDER_THAN_ALL
 from tests.support.reading import new_reader
@@ -55,20 +55,20 @@ _POSTS = "SELECT author_id, id, body, audience, created_at FROM posts ORDER BY a
 def feed_url(cluster: EmbeddedPostgres, request: pytest.FixtureRequest) -> str:
     """An empty database with the first schema of the feed."""
     url = cluster.url(f"migrated_{request.node.name[:40]}")
-    migrations.upgrade("feed", url, "feed_0001")
+    schema.upgrade("feed", url, "feed_0001")
     return url
 
 
 def test_old_posts_are_scored_as_new_ones_are(feed_url: str) -> None:
     with _connected(feed_url) as connection:
         connection.execute(text(_OLD_POSTS))
-        migrations.upgrade("feed", feed_url)
+        schema.upgrade("feed", feed_url)
 
         assert connection.execute(_WRONGLY_SCORED).scalar_one() == 0
 
 
 def test_posts_written_without_importance_meanwhile_are_scored_as_well(feed_url: str) -> None:
-    migrations.upgrade("feed", feed_url, "feed_0004")
+    schema.upgrade("feed", feed_url, "feed_0004")
     with _connected(feed_url) as connection:
         connection.execute(text(_OLD_POSTS))
         connection.execute(
@@ -78,12 +78,12 @@ def test_posts_written_without_importance_meanwhile_are_scored_as_well(feed_url:
             )
         )
         connection.execute(text("ALTER TABLE posts ADD CONSTRAINT has_importance CHECK (true)"))
-        migrations.upgrade("feed", feed_url)
+        schema.upgrade("feed", feed_url)
 
         assert connection.execute(_WRONGLY_SCORED).scalar_one() == 0
         with pytest.raises(sqlalchemy.exc.IntegrityError):
             connection.execute(text(_OLD_POSTS))
-        migrations.downgrade("feed", feed_url, "feed_0004")
+        schema.downgrade("feed", feed_url, "feed_0004")
         connection.execute(text(_OLD_POSTS))
 
 
@@ -92,9 +92,9 @@ def test_posts_survive_the_way_forward_and_back(feed_url: str) -> None:
         connection.execute(text(_OLD_POSTS))
         before = connection.execute(text(_POSTS)).all()
 
-        migrations.upgrade("feed", feed_url)
+        schema.upgrade("feed", feed_url)
         forward = connection.execute(text(_POSTS)).all()
-        migrations.downgrade("feed", feed_url, "feed_0001")
+        schema.downgrade("feed", feed_url, "feed_0001")
         back = connection.execute(text(_POSTS)).all()
 
     assert forward == before
@@ -102,7 +102,7 @@ def test_posts_survive_the_way_forward_and_back(feed_url: str) -> None:
 
 
 def test_the_version_before_goes_on_writing_posts_and_replays(feed_url: str) -> None:
-    migrations.upgrade("feed", feed_url)
+    schema.upgrade("feed", feed_url)
     with _connected(feed_url) as connection:
         for statement in (
             "INSERT INTO posts (author_id, body, audience, importance) VALUES (1, 'x', 'all', 5)",
@@ -113,7 +113,7 @@ def test_the_version_before_goes_on_writing_posts_and_replays(feed_url: str) -> 
 
 
 def test_an_index_whose_build_broke_off_is_built_anew(feed_url: str) -> None:
-    migrations.upgrade("feed", feed_url, "feed_0002")
+    schema.upgrade("feed", feed_url, "feed_0002")
     with _connected(feed_url) as connection:
         connection.execute(text("CREATE INDEX idx_post_deleted_at ON posts (deleted_at)"))
         connection.execute(
@@ -122,7 +122,7 @@ def test_an_index_whose_build_broke_off_is_built_anew(feed_url: str) -> None:
                 " WHERE indexrelid = 'idx_post_deleted_at'::regclass"
             )
         )
-        migrations.upgrade("feed", feed_url)
+        schema.upgrade("feed", feed_url)
 
         state = text(
             "SELECT indisvalid, indpred IS NOT NULL FROM pg_index"
@@ -135,7 +135,7 @@ def test_every_migration_can_be_taken_back_and_repeated_with_data(feed_url: str)
     with _connected(feed_url) as connection:
         connection.execute(text(_OLD_POSTS))
         for _ in range(2):
-            migrations.upgrade("feed", feed_url)
+            schema.upgrade("feed", feed_url)
             connection.execute(
                 text(
                     "INSERT INTO comments (post_author_id, post_id, author_id, body)"
@@ -143,7 +143,7 @@ def test_every_migration_can_be_taken_back_and_repeated_with_data(feed_url: str)
                 )
             )
             idempotency_keys.purge(connection, limit=10)
-            migrations.downgrade("feed", feed_url, "feed_0001")
+            schema.downgrade("feed", feed_url, "feed_0001")
 
         assert connection.execute(text("SELECT count(*) FROM posts")).scalar_one() == 12_000
 
@@ -154,13 +154,13 @@ def test_names_of_tags_are_compared_alike_whatever_the_locale_of_the_database(
     with _connected(cluster.url("postgres")) as connection:
         connection.execute(text("CREATE DATABASE ascii TEMPLATE template0 LOCALE 'C'"))
     url = cluster.url("ascii")
-    migrations.upgrade("feed", url, "feed_0001")
+    schema.upgrade("feed", url, "feed_0001")
     insert = text("INSERT INTO tags (owner_user_id, name) VALUES (1, :name)")
     with _connected(url) as connection:
         for name in ("Émile", "émile", "Zoë"):
             connection.execute(insert, {"name": name})
 
-        migrations.upgrade("feed", url)
+        schema.upgrade("feed", url)
 
         names = connection.execute(text("SELECT name FROM tags ORDER BY id")).scalars().all()
         assert names == ["Émile", "émile#2", "Zoë"]
@@ -175,14 +175,14 @@ def test_a_database_in_another_encoding_is_refused(cluster: EmbeddedPostgres) ->
         )
 
     with pytest.raises(SettingsError, match=r"FEED_DATABASE_URL must .* UTF8; .* is LATIN1"):
-        migrations.upgrade("feed", cluster.url("latin"))
+        schema.upgrade("feed", cluster.url("latin"))
 
 
 def test_endings_are_found_in_the_events_of_the_version_before(
     cluster: EmbeddedPostgres,
 ) -> None:
     url = cluster.url("migrated_endings")
-    migrations.upgrade("graph", url, "graph_0001")
+    schema.upgrade("graph", url, "graph_0001")
     events = [
         ("connected", 2, 1, 20, 10),
         ("removed", 1, 2, 11, 21),
@@ -206,12 +206,12 @@ def test_endings_are_found_in_the_events_of_the_version_before(
             )
         )
         connection.execute(text("INSERT INTO users VALUES (1, 13, 2), (2, 22, 1), (3, 30, 1)"))
-        migrations.upgrade("graph", url)
+        schema.upgrade("graph", url)
 
         reader = new_reader(url)
         [one, two] = connected_ids.connected_user_ids(reader, known_revisions={1: 0, 2: 0})
         reader.close()
-        migrations.downgrade("graph", url, "graph_0001")
+        schema.downgrade("graph", url, "graph_0001")
         left = connection.execute(text("SELECT count(*) FROM connection_events")).scalar_one()
 
     assert [(r.peer_id, r.user_revision, r.peer_revision) for r in one.reconnections] == [
@@ -227,7 +227,7 @@ def test_withheld_requests_are_declined_on_the_way_back_and_others_stay(
     cluster: EmbeddedPostgres,
 ) -> None:
     url = cluster.url("migrated_requests")
-    migrations.upgrade("graph", url)
+    schema.upgrade("graph", url)
     with _connected(url) as connection:
         connection.execute(
             text(
@@ -238,10 +238,10 @@ def test_withheld_requests_are_declined_on_the_way_back_and_others_stay(
         connection.execute(
             text("INSERT INTO users (user_id, revision, shown_revision) VALUES (1, 13, 7)")
         )
-        migrations.downgrade("graph", url, "graph_0003")
+        schema.downgrade("graph", url, "graph_0003")
         statuses = text("SELECT status FROM connections ORDER BY id")
         left = list(connection.execute(statuses).scalars())
-        migrations.upgrade("graph", url)
+        schema.upgrade("graph", url)
 
         revisions = connection.execute(text("SELECT revision, shown_revision FROM users")).all()
 
@@ -250,12 +250,12 @@ def test_withheld_requests_are_declined_on_the_way_back_and_others_stay(
 
 
 def test_indexes_that_change_are_replaced_also_after_a_run_that_broke_off(feed_url: str) -> None:
-    migrations.upgrade("feed", feed_url, "feed_0003")
+    schema.upgrade("feed", feed_url, "feed_0003")
     with _connected(feed_url) as connection:
         connection.execute(text("ALTER INDEX idx_post_author RENAME TO idx_post_author_old"))
         connection.execute(text("CREATE INDEX idx_post_author ON posts (author_id, id)"))
         connection.execute(text("CREATE INDEX idx_user_tag_target_new ON user_tags (tag_id)"))
-        migrations.upgrade("feed", feed_url)
+        schema.upgrade("feed", feed_url)
 
         indexes = text("SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'")
         found = {name: definition for name, definition in connection.execute(indexes)}  # noqa: C416 -- rows are not tuples to mypy
@@ -267,7 +267,7 @@ def test_indexes_that_change_are_replaced_also_after_a_run_that_broke_off(feed_u
 
 
 def test_a_post_deleted_by_the_version_before_is_not_shown(feed_url: str) -> None:
-    migrations.upgrade("feed", feed_url)
+    schema.upgrade("feed", feed_url)
     with _connected(feed_url) as connection:
         for statement in (
             "INSERT INTO tags (owner_user_id, id, name) VALUES (1, 10, 'family')",
@@ -299,11 +299,11 @@ def test_a_database_can_be_used_once_it_is_migrated_to_the_end(cluster: Embedded
     reader = new_reader(url)
 
     with pytest.raises(UnavailableError, match="the schema is at None"):
-        migrations.check(reader, "graph")
-    migrations.upgrade("graph", url, "graph_0001")
+        schema.check(reader, "graph")
+    schema.upgrade("graph", url, "graph_0001")
     with pytest.raises(UnavailableError, match="the schema is at graph_0001"):
-        migrations.check(reader, "graph")
-    migrations.upgrade("graph", url)
-    migrations.check(reader, "graph")
+        schema.check(reader, "graph")
+    schema.upgrade("graph", url)
+    schema.check(reader, "graph")
 
     reader.close()

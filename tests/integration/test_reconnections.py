@@ -6,8 +6,8 @@ import pytest
 import sqlalchemy
 from sqlalchemy import text
 
-import migrations
 from kith.graph.v1 import graph_pb2 as pb
+from shared.database import schema
 from tests.support.pair import Databases, Pair
 from tests.support.people import People
 
@@ -143,7 +143,7 @@ def test_an_erased_user_who_returns_is_no_reconnection(pair: Pair, people: Peopl
 def before_endings(databases: Databases) -> Iterator[tuple[str, sqlalchemy.Connection]]:
     """A database with the schema of the version before endings."""
     url = databases.new("graph")
-    migrations.downgrade("graph", url, "graph_0001")
+    schema.downgrade("graph", url, "graph_0001")
     engine = sqlalchemy.create_engine(
         url, isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.NullPool
     )
@@ -166,7 +166,7 @@ def test_the_migration_finds_the_endings_of_the_past(
         """)
     )
 
-    migrations.upgrade("graph", url)
+    schema.upgrade("graph", url)
 
     endings = text("SELECT user_a_id, user_b_id, user_a_revision, user_b_revision FROM endings")
     assert connection.execute(endings).all() == [(1, 2, 14, 24)]
@@ -176,7 +176,7 @@ def test_the_version_before_goes_on_with_the_new_schema(
     before_endings: tuple[str, sqlalchemy.Connection],
 ) -> None:
     url, connection = before_endings
-    migrations.upgrade("graph", url)
+    schema.upgrade("graph", url)
 
     connection.execute(
         text("""

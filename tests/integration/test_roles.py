@@ -11,7 +11,7 @@ import psycopg2
 import pytest
 from psycopg2.errors import InsufficientPrivilege
 
-import migrations
+from shared.database import schema
 from shared.database.embedded_postgres import EmbeddedPostgres
 from tests.support.processes import Session
 from tests.support.roles import make_roles, owner, serving
@@ -48,7 +48,7 @@ def urls(cluster: EmbeddedPostgres) -> dict[str, str]:
     """The databases of both services, migrated by somebody else before there were roles."""
     urls = {service: cluster.url(f"roles_{service}") for service in _SERVICES}
     for service, url in urls.items():
-        migrations.upgrade(service, url)
+        schema.upgrade(service, url)
         for _ in range(2):
             make_roles(service, url)
     with Session(urls["graph"]) as session:
@@ -75,8 +75,8 @@ def test_a_database_that_was_migrated_before_changes_hands(
     url = urls[service]
 
     assert {held_by for _, held_by in _tables(url)} == {f"kith_{service}_owner"}
-    migrations.downgrade(service, owner(service, url), f"{service}_0001")
-    migrations.upgrade(service, owner(service, url))
+    schema.downgrade(service, owner(service, url), f"{service}_0001")
+    schema.upgrade(service, owner(service, url))
 
 
 @pytest.mark.parametrize("service", _SERVICES)
@@ -97,12 +97,10 @@ def test_the_record_of_migrations_is_also_read_only_when_roles_were_there_first(
 ) -> None:
     url = cluster.url("roles_first")
     make_roles("graph", url)
-    migrations.upgrade("graph", owner("graph", url))
+    schema.upgrade("graph", owner("graph", url))
 
     with Session(serving("graph", url)) as session:
-        assert session.rows("SELECT version_num FROM alembic_version") == [
-            (migrations.head("graph"),)
-        ]
+        assert session.rows("SELECT version_num FROM alembic_version") == [(schema.head("graph"),)]
         with pytest.raises(InsufficientPrivilege):
             session.rows("DELETE FROM alembic_version")
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-import migrations
 from feed_service.models import DISTRIBUTED_BY
-from migrations.shards import ShardsError, distribute, report, skew
+from migrations.shards.distribution import ShardsError, distribute, report, skew
+from shared.database import schema
 from tests.support.citus import Citus
 from tests.support.pair import Databases
 from tests.support.processes import Session, run
@@ -102,8 +102,8 @@ def test_a_distributed_database_is_migrated_both_ways(citus: Citus) -> None:
         session.rows(_FILL)
         session.commit()
 
-    migrations.downgrade("feed", url, "feed_0002")
-    migrations.upgrade("feed", url)
+    schema.downgrade("feed", url, "feed_0002")
+    schema.upgrade("feed", url)
     distribute(url, shard_count=4)
 
     with Session(url) as session:

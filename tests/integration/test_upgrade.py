@@ -7,8 +7,8 @@ from typing import Any, Final, TypeAlias
 import pytest
 import sqlalchemy
 
-import migrations
 from shared.cli.__main__ import main
+from shared.database import schema
 from shared.database.embedded_postgres import EmbeddedPostgres
 from tests.support.pair import running_pair_on
 from tests.support.people import People
@@ -69,7 +69,7 @@ def urls(cluster: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch) -> Mapping[
         url = urls[service] = cluster.url(f"upgraded_{service}_{number}")
         make_roles(service, url)
         monkeypatch.setenv(f"{service.upper()}_DATABASE_URL", owner(service, url))
-        migrations.upgrade(service, owner(service, url), revision)
+        schema.upgrade(service, owner(service, url), revision)
         with Session(url) as session:
             session.rows(_ROWS[service])
             session.commit()

@@ -18,8 +18,8 @@ from typing import Final
 
 import sqlalchemy
 
-import migrations
-from migrations.shards import distribute
+from migrations.shards.distribution import distribute
+from shared.database import schema
 from tests.support.roles import make_roles, owner
 
 URL: Final = os.environ.get("KITH_TEST_CITUS_URL", "")
@@ -87,7 +87,7 @@ class Citus:
             session.exec_driver_sql("SELECT citus_set_coordinator_host(%s, %s)", self.coordinator)
             for worker in self.workers:
                 session.exec_driver_sql("SELECT citus_add_node(%s, %s)", worker)
-        migrations.upgrade(service, owner(service, self.url(name)))
+        schema.upgrade(service, owner(service, self.url(name)))
         return self.url(name)
 
     @property

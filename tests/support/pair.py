@@ -12,7 +12,6 @@ from typing import Protocol
 import grpc
 import sqlalchemy
 
-import migrations
 from feed_service.__main__ import build as build_feed
 from feed_service.layouts import DISTRIBUTED, SINGLE
 from feed_service.settings import FeedSettings
@@ -20,6 +19,7 @@ from graph_service.__main__ import build as build_graph
 from graph_service.settings import GraphSettings
 from kith.feed.v1.feed_pb2_grpc import FeedServiceStub
 from kith.graph.v1.graph_pb2_grpc import GraphServiceStub
+from shared.database import schema
 from shared.server import RunningServer
 from tests.support import citus
 from tests.support.citus import Citus
@@ -99,7 +99,7 @@ class Databases:
         for service, template in _TEMPLATES.items():
             url = cluster.url(template)
             make_roles(service, url)
-            migrations.upgrade(service, owner(service, url))
+            schema.upgrade(service, owner(service, url))
 
     def new(self, service: str) -> str:
         """Return the URL of a new empty database of `graph` or `feed`."""

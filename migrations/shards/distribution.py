@@ -14,8 +14,8 @@ import sqlalchemy
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, text
 
-import migrations
 from feed_service.models import DISTRIBUTED_BY
+from shared.database import schema
 
 
 class ShardsError(Exception):
@@ -101,7 +101,7 @@ def distribute(
     """
     distributed = 0
     with _session(url) as connection:
-        connection.execute(_TAKE_TURNS, {"key": migrations.LOCK})
+        connection.execute(_TAKE_TURNS, {"key": schema.LOCK})
         _require_ready(connection)
         connection.execute(_FILL_AUTHORS)
         there = set(connection.execute(_DISTRIBUTED).scalars())
@@ -176,7 +176,7 @@ def _require_citus(connection: Connection) -> None:
 def _require_ready(connection: Connection) -> None:
     _require_citus(connection)
     found = MigrationContext.configure(connection).get_current_revision()
-    head = migrations.head("feed")
+    head = schema.head("feed")
     if found != head:
         raise ShardsError(f"the feed database is at {found} and not at {head}: run `kith migrate`")
 
