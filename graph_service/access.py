@@ -1,8 +1,8 @@
 """Who may make which call of graph_service, how often, at what cost, and what is written down.
 
 A user acts for themselves alone. What the contract calls internal is for services: the feed,
-importers, followers of the changes. So is erasure: whoever keeps the account asks its holder first,
-so that a stolen token is not enough.
+importers, followers of the changes. So is erasure: the service that keeps the account asks its
+owner first, so that a stolen token is not enough.
 """
 
 from typing import Final

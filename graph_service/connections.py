@@ -1,9 +1,9 @@
 """The rules of a pair: who may request, accept, decline, cancel, remove, block and unblock.
 
 Every change runs in one transaction that first locks both users, so the pair, its blocks and both
-counts hold still while the rule is decided. A rule says what happens to the pair, if anything; what
-is stored for it is the business of `queries.pairs`. A change that has already taken effect is
-a success without a second effect; one that is repeated by its request id is answered as it was.
+counts do not change while the rule is decided. A rule says what happens to the pair, if anything;
+`queries.pairs` stores it. A change that has already taken effect is a success without a second
+effect; one that is repeated by its request id is answered as it was.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from graph_service.metrics import ACTIVE_CONNECTIONS, USERS, GraphMetrics
 from graph_service.models import EventKind
 from graph_service.queries import pairs
-from graph_service.queries.pairs import NOTHING_ELSE, HeldPair, LookedAt
+from graph_service.queries.pairs import NOTHING_ELSE, LockedPair, LookedAt
 from graph_service.settings import PairLimits
 from kith.errors.v1 import errors_pb2
 from kith.exceptions import AbortedError, PreconditionError, ResourceNotFoundError
@@ -29,7 +29,7 @@ class Connections:
         self._limits = limits
         self._metrics = metrics
 
-    def request(self, call: Call[HeldPair, M], peer_id: int) -> M:
+    def request(self, call: Call[LockedPair, M], peer_id: int) -> M:
         """Ask the peer, or connect at once when the peer has asked already.
 
         A peer who blocks the user is asked like any other, and never told.
@@ -39,23 +39,23 @@ class Connections:
         )
         return self._change(call, peer_id, self._request, creates_users=True, looked_at=looked_at)
 
-    def accept(self, call: Call[HeldPair, M], peer_id: int) -> M:
+    def accept(self, call: Call[LockedPair, M], peer_id: int) -> M:
         """Accept the peer's open request."""
         return self._change(call, peer_id, self._accept)
 
-    def decline(self, call: Call[HeldPair, M], peer_id: int) -> M:
+    def decline(self, call: Call[LockedPair, M], peer_id: int) -> M:
         """Turn the peer's open request down."""
         return self._change(call, peer_id, _decline)
 
-    def cancel(self, call: Call[HeldPair, M], peer_id: int) -> M:
+    def cancel(self, call: Call[LockedPair, M], peer_id: int) -> M:
         """Withdraw the user's own open request."""
         return self._change(call, peer_id, _cancel)
 
-    def remove(self, call: Call[HeldPair, M], peer_id: int) -> M:
+    def remove(self, call: Call[LockedPair, M], peer_id: int) -> M:
         """End the connection."""
         return self._change(call, peer_id, _remove)
 
-    def block(self, call: Call[HeldPair, M], peer_id: int) -> M:
+    def block(self, call: Call[LockedPair, M], peer_id: int) -> M:
         """Block the peer and end whatever is between the two."""
         return self._change(
             call,
@@ -65,36 +65,36 @@ class Connections:
             looked_at=LookedAt(blocks=self._limits.max_blocks),
         )
 
-    def unblock(self, call: Call[HeldPair, M], peer_id: int) -> M:
+    def unblock(self, call: Call[LockedPair, M], peer_id: int) -> M:
         """Lift the user's block of the peer."""
         return self._change(call, peer_id, _unblock)
 
     def _change(
         self,
-        call: Call[HeldPair, M],
+        call: Call[LockedPair, M],
         peer_id: int,
-        rule: Callable[[HeldPair], EventKind | None],
+        rule: Callable[[LockedPair], EventKind | None],
         *,
         creates_users: bool = False,
         looked_at: LookedAt = NOTHING_ELSE,
     ) -> M:
         kind: EventKind | None = None
 
-        def work(connection: Connection) -> HeldPair:
+        def work(connection: Connection) -> LockedPair:
             nonlocal kind
-            held = pairs.hold_pair(
+            pair = pairs.lock_pair(
                 connection,
                 user_id=call.user_id,
                 peer_id=peer_id,
                 creates_users=creates_users,
                 looked_at=looked_at,
             )
-            if creates_users and not held.are_users:
+            if creates_users and not pair.are_users:
                 raise erased_meanwhile()
-            kind = rule(held)
+            kind = rule(pair)
             if kind is not None:
-                held = _changed(connection, held, kind)
-            return held
+                pair = _changed(connection, pair, kind)
+            return pair
 
         response, is_new = once(self._database, call, work)
         if is_new and kind == EventKind.REQUESTED:
@@ -103,24 +103,24 @@ class Connections:
             self._metrics.connection_accepts.inc()
         return response
 
-    def _request(self, held: HeldPair) -> EventKind | None:
-        if held.user_blocks:
+    def _request(self, pair: LockedPair) -> EventKind | None:
+        if pair.user_blocks:
             raise PreconditionError(
                 "unblock this user first", reason=errors_pb2.ERROR_REASON_PEER_BLOCKED
             )
-        if held.is_connected or held.has_asked:
+        if pair.is_connected or pair.has_asked:
             return None
-        if held.is_asked:
-            return self._connect(held)
+        if pair.is_asked:
+            return self._connect(pair)
         # Neither may depend on a block by the peer, of which the user must not learn.
-        if held.is_paused:
+        if pair.is_paused:
             raise PreconditionError(
                 "this user has declined; they can be asked again "
                 f"{self._limits.request_pause.days} days after that",
                 reason=errors_pb2.ERROR_REASON_REQUEST_PAUSED,
                 metadata={"limit": str(self._limits.request_pause.days)},
             )
-        if held.open_request_count >= self._limits.max_open_requests:
+        if pair.open_request_count >= self._limits.max_open_requests:
             raise PreconditionError(
                 f"{self._limits.max_open_requests:,} requests of the user wait for an answer, "
                 "the most there can be",
@@ -129,19 +129,19 @@ class Connections:
             )
         return EventKind.REQUESTED
 
-    def _accept(self, held: HeldPair) -> EventKind | None:
-        if held.is_connected:
+    def _accept(self, pair: LockedPair) -> EventKind | None:
+        if pair.is_connected:
             return None
-        if not held.is_asked:
+        if not pair.is_asked:
             raise ResourceNotFoundError(
                 "this user has no open request to you",
                 reason=errors_pb2.ERROR_REASON_CONNECTION_REQUEST_NOT_FOUND,
             )
-        return self._connect(held)
+        return self._connect(pair)
 
-    def _connect(self, held: HeldPair) -> EventKind:
+    def _connect(self, pair: LockedPair) -> EventKind:
         limit = self._limits.max_connections
-        if max(held.user.connection_count, held.peer.connection_count) >= limit:
+        if max(pair.user.connection_count, pair.peer.connection_count) >= limit:
             raise PreconditionError(
                 f"one of the two has {limit:,} connections, the most there can be",
                 reason=errors_pb2.ERROR_REASON_CONNECTION_LIMIT_REACHED,
@@ -149,10 +149,10 @@ class Connections:
             )
         return EventKind.CONNECTED
 
-    def _block(self, held: HeldPair) -> EventKind | None:
-        if held.user_blocks:
+    def _block(self, pair: LockedPair) -> EventKind | None:
+        if pair.user_blocks:
             return None
-        if held.block_count >= self._limits.max_blocks:
+        if pair.block_count >= self._limits.max_blocks:
             raise PreconditionError(
                 f"the user blocks {self._limits.max_blocks:,} people, the most there can be",
                 reason=errors_pb2.ERROR_REASON_BLOCK_LIMIT_REACHED,
@@ -161,22 +161,22 @@ class Connections:
         return EventKind.BLOCKED
 
 
-def _decline(held: HeldPair) -> EventKind | None:
-    _refuse_if_connected(held)
-    return EventKind.DECLINED if held.is_asked else None
+def _decline(pair: LockedPair) -> EventKind | None:
+    _refuse_if_connected(pair)
+    return EventKind.DECLINED if pair.is_asked else None
 
 
-def _cancel(held: HeldPair) -> EventKind | None:
-    _refuse_if_connected(held)
-    return EventKind.CANCELLED if held.has_asked else None
+def _cancel(pair: LockedPair) -> EventKind | None:
+    _refuse_if_connected(pair)
+    return EventKind.CANCELLED if pair.has_asked else None
 
 
-def _remove(held: HeldPair) -> EventKind | None:
-    return EventKind.REMOVED if held.is_connected else None
+def _remove(pair: LockedPair) -> EventKind | None:
+    return EventKind.REMOVED if pair.is_connected else None
 
 
-def _unblock(held: HeldPair) -> EventKind | None:
-    return EventKind.UNBLOCKED if held.user_blocks else None
+def _unblock(pair: LockedPair) -> EventKind | None:
+    return EventKind.UNBLOCKED if pair.user_blocks else None
 
 
 def erased_meanwhile() -> AbortedError:
@@ -184,26 +184,26 @@ def erased_meanwhile() -> AbortedError:
     return AbortedError("a user was erased meanwhile; repeat the call")
 
 
-def _refuse_if_connected(held: HeldPair) -> None:
-    if held.is_connected:
+def _refuse_if_connected(pair: LockedPair) -> None:
+    if pair.is_connected:
         raise PreconditionError(
             "the two are connected already; remove the connection instead",
             reason=errors_pb2.ERROR_REASON_ALREADY_CONNECTED,
         )
 
 
-def _changed(connection: Connection, held: HeldPair, kind: EventKind) -> HeldPair:
+def _changed(connection: Connection, pair: LockedPair, kind: EventKind) -> LockedPair:
     """Make a change of a pair that was connected before or is now, or neither."""
-    amount = 1 if kind == EventKind.CONNECTED else -1 if held.is_connected else 0
-    is_withheld = (kind == EventKind.REQUESTED and held.peer_blocks) or (
-        kind == EventKind.CANCELLED and held.is_withheld
+    amount = 1 if kind == EventKind.CONNECTED else -1 if pair.is_connected else 0
+    is_withheld = (kind == EventKind.REQUESTED and pair.peer_blocks) or (
+        kind == EventKind.CANCELLED and pair.is_withheld
     )
     return pairs.change_pair(
         connection,
-        user_id=held.user.user_id,
-        peer_id=held.peer.user_id,
+        user_id=pair.user.user_id,
+        peer_id=pair.peer.user_id,
         kind=kind,
         amount=amount,
         is_withheld=is_withheld,
-        totals={ACTIVE_CONNECTIONS: amount, USERS: held.created_users},
+        totals={ACTIVE_CONNECTIONS: amount, USERS: pair.created_users},
     )

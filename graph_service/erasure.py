@@ -28,7 +28,7 @@ class Erasure:
             # connection: with a row for all cases, everything that concerns it waits for the lock.
             created = users.create_user(connection, user_id=user_id)
             # Neighbours can be locked only once they are known, and one may come or go in
-            # between: whoever came has no lock yet, so all are taken again, in order.
+            # between: one who came has no lock yet, so the call is repeated.
             before = _related(connection, user_id)
             locked = users.lock_users(connection, user_ids={user_id, *before})
             idempotency_keys.forget_of(connection, user_id=user_id)
@@ -46,7 +46,7 @@ class Erasure:
 
 
 def _related(connection: Connection, user_id: int) -> dict[int, int]:
-    """Return what an erasure adds to the number of connections of everybody whom it changes."""
+    """Return how the number of connections changes of each user that an erasure affects."""
     return {
         **dict.fromkeys(erasure.opponent_ids(connection, user_id=user_id), 0),
         **dict.fromkeys(neighbours.neighbour_ids(connection, user_id=user_id), -1),

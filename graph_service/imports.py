@@ -72,19 +72,19 @@ class Imports:
         }
         amounts = Counter(chain.from_iterable(wanted))
         created = imports.begin_import(connection, user_ids=amounts)
-        held = imports.hold_users(
+        locked = imports.lock_importing(
             connection, amounts=amounts, max_connections=self._max_connections
         )
-        if held.number < len(amounts):
+        if locked.number < len(amounts):
             raise erased_meanwhile()
         between = imports.between(connection, asked=wanted)
-        accepted, refused = _decide(wanted, between, dict(held.rooms))
-        if held.meets_erased:
+        accepted, refused = _decide(wanted, between, dict(locked.rooms))
+        if locked.meets_erased:
             imports.note_returns(connection, pairs=accepted)
         imports.import_pairs(
             connection,
             connected_at=accepted,
-            revision=held.revision,
+            revision=locked.revision,
             has_requests=PENDING in between.values(),
             totals={ACTIVE_CONNECTIONS: len(accepted), USERS: created},
         )

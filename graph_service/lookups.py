@@ -15,7 +15,7 @@ from shared.paging import BELOW_ALL_IDS, NEWER_THAN_ALL, ById, ByTime, Page, Pag
 
 @dataclass(frozen=True, kw_only=True)
 class AskedUser:
-    """Whose connections are asked for: of the revision that is known, or of the least at least."""
+    """One user of a batch: the revision the caller already has, and the minimum it will accept."""
 
     known_revision: int = 0
     min_revision: int = 0
@@ -34,7 +34,7 @@ class Lookups:
     ) -> list[ConnectedIds]:
         """Return each user's revision, and the ids where the revision is not the known one.
 
-        Whoever knows a revision asks whether it is still that of now, as the primary alone can say.
+        A known revision is compared with the newest one, which the primary alone has.
         """
         known = {user_id: user.known_revision for user_id, user in asked.items()}
 

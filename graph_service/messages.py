@@ -10,7 +10,7 @@ from graph_service.queries.connected_ids import ConnectedIds
 from graph_service.queries.events import EventRow
 from graph_service.queries.exports import PairRow
 from graph_service.queries.lookups import ListedPeer, PeerRow
-from graph_service.queries.pairs import HeldPair
+from graph_service.queries.pairs import LockedPair
 from kith.graph.v1 import graph_pb2 as pb
 from kith.timestamps import timestamp
 
@@ -51,7 +51,7 @@ def connection(peer: PeerRow) -> pb.Connection:
     )
 
 
-def changed(pair: HeldPair, answered_by: type[M]) -> M:
+def changed(pair: LockedPair, answered_by: type[M]) -> M:
     """Return the answer to a change of a pair, of which each kind has the same fields."""
     answer: Any = answered_by()
     answer.connection.CopyFrom(connection(pair.seen))

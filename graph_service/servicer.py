@@ -13,7 +13,7 @@ from graph_service.erasure import Erasure
 from graph_service.exports import Exports
 from graph_service.imports import ImportedPair, Imports
 from graph_service.lookups import AskedUser, Lookups
-from graph_service.queries.pairs import HeldPair
+from graph_service.queries.pairs import LockedPair
 from graph_service.watches import Watches
 from kith.errors.v1 import errors_pb2
 from kith.exceptions import RateLimitError
@@ -300,7 +300,7 @@ def _pair(user_id: int, peer_id: int) -> tuple[int, int]:
     return user_id, peer_id
 
 
-def _change(request: _Change, answered_by: type[M]) -> tuple[Call[HeldPair, M], int]:
+def _change(request: _Change, answered_by: type[M]) -> tuple[Call[LockedPair, M], int]:
     """Return a change of a pair, and the peer."""
     with Fields() as fields:
         user_id = fields.identifier("user_id", request.user_id)

@@ -1,10 +1,10 @@
 """Streams of changes: every event once and in order, also while many transactions write at once.
 
 The order of events is that of their numbers, but a lower number may be committed after a higher
-one, and who went by numbers alone would pass over it. So nothing is read beyond the last number
-that is settled: it and all before it are committed, or never will be. Whoever inserts an event
-holds a lock on the table from before its number is drawn until its commit can be seen. A number
-that was read before the holders of that lock were listed is therefore settled once none of those is
+one, and a reader that went by numbers alone would pass over it. So nothing is read beyond the last
+number that is settled: it and all before it are committed, or never will be. A transaction that
+inserts an event locks the table from before its number is drawn until its commit can be seen. So a
+number that was read before the holders of that lock were listed is settled once none of them is
 left.
 
 A cursor is of the last event that was told, its number and its time, and resuming looks for exactly
@@ -94,10 +94,10 @@ class Watches:
     def follow(self, cursor: str, call: Call) -> Iterator[Changes]:
         """Yield every event behind a cursor, and heartbeats, for as long as the call lasts.
 
-        The empty cursor starts at what is settled now: whoever then reads the state of the graph
-        misses nothing. Raises ValidationError naming `cursor` when it is damaged, its event is not
-        one of this database or events behind it are not kept any more, RateLimitError when there
-        are too many streams or this one's consumer is too slow, and UnavailableError when the
+        The empty cursor starts at what is settled now: a consumer who then reads the state of the
+        graph misses nothing. Raises ValidationError naming `cursor` when it is damaged, its event
+        is not one of this database or events behind it are not kept any more, RateLimitError when
+        there are too many streams or this one's consumer is too slow, and UnavailableError when the
         server drains or the database cannot be reached; the consumer resumes from the last cursor
         it received.
         """
@@ -257,7 +257,7 @@ class Watches:
                 )
 
     def _cancel_stuck(self) -> None:
-        """Give up on those to whom nothing can be said, for the message before is still waiting."""
+        """Cancel the streams whose last message their consumer still has not taken."""
         limit = _LAST_SEND_SECONDS if self._is_draining else 2 * self._send_seconds
         with self._lock:
             stuck = [watch for watch in self._watches if watch.is_sending_for(limit)]

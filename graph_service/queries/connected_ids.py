@@ -90,11 +90,11 @@ _CONNECTED_USER_IDS = Statement(
                FROM erasures AS e JOIN connections AS c ON c.user_a_id = e.user_id
                WHERE u.meets_erased AND c.user_b_id = asked.user_id AND c.status = 'accepted')
            END AS erasures
-    FROM (SELECT user_id, nullif(known_revision, 0) AS known_revision, place
+    FROM (SELECT user_id, nullif(known_revision, 0) AS known_revision, position
           FROM unnest(CAST(:user_ids AS bigint[]), CAST(:known_revisions AS bigint[]))
-               WITH ORDINALITY AS given (user_id, known_revision, place)) AS asked
+               WITH ORDINALITY AS given (user_id, known_revision, position)) AS asked
     LEFT JOIN users AS u ON u.user_id = asked.user_id
-    ORDER BY asked.place
+    ORDER BY asked.position
 """,
 )
 

@@ -61,7 +61,8 @@ def last_event_number(reader: Reader) -> int:
     return int(number)
 
 
-# Erased events, and the last purged one, count as well: whoever was told of one must find it again.
+# Erased events, and the last purged one, count as well: a follower who was told of one must find it
+# again.
 _NEWEST_EVENT = Statement(
     "newest_event",
     """

@@ -16,11 +16,11 @@ from shared.database.totals import ADD_TO_TOTALS, total_parameters
 
 
 @dataclass(frozen=True, kw_only=True)
-class HeldUsers:
+class ImportingUsers:
     """Users who are locked: how many, and a revision that is new to all of them.
 
-    `rooms` says of those whom the limit may hinder how many connections more each may have, and
-    `meets_erased` whether the id of any of them was erased before.
+    `rooms` has the users whom the limit may stop, with how many more connections each may have;
+    `meets_erased` says whether the id of any user was erased before.
     """
 
     number: int
@@ -44,8 +44,8 @@ def begin_import(connection: Connection, *, user_ids: Collection[int]) -> int:
     ).rowcount
 
 
-_HOLD_USERS = text("""
-    WITH held AS (
+_LOCK_IMPORTING = text("""
+    WITH locked AS (
         SELECT u.user_id, u.revision, :max_connections - u.connection_count AS room, asked.amount
         FROM unnest(CAST(:user_ids AS bigint[]), CAST(:amounts AS bigint[]))
              AS asked (user_id, amount)
@@ -59,18 +59,18 @@ _HOLD_USERS = text("""
            array_agg(room) FILTER (WHERE room < amount) AS rooms,
            EXISTS (SELECT FROM erasures
                    WHERE user_id = ANY (CAST(:user_ids AS bigint[]))) AS meets_erased
-    FROM held
+    FROM locked
 """)
 
 
-def hold_users(
+def lock_importing(
     connection: Connection, *, amounts: Mapping[int, int], max_connections: int
-) -> HeldUsers:
+) -> ImportingUsers:
     """What an import has to know of the users with a row, locked until the transaction ends."""
     row = connection.execute(
-        _HOLD_USERS, {**amount_literals(amounts), "max_connections": max_connections}
+        _LOCK_IMPORTING, {**amount_literals(amounts), "max_connections": max_connections}
     ).one()
-    return HeldUsers(
+    return ImportingUsers(
         number=row.number,
         revision=row.revision,
         rooms=dict(zip(row.near_limit or (), row.rooms or (), strict=True)),
@@ -87,12 +87,12 @@ _NOTE_RETURNS = text("""
 
 
 def note_returns(connection: Connection, *, pairs: Collection[tuple[int, int]]) -> None:
-    """Store of the held users of these pairs which are to look for erasures among their peers."""
+    """Store which of these pairs' locked users have to look for erasures among their peers."""
     connection.execute(_NOTE_RETURNS, _pair_literals(pairs))
 
 
 BLOCKED: Final = "blocked"
-"""What is between two of whom one blocks the other, beside the states of `connections`."""
+"""The state of a pair one of whom blocks the other, beside the states of `connections`."""
 
 _BETWEEN = text("""
     WITH asked AS (
@@ -111,7 +111,7 @@ _BETWEEN = text("""
 def between(
     connection: Connection, *, asked: Collection[tuple[int, int]]
 ) -> dict[tuple[int, int], str]:
-    """PENDING, ACCEPTED or BLOCKED for each asked pair between whom there is anything."""
+    """PENDING, ACCEPTED or BLOCKED for each asked pair that has a state."""
     return {(a, b): state for a, b, state in connection.execute(_BETWEEN, _pair_literals(asked))}
 
 
@@ -154,10 +154,10 @@ def import_pairs(
     has_requests: bool,
     totals: Mapping[str, int],
 ) -> None:
-    """Nothing; the pairs are connected since the given moment or now, counted and recorded.
+    """Store that the pairs are connected since the given moment or now, count and record it.
 
-    The users are held and get the revision. `has_requests` says whether any pair has a row already.
-    The totals change as well.
+    The users are locked and get the revision. `has_requests` says whether any pair has a row
+    already. The totals change as well.
     """
     amounts = Counter(chain.from_iterable(connected_at))
     moments = (moment and moment.isoformat() for moment in connected_at.values())

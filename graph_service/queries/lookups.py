@@ -25,7 +25,7 @@ class PeerRow:
 
 @dataclass(frozen=True, kw_only=True)
 class ListedPeer:
-    """One entry of a list, with its place in the list's order."""
+    """One entry of a list, with its position in the list."""
 
     peer_id: int
     created_at: datetime
@@ -47,12 +47,12 @@ _PEERS = text("""
     SELECT asked.peer_id, c.status, c.requested_by, c.created_at, c.updated_at,
            b.created_at AS blocked_at,
            (SELECT shown_revision FROM users WHERE user_id = :user_id) AS user_revision
-    FROM unnest(CAST(:peer_ids AS bigint[])) WITH ORDINALITY AS asked (peer_id, place)
+    FROM unnest(CAST(:peer_ids AS bigint[])) WITH ORDINALITY AS asked (peer_id, position)
     LEFT JOIN connections AS c
            ON c.user_a_id = least(asked.peer_id, :user_id)
           AND c.user_b_id = greatest(asked.peer_id, :user_id)
     LEFT JOIN blocks AS b ON b.blocker_id = :user_id AND b.blocked_id = asked.peer_id
-    ORDER BY asked.place
+    ORDER BY asked.position
 """)
 
 
@@ -126,7 +126,7 @@ def peer_page(
     before_id: int,
     limit: int,
 ) -> list[ListedPeer]:
-    """Up to `limit` peers of one list before a place in its order, newest first."""
+    """Up to `limit` peers of one list before a position, newest first."""
     rows = connection.execute(
         _PAGES[listing],
         {
@@ -172,9 +172,9 @@ _CONNECTION_COUNTS = text("""
                       WHERE c.user_a_id = least(asked.user_id, :user_id)
                         AND c.user_b_id = greatest(asked.user_id, :user_id)
                         AND c.status = 'accepted') AS may_be_told
-    FROM unnest(CAST(:user_ids AS bigint[])) WITH ORDINALITY AS asked (user_id, place)
+    FROM unnest(CAST(:user_ids AS bigint[])) WITH ORDINALITY AS asked (user_id, position)
     LEFT JOIN users AS u ON u.user_id = asked.user_id
-    ORDER BY asked.place
+    ORDER BY asked.position
 """)
 
 

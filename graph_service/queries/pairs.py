@@ -1,7 +1,7 @@
 """One pair: locked and read, and changed by one of the two.
 
 A change of a pair is two messages: one that locks and reads, one that changes and reads again. Each
-holds several statements and costs one round trip; PostgreSQL runs them in their order, each with a
+has several statements and costs one round trip; PostgreSQL runs them in their order, each with a
 snapshot of its own, and what comes back are the rows of the last.
 """
 
@@ -44,8 +44,8 @@ NOTHING_ELSE: Final = LookedAt()
 
 
 @dataclass(frozen=True, kw_only=True)
-class HeldPair:
-    """Two users, and what is between them for one of the two, still until the transaction ends.
+class LockedPair:
+    """Two users who are locked, and the state between them as one of the two sees it.
 
     `are_users` says whether both have a row, `created_users` how many have it only since this
     transaction; after a change it means nothing. `block_count` and `open_request_count` are how
@@ -120,14 +120,14 @@ _PAIR = """
 """
 
 
-def hold_pair(
+def lock_pair(
     connection: Connection,
     *,
     user_id: int,
     peer_id: int,
     creates_users: bool,
     looked_at: LookedAt = NOTHING_ELSE,
-) -> HeldPair:
+) -> LockedPair:
     """The pair as the user sees it, both being locked; with rows made for them if wanted.
 
     A user of those may be gone again, erased between the two.
@@ -212,10 +212,10 @@ _INSERT_EVENTS = """
     SELECT :kind, event.actor_id, event.peer_id,
            coalesce(actor.revision, 0), coalesce(peer.revision, 0)
     FROM unnest(CAST(:actor_ids AS bigint[]), CAST(:peer_ids AS bigint[]))
-         WITH ORDINALITY AS event (actor_id, peer_id, place)
+         WITH ORDINALITY AS event (actor_id, peer_id, position)
     LEFT JOIN users AS actor ON actor.user_id = event.actor_id
     LEFT JOIN users AS peer ON peer.user_id = event.peer_id
-    ORDER BY event.place
+    ORDER BY event.position
 """
 
 
@@ -228,7 +228,7 @@ def change_pair(
     amount: int,
     is_withheld: bool,
     totals: Mapping[str, int],
-) -> HeldPair:
+) -> LockedPair:
     """The locked pair after a change by the user, which is made, counted and recorded.
 
     It is counted as a connection more, one less, or none. The totals change with it. A request that
@@ -260,7 +260,7 @@ def _pair(
     peer_id: int,
     parameters: Mapping[str, object],
     looked_at: LookedAt = NOTHING_ELSE,
-) -> HeldPair:
+) -> LockedPair:
     """The pair after some statements."""
     ids = sorted((user_id, peer_id))
     row = (
@@ -281,7 +281,7 @@ def _pair(
         .mappings()
         .one()
     )
-    return HeldPair(
+    return LockedPair(
         user=UserRow(
             user_id=user_id,
             shown_revision=row["user_revision"] or NO_SHOWN_REVISION,

@@ -1,4 +1,4 @@
-"""Whom a user may know: connections of their connections."""
+"""Suggestions: connections of a user's connections."""
 
 from typing import Final
 
@@ -12,7 +12,7 @@ SUGGESTION_ROWS: Final = 50_000
 # A user with 5,000 connections of 5,000 each has 25 million to count. So only some of the user's
 # connections are looked at, those with the fewest connections: they tell most about whom the user
 # may know, and the choice is the same at every call. The first of them is read up to the bound.
-# Whoever is no candidate for a request or a block is looked for in the order of the result, until
+# Candidates with a request or a block are looked for in the order of the result, until
 # the limit is reached; as a join, PostgreSQL would look for all candidates (OFFSET 0 prevents it).
 _SUGGESTIONS = text(f"""
     WITH mine AS MATERIALIZED ({NEIGHBOURS.format(user=":user_id")}),

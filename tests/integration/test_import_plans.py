@@ -44,16 +44,16 @@ def test_a_chunk_is_written_without_reading_a_whole_table(
 
     with engine.begin() as connection:
         imports.begin_import(connection, user_ids=_USERS)
-        held = imports.hold_users(connection, amounts=_USERS, max_connections=5_000)
+        locked = imports.lock_importing(connection, amounts=_USERS, max_connections=5_000)
         imports.between(connection, asked=_CHUNK)
         imports.import_pairs(
             connection,
             connected_at=_CHUNK,
-            revision=held.revision,
+            revision=locked.revision,
             has_requests=has_requests,
             totals={"pairs": len(_CHUNK)},
         )
         scanned = connection.execute(_SCANNED).scalars().all()
 
-    assert held.number == len(_USERS)
+    assert locked.number == len(_USERS)
     assert scanned == []
