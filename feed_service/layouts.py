@@ -34,15 +34,15 @@ class _Distributed(Layout):
     """Citus. Each of these is called as the one it stands for."""
 
     name: LayoutName = "distributed"
-    feed_page = staticmethod(queries.distributed_feed.FeedPages().page)
-    digest_choice = staticmethod(queries.distributed_digests.digest_choice)
-    frozen_choice = staticmethod(queries.distributed_digests.frozen_choice)
-    freeze = staticmethod(queries.distributed_digests.freeze)
-    unread_count = staticmethod(queries.distributed_unread.unread_count)
-    insert_post = staticmethod(queries.distributed_writes.insert_post)
-    insert_posts = staticmethod(queries.distributed_writes.insert_posts)
-    hold_tags = staticmethod(queries.distributed_writes.hold_tags)
-    erase_comments = staticmethod(queries.distributed_writes.erase_comments)
+    feed_page = staticmethod(queries.citus.feed.FeedPages().page)
+    digest_choice = staticmethod(queries.citus.digests.digest_choice)
+    frozen_choice = staticmethod(queries.citus.digests.frozen_choice)
+    freeze = staticmethod(queries.citus.digests.freeze)
+    unread_count = staticmethod(queries.citus.read_positions.unread_count)
+    insert_post = staticmethod(queries.citus.posts.insert_post)
+    insert_posts = staticmethod(queries.citus.transfers.insert_posts)
+    hold_tags = staticmethod(queries.citus.transfers.hold_tags)
+    erase_comments = staticmethod(queries.citus.erasure.erase_comments)
 
 
 SINGLE: Final = Layout()

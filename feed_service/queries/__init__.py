@@ -1,17 +1,15 @@
 """Every SQL statement of feed_service, one function each; its first line says what comes back.
 
 A module for each thing that is stored or asked for. Functions that change something run in the
-caller's transaction. The author's or owner's id is part of every join.
+caller's transaction. The author's or owner's id is part of every join. What a distributed database
+does in another way is in `citus`, in modules of the same names.
 """
 
 from feed_service.queries import (
     audiences,
+    citus,
     comments,
     digests,
-    distributed_digests,
-    distributed_feed,
-    distributed_unread,
-    distributed_writes,
     erasure,
     feed,
     following,
@@ -26,12 +24,9 @@ from feed_service.queries import (
 
 __all__ = [
     "audiences",
+    "citus",
     "comments",
     "digests",
-    "distributed_digests",
-    "distributed_feed",
-    "distributed_unread",
-    "distributed_writes",
     "erasure",
     "feed",
     "following",

@@ -7,7 +7,7 @@ are hidden before anything of theirs goes, so that nobody sees one in parts.
 from collections.abc import Collection
 from datetime import timedelta
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, TextClause, text
 
 from feed_service.queries.photos import insert_removals, remove_uploads
 from shared.database.arrays import array_literal
@@ -84,14 +84,13 @@ def hide_posts(connection: Connection, *, user_id: int, limit: int) -> int:
     return hidden
 
 
-# The comments are locked before the counts, as everywhere, and both in an order of their own, so
-# that two erasures on the same posts do not wait for each other. What a comment's row says when it
-# goes decides whether it is counted off: somebody may be deleting it at the same time.
-_ERASE_COMMENTS = text("""
-    WITH gone AS (
+def comments_gone(*, locked: str) -> str:
+    """The comments that go, as `gone`, and by how much each post has fewer of them, as `fewer`."""
+    return f"""
+    gone AS (
         DELETE FROM comments AS c
         USING (SELECT post_author_id, post_id, id FROM comments
-               WHERE author_id = :user_id ORDER BY id LIMIT :limit FOR UPDATE) AS found
+               WHERE author_id = :user_id ORDER BY id LIMIT :limit {locked}) AS found
         WHERE c.post_author_id = found.post_author_id AND c.post_id = found.post_id
           AND c.id = found.id
         RETURNING c.post_author_id, c.post_id, c.deleted_at
@@ -99,7 +98,14 @@ _ERASE_COMMENTS = text("""
     fewer AS (
         SELECT post_author_id, post_id, count(*) AS number FROM gone
         WHERE deleted_at IS NULL GROUP BY post_author_id, post_id
-    ),
+    )"""
+
+
+# The comments are locked before the counts, as everywhere, and both in an order of their own, so
+# that two erasures on the same posts do not wait for each other. What a comment's row says when it
+# goes decides whether it is counted off: somebody may be deleting it at the same time.
+_ERASE_COMMENTS = text(f"""
+    WITH {comments_gone(locked="FOR UPDATE")},
     held AS (
         SELECT stats.author_id, stats.post_id, fewer.number
         FROM post_stats AS stats
@@ -116,9 +122,14 @@ _ERASE_COMMENTS = text("""
 
 def erase_comments(connection: Connection, *, user_id: int, limit: int) -> int:
     """How many comments of the user are gone; those that others could see are counted off."""
-    erased: int = connection.execute(
-        _ERASE_COMMENTS, {"user_id": user_id, "limit": limit}
-    ).scalar_one()
+    return comments_erased_by(connection, _ERASE_COMMENTS, user_id=user_id, limit=limit)
+
+
+def comments_erased_by(
+    connection: Connection, statement: TextClause, *, user_id: int, limit: int
+) -> int:
+    """How many comments of the user a statement has erased in its own way."""
+    erased: int = connection.execute(statement, {"user_id": user_id, "limit": limit}).scalar_one()
     return erased
 
 

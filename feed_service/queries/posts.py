@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, RowMapping, text
 
@@ -199,15 +199,21 @@ def hold_visible_post(connection: Connection, *, viewer: Viewer, name: PostName)
     return visible_post_time(connection, viewer=viewer, name=name) is not None
 
 
+INSERTED_POST: Final = f"""
+    INSERT INTO posts (author_id, body, audience, importance)
+    VALUES (:author_id, :body, :audience,
+            {heuristic(body="CAST(:body AS text)", photo_count=":photo_count")})"""
+"""Stores a post; what it is made of are the parameters of `post_parameters`."""
+
+PHOTOS: Final = """
+    unnest(CAST(:photo_keys AS text[]), CAST(:widths AS integer[]), CAST(:heights AS integer[]))
+    WITH ORDINALITY AS photo (object_key, width, height, place)"""
+"""The photos of a post as rows, from the parameters of `post_parameters`."""
+
 # The totals are the only rows of it for which another transaction may have to be waited, so that it
 # does not matter in which order its parts are done.
 _INSERT_POST = text(f"""
-    WITH post AS (
-        INSERT INTO posts (author_id, body, audience, importance)
-        VALUES (:author_id, :body, :audience,
-                {heuristic(body="CAST(:body AS text)", photo_count=":photo_count")})
-        RETURNING author_id, id, version, created_at
-    ),
+    WITH post AS ({INSERTED_POST} RETURNING author_id, id, version, created_at),
     audience_tags AS (
         INSERT INTO post_audience_tags (author_id, post_id, tag_id, excluded, created_at)
         SELECT post.author_id, post.id, named.tag_id, named.excluded, post.created_at
@@ -217,9 +223,7 @@ _INSERT_POST = text(f"""
     photos AS (
         INSERT INTO post_photos (author_id, post_id, place, object_key, width, height)
         SELECT post.author_id, post.id, photo.place, photo.object_key, photo.width, photo.height
-        FROM post CROSS JOIN unnest(CAST(:photo_keys AS text[]), CAST(:widths AS integer[]),
-                                    CAST(:heights AS integer[]))
-             WITH ORDINALITY AS photo (object_key, width, height, place)
+        FROM post CROSS JOIN {PHOTOS}
     ),
     totals AS ({ADD_TO_TOTALS})
     SELECT id, version, created_at FROM post
@@ -236,17 +240,11 @@ def insert_post(
     totals: Mapping[str, int],
 ) -> PostRow:
     """The new post, as its author sees it; its tags being held. The totals change with it."""
-    tags = _tags(audience)
     created = connection.execute(
         _INSERT_POST,
         {
-            "author_id": author_id,
-            "body": body,
-            "audience": audience.kind,
-            "photo_count": len(photos),
-            "tag_ids": array_literal(tag_id for tag_id, _ in tags),
-            "excluded": [excluded for _, excluded in tags],
-            **photo_lists(photos),
+            **post_parameters(author_id, body, audience, photos),
+            **_tag_parameters(audience),
             **total_parameters(totals),
         },
     )
@@ -259,9 +257,15 @@ def insert_post(
     )
 
 
-def photo_lists(photos: Sequence[NewPhoto]) -> dict[str, object]:
-    """The photos as the parameters :photo_keys, :widths and :heights."""
+def post_parameters(
+    author_id: int, body: str, audience: Audience, photos: Sequence[NewPhoto]
+) -> dict[str, object]:
+    """A new post as the parameters of INSERTED_POST and PHOTOS."""
     return {
+        "author_id": author_id,
+        "body": body,
+        "audience": audience.kind,
+        "photo_count": len(photos),
         "photo_keys": [photo.object_key for photo in photos],
         "widths": array_literal(photo.width for photo in photos),
         "heights": array_literal(photo.height for photo in photos),
@@ -301,7 +305,7 @@ _INSERT_AUDIENCE_TAGS = text("""
 
 
 def insert_audience_tags(connection: Connection, *, audiences: Mapping[PostName, Audience]) -> None:
-    """Nothing; the tags of these posts' audiences are stored."""
+    """Store the tags of these posts' audiences."""
     named = [(*name, *tag) for name, audience in audiences.items() for tag in _tags(audience)]
     if named:
         author_ids, post_ids, tag_ids, excluded = zip(*named, strict=True)
@@ -327,18 +331,21 @@ _INSERT_OWN_AUDIENCE_TAGS = text("""
 
 
 def insert_own_audience_tags(connection: Connection, *, name: PostName, audience: Audience) -> None:
-    """Nothing; the tags of this post's audience are stored."""
-    tags = _tags(audience)
-    if tags:
+    """Store the tags of this post's audience."""
+    if _tags(audience):
         connection.execute(
             _INSERT_OWN_AUDIENCE_TAGS,
-            {
-                "author_id": name[0],
-                "post_id": name[1],
-                "tag_ids": array_literal(tag_id for tag_id, _ in tags),
-                "excluded": [excluded for _, excluded in tags],
-            },
+            {"author_id": name[0], "post_id": name[1], **_tag_parameters(audience)},
         )
+
+
+def _tag_parameters(audience: Audience) -> dict[str, object]:
+    """The tags of an audience as the parameters :tag_ids and :excluded."""
+    tags = _tags(audience)
+    return {
+        "tag_ids": array_literal(tag_id for tag_id, _ in tags),
+        "excluded": [excluded for _, excluded in tags],
+    }
 
 
 def _tags(audience: Audience) -> list[tuple[int, bool]]:

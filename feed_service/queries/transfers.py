@@ -3,8 +3,9 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, TextClause, text
 
 from feed_service.importance import heuristic
 from feed_service.queries.comments import COMMENT_COLUMNS, CommentRow
@@ -38,9 +39,13 @@ class TaggedRow(MemberRow):
     tag_id: int
 
 
-_HOLD_TAGS = text("""
+NAMED_TAGS: Final = """
+    unnest(CAST(:owner_ids AS bigint[]), CAST(:tag_ids AS bigint[])) AS named (owner_id, id)"""
+"""The tags that `hold_tags` is asked for, as rows."""
+
+_HOLD_TAGS = text(f"""
     SELECT tag.owner_user_id, tag.id
-    FROM unnest(CAST(:owner_ids AS bigint[]), CAST(:tag_ids AS bigint[])) AS named (owner_id, id)
+    FROM {NAMED_TAGS}
     JOIN tags AS tag ON tag.owner_user_id = named.owner_id AND tag.id = named.id
     WHERE tag.deleted_at IS NULL
     ORDER BY tag.owner_user_id, tag.id
@@ -50,16 +55,19 @@ _HOLD_TAGS = text("""
 
 def hold_tags(connection: Connection, *, names: Collection[TagName]) -> set[TagName]:
     """Those of the tags that their owners have; they stay so until the transaction ends."""
-    rows = connection.execute(_HOLD_TAGS, tag_name_literals(names))
-    return {(owner_id, tag_id) for owner_id, tag_id in rows}
+    return tags_locked_by(connection, _HOLD_TAGS, names=names)
 
 
-def tag_name_literals(names: Collection[TagName]) -> dict[str, str]:
-    """The names of tags as the parameters :owner_ids and :tag_ids."""
-    return {
+def tags_locked_by(
+    connection: Connection, statement: TextClause, *, names: Collection[TagName]
+) -> set[TagName]:
+    """Those of the tags that a statement has found, and locked in its own way."""
+    parameters = {
         "owner_ids": array_literal(owner_id for owner_id, _ in names),
         "tag_ids": array_literal(tag_id for _, tag_id in names),
     }
+    rows = connection.execute(statement, parameters)
+    return {(owner_id, tag_id) for owner_id, tag_id in rows}
 
 
 # In the order of the unique index, so that two imports of the same posts do not wait for each

@@ -14,8 +14,8 @@ from sqlalchemy import Connection, text
 
 from feed_service import queries
 from feed_service.layouts import DISTRIBUTED
+from feed_service.queries.citus.feed import FeedPages
 from feed_service.queries.digests import Choice, FrozenName
-from feed_service.queries.distributed_feed import FeedPages
 from feed_service.queries.feed import FeedFilter, FeedPlace
 from feed_service.queries.posts import PostRow
 from feed_service.settings import DigestRules, HubScan

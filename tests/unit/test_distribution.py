@@ -51,14 +51,15 @@ _EXAMPLES: dict[str, set[str]] = {
 def _statements() -> Iterator[tuple[str, str]]:
     """Each statement by its place, also those of which there are several forms."""
     modules = [
-        importlib.import_module(f"{queries.__name__}.{module.name}")
-        for module in pkgutil.iter_modules(queries.__path__)
+        importlib.import_module(module.name)
+        for module in pkgutil.walk_packages(queries.__path__, f"{queries.__name__}.")
     ]
     for module in (*modules, idempotency_keys):
+        module_name = module.__name__.removeprefix(f"{queries.__name__}.")
         for name, value in vars(module).items():
             forms = value if isinstance(value, dict) else {"": value}
             for form, statement in forms.items():
-                place = f"{module.__name__.rpartition('.')[2]}.{name} {form}".rstrip()
+                place = f"{module_name}.{name} {form}".rstrip()
                 if isinstance(statement, TextClause):
                     yield place, statement.text
                 if isinstance(statement, Statement):

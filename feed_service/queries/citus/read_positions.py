@@ -5,7 +5,7 @@ In two statements, for the position is with the viewer.
 
 from sqlalchemy import Connection, text
 
-from feed_service.queries.distributed_authors import FEW, MANY, asked
+from feed_service.queries.citus.authors import FEW, MANY, asked
 from feed_service.visibility import VISIBLE_OF_CONNECTION, Viewer
 
 _POSITION = text("SELECT read_at FROM read_positions WHERE user_id = :viewer_id")

@@ -24,7 +24,7 @@ from datetime import UTC, datetime, timedelta
 from math import exp, log
 from typing import Final
 
-from feed_service.queries.distributed_authors import (
+from feed_service.queries.citus.authors import (
     AMONG_ALL,
     FEW,
     MANY,

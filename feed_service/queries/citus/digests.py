@@ -11,6 +11,7 @@ from typing import Final
 from sqlalchemy import Connection, text
 
 from feed_service.models import LOW_IMPORTANCE
+from feed_service.queries.citus.authors import FEW, MANY, asked, tagged_authors
 from feed_service.queries.digests import (
     DAY,
     HIGH,
@@ -22,7 +23,6 @@ from feed_service.queries.digests import (
     Reason,
     week_parameters,
 )
-from feed_service.queries.distributed_authors import FEW, MANY, asked, tagged_authors
 from feed_service.queries.posts import POST_COLUMNS, PostName, PostRow, name_literals
 from feed_service.settings import DigestRules, HubScan
 from feed_service.visibility import VISIBLE, VISIBLE_OF_CONNECTION, Viewer

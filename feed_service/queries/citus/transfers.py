@@ -1,0 +1,41 @@
+"""Imports of a distributed database.
+
+A lock can be taken on one shard at a time, so tags of many owners are changed to lock them.
+"""
+
+from collections.abc import Collection, Sequence
+
+from sqlalchemy import Connection, text
+
+from feed_service.queries import transfers
+from feed_service.queries.posts import PostName
+from feed_service.queries.transfers import NAMED_TAGS, ExternalName, ImportedPost, TagName
+from shared.database.arrays import array_literal
+
+_HOLD_TAGS = text(f"""
+    UPDATE tags AS tag SET version = tag.version FROM {NAMED_TAGS}
+    WHERE tag.owner_user_id = named.owner_id AND tag.id = named.id AND tag.deleted_at IS NULL
+    RETURNING tag.owner_user_id, tag.id
+""")
+
+
+def hold_tags(connection: Connection, *, names: Collection[TagName]) -> set[TagName]:
+    """Those of the tags that their owners have; they stay so until the transaction ends."""
+    return transfers.tags_locked_by(connection, _HOLD_TAGS, names=names)
+
+
+_ADD_AUTHORS = text("""
+    INSERT INTO authors (author_id) SELECT unnest(CAST(:author_ids AS bigint[]))
+    ON CONFLICT DO NOTHING
+""")
+
+
+def insert_posts(
+    connection: Connection, *, posts: Sequence[ImportedPost]
+) -> dict[ExternalName, PostName]:
+    """The names of those posts that had not been imported before; their tags are still to come."""
+    names = transfers.insert_posts(connection, posts=posts)
+    if names:
+        author_ids = array_literal({author_id for author_id, _ in names})
+        connection.execute(_ADD_AUTHORS, {"author_ids": author_ids})
+    return names

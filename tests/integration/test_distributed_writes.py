@@ -1,0 +1,89 @@
+"""Each write of a distributed database that has another form does what the plain one does."""
+
+from collections.abc import Iterator
+
+import pytest
+import sqlalchemy
+from sqlalchemy import Connection
+
+from feed_service import queries
+from feed_service.layouts import DISTRIBUTED, SINGLE, Layout
+from feed_service.queries.photos import NewPhoto
+from feed_service.queries.posts import Audience, PostRow
+from feed_service.visibility import Viewer
+from tests.support.pair import Databases
+
+_AUTHOR, _COMMENTER = 1, 2
+
+
+@pytest.fixture(params=[SINGLE, DISTRIBUTED], ids=lambda layout: layout.name)
+def layout(request: pytest.FixtureRequest) -> Layout:
+    assert isinstance(request.param, Layout)
+    return request.param
+
+
+@pytest.fixture
+def connection(databases: Databases, layout: Layout) -> Iterator[Connection]:
+    """A connection to a database of its own, in one transaction.
+
+    It is Citus where there is one; what is said to Citus a single PostgreSQL understands as well.
+    """
+    new = databases.new if layout is DISTRIBUTED else databases.new_single
+    engine = sqlalchemy.create_engine(new("feed"), poolclass=sqlalchemy.NullPool)
+    with engine.connect() as connected:
+        yield connected
+
+
+def _post(connection: Connection, layout: Layout, audience: Audience) -> PostRow:
+    return layout.insert_post(
+        connection,
+        author_id=_AUTHOR,
+        body="hello",
+        audience=audience,
+        photos=[NewPhoto("a", 3, 4), NewPhoto("b", 5, 6)],
+        totals={"posts": 1},
+    )
+
+
+def test_a_new_post_is_read_as_it_was_returned(connection: Connection, layout: Layout) -> None:
+    family, work = (
+        queries.tags.insert_tag(connection, owner_user_id=_AUTHOR, name=name).id
+        for name in ("family", "work")
+    )
+
+    stored = _post(
+        connection, layout, Audience(kind="tags", tag_ids=[family], excluded_tag_ids=[work])
+    )
+
+    name = (_AUTHOR, stored.id)
+    author = Viewer(user_id=_AUTHOR)
+    read = queries.posts.visible_posts(connection, viewer=author, names=[name])[name]
+    assert read._replace(photos=[tuple(photo) for photo in read.photos]) == stored
+
+
+def test_only_tags_that_their_owners_have_are_locked(
+    connection: Connection, layout: Layout
+) -> None:
+    tag = queries.tags.insert_tag(connection, owner_user_id=_AUTHOR, name="family").id
+
+    names = {(_AUTHOR, tag), (_AUTHOR, tag + 1), (_COMMENTER, tag)}
+
+    assert layout.hold_tags(connection, names=names) == {(_AUTHOR, tag)}
+
+
+def test_comments_are_counted_off_as_they_are_erased(
+    connection: Connection, layout: Layout
+) -> None:
+    post = (_AUTHOR, _post(connection, layout, Audience(kind="all")).id)
+    for _ in range(3):
+        queries.comments.insert_comment(connection, post=post, author_id=_COMMENTER, body="hi")
+    author = Viewer(user_id=_AUTHOR)
+
+    def shown() -> int:
+        posts = queries.posts.visible_posts(connection, viewer=author, names=[post])
+        return posts[post].comment_count
+
+    erased = [layout.erase_comments(connection, user_id=_COMMENTER, limit=2), shown()]
+    erased += [layout.erase_comments(connection, user_id=_COMMENTER, limit=2), shown()]
+
+    assert erased == [2, 1, 1, 0]
