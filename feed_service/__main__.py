@@ -152,6 +152,7 @@ def build(settings: FeedSettings, database_url: str) -> Service:
         else None,
         positions=exchange_positions("feed") if replicas else None,
         registry=registry,
+        connections={"calls": database.usage},
         checks={"database": check_database, "graph": graph.ping},
         check_grace={"graph": settings.graph_ready_grace.total_seconds()},
         close=close,

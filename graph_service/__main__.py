@@ -101,6 +101,7 @@ def build(settings: GraphSettings, database_url: str) -> Service:
         else None,
         positions=exchange_positions("graph") if replicas else None,
         registry=registry,
+        connections={"calls": database.usage},
         checks={"database": lambda: schema.check(reader, "graph")},
         stream_threads={"WatchConnections": settings.watches.max_watchers},
         drain=watches.drain,

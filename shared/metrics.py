@@ -9,6 +9,7 @@ Workers count in files, which their supervisor adds up. A gauge has to say by it
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from typing import Final
 
@@ -54,10 +55,39 @@ def registry_of_workers(directory: str) -> CollectorRegistry:
 
 
 def describe_process(registry: CollectorRegistry) -> None:
-    """Add the version that runs and what the process uses; for workers the supervisor does."""
+    """Add the version that runs and the resources of this process."""
     ProcessCollector(registry=registry)
+    _describe_build(registry)
+
+
+def describe_processes(
+    registry: CollectorRegistry, processes: Callable[[], Mapping[str, int]]
+) -> None:
+    """Add the version that runs and the resources of processes, which have names and ids."""
+    registry.register(_Processes(processes))
+    _describe_build(registry)
+
+
+def _describe_build(registry: CollectorRegistry) -> None:
     build = Gauge("kith_build_info", "The version that runs.", ["version"], registry=registry)
     build.labels(version("kith")).set(1)
+
+
+class _Processes(Collector):
+    """The metrics of ProcessCollector for several processes, by the label `process`."""
+
+    def __init__(self, processes: Callable[[], Mapping[str, int]]) -> None:
+        self._processes = processes
+
+    def collect(self) -> Iterator[Metric]:
+        """Return the metrics of those that run now."""
+        found: dict[str, Metric] = {}
+        for process, pid in self._processes().items():
+            for one in ProcessCollector(pid=partial(int, pid), registry=None).collect():
+                of_all = found.setdefault(one.name, Metric(one.name, one.documentation, one.type))
+                for sample in one.samples:
+                    of_all.add_sample(sample.name, {"process": process}, sample.value)
+        yield from found.values()
 
 
 def worker_deaths(registry: CollectorRegistry) -> Counter:
@@ -137,6 +167,64 @@ class ServerMetrics(CallMetrics):
             ("grpc_service", "grpc_method", "reason"),
             registry=registry,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """How much of a resource is in use now, of at most `limit`, and who waits for it."""
+
+    in_use: int
+    idle: int = 0
+    waiting: int = 0
+    limit: int
+
+
+class UsageMetrics:
+    """What calls wait for: slots and database connections.
+
+    Workers cannot be asked for a gauge when it is scraped, and counting each change would cost
+    every call, so the gauges show what `observe` found last.
+    """
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        *,
+        slots: Callable[[], Mapping[str, Usage]],
+        connections: Mapping[str, Callable[[], Usage]],
+    ) -> None:
+        self._slots = slots
+        self._connections = connections
+
+        def gauge(name: str, text: str, label: str) -> Gauge:
+            return Gauge(name, text, [label], registry=registry, multiprocess_mode="livesum")
+
+        self._slot_gauges = (
+            gauge("call_slots", "Calls of a weight that can be worked on at once.", "weight"),
+            gauge("call_slots_in_use", "Calls of a weight that are worked on.", "weight"),
+            gauge("call_slots_waiting", "Calls of a weight that wait for a slot.", "weight"),
+        )
+        self._connection_gauges = (
+            gauge("db_connections_limit", "Connections that a pool may have.", "pool"),
+            gauge("db_connections_in_use", "Connections of a pool that are in use.", "pool"),
+            gauge("db_connections_waiting", "Calls that wait for a connection of a pool.", "pool"),
+        )
+        self._idle = gauge("db_connections_idle", "Open connections that nobody uses.", "pool")
+        self.observe()
+
+    def observe(self) -> None:
+        """Set the gauges to what is in use now."""
+        for weight, usage in self._slots().items():
+            _set(self._slot_gauges, weight, usage)
+        for pool, read in self._connections.items():
+            usage = read()
+            _set(self._connection_gauges, pool, usage)
+            self._idle.labels(pool).set(usage.idle)
+
+
+def _set(gauges: tuple[Gauge, Gauge, Gauge], label: str, usage: Usage) -> None:
+    for gauge, value in zip(gauges, (usage.limit, usage.in_use, usage.waiting), strict=True):
+        gauge.labels(label).set(value)
 
 
 class ClientMetrics(CallMetrics):

@@ -38,18 +38,27 @@ from shared.interceptors import (
     require_message,
     take_slots,
 )
-from shared.metrics import ServerMetrics, call_threads, describe_process, passing_checks
+from shared.metrics import (
+    ServerMetrics,
+    Usage,
+    UsageMetrics,
+    call_threads,
+    describe_process,
+    passing_checks,
+)
 from shared.metrics_port import MetricsPort
 from shared.ports import has_connections, reserved, stop_listening, written
 from shared.rate_limits import RateLimits, limit_heavy_users, limit_rates
 from shared.reflection import enable_reflection
 from shared.requests import MOST_HEADER_BYTES, Patience
+from shared.rounds import Rounds
 from shared.settings import ServerSettings
 from shared.threads import CALLS_OPEN, STREAMS_OF_A_CONNECTION, CallSlots, HeavyUsers
 from shared.tracing import tracing
 from shared.workers import LISTENING, READY, Place
 
 _LAST_ROUND_SECONDS = 2
+_OBSERVE_SECONDS = 1
 # gRPC scatters the ages of connections by a tenth, so that not all clients return at once.
 _SCATTERED = 1.1
 _LAST_CLIENTS_SECONDS = 3.0
@@ -72,8 +81,8 @@ class Service:
     `check_grace` gives a check that was good the seconds for which it may fail. `stream_threads`
     names the methods whose streams last for as long as their clients like, and how many of each
     there may be: they get threads of their own, and `drain` ends them. `positions` is the step that
-    takes and tells positions, where there are replicas. `close` releases what the
-    servicer holds once no call is left.
+    takes and tells positions, where there are replicas. `connections` are the
+    pools whose use is a metric. `close` releases what the servicer holds once no call is left.
     """
 
     name: str
@@ -87,6 +96,7 @@ class Service:
     check_grace: Mapping[str, float] = field(default_factory=dict)
     stream_threads: Mapping[str, int] = field(default_factory=dict)
     drain: Callable[[], None] = lambda: None
+    connections: Mapping[str, Callable[[], Usage]] = field(default_factory=dict)
 
 
 class RunningServer:
@@ -106,6 +116,11 @@ class RunningServer:
         self._place = place
         self._credentials = Credentials(settings.auth) if settings.auth else None
         self._health = HealthServicer(service_names=[service.name])
+        self._slots = CallSlots(settings.threads, queue=settings.queue)
+        usage = UsageMetrics(
+            service.registry, slots=self._slots.usage, connections=service.connections
+        )
+        self._observing = Rounds("usage", usage.observe, interval_seconds=_OBSERVE_SECONDS)
         call_threads(service.registry).set(settings.threads)
         passing = passing_checks(service.registry)
         self._readiness = Readiness(
@@ -153,6 +168,7 @@ class RunningServer:
         self._server.start()
         self._tell(LISTENING)
         self._readiness.start()
+        self._observing.start()
 
     @property
     def address(self) -> str:
@@ -166,6 +182,7 @@ class RunningServer:
         clients have been told to go: those who began again sooner might come here again.
         """
         self._readiness.stop()
+        self._observing.stop()
         if ends_service:
             self._end_streams()
         time.sleep(self._settings.drain.total_seconds())
@@ -227,7 +244,7 @@ class RunningServer:
             require_message,
             limit_time(settings.usual_deadline),
             take_slots(
-                CallSlots(settings.threads, queue=settings.queue),
+                self._slots,
                 access,
                 elsewhere=self._service.stream_threads,
             ),

@@ -33,7 +33,7 @@ from shared.database.embedded_postgres import EmbeddedPostgres, EmbeddedPostgres
 from shared.database.totals import read_totals
 from shared.metrics import (
     StoredTotals,
-    describe_process,
+    describe_processes,
     forget_gauges,
     registry_of_workers,
     worker_deaths,
@@ -80,6 +80,11 @@ class Worker:
     def name(self) -> Mapping[str, int]:
         """What logs call it."""
         return {"slot": self.slot, "pid": self._process.pid}
+
+    @property
+    def pid(self) -> int:
+        """The id of the process."""
+        return self._process.pid
 
     @property
     def age_seconds(self) -> float:
@@ -177,6 +182,11 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, stop)
         signal.signal(signal.SIGHUP, renew)
+
+    def processes(self) -> Mapping[str, int]:
+        """Return the ids of all processes, workers by their slots. Called by other threads."""
+        workers = {str(worker.slot): worker.pid for worker in list(self._workers)}
+        return {"supervisor": os.getpid(), **workers}
 
     def run(self, when_serving: Callable[[], None]) -> int:
         """Run the workers; returns the exit status, that of the first one if it cannot start."""
@@ -301,11 +311,11 @@ def _supervise(plan: Plan, stack: ExitStack) -> int:
     if not url:
         url = stack.enter_context(EmbeddedPostgres(Path(plan.data_dir))).url(f"kith_{plan.service}")
     registry = registry_of_workers(directory)
-    describe_process(registry)
     metrics_port = stack.enter_context(_metrics_served(plan, registry, url))
     supervisor = Supervisor(
         plan, port=port, metrics_directory=directory, deaths=worker_deaths(registry)
     )
+    describe_processes(registry, supervisor.processes)
     supervisor.listen_to_signals()
     serving = {"address": written(plan.host, port), "metrics_port": metrics_port}
     return supervisor.run(

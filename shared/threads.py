@@ -7,7 +7,7 @@ threads that nobody else needs. What is worked on at once is bounded by places.
 
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
@@ -17,6 +17,7 @@ from kith.errors.v1 import errors_pb2
 from kith.exceptions import DeadlineError, RateLimitError
 from shared import deadlines
 from shared.access.rules import Weight
+from shared.metrics import Usage
 
 CALLS_OPEN: Final = 512
 """How many calls may have a thread; the others wait for one."""
@@ -45,6 +46,7 @@ class Places:
     """
 
     def __init__(self, number: int, *, queue: int) -> None:
+        self._number = number
         self._free = number
         self._queue = queue
         # Those who wait, the first one first; the release of their lock tells them that it is their
@@ -83,6 +85,13 @@ class Places:
             else:
                 self._free += 1
 
+    def usage(self) -> Usage:
+        """Return how many are taken now, and how many calls wait."""
+        with self._lock:
+            return Usage(
+                in_use=self._number - self._free, waiting=len(self._turns), limit=self._number
+            )
+
     def _comes(self, turn: threading.Lock) -> bool:
         """Wait for one's turn; returns False when one's time is over before."""
         seconds = max(0.0, min(deadlines.seconds_left(), _LONGEST_WAIT_SECONDS))
@@ -109,6 +118,15 @@ class CallSlots:
         self._heavy = Places(max(1, number // _HEAVY_PART), queue=queue // _HEAVY_PART)
         self._vital = Places(number, queue=queue)
         self._streams = Places(max(1, number // _STREAMS_PART), queue=0)
+
+    def usage(self) -> Mapping[str, Usage]:
+        """Return how many slots of each weight are taken now; `ordinary` has the heavy ones too."""
+        return {
+            "ordinary": self._ordinary.usage(),
+            "heavy": self._heavy.usage(),
+            "vital": self._vital.usage(),
+            "stream": self._streams.usage(),
+        }
 
     def of(self, weight: Weight, *, is_stream: bool) -> Sequence[Places]:
         """Return where a call takes a slot, one after the other."""

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import psycopg2
 import sqlalchemy
@@ -39,6 +39,7 @@ from shared.database import positions
 from shared.database.guard import StatementGuard, statement_timeout
 from shared.database.positions import BehindError, Position
 from shared.database.settings import DatabaseSettings
+from shared.metrics import Usage
 
 T = TypeVar("T")
 
@@ -111,7 +112,10 @@ class Database:
             max_overflow=settings.max_overflow,
             creator=self._connector(settings, url, name),
         )
-        self._places = threading.BoundedSemaphore(settings.pool_size + settings.max_overflow)
+        self._limit = settings.pool_size + settings.max_overflow
+        self._places = threading.BoundedSemaphore(self._limit)
+        self._waiting = 0
+        self._lock = threading.Lock()
         self._most_wait = settings.pool_timeout.total_seconds()
         _Statements(settings.statement_timeout, self._guard, latency).listen_to(self._engine)
 
@@ -178,6 +182,16 @@ class Database:
         if (noted := positions.commits.get()) is not None:
             noted.append(self.read(_position))
 
+    def usage(self) -> Usage:
+        """Return how many connections are in use and idle now, and how many calls wait for one."""
+        pool = cast("sqlalchemy.QueuePool", self._engine.pool)
+        return Usage(
+            in_use=pool.checkedout(),
+            idle=pool.checkedin(),
+            waiting=self._waiting,
+            limit=self._limit,
+        )
+
     def close(self) -> None:
         """Close all pooled connections."""
         self._engine.dispose()
@@ -189,13 +203,23 @@ class Database:
     @contextmanager
     def _connection(self) -> Iterator[Connection]:
         """Take a connection of the pool, for which no call waits longer than it may take."""
-        if not self._places.acquire(timeout=max(0, min(self._most_wait, deadlines.seconds_left()))):
+        if not (self._places.acquire(blocking=False) or self._has_waited()):
             raise RateLimitError("all database connections are busy", retry_after=RETRY_AFTER)
         try:
             with self._engine.connect() as connection:
                 yield connection
         finally:
             self._places.release()
+
+    def _has_waited(self) -> bool:
+        seconds = max(0, min(self._most_wait, deadlines.seconds_left()))
+        with self._lock:
+            self._waiting += 1
+        try:
+            return self._places.acquire(timeout=seconds)
+        finally:
+            with self._lock:
+                self._waiting -= 1
 
     def _connector(self, settings: DatabaseSettings, url: str, name: str) -> Callable[[], Any]:
         arguments = {**address(url), **connect_arguments(settings, name=name)}

@@ -1,6 +1,7 @@
 """Several processes of one service: deaths, replacements, restarts, and metrics across them."""
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -84,9 +85,31 @@ def test_metrics_are_sums_over_workers_that_never_fall_and_files_do_not_pile_up(
     assert {name.rpartition("_")[2] for name in files} == {"0.db", "1.db", "2.db"}
 
 
-def test_the_supervisor_tells_the_version_and_what_it_uses(service: ServiceProcess) -> None:
+def test_the_supervisor_tells_the_version_and_what_every_process_uses(
+    service: ServiceProcess,
+) -> None:
+    text = service.metrics()
+
     assert service.total("kith_build_info") == 1
-    assert service.total("process_resident_memory_bytes") > 0
+    for metric in (
+        "process_resident_memory_bytes",
+        "process_cpu_seconds_total",
+        "process_open_fds",
+    ):
+        seen = re.findall(rf'^{metric}{{process="(\w+)"}} (\S+)$', text, re.MULTILINE)
+        assert len(seen) == 1 + _WORKERS
+        assert all(float(value) > 0 for _, value in seen)
+
+
+def test_slots_and_connections_are_those_of_all_workers(service: ServiceProcess) -> None:
+    text = service.metrics()
+
+    assert f'call_slots{{weight="ordinary"}} {_WORKERS * 8}.0' in text
+    assert f'db_connections_limit{{pool="calls"}} {_WORKERS * 23}.0' in text
+    for metric in ("call_slots_in_use", "call_slots_waiting"):
+        assert f'{metric}{{weight="heavy"}} 0.0' in text
+    for state in ("in_use", "idle", "waiting"):
+        assert f'db_connections_{state}{{pool="calls"}} ' in text
 
 
 def test_a_restarted_service_is_only_waited_for_by_clients_who_never_retry(

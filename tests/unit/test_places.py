@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from kith.exceptions import DeadlineError, RateLimitError
 from shared import deadlines
+from shared.metrics import Usage
 from shared.threads import Places
 from tests.support.processes import until
 
@@ -53,3 +54,16 @@ def test_who_waits_for_a_place_is_not_overtaken_by_who_comes_later() -> None:
             waiting.result()
 
     assert order == ["who waited", "who came later"] * _ROUNDS
+
+
+def test_what_is_taken_and_who_waits_is_told() -> None:
+    places = Places(1, queue=1)
+    places.take()
+
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(places.take)
+        until(lambda: places.usage() == Usage(in_use=1, waiting=1, limit=1))
+        places.leave()
+    places.leave()
+
+    assert places.usage() == Usage(in_use=0, waiting=0, limit=1)
