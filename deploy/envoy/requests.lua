@@ -1,9 +1,9 @@
 -- Refuses what the transcoder would drop or would let count before the path: parameters and fields
 -- that the call does not know, that are given twice, or that say what the path says.
 --
--- ROUTES and MESSAGES are put before this file: shared/cli/http_rules.py makes them of the
--- contracts. The transcoder takes more than JSON, such as names without quotes. What is not JSON is
--- refused here, or it could see a field where this file sees none.
+-- ROUTES, MESSAGES and REFUSALS are put before this file: shared/cli/http_rules.py makes the first
+-- two of the contracts. The transcoder takes more than JSON, such as names without quotes. What is
+-- not JSON is refused here, or it could see a field where this file sees none.
 
 local MOST_STEPS = 100000 -- far more than any call takes; it bounds the time
 local MOST_HEADER_BYTES = 8192 -- with what is added on the way, less than the services take
@@ -42,7 +42,7 @@ local function routes_of(path)
       values[#values + 1] = unescaped(segment)
     end
     if not next_node then
-      return nil
+      return {}
     end
     node = next_node
   end
@@ -56,6 +56,9 @@ local function names_of(methods)
   local names = {}
   for name in pairs(methods) do
     names[#names + 1] = name
+  end
+  if methods.GET then
+    names[#names + 1] = "HEAD"
   end
   table.sort(names)
   return table.concat(names, ", ")
@@ -332,28 +335,56 @@ local function answer(handle, refusal)
   handle:respond({ [":status"] = "400" }, field .. ": " .. refusal.why)
 end
 
--- Envoy's own limit resets a stream of HTTP/2 without a word.
-local function size_of(headers)
+local function is_grpc(kind)
+  return kind == "application/grpc" or kind and find(kind, "^application/grpc%+")
+end
+
+-- Answers with an entry of REFUSALS. Envoy would make it UNKNOWN or INTERNAL over gRPC and gRPC-web,
+-- so the trailers are made here.
+local function turn_away(handle, refusal)
+  if not is_grpc(handle:headers():get("content-type")) then
+    return handle:respond({ [":status"] = refusal.http_status }, refusal.message)
+  end
+  handle:respond({
+    [":status"] = "200",
+    ["content-type"] = "application/grpc",
+    ["grpc-status"] = refusal.grpc_status,
+    ["grpc-message"] = refusal.message,
+    ["grpc-status-details-bin"] = refusal.details,
+  }, "")
+end
+
+-- Returns the entry of REFUSALS for headers that no call may have. Envoy's own limits reset a stream
+-- of HTTP/2 without a word.
+local function refusal_of(headers)
   local size = 0
   for name, text in pairs(headers) do
     size = size + #name + #text
+    if find(name, "_", 1, true) then
+      return REFUSALS.underscore
+    end
   end
-  return size
+  return size > MOST_HEADER_BYTES and REFUSALS.large_headers or nil
 end
 
 function envoy_on_request(handle)
   local headers = handle:headers()
-  if size_of(headers) > MOST_HEADER_BYTES then
-    return handle:respond({ [":status"] = "431" }, "the headers are larger than 8 KiB")
+  local method, kind = headers:get(":method"), headers:get("content-type")
+  local refusal = refusal_of(headers)
+  if refusal then
+    return turn_away(handle, refusal)
   end
-  local kind = headers:get("content-type")
   -- What the transcoder takes for gRPC and passes by.
-  if kind == "application/grpc" or kind and find(kind, "^application/grpc%+") then
+  if is_grpc(kind) then
+    -- The services reset such a stream, which would be tried again.
+    if method ~= "POST" or headers:get("te") ~= "trailers" then
+      turn_away(handle, REFUSALS.not_grpc)
+    end
     return
   end
   local path, query = match(headers:get(":path"), "^([^?]*)%??(.*)$")
   local routes, values = routes_of(path)
-  local route = routes[headers:get(":method")]
+  local route = routes[method == "HEAD" and "GET" or method]
   if not route then
     local allowed = names_of(routes)
     return handle:respond(allowed == "" and { [":status"] = "404" } or { [":status"] = "405", allow = allowed }, "")
@@ -364,14 +395,28 @@ function envoy_on_request(handle)
   if text and not find(string.lower(kind or ""), "^application/json%s*%f[;%z]") then
     return handle:respond({ [":status"] = "415" }, "the content-type of a body is application/json")
   end
-  local is_right, refusal = pcall(check, route, values, query, text)
-  if is_right then
+  local is_right, refused = pcall(check, route, values, query, text)
+  if not is_right and type(refused) == "table" then
+    return answer(handle, refused)
+  end
+  if not is_right then
+    -- Envoy would let a call pass whose script fails.
+    handle:logErr("requests.lua: " .. tostring(refused))
+    return handle:respond({ [":status"] = "500" }, "the gateway could not read the call")
+  end
+  if method == "HEAD" then
+    -- The contracts have no HEAD.
+    headers:replace(":method", "GET")
+    handle:streamInfo():dynamicMetadata():set("kith.head", "is_head", true)
+  end
+end
+
+-- Leaves out the body of an answer to HEAD.
+function envoy_on_response(handle)
+  if not handle:streamInfo():dynamicMetadata():get("kith.head") then
     return
   end
-  if type(refusal) == "table" then
-    return answer(handle, refusal)
+  for chunk in handle:bodyChunks() do
+    chunk:setBytes("")
   end
-  -- Envoy would let a call pass whose script fails.
-  handle:logErr("requests.lua: " .. tostring(refusal))
-  handle:respond({ [":status"] = "500" }, "the gateway could not read the call")
 end

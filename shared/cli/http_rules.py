@@ -1,14 +1,18 @@
 """What calls take over HTTP, as the tables that deploy/envoy/requests.lua goes by.
 
-They are made of the contracts, so that a new call or field needs nothing else.
+Those of calls are made of the contracts, so that a new call or field needs nothing else.
 """
 
+import base64
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeAlias
 
 from google.api import annotations_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
+
+from kith.errors.v1 import errors_pb2
+from kith.exceptions import ValidationError, to_status
 
 Table: TypeAlias = dict[str, Any]
 
@@ -34,9 +38,17 @@ _TEXTS: Final = {
     "google.protobuf.Timestamp",
 }
 
+_TOO_LARGE: Final = errors_pb2.ERROR_REASON_REQUEST_TOO_LARGE
+# What requests.lua refuses over HTTP, gRPC-web and gRPC; each with its status in HTTP.
+_REFUSALS: Final = {
+    "underscore": (400, ValidationError("a header has an underscore in its name")),
+    "not_grpc": (400, ValidationError("a call over gRPC is a POST with the header te: trailers")),
+    "large_headers": (431, ValidationError("the headers are larger than 8 KiB", reason=_TOO_LARGE)),
+}
+
 
 def http_rules(methods: Iterable[MethodDescriptor]) -> str:
-    """Return the tables ROUTES and MESSAGES in Lua, for calls that have a google.api.http option.
+    """Return ROUTES, MESSAGES and REFUSALS in Lua, for calls that have a google.api.http option.
 
     Raises ValueError for what requests.lua does not know, instead of letting it through.
     """
@@ -44,7 +56,21 @@ def http_rules(methods: Iterable[MethodDescriptor]) -> str:
     for method in methods:
         _add_route(routes, method)
         _add_message(messages, method.input_type)
-    return f"local ROUTES = {_lua(routes)}\nlocal MESSAGES = {_lua(messages)}\n"
+    tables = {"ROUTES": routes, "MESSAGES": messages, "REFUSALS": _refusals()}
+    return "".join(f"local {name} = {_lua(table)}\n" for name, table in tables.items())
+
+
+def _refusals() -> Table:
+    """Return each refusal as gRPC has it in headers and trailers, and its status in HTTP."""
+    return {
+        name: {
+            "http_status": str(http_status),
+            "grpc_status": str(error.code.value[0]),
+            "details": base64.b64encode(to_status(error).SerializeToString()).decode(),
+            "message": error.message,
+        }
+        for name, (http_status, error) in _REFUSALS.items()
+    }
 
 
 def _node() -> Table:

@@ -345,9 +345,11 @@ def test_a_page_that_is_larger_than_the_buffers_of_envoy_arrives_whole(behind: B
     for _ in range(50):
         behind.people.post(author, body="\N{SLIGHTLY SMILING FACE}" * 10_000)
 
-    answer = behind.gateway.call("GET", f"/v1/users/{author}/feed?page_size=50")
+    path = f"/v1/users/{author}/feed?page_size=50"
+    answer, head = (behind.gateway.call(method, path) for method in ("GET", "HEAD"))
 
     assert len(answer.body) > 2_000_000
+    assert (head.status, head.body) == (200, b"")
     assert [len(post["body"]) for post in answer.json["posts"]] == [10_000] * 50
 
 

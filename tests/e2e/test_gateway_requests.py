@@ -3,6 +3,7 @@
 Calls and fields are taken from the contracts, so a new one is tested without a new line here.
 """
 
+import base64
 import json
 import random
 import socket
@@ -18,7 +19,9 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from kith.feed.v1 import feed_pb2
 from kith.feed.v1.feed_pb2_grpc import FeedServiceStub
+from tests.support.errors import reason_of
 from tests.support.gateway import Answer, Gateway, running_gateway
+from tests.support.http2 import body_over_http2
 from tests.support.over_http import Request, body_of, exposed, in_json, over_http, path_fields
 from tests.support.pair import Pair
 from tests.support.people import People
@@ -341,6 +344,122 @@ def test_what_is_hardly_http_is_answered_with_an_error_like_any_other(
     assert answer.reason
 
 
+_OVER_HTTP2 = ((":scheme", "http"), (":authority", "a"), (":path", "/v1/users/7/feed"))
+
+
+@pytest.mark.parametrize(
+    ("headers", "ends"),
+    [
+        (((":method", "GET"), *_OVER_HTTP2, ("x_y", "1")), True),
+        (((":method", "CONNECT"), (":authority", "a:443")), False),
+        (((":method", "PUT"), *_OVER_HTTP2), True),
+    ],
+    ids=["an underscore", "a tunnel", "another method"],
+)
+def test_what_is_refused_over_http_2_is_answered_with_an_error_like_any_other(
+    gateway: Gateway, headers: tuple[tuple[str, str], ...], *, ends: bool
+) -> None:
+    error = json.loads(body_over_http2(gateway.port, *headers, ends=ends))
+
+    assert error["message"]
+    assert [detail["domain"] for detail in error["details"]] == ["kith"]
+
+
+def test_a_tunnel_is_refused_at_once(gateway: Gateway) -> None:
+    answer = _answer(gateway, "CONNECT a:443 HTTP/1.1\r\nHost: a:443")
+
+    assert (answer.status, answer.reason) == (403, "INVALID_FIELD")
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/users/7/feed", "/v1/users/0/feed", "/v1/users/7/feed?userId=8", "/v1/nothing"]
+)
+def test_head_is_answered_as_get_is_but_for_the_body(gateway: Gateway, path: str) -> None:
+    by_get, by_head = gateway.call("GET", path), gateway.call("HEAD", path)
+
+    assert by_get.body
+    assert by_head.body == b""
+    assert by_head.status == by_get.status
+    assert by_head.headers.keys() >= {"content-type", "x-request-id"}
+    assert by_head.headers["content-type"] == by_get.headers["content-type"]
+    assert (
+        body_over_http2(gateway.port, (":method", "HEAD"), *_OVER_HTTP2[:2], (":path", path)) == b""
+    )
+
+
+def test_head_has_no_other_calls_than_get(gateway: Gateway) -> None:
+    answers = [
+        gateway.call("HEAD", "/v1/users/7/connections:count"),
+        gateway.call("PUT", "/v1/users/7/feed"),
+    ]
+
+    assert [(answer.status, answer.headers["allow"]) for answer in answers] == [
+        (405, "POST"),
+        (405, "GET, HEAD"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("metadata", "reason"),
+    [(("x_y", "1"), "INVALID_FIELD"), (("x", "x" * 9_000), "REQUEST_TOO_LARGE")],
+    ids=["an underscore", "large headers"],
+)
+def test_headers_that_are_refused_natively_have_a_reason_too(
+    gateway: Gateway, metadata: tuple[str, str], reason: str
+) -> None:
+    with grpc.insecure_channel(gateway.address) as channel, pytest.raises(grpc.RpcError) as caught:
+        FeedServiceStub(channel).ListTags(feed_pb2.ListTagsRequest(user_id=7), metadata=(metadata,))
+
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert reason_of(caught.value) == reason
+
+
+_GET_FEED = "/kith.feed.v1.FeedService/GetFeed"
+_GRPC_WEB, _GRPC_WEB_TEXT = "application/grpc-web+proto", "application/grpc-web-text"
+_FRAMED = b"\0\0\0\0\2\x08\7"  # a GetFeedRequest of user 7
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "status", "message"),
+    [
+        (_GRPC_WEB, _FRAMED, "", ""),
+        (_GRPC_WEB_TEXT, base64.b64encode(_FRAMED), "", ""),
+        (_GRPC_WEB_TEXT, b"not base64", "13", "Bad gRPC-web request, invalid base64 data."),
+        (_GRPC_WEB_TEXT, b"AAAAAAIIB", "13", "Bad gRPC-web request, invalid base64 data."),
+        (_GRPC_WEB, b"", "3", "the request has no message"),
+        (_GRPC_WEB, _FRAMED[:-1], "3", "the request has no message"),
+        (_GRPC_WEB, b"\0\0\0\0\2\xff\xff", "3", "the request is not a message of the kind"),
+        (_GRPC_WEB, b"\1" + _FRAMED[1:], "13", "Compression bit set"),
+        (_GRPC_WEB, b"\0\xff\xff\xff\xff\0", "8", "SERVER: Received message larger than max"),
+        (_GRPC_WEB, bytes(10 * 1024 * 1024 + 1), "2", "Payload Too Large"),
+        ("application/grpc", _FRAMED, "3", "a call over gRPC is a POST with the header te"),
+    ],
+)
+def test_what_is_no_grpc_web_is_refused_in_the_trailers(
+    gateway: Gateway, content_type: str, body: bytes, status: str, message: str
+) -> None:
+    answer = gateway.call("POST", _GET_FEED, body, headers={"content-type": content_type})
+
+    assert answer.headers.get("grpc-status", "") == status
+    assert answer.headers.get("grpc-message", "").startswith(message)
+    assert answer.headers["content-type"].startswith("application/grpc")
+
+
+def test_a_call_over_grpc_web_is_a_post(gateway: Gateway) -> None:
+    answer = gateway.call("GET", _GET_FEED, headers={"content-type": _GRPC_WEB})
+
+    assert (answer.status, answer.headers["grpc-status"]) == (200, "3")
+
+
+@pytest.mark.parametrize(
+    "content_type", ["application/grpc-web+json", "application/grpc-webx", "Application/GRPC-web"]
+)
+def test_what_is_only_named_like_grpc_is_no_call(gateway: Gateway, content_type: str) -> None:
+    answer = gateway.call("POST", _GET_FEED, _FRAMED, headers={"content-type": content_type})
+
+    assert (answer.status, answer.reason) == (404, "NO_SUCH_PATH")
+
+
 def test_whoever_speaks_http_1_0_is_answered(gateway: Gateway) -> None:
     assert _answer(gateway, "GET /v1/users/7/feed HTTP/1.0").status == 200
 
@@ -366,7 +485,7 @@ def test_headers_have_one_limit_over_http_and_natively(
         natively = {list_tags.future(request, metadata=(("x", text),)).code() for _ in range(20)}
     over_http = {gateway.call("GET", path, headers={"x": text}).status for _ in range(20)}
 
-    assert natively == {grpc.StatusCode.OK if is_taken else grpc.StatusCode.UNKNOWN}
+    assert natively == {grpc.StatusCode.OK if is_taken else grpc.StatusCode.INVALID_ARGUMENT}
     assert over_http == {200 if is_taken else 431}
 
 
