@@ -20,6 +20,7 @@ from feed_service.object_store import ObjectStore
 from feed_service.photos import Photos
 from feed_service.posts import Posts
 from feed_service.read_positions import ReadPositions
+from feed_service.resources import Resources
 from feed_service.servicer import FeedServicer
 from feed_service.settings import FeedSettings
 from feed_service.tags import Tags
@@ -67,9 +68,7 @@ def build(settings: FeedSettings, database_url: str) -> Service:
         latency=latency,
         metrics=ReplicaMetrics(registry),
     )
-    reads = Reads(database, reader, replicas)
     layout = layouts.LAYOUTS[settings.layout]
-    tokens = PageTokens(keys=settings.page_token_keys)
     redis = OptionalRedis(settings.redis, RedisMetrics(registry)) if settings.redis else None
     graph = GraphClient(
         settings.graph_target,
@@ -99,25 +98,25 @@ def build(settings: FeedSettings, database_url: str) -> Service:
         Erasure(background, graph, layout=layout, remove_soon=photos.remove_soon),
         metrics,
     )
+    resources = Resources(
+        database=database,
+        reader=reader,
+        reads=Reads(database, reader, replicas),
+        graph=graph,
+        layout=layout,
+        tokens=PageTokens(keys=settings.page_token_keys),
+        metrics=metrics,
+    )
     servicer = FeedServicer(
-        feed=Feed(reads, graph, tokens, metrics, layout=layout, hub_scan=settings.hub_scan),
-        digests=Digests(
-            database,
-            reader,
-            reads,
-            graph,
-            settings.digest,
-            metrics=metrics,
-            layout=layout,
-            hub_scan=settings.hub_scan,
-        ),
-        posts=Posts(database, reads, graph, tokens, photos, metrics=metrics, layout=layout),
+        feed=Feed(resources, hub_scan=settings.hub_scan),
+        digests=Digests(resources, settings.digest, hub_scan=settings.hub_scan),
+        posts=Posts(resources, photos),
         photos=photos,
-        tags=Tags(database, reads, graph, tokens, max_tags=settings.max_tags),
-        comments=Comments(database, reads, graph, tokens),
-        audiences=Audiences(database, graph, tokens),
-        read_positions=ReadPositions(database, reads, graph, layout=layout),
-        transfers=Transfers(database, graph, tokens, layout=layout),
+        tags=Tags(resources, max_tags=settings.max_tags),
+        comments=Comments(resources),
+        audiences=Audiences(resources),
+        read_positions=ReadPositions(resources),
+        transfers=Transfers(resources),
         erasure=Erasure(database, graph, layout=layout, remove_soon=photos.remove_soon),
     )
     register_totals(registry, lambda: database.read(read_totals))

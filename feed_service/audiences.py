@@ -7,15 +7,14 @@ from typing import Final
 from sqlalchemy import Connection
 
 from feed_service import queries
-from feed_service.graph_client import GraphClient
 from feed_service.queries.audiences import Explanation
 from feed_service.queries.posts import Audience, PostName
+from feed_service.resources import Resources
 from feed_service.safe_read import steady_read
 from feed_service.visibility import Viewer
 from kith.errors.v1 import errors_pb2
 from kith.exceptions import FieldViolation, ResourceNotFoundError, ValidationError
-from shared.database.database import Database
-from shared.paging import BELOW_ALL_IDS, ById, Page, PageTokens, Scope
+from shared.paging import BELOW_ALL_IDS, ById, Page, Scope
 
 WITHOUT_TAGS: Final = "must have at least 1 item with TAGS"
 """What is said of `tag_ids` when the audience is TAGS and there are none."""
@@ -32,10 +31,10 @@ class Preview:
 class Audiences:
     """Answers authors who want to know who sees what."""
 
-    def __init__(self, database: Database, graph: GraphClient, tokens: PageTokens) -> None:
-        self._database = database
-        self._graph = graph
-        self._tokens = tokens
+    def __init__(self, resources: Resources) -> None:
+        self._database = resources.database
+        self._graph = resources.graph
+        self._tokens = resources.tokens
 
     def explain(self, viewer_id: int, name: PostName) -> Explanation:
         """Return why the viewer sees the post or not."""

@@ -12,30 +12,26 @@ from functools import partial
 from sqlalchemy import Connection
 
 from feed_service import posts, queries
-from feed_service.graph_client import GraphClient
 from feed_service.queries.comments import CommentName, CommentRow
 from feed_service.queries.posts import PostName
+from feed_service.resources import Resources
 from feed_service.safe_read import read_of_author, steady_read
 from feed_service.versions import require_version
 from feed_service.visibility import Viewer
 from kith.errors.v1 import errors_pb2
 from kith.exceptions import ResourceNotFoundError
-from shared.database.database import Database
-from shared.database.replicas import Reads
 from shared.idempotency import Call, M, once, once_prepared
-from shared.paging import OLDER_THAN_ALL, ByTime, Page, PageTokens, Scope
+from shared.paging import OLDER_THAN_ALL, ByTime, Page, Scope
 
 
 class Comments:
     """What can be done with comments."""
 
-    def __init__(
-        self, database: Database, reads: Reads, graph: GraphClient, tokens: PageTokens
-    ) -> None:
-        self._database = database
-        self._reads = reads
-        self._graph = graph
-        self._tokens = tokens
+    def __init__(self, resources: Resources) -> None:
+        self._database = resources.database
+        self._reads = resources.reads
+        self._graph = resources.graph
+        self._tokens = resources.tokens
 
     def create(
         self,

@@ -18,19 +18,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from feed_service.graph_client import GraphClient
-from feed_service.layouts import Layout
-from feed_service.metrics import FeedMetrics
 from feed_service.queries.digests import Choice, ChosenPost, FrozenName
+from feed_service.resources import Resources
 from feed_service.safe_read import steady_read
 from feed_service.settings import DigestRules, HubScan
 from feed_service.summary import PlainSummarizer, ShownPost, Summarizer
 from feed_service.visibility import Viewer
 from feed_service.weeks import Week
 from kith.exceptions import ValidationError
-from shared.database.database import Database
 from shared.database.reader import Reader
-from shared.database.replicas import Reads
 
 _LONGER_THAN_A_WEEK: Final = timedelta(days=9)
 
@@ -63,24 +59,19 @@ class Digests:
 
     def __init__(
         self,
-        database: Database,
-        reader: Reader,
-        reads: Reads,
-        graph: GraphClient,
+        resources: Resources,
         rules: DigestRules,
         *,
-        metrics: FeedMetrics,
-        layout: Layout,
         hub_scan: HubScan,
         summarizer: Summarizer | None = None,
     ) -> None:
-        self._database = database
-        self._reader = reader
-        self._reads = reads
-        self._graph = graph
+        self._database = resources.database
+        self._reader = resources.reader
+        self._reads = resources.reads
+        self._graph = resources.graph
         self._rules = rules
-        self._metrics = metrics
-        self._layout = layout
+        self._metrics = resources.metrics
+        self._layout = resources.layout
         self._hub_scan = hub_scan
         self._summarizer = summarizer or PlainSummarizer()
 

@@ -5,17 +5,14 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from feed_service import refresh
-from feed_service.graph_client import GraphClient
-from feed_service.layouts import Layout
-from feed_service.metrics import FeedMetrics
 from feed_service.queries.feed import FeedFilter, FeedPlace
 from feed_service.queries.posts import PostRow
 from feed_service.refresh import Seen
+from feed_service.resources import Resources
 from feed_service.safe_read import safe_read
 from feed_service.settings import HubScan
 from feed_service.visibility import Viewer
-from shared.database.replicas import Reads
-from shared.paging import NEWER_THAN_ALL, ByTime, Page, PageTokens, Scope
+from shared.paging import NEWER_THAN_ALL, ByTime, Page, Scope
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,21 +54,12 @@ class FeedPage:
 class Feed:
     """Reads feeds, one SQL statement a page."""
 
-    def __init__(
-        self,
-        reads: Reads,
-        graph: GraphClient,
-        tokens: PageTokens,
-        metrics: FeedMetrics,
-        *,
-        layout: Layout,
-        hub_scan: HubScan,
-    ) -> None:
-        self._reads = reads
-        self._graph = graph
-        self._tokens = tokens
-        self._metrics = metrics
-        self._layout = layout
+    def __init__(self, resources: Resources, *, hub_scan: HubScan) -> None:
+        self._reads = resources.reads
+        self._graph = resources.graph
+        self._tokens = resources.tokens
+        self._metrics = resources.metrics
+        self._layout = resources.layout
         self._hub_scan = hub_scan
 
     def page(self, query: FeedQuery) -> FeedPage:

@@ -9,23 +9,20 @@ from sqlalchemy import Connection
 
 from feed_service import queries
 from feed_service.audiences import WITHOUT_TAGS, hold_own_tags
-from feed_service.graph_client import GraphClient
-from feed_service.layouts import Layout
-from feed_service.metrics import POSTS, FeedMetrics
+from feed_service.metrics import POSTS
 from feed_service.models import TAGS
 from feed_service.photos import Photos
 from feed_service.queries.photos import NewPhoto
 from feed_service.queries.posts import Audience, PostName, PostRow
+from feed_service.resources import Resources
 from feed_service.safe_read import read_of_author, safe_read
 from feed_service.versions import require_version
 from feed_service.visibility import Viewer
 from kith.errors.v1 import errors_pb2
 from kith.exceptions import ResourceNotFoundError, ValidationError
-from shared.database.database import Database
-from shared.database.replicas import Reads
 from shared.database.totals import add_to_totals
 from shared.idempotency import Call, M, once, once_prepared
-from shared.paging import NEWER_THAN_ALL, ByTime, Page, PageTokens, Scope
+from shared.paging import NEWER_THAN_ALL, ByTime, Page, Scope
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,24 +37,14 @@ class Draft:
 class Posts:
     """What can be done with posts."""
 
-    def __init__(
-        self,
-        database: Database,
-        reads: Reads,
-        graph: GraphClient,
-        tokens: PageTokens,
-        photos: Photos,
-        *,
-        metrics: FeedMetrics,
-        layout: Layout,
-    ) -> None:
-        self._database = database
-        self._reads = reads
-        self._graph = graph
-        self._tokens = tokens
+    def __init__(self, resources: Resources, photos: Photos) -> None:
+        self._database = resources.database
+        self._reads = resources.reads
+        self._graph = resources.graph
+        self._tokens = resources.tokens
         self._photos = photos
-        self._metrics = metrics
-        self._layout = layout
+        self._metrics = resources.metrics
+        self._layout = resources.layout
 
     def create(self, call: Call[PostRow, M], draft: Draft, *, shown: Callable[[M], PostName]) -> M:
         """Publish a post; repeating the request returns the first one's answer.

@@ -7,13 +7,10 @@ from typing import Final
 from sqlalchemy import Connection
 
 from feed_service import posts, queries
-from feed_service.graph_client import GraphClient
-from feed_service.layouts import Layout
 from feed_service.queries.posts import PostName
+from feed_service.resources import Resources
 from feed_service.safe_read import read_of_author, steady_read
 from feed_service.visibility import Viewer
-from shared.database.database import Database
-from shared.database.replicas import Reads
 from shared.idempotency import Call, M, once_prepared
 
 _MOST_COUNTED: Final = 1_000
@@ -30,13 +27,11 @@ class Unread:
 class ReadPositions:
     """Moves read positions, and counts what is behind them."""
 
-    def __init__(
-        self, database: Database, reads: Reads, graph: GraphClient, *, layout: Layout
-    ) -> None:
-        self._database = database
-        self._reads = reads
-        self._graph = graph
-        self._layout = layout
+    def __init__(self, resources: Resources) -> None:
+        self._database = resources.database
+        self._reads = resources.reads
+        self._graph = resources.graph
+        self._layout = resources.layout
 
     def mark(self, call: Call[datetime, M], post: PostName) -> M:
         """Move the user's position up to a post that they may see, never back."""

@@ -9,8 +9,8 @@ from sqlalchemy.exc import IntegrityError
 
 from feed_service import queries
 from feed_service.connections_cache import HeldViewer
-from feed_service.graph_client import GraphClient
 from feed_service.queries.tags import MemberRow, TagRow
+from feed_service.resources import Resources
 from feed_service.safe_read import steady_read
 from feed_service.versions import require_version
 from feed_service.visibility import Viewer
@@ -20,28 +20,18 @@ from kith.exceptions import (
     PreconditionError,
     ResourceNotFoundError,
 )
-from shared.database.database import Database
-from shared.database.replicas import Reads
 from shared.idempotency import Call, M, once, once_prepared
-from shared.paging import BELOW_ALL_IDS, ById, Page, PageTokens, Scope
+from shared.paging import BELOW_ALL_IDS, ById, Page, Scope
 
 
 class Tags:
     """What can be done with tags."""
 
-    def __init__(
-        self,
-        database: Database,
-        reads: Reads,
-        graph: GraphClient,
-        tokens: PageTokens,
-        *,
-        max_tags: int,
-    ) -> None:
-        self._database = database
-        self._reads = reads
-        self._graph = graph
-        self._tokens = tokens
+    def __init__(self, resources: Resources, *, max_tags: int) -> None:
+        self._database = resources.database
+        self._reads = resources.reads
+        self._graph = resources.graph
+        self._tokens = resources.tokens
         self._max_tags = max_tags
 
     def create(self, call: Call[TagRow, M], *, name: str, shown: Callable[[M], int]) -> M:

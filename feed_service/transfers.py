@@ -11,16 +11,15 @@ from sqlalchemy import Connection
 
 from feed_service import queries
 from feed_service.audiences import foreign_tags, named_tags
-from feed_service.graph_client import GraphClient
 from feed_service.layouts import Layout
 from feed_service.metrics import POSTS
 from feed_service.queries.transfers import ImportedPost
+from feed_service.resources import Resources
 from feed_service.safe_read import steady_read
 from feed_service.visibility import Viewer
 from kith.exceptions import ValidationError
-from shared.database.database import Database
 from shared.database.totals import add_to_totals
-from shared.paging import ByTime, PageTokens, Scope
+from shared.paging import ByTime, Scope
 from shared.transfers import import_chunks
 
 _EXPORT_CHUNK: Final = 500
@@ -133,18 +132,11 @@ _LISTINGS: Final = (
 class Transfers:
     """Imports and exports."""
 
-    def __init__(
-        self,
-        database: Database,
-        graph: GraphClient,
-        tokens: PageTokens,
-        *,
-        layout: Layout,
-    ) -> None:
-        self._database = database
-        self._graph = graph
-        self._layout = layout
-        self._tokens = tokens
+    def __init__(self, resources: Resources) -> None:
+        self._database = resources.database
+        self._graph = resources.graph
+        self._layout = resources.layout
+        self._tokens = resources.tokens
 
     def import_chunks(self, chunks: Iterable[Sequence[ImportedPost]]) -> ImportResult:
         """Import each chunk as `shared.transfers` says."""

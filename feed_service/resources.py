@@ -1,0 +1,28 @@
+"""What the use cases of feed_service have in common."""
+
+from dataclasses import dataclass
+
+from feed_service.graph_client import GraphClient
+from feed_service.layouts import Layout
+from feed_service.metrics import FeedMetrics
+from shared.database.database import Database
+from shared.database.reader import Reader
+from shared.database.replicas import Reads
+from shared.paging import PageTokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """Where use cases read and write, whom they ask for connections, and with what they count.
+
+    `database` and `reader` are the primary, `reads` is a replica where one may answer, and `layout`
+    is the form of the statements that the database takes.
+    """
+
+    database: Database
+    reader: Reader
+    reads: Reads
+    graph: GraphClient
+    layout: Layout
+    tokens: PageTokens
+    metrics: FeedMetrics
