@@ -19,6 +19,8 @@ from shared.settings import RateLimitSettings, ServerSettings
 
 LayoutName = Literal["single", "distributed"]
 
+# What a worker needs beside its cache; half of it is there before the first call.
+_WORKER_MEBIBYTES = 256
 _BUCKET_NAME = re.compile(r"[A-Za-z0-9._-]{3,63}")
 
 
@@ -208,8 +210,20 @@ class FeedSettings:
                 "come says nothing of the workers",
             )
         layout_name = cast("LayoutName", layout.lower())
+        server = ServerSettings.read(environment, "FEED", port=50052, metrics_port=9102)
+        cache_bytes = environment.integer(
+            "CONNECTIONS_CACHE_BYTES", 64 * mebibyte, minimum=0, maximum=16 * 1024 * mebibyte
+        )
+        # Otherwise a full cache is reason enough to replace a worker.
+        least = cache_bytes + _WORKER_MEBIBYTES * mebibyte
+        if 0 < server.max_memory_bytes < least:
+            environment.problem(
+                "WORKER_MAX_MEMORY_BYTES",
+                f"must be 0, or {_WORKER_MEBIBYTES} MiB more than CONNECTIONS_CACHE_BYTES: "
+                f"at least {least}; is {server.max_memory_bytes}",
+            )
         return cls(
-            server=ServerSettings.read(environment, "FEED", port=50052, metrics_port=9102),
+            server=server,
             # Citus plans by the values, of which a prepared plan is made without.
             database=replace(database, prepare=database.prepare and layout_name == "single"),
             layout=layout_name,
@@ -224,9 +238,7 @@ class FeedSettings:
             ),
             rate_limits=RateLimitSettings.read(environment, ACCESS),
             redis=RedisSettings.read(environment),
-            connections_cache_bytes=environment.integer(
-                "CONNECTIONS_CACHE_BYTES", 64 * mebibyte, minimum=0, maximum=16 * 1024 * mebibyte
-            ),
+            connections_cache_bytes=cache_bytes,
             max_tags=environment.integer("MAX_TAGS", 500, minimum=1, maximum=500),
             purge_after=timedelta(
                 days=environment.integer("PURGE_DAYS", 30, minimum=0, maximum=3650)

@@ -97,6 +97,19 @@ def worker_deaths(registry: CollectorRegistry) -> Counter:
     )
 
 
+def worker_replacements(registry: CollectorRegistry) -> Counter:
+    """Return the counter of workers that made way for new ones; only a supervisor has it."""
+    replacements = Counter(
+        "worker_replacements_total",
+        "Workers that were replaced, by the reason: signal (SIGHUP), or memory.",
+        ["reason"],
+        registry=registry,
+    )
+    for reason in ("signal", "memory"):
+        replacements.labels(reason)
+    return replacements
+
+
 def forget_gauges(slot: int, directory: str) -> None:
     """Remove the gauges of a slot that are those of a living worker, such as `livesum`."""
     mark_process_dead(slot, directory)  # type: ignore[no-untyped-call]  # as above

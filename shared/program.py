@@ -104,5 +104,6 @@ class Program(Generic[S]):
             database_url=settings.database.url,
             data_dir=str(settings.database.data_dir),
             stop_seconds=patience.total_seconds() + _SPARE_SECONDS,
+            max_memory_bytes=server.max_memory_bytes,
             totals=self.totals,
         )

@@ -38,6 +38,7 @@ from shared.interceptors import (
     require_message,
     take_slots,
 )
+from shared.memory import RETURN_SECONDS, FreeMemory
 from shared.metrics import (
     ServerMetrics,
     Usage,
@@ -137,6 +138,9 @@ class RunningServer:
             )
             for method, number in service.stream_threads.items()
         }
+        self._memory = Rounds(
+            "memory", FreeMemory().return_if_grown, interval_seconds=RETURN_SECONDS
+        )
         self._patience = Patience(many=CALLS_OPEN // 2, most=CALLS_OPEN * 3 // 4)
         self._refusals = ThreadPoolExecutor(_REFUSAL_THREADS, thread_name_prefix="refusal")
         self._server = grpc.server(
@@ -169,6 +173,7 @@ class RunningServer:
         self._tell(LISTENING)
         self._readiness.start()
         self._observing.start()
+        self._memory.start()
 
     @property
     def address(self) -> str:
@@ -208,6 +213,7 @@ class RunningServer:
     def _release(self) -> None:
         self._health.close()
         self._patience.close()
+        self._memory.stop()
         for threads in (self._refusals, *self._stream_threads.values()):
             threads.shutdown(wait=False)
         if self._metrics is not None:

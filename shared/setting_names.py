@@ -112,6 +112,7 @@ NAMES: Final = frozenset(
         "TLS_KEY_FILE",
         "WATCH_HEARTBEAT_SECONDS",
         "WATCH_SEND_SECONDS",
+        "WORKER_MAX_MEMORY_BYTES",
     }
 )
 # Nobody else's variables begin so.

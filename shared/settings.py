@@ -35,6 +35,8 @@ class ServerSettings:
     grace: timedelta
     max_connection_age: timedelta
     max_message_bytes: int
+    max_memory_bytes: int
+    """How much a worker may have in RAM before it is replaced: WORKER_MAX_MEMORY_BYTES."""
     log_level: str
     trace_collector: str
     """Where spans are sent to; empty for nowhere: OTEL_EXPORTER_OTLP_ENDPOINT."""
@@ -72,6 +74,12 @@ class ServerSettings:
             ),
             max_message_bytes=environment.integer(
                 "MAX_MESSAGE_BYTES", 10 * mebibyte, minimum=mebibyte, maximum=64 * mebibyte
+            ),
+            max_memory_bytes=environment.integer(
+                "WORKER_MAX_MEMORY_BYTES",
+                1024 * mebibyte,
+                minimum=0,
+                maximum=1024 * 1024 * mebibyte,
             ),
             log_level=environment.choice("LOG_LEVEL", "INFO", choices=_LOG_LEVELS),
             certificates=files,

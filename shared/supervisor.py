@@ -3,13 +3,15 @@
 supervisor.py SERVICE, with the plan in the environment: see `shared/workers.py`.
 
 SIGTERM and SIGINT stop all workers, each finishing what it is doing. SIGHUP replaces them one by
-one: a new one is started, and once it is ready an old one takes leave. The metrics of all are
-served here: each worker counts in files named by its slot, and whoever takes a free slot goes on
-counting where the one before left off, so sums never fall and there are never more files than
-slots, which are one more than workers.
+one: a new one is started, and once it is ready an old one takes leave. A worker that uses too much
+memory is replaced in the same way, with pauses that double. The metrics of all are served here:
+each worker counts in files named by its slot, and whoever takes a free slot goes on counting where
+the one before left off, so sums never fall and there are never more files than slots, which are one
+more than workers.
 """
 
 import logging
+import math
 import os
 import signal
 import subprocess
@@ -18,7 +20,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,12 +32,14 @@ from prometheus_client import CollectorRegistry, Counter
 from shared import logs
 from shared.database.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 from shared.database.totals import read_totals
+from shared.memory import resident_bytes
 from shared.metrics import (
     StoredTotals,
     describe_processes,
     forget_gauges,
     registry_of_workers,
     worker_deaths,
+    worker_replacements,
 )
 from shared.metrics_port import MetricsPort
 from shared.ports import ListenError, reserved, written
@@ -48,6 +51,11 @@ _FIRST_DELAY_SECONDS: Final = 0.1
 _LONGEST_DELAY_SECONDS: Final = 10.0
 # Who has lived for so long did not die of how it was started.
 _SETTLED_SECONDS: Final = 30.0
+_LOOK_SECONDS: Final = 1.0
+# Between replacements for memory: a limit that new workers pass as well must not keep the service
+# busy with replacements alone.
+_FIRST_PAUSE_SECONDS: Final = 10.0
+_LONGEST_PAUSE_SECONDS: Final = 600.0
 _DATABASE_SECONDS: Final = 2
 _SAID_BYTES: Final = 1024
 _log = logging.getLogger("kith.supervisor")
@@ -95,6 +103,10 @@ class Worker:
         """Return the exit status; None while it runs."""
         return self._process.poll()
 
+    def resident_bytes(self) -> int:
+        """Return how much memory it has in RAM."""
+        return resident_bytes(self._process.pid)
+
     def has_said(self, what: str) -> bool:
         """Whether it has come so far."""
         if not self._ear.closed:
@@ -119,9 +131,10 @@ class Worker:
 class Replacement:
     """Takes the place of some workers, one by one, with new ones."""
 
-    def __init__(self, old: list[Worker], start: Callable[[], Worker]) -> None:
+    def __init__(self, old: list[Worker], start: Callable[[], Worker], replaced: Counter) -> None:
         self._old = old
         self._start = start
+        self._replaced = replaced
         self._fresh: Worker | None = None
         self._leaving: Worker | None = None
 
@@ -143,6 +156,7 @@ class Replacement:
                 self._leaving = self._old.pop(0)
                 _log.info("worker leaves", extra={**self._leaving.name})
                 self._leaving.leave(signal.SIGHUP)
+                self._replaced.inc()
             return True
         if fresh.status() is None and fresh.age_seconds < _READY_SECONDS:
             return True
@@ -155,17 +169,35 @@ class Replacement:
 class Supervisor:
     """Keeps so many workers running until it is told to stop."""
 
-    def __init__(self, plan: Plan, *, port: int, metrics_directory: str, deaths: Counter) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        port: int,
+        metrics_directory: str,
+        deaths: Counter,
+        replacements: Counter,
+    ) -> None:
         self._plan = plan
         self._deaths = deaths
+        self._replacements = replacements
         self._metrics_directory = metrics_directory
         self._environment = {
             f"{plan.service.upper()}_PORT": str(port),
             "PROMETHEUS_MULTIPROC_DIR": metrics_directory,
         }
         self._workers: list[Worker] = []
-        self._delays = _Delays()
+        self._delays = Delays(
+            first=_FIRST_DELAY_SECONDS, longest=_LONGEST_DELAY_SECONDS, settled=_SETTLED_SECONDS
+        )
         self._next_start = 0.0
+        self._pauses = Delays(
+            first=_FIRST_PAUSE_SECONDS,
+            longest=_LONGEST_PAUSE_SECONDS,
+            settled=2 * _LONGEST_PAUSE_SECONDS,
+        )
+        self._next_look = 0.0
+        self._last_relief = -math.inf
         self._replacement: Replacement | None = None
         self._stopping = threading.Event()
         self._renewing = threading.Event()
@@ -216,10 +248,34 @@ class Supervisor:
         if self._replacement is None and self._renewing.is_set():
             self._renewing.clear()
             _log.info("replacing workers")
-            self._replacement = Replacement(list(self._workers), self._start)
+            self._replace(list(self._workers), reason="signal")
+        if self._replacement is None and time.monotonic() >= self._next_look:
+            self._relieve()
         if self._replacement is not None and not self._replacement.advance():
             _log.info("replacement ended")
             self._replacement = None
+
+    def _replace(self, workers: list[Worker], *, reason: str) -> None:
+        replaced = self._replacements.labels(reason)
+        self._replacement = Replacement(workers, self._start, replaced)
+
+    def _relieve(self) -> None:
+        """Replace the workers that use more memory than they may."""
+        now = time.monotonic()
+        self._next_look = now + _LOOK_SECONDS
+        grown = [worker for worker in self._workers if self._is_too_large(worker)]
+        if grown:
+            self._next_look = now + self._pauses.after(now - self._last_relief)
+            self._last_relief = now
+            self._replace(grown, reason="memory")
+
+    def _is_too_large(self, worker: Worker) -> bool:
+        limit, resident = self._plan.max_memory_bytes, worker.resident_bytes()
+        if not limit or worker.is_leaving or resident <= limit:
+            return False
+        said = {"resident_bytes": resident, "limit_bytes": limit}
+        _log.warning("worker is too large", extra={**worker.name, **said})
+        return True
 
     def _start(self) -> Worker:
         taken = {worker.slot for worker in self._workers}
@@ -267,17 +323,21 @@ class Supervisor:
         return 1 if self._workers else 0
 
 
-@dataclass
-class _Delays:
-    """How long to wait with the next start: twice as long after each who died young."""
+class Delays:
+    """How many seconds to wait: twice as long as before, unless all went well for long enough."""
 
-    _next: float = _FIRST_DELAY_SECONDS
+    def __init__(self, *, first: float, longest: float, settled: float) -> None:
+        self._first = first
+        self._longest = longest
+        self._settled = settled
+        self._next = first
 
-    def after(self, lived_seconds: float) -> float:
-        if lived_seconds >= _SETTLED_SECONDS:
-            self._next = _FIRST_DELAY_SECONDS
+    def after(self, went_well_seconds: float) -> float:
+        """Return how long to wait after things went well for so long."""
+        if went_well_seconds >= self._settled:
+            self._next = self._first
         delay = self._next
-        self._next = min(2 * delay, _LONGEST_DELAY_SECONDS)
+        self._next = min(2 * delay, self._longest)
         return delay
 
 
@@ -313,7 +373,11 @@ def _supervise(plan: Plan, stack: ExitStack) -> int:
     registry = registry_of_workers(directory)
     metrics_port = stack.enter_context(_metrics_served(plan, registry, url))
     supervisor = Supervisor(
-        plan, port=port, metrics_directory=directory, deaths=worker_deaths(registry)
+        plan,
+        port=port,
+        metrics_directory=directory,
+        deaths=worker_deaths(registry),
+        replacements=worker_replacements(registry),
     )
     describe_processes(registry, supervisor.processes)
     supervisor.listen_to_signals()

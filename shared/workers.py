@@ -34,6 +34,8 @@ class Plan:
     data_dir: str
     stop_seconds: float
     """How long a worker may take to end."""
+    max_memory_bytes: int
+    """How much a worker may have in RAM before it is replaced; 0 for no limit."""
     totals: Mapping[str, str]
     """The gauges that the database maintains."""
 

@@ -4,13 +4,17 @@ import os
 import re
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from kith.client.channel_options import client_options
+from shared.memory import resident_bytes
 from tests.support.credentials import Issuer
+from tests.support.expansion import expand_headers
 from tests.support.load import PLAIN, Load
 from tests.support.pair import Databases
 from tests.support.processes import ServiceProcess, is_there, run, until
@@ -20,6 +24,9 @@ pytestmark = pytest.mark.skipif(
 )
 
 _WORKERS = 2
+_GROWTH_BYTES = 16 * 1024 * 1024
+_MOST_BURSTS = 30
+_METHOD = "/kith.graph.v1.GraphService/CountConnections"
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +117,34 @@ def test_slots_and_connections_are_those_of_all_workers(service: ServiceProcess)
         assert f'{metric}{{weight="heavy"}} 0.0' in text
     for state in ("in_use", "idle", "waiting"):
         assert f'db_connections_{state}{{pool="calls"}} ' in text
+
+
+def test_a_worker_that_grows_is_replaced_without_a_failed_call(
+    service: ServiceProcess, environment: dict[str, str], tmp_path: Path
+) -> None:
+    ordinary = max(map(resident_bytes, service.workers()))
+    limited = {**environment, "WORKER_MAX_MEMORY_BYTES": str(ordinary + _GROWTH_BYTES)}
+    with ServiceProcess("graph_service", limited, tmp_path / "log") as process:
+        before = _workers(process)
+        port = int(process.address.rpartition(":")[2])
+        with Load(process.address, PLAIN) as load, ExitStack() as attack:
+            load.wait_for_calls()
+            for _ in range(_MOST_BURSTS):
+                if process.logged("worker is too large"):
+                    break
+                # The calls of others wait until the workers have copied this.
+                for _ in range(2 * _WORKERS):
+                    attack.enter_context(expand_headers(port, _METHOD, calls=32, times=4_000))
+                load.wait_for_calls()
+                time.sleep(1)
+            until(lambda: set(_workers(process)) - set(before))
+            until(lambda: process.total("worker_replacements_total") > 0)
+            load.wait_for_calls()
+
+        assert load.failures == []
+        assert process.logged("worker died") == []
+        for line in process.logged("worker is too large"):
+            assert line["resident_bytes"] > line["limit_bytes"] == ordinary + _GROWTH_BYTES
 
 
 def test_a_restarted_service_is_only_waited_for_by_clients_who_never_retry(

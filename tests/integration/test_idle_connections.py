@@ -2,26 +2,16 @@
 
 import resource
 import socket
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 
 import pytest
 from prometheus_client import CollectorRegistry
 
 from shared.descriptors import most_connections, raise_limit
 from shared.metrics_port import MetricsPort
+from tests.support.descriptors import soft_limit
 
 _CEILING_SECONDS = 30
-
-
-@contextmanager
-def _soft_limit(number: int) -> Iterator[None]:
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (number, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /metrics", b"GET /metrics HTTP/1.1\r\nHost: x\r\n"])
@@ -52,7 +42,7 @@ def test_the_metrics_port_answers_who_does() -> None:
 
 
 def test_the_soft_limit_of_descriptors_is_raised_to_the_hard_one() -> None:
-    with _soft_limit(512):
+    with soft_limit(512):
         raise_limit()
 
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -62,5 +52,5 @@ def test_the_soft_limit_of_descriptors_is_raised_to_the_hard_one() -> None:
 
 @pytest.mark.parametrize("limit", [512, 1_024])
 def test_connections_leave_descriptors_for_what_a_server_does(limit: int) -> None:
-    with _soft_limit(limit):
+    with soft_limit(limit):
         assert most_connections() == limit - 256

@@ -27,6 +27,13 @@ def test_a_limit_can_be_changed_and_switched_off_by_itself() -> None:
     assert "CALLERS" not in rates
 
 
+def test_a_full_cache_is_no_reason_to_replace_a_worker() -> None:
+    memory = {"CONNECTIONS_CACHE_BYTES": str(1024**3), "WORKER_MAX_MEMORY_BYTES": str(1024**3)}
+
+    assert "at least 1342177280" in _problem(**memory)
+    FeedSettings.read({**_OWN, **memory, "WORKER_MAX_MEMORY_BYTES": "0"})
+
+
 def test_all_limits_can_be_switched_off_together() -> None:
     assert GraphSettings.read({**_OWN, "RATE_LIMITS": "off"}).rate_limits is None
 
