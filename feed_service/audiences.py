@@ -11,7 +11,7 @@ from feed_service.queries.audiences import Explanation
 from feed_service.queries.posts import Audience, PostName
 from feed_service.resources import Resources
 from feed_service.safe_read import steady_read
-from feed_service.visibility import Viewer
+from feed_service.viewers import Viewer
 from kith.errors.v1 import errors_pb2
 from kith.exceptions import FieldViolation, ResourceNotFoundError, ValidationError
 from shared.paging import BELOW_ALL_IDS, ById, Page, Scope

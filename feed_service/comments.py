@@ -17,7 +17,7 @@ from feed_service.queries.posts import PostName
 from feed_service.resources import Resources
 from feed_service.safe_read import read_of_author, steady_read
 from feed_service.versions import require_version
-from feed_service.visibility import Viewer
+from feed_service.viewers import Viewer
 from kith.errors.v1 import errors_pb2
 from kith.exceptions import ResourceNotFoundError
 from shared.idempotency import Call, M, once, once_prepared

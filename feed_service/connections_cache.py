@@ -19,7 +19,7 @@ from typing import Final
 from cachetools import LRUCache
 
 from feed_service.metrics import FeedMetrics
-from feed_service.visibility import Viewer
+from feed_service.viewers import Viewer
 from shared.optional_redis import OptionalRedis, RedisAwayError
 
 # What an entry costs beside its texts.

@@ -23,7 +23,7 @@ from feed_service.resources import Resources
 from feed_service.safe_read import steady_read
 from feed_service.settings import DigestRules, HubScan
 from feed_service.summary import PlainSummarizer, ShownPost, Summarizer
-from feed_service.visibility import Viewer
+from feed_service.viewers import Viewer
 from feed_service.weeks import Week
 from kith.exceptions import ValidationError
 from shared.database.reader import Reader

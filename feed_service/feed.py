@@ -11,7 +11,7 @@ from feed_service.refresh import Seen
 from feed_service.resources import Resources
 from feed_service.safe_read import safe_read
 from feed_service.settings import HubScan
-from feed_service.visibility import Viewer
+from feed_service.viewers import Viewer
 from shared.paging import NEWER_THAN_ALL, ByTime, Page, Scope
 
 

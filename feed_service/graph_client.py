@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from feed_service.connections_cache import ConnectionsCache, HeldViewer
 from feed_service.metrics import FeedMetrics
-from feed_service.visibility import Viewer
+from feed_service.viewers import Viewer
 from kith.client.channel_options import client_options
 from kith.client.channels import open_channel
 from kith.client.settings import TargetSettings

@@ -17,7 +17,7 @@ from feed_service.queries.posts import Audience, PostName, PostRow
 from feed_service.resources import Resources
 from feed_service.safe_read import read_of_author, safe_read
 from feed_service.versions import require_version
-from feed_service.visibility import Viewer
+from feed_service.viewers import Viewer
 from kith.errors.v1 import errors_pb2
 from kith.exceptions import ResourceNotFoundError, ValidationError
 from shared.database.totals import add_to_totals

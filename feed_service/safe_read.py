@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from feed_service.graph_client import GraphClient
-from feed_service.visibility import Viewer
+from feed_service.viewers import Viewer
 from kith.exceptions import AbortedError
 from shared import deadlines
 

@@ -13,7 +13,7 @@ from feed_service.queries.tags import MemberRow, TagRow
 from feed_service.resources import Resources
 from feed_service.safe_read import steady_read
 from feed_service.versions import require_version
-from feed_service.visibility import Viewer
+from feed_service.viewers import Viewer
 from kith.errors.v1 import errors_pb2
 from kith.exceptions import (
     ConflictError,

@@ -16,7 +16,7 @@ from feed_service.metrics import POSTS
 from feed_service.queries.transfers import ImportedPost
 from feed_service.resources import Resources
 from feed_service.safe_read import steady_read
-from feed_service.visibility import Viewer
+from feed_service.viewers import Viewer
 from kith.exceptions import ValidationError
 from shared.database.totals import add_to_totals
 from shared.paging import ByTime, Scope

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, text
 
 from feed_service.queries.posts import Audience, PostName
+from feed_service.viewers import Viewer
 from feed_service.visibility import (
     CLAUSE_OF_AUTHOR,
     Clause,
-    Viewer,
     clause,
     deciding_tags,
     visible,

@@ -10,7 +10,8 @@ from datetime import datetime
 from sqlalchemy import Connection, text
 
 from feed_service.queries.posts import PostName
-from feed_service.visibility import NOT_BLOCKED, VISIBLE_OF_AUTHOR, Viewer
+from feed_service.viewers import Viewer
+from feed_service.visibility import NOT_BLOCKED, VISIBLE_OF_AUTHOR
 
 CommentName = tuple[int, int, int]
 """The name of a post, and the id of one of its comments."""

@@ -10,7 +10,8 @@ from sqlalchemy import Connection, text
 from feed_service.models import LOW_IMPORTANCE, UTC_DAY
 from feed_service.queries.posts import POST_COLUMNS, PostRow, name_literals
 from feed_service.settings import DigestRules, HubScan
-from feed_service.visibility import VISIBLE, Viewer
+from feed_service.viewers import Viewer
+from feed_service.visibility import VISIBLE
 from feed_service.visibility_streams import (
     CONNECTIONS,
     NOT_EXCLUDED,

@@ -8,7 +8,7 @@ from typing import Final
 from feed_service.models import ALL, TAGS
 from feed_service.queries.posts import POST_COLUMNS, PostRow
 from feed_service.settings import HubScan
-from feed_service.visibility import Viewer
+from feed_service.viewers import Viewer
 from feed_service.visibility_streams import (
     CONNECTIONS,
     NOT_EXCLUDED,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
-from feed_service.visibility import Viewer
+from feed_service.viewers import Viewer
 from shared.database.arrays import array_literal
 
 

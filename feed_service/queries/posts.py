@@ -9,7 +9,8 @@ from sqlalchemy import Connection, RowMapping, text
 
 from feed_service.importance import heuristic
 from feed_service.queries.photos import NewPhoto, insert_removals
-from feed_service.visibility import VISIBLE, VISIBLE_OF_AUTHOR, Viewer
+from feed_service.viewers import Viewer
+from feed_service.visibility import VISIBLE, VISIBLE_OF_AUTHOR
 from shared.database.arrays import array_literal
 from shared.database.totals import ADD_TO_TOTALS, total_parameters
 

@@ -4,7 +4,8 @@ from datetime import datetime
 
 from sqlalchemy import Connection, text
 
-from feed_service.visibility import VISIBLE, Viewer
+from feed_service.viewers import Viewer
+from feed_service.visibility import VISIBLE
 
 _MOVE_FORWARD = text("""
     INSERT INTO read_positions AS known (user_id, read_at) VALUES (:user_id, :read_at)

@@ -8,7 +8,8 @@ from typing import Final
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import IntegrityError
 
-from feed_service.visibility import HAS_TAG_OF_VIEWER, Viewer
+from feed_service.viewers import Viewer
+from feed_service.visibility import HAS_TAG_OF_VIEWER
 from shared.database.arrays import array_literal
 from shared.database.database import violates
 

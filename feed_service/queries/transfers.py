@@ -11,7 +11,8 @@ from feed_service.importance import heuristic
 from feed_service.queries.comments import COMMENT_COLUMNS, CommentRow
 from feed_service.queries.posts import POST_COLUMNS_OF_AUTHOR, Audience, PostName, PostRow
 from feed_service.queries.tags import IS_THERE, MemberRow
-from feed_service.visibility import HAS_TAG_OF_VIEWER, Viewer
+from feed_service.viewers import Viewer
+from feed_service.visibility import HAS_TAG_OF_VIEWER
 from shared.database.arrays import array_literal
 
 TagName = tuple[int, int]

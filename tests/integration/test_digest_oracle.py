@@ -11,7 +11,7 @@ from sqlalchemy import Connection, text
 
 from feed_service.layouts import Layout
 from feed_service.settings import DigestRules, HubScan
-from feed_service.visibility import Viewer
+from feed_service.viewers import Viewer
 from feed_service.weeks import Week
 from shared.database.arrays import array_literal
 from shared.database.reader import Reader

@@ -19,7 +19,7 @@ from feed_service.queries.digests import Choice, FrozenName
 from feed_service.queries.feed import FeedFilter, FeedPlace
 from feed_service.queries.posts import PostRow
 from feed_service.settings import DigestRules, HubScan
-from feed_service.visibility import Viewer
+from feed_service.viewers import Viewer
 from feed_service.weeks import Week
 from kith.environment import Environment
 from kith.exceptions import AbortedError

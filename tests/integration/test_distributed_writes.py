@@ -10,7 +10,7 @@ from feed_service import queries
 from feed_service.layouts import DISTRIBUTED, SINGLE, Layout
 from feed_service.queries.photos import NewPhoto
 from feed_service.queries.posts import Audience, PostRow
-from feed_service.visibility import Viewer
+from feed_service.viewers import Viewer
 from tests.support.pair import Databases
 
 _AUTHOR, _COMMENTER = 1, 2

@@ -21,7 +21,7 @@ from feed_service.layouts import SINGLE, Layout
 from feed_service.queries.feed import FeedFilter, FeedPlace
 from feed_service.queries.posts import PostRow
 from feed_service.settings import HubScan
-from feed_service.visibility import Viewer
+from feed_service.viewers import Viewer
 from shared.database.arrays import array_literal
 from shared.database.reader import Reader
 from tests.support.pair import FORMS, LAYOUT, Databases

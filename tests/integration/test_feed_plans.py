@@ -15,7 +15,7 @@ from sqlalchemy import Connection, text
 from feed_service import queries
 from feed_service.queries.feed import FeedFilter, FeedPlace
 from feed_service.settings import DigestRules, HubScan
-from feed_service.visibility import Viewer
+from feed_service.viewers import Viewer
 from feed_service.weeks import Week
 from kith.environment import Environment
 from shared.database.arrays import array_literal

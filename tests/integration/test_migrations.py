@@ -12,7 +12,7 @@ from feed_service import queries
 from feed_service.importance import heuristic
 from feed_service.queries.feed import FeedFilter, FeedPlace
 from feed_service.settings import HubScan
-from feed_service.visibility import Viewer
+from feed_service.viewers import Viewer
 from graph_service.queries import connected_ids
 from kith.environment import SettingsError
 from kith.exceptions import UnavailableError

@@ -15,7 +15,7 @@ from feed_service.queries.digests import FrozenName
 from feed_service.queries.feed import FeedFilter, FeedPlace
 from feed_service.queries.following import Ending
 from feed_service.settings import DigestRules, HubScan
-from feed_service.visibility import Viewer
+from feed_service.viewers import Viewer
 from feed_service.weeks import Week
 from graph_service.queries import (
     connected_ids,

@@ -17,7 +17,7 @@ import redis
 from prometheus_client import CollectorRegistry
 
 from feed_service.connections_cache import HeldViewer, SharedConnections
-from feed_service.visibility import Viewer
+from feed_service.viewers import Viewer
 from kith.feed.v1 import feed_pb2
 from kith.feed.v1.feed_pb2_grpc import FeedServiceStub
 from shared.metrics import RedisMetrics

@@ -14,7 +14,7 @@ import grpc
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from feed_service.visibility import Viewer
+from feed_service.viewers import Viewer
 from kith.client import KithClient
 from kith.exceptions import DeadlineError, UnavailableError
 from kith.feed.v1 import feed_pb2

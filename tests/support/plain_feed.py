@@ -6,7 +6,8 @@ from sqlalchemy import Connection, text
 
 from feed_service.queries.feed import FeedFilter, FeedPlace
 from feed_service.queries.posts import POST_COLUMNS, PostRow
-from feed_service.visibility import VISIBLE, Viewer, tag_holds
+from feed_service.viewers import Viewer
+from feed_service.visibility import VISIBLE, tag_holds
 from shared.database.arrays import array_literal
 
 _AUTHORS = f"""

@@ -7,7 +7,8 @@ these are few, and as short as they can be.
 from dataclasses import dataclass
 from typing import Final
 
-from feed_service.visibility import Viewer, tag_holds
+from feed_service.viewers import Viewer
+from feed_service.visibility import tag_holds
 from feed_service.visibility_streams import CHOSEN
 from shared.database.arrays import array_literal
 from shared.database.reader import Reader, Statement

@@ -25,7 +25,8 @@ from feed_service.queries.digests import (
 )
 from feed_service.queries.posts import POST_COLUMNS, PostName, PostRow, name_literals
 from feed_service.settings import DigestRules, HubScan
-from feed_service.visibility import VISIBLE, VISIBLE_OF_CONNECTION, Viewer
+from feed_service.viewers import Viewer
+from feed_service.visibility import VISIBLE, VISIBLE_OF_CONNECTION
 from feed_service.weeks import Week
 from shared.database.arrays import array_literal
 from shared.database.database import in_transaction

@@ -39,7 +39,8 @@ from feed_service.queries.posts import (
     PostRow,
 )
 from feed_service.settings import HubScan
-from feed_service.visibility import VISIBLE_OF_CONNECTION, Viewer, tag_holds
+from feed_service.viewers import Viewer
+from feed_service.visibility import VISIBLE_OF_CONNECTION, tag_holds
 from feed_service.visibility_streams import NOT_EXCLUDED, open_posts, tagged_posts
 from kith.exceptions import AbortedError
 from shared.database.arrays import array_literal

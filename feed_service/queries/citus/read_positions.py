@@ -6,7 +6,8 @@ In two statements, for the position is with the viewer.
 from sqlalchemy import Connection, text
 
 from feed_service.queries.citus.authors import FEW, MANY, asked
-from feed_service.visibility import VISIBLE_OF_CONNECTION, Viewer
+from feed_service.viewers import Viewer
+from feed_service.visibility import VISIBLE_OF_CONNECTION
 
 _POSITION = text("SELECT read_at FROM read_positions WHERE user_id = :viewer_id")
 

@@ -1,0 +1,73 @@
+"""Viewers: who reads, and with whom they are connected, as the rule of visibility takes it."""
+
+import time
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from shared.database.arrays import array_literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Viewer:
+    """A user and their connections, in the form in which the rule takes them.
+
+    `reconnected_ids` are those of the connected ids with whom an earlier connection has ended, and
+    with them go the revisions of the user and of the peer right after that. `blocked_ids` are those
+    who block the user or whom the user blocks, None where the graph was not asked. `known_at` is
+    the time of `time.monotonic` at which this process learnt of the connections.
+    """
+
+    user_id: int
+    connected_ids: str = "{}"
+    reconnected_ids: str = "{}"
+    own_revisions: str = "{}"
+    peer_revisions: str = "{}"
+    blocked_ids: str | None = None
+    known_at: float = field(default_factory=time.monotonic, compare=False)
+
+    @property
+    def since(self) -> float:
+        """The moment of which a snapshot must be, or of a later one, to be read by this viewer.
+
+        An older one would put new connections and old audiences together: who hides a post and
+        then connects with the viewer would find it shown. To who has none, only their own is shown.
+        """
+        return self.known_at if self.connected_ids != "{}" else float("-inf")
+
+    @property
+    def parameters(self) -> dict[str, int | str]:
+        """What VISIBLE, CLAUSE and HAS_TAG_OF_VIEWER have to be bound to."""
+        return {
+            "viewer_id": self.user_id,
+            "connected_ids": self.connected_ids,
+            "reconnected_ids": self.reconnected_ids,
+            "own_revisions": self.own_revisions,
+            "peer_revisions": self.peer_revisions,
+        }
+
+    @property
+    def connected_to(self) -> frozenset[int]:
+        """The ids of the viewer's connections, parsed anew each time."""
+        return frozenset(_ids(self.connected_ids))
+
+    def connected_among(self, user_ids: Collection[int]) -> str:
+        """Return those of the users with whom the viewer is connected, in the same form."""
+        return array_literal(set(user_ids).intersection(_ids(self.connected_ids)))
+
+    def unchanged_since(self, earlier: "Viewer") -> frozenset[int]:
+        """Return whom the viewer is connected with by the same connection as earlier."""
+        ended, ended_earlier = _endings(self), _endings(earlier)
+        return frozenset(
+            peer_id
+            for peer_id in _ids(self.connected_ids)
+            if ended.get(peer_id) == ended_earlier.get(peer_id)
+        )
+
+
+def _endings(viewer: Viewer) -> dict[int, int]:
+    return dict(zip(_ids(viewer.reconnected_ids), _ids(viewer.own_revisions), strict=True))
+
+
+def _ids(literal: str) -> list[int]:
+    """Parse an array literal, anew each time, for hot paths need the text alone."""
+    return [int(part) for part in literal[1:-1].split(",") if part]
