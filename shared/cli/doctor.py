@@ -1,4 +1,4 @@
-"""Whether the databases are as the services need them, for a person or an init container."""
+"""Whether all is as the services need it, for a person or an init container."""
 
 import os
 import time
@@ -6,10 +6,21 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import Final
 
+import grpc
+import redis
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health_pb2_grpc import HealthStub
 from prometheus_client import CollectorRegistry
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from rich.console import Console
 
+from kith.client.channels import open_channel
+from kith.client.sessions import FEED, GRAPH
+from kith.client.settings import TargetSettings
 from kith.environment import Environment
+from shared.access.keys import open_keys
+from shared.access.settings import TokenSettings
 from shared.cli.databases import SERVICES
 from shared.cli.terminal import CommandError
 from shared.database import schema
@@ -18,10 +29,13 @@ from shared.database.guard import StatementGuard
 from shared.database.reader import Reader, Statement
 from shared.database.settings import DatabaseSettings
 from shared.metrics import database_latency
+from shared.optional_redis import RedisSettings
 from shared.secret import page_token_keys
+from shared.settings import ServerSettings
 
 _MOST_SECONDS_APART: Final = 5
 _LATE_SECONDS: Final = 60
+_ANSWER_SECONDS: Final = 2
 _CLOCK = Statement("clock", "SELECT CAST(extract(epoch FROM clock_timestamp()) AS float)")
 _FOLLOWED = Statement(
     "followed", "SELECT CAST(extract(epoch FROM now() - updated_at) AS float) FROM followed"
@@ -31,17 +45,62 @@ _FOLLOWED = Statement(
 def examine(console: Console) -> None:
     """Print what was found; raises CommandError when a service could not be ready.
 
-    That the follower is late is said but is no failure: before the services run there is none.
+    That a service does not answer yet, that the follower is late or that Redis is away is printed
+    but is no failure.
     """
     environment = Environment(os.environ)
     settings = {name: DatabaseSettings.read(environment, name.upper()) for name in SERVICES}
     for database in settings.values():
         if database.url:
             page_token_keys(environment, database)
+    # What both services read of who callers are is the same.
+    server, *_ = [
+        ServerSettings.read(environment, name.upper(), port=0, metrics_port=0) for name in SERVICES
+    ]
+    targets = {
+        "graph": environment.text("GRAPH_TARGET", GRAPH),
+        "feed": environment.text("FEED_TARGET", FEED),
+    }
+    access = TargetSettings.read(environment, *targets.values())
+    redis_settings = RedisSettings.read(environment)
     environment.check()
+    console.print("settings: good")
     failed = [name for name, database in settings.items() if not _examined(name, database, console)]
+    tokens = server.auth.tokens if server.auth else None
+    if tokens and not _passes("signing keys", lambda: _require_keys(tokens), console):
+        failed.append("signing keys")
+    if redis_settings:
+        _passes("redis", lambda: _require_redis(redis_settings), console)
+    for name, target in targets.items():
+        _passes(f"{name}_service", lambda target=target: _require_ready(target, access), console)  # type: ignore[misc]  # mypy knows no default of a lambda
     if failed:
         raise CommandError(f"not as it should be: {', '.join(failed)}")
+
+
+def _require_keys(tokens: TokenSettings) -> None:
+    with closing(open_keys(tokens.keys)) as keys:
+        keys.check()
+
+
+def _require_redis(settings: RedisSettings) -> None:
+    with redis.Redis.from_url(
+        settings.url,
+        socket_timeout=_ANSWER_SECONDS,
+        socket_connect_timeout=_ANSWER_SECONDS,
+        retry=Retry(NoBackoff(), 0),
+    ) as client:
+        client.ping()
+
+
+def _require_ready(target: str, access: TargetSettings) -> None:
+    request = health_pb2.HealthCheckRequest(service="ready")
+    with open_channel(target, access, [("grpc.enable_http_proxy", 0)]) as channel:
+        try:
+            answer = HealthStub(channel).Check(request, timeout=_ANSWER_SECONDS)
+        except grpc.RpcError as error:
+            raise CommandError(f"{target}: {error.code().name}: {error.details()}") from error
+    if answer.status != health_pb2.HealthCheckResponse.SERVING:
+        raise CommandError(f"{target}: not ready")
 
 
 def _examined(name: str, database: DatabaseSettings, console: Console) -> bool:

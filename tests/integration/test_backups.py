@@ -359,3 +359,35 @@ def test_the_doctor_fails_on_a_database_without_a_schema(
 
     assert status == 1
     assert "run `kith migrate`" in capsys.readouterr().out
+
+
+def test_the_doctor_names_what_does_not_answer_and_fails_for_what_a_service_needs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1")
+    monkeypatch.setenv("AUTH_JWKS", "http://127.0.0.1:1/keys")
+    monkeypatch.setenv("AUTH_ISSUER", "issuer")
+    monkeypatch.setenv("AUTH_AUDIENCE", "kith")
+    for service in ("GRAPH", "FEED"):
+        monkeypatch.setenv(f"{service}_TARGET", "127.0.0.1:1")
+
+    status = main(["doctor"])
+
+    said = capsys.readouterr()
+    assert status == 1
+    assert "not as it should be: signing keys" in said.err
+    for name in ("redis", "signing keys", "graph_service", "feed_service"):
+        assert f"{name}: " in said.out
+        assert f"{name}: good" not in said.out
+
+
+def test_the_doctor_finds_services_that_are_ready(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GRAPH_TARGET", pair.graph_server.address)
+    monkeypatch.setenv("FEED_TARGET", pair.feed_server.address)
+
+    status = main(["doctor"])
+
+    assert status == 0
+    assert capsys.readouterr().out.count("_service: good") == 2
