@@ -6,7 +6,7 @@ BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run gateway up down test test-citus oracle chaos soak replicas conformance fuzz-photos bench bench-full bench-load bench-costs lint format check proto migrate revision clean
+.PHONY: help setup run gateway up down test test-unit test-citus oracle chaos soak replicas conformance fuzz-photos bench bench-full bench-load bench-costs lint format check proto migrate revision clean
 
 help: ## List what can be made
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -25,8 +25,11 @@ up: ## Start everything in containers: see deploy/README.md for what has to be s
 down: ## Stop the containers; the data stay
 	docker compose down
 
-test: .venv/dev-installed ## Run every test
-	$(BIN)/python -m pytest
+test: .venv/dev-installed ## Run every test, or make test T=tests/unit/test_x.py
+	$(BIN)/python -m pytest --durations=10 $(T)
+
+test-unit: .venv/dev-installed ## Run the unit tests, which start nothing; takes seconds
+	$(BIN)/python -m pytest tests/unit
 
 test-citus: .venv/dev-installed ## Run the tests with the feed on the Citus that KITH_TEST_CITUS_URL names
 	@test -n "$$KITH_TEST_CITUS_URL" || \

@@ -37,13 +37,18 @@ ENDPOINTS = (
 )
 
 
+@cache
+def boto3_session() -> boto3.Session:
+    """Return the one for all clients, because each reads megabytes of descriptions anew."""
+    return boto3.Session()
+
+
 def boto3_client(endpoint: dict[str, str], *, style: Any, token: str | None) -> Any:
-    return boto3.Session(
+    return boto3_session().client(  # type: ignore[call-overload]  # the keyword arguments are of one type here
+        "s3",
         aws_access_key_id="AKIDEXAMPLE",
         aws_secret_access_key="wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY",
         aws_session_token=token,
-    ).client(  # type: ignore[call-overload]  # the keyword arguments are of one type here
-        "s3",
         config=Config(signature_version="s3v4", s3={"addressing_style": style}),
         **endpoint,
     )
