@@ -25,8 +25,8 @@ up: ## Start everything in containers: see deploy/README.md for what has to be s
 down: ## Stop the containers; the data stay
 	docker compose down
 
-test: .venv/dev-installed ## Run every test, or make test T=tests/unit/test_x.py
-	$(BIN)/python -m pytest --durations=10 $(T)
+test: .venv/dev-installed ## Run every test; T= names a part, N=auto runs files beside each other
+	$(BIN)/python -m pytest --durations=10 $(if $(N),--numprocesses=$(N) --dist=loadfile) $(T)
 
 test-unit: .venv/dev-installed ## Run the unit tests, which start nothing; takes seconds
 	$(BIN)/python -m pytest tests/unit

@@ -1,5 +1,11 @@
-"""What every test may ask for."""
+"""What every test may ask for.
 
+Tests can run in several processes (`make test N=auto`), all tests of a file in the same one. Each
+process has a PostgreSQL of its own, because tests change roles, passwords and settings, which are
+the whole server's. Starting one costs two seconds, less than what tests would wait for each other.
+"""
+
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -21,9 +27,15 @@ hypothesis.settings.register_profile("kith", deadline=None)
 hypothesis.settings.load_profile("kith")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Return how many processes run tests: one more than cores, because tests wait a lot."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[EmbeddedPostgres]:
-    """One PostgreSQL for the whole run."""
+    """One PostgreSQL for all tests of this process."""
     # pytest's own temporary directories are closed to the account that PostgreSQL runs as when the
     # tests run as root.
     directory = Path(tempfile.mkdtemp(prefix="kith-test-"))
