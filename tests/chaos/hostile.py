@@ -1,20 +1,24 @@
-"""Messages that no client should send."""
+"""Messages and headers that no client should send."""
 
 import json
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
 import grpc
 
 from benchmarks.row import Row
+from shared.threads import STREAMS_OF_A_CONNECTION
 from tests.chaos.fault import Effort, kept, none, within
 from tests.chaos.load import Load
 from tests.chaos.messages import BAD_CODES
 from tests.chaos.stage import Scene, Stage, resident_bytes
+from tests.support.expansion import expand_headers
 from tests.support.rpcs import RPCS, Rpc
 
 _ROOT: Final = Path(__file__).parents[2]
@@ -22,12 +26,20 @@ _MESSAGES: Final = 100_000
 _SEED: Final = 20_261_125
 _LARGE_BYTES: Final = 10 * 1024 * 1024
 _GROWTH_PERCENT: Final = 5
+_BURSTS: Final = 15
+# A worker needs half a second for what it copies of one burst.
+_BURST_SECONDS: Final = 2.0
+_HEALTH: Final = "/grpc.health.v1.Health/Check"
+_TIMES: Final = 4_000
+# WORKER_MAX_MEMORY_BYTES, and what one connection may add.
+_MOST_BYTES: Final = (512 + 64) * 1024**2
+_LIMIT: Final = {"WORKER_MAX_MEMORY_BYTES": str(512 * 1024**2)}
 
 
 def hostile(stage: Stage, effort: Effort) -> Iterator[Row]:
-    """Send noise, mutations and absurd values, and messages beyond the limit."""
+    """Send noise, mutations, absurd values, messages beyond the limit, and headers that expand."""
     number = effort.of(_MESSAGES)
-    with stage.scene() as scene:
+    with stage.scene(_LIMIT) as scene:
         workers = scene.processes
         with Load(scene.plan()) as load:
             codes, offenders = _sent(scene, number // 5, seed=_SEED)
@@ -35,6 +47,7 @@ def hostile(stage: Stage, effort: Effort) -> Iterator[Row]:
             before = resident_bytes(workers)
             more, others = _sent(scene, number - number // 5, seed=_SEED + 1)
             grown = resident_bytes(workers) / before - 1
+            largest = _expanded(scene, effort.of(_BURSTS))
         crashed = len(set(workers) - set(scene.processes))
         note = " | ".join([*offenders, *others])
         codes += more
@@ -44,8 +57,29 @@ def hostile(stage: Stage, effort: Effort) -> Iterator[Row]:
         yield none("oversized messages not refused as such", odd, note=_listed(large))
         yield none("workers that died", crashed)
         yield within("memory of four workers grew by", max(0.0, grown * 100), _GROWTH_PERCENT, "%")
+        above = int(largest > _MOST_BYTES)
+        yield none("workers above the limit and one connection", above, note=_mebibytes(largest))
         yield none("failed calls of others", len(load.history.failed), note=load.history.codes())
         yield from kept(load.history, scene.compared(load.history))
+
+
+def _expanded(scene: Scene, bursts: int) -> int:
+    """Send headers that expand to both services; returns the most memory that a worker had."""
+    largest = 0
+    with ExitStack() as stack:
+        for _ in range(bursts):
+            for process in (scene.graph, scene.feed):
+                port = int(process.address.rpartition(":")[2])
+                stack.enter_context(
+                    expand_headers(port, _HEALTH, calls=STREAMS_OF_A_CONNECTION, times=_TIMES)
+                )
+            time.sleep(_BURST_SECONDS)
+            largest = max(largest, *(resident_bytes([pid]) for pid in scene.processes))
+    return largest
+
+
+def _mebibytes(number: int) -> str:
+    return f"{number // 1024**2:,} MiB in the largest"
 
 
 def _sent(scene: Scene, number: int, *, seed: int) -> tuple[Counter[str], list[str]]:

@@ -110,8 +110,9 @@ FAULTS: Final[Sequence[Fault]] = (
     ),
     Fault(
         name="hostile",
-        what="100,000 malformed, hostile and oversized messages to every call",
-        promise="no INTERNAL or UNKNOWN, no crash, memory grows by less than a twentieth",
+        what="100,000 malformed, hostile and oversized messages to every call; headers that expand",
+        promise="no INTERNAL or UNKNOWN, no crash, memory grows by less than a twentieth, "
+        "and under expanding headers to the limit of a worker",
         run=hostile.hostile,
     ),
     Fault(
