@@ -16,7 +16,7 @@ from kith.errors.v1 import errors_pb2
 from kith.exceptions import FieldViolation, ResourceNotFoundError, ValidationError
 from shared.paging import BELOW_ALL_IDS, ById, Page, Scope
 
-WITHOUT_TAGS: Final = "must have at least 1 item with TAGS"
+WITHOUT_TAGS: Final = "must have at least 1 item if kind is TAGS"
 """What is said of `tag_ids` when the audience is TAGS and there are none."""
 
 

@@ -160,7 +160,7 @@ class Comments:
 def _not_found() -> ResourceNotFoundError:
     """Return the one answer for no comment, for another's, and for one that may not be seen."""
     return ResourceNotFoundError(
-        "there is no such comment of the user's, or its post may not be seen",
+        "the comment does not exist, is not the user's, or is on a post that the user may not see",
         reason=errors_pb2.ERROR_REASON_COMMENT_NOT_FOUND,
     )
 

@@ -100,7 +100,7 @@ class Digests:
         moment = min(query.week_of or now, now + _LONGER_THAN_A_WEEK)
         week = Week.around(moment, query.time_zone, start_day=self._start_day(query))
         if week.start > now:
-            raise ValidationError.of("week_of", "must not be in a week that has not begun")
+            raise ValidationError.of("week_of", "must not be in a future week")
         return week
 
     def _choice(self, query: DigestQuery, week: Week, *, is_over: bool) -> Choice:

@@ -187,7 +187,7 @@ class GraphClient:
         pending = self._pending(answer.erasures) if answer.erasures else frozenset[int]()
         if user_id in pending:
             raise UnavailableError(
-                "what an earlier holder of the user's id left behind is being erased",
+                "the data of an earlier user with this id is still being erased",
                 reason=errors_pb2.ERROR_REASON_ERASURE_PENDING,
                 retry_after=_RETRY_AFTER,
             )

@@ -161,7 +161,7 @@ class Photos:
         )
         if kept < len(made):
             raise UnavailableError(
-                "the photos were stored too long ago and may be removed",
+                "creating the post took too long, so its photos may be deleted; repeat the call",
                 reason=errors_pb2.ERROR_REASON_OBJECT_STORE_UNAVAILABLE,
                 retry_after=_RETRY_AFTER,
             )
@@ -193,13 +193,13 @@ class Photos:
     def _required_store(self) -> ObjectStore:
         if self._store is None:
             raise PreconditionError(
-                "no object store is configured, so there are no photos",
+                "photos need an object store, and none is configured",
                 reason=errors_pb2.ERROR_REASON_PHOTOS_NOT_CONFIGURED,
             )
         return self._store
 
 
-_NOT_PERMITTED: Final = "must be from CreatePhotoUploads of this user, and in no other post"
+_NOT_PERMITTED: Final = "must be from CreatePhotoUploads of this user, and not in another post"
 
 
 def _nowhere(_key: str) -> None:

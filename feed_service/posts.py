@@ -231,7 +231,7 @@ def _hold_audience(connection: Connection, audience: Audience, *, current: PostR
 def not_found() -> ResourceNotFoundError:
     """Return the one answer for a post that is not there and for one that may not be seen."""
     return ResourceNotFoundError(
-        "there is no such post, or it may not be seen",
+        "the post does not exist, or the user may not see it",
         reason=errors_pb2.ERROR_REASON_POST_NOT_FOUND,
     )
 

@@ -136,7 +136,9 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
                 week_start_day=request.week_start_day,
             )
             if request.week_start_day and not MONDAY <= request.week_start_day <= SUNDAY:
-                fields.reject("week_start_day", "must be 1 (Monday) to 7 (Sunday), or left out")
+                fields.reject(
+                    "week_start_day", "must be from 1 (Monday) to 7 (Sunday), or be left out"
+                )
         digest = self._digests.digest(query)
         download_url = self._photos.download_urls()
         return pb.GetDigestResponse(
@@ -611,12 +613,12 @@ def _audience(
     if kind == TAGS and not message.tag_ids and not may_be_as_read:
         fields.reject(f"{field}.tag_ids", WITHOUT_TAGS)
     if kind != TAGS and message.tag_ids:
-        fields.reject(f"{field}.tag_ids", "must be empty unless the kind is TAGS")
+        fields.reject(f"{field}.tag_ids", "must be empty unless kind is TAGS")
     if kind == PRIVATE and message.excluded_tag_ids:
-        fields.reject(f"{field}.excluded_tag_ids", "must be empty with PRIVATE")
+        fields.reject(f"{field}.excluded_tag_ids", "must be empty if kind is PRIVATE")
     for index, tag_id in enumerate(excluded_tag_ids):
         if tag_id in tag_ids:
-            fields.reject(f"{field}.excluded_tag_ids[{index}]", "must not be in tag_ids as well")
+            fields.reject(f"{field}.excluded_tag_ids[{index}]", "must not also be in tag_ids")
     return Audience(kind=kind, tag_ids=tag_ids, excluded_tag_ids=excluded_tag_ids)
 
 

@@ -96,7 +96,7 @@ class ObjectStoreSettings:
             environment.problem(
                 "S3_BUCKET",
                 "is set, but there are no credentials; set AWS_ACCESS_KEY_ID and "
-                "AWS_SECRET_ACCESS_KEY, or any other source that boto3 knows",
+                "AWS_SECRET_ACCESS_KEY, or another source that boto3 supports",
             )
 
 
@@ -206,8 +206,8 @@ class FeedSettings:
         if database.replica_urls and layout == "DISTRIBUTED":
             environment.problem(
                 "FEED_REPLICA_URLS",
-                "cannot be used with FEED_LAYOUT=distributed: how far a coordinator's replica has "
-                "come says nothing of the workers",
+                "cannot be used with FEED_LAYOUT=distributed: the position of a coordinator's "
+                "replica says nothing about the workers",
             )
         layout_name = cast("LayoutName", layout.lower())
         server = ServerSettings.read(environment, "FEED", port=50052, metrics_port=9102)

@@ -45,7 +45,7 @@ class Tags:
             count = queries.tags.lock_and_count_tags(connection, owner_user_id=owner_id)
             if count >= self._max_tags:
                 raise PreconditionError(
-                    f"the user has {self._max_tags:,} tags, the most there can be",
+                    f"the user has {self._max_tags:,} tags, the limit",
                     reason=errors_pb2.ERROR_REASON_TAG_LIMIT_REACHED,
                     metadata={"limit": str(self._max_tags)},
                 )
@@ -130,7 +130,7 @@ class Tags:
             connected = known.viewer.connected_to
             if unconnected := [id_ for id_ in target_ids if id_ not in connected]:
                 raise PreconditionError(
-                    "only people the user is connected with can be given a tag",
+                    "only connections of the user can be given a tag",
                     reason=errors_pb2.ERROR_REASON_NOT_CONNECTED,
                     metadata={"target_user_id": str(unconnected[0])},
                 )

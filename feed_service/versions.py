@@ -11,6 +11,6 @@ def require_version(wanted: int | None, *, current: int) -> None:
     """
     if wanted is not None and wanted != current:
         raise AbortedError(
-            "it was changed meanwhile; read it again",
+            "the resource was changed meanwhile; read it again",
             reason=errors_pb2.ERROR_REASON_ETAG_MISMATCH,
         )

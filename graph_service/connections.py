@@ -115,15 +115,14 @@ class Connections:
         # Neither may depend on a block by the peer, of which the user must not learn.
         if pair.is_paused:
             raise PreconditionError(
-                "this user has declined; they can be asked again "
-                f"{self._limits.request_pause.days} days after that",
+                "this user has declined; a new request is possible "
+                f"{self._limits.request_pause.days} days after the decline",
                 reason=errors_pb2.ERROR_REASON_REQUEST_PAUSED,
                 metadata={"limit": str(self._limits.request_pause.days)},
             )
         if pair.open_request_count >= self._limits.max_open_requests:
             raise PreconditionError(
-                f"{self._limits.max_open_requests:,} requests of the user wait for an answer, "
-                "the most there can be",
+                f"the user has {self._limits.max_open_requests:,} open requests, the limit",
                 reason=errors_pb2.ERROR_REASON_OPEN_REQUEST_LIMIT_REACHED,
                 metadata={"limit": str(self._limits.max_open_requests)},
             )
@@ -134,7 +133,7 @@ class Connections:
             return None
         if not pair.is_asked:
             raise ResourceNotFoundError(
-                "this user has no open request to you",
+                "this user has no open request to the user",
                 reason=errors_pb2.ERROR_REASON_CONNECTION_REQUEST_NOT_FOUND,
             )
         return self._connect(pair)
@@ -143,7 +142,7 @@ class Connections:
         limit = self._limits.max_connections
         if max(pair.user.connection_count, pair.peer.connection_count) >= limit:
             raise PreconditionError(
-                f"one of the two has {limit:,} connections, the most there can be",
+                f"one of the two users has {limit:,} connections, the limit",
                 reason=errors_pb2.ERROR_REASON_CONNECTION_LIMIT_REACHED,
                 metadata={"limit": str(limit)},
             )
@@ -154,7 +153,7 @@ class Connections:
             return None
         if pair.block_count >= self._limits.max_blocks:
             raise PreconditionError(
-                f"the user blocks {self._limits.max_blocks:,} people, the most there can be",
+                f"the user blocks {self._limits.max_blocks:,} users, the limit",
                 reason=errors_pb2.ERROR_REASON_BLOCK_LIMIT_REACHED,
                 metadata={"limit": str(self._limits.max_blocks)},
             )
@@ -181,13 +180,13 @@ def _unblock(pair: LockedPair) -> EventKind | None:
 
 def erased_meanwhile() -> AbortedError:
     """Return the error after which a transaction is repeated, for a user who had a row has none."""
-    return AbortedError("a user was erased meanwhile; repeat the call")
+    return AbortedError("one of the users was erased meanwhile; repeat the call")
 
 
 def _refuse_if_connected(pair: LockedPair) -> None:
     if pair.is_connected:
         raise PreconditionError(
-            "the two are connected already; remove the connection instead",
+            "the two users are already connected; use RemoveConnection",
             reason=errors_pb2.ERROR_REASON_ALREADY_CONNECTED,
         )
 

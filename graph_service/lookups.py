@@ -110,7 +110,7 @@ class Lookups:
         for row in rows:
             if not row.may_be_told:
                 raise PreconditionError(
-                    "the user may count themselves and those they are connected with",
+                    "a user may count only themselves and their connections",
                     reason=errors_pb2.ERROR_REASON_NOT_CONNECTED,
                     metadata={"user_id": str(row.user_id)},
                 )

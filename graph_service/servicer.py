@@ -287,7 +287,7 @@ class GraphServicer(graph_pb2_grpc.GraphServiceServicer):
         if response.ByteSize() > self._max_message_bytes:
             raise RateLimitError(
                 f"the answer would be larger than {self._max_message_bytes:,} bytes; "
-                "ask for fewer users at once",
+                "send fewer users at once",
                 reason=errors_pb2.ERROR_REASON_RESPONSE_TOO_LARGE,
                 metadata={"limit_bytes": str(self._max_message_bytes)},
             )

@@ -160,7 +160,7 @@ class Watches:
                 raise _draining()
             if len(self._watches) >= self._max_watchers:
                 raise RateLimitError(
-                    f"there are {self._max_watchers} streams already, the most there can be",
+                    f"{self._max_watchers} streams are already open, the limit",
                     metadata={"limit": str(self._max_watchers)},
                     retry_after=RETRY_AFTER,
                 )
@@ -206,7 +206,7 @@ class Watches:
         if after < events.purged_until(self._reader):
             raise ValidationError.of(
                 "cursor",
-                "is older than the events that are kept; start again with an empty one",
+                "is older than the stored events; start again with an empty cursor",
                 reason=errors_pb2.ERROR_REASON_CURSOR_EXPIRED,
             )
 
@@ -218,7 +218,7 @@ class Watches:
         watch.sent_at = time.monotonic()
         if watch.sent_at - started > self._send_seconds:
             raise RateLimitError(
-                f"a message was not taken within {self._send_seconds:g} seconds; "
+                f"the client read no message for {self._send_seconds:g} seconds; "
                 "resume from the last cursor",
                 reason=errors_pb2.ERROR_REASON_CONSUMER_TOO_SLOW,
             )
@@ -253,7 +253,7 @@ class Watches:
             self._settled = None
             for watch in self._watches:
                 watch.end(
-                    UnavailableError("events cannot be read just now", retry_after=RETRY_AFTER)
+                    UnavailableError("events cannot be read at the moment", retry_after=RETRY_AFTER)
                 )
 
     def _cancel_stuck(self) -> None:
@@ -320,8 +320,8 @@ def _position(seq: int, occurred_at: datetime) -> _Position:
 def _of_another_history() -> ValidationError:
     return ValidationError.of(
         "cursor",
-        "its event is not one of this database, which was restored from a backup or is another one;"
-        " compare all with the graph as it is and start again with an empty one",
+        "its event is not in this database, which was restored from a backup or replaced; start "
+        "again with an empty cursor, then compare everything with the graph",
         reason=errors_pb2.ERROR_REASON_CURSOR_OF_ANOTHER_HISTORY,
     )
 

@@ -97,7 +97,7 @@ class Fields:
         elif not value.strip():
             self.reject(field, "must not be empty or only white space")
         elif _FORBIDDEN.search(value):
-            self.reject(field, "must not hold control characters other than newline and tab")
+            self.reject(field, "must not contain control characters other than newline and tab")
         return value
 
     def texts(
@@ -122,7 +122,7 @@ class Fields:
     def own(self, field: str, value: int, *, user_id: int) -> None:
         """Check an id that may be left out, and otherwise must be the user's."""
         if value not in (0, user_id):
-            self.reject(field, "must be the user or left out")
+            self.reject(field, "must be the user, or be left out")
 
     def page_size(self, field: str, value: int, *, default: int, maximum: int) -> int:
         """Read a page size as AIP-158 says: 0 is the default, too large is coerced."""
@@ -165,5 +165,5 @@ class Fields:
             self.reject(field, "must be given")
         for path in paths:
             if path != "*" and path not in allowed:
-                self.reject(field, f"must only name {', '.join(sorted(allowed))} or *")
+                self.reject(field, f"must name only {', '.join(sorted(allowed))} or *")
         return set(allowed) if "*" in paths else set(paths)

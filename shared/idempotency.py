@@ -172,6 +172,6 @@ def _repeated(call: Call[R, M], kept: Kept) -> M:
 
 def _result_deleted() -> ResourceNotFoundError:
     return ResourceNotFoundError(
-        "the call took effect before, and its result has been deleted since",
+        "the first call took effect, but its result has been deleted since",
         reason=errors_pb2.ERROR_REASON_RESULT_DELETED,
     )

@@ -237,7 +237,7 @@ def limit_time(usual: timedelta) -> Step:
         def begin(call: Call) -> None:
             left = min(call.context.time_remaining(), most)
             if left < _LEAST_SECONDS:
-                raise DeadlineError("too little of the call's time was left to answer it")
+                raise DeadlineError("the deadline is too close to answer the call")
             deadlines.call_end.set(
                 deadlines.CallEnd(time.monotonic() + left, call.context.is_active)
             )
@@ -286,7 +286,7 @@ def report_errors(_method: Method) -> Hooks:
         elif not isinstance(error, AppException):
             _log.exception("unexpected error")
             error = InternalError(
-                "internal error; the request id finds it in the log",
+                "internal error; the log has the details under the request id",
                 metadata={"request_id": call.request_id},
             )
         _abort(call, error)

@@ -151,7 +151,7 @@ class Scope:
 def _invalid_token(field: str) -> ValidationError:
     return ValidationError.of(
         field,
-        "was not issued for this call; pass on the last one received, unchanged and with the same "
-        "other arguments, or start again with an empty one",
+        "was not issued for this call; send the last token received, unchanged, with the same "
+        "other arguments, or start again with an empty token",
         reason=errors_pb2.ERROR_REASON_INVALID_PAGE_TOKEN,
     )

@@ -106,7 +106,7 @@ class RateLimits:
         seconds = self._wait(rate, f"{limit}:{who}")
         if seconds:
             raise RateLimitError(
-                f"no more than {rate}; repeat it later",
+                f"the rate limit is {rate}; retry later",
                 reason=errors_pb2.ERROR_REASON_RATE_LIMITED,
                 metadata={"limit": limit.lower(), "rate": str(rate)},
                 retry_after=timedelta(seconds=seconds),

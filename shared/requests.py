@@ -85,7 +85,7 @@ def require_readable(request: object) -> None:
             metadata={"limit_bytes": str(MAX_METADATA_BYTES)},
         )
     if request is UNREADABLE:
-        raise ValidationError("the request is not a message of the kind that this call takes")
+        raise ValidationError("the request is not a valid message of this call")
     if request is None:
         raise ValidationError("the request has no message")
 
@@ -127,7 +127,7 @@ class Patience:
                 require_readable(request)
                 yield request
         except grpc.RpcError as error:
-            raise DeadlineError("the next message did not come") from error
+            raise DeadlineError("the next message did not arrive in time") from error
 
     def close(self) -> None:
         """Look after nobody any more."""

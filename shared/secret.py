@@ -23,7 +23,7 @@ def page_token_keys(environment: Environment, database: DatabaseSettings) -> tup
         key.strip().encode() for key in environment.text(_NAME, "").split(",") if key.strip()
     )
     if any(len(key) < _MIN_LENGTH for key in keys):
-        environment.problem(_NAME, f"must hold keys of at least {_MIN_LENGTH} characters each")
+        environment.problem(_NAME, f"must contain keys of at least {_MIN_LENGTH} characters each")
     if keys:
         return keys
     if database.url:

@@ -99,13 +99,13 @@ class ServerSettings:
         if self.auth is None and not may_know_nobody:
             environment.problem(
                 f"{prefix}_HOST",
-                f"is {self.host}, where strangers could call: set AUTH_JWKS or TLS_CLIENT_CA_FILE "
-                "to know callers, or ALLOW_UNAUTHENTICATED=on if something in front does",
+                f"is {self.host}, which others can reach: set AUTH_JWKS or TLS_CLIENT_CA_FILE to "
+                "authenticate callers, or ALLOW_UNAUTHENTICATED=on if something in front does",
             )
         if self.auth is not None and self.certificates is None and not may_be_overheard:
             environment.problem(
                 f"{prefix}_HOST",
-                f"is {self.host}, where tokens could be overheard: set TLS_CERT_FILE and "
+                f"is {self.host}, and tokens would arrive unencrypted: set TLS_CERT_FILE and "
                 "TLS_KEY_FILE, or ALLOW_PLAINTEXT=on if something in front encrypts",
             )
 

@@ -66,16 +66,16 @@ class Places:
                 return
             if len(self._turns) >= self._queue:
                 raise RateLimitError(
-                    "too many calls at once; repeat it later", retry_after=_RETRY_AFTER
+                    "too many calls at once; retry later", retry_after=_RETRY_AFTER
                 )
             turn = threading.Lock()
             turn.acquire()
             self._turns.append(turn)
         if not self._comes(turn):
-            raise DeadlineError("the call's time ran out before it was worked on")
+            raise DeadlineError("the deadline expired while the call was queued")
         if deadlines.is_over():
             self.leave()
-            raise DeadlineError("the call's time ran out before it was worked on")
+            raise DeadlineError("the deadline expired while the call was queued")
 
     def leave(self) -> None:
         """Give the place to the next."""
@@ -149,7 +149,7 @@ class HeavyUsers:
         with self._lock:
             if self._calls[user_id] >= HEAVY_AT_ONCE:
                 raise RateLimitError(
-                    f"no more than {HEAVY_AT_ONCE} calls of this kind at once; repeat it later",
+                    f"at most {HEAVY_AT_ONCE} heavy calls of a user run at once; retry later",
                     reason=errors_pb2.ERROR_REASON_TOO_MANY_AT_ONCE,
                     metadata={"limit": str(HEAVY_AT_ONCE)},
                     retry_after=_RETRY_AFTER,

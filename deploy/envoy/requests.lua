@@ -92,7 +92,7 @@ local function check_parameter(route, said, seen, name)
     fields = not field.is_repeated and MESSAGES[field.message] or nil
   end
   if type(inner) == "string" then
-    refuse(name, "is said by the path and cannot be a parameter")
+    refuse(name, "is in the path and must not be a parameter")
   end
   if field.kind == "message" or route.body == "*" or route.body == way[1] then
     refuse(name, "is not a parameter of this call")
@@ -121,7 +121,7 @@ end
 -- names and of numbers in lists.
 
 local function malformed(at)
-  refuse(nil, "the body is not JSON, from byte " .. at .. " on")
+  refuse(nil, "the body is not JSON from byte " .. at .. " on")
 end
 
 local function refuse_here(scan, why)
@@ -136,7 +136,7 @@ end
 local function step(scan)
   scan.steps = scan.steps + 1
   if scan.steps > MOST_STEPS then
-    refuse(nil, "the body has more values than any call takes")
+    refuse(nil, "the body has too many values")
   end
 end
 
@@ -201,7 +201,7 @@ local function value(scan, field, said, first, at)
   end
   local text, stop = scalar(scan, first, at)
   if said and text ~= said then
-    refuse_here(scan, "is not what the path says")
+    refuse_here(scan, "must equal the value in the path")
   end
   return stop
 end
@@ -393,7 +393,7 @@ function envoy_on_request(handle)
   local text = body and body:length() > 0 and body:getBytes(0, body:length()) or nil
   -- Pages of any origin can send the others, without being asked whether they may.
   if text and not find(string.lower(kind or ""), "^application/json%s*%f[;%z]") then
-    return handle:respond({ [":status"] = "415" }, "the content-type of a body is application/json")
+    return handle:respond({ [":status"] = "415" }, "the content-type of the body must be application/json")
   end
   local is_right, refused = pcall(check, route, values, query, text)
   if not is_right and type(refused) == "table" then

@@ -496,7 +496,7 @@ def _used_properties(
 
 def _kept_property(found: _Property, *, is_essential: bool) -> _Property | None:
     if found.kind == _CROP:
-        raise UnfitPhotoError("is cropped in a way that keeps what was cut off; crop it for good")
+        raise UnfitPhotoError("still contains the parts outside its crop; crop it permanently")
     least, kept = _KEPT.get(found.kind, _NOT_KEPT)
     if len(found.data) < least:
         raise UnfitPhotoError("is cut off or damaged")

@@ -35,7 +35,7 @@ class TargetSettings:
             if not (files.authorities or may_be_overheard or all(map(_is_here, targets))):
                 environment.problem(
                     "TARGET_TOKEN_FILE",
-                    "holds what could be overheard: set TARGET_CA_FILE, or ALLOW_PLAINTEXT=on if "
+                    "would be sent unencrypted: set TARGET_CA_FILE, or ALLOW_PLAINTEXT=on if "
                     "something in between encrypts",
                 )
         return cls(certificates=files, token=token)

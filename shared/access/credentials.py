@@ -41,7 +41,7 @@ class Credentials:
             return self._certified(context)
         except RefusedCredentialsError as error:
             _log.info("refused credentials", extra={"why": str(error), "peer": context.peer()})
-            raise UnauthenticatedError("the credentials are not good") from error
+            raise UnauthenticatedError("the credentials are invalid") from error
 
     def check(self) -> None:
         """Raise UnavailableError while tokens cannot be verified."""
@@ -67,7 +67,7 @@ class Credentials:
     def _certified(self, context: grpc.ServicerContext) -> Caller:
         shown = context.auth_context()
         if "x509_pem_cert" not in shown:
-            raise UnauthenticatedError("the call shows no credentials")
+            raise UnauthenticatedError("the call has no credentials")
         known = next((name for name in _names(shown) if name in self._services), None)
         if known is None:
             raise RefusedCredentialsError("its certificate is of no known service")

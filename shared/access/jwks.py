@@ -95,15 +95,15 @@ def _jwks(document: bytes) -> list[dict[str, Any]]:
     try:
         read = json.loads(document)
     except RecursionError as error:
-        raise ValueError("it is no JWKS: it is nested too deeply") from error
+        raise ValueError("it is not a JWKS: it is nested too deeply") from error
     keys = read.get("keys") if isinstance(read, dict) else None
     if not isinstance(keys, list) or not all(isinstance(jwk, dict) for jwk in keys):
-        raise ValueError("it is no JWKS: `keys` is no list of objects")
+        raise ValueError("it is not a JWKS: `keys` is not a list of objects")
     for number, jwk in enumerate(keys):
         if secret := _SECRET_MEMBERS & jwk.keys() or jwk.get("kty") == "oct":
             named = "kty oct" if secret is True else ", ".join(sorted(secret))
             raise ValueError(
-                f"keys[{number}] is secret ({named}): publish public keys alone, and exchange it"
+                f"keys[{number}] is secret ({named}): publish only public keys, and replace it"
             )
     return keys
 
@@ -113,9 +113,9 @@ def _usable(jwk: Mapping[str, Any]) -> tuple[dict[str, Any], jwt.PyJWK]:
     kty, crv = str(jwk.get("kty")), jwk.get("crv")
     algorithms = _ALGORITHMS_OF.get((kty, None if kty == "RSA" else str(crv)))
     if algorithms is None:
-        raise _UnusableError("its kty or crv is not known here")
+        raise _UnusableError("its kty or crv is unknown")
     if not isinstance(jwk.get("kid"), str | None):
-        raise _UnusableError("its kid is no string")
+        raise _UnusableError("its kid is not a string")
     if jwk.get("use") not in (None, "sig"):
         raise _UnusableError("its use is not sig")
     operations = jwk.get("key_ops")
@@ -129,7 +129,7 @@ def _usable(jwk: Mapping[str, Any]) -> tuple[dict[str, Any], jwt.PyJWK]:
     try:
         key = jwt.PyJWK(public, algorithm)
     except (jwt.PyJWTError, AttributeError, TypeError, ValueError) as error:
-        raise _UnusableError("its numbers are no key") from error
+        raise _UnusableError("its numbers do not form a key") from error
     if kty == "RSA" and key.key.key_size not in _RSA_BITS:
         raise _UnusableError(
             f"it has {key.key.key_size:,} bits, not {_RSA_BITS[0]:,} to {_RSA_BITS[-1]:,}"

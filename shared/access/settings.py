@@ -35,7 +35,7 @@ class TokenSettings:
                 environment.problem(name, "must be set with AUTH_JWKS")
         is_url = where.startswith(("http://", "https://"))
         if is_url and "@" in where:
-            environment.problem("AUTH_JWKS", "must not hold a password: its keys are public")
+            environment.problem("AUTH_JWKS", "must not contain a password: its keys are public")
         if not is_url:
             environment.require("AUTH_JWKS", lambda: jwks.require_keys(jwks.read(Path(where))))
         return cls(
@@ -60,7 +60,7 @@ class AuthSettings:
         """Read the variables."""
         services = frozenset(environment.words("AUTH_SERVICES"))
         if any(name.isdecimal() for name in services):
-            environment.problem("AUTH_SERVICES", "must not name numbers: those are users")
+            environment.problem("AUTH_SERVICES", "must not contain numbers: those are users")
         return cls(services=services, tokens=TokenSettings.read(environment))
 
 
@@ -73,5 +73,7 @@ def auth_settings(environment: Environment, files: CertificateFiles | None) -> A
             environment.problem("AUTH_SERVICES", "needs AUTH_JWKS or TLS_CLIENT_CA_FILE")
         return None
     if auth.tokens is None and not auth.services:
-        environment.problem("AUTH_SERVICES", "must name whose certificates are let in")
+        environment.problem(
+            "AUTH_SERVICES", "must name the services whose certificates are accepted"
+        )
     return auth

@@ -68,16 +68,16 @@ def audit(access: Access) -> Step:
 
 def _require_the_user(caller: Caller, request: object) -> None:
     if not caller.is_service and caller.user_id != getattr(request, "user_id", None):
-        raise UnauthorizedError("user_id must be that of the caller")
+        raise UnauthorizedError("user_id must be the caller's own id")
 
 
 def _require_a_service(caller: Caller, _request: object) -> None:
     if not caller.is_service:
-        raise UnauthorizedError("this call is for services alone")
+        raise UnauthorizedError("only services may make this call")
 
 
 def _nobody(_caller: Caller, _request: object) -> None:
-    raise UnauthorizedError("this call is for nobody")
+    raise UnauthorizedError("no caller is permitted to make this call")
 
 
 _REQUIREMENTS: Mapping[Admits, Callable[[Caller, object], None]] = {

@@ -67,15 +67,20 @@ class GatewaySettings:
         """Refuse what would make a stranger's call one of the gateway's own."""
         tokens = self.server.auth and self.server.auth.tokens
         if self.target.token is not None:
-            environment.problem("TARGET_TOKEN_FILE", "is not for a gateway: callers show tokens")
+            environment.problem(
+                "TARGET_TOKEN_FILE", "is not supported by the gateway: callers show tokens"
+            )
         if self.target.certificates.chain and not tokens:
             environment.problem(
-                "TARGET_CERT_FILE", "needs AUTH_JWKS, or everybody could act as the gateway"
+                "TARGET_CERT_FILE",
+                "needs AUTH_JWKS, otherwise every caller could act as the gateway",
             )
         if self.server.certificates and self.server.certificates.authorities:
-            environment.problem("TLS_CLIENT_CA_FILE", "is not for a gateway: callers show tokens")
+            environment.problem(
+                "TLS_CLIENT_CA_FILE", "is not supported by the gateway: callers show tokens"
+            )
         if tokens and str(tokens.keys).startswith("https:") and not system_authorities():
-            environment.problem("AUTH_JWKS", "needs SSL_CERT_FILE, whose server to believe")
+            environment.problem("AUTH_JWKS", "needs SSL_CERT_FILE, the authorities of its server")
         environment.require("GATEWAY_HOST", lambda: ipaddress.ip_address(self.server.host))
         for name, target in (
             ("GRAPH_TARGET", self.graph_target),

@@ -437,11 +437,11 @@ def translate(
     cause = error.orig if isinstance(error, DBAPIError) else error
     code = getattr(cause, "pgcode", None)
     if code == _CANCELLED or deadlines.is_over():
-        return DeadlineError("the database did not finish in time")
+        return DeadlineError("the database did not finish before the deadline")
     if code == _NO_NUMBER and positions.proof.get():
-        return BehindError("the replica has not come so far")
+        return BehindError("the replica is too far behind")
     if code in _CONTENTION:
-        return AbortedError("lost against concurrent changes; repeat the call")
+        return AbortedError("the call conflicted with concurrent changes; repeat it")
     is_broken = isinstance(error, DBAPIError) and error.connection_invalidated
     is_operational = isinstance(cause, psycopg2.OperationalError | psycopg2.InterfaceError)
     if is_broken or (code is None and is_operational):

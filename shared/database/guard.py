@@ -96,7 +96,7 @@ class StatementGuard:
             return opening.result(timeout=max(0, min(seconds_left(), self._most_seconds)))
         except TimeoutError:
             opening.add_done_callback(_close_session)
-            raise DeadlineError("the database did not answer in time") from None
+            raise DeadlineError("the database did not answer before the deadline") from None
 
     def close(self) -> None:
         """End the guard; nothing may be under way any more."""

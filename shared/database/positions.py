@@ -105,7 +105,7 @@ def read(service: str, values: Sequence[str]) -> Position | None:
     """
     tokens = [token.strip() for value in values for token in value.split(",")]
     if len(tokens) > MOST_TOKENS:
-        raise ValidationError.of(KEY, f"must be at most {MOST_TOKENS} tokens")
+        raise ValidationError.of(KEY, f"must have at most {MOST_TOKENS} positions")
     return max((_position(service, token) for token in tokens), default=None)
 
 
@@ -117,7 +117,7 @@ def _position(service: str, token: str) -> Position:
         mark, timeline, place = _FORM.unpack(raw)
     except (binascii.Error, ValueError, struct.error):
         raise ValidationError.of(
-            KEY, "must be tokens of earlier answers, unchanged, or the word any"
+            KEY, "must be positions from earlier answers, unchanged, or the word any"
         ) from None
     return Position(timeline, place) if mark == _mark(service) else ANY
 

@@ -94,7 +94,7 @@ class Reads:
         def ask(replica: _Replica) -> T:
             answer = work(replica.reader)
             if suffices is not None and not suffices(answer):
-                raise BehindError("the replica has not come so far")
+                raise BehindError("the replica is too far behind")
             return answer
 
         return self._replicas.answer(ask, since=since, otherwise=lambda: work(self._reader))

@@ -258,7 +258,7 @@ def test_a_body_of_more_values_than_any_call_takes_is_refused(
 ) -> None:
     answer = gateway.call("POST", "/v1/users/7/connections:count", body)
 
-    assert answer.json["message"] == "the body has more values than any call takes"
+    assert answer.json["message"] == "the body has too many values"
 
 
 def test_a_body_in_pieces_is_looked_at_as_a_whole(gateway: Gateway) -> None:

@@ -192,7 +192,7 @@ def test_what_keeps_workers_from_starting_is_told_once() -> None:
     ended = run("graph_service", {"GRAPH_WORKERS": "3", "PAGE_TOKEN_KEYS": "short"})
 
     assert ended.returncode == 2
-    assert ended.stdout == "PAGE_TOKEN_KEYS must hold keys of at least 32 characters each\n"
+    assert ended.stdout == "PAGE_TOKEN_KEYS must contain keys of at least 32 characters each\n"
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

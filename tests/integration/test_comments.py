@@ -306,7 +306,7 @@ def test_a_hidden_post_and_one_that_does_not_exist_cannot_be_told_apart_by_their
                 call(friend, (author, post_id))
             answers.add((reason_of(caught.value), decoded(caught.value).message))
 
-    assert answers == {("POST_NOT_FOUND", "there is no such post, or it may not be seen")}
+    assert answers == {("POST_NOT_FOUND", "the post does not exist, or the user may not see it")}
 
 
 def test_a_deleted_post_takes_its_comments_along(

@@ -124,7 +124,7 @@ def test_an_invisible_post_and_one_that_does_not_exist_cannot_be_told_apart(
     assert answers == {
         (
             grpc.StatusCode.NOT_FOUND,
-            "there is no such post, or it may not be seen",
+            "the post does not exist, or the user may not see it",
             "POST_NOT_FOUND",
         )
     }

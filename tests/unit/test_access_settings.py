@@ -67,7 +67,7 @@ def test_tokens_are_not_taken_where_they_could_be_overheard(
 ) -> None:
     elsewhere = {**issuer, "GRAPH_HOST": _EVERYWHERE}
 
-    with pytest.raises(SettingsError, match=r"overheard.*TLS_CERT_FILE.*ALLOW_PLAINTEXT"):
+    with pytest.raises(SettingsError, match=r"unencrypted.*TLS_CERT_FILE.*ALLOW_PLAINTEXT"):
         GraphSettings.read({**_OWN, **elsewhere, "ALLOW_UNAUTHENTICATED": "on"})
     for allowed in (certificate, {"ALLOW_PLAINTEXT": "on"}):
         assert GraphSettings.read({**_OWN, **elsewhere, **allowed}).server.auth is not None

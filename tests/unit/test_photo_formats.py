@@ -151,7 +151,7 @@ def test_padding_without_end_in_an_avif_is_refused() -> None:
 
 
 def test_an_avif_that_keeps_what_was_cropped_is_refused() -> None:
-    with pytest.raises(UnfitPhotoError, match="crop it for good"):
+    with pytest.raises(UnfitPhotoError, match="crop it permanently"):
         cleaned(photos.avif_of_tiles(crop=True), content_type="image/avif")
 
 
