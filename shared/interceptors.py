@@ -104,7 +104,8 @@ class Around(grpc.ServerInterceptor):
 
     The methods named in `threads` by their full paths run on those instead of the server's own, and
     `refusals` are the threads that refuse calls with large metadata, which must not wait for one:
-    while they wait, grpcio keeps what it has copied.
+    while they wait, grpcio keeps what it has copied. `refusing` are the steps around that for calls
+    which have no others.
     """
 
     def __init__(
@@ -114,8 +115,10 @@ class Around(grpc.ServerInterceptor):
         threads: Mapping[str, ThreadPoolExecutor],
         patience: Patience | None = None,
         refusals: ThreadPoolExecutor | None = None,
+        refusing: Sequence[Step] = (),
     ) -> None:
         self._steps = steps
+        self._refusing_steps = refusing
         self._threads = threads
         self._patience = patience or Patience()
         self._refusals = refusals
@@ -151,7 +154,7 @@ class Around(grpc.ServerInterceptor):
         """
         steps, method = self._steps, _NO_METHOD
         if handler is None or path.startswith(_LEFT_ALONE):
-            path, steps = "", (report_errors, require_message)
+            path, steps = "", self._refusing_steps
         else:
             method = _method(path, handler)
         if path not in self._refusing:

@@ -151,6 +151,7 @@ class RunningServer:
                     threads=self._stream_threads,
                     patience=self._patience,
                     refusals=self._refusals,
+                    refusing=[report_errors, require_message],
                 )
             ],
             options=_options(settings),
