@@ -27,19 +27,20 @@ from feed_service.tags import Tags
 from feed_service.transfers import Transfers
 from feed_service.upkeep import Upkeep
 from kith.feed.v1 import feed_pb2_grpc
+from shared.api.paging import PageTokens
 from shared.database import schema
 from shared.database.database import BACKGROUND, Database
 from shared.database.guard import StatementGuard
 from shared.database.reader import Reader
-from shared.database.replicas import Reads, Replicas, exchange_positions
+from shared.database.replicas import Reads, Replicas
 from shared.database.totals import read_totals
 from shared.metrics import ClientMetrics, RedisMetrics, ReplicaMetrics, database_latency
 from shared.optional_redis import OptionalRedis
-from shared.paging import PageTokens
-from shared.program import Program
-from shared.rate_limits import RateLimits
-from shared.rounds import Rounds
-from shared.server import Service
+from shared.periodic import Rounds
+from shared.server.positions import exchange_positions
+from shared.server.program import Program
+from shared.server.rate_limits import RateLimits
+from shared.server.server import Service
 
 NAME = "kith.feed.v1.FeedService"
 _UPKEEP_SECONDS = 30

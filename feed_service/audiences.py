@@ -14,7 +14,7 @@ from feed_service.safe_read import steady_read
 from feed_service.viewers import Viewer
 from kith.errors.v1 import errors_pb2
 from kith.exceptions import FieldViolation, ResourceNotFoundError, ValidationError
-from shared.paging import BELOW_ALL_IDS, ById, Page, Scope
+from shared.api.paging import BELOW_ALL_IDS, ById, Page, Scope
 
 WITHOUT_TAGS: Final = "must have at least 1 item if kind is TAGS"
 """What is said of `tag_ids` when the audience is TAGS and there are none."""

@@ -20,8 +20,8 @@ from feed_service.versions import require_version
 from feed_service.viewers import Viewer
 from kith.errors.v1 import errors_pb2
 from kith.exceptions import ResourceNotFoundError
-from shared.idempotency import Call, M, once, once_prepared
-from shared.paging import OLDER_THAN_ALL, ByTime, Page, Scope
+from shared.api.idempotency import Call, M, once, once_prepared
+from shared.api.paging import OLDER_THAN_ALL, ByTime, Page, Scope
 
 
 class Comments:

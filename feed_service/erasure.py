@@ -18,10 +18,10 @@ from feed_service.graph_client import GraphClient
 from feed_service.layouts import Layout
 from feed_service.metrics import POSTS
 from feed_service.object_store import LAST_ARRIVAL
-from shared import idempotency_keys
+from shared.api import idempotency_keys
+from shared.api.idempotency import Call, M, once_prepared
 from shared.database.database import Database
 from shared.database.totals import add_to_totals
-from shared.idempotency import Call, M, once_prepared
 
 _BATCH: Final = 500
 

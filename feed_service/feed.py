@@ -12,7 +12,7 @@ from feed_service.resources import Resources
 from feed_service.safe_read import safe_read
 from feed_service.settings import HubScan
 from feed_service.viewers import Viewer
-from shared.paging import NEWER_THAN_ALL, ByTime, Page, Scope
+from shared.api.paging import NEWER_THAN_ALL, ByTime, Page, Scope
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,9 +25,9 @@ from sqlalchemy import (
     text,
 )
 
+from shared.api.idempotency_keys import idempotency_keys_table
 from shared.database.columns import big_id, moment, new_metadata
 from shared.database.totals import totals_table
-from shared.idempotency_keys import idempotency_keys_table
 
 metadata = new_metadata()
 

@@ -40,8 +40,8 @@ from kith.exceptions import (
     ValidationError,
 )
 from shared import deadlines
+from shared.api.idempotency import Call, M, once
 from shared.database.database import Database
-from shared.idempotency import Call, M, once
 
 DownloadUrl = Callable[[str], SignedUrl | None]
 """Where an object can be read, by its key; None while nobody can sign a URL."""

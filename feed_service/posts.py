@@ -20,9 +20,9 @@ from feed_service.versions import require_version
 from feed_service.viewers import Viewer
 from kith.errors.v1 import errors_pb2
 from kith.exceptions import ResourceNotFoundError, ValidationError
+from shared.api.idempotency import Call, M, once, once_prepared
+from shared.api.paging import NEWER_THAN_ALL, ByTime, Page, Scope
 from shared.database.totals import add_to_totals
-from shared.idempotency import Call, M, once, once_prepared
-from shared.paging import NEWER_THAN_ALL, ByTime, Page, Scope
 
 
 @dataclass(frozen=True, kw_only=True)

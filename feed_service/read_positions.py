@@ -11,7 +11,7 @@ from feed_service.queries.posts import PostName
 from feed_service.resources import Resources
 from feed_service.safe_read import read_of_author, steady_read
 from feed_service.viewers import Viewer
-from shared.idempotency import Call, M, once_prepared
+from shared.api.idempotency import Call, M, once_prepared
 
 _MOST_COUNTED: Final = 1_000
 

@@ -13,7 +13,7 @@ from itertools import takewhile
 from typing import Final
 
 from feed_service.queries.posts import PostRow
-from shared.paging import OLDER_THAN_ALL, ByTime, PageTokens, Scope
+from shared.api.paging import OLDER_THAN_ALL, ByTime, PageTokens, Scope
 
 _REACH_BACK: Final = timedelta(seconds=10) // timedelta(microseconds=1)
 _MOST_SEEN: Final = 100

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from feed_service.graph_client import GraphClient
 from feed_service.layouts import Layout
 from feed_service.metrics import FeedMetrics
+from shared.api.paging import PageTokens
 from shared.database.database import Database
 from shared.database.reader import Reader
 from shared.database.replicas import Reads
-from shared.paging import PageTokens
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,9 +33,9 @@ from feed_service.weeks import MONDAY, SUNDAY, time_zones
 from kith.feed.v1 import feed_pb2 as pb
 from kith.feed.v1 import feed_pb2_grpc
 from kith.timestamps import timestamp
-from shared.fields import Fields
-from shared.idempotency import Call, M
-from shared.idempotency_keys import NOBODY
+from shared.api.fields import Fields
+from shared.api.idempotency import Call, M
+from shared.api.idempotency_keys import NOBODY
 
 R = TypeVar("R")
 

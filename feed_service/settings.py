@@ -12,9 +12,9 @@ from botocore.exceptions import BotoCoreError
 from feed_service.access import ACCESS
 from kith.client.settings import TargetSettings
 from kith.environment import Environment
+from shared.api.page_token_keys import page_token_keys
 from shared.database.settings import DatabaseSettings
 from shared.optional_redis import RedisSettings
-from shared.secret import page_token_keys
 from shared.settings import RateLimitSettings, ServerSettings
 
 LayoutName = Literal["single", "distributed"]

@@ -20,8 +20,8 @@ from kith.exceptions import (
     PreconditionError,
     ResourceNotFoundError,
 )
-from shared.idempotency import Call, M, once, once_prepared
-from shared.paging import BELOW_ALL_IDS, ById, Page, Scope
+from shared.api.idempotency import Call, M, once, once_prepared
+from shared.api.paging import BELOW_ALL_IDS, ById, Page, Scope
 
 
 class Tags:

@@ -18,9 +18,9 @@ from feed_service.resources import Resources
 from feed_service.safe_read import steady_read
 from feed_service.viewers import Viewer
 from kith.exceptions import ValidationError
+from shared.api.imports import import_chunks
+from shared.api.paging import ByTime, Scope
 from shared.database.totals import add_to_totals
-from shared.paging import ByTime, Scope
-from shared.transfers import import_chunks
 
 _EXPORT_CHUNK: Final = 500
 
@@ -139,7 +139,7 @@ class Transfers:
         self._tokens = resources.tokens
 
     def import_chunks(self, chunks: Iterable[Sequence[ImportedPost]]) -> ImportResult:
-        """Import each chunk as `shared.transfers` says."""
+        """Import each chunk as `shared.api.imports` says."""
         return import_chunks(chunks, self._import, nothing=ImportResult())
 
     def export(self, user_id: int, cursor: str) -> Iterator[ExportedRows]:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from feed_service import queries
 from feed_service.object_store import ObjectStore
-from shared import idempotency_keys
+from shared.api import idempotency_keys
 from shared.database.database import Database
 
 _BATCH: Final = 500

@@ -17,6 +17,7 @@ from graph_service.settings import GraphSettings
 from graph_service.upkeep import Upkeep
 from graph_service.watches import Watches
 from kith.graph.v1 import graph_pb2_grpc
+from shared.api.paging import PageTokens
 from shared.database import schema
 from shared.database.database import BACKGROUND, Database
 from shared.database.guard import StatementGuard
@@ -25,7 +26,6 @@ from shared.database.replicas import Reads, Replicas, exchange_positions
 from shared.database.totals import read_totals
 from shared.metrics import RedisMetrics, ReplicaMetrics, database_latency
 from shared.optional_redis import OptionalRedis
-from shared.paging import PageTokens
 from shared.program import Program
 from shared.rate_limits import RateLimits
 from shared.rounds import Rounds

@@ -17,8 +17,8 @@ from graph_service.queries.pairs import NOTHING_ELSE, LockedPair, LookedAt
 from graph_service.settings import PairLimits
 from kith.errors.v1 import errors_pb2
 from kith.exceptions import AbortedError, PreconditionError, ResourceNotFoundError
+from shared.api.idempotency import Call, M, once
 from shared.database.database import Database
-from shared.idempotency import Call, M, once
 
 
 class Connections:

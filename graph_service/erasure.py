@@ -8,10 +8,10 @@ from graph_service.connections import erased_meanwhile
 from graph_service.metrics import ACTIVE_CONNECTIONS, USERS
 from graph_service.queries import erasure, neighbours, users
 from kith.exceptions import AbortedError
-from shared import idempotency_keys
+from shared.api import idempotency_keys
+from shared.api.idempotency import Call, M, once
 from shared.database.database import Database
 from shared.database.totals import add_to_totals
-from shared.idempotency import Call, M, once
 
 
 class Erasure:

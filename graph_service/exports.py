@@ -6,8 +6,8 @@ from typing import Final, NamedTuple
 
 from graph_service.queries import exports
 from graph_service.queries.exports import PairRow
+from shared.api.paging import PageTokens, Scope
 from shared.database.database import Database
-from shared.paging import PageTokens, Scope
 
 _CHUNK: Final = 5_000
 _SCOPE: Final = Scope.of("export")

@@ -14,8 +14,8 @@ from graph_service.metrics import ACTIVE_CONNECTIONS, USERS
 from graph_service.models import ACCEPTED, PENDING
 from graph_service.queries import imports
 from graph_service.queries.imports import BLOCKED
+from shared.api.imports import import_chunks
 from shared.database.database import Database
-from shared.transfers import import_chunks
 
 _OVER_LIMIT = "over limit"
 
@@ -57,7 +57,7 @@ class Imports:
         self._max_connections = max_connections
 
     def import_chunks(self, chunks: Iterable[Sequence[ImportedPair]]) -> ImportResult:
-        """Import each chunk as `shared.transfers` says."""
+        """Import each chunk as `shared.api.imports` says."""
         return import_chunks(chunks, self._import, nothing=ImportResult())
 
     def _import(self, chunk: Sequence[ImportedPair]) -> ImportResult:

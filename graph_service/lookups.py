@@ -8,9 +8,9 @@ from graph_service.queries.connected_ids import ConnectedIds
 from graph_service.queries.lookups import CountRow, ListedPeer, PeerRow
 from kith.errors.v1 import errors_pb2
 from kith.exceptions import PreconditionError
+from shared.api.paging import BELOW_ALL_IDS, NEWER_THAN_ALL, ById, ByTime, Page, PageTokens, Scope
 from shared.database.reader import Reader
 from shared.database.replicas import Reads
-from shared.paging import BELOW_ALL_IDS, NEWER_THAN_ALL, ById, ByTime, Page, PageTokens, Scope
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,9 +19,9 @@ from kith.errors.v1 import errors_pb2
 from kith.exceptions import RateLimitError
 from kith.graph.v1 import graph_pb2 as pb
 from kith.graph.v1 import graph_pb2_grpc
-from shared.fields import Fields
-from shared.idempotency import Call, M
-from shared.idempotency_keys import NOBODY
+from shared.api.fields import Fields
+from shared.api.idempotency import Call, M
+from shared.api.idempotency_keys import NOBODY
 
 _Change: TypeAlias = (
     pb.RequestConnectionRequest

@@ -6,9 +6,9 @@ from datetime import timedelta
 
 from graph_service.access import ACCESS
 from kith.environment import Environment
+from shared.api.page_token_keys import page_token_keys
 from shared.database.settings import DatabaseSettings
 from shared.optional_redis import RedisSettings
-from shared.secret import page_token_keys
 from shared.settings import RateLimitSettings, ServerSettings
 
 

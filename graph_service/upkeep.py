@@ -11,7 +11,7 @@ from typing import Final
 from sqlalchemy import Connection
 
 from graph_service.queries import upkeep
-from shared import idempotency_keys
+from shared.api import idempotency_keys
 from shared.database.database import Database
 
 _BATCH: Final = 500

@@ -31,9 +31,9 @@ from graph_service.queries.events import EventRow
 from graph_service.settings import WatchSettings
 from kith.errors.v1 import errors_pb2
 from kith.exceptions import AppException, RateLimitError, UnavailableError, ValidationError
+from shared.api.paging import ByTime, PageTokens, Scope
 from shared.database.database import RETRY_AFTER
 from shared.database.reader import Reader
-from shared.paging import ByTime, PageTokens, Scope
 
 BATCH = 1_000
 _SCOPE = Scope.of("watch")

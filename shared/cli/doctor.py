@@ -21,6 +21,7 @@ from kith.client.settings import TargetSettings
 from kith.environment import Environment
 from shared.access.keys import open_keys
 from shared.access.settings import TokenSettings
+from shared.api.page_token_keys import page_token_keys
 from shared.cli.databases import SERVICES
 from shared.cli.terminal import CommandError
 from shared.database import schema
@@ -30,7 +31,6 @@ from shared.database.reader import Reader, Statement
 from shared.database.settings import DatabaseSettings
 from shared.metrics import database_latency
 from shared.optional_redis import RedisSettings
-from shared.secret import page_token_keys
 from shared.settings import ServerSettings
 
 _MOST_SECONDS_APART: Final = 5

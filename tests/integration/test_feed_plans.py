@@ -18,8 +18,8 @@ from feed_service.settings import DigestRules, HubScan
 from feed_service.viewers import Viewer
 from feed_service.weeks import Week
 from kith.environment import Environment
+from shared.api.paging import NEWER_THAN_ALL, OLDER_THAN_ALL, ByTime
 from shared.database.arrays import array_literal
-from shared.paging import NEWER_THAN_ALL, OLDER_THAN_ALL, ByTime
 from tests.support.pair import Databases
 from tests.support.reading import Plan, new_reader, plan_of
 

@@ -16,10 +16,10 @@ from feed_service.viewers import Viewer
 from graph_service.queries import connected_ids
 from kith.environment import SettingsError
 from kith.exceptions import UnavailableError
-from shared import idempotency_keys
+from shared.api import idempotency_keys
+from shared.api.paging import NEWER_THAN_ALL, OLDER_THAN_ALL
 from shared.database import schema
 from shared.database.embedded_postgres import EmbeddedPostgres
-from shared.paging import NEWER_THAN_ALL, OLDER_THAN_ALL
 from tests.support.reading import new_reader
 
 

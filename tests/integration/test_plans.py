@@ -27,7 +27,7 @@ from graph_service.queries import (
     upkeep,
 )
 from kith.environment import Environment
-from shared import idempotency_keys
+from shared.api import idempotency_keys
 from shared.database.arrays import array_literal
 from tests.support.pair import Databases
 from tests.support.reading import plan_of

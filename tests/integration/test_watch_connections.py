@@ -17,7 +17,7 @@ from graph_service.__main__ import build
 from graph_service.settings import GraphSettings
 from kith.graph.v1 import graph_pb2 as pb
 from kith.graph.v1.graph_pb2_grpc import GraphServiceStub
-from shared.paging import PageTokens, Scope
+from shared.api.paging import PageTokens, Scope
 from shared.server import RunningServer
 from tests.support.errors import decoded, fields_of, reason_of
 from tests.support.pair import Databases, running_pair

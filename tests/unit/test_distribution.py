@@ -10,7 +10,7 @@ from sqlalchemy.sql.elements import TextClause
 
 from feed_service import queries
 from feed_service.models import DISTRIBUTED_BY, metadata
-from shared import idempotency_keys
+from shared.api import idempotency_keys
 from shared.database.reader import Statement
 from tests.support.joins import loose_tables
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kith.exceptions import ValidationError
-from shared.paging import (
+from shared.api.paging import (
     BELOW_ALL_IDS,
     NEWER_THAN_ALL,
     OLDER_THAN_ALL,

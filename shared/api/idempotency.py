@@ -17,9 +17,9 @@ from sqlalchemy.exc import IntegrityError
 
 from kith.errors.v1 import errors_pb2
 from kith.exceptions import AppException, ResourceNotFoundError, ValidationError
-from shared import idempotency_keys
+from shared.api import idempotency_keys
+from shared.api.idempotency_keys import Kept
 from shared.database.database import Database
-from shared.idempotency_keys import Kept
 
 M = TypeVar("M", bound=Message)
 P = TypeVar("P")
