@@ -26,9 +26,9 @@ from shared.database.replicas import Reads, Replicas, exchange_positions
 from shared.database.totals import read_totals
 from shared.metrics import RedisMetrics, ReplicaMetrics, database_latency
 from shared.optional_redis import OptionalRedis
+from shared.periodic import Rounds
 from shared.program import Program
 from shared.rate_limits import RateLimits
-from shared.rounds import Rounds
 from shared.server import Service
 
 NAME = "kith.graph.v1.GraphService"

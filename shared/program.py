@@ -13,13 +13,13 @@ from shared import logs
 from shared.database import schema
 from shared.database.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 from shared.database.settings import DatabaseSettings
-from shared.descriptors import raise_limit
 from shared.metrics import count_in_slot
-from shared.ports import ListenError
+from shared.processes.descriptors import raise_limit
+from shared.processes.ports import ListenError
+from shared.processes.workers import Options, Place, Plan, become_supervisor
 from shared.server import Service, run_until_stopped
 from shared.setting_names import unknown_settings
 from shared.settings import ServerSettings
-from shared.workers import Options, Place, Plan, become_supervisor
 
 # Beyond what a worker is given to finish its calls.
 _SPARE_SECONDS = 15

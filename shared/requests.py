@@ -23,7 +23,7 @@ from google.protobuf.message import DecodeError
 
 from kith.errors.v1 import errors_pb2
 from kith.exceptions import DeadlineError, ValidationError
-from shared.ports import hang_up
+from shared.processes.ports import hang_up
 
 T = TypeVar("T")
 Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]

@@ -23,7 +23,6 @@ from kith.tls.certificates import server_credentials
 from shared.access.credentials import Credentials
 from shared.access.rules import Access
 from shared.access.steps import admit, audit
-from shared.descriptors import most_connections
 from shared.health import HealthServicer, Readiness, add_to_server
 from shared.interceptors import (
     Around,
@@ -47,16 +46,17 @@ from shared.metrics import (
     describe_process,
     passing_checks,
 )
-from shared.metrics_port import MetricsPort
-from shared.ports import has_connections, reserved, stop_listening, written
+from shared.periodic import Rounds
+from shared.processes.descriptors import most_connections
+from shared.processes.metrics_port import MetricsPort
+from shared.processes.ports import has_connections, reserved, stop_listening, written
+from shared.processes.workers import LISTENING, READY, Place
 from shared.rate_limits import RateLimits, limit_heavy_users, limit_rates
 from shared.reflection import enable_reflection
 from shared.requests import MOST_HEADER_BYTES, Patience
-from shared.rounds import Rounds
 from shared.settings import ServerSettings
 from shared.threads import CALLS_OPEN, STREAMS_OF_A_CONNECTION, CallSlots, HeavyUsers
 from shared.tracing import tracing
-from shared.workers import LISTENING, READY, Place
 
 _LAST_ROUND_SECONDS = 2
 _OBSERVE_SECONDS = 1

@@ -21,7 +21,7 @@ from kith.feed.v1 import feed_pb2
 from kith.graph.v1 import graph_pb2
 from shared.cli.gateway_settings import GatewaySettings, hosts, system_authorities
 from shared.cli.http_rules import http_rules
-from shared.ports import reachable
+from shared.processes.ports import reachable
 
 _FOLDER: Final = Path(__file__).parents[2] / "deploy" / "envoy"
 _GRAPH: Final[ServiceDescriptor] = graph_pb2.DESCRIPTOR.services_by_name["GraphService"]

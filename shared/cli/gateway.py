@@ -20,7 +20,7 @@ from shared.cli.envoy import configuration
 from shared.cli.gateway_settings import GatewaySettings
 from shared.cli.processes import ATTACHED
 from shared.cli.terminal import CommandError
-from shared.ports import written
+from shared.processes.ports import written
 
 _WATCH_SECONDS = 0.5
 _POLL_SECONDS = 0.05

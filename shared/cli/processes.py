@@ -21,7 +21,7 @@ READY_SECONDS = 60
 _STOP_SECONDS = 60
 _POLL_SECONDS = 0.1
 _LAST_LINES = 10
-ATTACHED = (sys.executable, "-m", "shared.attached")
+ATTACHED = (sys.executable, "-m", "shared.processes.child")
 
 
 class ServiceProcess:

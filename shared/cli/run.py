@@ -26,8 +26,8 @@ from shared.cli.sample import FEWEST_PEOPLE, make_sample
 from shared.cli.terminal import CommandError, progress
 from shared.database.embedded_postgres import data_folder
 from shared.database.settings import DatabaseSettings
-from shared.ports import ListenError, reachable, reserved
 from shared.private_files import private_folder
+from shared.processes.ports import ListenError, reachable, reserved
 from shared.settings import ServerSettings
 
 _SAMPLE_PERSON = 17

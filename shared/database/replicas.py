@@ -32,7 +32,7 @@ from shared.database.reader import Reader, Statement
 from shared.database.settings import DatabaseSettings
 from shared.interceptors import Call, Hooks, Method, Step
 from shared.metrics import ReplicaMetrics
-from shared.rounds import Rounds
+from shared.periodic import Rounds
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ import pytest
 
 from kith.graph.v1 import graph_pb2
 from kith.graph.v1.graph_pb2_grpc import GraphServiceStub
-from shared.descriptors import raise_limit
+from shared.processes.descriptors import raise_limit
 from tests.support.descriptors import soft_limit
 from tests.support.pair import Databases
 from tests.support.processes import ServiceProcess

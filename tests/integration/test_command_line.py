@@ -22,7 +22,7 @@ from kith.feed.v1 import feed_pb2
 from kith.graph.v1 import graph_pb2
 from shared.cli import transfers
 from shared.cli.__main__ import main
-from shared.workers import Options
+from shared.processes.workers import Options
 from tests.support.pair import Pair
 from tests.support.people import People
 

@@ -7,8 +7,8 @@ from contextlib import closing
 import pytest
 from prometheus_client import CollectorRegistry
 
-from shared.descriptors import most_connections, raise_limit
-from shared.metrics_port import MetricsPort
+from shared.processes.descriptors import most_connections, raise_limit
+from shared.processes.metrics_port import MetricsPort
 from tests.support.descriptors import soft_limit
 
 _CEILING_SECONDS = 30

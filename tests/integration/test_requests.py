@@ -15,7 +15,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from kith.feed.v1 import feed_pb2
-from shared.ports import hang_up
+from shared.processes.ports import hang_up
 from shared.threads import CALLS_OPEN, STREAMS_OF_A_CONNECTION
 from tests.support.errors import reason_of
 from tests.support.expansion import expand_headers

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from shared.rounds import Rounds
+from shared.periodic import Rounds
 
 
 def test_of_failures_in_a_row_ever_fewer_are_logged(caplog: pytest.LogCaptureFixture) -> None:

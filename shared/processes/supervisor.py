@@ -1,6 +1,6 @@
 """The parent of a service's workers: starts them, replaces those that die, and stops them.
 
-supervisor.py SERVICE, with the plan in the environment: see `shared/workers.py`.
+supervisor.py SERVICE, with the plan in the environment: see `shared/processes/workers.py`.
 
 SIGTERM and SIGINT stop all workers, each finishing what it is doing. SIGHUP replaces them one by
 one: a new one is started, and once it is ready an old one takes leave. A worker that uses too much
@@ -41,9 +41,9 @@ from shared.metrics import (
     worker_deaths,
     worker_replacements,
 )
-from shared.metrics_port import MetricsPort
-from shared.ports import ListenError, reserved, written
-from shared.workers import LISTENING, READY, Plan
+from shared.processes.metrics_port import MetricsPort
+from shared.processes.ports import ListenError, reserved, written
+from shared.processes.workers import LISTENING, READY, Plan
 
 _TICK_SECONDS: Final = 0.1
 _READY_SECONDS: Final = 60.0
@@ -74,7 +74,7 @@ class Worker:
         self._ear = os.fdopen(ear, "rb", buffering=0)
         self._process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "shared.attached", str(os.getpid())),
+                *(sys.executable, "-m", "shared.processes.child", str(os.getpid())),
                 *(module, "--slot", str(slot), "--pipe", str(mouth)),
             ],
             env={**os.environ, **environment},

@@ -12,7 +12,7 @@ from wsgiref.simple_server import WSGIRequestHandler
 
 from prometheus_client import CollectorRegistry, start_http_server
 
-from shared.ports import naming
+from shared.processes.ports import naming
 
 _CONNECTION_SECONDS: Final = 10.0
 

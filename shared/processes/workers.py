@@ -1,8 +1,8 @@
 """Several processes of one service, on one port: what they and their supervisor agree on.
 
-`python -m feed_service --workers 4` reads the settings and becomes `shared/supervisor.py`, which
-starts four times `python -m feed_service --slot ...`. Whatever gRPC has begun does not survive a
-fork, so the supervisor is a program of its own that never loads it, and starts its workers by exec.
+`python -m feed_service --workers 4` reads the settings and becomes `supervisor`, which starts four
+times `python -m feed_service --slot ...`. Whatever gRPC has begun does not survive a fork, so the
+supervisor is a program of its own that never loads it, and starts its workers by exec.
 """
 
 import json
@@ -98,5 +98,5 @@ def become_supervisor(plan: Plan) -> NoReturn:
     """Go on as the supervisor, in this very process: whoever started it knows its id."""
     # Not on the command line, which everybody on the machine can read: the URL has a password.
     environment = {**os.environ, _PLAN: json.dumps(asdict(plan))}
-    command = [sys.executable, "-m", "shared.supervisor", plan.module]
+    command = [sys.executable, "-m", "shared.processes.supervisor", plan.module]
     os.execve(sys.executable, command, environment)  # noqa: S606 -- a module of ours
