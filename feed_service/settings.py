@@ -15,7 +15,8 @@ from kith.environment import Environment
 from shared.api.page_token_keys import page_token_keys
 from shared.database.settings import DatabaseSettings
 from shared.optional_redis import RedisSettings
-from shared.settings import RateLimitSettings, ServerSettings
+from shared.server.rate_limits import RateLimitSettings
+from shared.server.settings import ServerSettings
 
 LayoutName = Literal["single", "distributed"]
 

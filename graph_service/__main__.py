@@ -22,14 +22,15 @@ from shared.database import schema
 from shared.database.database import BACKGROUND, Database
 from shared.database.guard import StatementGuard
 from shared.database.reader import Reader
-from shared.database.replicas import Reads, Replicas, exchange_positions
+from shared.database.replicas import Reads, Replicas
 from shared.database.totals import read_totals
 from shared.metrics import RedisMetrics, ReplicaMetrics, database_latency
 from shared.optional_redis import OptionalRedis
 from shared.periodic import Rounds
-from shared.program import Program
-from shared.rate_limits import RateLimits
-from shared.server import Service
+from shared.server.positions import exchange_positions
+from shared.server.program import Program
+from shared.server.rate_limits import RateLimits
+from shared.server.server import Service
 
 NAME = "kith.graph.v1.GraphService"
 _UPKEEP_SECONDS = 30

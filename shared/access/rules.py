@@ -16,7 +16,7 @@ class Admits(Enum):
 
 
 class Weight(Enum):
-    """How much a call costs, and so which of the slots it may take (`shared.threads.CallSlots`)."""
+    """How much a call costs, and so which of the slots it may take (`server.call_slots`)."""
 
     ORDINARY = auto()
     HEAVY = auto()

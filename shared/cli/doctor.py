@@ -31,7 +31,7 @@ from shared.database.reader import Reader, Statement
 from shared.database.settings import DatabaseSettings
 from shared.metrics import database_latency
 from shared.optional_redis import RedisSettings
-from shared.settings import ServerSettings
+from shared.server.settings import ServerSettings
 
 _MOST_SECONDS_APART: Final = 5
 _LATE_SECONDS: Final = 60

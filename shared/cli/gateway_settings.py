@@ -11,7 +11,7 @@ from pathlib import Path
 from kith.client.settings import TargetSettings
 from kith.environment import Environment
 from shared.database.settings import DatabaseSettings
-from shared.settings import ServerSettings
+from shared.server.settings import ServerSettings
 
 
 @dataclass(frozen=True, kw_only=True)

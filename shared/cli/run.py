@@ -28,7 +28,7 @@ from shared.database.embedded_postgres import data_folder
 from shared.database.settings import DatabaseSettings
 from shared.private_files import private_folder
 from shared.processes.ports import ListenError, reachable, reserved
-from shared.settings import ServerSettings
+from shared.server.settings import ServerSettings
 
 _SAMPLE_PERSON = 17
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

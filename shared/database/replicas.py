@@ -11,17 +11,14 @@ other. So a replica is asked only as long as it follows the very timeline that t
 
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from itertools import count
 from typing import Final, Self, TypeVar
 
-import grpc
 import sqlalchemy
 from prometheus_client import Histogram
 from sqlalchemy import Connection
 
 from kith.exceptions import UnavailableError
-from kith.positions import KEY
 from shared import deadlines
 from shared.database import positions
 from shared.database.database import BACKGROUND, Database
@@ -30,7 +27,6 @@ from shared.database.positions import BehindError, Position
 from shared.database.primary_log import ANSWER_SECONDS, LOOK_SECONDS, PrimaryLog
 from shared.database.reader import Reader, Statement
 from shared.database.settings import DatabaseSettings
-from shared.interceptors import Call, Hooks, Method, Step
 from shared.metrics import ReplicaMetrics
 from shared.periodic import Rounds
 
@@ -43,7 +39,6 @@ ANY_TIME: Final = float("-inf")
 _NOTHING: Final = float("nan")
 # By then one that keeps up has been seen to, though looks take turns and may be late.
 _KEEPS_UP_SECONDS: Final = 4 * LOOK_SECONDS
-_HAVE_ONE_ANSWER: Final = frozenset({"unary", "client_stream"})
 # Which timeline a replica follows is told at once by what it receives, to those who may read all
 # statistics, and to everybody by its control file, which is written at every restart point.
 _REPLICA: Final = Statement(
@@ -282,31 +277,3 @@ class _Replica:
         self._state = state
         level = logging.INFO if self.is_ready else logging.WARNING
         _log.log(level, "replica %s", state, extra={"replica": self.name, "reason": reason})
-
-
-def exchange_positions(service: str) -> Step:
-    """Take what a call brings of positions, and answer it with that of its last commit.
-
-    Raises ValidationError for what is no position. Told in the headers of the answer, so that it is
-    one over HTTP too.
-    """
-
-    def step(method: Method) -> Hooks:
-        def begin(call: Call) -> None:
-            metadata = call.context.invocation_metadata() or ()
-            brought = [str(value) for key, value in metadata if key == KEY]
-            if brought:
-                positions.wanted.set(positions.read(service, brought))
-            call.commits = []
-            positions.commits.set(call.commits)
-
-        def end(call: Call) -> None:
-            if call.commits and not call.has_failed:
-                token = positions.issue(service, max(call.commits))
-                # Of a caller who has gone.
-                with suppress(grpc.RpcError):
-                    call.context.send_initial_metadata(((KEY, token),))
-
-        return Hooks(begin=begin, end=end if method.kind in _HAVE_ONE_ANSWER else None)
-
-    return step

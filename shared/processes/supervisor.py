@@ -1,6 +1,6 @@
 """The parent of a service's workers: starts them, replaces those that die, and stops them.
 
-supervisor.py SERVICE, with the plan in the environment: see `shared/processes/workers.py`.
+supervisor.py SERVICE, with the plan in the environment: see `workers`.
 
 SIGTERM and SIGINT stop all workers, each finishing what it is doing. SIGHUP replaces them one by
 one: a new one is started, and once it is ready an old one takes leave. A worker that uses too much
@@ -32,7 +32,6 @@ from prometheus_client import CollectorRegistry, Counter
 from shared import logs
 from shared.database.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 from shared.database.totals import read_totals
-from shared.memory import resident_bytes
 from shared.metrics import (
     StoredTotals,
     describe_processes,
@@ -41,6 +40,7 @@ from shared.metrics import (
     worker_deaths,
     worker_replacements,
 )
+from shared.processes.memory import resident_bytes
 from shared.processes.metrics_port import MetricsPort
 from shared.processes.ports import ListenError, reserved, written
 from shared.processes.workers import LISTENING, READY, Plan

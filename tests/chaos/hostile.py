@@ -13,7 +13,7 @@ from typing import Any, Final
 import grpc
 
 from benchmarks.row import Row
-from shared.threads import STREAMS_OF_A_CONNECTION
+from shared.server.call_slots import STREAMS_OF_A_CONNECTION
 from tests.chaos.fault import Effort, kept, none, within
 from tests.chaos.load import Load
 from tests.chaos.messages import BAD_CODES

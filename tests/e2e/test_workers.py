@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from kith.client.channel_options import client_options
-from shared.memory import resident_bytes
+from shared.processes.memory import resident_bytes
 from tests.support.credentials import Issuer
 from tests.support.expansion import expand_headers
 from tests.support.load import PLAIN, Load

@@ -29,7 +29,7 @@ from kith.feed.v1 import feed_pb2
 from kith.graph.v1 import graph_pb2
 from kith.graph.v1.graph_pb2_grpc import GraphServiceStub
 from shared.access.rules import Admits
-from shared.server import RunningServer
+from shared.server.server import RunningServer
 from tests.support.credentials import Issuer, put
 from tests.support.errors import decoded, reason_of, succeeds
 from tests.support.pair import ENVIRONMENT, Databases

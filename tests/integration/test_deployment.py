@@ -23,7 +23,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from shared.database import schema
 from shared.database.embedded_postgres import EmbeddedPostgres, binaries
 from shared.metrics import RedisMetrics, worker_deaths
-from shared.server import RunningServer
+from shared.server.server import RunningServer
 from tests.support.deployment import DEPLOY, ROOT
 from tests.support.gateway import running_gateway
 from tests.support.pair import Databases, Pair
@@ -183,7 +183,7 @@ def test_panels_say_what_they_show_and_do_not_cover_each_other() -> None:
 def test_the_probe_of_the_image_tells_by_its_status_how_a_service_is(
     pair: Pair, name: str, status: int
 ) -> None:
-    probe = [sys.executable, "-m", "shared.probe", pair.feed_server.address, name]
+    probe = [sys.executable, "-m", "shared.server.probe", pair.feed_server.address, name]
 
     asked = subprocess.run(probe, check=False, capture_output=True, text=True, cwd=ROOT)
 
@@ -193,7 +193,7 @@ def test_the_probe_of_the_image_tells_by_its_status_how_a_service_is(
 
 def _probe(target: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "shared.probe", target, "ready"],
+        [sys.executable, "-m", "shared.server.probe", target, "ready"],
         check=False,
         capture_output=True,
         text=True,
@@ -235,7 +235,7 @@ def test_pods_know_each_other_and_their_probes_by_the_certificates_of_the_script
 
 
 def test_a_probe_loads_nothing_of_a_server() -> None:
-    loaded = "import sys, shared.probe; print({'sqlalchemy', 'redis'} & sys.modules.keys())"
+    loaded = "import sys, shared.server.probe; print({'sqlalchemy', 'redis'} & sys.modules.keys())"
 
     said = subprocess.run(
         [sys.executable, "-c", loaded], check=True, capture_output=True, text=True, cwd=ROOT

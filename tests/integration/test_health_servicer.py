@@ -13,7 +13,8 @@ from grpc_health.v1 import health_pb2 as pb
 from grpc_health.v1 import health_pb2_grpc
 
 from kith.exceptions import UnavailableError
-from shared.health import HealthServicer, Readiness, add_to_server
+from shared.server.health import HealthServicer, add_to_server
+from shared.server.readiness import Readiness
 
 _SERVICE = "kith.test.v1.TestService"
 _TIMEOUT = 30

@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from kith.exceptions import RateLimitError
 from kith.feed.v1 import feed_pb2 as pb
-from shared.threads import STREAMS_OF_A_CONNECTION
+from shared.server.call_slots import STREAMS_OF_A_CONNECTION
 from tests.support.errors import decoded
 from tests.support.pair import Databases, Pair, running_pair
 from tests.support.processes import until

@@ -13,7 +13,7 @@ import pytest
 from kith.exceptions import RateLimitError
 from kith.feed.v1 import feed_pb2
 from kith.graph.v1 import graph_pb2
-from shared.rate_limits import WindowsInMemory
+from shared.server.rate_limits import WindowsInMemory
 from tests.support.credentials import Issuer, put
 from tests.support.errors import decoded, refusal
 from tests.support.pair import Databases, Pair, running_pair

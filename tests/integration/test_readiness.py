@@ -5,7 +5,7 @@ import sqlalchemy
 
 from graph_service.__main__ import build
 from graph_service.settings import GraphSettings
-from shared.server import RunningServer
+from shared.server.server import RunningServer
 from tests.support.pair import ENVIRONMENT, Cluster
 
 

@@ -20,7 +20,7 @@ from kith.exceptions import DeadlineError, UnavailableError
 from kith.feed.v1 import feed_pb2
 from kith.graph.v1 import graph_pb2
 from kith.positions import KEY
-from shared.server import RunningServer
+from shared.server.server import RunningServer
 from tests.support.errors import decoded, fields_of
 from tests.support.gateway import running_gateway
 from tests.support.pair import Databases, Pair, running_pair

@@ -16,7 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from kith.feed.v1 import feed_pb2
 from shared.processes.ports import hang_up
-from shared.threads import CALLS_OPEN, STREAMS_OF_A_CONNECTION
+from shared.server.call_slots import CALLS_OPEN, STREAMS_OF_A_CONNECTION
 from tests.support.errors import reason_of
 from tests.support.expansion import expand_headers
 from tests.support.pair import Pair

@@ -18,7 +18,7 @@ from kith.environment import Environment
 from kith.feed.v1 import feed_pb2
 from kith.graph.v1 import graph_pb2
 from kith.graph.v1.graph_pb2_grpc import GraphServiceStub
-from shared.server import RunningServer
+from shared.server.server import RunningServer
 from tests.support.credentials import Authority, Certificate, Issuer, Shown, put
 from tests.support.errors import reason_of, succeeds
 from tests.support.pair import Databases

@@ -18,7 +18,7 @@ from graph_service.settings import GraphSettings
 from kith.graph.v1 import graph_pb2 as pb
 from kith.graph.v1.graph_pb2_grpc import GraphServiceStub
 from shared.api.paging import PageTokens, Scope
-from shared.server import RunningServer
+from shared.server.server import RunningServer
 from tests.support.errors import decoded, fields_of, reason_of
 from tests.support.pair import Databases, running_pair
 from tests.support.processes import Session, until

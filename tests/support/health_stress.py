@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from shared.health import READY, HealthServicer, add_to_server
+from shared.server.health import READY, HealthServicer, add_to_server
 
 _CHANNELS = 20
 _LONGEST_WATCH_SECONDS = 2.0

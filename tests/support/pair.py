@@ -20,7 +20,7 @@ from graph_service.settings import GraphSettings
 from kith.feed.v1.feed_pb2_grpc import FeedServiceStub
 from kith.graph.v1.graph_pb2_grpc import GraphServiceStub
 from shared.database import schema
-from shared.server import RunningServer
+from shared.server.server import RunningServer
 from tests.support import citus
 from tests.support.citus import Citus
 from tests.support.gate import Gate

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from shared.server import RunningServer
+from shared.server.server import RunningServer
 
 
 @dataclass(frozen=True)

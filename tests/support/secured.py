@@ -12,7 +12,7 @@ from graph_service.__main__ import build as build_graph
 from graph_service.settings import GraphSettings
 from kith.feed.v1.feed_pb2_grpc import FeedServiceStub
 from kith.graph.v1.graph_pb2_grpc import GraphServiceStub
-from shared.server import RunningServer
+from shared.server.server import RunningServer
 from tests.support.pair import ENVIRONMENT, Databases
 from tests.support.roles import serving
 

@@ -20,7 +20,7 @@ from feed_service.settings import FeedSettings
 from graph_service.settings import GraphSettings
 from kith.environment import SettingsError
 from shared.cli.gateway_settings import GatewaySettings
-from shared.settings import ServerSettings
+from shared.server.settings import ServerSettings
 from tests.support.deployment import (
     COMPOSE,
     DEPLOY,
@@ -58,7 +58,7 @@ _READERS: Final[Mapping[str, Callable[[Mapping[str, str]], Any]]] = {
 _OTHERS: Final = {"KITH_DATA_DIR"}
 _OURS: Final = ("migrate", *_READERS)
 _START_SECONDS: Final = 300
-# What a program takes to stop beyond what its calls take; see shared/program.py.
+# What a program takes to stop beyond what its calls take; see shared/server/program.py.
 _SPARE_SECONDS: Final = 15
 
 
@@ -303,7 +303,8 @@ def test_an_image_has_everything_that_its_programs_read_when_they_begin(tmp_path
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             copy(ROOT / name, tmp_path / name)
     begin = (
-        "import feed_service.__main__, graph_service.__main__, shared.cli.__main__, shared.probe\n"
+        "import feed_service.__main__, graph_service.__main__\n"
+        "import shared.cli.__main__, shared.server.probe\n"
         "from kith.client.channel_options import client_options, __file__ as where\n"
         "print(where, *map(len, (client_options('graph'), client_options('feed'))))\n"
     )
@@ -492,7 +493,7 @@ def test_a_pod_is_asked_for_its_health_where_it_answers(service: str, certificat
     asked = {"startup": "live", "liveness": "live", "readiness": "ready"}
 
     for name, health in asked.items():
-        probe = ["python", "-m", "shared.probe", f"localhost:{server.port}", health]
+        probe = ["python", "-m", "shared.server.probe", f"localhost:{server.port}", health]
         assert container[f"{name}Probe"]["exec"]["command"] == probe
     ports = {held["name"]: held["containerPort"] for held in container["ports"]}
     assert ports == {"grpc": server.port, "metrics": server.metrics_port}

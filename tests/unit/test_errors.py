@@ -17,8 +17,9 @@ from kith.exceptions import (
     from_rpc_error,
     to_status,
 )
-from shared.interceptors import Around, identify, log_call, measure, report_errors
 from shared.metrics import ServerMetrics
+from shared.server.handlers import Around
+from shared.server.interceptors import identify, log_call, measure, report_errors
 
 _Call = Callable[..., bytes]
 

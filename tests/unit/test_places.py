@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from kith.exceptions import DeadlineError, RateLimitError
 from shared import deadlines
 from shared.metrics import Usage
-from shared.threads import Places
+from shared.server.call_slots import Places
 from tests.support.processes import until
 
 _ROUNDS = 100

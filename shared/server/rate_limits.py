@@ -11,27 +11,53 @@ does not answer, or is not there at all. Then each process counts for itself.
 
 import time
 from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from threading import Lock
 from typing import Final, Protocol
 
 from cachetools import LRUCache
-from limits import RateLimitItem
+from limits import RateLimitItem, parse
 
+from kith.environment import Environment
 from kith.errors.v1 import errors_pb2
 from kith.exceptions import RateLimitError
 from shared.access.rules import CALLERS, Access, Weight
-from shared.interceptors import Call, Hooks, Method, Step, weight
 from shared.optional_redis import GarbageError, OptionalRedis, RedisAwayError
-from shared.settings import RateLimitSettings
-from shared.threads import HeavyUsers
+from shared.server.call_slots import HeavyUsers
+from shared.server.handlers import Call, Hooks, Method, Step
+from shared.server.interceptors import weight
 
+# Each is remembered for as long as the window.
+_MOST_CALLS = 100_000
+_LONGEST_WINDOW = 24 * 60 * 60
 # Of the clocks that are compared, and of Redis, which writes times with fourteen digits.
 _LEAST_WAIT = 0.001
 _MEMORY_BYTES: Final = 16 * 1024 * 1024
 # What a user's window costs beside its times, and what each of those does.
 _WINDOW_BYTES = 400
 _TIME_BYTES = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class RateLimitSettings:
+    """How often users and callers may call; see `access` of either service."""
+
+    rates: Mapping[str, RateLimitItem]
+    """By the names of limits. RATE_LIMIT_CALLERS is for all calls of a service, or of a user."""
+
+    @classmethod
+    def read(cls, environment: Environment, access: Access) -> "RateLimitSettings | None":
+        """Read the variables of all limits in the rules of a service; None for RATE_LIMITS=off."""
+        usual = {rule.limit.name: rule.limit.usual for rule in access.values()}
+        rates = {
+            name: _rate(environment, f"RATE_LIMIT_{name}", default)
+            for name, default in {**usual, CALLERS: "off"}.items()
+        }
+        if not environment.switch("RATE_LIMITS", default=True):
+            return None
+        return cls(rates={name: rate for name, rate in rates.items() if rate is not None})
 
 
 class Windows(Protocol):
@@ -200,3 +226,18 @@ def _wait(windows: Windows, rate: RateLimitItem, key: str) -> float:
 
 def _size(times: deque[float]) -> int:
     return _WINDOW_BYTES + _TIME_BYTES * len(times)
+
+
+def _rate(environment: Environment, name: str, default: str) -> RateLimitItem | None:
+    """Read how often something may be done, such as `10/minute`; None for `off`."""
+    text = environment.text(name, default)
+    if text.lower() == "off":
+        return None
+    try:
+        rate = parse(text)
+    except ValueError:
+        environment.problem(name, f"must be a rate such as 10/minute or 100/5 minutes; is {text!r}")
+        return None
+    if not (0 < rate.amount <= _MOST_CALLS and rate.get_expiry() <= _LONGEST_WINDOW):
+        environment.problem(name, f"must be from 1 to {_MOST_CALLS} in at most a day, or off")
+    return rate

@@ -17,9 +17,9 @@ from shared.metrics import count_in_slot
 from shared.processes.descriptors import raise_limit
 from shared.processes.ports import ListenError
 from shared.processes.workers import Options, Place, Plan, become_supervisor
-from shared.server import Service, run_until_stopped
+from shared.server.server import Service, run_until_stopped
+from shared.server.settings import ServerSettings
 from shared.setting_names import unknown_settings
-from shared.settings import ServerSettings
 
 # Beyond what a worker is given to finish its calls.
 _SPARE_SECONDS = 15

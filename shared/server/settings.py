@@ -1,22 +1,15 @@
-"""Reading settings from the environment: once, with all problems reported together."""
+"""How one service listens, to whom, how it stops and logs."""
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib.util import find_spec
 
-from limits import RateLimitItem, parse
-
 from kith.environment import Environment
 from kith.tls.certificates import CertificateFiles
 from kith.tls.settings import certificate_files, is_loopback
-from shared.access.rules import CALLERS, Access
 from shared.access.settings import AuthSettings, auth_settings
 
-# Each is remembered for as long as the window.
-_MOST_CALLS = 100_000
-_LONGEST_WINDOW = 24 * 60 * 60
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
@@ -110,26 +103,6 @@ class ServerSettings:
             )
 
 
-@dataclass(frozen=True, kw_only=True)
-class RateLimitSettings:
-    """How often users and callers may call; see `access` of either service."""
-
-    rates: Mapping[str, RateLimitItem]
-    """By the names of limits. RATE_LIMIT_CALLERS is for all calls of a service, or of a user."""
-
-    @classmethod
-    def read(cls, environment: Environment, access: Access) -> "RateLimitSettings | None":
-        """Read the variables of all limits in the rules of a service; None for RATE_LIMITS=off."""
-        usual = {rule.limit.name: rule.limit.usual for rule in access.values()}
-        rates = {
-            name: _rate(environment, f"RATE_LIMIT_{name}", default)
-            for name, default in {**usual, CALLERS: "off"}.items()
-        }
-        if not environment.switch("RATE_LIMITS", default=True):
-            return None
-        return cls(rates={name: rate for name, rate in rates.items() if rate is not None})
-
-
 def _trace_collector(environment: Environment) -> str:
     collector = environment.text("OTEL_EXPORTER_OTLP_ENDPOINT", "")
     if collector and find_spec("opentelemetry") is None:
@@ -146,18 +119,3 @@ def _server_certificate_files(environment: Environment) -> CertificateFiles | No
     if files.authorities and not files.chain:
         environment.problem("TLS_CLIENT_CA_FILE", "needs TLS_CERT_FILE and TLS_KEY_FILE")
     return files if files.chain else None
-
-
-def _rate(environment: Environment, name: str, default: str) -> RateLimitItem | None:
-    """Read how often something may be done, such as `10/minute`; None for `off`."""
-    text = environment.text(name, default)
-    if text.lower() == "off":
-        return None
-    try:
-        rate = parse(text)
-    except ValueError:
-        environment.problem(name, f"must be a rate such as 10/minute or 100/5 minutes; is {text!r}")
-        return None
-    if not (0 < rate.amount <= _MOST_CALLS and rate.get_expiry() <= _LONGEST_WINDOW):
-        environment.problem(name, f"must be from 1 to {_MOST_CALLS} in at most a day, or off")
-    return rate

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from kith import trace_context
 from kith.trace_context import Trace
-from shared.interceptors import Call, Hooks, Method, Step
+from shared.server.handlers import Call, Hooks, Method, Step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ def tracing(collector: str, *, service: str) -> Tracing:
     """Return how a service's calls are traced; `collector` is empty when nobody collects spans."""
     if not collector:
         return Tracing(step=hand_on)
-    from shared.spans import Spans  # noqa: PLC0415 -- what it imports is there with the extra only
+    from shared.server.otel import Spans  # noqa: PLC0415 -- what it imports is there with the extra only
 
     spans = Spans(collector, service=service)
     return Tracing(step=spans.step, close=spans.close)

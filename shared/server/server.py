@@ -22,22 +22,6 @@ from kith.client.channel_options import LEAST_PING_SECONDS
 from kith.tls.certificates import server_credentials
 from shared.access.credentials import Credentials
 from shared.access.rules import Access
-from shared.access.steps import admit, audit
-from shared.health import HealthServicer, Readiness, add_to_server
-from shared.interceptors import (
-    Around,
-    Step,
-    count_rejections,
-    identify,
-    limit_time,
-    log_call,
-    measure,
-    methods,
-    report_errors,
-    require_message,
-    take_slots,
-)
-from shared.memory import RETURN_SECONDS, FreeMemory
 from shared.metrics import (
     ServerMetrics,
     Usage,
@@ -48,15 +32,30 @@ from shared.metrics import (
 )
 from shared.periodic import Rounds
 from shared.processes.descriptors import most_connections
+from shared.processes.memory import RETURN_SECONDS, FreeMemory
 from shared.processes.metrics_port import MetricsPort
 from shared.processes.ports import has_connections, reserved, stop_listening, written
 from shared.processes.workers import LISTENING, READY, Place
-from shared.rate_limits import RateLimits, limit_heavy_users, limit_rates
-from shared.reflection import enable_reflection
-from shared.requests import MOST_HEADER_BYTES, Patience
-from shared.settings import ServerSettings
-from shared.threads import CALLS_OPEN, STREAMS_OF_A_CONNECTION, CallSlots, HeavyUsers
-from shared.tracing import tracing
+from shared.server.admission import admit, audit
+from shared.server.call_slots import CALLS_OPEN, STREAMS_OF_A_CONNECTION, CallSlots, HeavyUsers
+from shared.server.handlers import Around, Step, methods
+from shared.server.health import HealthServicer, add_to_server
+from shared.server.incoming import MOST_HEADER_BYTES, Patience
+from shared.server.interceptors import (
+    count_rejections,
+    identify,
+    limit_time,
+    log_call,
+    measure,
+    report_errors,
+    require_message,
+    take_slots,
+)
+from shared.server.rate_limits import RateLimits, limit_heavy_users, limit_rates
+from shared.server.readiness import Readiness
+from shared.server.reflection import enable_reflection
+from shared.server.settings import ServerSettings
+from shared.server.tracing import tracing
 
 _LAST_ROUND_SECONDS = 2
 _OBSERVE_SECONDS = 1

@@ -13,7 +13,7 @@ from kith.exceptions import UnauthorizedError
 from shared.access.callers import Caller
 from shared.access.credentials import Credentials
 from shared.access.rules import Access, Admits
-from shared.interceptors import Call, Hooks, Method, Step
+from shared.server.handlers import Call, Hooks, Method, Step
 
 # No call takes a longer list of ids, so what is cut off was refused.
 _MAX_IDS: Final = 1_000

@@ -19,7 +19,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from kith import trace_context
 from kith.trace_context import Trace
-from shared.interceptors import Call, Hooks, Method
+from shared.server.handlers import Call, Hooks, Method
 
 # Of a server's answers those that are its own fault, as OpenTelemetry's conventions have it.
 _FAULTS: Final = frozenset(
