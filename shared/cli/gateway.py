@@ -15,6 +15,7 @@ from pathlib import Path
 from rich.console import Console
 
 from kith.tls.watched_files import WatchedFiles
+from shared import logs
 from shared.access import jwks
 from shared.cli.envoy import configuration
 from shared.cli.gateway_settings import GatewaySettings
@@ -33,6 +34,7 @@ def gateway(console: Console) -> None:
     Raises CommandError or SettingsError when it cannot start or ends by itself.
     """
     settings = GatewaySettings.read(os.environ)
+    logs.configure(service="gateway", level=settings.server.log_level)
     settings.folder.mkdir(parents=True, exist_ok=True)
     keys = _published_keys(settings)
     command = [*ATTACHED, str(os.getpid()), _envoy(), *_arguments(settings)]

@@ -709,7 +709,8 @@ def test_nothing_but_public_keys_is_published(guarded: Guarded) -> None:
     put(file, json.dumps({"keys": [*former, noted]}).encode())
     until(lambda: has_published("noted"))
     put(file, json.dumps({"keys": [*former, leaked]}).encode())
-    until(lambda: "files cannot be used" in guarded.gateway.output.read_text())
+    # With the reason, of which key is at fault and why.
+    until(lambda: "is secret (d)" in guarded.gateway.output.read_text())
     assert has_published("noted")
     guarded.issuer.add_key("after the leak")
     until(lambda: has_published("after the leak"))
