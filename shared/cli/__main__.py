@@ -27,11 +27,11 @@ _MOST_AUTHORS = 1_000_000
 _MOST_DAYS = 20_000  # posts are not from before 1970
 _MOST_PAGES = 1_000_000
 _MOST_SHARDS = 64_000  # Citus has no more
-_INPUT = "`-` for standard input; .gz is unpacked"
-_OUTPUT = "packed if it ends in .gz; `-`, or left out, for standard output"
+_INPUT = "input file; `-` is standard input; .gz is unpacked"
+_OUTPUT = "output file, compressed if it ends in .gz; `-` or nothing is standard output"
 _STATUSES = """\
-exit status: 0 done; 1 failed; 2 arguments or settings that cannot be used; 3 an import is complete,
-but for rows that were refused; 130 interrupted; 141 the reader of the output left
+exit status: 0 done; 1 failed; 2 invalid arguments or settings; 3 import complete, but rows were
+refused; 130 interrupted; 141 the reader of the output closed it
 """
 
 
@@ -55,38 +55,53 @@ def _parser() -> ArgumentParser:
     )
     parser.add_argument("--version", action=Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _add(commands.add_parser, "run", _run, "start everything on a sample, until Ctrl-C")
-    _add(commands.add_parser, "gateway", _gateway, "put Envoy in front of both, until Ctrl-C")
+    _add(commands.add_parser, "run", _run, "start PostgreSQL and both services with sample data")
+    _add(
+        commands.add_parser, "gateway", _gateway, "start Envoy in front of both services, for HTTP"
+    )
     schema = _add(
-        commands.add_parser, "migrate", _migrate, "bring both databases to the newest schema"
+        commands.add_parser, "migrate", _migrate, "migrate both databases to the newest schema"
     )
-    schema.add_argument("--check", action="store_true", help="say what would be done; 1 if any")
-    schema.add_argument("--service", choices=databases.SERVICES, help="whose database (both)")
     schema.add_argument(
-        "--to", metavar="REVISION", help="of the service, such as graph_0005; forward or back"
+        "--check",
+        action="store_true",
+        help="print what would be applied, change nothing; exit status 1 if anything",
     )
-    _add(commands.add_parser, "doctor", _doctor, "say whether databases and settings will do")
+    schema.add_argument(
+        "--service", choices=databases.SERVICES, help="migrate the database of this service only"
+    )
+    schema.add_argument(
+        "--to",
+        metavar="REVISION",
+        help="target revision, forward or back, such as graph_0005; needs --service",
+    )
+    _add(commands.add_parser, "doctor", _doctor, "check settings, databases and clocks")
 
     feed = _add(commands.add_parser, "feed", _feed, "print a person's feed")
     feed.add_argument("user", type=identifier)
-    feed.add_argument("--pages", type=whole(1, _MOST_PAGES), default=1, help="how many (default 1)")
+    feed.add_argument(
+        "--pages", type=whole(1, _MOST_PAGES), default=1, help="number of pages (default 1)"
+    )
     digest = _add(commands.add_parser, "digest", _digest, "print a person's digest of a week")
     digest.add_argument("user", type=identifier)
     digest.add_argument(
         "--week-of",
         type=day,
-        help="any day of it, as YYYY-MM-DD (default today)",
+        help="any day of the week, as YYYY-MM-DD (default today)",
     )
     digest.add_argument(
-        "--time-zone", type=zone, default="UTC", help="such as Europe/Lisbon (default UTC)"
+        "--time-zone",
+        type=zone,
+        default="UTC",
+        help="IANA time zone, such as Europe/Lisbon (default UTC)",
     )
     explain = _add(
-        commands.add_parser, "explain", _explain, "say why a person sees a post or does not"
+        commands.add_parser, "explain", _explain, "explain why a person sees a post or not"
     )
     for name, what in (
-        ("author", "who wrote it"),
-        ("post", "its number, which `kith feed` prints"),
-        ("viewer", "who looks"),
+        ("author", "id of the post's author"),
+        ("post", "id of the post, which `kith feed` prints"),
+        ("viewer", "id of the person who reads it"),
     ):
         explain.add_argument(name, type=identifier, help=what)
     connections = _add(
@@ -94,70 +109,88 @@ def _parser() -> ArgumentParser:
     )
     connections.add_argument("user", type=identifier)
 
-    imports = commands.add_parser("import", help="bring data in from a file").add_subparsers(
+    imports = commands.add_parser("import", help="import data from a file").add_subparsers(
         required=True, metavar="WHAT"
     )
     edges = _add(
-        imports.add_parser, "connections", _import_connections, "from a CSV file of id pairs"
+        imports.add_parser,
+        "connections",
+        _import_connections,
+        "import connections from a CSV file with pairs of ids",
     )
-    edges.add_argument("file", type=Path, help=f"{_INPUT}; connect_time is read if a header has it")
+    edges.add_argument("file", type=Path, help=f"{_INPUT}; a header may have connect_time")
     edges.add_argument(
         "--id-offset",
         type=whole(-LARGEST_ID, LARGEST_ID),
         default=0,
-        help="added to every id; ids must be positive",
+        help="number added to every id; ids must be positive",
     )
     texts = _add(
-        imports.add_parser, "posts", _import_posts, "from a file of texts, to all connections"
+        imports.add_parser,
+        "posts",
+        _import_posts,
+        "import posts for all connections from a file of texts",
     )
     texts.add_argument("file", type=Path, help=f"{_INPUT}; CSV, or one text a line")
     texts.add_argument(
-        "--column", help="of the CSV file (default text); any file is taken for CSV with it"
+        "--column", help="CSV column of the texts (default text); with it every file is read as CSV"
     )
     texts.add_argument(
         "--authors",
         type=whole(1, _MOST_AUTHORS),
         required=True,
-        help="they are people 1 to AUTHORS",
+        help="number of authors: people 1 to AUTHORS",
     )
     texts.add_argument(
         "--days",
         type=whole(1, _MOST_DAYS),
         default=14,
-        help="how far back they were written (default 14)",
+        help="spread the posts over so many past days (default 14)",
     )
     texts.add_argument(
         "--seed",
         type=whole(-LARGEST_ID, LARGEST_ID),
         default=1,
-        help="who writes what when (default 1)",
+        help="seed of the random authors and times (default 1)",
     )
 
-    exports = commands.add_parser("export", help="write data out").add_subparsers(
+    exports = commands.add_parser("export", help="export data").add_subparsers(
         required=True, metavar="WHAT"
     )
-    out = _add(exports.add_parser, "connections", _export_connections, "as CSV")
+    out = _add(exports.add_parser, "connections", _export_connections, "export connections as CSV")
     out.add_argument("file", type=Path, nargs="?", help=_OUTPUT)
     person = _add(
-        exports.add_parser, "user", _export_user, "a person's posts and all, as JSON lines"
+        exports.add_parser, "user", _export_user, "export all data of a person as JSON lines"
     )
     person.add_argument("user", type=identifier)
     person.add_argument("file", type=Path, nargs="?", help=_OUTPUT)
     erase = _add(commands.add_parser, "erase", _erase, "erase a person from both services")
     erase.add_argument("user", type=identifier)
-    erase.add_argument("--yes", action="store_true", help="do not ask")
-    erase.add_argument("--dry-run", action="store_true", help="say what there is, erase nothing")
+    erase.add_argument("--yes", action="store_true", help="do not ask for confirmation")
+    erase.add_argument(
+        "--dry-run", action="store_true", help="print what would be erased, erase nothing"
+    )
     spread = commands.add_parser(
-        "shards", help="spread the feed's database over the nodes of Citus"
+        "shards", help="distribute the feed's database with Citus"
     ).add_subparsers(required=True, metavar="WHAT")
-    create = _add(spread.add_parser, "create", _create_shards, "distribute every table that is not")
+    create = _add(
+        spread.add_parser,
+        "create",
+        _create_shards,
+        "distribute all tables that are not distributed yet",
+    )
     create.add_argument(
         "--count",
         type=whole(1, _MOST_SHARDS),
         default=8,
-        help="of shards, if there are none yet (default 8)",
+        help="number of shards, if there are none yet (default 8)",
     )
-    _add(spread.add_parser, "report", _report_shards, "print what lies where, and how evenly")
+    _add(
+        spread.add_parser,
+        "report",
+        _report_shards,
+        "print the shards of each node and how even they are",
+    )
     for command in (feed, digest, explain, connections, edges, texts, out, person, erase):
         _add_targets(command)
     return parser
@@ -178,7 +211,7 @@ def _add_targets(parser: ArgumentParser) -> None:
             f"--{service}",
             metavar="HOST:PORT",
             default="",
-            help=f"where {service}_service is (default {variable}, then {default})",
+            help=f"address of {service}_service (default {variable}, then {default})",
         )
 
 

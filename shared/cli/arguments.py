@@ -20,7 +20,7 @@ class Parser(ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Say what is wrong, in one line."""
         text = " ".join(message.split())
-        raise UsageError(f"{text}; `{self.prog} --help` says what it takes")
+        raise UsageError(f"{text}; see `{self.prog} --help`")
 
 
 class Version(Action):

@@ -74,7 +74,7 @@ def examine(console: Console) -> None:
     for name, target in targets.items():
         _passes(f"{name}_service", lambda target=target: _require_ready(target, access), console)  # type: ignore[misc]  # mypy knows no default of a lambda
     if failed:
-        raise CommandError(f"not as it should be: {', '.join(failed)}")
+        raise CommandError(f"failed: {', '.join(failed)}")
 
 
 def _require_keys(tokens: TokenSettings) -> None:
@@ -105,7 +105,7 @@ def _require_ready(target: str, access: TargetSettings) -> None:
 
 def _examined(name: str, database: DatabaseSettings, console: Console) -> bool:
     if not database.url:
-        console.print(f"{name}: the embedded database, which the service starts and migrates")
+        console.print(f"{name}: the embedded database; the service starts and migrates it")
         return True
     guard = StatementGuard(database.statement_timeout)
     reader = Reader(

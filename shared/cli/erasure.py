@@ -47,10 +47,10 @@ def print_erasure(user_id: int, kith: KithClient, console: Console) -> None:
 
 def _ask(user_id: int, kith: KithClient, console: Console) -> None:
     if sys.stdin is None or not sys.stdin.isatty():
-        raise UsageError("there is no terminal to ask on: agree to erasing with --yes")
+        raise UsageError("there is no terminal to ask for confirmation: pass --yes")
     print_erasure(user_id, kith, console)
     try:
-        answer = console.input(f"Erase person {user_id}, for good? (y/N) ", markup=False)
+        answer = console.input(f"Erase person {user_id} permanently? (y/N) ", markup=False)
     except EOFError:
         answer = ""
     if answer.strip().lower() not in ("y", "yes"):

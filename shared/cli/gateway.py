@@ -128,7 +128,9 @@ def _envoy() -> str:
     beside = Path(sysconfig.get_path("purelib")) / "envoy" / "_bin" / "envoy"
     found = str(beside) if beside.exists() else shutil.which("envoy")
     if found is None:
-        raise CommandError("there is no Envoy here: `make gateway` installs it where it can be had")
+        raise CommandError(
+            "Envoy is not installed: `make gateway` installs it, where there is a package"
+        )
     return found
 
 
@@ -139,7 +141,7 @@ def _welcome(settings: GatewaySettings, console: Console) -> None:
     lines = [
         f"The gateway is at {url}, in front of {settings.graph_target} and {settings.feed_target}",
         f"its metrics at http://{written(server.host, server.metrics_port)}/metrics",
-        "what can be called is in protos/openapi.yaml; for example",
+        "protos/openapi.yaml describes all calls; for example",
         f"\n    curl {url}/v1/users/17/feed\n\nCtrl-C stops it.",
     ]
     for line in lines:

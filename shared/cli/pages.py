@@ -42,9 +42,9 @@ def print_feed(user_id: int, kith: KithClient, console: Console, *, pages: int =
         for post in page.posts:
             _print_post(post, user_id, names, console)
         if not page.next_page_token:
-            console.print("That is all there is.")
+            console.print("This is the end of the feed.")
             return
-    console.print(f"There is more: kith feed {user_id} --pages {pages + 1}", highlight=False)
+    console.print(f"Next page: kith feed {user_id} --pages {pages + 1}", highlight=False)
 
 
 def print_digest(
@@ -61,12 +61,12 @@ def print_digest(
     )
     console.rule(f"The digest of person {user_id}, from {first:%Y-%m-%d} to {last:%Y-%m-%d}")
     for item in digest.items:
-        reason = "filled a free place" if item.reason == _FILLED else "among the most important"
+        reason = "filled a free slot" if item.reason == _FILLED else "among the most important"
         note = f"importance {item.importance:.1f}, {reason}"
         _print_post(item.post, user_id, names, console, note=note)
-    console.print(digest.summary or "Nothing to tell.", highlight=False)
+    console.print(digest.summary or "No posts to summarise.", highlight=False)
     state = "Its choice of posts is final." if digest.frozen else "The week is not over yet."
-    console.print(f"{digest.left_out_count:,} posts were left out. {state}", highlight=False)
+    console.print(f"{digest.left_out_count:,} posts were omitted. {state}", highlight=False)
 
 
 def print_explanation(

@@ -45,7 +45,7 @@ def read_pairs(source: Input, *, id_offset: int) -> Iterator[tuple[int, Pair]]:
     time_column = names.index(_TIME) if _TIME in names else None
     for line, row in rows if has_header else chain([first], rows):
         if not has_header and len(row) > _IDS and any(field.strip() for field in row[_IDS:]):
-            raise CommandError(f"line {line} has more columns than two, which no header names")
+            raise CommandError(f"line {line} has more than two columns, and no header names them")
         yield line, _pair(line, row, id_offset, time_column)
 
 
@@ -82,7 +82,9 @@ def _csv_rows(source: Input) -> Iterator[tuple[int, list[str]]]:
             if row and (row[0].strip() or any(field.strip() for field in row)):
                 yield rows.line_num, row
     except csv.Error as error:
-        raise CommandError(f"the row that begins in line {begin} is no CSV: {error}") from error
+        raise CommandError(
+            f"the row that begins in line {begin} is not valid CSV: {error}"
+        ) from error
 
 
 def _is_header(row: Sequence[str]) -> bool:
@@ -97,7 +99,7 @@ def _pair(line: int, row: Sequence[str], id_offset: int, time_column: int | None
     first, second = int(texts[0]) + id_offset, int(texts[1]) + id_offset
     if not (0 < first <= LARGEST_ID and 0 < second <= LARGEST_ID):
         raise CommandError(
-            f"line {line}: ids must be from 1 to {LARGEST_ID}; --id-offset adds to all of them"
+            f"line {line}: ids must be from 1 to {LARGEST_ID}; --id-offset shifts them"
         )
     if time_column is None or time_column >= len(row) or not row[time_column].strip():
         return Pair(first, second)

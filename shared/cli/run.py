@@ -158,8 +158,8 @@ def _free_port(host: str, port: int, variable: str, held: ExitStack) -> int:
         sock = held.enter_context(reserved(host, port))
     except ListenError as error:
         raise CommandError(
-            f"cannot listen on {error.filename} ({error.strerror}): stop what uses it -- another "
-            f"`kith run`? -- or choose another port with {variable}"
+            f"cannot listen on {error.filename} ({error.strerror}): stop the process that "
+            f"uses it -- another `kith run`? -- or choose another port with {variable}"
         ) from error
     return int(sock.getsockname()[1])
 
@@ -214,10 +214,10 @@ def _welcome(plan: _Plan, kith: KithClient, store: PhotoStore | None, console: C
         metrics = f"http://{reachable(server.host, server.metrics_port)}/metrics"
         _say(console, f"{name:<13}  gRPC {target}  metrics {metrics}")
     if store:
-        _say(console, f"photos         {store.url}, in memory: they go when Kith stops")
+        _say(console, f"photos         {store.url}, in memory: they are lost when Kith stops")
     _say(console, f"logs and data  {plan.data_dir}")
     if not (data := data_folder(plan.data_dir)).is_relative_to(plan.data_dir.resolve()):
-        _say(console, f"database       {data}, where PostgreSQL's own account can reach it")
+        _say(console, f"database       {data}, which PostgreSQL's own account can enter")
     _say(console, "\nTry, in another terminal:\n")
     for call in _calls_to_try(plan):
         _say(console, f"    {call}")

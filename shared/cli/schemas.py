@@ -25,7 +25,7 @@ class _Way:
 def require_revision(service: str | None, revision: str) -> None:
     """Raise UsageError unless the service's history has this revision, by its whole name."""
     if service is None:
-        raise UsageError("--to needs --service, for each service has revisions of its own")
+        raise UsageError("--to needs --service: each service has its own revisions")
     known = schema.revisions(service)
     if revision not in known:
         shown = repr(revision[:_MOST_SHOWN])
@@ -41,7 +41,7 @@ def check(services: Sequence[str], console: Console, *, revision: str | None) ->
     behind = list[str]()
     for name, database in databases.settings(services).items():
         if not database.url:
-            _print(console, f"{name}: the embedded database, which its service migrates")
+            _print(console, f"{name}: the embedded database; its service migrates it")
             continue
         way = _way(name, database.url, revision)
         if way.forward or way.back:
@@ -62,7 +62,7 @@ def migrate(services: Sequence[str], console: Console, *, revision: str | None) 
                 with _told(f"{name}: applied", console) as done:
                     schema.upgrade(name, url, target, progress=done.append)
             elif way.back:
-                with _told(f"{name}: took back", console) as done:
+                with _told(f"{name}: reverted", console) as done:
                     schema.downgrade(name, url, target, progress=done.append)
             else:
                 _print(console, f"{name}: {_at(name, way.current)}; nothing to do")
@@ -104,7 +104,7 @@ def _prospect(way: _Way) -> str:
     if way.forward:
         return f"would apply {', '.join(way.forward)}"
     if way.back:
-        return f"would take back {', '.join(way.back)}"
+        return f"would revert {', '.join(way.back)}"
     return "nothing to do"
 
 

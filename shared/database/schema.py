@@ -117,7 +117,7 @@ def check(reader: Reader, service: str) -> None:
     found = _read_current(reader)
     if found is None or found in revisions(service)[:-1]:
         raise UnavailableError(
-            f"the schema is at {found}, the code wants {head(service)}; run `kith migrate`"
+            f"the schema is at {found}, the code needs {head(service)}; run `kith migrate`"
         )
 
 

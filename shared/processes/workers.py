@@ -83,7 +83,7 @@ class Options:
         parser.add_argument(
             "--workers",
             default="",
-            help=f"processes that serve, instead of {service.upper()}_WORKERS",
+            help=f"number of worker processes, overrides {service.upper()}_WORKERS",
         )
         parser.add_argument("--version", action="version", version=f"kith {version('kith')}")
         # For the supervisor.

@@ -107,10 +107,10 @@ def test_the_newest_revision_is_taken_back_and_applied_again_and_the_data_stays(
 
     assert kith(f"{back} --check") == (
         1,
-        f"{service}: at {newest}; would take back {newest}\n",
+        f"{service}: at {newest}; would revert {newest}\n",
         f"kith: not at the revision: {service}\n",
     )
-    assert kith(back) == (0, f"{service}: took back {newest}\n", "")
+    assert kith(back) == (0, f"{service}: reverted {newest}\n", "")
     assert kith(f"{back} --check") == (0, f"{service}: at {before}; nothing to do\n", "")
     assert kith(f"migrate --service {service}") == (0, f"{service}: applied {newest}\n", "")
     with Session(urls[service]) as session:

@@ -117,7 +117,7 @@ def test_a_database_of_0_1_0_comes_to_this_version_and_back_with_every_row_as_it
         assert main([*back, "--check"]) == 1
         assert main(back) == 0
         assert main([*back, "--check"]) == 0
-        assert f"{service}: took back" in capsys.readouterr().out
+        assert f"{service}: reverted" in capsys.readouterr().out
         assert _rows(url) == before[service]
 
 
