@@ -31,87 +31,91 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 3
     """INVALID_ARGUMENT. This request_id was used before with other arguments."""
     ERROR_REASON_POST_NOT_FOUND: _ErrorReason.ValueType  # 4
-    """NOT_FOUND. There is no such post, or the viewer may not see it; the two cannot be told apart."""
+    """NOT_FOUND. The post does not exist, or the viewer may not see it; the answer is the same for
+    both.
+    """
     ERROR_REASON_TAG_NOT_FOUND: _ErrorReason.ValueType  # 5
     """NOT_FOUND. The user owns no such tag."""
     ERROR_REASON_CONNECTION_REQUEST_NOT_FOUND: _ErrorReason.ValueType  # 6
     """NOT_FOUND. The peer has no open request to the user."""
     ERROR_REASON_COMMENT_NOT_FOUND: _ErrorReason.ValueType  # 7
-    """NOT_FOUND. There is no such comment, or the viewer may not see its post."""
+    """NOT_FOUND. The comment does not exist, or the viewer may not see its post."""
     ERROR_REASON_TAG_NAME_TAKEN: _ErrorReason.ValueType  # 8
     """ALREADY_EXISTS. The user already has a tag of this name; names do not differ by case alone."""
     ERROR_REASON_ALREADY_CONNECTED: _ErrorReason.ValueType  # 9
-    """FAILED_PRECONDITION. The two are connected already, so there is no request to decline or cancel;
-    remove the connection instead.
+    """FAILED_PRECONDITION. The two users are already connected, so there is no request to decline or
+    cancel; use RemoveConnection.
     """
     ERROR_REASON_CONNECTION_LIMIT_REACHED: _ErrorReason.ValueType  # 10
-    """FAILED_PRECONDITION. One of the two has as many connections as a user may have; metadata holds
+    """FAILED_PRECONDITION. One of the two users has reached the limit of connections; metadata has
     `limit`.
     """
     ERROR_REASON_PEER_BLOCKED: _ErrorReason.ValueType  # 11
     """FAILED_PRECONDITION. The user has blocked this peer and must unblock them first."""
     ERROR_REASON_CONNECTION_NOT_ALLOWED: _ErrorReason.ValueType  # 12
-    """Not used any more: a peer who has blocked the user can be asked like anybody else."""
+    """No longer used: a request to a peer who has blocked the user is accepted like any other."""
     ERROR_REASON_NOT_CONNECTED: _ErrorReason.ValueType  # 13
-    """FAILED_PRECONDITION. Only people the user is connected with can be given a tag; metadata holds
-    the first `target_user_id` that is not. Only they and the user can be counted by the user;
-    metadata holds the first `user_id` that cannot.
+    """FAILED_PRECONDITION. AddTagMembers accepts only connections of the user; metadata has the first
+    `target_user_id` that is none. CountConnections accepts only the user and their connections;
+    metadata has the first `user_id` that is neither.
     """
     ERROR_REASON_TAG_LIMIT_REACHED: _ErrorReason.ValueType  # 14
-    """FAILED_PRECONDITION. The user has as many tags as a user may have; metadata holds `limit`."""
+    """FAILED_PRECONDITION. The user has reached the limit of tags; metadata has `limit`."""
     ERROR_REASON_PHOTOS_NOT_CONFIGURED: _ErrorReason.ValueType  # 15
     """FAILED_PRECONDITION. No object store is configured, so photos are refused."""
     ERROR_REASON_ETAG_MISMATCH: _ErrorReason.ValueType  # 16
-    """ABORTED. The resource was changed since its etag was read. Read it again and repeat."""
+    """ABORTED. The resource was changed after its etag was read. Read it again and repeat the call."""
     ERROR_REASON_CONTENTION: _ErrorReason.ValueType  # 17
-    """ABORTED. The call lost against concurrent ones, several times. Repeating the whole call is safe."""
+    """ABORTED. The call conflicted with concurrent calls several times. Repeating the whole call is
+    safe.
+    """
     ERROR_REASON_RESPONSE_TOO_LARGE: _ErrorReason.ValueType  # 18
-    """RESOURCE_EXHAUSTED. The answer would pass the message limit; metadata holds `limit_bytes`. Ask
-    for fewer users at once.
+    """RESOURCE_EXHAUSTED. The answer would exceed the message limit; metadata has `limit_bytes`. Send
+    fewer users at once.
     """
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 19
     """RESOURCE_EXHAUSTED. The service is at its limit of concurrent work. RetryInfo says when to retry."""
     ERROR_REASON_RATE_LIMITED: _ErrorReason.ValueType  # 20
-    """RESOURCE_EXHAUSTED. The user, or the caller, is past a rate: metadata holds the name of the `limit`
-    and its `rate`. RetryInfo says when the next call will be let in.
+    """RESOURCE_EXHAUSTED. The user or the caller has exceeded a rate limit; metadata has the name of
+    the `limit` and its `rate`. RetryInfo says when a call is accepted again.
     """
     ERROR_REASON_DATABASE_UNAVAILABLE: _ErrorReason.ValueType  # 21
     """UNAVAILABLE. The database cannot be reached or went away. RetryInfo says when to retry."""
     ERROR_REASON_GRAPH_UNAVAILABLE: _ErrorReason.ValueType  # 22
-    """UNAVAILABLE. graph_service cannot be reached, so nobody can say who may see what."""
+    """UNAVAILABLE. graph_service cannot be reached, so visibility cannot be checked."""
     ERROR_REASON_DEADLINE_EXCEEDED: _ErrorReason.ValueType  # 23
-    """DEADLINE_EXCEEDED. The call ran out of its time and was stopped."""
+    """DEADLINE_EXCEEDED. The deadline expired and the call was stopped."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 24
-    """INTERNAL. A fault of Kith. Metadata holds the `request_id` under which the log has the details."""
+    """INTERNAL. A fault of Kith. Metadata has the `request_id` under which the log has the details."""
     ERROR_REASON_NOT_PERMITTED: _ErrorReason.ValueType  # 25
     """PERMISSION_DENIED. The caller may not make this call, or not on behalf of this user."""
     ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 26
-    """UNAUTHENTICATED. The caller has not shown who it is, or not in a way that is believed here. What
-    was wrong with a token or a certificate is in the log, not in the answer.
+    """UNAUTHENTICATED. The call has no valid credentials. The log says what is wrong with a token or
+    a certificate; the answer does not.
     """
     ERROR_REASON_NOT_SERVED: _ErrorReason.ValueType  # 27
     """UNIMPLEMENTED. This part of the API is documented but not served by this version."""
     ERROR_REASON_OBJECT_STORE_UNAVAILABLE: _ErrorReason.ValueType  # 28
-    """UNAVAILABLE. The object store cannot be reached, so nobody can say whether photos are there.
-    RetryInfo says when to retry.
+    """UNAVAILABLE. The object store cannot be reached, so photos cannot be checked. RetryInfo says
+    when to retry.
     """
     ERROR_REASON_CONSUMER_TOO_SLOW: _ErrorReason.ValueType  # 29
-    """RESOURCE_EXHAUSTED. A stream's consumer did not take a message in time. Resume from the last
-    cursor.
+    """RESOURCE_EXHAUSTED. The consumer of a stream did not read a message in time. Resume from the
+    last cursor.
     """
     ERROR_REASON_DRAINING: _ErrorReason.ValueType  # 30
     """UNAVAILABLE. The server is stopping and has ended this stream. Resume from the last cursor;
     RetryInfo says when.
     """
     ERROR_REASON_TOKEN_EXPIRED: _ErrorReason.ValueType  # 31
-    """UNAUTHENTICATED. The caller's token was good and has expired. Get another one and repeat."""
+    """UNAUTHENTICATED. The caller's token has expired. Get a new token and repeat the call."""
     ERROR_REASON_SIGNING_KEYS_UNAVAILABLE: _ErrorReason.ValueType  # 32
-    """UNAVAILABLE. The keys that tokens are signed with cannot be read, so nobody can say whether the
-    caller's is good. RetryInfo says when to retry.
+    """UNAVAILABLE. The keys that verify tokens cannot be read, so the caller's token cannot be
+    verified. RetryInfo says when to retry.
     """
     ERROR_REASON_NO_SUCH_PATH: _ErrorReason.ValueType  # 33
-    """NOT_FOUND, by the gateway, as HTTP status 404, or 405 where the header `allow` names the methods
-    that there are. There is no call at this path with this HTTP method.
+    """NOT_FOUND, by the gateway, as HTTP status 404, or 405 with a header `allow` that names the
+    existing methods. No call has this path and HTTP method.
     """
     ERROR_REASON_REQUEST_TOO_LARGE: _ErrorReason.ValueType  # 34
     """INVALID_ARGUMENT. By the gateway: as HTTP status 413 when the request is larger than 10 MiB, as 431
@@ -119,46 +123,48 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     names, values and 32 bytes for each, is larger than metadata's `limit_bytes`, 16 KiB.
     """
     ERROR_REASON_SERVICE_UNREACHABLE: _ErrorReason.ValueType  # 35
-    """UNAVAILABLE, by the gateway. The service cannot be reached. Calls that may be repeated have been."""
+    """UNAVAILABLE, by the gateway. The service cannot be reached. The gateway has already retried
+    calls that are safe to repeat.
+    """
     ERROR_REASON_RESULT_DELETED: _ErrorReason.ValueType  # 36
-    """NOT_FOUND. The call with this request_id took effect, and since then the post, tag or comment that
-    it answered was deleted, or a user whom it named was erased. The repeat changed nothing; use a new
-    request_id to do it anew.
+    """NOT_FOUND. The first call with this request_id took effect. Since then its result (a post, tag
+    or comment) was deleted, or a user that it names was erased. The repeat changed nothing; use a
+    new request_id to make the change again.
     """
     ERROR_REASON_BLOCK_LIMIT_REACHED: _ErrorReason.ValueType  # 37
-    """FAILED_PRECONDITION. The user blocks as many people as a user may block; metadata holds `limit`."""
+    """FAILED_PRECONDITION. The user has reached the limit of blocks; metadata has `limit`."""
     ERROR_REASON_ERASURE_PENDING: _ErrorReason.ValueType  # 38
-    """UNAVAILABLE. The user's id belonged to somebody who was erased, and what that person left is not
-    gone yet: see FeedService.DeleteUser. RetryInfo says when to retry.
+    """UNAVAILABLE. The user's id belonged to an erased user whose data is not completely erased yet;
+    see FeedService.DeleteUser. RetryInfo says when to retry.
     """
     ERROR_REASON_UNSUPPORTED_CONTENT_TYPE: _ErrorReason.ValueType  # 39
-    """INVALID_ARGUMENT, by the gateway, as HTTP status 415. The body is not said to be application/json."""
+    """INVALID_ARGUMENT, by the gateway, as HTTP status 415. The content type of the body is not
+    application/json.
+    """
     ERROR_REASON_TOO_MANY_AT_ONCE: _ErrorReason.ValueType  # 40
-    """RESOURCE_EXHAUSTED. The user has as many heavy calls under way as a process works on at once for
-    one user; metadata holds `limit`. RetryInfo says when to retry.
+    """RESOURCE_EXHAUSTED. The user has as many heavy calls running as a process permits for one user;
+    metadata has `limit`. RetryInfo says when to retry.
     """
     ERROR_REASON_OPEN_REQUEST_LIMIT_REACHED: _ErrorReason.ValueType  # 41
-    """FAILED_PRECONDITION. As many requests of the user wait for an answer as may; metadata holds
-    `limit`.
-    """
+    """FAILED_PRECONDITION. The user has reached the limit of open requests; metadata has `limit`."""
     ERROR_REASON_REQUEST_PAUSED: _ErrorReason.ValueType  # 42
-    """FAILED_PRECONDITION. The peer has declined the user, who can ask them again some days after that;
-    metadata holds their number as `limit`.
+    """FAILED_PRECONDITION. The peer has declined a request of the user. A new request is possible
+    some days after the decline; metadata has the number of days as `limit`.
     """
     ERROR_REASON_CURSOR_OF_ANOTHER_HISTORY: _ErrorReason.ValueType  # 43
-    """INVALID_ARGUMENT. The event of a WatchConnections cursor is not one of this database: it was
-    restored from a backup, or is another one. Changes that were told are undone and others may be
-    missing. Begin again with an empty cursor, and read the state of the graph after that.
+    """INVALID_ARGUMENT. The event of a WatchConnections cursor is not in this database, which was
+    restored from a backup or replaced. Delivered changes may be undone and others missing. Start
+    again with an empty cursor, then read the state of the graph.
     """
     ERROR_REASON_CURSOR_EXPIRED: _ErrorReason.ValueType  # 44
-    """INVALID_ARGUMENT. Some events behind the cursor are not kept any more. Begin again with an empty
-    cursor, and read the state of the graph after that.
+    """INVALID_ARGUMENT. Some events after the cursor are no longer stored. Start again with an empty
+    cursor, then read the state of the graph.
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the `reason` of the google.rpc.ErrorInfo in every error that Kith answers, without
-    the `ERROR_REASON_` prefix and with domain "kith". A reason keeps its meaning for ever; the text of
-    an error message does not. `metadata` holds every dynamic value of the message.
+    the `ERROR_REASON_` prefix and with domain "kith". A reason keeps its meaning for ever; the text
+    of a message may change. `metadata` has every variable value of the message.
     """
 
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
@@ -170,87 +176,91 @@ ERROR_REASON_INVALID_PAGE_TOKEN: ErrorReason.ValueType  # 2
 ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 3
 """INVALID_ARGUMENT. This request_id was used before with other arguments."""
 ERROR_REASON_POST_NOT_FOUND: ErrorReason.ValueType  # 4
-"""NOT_FOUND. There is no such post, or the viewer may not see it; the two cannot be told apart."""
+"""NOT_FOUND. The post does not exist, or the viewer may not see it; the answer is the same for
+both.
+"""
 ERROR_REASON_TAG_NOT_FOUND: ErrorReason.ValueType  # 5
 """NOT_FOUND. The user owns no such tag."""
 ERROR_REASON_CONNECTION_REQUEST_NOT_FOUND: ErrorReason.ValueType  # 6
 """NOT_FOUND. The peer has no open request to the user."""
 ERROR_REASON_COMMENT_NOT_FOUND: ErrorReason.ValueType  # 7
-"""NOT_FOUND. There is no such comment, or the viewer may not see its post."""
+"""NOT_FOUND. The comment does not exist, or the viewer may not see its post."""
 ERROR_REASON_TAG_NAME_TAKEN: ErrorReason.ValueType  # 8
 """ALREADY_EXISTS. The user already has a tag of this name; names do not differ by case alone."""
 ERROR_REASON_ALREADY_CONNECTED: ErrorReason.ValueType  # 9
-"""FAILED_PRECONDITION. The two are connected already, so there is no request to decline or cancel;
-remove the connection instead.
+"""FAILED_PRECONDITION. The two users are already connected, so there is no request to decline or
+cancel; use RemoveConnection.
 """
 ERROR_REASON_CONNECTION_LIMIT_REACHED: ErrorReason.ValueType  # 10
-"""FAILED_PRECONDITION. One of the two has as many connections as a user may have; metadata holds
+"""FAILED_PRECONDITION. One of the two users has reached the limit of connections; metadata has
 `limit`.
 """
 ERROR_REASON_PEER_BLOCKED: ErrorReason.ValueType  # 11
 """FAILED_PRECONDITION. The user has blocked this peer and must unblock them first."""
 ERROR_REASON_CONNECTION_NOT_ALLOWED: ErrorReason.ValueType  # 12
-"""Not used any more: a peer who has blocked the user can be asked like anybody else."""
+"""No longer used: a request to a peer who has blocked the user is accepted like any other."""
 ERROR_REASON_NOT_CONNECTED: ErrorReason.ValueType  # 13
-"""FAILED_PRECONDITION. Only people the user is connected with can be given a tag; metadata holds
-the first `target_user_id` that is not. Only they and the user can be counted by the user;
-metadata holds the first `user_id` that cannot.
+"""FAILED_PRECONDITION. AddTagMembers accepts only connections of the user; metadata has the first
+`target_user_id` that is none. CountConnections accepts only the user and their connections;
+metadata has the first `user_id` that is neither.
 """
 ERROR_REASON_TAG_LIMIT_REACHED: ErrorReason.ValueType  # 14
-"""FAILED_PRECONDITION. The user has as many tags as a user may have; metadata holds `limit`."""
+"""FAILED_PRECONDITION. The user has reached the limit of tags; metadata has `limit`."""
 ERROR_REASON_PHOTOS_NOT_CONFIGURED: ErrorReason.ValueType  # 15
 """FAILED_PRECONDITION. No object store is configured, so photos are refused."""
 ERROR_REASON_ETAG_MISMATCH: ErrorReason.ValueType  # 16
-"""ABORTED. The resource was changed since its etag was read. Read it again and repeat."""
+"""ABORTED. The resource was changed after its etag was read. Read it again and repeat the call."""
 ERROR_REASON_CONTENTION: ErrorReason.ValueType  # 17
-"""ABORTED. The call lost against concurrent ones, several times. Repeating the whole call is safe."""
+"""ABORTED. The call conflicted with concurrent calls several times. Repeating the whole call is
+safe.
+"""
 ERROR_REASON_RESPONSE_TOO_LARGE: ErrorReason.ValueType  # 18
-"""RESOURCE_EXHAUSTED. The answer would pass the message limit; metadata holds `limit_bytes`. Ask
-for fewer users at once.
+"""RESOURCE_EXHAUSTED. The answer would exceed the message limit; metadata has `limit_bytes`. Send
+fewer users at once.
 """
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 19
 """RESOURCE_EXHAUSTED. The service is at its limit of concurrent work. RetryInfo says when to retry."""
 ERROR_REASON_RATE_LIMITED: ErrorReason.ValueType  # 20
-"""RESOURCE_EXHAUSTED. The user, or the caller, is past a rate: metadata holds the name of the `limit`
-and its `rate`. RetryInfo says when the next call will be let in.
+"""RESOURCE_EXHAUSTED. The user or the caller has exceeded a rate limit; metadata has the name of
+the `limit` and its `rate`. RetryInfo says when a call is accepted again.
 """
 ERROR_REASON_DATABASE_UNAVAILABLE: ErrorReason.ValueType  # 21
 """UNAVAILABLE. The database cannot be reached or went away. RetryInfo says when to retry."""
 ERROR_REASON_GRAPH_UNAVAILABLE: ErrorReason.ValueType  # 22
-"""UNAVAILABLE. graph_service cannot be reached, so nobody can say who may see what."""
+"""UNAVAILABLE. graph_service cannot be reached, so visibility cannot be checked."""
 ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 23
-"""DEADLINE_EXCEEDED. The call ran out of its time and was stopped."""
+"""DEADLINE_EXCEEDED. The deadline expired and the call was stopped."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 24
-"""INTERNAL. A fault of Kith. Metadata holds the `request_id` under which the log has the details."""
+"""INTERNAL. A fault of Kith. Metadata has the `request_id` under which the log has the details."""
 ERROR_REASON_NOT_PERMITTED: ErrorReason.ValueType  # 25
 """PERMISSION_DENIED. The caller may not make this call, or not on behalf of this user."""
 ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 26
-"""UNAUTHENTICATED. The caller has not shown who it is, or not in a way that is believed here. What
-was wrong with a token or a certificate is in the log, not in the answer.
+"""UNAUTHENTICATED. The call has no valid credentials. The log says what is wrong with a token or
+a certificate; the answer does not.
 """
 ERROR_REASON_NOT_SERVED: ErrorReason.ValueType  # 27
 """UNIMPLEMENTED. This part of the API is documented but not served by this version."""
 ERROR_REASON_OBJECT_STORE_UNAVAILABLE: ErrorReason.ValueType  # 28
-"""UNAVAILABLE. The object store cannot be reached, so nobody can say whether photos are there.
-RetryInfo says when to retry.
+"""UNAVAILABLE. The object store cannot be reached, so photos cannot be checked. RetryInfo says
+when to retry.
 """
 ERROR_REASON_CONSUMER_TOO_SLOW: ErrorReason.ValueType  # 29
-"""RESOURCE_EXHAUSTED. A stream's consumer did not take a message in time. Resume from the last
-cursor.
+"""RESOURCE_EXHAUSTED. The consumer of a stream did not read a message in time. Resume from the
+last cursor.
 """
 ERROR_REASON_DRAINING: ErrorReason.ValueType  # 30
 """UNAVAILABLE. The server is stopping and has ended this stream. Resume from the last cursor;
 RetryInfo says when.
 """
 ERROR_REASON_TOKEN_EXPIRED: ErrorReason.ValueType  # 31
-"""UNAUTHENTICATED. The caller's token was good and has expired. Get another one and repeat."""
+"""UNAUTHENTICATED. The caller's token has expired. Get a new token and repeat the call."""
 ERROR_REASON_SIGNING_KEYS_UNAVAILABLE: ErrorReason.ValueType  # 32
-"""UNAVAILABLE. The keys that tokens are signed with cannot be read, so nobody can say whether the
-caller's is good. RetryInfo says when to retry.
+"""UNAVAILABLE. The keys that verify tokens cannot be read, so the caller's token cannot be
+verified. RetryInfo says when to retry.
 """
 ERROR_REASON_NO_SUCH_PATH: ErrorReason.ValueType  # 33
-"""NOT_FOUND, by the gateway, as HTTP status 404, or 405 where the header `allow` names the methods
-that there are. There is no call at this path with this HTTP method.
+"""NOT_FOUND, by the gateway, as HTTP status 404, or 405 with a header `allow` that names the
+existing methods. No call has this path and HTTP method.
 """
 ERROR_REASON_REQUEST_TOO_LARGE: ErrorReason.ValueType  # 34
 """INVALID_ARGUMENT. By the gateway: as HTTP status 413 when the request is larger than 10 MiB, as 431
@@ -258,39 +268,41 @@ when its headers are larger than 8 KiB or more than 100. By a service: the metad
 names, values and 32 bytes for each, is larger than metadata's `limit_bytes`, 16 KiB.
 """
 ERROR_REASON_SERVICE_UNREACHABLE: ErrorReason.ValueType  # 35
-"""UNAVAILABLE, by the gateway. The service cannot be reached. Calls that may be repeated have been."""
+"""UNAVAILABLE, by the gateway. The service cannot be reached. The gateway has already retried
+calls that are safe to repeat.
+"""
 ERROR_REASON_RESULT_DELETED: ErrorReason.ValueType  # 36
-"""NOT_FOUND. The call with this request_id took effect, and since then the post, tag or comment that
-it answered was deleted, or a user whom it named was erased. The repeat changed nothing; use a new
-request_id to do it anew.
+"""NOT_FOUND. The first call with this request_id took effect. Since then its result (a post, tag
+or comment) was deleted, or a user that it names was erased. The repeat changed nothing; use a
+new request_id to make the change again.
 """
 ERROR_REASON_BLOCK_LIMIT_REACHED: ErrorReason.ValueType  # 37
-"""FAILED_PRECONDITION. The user blocks as many people as a user may block; metadata holds `limit`."""
+"""FAILED_PRECONDITION. The user has reached the limit of blocks; metadata has `limit`."""
 ERROR_REASON_ERASURE_PENDING: ErrorReason.ValueType  # 38
-"""UNAVAILABLE. The user's id belonged to somebody who was erased, and what that person left is not
-gone yet: see FeedService.DeleteUser. RetryInfo says when to retry.
+"""UNAVAILABLE. The user's id belonged to an erased user whose data is not completely erased yet;
+see FeedService.DeleteUser. RetryInfo says when to retry.
 """
 ERROR_REASON_UNSUPPORTED_CONTENT_TYPE: ErrorReason.ValueType  # 39
-"""INVALID_ARGUMENT, by the gateway, as HTTP status 415. The body is not said to be application/json."""
+"""INVALID_ARGUMENT, by the gateway, as HTTP status 415. The content type of the body is not
+application/json.
+"""
 ERROR_REASON_TOO_MANY_AT_ONCE: ErrorReason.ValueType  # 40
-"""RESOURCE_EXHAUSTED. The user has as many heavy calls under way as a process works on at once for
-one user; metadata holds `limit`. RetryInfo says when to retry.
+"""RESOURCE_EXHAUSTED. The user has as many heavy calls running as a process permits for one user;
+metadata has `limit`. RetryInfo says when to retry.
 """
 ERROR_REASON_OPEN_REQUEST_LIMIT_REACHED: ErrorReason.ValueType  # 41
-"""FAILED_PRECONDITION. As many requests of the user wait for an answer as may; metadata holds
-`limit`.
-"""
+"""FAILED_PRECONDITION. The user has reached the limit of open requests; metadata has `limit`."""
 ERROR_REASON_REQUEST_PAUSED: ErrorReason.ValueType  # 42
-"""FAILED_PRECONDITION. The peer has declined the user, who can ask them again some days after that;
-metadata holds their number as `limit`.
+"""FAILED_PRECONDITION. The peer has declined a request of the user. A new request is possible
+some days after the decline; metadata has the number of days as `limit`.
 """
 ERROR_REASON_CURSOR_OF_ANOTHER_HISTORY: ErrorReason.ValueType  # 43
-"""INVALID_ARGUMENT. The event of a WatchConnections cursor is not one of this database: it was
-restored from a backup, or is another one. Changes that were told are undone and others may be
-missing. Begin again with an empty cursor, and read the state of the graph after that.
+"""INVALID_ARGUMENT. The event of a WatchConnections cursor is not in this database, which was
+restored from a backup or replaced. Delivered changes may be undone and others missing. Start
+again with an empty cursor, then read the state of the graph.
 """
 ERROR_REASON_CURSOR_EXPIRED: ErrorReason.ValueType  # 44
-"""INVALID_ARGUMENT. Some events behind the cursor are not kept any more. Begin again with an empty
-cursor, and read the state of the graph after that.
+"""INVALID_ARGUMENT. Some events after the cursor are no longer stored. Start again with an empty
+cursor, then read the state of the graph.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -90,9 +90,9 @@ class _DigestReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DigestRe
     DIGEST_REASON_UNSPECIFIED: _DigestReason.ValueType  # 0
     """Not used."""
     DIGEST_REASON_IMPORTANT: _DigestReason.ValueType  # 1
-    """Among the most important posts of the week, within its author's share of places."""
+    """Among the most important posts of the week, within its author's share."""
     DIGEST_REASON_FILLED_PLACE: _DigestReason.ValueType  # 2
-    """Took a place that was left over after every author had their share."""
+    """Added because the digest was not full after every author had their share."""
 
 class DigestReason(_DigestReason, metaclass=_DigestReasonEnumTypeWrapper):
     """DigestReason says why a post is in a digest."""
@@ -100,9 +100,9 @@ class DigestReason(_DigestReason, metaclass=_DigestReasonEnumTypeWrapper):
 DIGEST_REASON_UNSPECIFIED: DigestReason.ValueType  # 0
 """Not used."""
 DIGEST_REASON_IMPORTANT: DigestReason.ValueType  # 1
-"""Among the most important posts of the week, within its author's share of places."""
+"""Among the most important posts of the week, within its author's share."""
 DIGEST_REASON_FILLED_PLACE: DigestReason.ValueType  # 2
-"""Took a place that was left over after every author had their share."""
+"""Added because the digest was not full after every author had their share."""
 Global___DigestReason: _TypeAlias = DigestReason  # noqa: Y015
 
 class _VisibilityClause:
@@ -155,7 +155,7 @@ Global___VisibilityClause: _TypeAlias = VisibilityClause  # noqa: Y015
 
 @_typing.final
 class Audience(_message.Message):
-    """Audience says who may see a post. Only its author is ever shown it."""
+    """Audience says who may see a post. Only its author can read it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -166,15 +166,15 @@ class Audience(_message.Message):
     """The kind; must be given."""
     @_builtins.property
     def tag_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """With TAGS, 1 to 50 of the author's own tags, each at most once; otherwise empty. A post may be
-        shown with TAGS and none, when all its tags have been deleted: only its author sees it.
+        """With TAGS, 1 to 50 of the author's own tags, each at most once; otherwise empty. A post whose
+        tags have all been deleted has TAGS and no tags: only its author sees it.
         """
 
     @_builtins.property
     def excluded_tag_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """People to whom the author has ever given one of these tags do not see the post, whatever else
-        holds: see FeedService. Up to 50 of the author's own tags, each at most once, none of them in
-        `tag_ids`; empty with PRIVATE. A post is shown with those, too, that have been deleted.
+        """People to whom the author has ever given one of these tags do not see the post, see
+        FeedService. Up to 50 of the author's own tags, each at most once, none of them in `tag_ids`;
+        empty with PRIVATE. Deleted tags stay in it.
         """
 
     def __init__(
@@ -195,8 +195,8 @@ Global___Audience: _TypeAlias = Audience  # noqa: Y015
 @_typing.final
 class Photo(_message.Message):
     """Photo is one picture of a post: what was uploaded, without location, camera, names, comments,
-    thumbnails and whatever else a file tells besides its picture. Its orientation and its colours
-    stay. It is stored when the post is created, and cannot be exchanged after that.
+    thumbnails and all other metadata. Orientation and colours stay. It is stored when the post is
+    created and cannot be replaced afterwards.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -209,15 +209,15 @@ class Photo(_message.Message):
     key: _builtins.str
     """The object's key; not the key of the upload."""
     url: _builtins.str
-    """Where to get the picture until `expire_time`. The same for everybody for a quarter of
+    """The URL of the picture until `expire_time`. It is the same for all viewers for a quarter of
     PHOTO_URL_SECONDS.
     """
     width: _builtins.int
-    """Its width in pixels as it is shown, which is after its orientation; 1 to 16,384. 0 when it is not
-    known, as of photos that were posted before there was this field.
+    """Its width in pixels as shown, after orientation; 1 to 16,384. 0 if unknown, for photos that
+    were posted before this field existed.
     """
     height: _builtins.int
-    """Its height in pixels as it is shown; as `width`."""
+    """Its height in pixels as shown; see `width`."""
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """When the URL stops working."""
@@ -261,8 +261,8 @@ class Post(_message.Message):
     body: _builtins.str
     """The text."""
     comment_count: _builtins.int
-    """How many comments it has that are not deleted, by whomever: also those that ListComments leaves
-    out for this user because of a block.
+    """The number of its comments that are not deleted, including those that ListComments omits for
+    this user because of a block.
     """
     etag: _builtins.str
     """Changes with every change of the post; set only when the viewer is the author."""
@@ -276,7 +276,7 @@ class Post(_message.Message):
 
     @_builtins.property
     def edit_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was last changed; unset when never."""
+        """When it was last changed; unset if never."""
 
     @_builtins.property
     def audience(self) -> Global___Audience:
@@ -385,9 +385,9 @@ class TagMember(_message.Message):
     target_user_id: _builtins.int
     """The person."""
     former: _builtins.bool
-    """They do not have the tag any more, because the connection during which they were given it has
-    ended, or because it is deleted. It lets them see nothing. Posts that exclude by it stay hidden
-    from them until RemoveTagMembers takes it from them.
+    """They no longer have the tag, because the connection during which it was given has ended, or
+    because the tag is deleted. It shows them nothing. Posts that exclude by it stay hidden from
+    them until RemoveTagMembers takes it from them.
     """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -439,7 +439,7 @@ class Comment(_message.Message):
 
     @_builtins.property
     def edit_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was last changed; unset when never."""
+        """When it was last changed; unset if never."""
 
     def __init__(
         self,
@@ -479,11 +479,10 @@ class GetFeedRequest(_message.Message):
     page_token: _builtins.str
     """The `next_page_token` of the page before; empty for the first page."""
     newer_than: _builtins.str
-    """The `refresh_token` of an earlier first page with the same filters: only posts that have come
-    since, by their `create_time`. A post that the user can see only since then, because its audience
-    was widened, because of a new connection or tag, or because it was imported, is among them when
-    it is newer than ten seconds before the newest post of that page, and not when it is older: to
-    see those, ask without `newer_than`. Empty for no bound.
+    """The `refresh_token` of an earlier first page with the same filters: only posts created since,
+    by `create_time`. A post that became visible to the user since, because of a changed audience,
+    a new connection or tag, or an import, is among them only if it is newer than ten seconds
+    before the newest post of that page: to see older ones, omit `newer_than`. Empty for no bound.
     """
     @_builtins.property
     def tag_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
@@ -526,7 +525,7 @@ class GetFeedResponse(_message.Message):
     next_page_token: _builtins.str
     """For the next page; empty at the end of the feed and only there."""
     refresh_token: _builtins.str
-    """For `newer_than`, to ask later for what has come since; set on a first page only."""
+    """For `newer_than`, to read later the posts created since; set on a first page only."""
     stale: _builtins.bool
     """The page was made with connections that could not be validated, because the operator allows
     that for a bounded time while graph_service cannot be reached.
@@ -575,9 +574,10 @@ class CreatePostRequest(_message.Message):
     @_builtins.property
     def photo_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Keys from CreatePhotoUploads whose photos have been uploaded, up to 10, each at most once and
-        in no other post; the post shows the photos in this order. Each is to be what its permission
-        says, a still picture of at most 16,384 pixels a side and 100,000,000 in all; INVALID_FIELD says
-        what is wrong with which. The post gets objects of its own, and the uploads are removed.
+        in no other post; the post shows the photos in this order. Each must have the format of its
+        permission and be a still picture of at most 16,384 pixels a side and 100,000,000 in total;
+        INVALID_FIELD names each invalid photo and why. The post gets objects of its own, and the
+        uploads are deleted.
         """
 
     def __init__(
@@ -705,7 +705,7 @@ Global___BatchGetPostsRequest: _TypeAlias = BatchGetPostsRequest  # noqa: Y015
 
 @_typing.final
 class BatchGetPostsResponse(_message.Message):
-    """BatchGetPostsResponse holds those of the posts that the viewer may see."""
+    """BatchGetPostsResponse has the posts that the viewer may see."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -717,7 +717,7 @@ class BatchGetPostsResponse(_message.Message):
 
     @_builtins.property
     def not_found(self) -> _containers.RepeatedCompositeFieldContainer[Global___PostName]:
-        """Those that do not exist or may not be seen, in the order asked."""
+        """Posts that do not exist or that the viewer may not see, in the order asked."""
 
     def __init__(
         self,
@@ -1309,7 +1309,9 @@ class AddTagMembersResponse(_message.Message):
 
     ADDED_COUNT_FIELD_NUMBER: _builtins.int
     added_count: _builtins.int
-    """How many of them did not have the tag before; who had it in an earlier connection only, counts."""
+    """How many of them did not have the tag before; people who had it only in an earlier connection
+    count.
+    """
     def __init__(
         self,
         *,
@@ -1367,7 +1369,7 @@ class RemoveTagMembersResponse(_message.Message):
 
     REMOVED_COUNT_FIELD_NUMBER: _builtins.int
     removed_count: _builtins.int
-    """How many of them had the tag, or had had it in an earlier connection and were kept out by it."""
+    """How many of them had the tag, or had it in an earlier connection and were excluded by it."""
     def __init__(
         self,
         *,
@@ -1401,8 +1403,8 @@ class ListTagMembersRequest(_message.Message):
     page_token: _builtins.str
     """The `next_page_token` of the page before; empty for the first page."""
     show_former: _builtins.bool
-    """Also those who are `former` members, until RemoveTagMembers takes the tag from them. With this
-    the tag may be deleted, as long as a post excludes by it. The same for all pages of a list.
+    """Also `former` members, until RemoveTagMembers takes the tag from them. The tag may then be
+    deleted, if a post still excludes by it. The same for all pages of a list.
     """
     def __init__(
         self,
@@ -1740,7 +1742,7 @@ Global___DeleteCommentResponse: _TypeAlias = DeleteCommentResponse  # noqa: Y015
 
 @_typing.final
 class SetPostImportanceRequest(_message.Message):
-    """SetPostImportanceRequest brings scores from an external scorer."""
+    """SetPostImportanceRequest has scores from an external scorer."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1918,12 +1920,11 @@ class GetDigestResponse(_message.Message):
     summary: _builtins.str
     """One sentence about the week; empty when nothing was posted."""
     left_out_count: _builtins.int
-    """How many visible posts of the week are not in the digest; 100 means so many or more. In a frozen
-    digest that is how many there were when it was frozen, also if the user cannot see some of them
-    any more.
+    """How many visible posts of the week are not in the digest; 100 means 100 or more. In a frozen
+    digest it is the number when it was frozen, even if the user can no longer see some of them.
     """
     frozen: _builtins.bool
-    """The week is over and its choice of posts will not change any more."""
+    """The week is over and its choice of posts is final."""
     stale: _builtins.bool
     """See GetFeedResponse."""
     @_builtins.property
@@ -2065,7 +2066,7 @@ class PreviewAudienceResponse(_message.Message):
     TOTAL_COUNT_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     total_count: _builtins.int
-    """How many there are in all."""
+    """Their total number."""
     next_page_token: _builtins.str
     """For the next page; empty at the end of the list and only there."""
     @_builtins.property
@@ -2128,7 +2129,7 @@ class MarkFeedReadResponse(_message.Message):
     READ_TIME_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def read_time(self) -> _timestamp_pb2.Timestamp:
-        """Everything up to this moment is read, all posts of the moment itself included."""
+        """All posts up to and including this moment are read."""
 
     def __init__(
         self,
@@ -2265,7 +2266,7 @@ Global___ImportPostsRequest: _TypeAlias = ImportPostsRequest  # noqa: Y015
 
 @_typing.final
 class ImportPostsResponse(_message.Message):
-    """ImportPostsResponse says what became of the posts."""
+    """ImportPostsResponse is the result for the posts."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -2273,9 +2274,9 @@ class ImportPostsResponse(_message.Message):
     EXISTING_COUNT_FIELD_NUMBER: _builtins.int
     COMMITTED_CHUNKS_FIELD_NUMBER: _builtins.int
     imported_count: _builtins.int
-    """Posts that are there now and were not before."""
+    """Posts that were created."""
     existing_count: _builtins.int
-    """Posts that had been imported before, also those deleted since and not yet purged."""
+    """Posts that were imported before, including those deleted since and not yet purged."""
     committed_chunks: _builtins.int
     """How many messages took effect."""
     def __init__(
@@ -2295,7 +2296,7 @@ Global___ImportPostsResponse: _TypeAlias = ImportPostsResponse  # noqa: Y015
 
 @_typing.final
 class ExportUserRequest(_message.Message):
-    """ExportUserRequest starts or goes on with an export."""
+    """ExportUserRequest starts or continues an export."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -2321,7 +2322,7 @@ Global___ExportUserRequest: _TypeAlias = ExportUserRequest  # noqa: Y015
 
 @_typing.final
 class ExportUserResponse(_message.Message):
-    """ExportUserResponse is one chunk of everything that feed_service holds of a user."""
+    """ExportUserResponse is one chunk of a user's data in feed_service."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -2357,7 +2358,7 @@ class ExportUserResponse(_message.Message):
     TAGGED_USERS_FIELD_NUMBER: _builtins.int
     CURSOR_FIELD_NUMBER: _builtins.int
     cursor: _builtins.str
-    """From here an export that breaks off goes on."""
+    """An interrupted export continues from here."""
     @_builtins.property
     def posts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Post]:
         """Posts by the user."""
@@ -2372,7 +2373,7 @@ class ExportUserResponse(_message.Message):
 
     @_builtins.property
     def tagged_users(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExportUserResponse.TaggedUser]:
-        """The people the user has tagged, also former members."""
+        """The people to whom the user gave tags, including former members."""
 
     def __init__(
         self,
@@ -2393,7 +2394,7 @@ Global___ExportUserResponse: _TypeAlias = ExportUserResponse  # noqa: Y015
 
 @_typing.final
 class DeleteUserRequest(_message.Message):
-    """DeleteUserRequest names whom to erase."""
+    """DeleteUserRequest names the user to erase."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -13,66 +13,68 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class FeedServiceStub:
-    """FeedService owns posts, the tags by which people are put into audiences, comments, photos and
-    weekly digests, and decides what each viewer may see.
+    """FeedService owns posts, tags, comments, photos and weekly digests, and decides what each viewer
+    may see. Tags are private labels for people, from which audiences are made.
 
     A viewer sees a post when they are its author; or they are connected with the author, the post is
     not deleted, the author has never given the viewer a tag in its `excluded_tag_ids`, and the
-    audience is ALL, or TAGS and the viewer has at least one of its tags. PRIVATE is the author alone.
-    A tag lets its members in until their connection with the owner ends, or the tag is deleted. It
-    keeps them out after that as well, also in a later connection, until the owner takes it from them
-    by RemoveTagMembers or changes the audience of the post. Every call that reads follows this rule at the moment of the call, also against
-    changes made while it runs.
+    audience is ALL, or TAGS and the viewer has at least one of its tags. Only the author sees a
+    PRIVATE post. A tag grants access until the connection with its owner ends, or the tag is
+    deleted. An excluded tag continues to exclude after that, also in a later connection, until the
+    owner takes it away by RemoveTagMembers or changes the audience of the post. Every read follows
+    this rule as of the moment of the call, also against changes made while it runs.
 
     In every request `user_id` is the user on whose behalf the call is made. A post is named by its
     author's id and its own id together. Errors are google.rpc.Status with an ErrorInfo whose reasons
     are listed in kith.errors.v1. Reads of other people's posts, and of who has a tag, answer
     UNAVAILABLE with RetryInfo when graph_service cannot be reached, and while an erasure is pending
-    (see DeleteUser). Text may hold any characters but control characters other than newline and tab.
+    (see DeleteUser). Texts may contain all characters except control characters other than newline
+    and tab.
 
     Every call that changes something takes a `request_id`, a UUID that the caller chooses for the
     call and sends again when it repeats the call. For 24 hours after the first success, a repeat
-    changes nothing and is answered as the first call was, whatever has happened since. With other
-    arguments it is REQUEST_ID_REUSED. It is RESULT_DELETED when the post, tag or comment in the
-    answer has been deleted since, or a user whom the answer names has been erased. Errors are not
-    kept: after an error the repeat is a new attempt. Ids are per user: two users may use the same
-    one, but one user only for one call of this service. The ids of DeleteUser and SetPostImportance,
-    which services call, are common to all users. A UUID is 32 hexadecimal digits of either case,
-    with hyphens (8-4-4-4-12) or without, optionally in braces or after `urn:uuid:`; all spellings of
-    one UUID are one id. ImportPosts takes none: a message that is sent again imports nothing twice.
+    changes nothing and returns the first answer, whatever has happened since. A repeat with other
+    arguments is REQUEST_ID_REUSED. It is RESULT_DELETED when the post, tag or comment in the answer
+    has been deleted since, or a user whom the answer names has been erased. Errors are not stored:
+    after an error the repeat is a new attempt. Ids are per user: two users may use the same id, but
+    one user may use an id for one call of this service only. The ids of DeleteUser and
+    SetPostImportance, which services call, are common to all users. A UUID is 32 hexadecimal digits
+    of either case, with hyphens (8-4-4-4-12) or without, optionally in braces or after `urn:uuid:`;
+    all spellings of one UUID are one id. ImportPosts takes none: a message that is sent again
+    imports nothing twice.
 
-    Where there are replicas of the database, a write is answered with the metadata `kith-position`,
-    an opaque token, and a read that brings one or more of them, separated by commas, may be answered
-    by a replica that has what they stand for, and one that brings the word `any` by each that is not
-    far behind. Who sees what is right as of one moment either way. Reads without it are answered
-    with what there is now. INVALID_FIELD names `kith-position` where it holds something else.
+    If the database has replicas, a write returns the metadata `kith-position`, an opaque token. A
+    read that sends one or more of these tokens, separated by commas, may be answered by a replica
+    that has replayed them. A read that sends the word `any` may be answered by every replica that is
+    not far behind. Visibility is correct as of one moment in each case. A read without it is
+    answered by the primary. INVALID_FIELD names `kith-position` if its value is invalid.
 
-    Where callers are known, every call may answer UNAUTHENTICATED, and PERMISSION_DENIED with
-    NOT_PERMITTED to a user who is not its `user_id`. Services may act for every user, and what is
-    internal here is for services alone.
+    If authentication is enabled, every call may return UNAUTHENTICATED, and PERMISSION_DENIED with
+    NOT_PERMITTED to a user who is not its `user_id`. Services may act for every user. Only services
+    may make internal calls.
     """
 
     def __init__(self, channel: _grpc.Channel) -> None: ...
     GetFeed: _grpc.UnaryUnaryMultiCallable[_feed_pb2.GetFeedRequest, _feed_pb2.GetFeedResponse]
     """GetFeed returns a page of the posts by the user and their connections that the user may see,
-    newest first; of posts of the same moment the one with the higher id comes first. A page is full
-    unless the feed ends with it, with one exception: when connections of the user with authors on
-    the page change while it is read, and again during each of seven more reads of it (two when the
-    call has less than a second left), the posts of these authors are missing from it. Such a page
-    has its `next_page_token` too. INVALID_PAGE_TOKEN.
+    newest first; of posts of the same moment the one with the higher id comes first. A page is
+    full unless the feed ends with it, with one exception: if connections of the user with authors
+    on the page change while it is read, and again during each of seven further reads (two if the
+    call has less than a second left), the posts of these authors are missing. Such a page has a
+    `next_page_token` too. INVALID_PAGE_TOKEN.
     """
     GetDigest: _grpc.UnaryUnaryMultiCallable[_feed_pb2.GetDigestRequest, _feed_pb2.GetDigestResponse]
     """GetDigest returns the most important posts of one week that the user may see, by the rules in
-    GetDigestResponse. The digest of a week that is over keeps its choice of posts from its first
-    reading on; a post that the user may no longer see is missing from it, and nothing takes its
-    place. What was chosen is kept for the user, the week, the `time_zone` as it was named, the first
-    day of the week, the set of `tag_ids` and `include_own_posts`: whoever asks with one of them
-    changed gets a choice of its own.
+    GetDigestResponse. The digest of a past week keeps its choice of posts from its first reading
+    on; a post that the user may no longer see is missing from it and is not replaced. The choice
+    is stored for the user, the week, the `time_zone` as it was named, the first day of the week,
+    the set of `tag_ids` and `include_own_posts`: a call that changes one of them gets a choice of
+    its own.
     """
     CreatePost: _grpc.UnaryUnaryMultiCallable[_feed_pb2.CreatePostRequest, _feed_pb2.CreatePostResponse]
     """CreatePost publishes a post and returns it. The server sets its time. INVALID_FIELD for tags
-    that are not the user's own, for photos that were not uploaded, and for what cannot be made a
-    photo, see `photo_keys`; PHOTOS_NOT_CONFIGURED, OBJECT_STORE_UNAVAILABLE.
+    that are not the user's own, for photos that were not uploaded, and for files that cannot be
+    photos, see `photo_keys`; PHOTOS_NOT_CONFIGURED, OBJECT_STORE_UNAVAILABLE.
     """
     GetPost: _grpc.UnaryUnaryMultiCallable[_feed_pb2.GetPostRequest, _feed_pb2.GetPostResponse]
     """GetPost returns one post. POST_NOT_FOUND when there is none or the user may not see it."""
@@ -85,20 +87,20 @@ class FeedServiceStub:
     """
     UpdatePost: _grpc.UnaryUnaryMultiCallable[_feed_pb2.UpdatePostRequest, _feed_pb2.UpdatePostResponse]
     """UpdatePost changes the text or the audience of one of the user's own posts; every read that
-    begins afterwards goes by the new audience, which replaces the whole former one. It may name what
-    the post says already, also deleted tags in `excluded_tag_ids`, and TAGS without `tag_ids` when
-    all of them have been deleted; so to write back the audience that was read changes nothing for
-    anybody. An exclusion by a deleted tag that is left out has ended for good. POST_NOT_FOUND,
-    ETAG_MISMATCH, INVALID_FIELD.
+    begins afterwards goes by the new audience, which replaces the whole former one. It may contain
+    what the post already has, also deleted tags in `excluded_tag_ids`, and TAGS without `tag_ids`
+    if all of them have been deleted; so writing back the audience that was read changes nothing.
+    If the new audience omits a deleted excluded tag, that exclusion ends permanently.
+    POST_NOT_FOUND, ETAG_MISMATCH, INVALID_FIELD.
     """
     DeletePost: _grpc.UnaryUnaryMultiCallable[_feed_pb2.DeletePostRequest, _feed_pb2.DeletePostResponse]
-    """DeletePost hides one of the user's own posts from everybody at once, and removes its photos
-    from the object store soon after; what is left is purged after PURGE_DAYS. Deleting it
-    again succeeds until then. POST_NOT_FOUND when the user has no such post.
+    """DeletePost hides one of the user's own posts at once, deletes its photos from the object store
+    soon after, and the post itself after PURGE_DAYS. Deleting it again succeeds until then.
+    POST_NOT_FOUND when the user has no such post.
     """
     CreatePhotoUploads: _grpc.UnaryUnaryMultiCallable[_feed_pb2.CreatePhotoUploadsRequest, _feed_pb2.CreatePhotoUploadsResponse]
     """CreatePhotoUploads returns permissions to upload photos straight to the object store, which a
-    post can name once they are there. An upload that no post has named within a day is removed.
+    post can name when they are uploaded. An upload that no post names within a day is deleted.
     PHOTOS_NOT_CONFIGURED.
     """
     CreateTag: _grpc.UnaryUnaryMultiCallable[_feed_pb2.CreateTagRequest, _feed_pb2.CreateTagResponse]
@@ -108,43 +110,43 @@ class FeedServiceStub:
     UpdateTag: _grpc.UnaryUnaryMultiCallable[_feed_pb2.UpdateTagRequest, _feed_pb2.UpdateTagResponse]
     """UpdateTag renames a tag. TAG_NOT_FOUND, TAG_NAME_TAKEN, ETAG_MISMATCH."""
     DeleteTag: _grpc.UnaryUnaryMultiCallable[_feed_pb2.DeleteTagRequest, _feed_pb2.DeleteTagResponse]
-    """DeleteTag deletes a tag. Posts whose audience was this tag alone are seen by their author only.
-    People whom the tag kept from a post stay kept from it: as long as a post excludes by the tag,
-    ListTags and ListTagMembers still show it when asked to, and RemoveTagMembers takes it from
+    """DeleteTag deletes a tag. Only the author still sees posts whose audience was this tag alone.
+    People whom the tag excludes from a post stay excluded: while a post excludes by the tag,
+    ListTags and ListTagMembers still return it on request, and RemoveTagMembers can take it from
     people. TAG_NOT_FOUND.
     """
     AddTagMembers: _grpc.UnaryUnaryMultiCallable[_feed_pb2.AddTagMembersRequest, _feed_pb2.AddTagMembersResponse]
-    """AddTagMembers gives a tag to people. All of them or none: NOT_CONNECTED when one is not
-    connected with the user. Who has the tag already keeps it. When a connection ends, the tags
-    that the two have given each other end with it and do not return with a new connection, in which
-    they can be given again; from posts that exclude by them they keep the person all the while.
+    """AddTagMembers gives a tag to people, to all of them or to none: NOT_CONNECTED if one is not
+    connected with the user. People who already have the tag keep it. When a connection ends, the
+    tags that the two gave each other end with it. They do not return with a new connection, but
+    can be given again. From posts that exclude by them they exclude the person all the while.
     TAG_NOT_FOUND.
     """
     RemoveTagMembers: _grpc.UnaryUnaryMultiCallable[_feed_pb2.RemoveTagMembersRequest, _feed_pb2.RemoveTagMembersResponse]
-    """RemoveTagMembers takes a tag away from people, so that it neither lets them see posts nor keeps
-    them from any. They need not be connected with the user, and the tag may be deleted as long as a
-    post excludes by it: this lifts what is left of a tag that has ended. Who never had it is passed
-    over. TAG_NOT_FOUND.
+    """RemoveTagMembers takes a tag away from people, so that it neither shows posts to them nor
+    excludes them from posts. They need not be connected with the user. The tag may be deleted if a
+    post still excludes by it: the call then ends the exclusions of a tag that has ended. People
+    who never had the tag are ignored. TAG_NOT_FOUND.
     """
     ListTagMembers: _grpc.UnaryUnaryMultiCallable[_feed_pb2.ListTagMembersRequest, _feed_pb2.ListTagMembersResponse]
     """ListTagMembers lists the people who have a tag, by id: those to whom the user gave it during
-    their present connection. With `show_former` it lists everybody whom the tag keeps from posts
-    that exclude by it. TAG_NOT_FOUND, INVALID_PAGE_TOKEN.
+    their present connection. With `show_former` it lists everybody whom the tag excludes from
+    posts. TAG_NOT_FOUND, INVALID_PAGE_TOKEN.
     """
     ListUserTags: _grpc.UnaryUnaryMultiCallable[_feed_pb2.ListUserTagsRequest, _feed_pb2.ListUserTagsResponse]
     """ListUserTags lists the tags that one person has, by id: those that the user gave them during
     their present connection, and that are not deleted.
     """
     CreateComment: _grpc.UnaryUnaryMultiCallable[_feed_pb2.CreateCommentRequest, _feed_pb2.CreateCommentResponse]
-    """CreateComment writes a comment on a post that the user may see. Those with whom the user has a
+    """CreateComment writes a comment on a post that the user may see. People with whom the user has a
     block, in either direction, do not see it. POST_NOT_FOUND.
     """
     ListComments: _grpc.UnaryUnaryMultiCallable[_feed_pb2.ListCommentsRequest, _feed_pb2.ListCommentsResponse]
-    """ListComments lists the comments on a post that the user may see, oldest first. Of comments of the
-    same moment, the one with the lower id comes first. Comments by people with whom the user has a
-    block, in either direction, are left out. Also for the user's own post the call needs
-    graph_service: GRAPH_UNAVAILABLE. RESPONSE_TOO_LARGE when the user has more blocks than one
-    answer of graph_service holds, some millions. POST_NOT_FOUND, INVALID_PAGE_TOKEN.
+    """ListComments lists the comments on a post that the user may see, oldest first. Of comments of
+    the same moment, the one with the lower id comes first. Comments by people with whom the user
+    has a block, in either direction, are omitted. The call needs graph_service for the user's own
+    posts too: GRAPH_UNAVAILABLE. RESPONSE_TOO_LARGE if the user has more blocks than fit into one
+    answer of graph_service, some millions. POST_NOT_FOUND, INVALID_PAGE_TOKEN.
     """
     UpdateComment: _grpc.UnaryUnaryMultiCallable[_feed_pb2.UpdateCommentRequest, _feed_pb2.UpdateCommentResponse]
     """UpdateComment changes one of the user's own comments on a post that the user may still see.
@@ -152,12 +154,12 @@ class FeedServiceStub:
     """
     DeleteComment: _grpc.UnaryUnaryMultiCallable[_feed_pb2.DeleteCommentRequest, _feed_pb2.DeleteCommentResponse]
     """DeleteComment deletes a comment that the user has written, whether or not the user may still
-    see its post, or that stands under one of the user's own posts. Deleting it again succeeds.
+    see its post, or a comment on one of the user's own posts. Deleting it again succeeds.
     COMMENT_NOT_FOUND.
     """
     SetPostImportance: _grpc.UnaryUnaryMultiCallable[_feed_pb2.SetPostImportanceRequest, _feed_pb2.SetPostImportanceResponse]
-    """SetPostImportance stores the scores of a scorer that runs elsewhere, in the place of Kith's own.
-    Posts that do not exist are passed over. Internal: not meant for a gateway.
+    """SetPostImportance stores scores of an external scorer, which replace Kith's own. Posts that do
+    not exist are ignored. Internal: not exposed by the gateway.
     """
     ExplainVisibility: _grpc.UnaryUnaryMultiCallable[_feed_pb2.ExplainVisibilityRequest, _feed_pb2.ExplainVisibilityResponse]
     """ExplainVisibility tells an author why one person sees or does not see one of the author's
@@ -165,9 +167,9 @@ class FeedServiceStub:
     """
     PreviewAudience: _grpc.UnaryUnaryMultiCallable[_feed_pb2.PreviewAudienceRequest, _feed_pb2.PreviewAudienceResponse]
     """PreviewAudience lists exactly the people who would see a draft if it were published now. The
-    audience of a post can be previewed as it was read: deleted tags may be in `excluded_tag_ids` as
-    long as a post excludes by them, and TAGS without `tag_ids` is nobody. INVALID_FIELD for tags
-    that are not the user's own; INVALID_PAGE_TOKEN.
+    audience of a post can be previewed as it was read: deleted tags may be in `excluded_tag_ids`
+    while a post excludes by them, and TAGS without `tag_ids` shows the draft to nobody.
+    INVALID_FIELD for tags that are not the user's own; INVALID_PAGE_TOKEN.
     """
     MarkFeedRead: _grpc.UnaryUnaryMultiCallable[_feed_pb2.MarkFeedReadRequest, _feed_pb2.MarkFeedReadResponse]
     """MarkFeedRead moves the user's read position, which all devices share, to the time of a post that
@@ -178,80 +180,82 @@ class FeedServiceStub:
     position.
     """
     ImportPosts: _grpc.StreamUnaryMultiCallable[_feed_pb2.ImportPostsRequest, _feed_pb2.ImportPostsResponse]
-    """ImportPosts adopts posts from elsewhere, with their times. Each message is one transaction and
-    may be sent again: what was imported before is counted, not repeated. When the stream fails,
-    ErrorInfo's metadata `committed_chunks` says how many messages took effect, so that a client can
-    go on behind them. INVALID_FIELD for tags that are not their author's own. Internal: not meant
-    for a gateway.
+    """ImportPosts imports posts with their times. Each message is one transaction and may be sent
+    again: posts that were imported before are counted, not repeated. If the stream fails,
+    ErrorInfo's metadata `committed_chunks` says how many messages took effect, so that a client
+    can continue after them. INVALID_FIELD for tags that are not their author's own. Internal: not
+    exposed by the gateway.
     """
     ExportUser: _grpc.UnaryStreamMultiCallable[_feed_pb2.ExportUserRequest, _feed_pb2.ExportUserResponse]
-    """ExportUser streams everything that feed_service holds of a user, but for what has been deleted:
-    tags, also deleted ones by which a post still excludes people, who has them or had them, posts oldest first, comments, at most 500 in a message. Each message carries
-    a cursor from which a broken export goes on. What exists during the whole export is all in it,
-    once. INVALID_PAGE_TOKEN for a cursor. Internal: not meant for a gateway.
+    """ExportUser streams all data of a user in feed_service that is not deleted: tags, also deleted
+    tags by which a post still excludes people; people who have or had the tags; posts, oldest
+    first; comments. A message has at most 500 items, and a cursor from which an interrupted export
+    continues. Everything that exists during the whole export is in it once. INVALID_PAGE_TOKEN for
+    a cursor. Internal: not exposed by the gateway.
     """
     DeleteUser: _grpc.UnaryUnaryMultiCallable[_feed_pb2.DeleteUserRequest, _feed_pb2.DeleteUserResponse]
     """DeleteUser erases a user: posts with their photos and comments, the user's comments, tags in
-    either direction, digests, read position. The work is done in steps that each commit; a call
-    that breaks off is finished by calling again, and a call that finds nothing succeeds. Calls for
-    the user or naming the user that are under way meanwhile may leave something behind: call again
-    when they have ended. The keys of photos stay noted until the object store has removed them, and
-    the id with the revision of its erasure in the graph. UNAVAILABLE while graph_service cannot be
-    reached. Internal: not meant for a gateway.
+    either direction, digests, read position. The work is done in steps that each commit. Repeat a
+    call that breaks off; a call that finds nothing succeeds. Concurrent calls for the user, or
+    that name the user, may leave data: call again when they have ended. The keys of photos stay
+    until the object store has deleted them, and so does the id with the revision of its erasure in
+    the graph. UNAVAILABLE while graph_service cannot be reached. Internal: not exposed by the
+    gateway.
 
     GraphService.DeleteUser is enough: feed_service follows the graph and then erases the user by
     itself, usually within a second. The id can be issued anew at any time. From the moment of
-    GraphService.DeleteUser until feed_service has erased the user, by this call or by itself,
-    whoever has the id is connected with nobody as far as this service is concerned: nobody sees
-    posts under the id, and calls of its holder that need the graph, and ExplainVisibility about them,
-    answer UNAVAILABLE with ERASURE_PENDING. What waits for the erasure itself is what is
-    read without asking the graph, which is what the holder of the id reads of their own, such as
-    by ListPosts and ListTags; that comments under the id are gone from posts of others; and that
-    the id is gone from lists of tagged people. What is written under the id in the meantime is
-    erased with the rest. To be sure that there is nothing left, call this after
-    GraphService.DeleteUser and issue the id when both have answered. Called before it, this also
-    erases the tags that keep the user out: until the graph has erased the user, they can see posts
-    of their connections that exclude those tags.
+    GraphService.DeleteUser until feed_service has erased the user, by this call or by itself, the
+    id is connected with nobody in this service: nobody sees posts of the id, and calls of its user
+    that need the graph, and ExplainVisibility about this user, return UNAVAILABLE with
+    ERASURE_PENDING. Three things change only with the erasure itself: what the user of the id
+    reads without the graph, such as by ListPosts and ListTags; comments of the id on posts of
+    others; and the id in lists of tagged people. Data written under the id in the meantime is
+    erased too. To be sure that nothing is left, call this after GraphService.DeleteUser, and issue
+    the id again when both have succeeded. If it is called first, this call also erases the tags
+    that exclude the user: until the graph has erased the user, they can see posts of their
+    connections that exclude by these tags.
     """
 
 class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
-    """FeedService owns posts, the tags by which people are put into audiences, comments, photos and
-    weekly digests, and decides what each viewer may see.
+    """FeedService owns posts, tags, comments, photos and weekly digests, and decides what each viewer
+    may see. Tags are private labels for people, from which audiences are made.
 
     A viewer sees a post when they are its author; or they are connected with the author, the post is
     not deleted, the author has never given the viewer a tag in its `excluded_tag_ids`, and the
-    audience is ALL, or TAGS and the viewer has at least one of its tags. PRIVATE is the author alone.
-    A tag lets its members in until their connection with the owner ends, or the tag is deleted. It
-    keeps them out after that as well, also in a later connection, until the owner takes it from them
-    by RemoveTagMembers or changes the audience of the post. Every call that reads follows this rule at the moment of the call, also against
-    changes made while it runs.
+    audience is ALL, or TAGS and the viewer has at least one of its tags. Only the author sees a
+    PRIVATE post. A tag grants access until the connection with its owner ends, or the tag is
+    deleted. An excluded tag continues to exclude after that, also in a later connection, until the
+    owner takes it away by RemoveTagMembers or changes the audience of the post. Every read follows
+    this rule as of the moment of the call, also against changes made while it runs.
 
     In every request `user_id` is the user on whose behalf the call is made. A post is named by its
     author's id and its own id together. Errors are google.rpc.Status with an ErrorInfo whose reasons
     are listed in kith.errors.v1. Reads of other people's posts, and of who has a tag, answer
     UNAVAILABLE with RetryInfo when graph_service cannot be reached, and while an erasure is pending
-    (see DeleteUser). Text may hold any characters but control characters other than newline and tab.
+    (see DeleteUser). Texts may contain all characters except control characters other than newline
+    and tab.
 
     Every call that changes something takes a `request_id`, a UUID that the caller chooses for the
     call and sends again when it repeats the call. For 24 hours after the first success, a repeat
-    changes nothing and is answered as the first call was, whatever has happened since. With other
-    arguments it is REQUEST_ID_REUSED. It is RESULT_DELETED when the post, tag or comment in the
-    answer has been deleted since, or a user whom the answer names has been erased. Errors are not
-    kept: after an error the repeat is a new attempt. Ids are per user: two users may use the same
-    one, but one user only for one call of this service. The ids of DeleteUser and SetPostImportance,
-    which services call, are common to all users. A UUID is 32 hexadecimal digits of either case,
-    with hyphens (8-4-4-4-12) or without, optionally in braces or after `urn:uuid:`; all spellings of
-    one UUID are one id. ImportPosts takes none: a message that is sent again imports nothing twice.
+    changes nothing and returns the first answer, whatever has happened since. A repeat with other
+    arguments is REQUEST_ID_REUSED. It is RESULT_DELETED when the post, tag or comment in the answer
+    has been deleted since, or a user whom the answer names has been erased. Errors are not stored:
+    after an error the repeat is a new attempt. Ids are per user: two users may use the same id, but
+    one user may use an id for one call of this service only. The ids of DeleteUser and
+    SetPostImportance, which services call, are common to all users. A UUID is 32 hexadecimal digits
+    of either case, with hyphens (8-4-4-4-12) or without, optionally in braces or after `urn:uuid:`;
+    all spellings of one UUID are one id. ImportPosts takes none: a message that is sent again
+    imports nothing twice.
 
-    Where there are replicas of the database, a write is answered with the metadata `kith-position`,
-    an opaque token, and a read that brings one or more of them, separated by commas, may be answered
-    by a replica that has what they stand for, and one that brings the word `any` by each that is not
-    far behind. Who sees what is right as of one moment either way. Reads without it are answered
-    with what there is now. INVALID_FIELD names `kith-position` where it holds something else.
+    If the database has replicas, a write returns the metadata `kith-position`, an opaque token. A
+    read that sends one or more of these tokens, separated by commas, may be answered by a replica
+    that has replayed them. A read that sends the word `any` may be answered by every replica that is
+    not far behind. Visibility is correct as of one moment in each case. A read without it is
+    answered by the primary. INVALID_FIELD names `kith-position` if its value is invalid.
 
-    Where callers are known, every call may answer UNAUTHENTICATED, and PERMISSION_DENIED with
-    NOT_PERMITTED to a user who is not its `user_id`. Services may act for every user, and what is
-    internal here is for services alone.
+    If authentication is enabled, every call may return UNAUTHENTICATED, and PERMISSION_DENIED with
+    NOT_PERMITTED to a user who is not its `user_id`. Services may act for every user. Only services
+    may make internal calls.
     """
 
     @_abc_1.abstractmethod
@@ -261,11 +265,11 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _grpc.ServicerContext,
     ) -> _feed_pb2.GetFeedResponse:
         """GetFeed returns a page of the posts by the user and their connections that the user may see,
-        newest first; of posts of the same moment the one with the higher id comes first. A page is full
-        unless the feed ends with it, with one exception: when connections of the user with authors on
-        the page change while it is read, and again during each of seven more reads of it (two when the
-        call has less than a second left), the posts of these authors are missing from it. Such a page
-        has its `next_page_token` too. INVALID_PAGE_TOKEN.
+        newest first; of posts of the same moment the one with the higher id comes first. A page is
+        full unless the feed ends with it, with one exception: if connections of the user with authors
+        on the page change while it is read, and again during each of seven further reads (two if the
+        call has less than a second left), the posts of these authors are missing. Such a page has a
+        `next_page_token` too. INVALID_PAGE_TOKEN.
         """
 
     @_abc_1.abstractmethod
@@ -275,11 +279,11 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _grpc.ServicerContext,
     ) -> _feed_pb2.GetDigestResponse:
         """GetDigest returns the most important posts of one week that the user may see, by the rules in
-        GetDigestResponse. The digest of a week that is over keeps its choice of posts from its first
-        reading on; a post that the user may no longer see is missing from it, and nothing takes its
-        place. What was chosen is kept for the user, the week, the `time_zone` as it was named, the first
-        day of the week, the set of `tag_ids` and `include_own_posts`: whoever asks with one of them
-        changed gets a choice of its own.
+        GetDigestResponse. The digest of a past week keeps its choice of posts from its first reading
+        on; a post that the user may no longer see is missing from it and is not replaced. The choice
+        is stored for the user, the week, the `time_zone` as it was named, the first day of the week,
+        the set of `tag_ids` and `include_own_posts`: a call that changes one of them gets a choice of
+        its own.
         """
 
     @_abc_1.abstractmethod
@@ -289,8 +293,8 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _grpc.ServicerContext,
     ) -> _feed_pb2.CreatePostResponse:
         """CreatePost publishes a post and returns it. The server sets its time. INVALID_FIELD for tags
-        that are not the user's own, for photos that were not uploaded, and for what cannot be made a
-        photo, see `photo_keys`; PHOTOS_NOT_CONFIGURED, OBJECT_STORE_UNAVAILABLE.
+        that are not the user's own, for photos that were not uploaded, and for files that cannot be
+        photos, see `photo_keys`; PHOTOS_NOT_CONFIGURED, OBJECT_STORE_UNAVAILABLE.
         """
 
     @_abc_1.abstractmethod
@@ -327,11 +331,11 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _grpc.ServicerContext,
     ) -> _feed_pb2.UpdatePostResponse:
         """UpdatePost changes the text or the audience of one of the user's own posts; every read that
-        begins afterwards goes by the new audience, which replaces the whole former one. It may name what
-        the post says already, also deleted tags in `excluded_tag_ids`, and TAGS without `tag_ids` when
-        all of them have been deleted; so to write back the audience that was read changes nothing for
-        anybody. An exclusion by a deleted tag that is left out has ended for good. POST_NOT_FOUND,
-        ETAG_MISMATCH, INVALID_FIELD.
+        begins afterwards goes by the new audience, which replaces the whole former one. It may contain
+        what the post already has, also deleted tags in `excluded_tag_ids`, and TAGS without `tag_ids`
+        if all of them have been deleted; so writing back the audience that was read changes nothing.
+        If the new audience omits a deleted excluded tag, that exclusion ends permanently.
+        POST_NOT_FOUND, ETAG_MISMATCH, INVALID_FIELD.
         """
 
     @_abc_1.abstractmethod
@@ -340,9 +344,9 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _feed_pb2.DeletePostRequest,
         context: _grpc.ServicerContext,
     ) -> _feed_pb2.DeletePostResponse:
-        """DeletePost hides one of the user's own posts from everybody at once, and removes its photos
-        from the object store soon after; what is left is purged after PURGE_DAYS. Deleting it
-        again succeeds until then. POST_NOT_FOUND when the user has no such post.
+        """DeletePost hides one of the user's own posts at once, deletes its photos from the object store
+        soon after, and the post itself after PURGE_DAYS. Deleting it again succeeds until then.
+        POST_NOT_FOUND when the user has no such post.
         """
 
     @_abc_1.abstractmethod
@@ -352,7 +356,7 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _grpc.ServicerContext,
     ) -> _feed_pb2.CreatePhotoUploadsResponse:
         """CreatePhotoUploads returns permissions to upload photos straight to the object store, which a
-        post can name once they are there. An upload that no post has named within a day is removed.
+        post can name when they are uploaded. An upload that no post names within a day is deleted.
         PHOTOS_NOT_CONFIGURED.
         """
 
@@ -386,9 +390,9 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _feed_pb2.DeleteTagRequest,
         context: _grpc.ServicerContext,
     ) -> _feed_pb2.DeleteTagResponse:
-        """DeleteTag deletes a tag. Posts whose audience was this tag alone are seen by their author only.
-        People whom the tag kept from a post stay kept from it: as long as a post excludes by the tag,
-        ListTags and ListTagMembers still show it when asked to, and RemoveTagMembers takes it from
+        """DeleteTag deletes a tag. Only the author still sees posts whose audience was this tag alone.
+        People whom the tag excludes from a post stay excluded: while a post excludes by the tag,
+        ListTags and ListTagMembers still return it on request, and RemoveTagMembers can take it from
         people. TAG_NOT_FOUND.
         """
 
@@ -398,10 +402,10 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _feed_pb2.AddTagMembersRequest,
         context: _grpc.ServicerContext,
     ) -> _feed_pb2.AddTagMembersResponse:
-        """AddTagMembers gives a tag to people. All of them or none: NOT_CONNECTED when one is not
-        connected with the user. Who has the tag already keeps it. When a connection ends, the tags
-        that the two have given each other end with it and do not return with a new connection, in which
-        they can be given again; from posts that exclude by them they keep the person all the while.
+        """AddTagMembers gives a tag to people, to all of them or to none: NOT_CONNECTED if one is not
+        connected with the user. People who already have the tag keep it. When a connection ends, the
+        tags that the two gave each other end with it. They do not return with a new connection, but
+        can be given again. From posts that exclude by them they exclude the person all the while.
         TAG_NOT_FOUND.
         """
 
@@ -411,10 +415,10 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _feed_pb2.RemoveTagMembersRequest,
         context: _grpc.ServicerContext,
     ) -> _feed_pb2.RemoveTagMembersResponse:
-        """RemoveTagMembers takes a tag away from people, so that it neither lets them see posts nor keeps
-        them from any. They need not be connected with the user, and the tag may be deleted as long as a
-        post excludes by it: this lifts what is left of a tag that has ended. Who never had it is passed
-        over. TAG_NOT_FOUND.
+        """RemoveTagMembers takes a tag away from people, so that it neither shows posts to them nor
+        excludes them from posts. They need not be connected with the user. The tag may be deleted if a
+        post still excludes by it: the call then ends the exclusions of a tag that has ended. People
+        who never had the tag are ignored. TAG_NOT_FOUND.
         """
 
     @_abc_1.abstractmethod
@@ -424,8 +428,8 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _grpc.ServicerContext,
     ) -> _feed_pb2.ListTagMembersResponse:
         """ListTagMembers lists the people who have a tag, by id: those to whom the user gave it during
-        their present connection. With `show_former` it lists everybody whom the tag keeps from posts
-        that exclude by it. TAG_NOT_FOUND, INVALID_PAGE_TOKEN.
+        their present connection. With `show_former` it lists everybody whom the tag excludes from
+        posts. TAG_NOT_FOUND, INVALID_PAGE_TOKEN.
         """
 
     @_abc_1.abstractmethod
@@ -444,7 +448,7 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _feed_pb2.CreateCommentRequest,
         context: _grpc.ServicerContext,
     ) -> _feed_pb2.CreateCommentResponse:
-        """CreateComment writes a comment on a post that the user may see. Those with whom the user has a
+        """CreateComment writes a comment on a post that the user may see. People with whom the user has a
         block, in either direction, do not see it. POST_NOT_FOUND.
         """
 
@@ -454,11 +458,11 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _feed_pb2.ListCommentsRequest,
         context: _grpc.ServicerContext,
     ) -> _feed_pb2.ListCommentsResponse:
-        """ListComments lists the comments on a post that the user may see, oldest first. Of comments of the
-        same moment, the one with the lower id comes first. Comments by people with whom the user has a
-        block, in either direction, are left out. Also for the user's own post the call needs
-        graph_service: GRAPH_UNAVAILABLE. RESPONSE_TOO_LARGE when the user has more blocks than one
-        answer of graph_service holds, some millions. POST_NOT_FOUND, INVALID_PAGE_TOKEN.
+        """ListComments lists the comments on a post that the user may see, oldest first. Of comments of
+        the same moment, the one with the lower id comes first. Comments by people with whom the user
+        has a block, in either direction, are omitted. The call needs graph_service for the user's own
+        posts too: GRAPH_UNAVAILABLE. RESPONSE_TOO_LARGE if the user has more blocks than fit into one
+        answer of graph_service, some millions. POST_NOT_FOUND, INVALID_PAGE_TOKEN.
         """
 
     @_abc_1.abstractmethod
@@ -478,7 +482,7 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _grpc.ServicerContext,
     ) -> _feed_pb2.DeleteCommentResponse:
         """DeleteComment deletes a comment that the user has written, whether or not the user may still
-        see its post, or that stands under one of the user's own posts. Deleting it again succeeds.
+        see its post, or a comment on one of the user's own posts. Deleting it again succeeds.
         COMMENT_NOT_FOUND.
         """
 
@@ -488,8 +492,8 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _feed_pb2.SetPostImportanceRequest,
         context: _grpc.ServicerContext,
     ) -> _feed_pb2.SetPostImportanceResponse:
-        """SetPostImportance stores the scores of a scorer that runs elsewhere, in the place of Kith's own.
-        Posts that do not exist are passed over. Internal: not meant for a gateway.
+        """SetPostImportance stores scores of an external scorer, which replace Kith's own. Posts that do
+        not exist are ignored. Internal: not exposed by the gateway.
         """
 
     @_abc_1.abstractmethod
@@ -509,9 +513,9 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _grpc.ServicerContext,
     ) -> _feed_pb2.PreviewAudienceResponse:
         """PreviewAudience lists exactly the people who would see a draft if it were published now. The
-        audience of a post can be previewed as it was read: deleted tags may be in `excluded_tag_ids` as
-        long as a post excludes by them, and TAGS without `tag_ids` is nobody. INVALID_FIELD for tags
-        that are not the user's own; INVALID_PAGE_TOKEN.
+        audience of a post can be previewed as it was read: deleted tags may be in `excluded_tag_ids`
+        while a post excludes by them, and TAGS without `tag_ids` shows the draft to nobody.
+        INVALID_FIELD for tags that are not the user's own; INVALID_PAGE_TOKEN.
         """
 
     @_abc_1.abstractmethod
@@ -540,11 +544,11 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _abc.Iterator[_feed_pb2.ImportPostsRequest],
         context: _grpc.ServicerContext,
     ) -> _feed_pb2.ImportPostsResponse:
-        """ImportPosts adopts posts from elsewhere, with their times. Each message is one transaction and
-        may be sent again: what was imported before is counted, not repeated. When the stream fails,
-        ErrorInfo's metadata `committed_chunks` says how many messages took effect, so that a client can
-        go on behind them. INVALID_FIELD for tags that are not their author's own. Internal: not meant
-        for a gateway.
+        """ImportPosts imports posts with their times. Each message is one transaction and may be sent
+        again: posts that were imported before are counted, not repeated. If the stream fails,
+        ErrorInfo's metadata `committed_chunks` says how many messages took effect, so that a client
+        can continue after them. INVALID_FIELD for tags that are not their author's own. Internal: not
+        exposed by the gateway.
         """
 
     @_abc_1.abstractmethod
@@ -553,10 +557,11 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _feed_pb2.ExportUserRequest,
         context: _grpc.ServicerContext,
     ) -> _abc.Iterator[_feed_pb2.ExportUserResponse]:
-        """ExportUser streams everything that feed_service holds of a user, but for what has been deleted:
-        tags, also deleted ones by which a post still excludes people, who has them or had them, posts oldest first, comments, at most 500 in a message. Each message carries
-        a cursor from which a broken export goes on. What exists during the whole export is all in it,
-        once. INVALID_PAGE_TOKEN for a cursor. Internal: not meant for a gateway.
+        """ExportUser streams all data of a user in feed_service that is not deleted: tags, also deleted
+        tags by which a post still excludes people; people who have or had the tags; posts, oldest
+        first; comments. A message has at most 500 items, and a cursor from which an interrupted export
+        continues. Everything that exists during the whole export is in it once. INVALID_PAGE_TOKEN for
+        a cursor. Internal: not exposed by the gateway.
         """
 
     @_abc_1.abstractmethod
@@ -566,26 +571,25 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _grpc.ServicerContext,
     ) -> _feed_pb2.DeleteUserResponse:
         """DeleteUser erases a user: posts with their photos and comments, the user's comments, tags in
-        either direction, digests, read position. The work is done in steps that each commit; a call
-        that breaks off is finished by calling again, and a call that finds nothing succeeds. Calls for
-        the user or naming the user that are under way meanwhile may leave something behind: call again
-        when they have ended. The keys of photos stay noted until the object store has removed them, and
-        the id with the revision of its erasure in the graph. UNAVAILABLE while graph_service cannot be
-        reached. Internal: not meant for a gateway.
+        either direction, digests, read position. The work is done in steps that each commit. Repeat a
+        call that breaks off; a call that finds nothing succeeds. Concurrent calls for the user, or
+        that name the user, may leave data: call again when they have ended. The keys of photos stay
+        until the object store has deleted them, and so does the id with the revision of its erasure in
+        the graph. UNAVAILABLE while graph_service cannot be reached. Internal: not exposed by the
+        gateway.
 
         GraphService.DeleteUser is enough: feed_service follows the graph and then erases the user by
         itself, usually within a second. The id can be issued anew at any time. From the moment of
-        GraphService.DeleteUser until feed_service has erased the user, by this call or by itself,
-        whoever has the id is connected with nobody as far as this service is concerned: nobody sees
-        posts under the id, and calls of its holder that need the graph, and ExplainVisibility about them,
-        answer UNAVAILABLE with ERASURE_PENDING. What waits for the erasure itself is what is
-        read without asking the graph, which is what the holder of the id reads of their own, such as
-        by ListPosts and ListTags; that comments under the id are gone from posts of others; and that
-        the id is gone from lists of tagged people. What is written under the id in the meantime is
-        erased with the rest. To be sure that there is nothing left, call this after
-        GraphService.DeleteUser and issue the id when both have answered. Called before it, this also
-        erases the tags that keep the user out: until the graph has erased the user, they can see posts
-        of their connections that exclude those tags.
+        GraphService.DeleteUser until feed_service has erased the user, by this call or by itself, the
+        id is connected with nobody in this service: nobody sees posts of the id, and calls of its user
+        that need the graph, and ExplainVisibility about this user, return UNAVAILABLE with
+        ERASURE_PENDING. Three things change only with the erasure itself: what the user of the id
+        reads without the graph, such as by ListPosts and ListTags; comments of the id on posts of
+        others; and the id in lists of tagged people. Data written under the id in the meantime is
+        erased too. To be sure that nothing is left, call this after GraphService.DeleteUser, and issue
+        the id again when both have succeeded. If it is called first, this call also erases the tags
+        that exclude the user: until the graph has erased the user, they can see posts of their
+        connections that exclude by these tags.
         """
 
 def add_FeedServiceServicer_to_server(servicer: FeedServiceServicer, server: _grpc.Server) -> None: ...

@@ -89,7 +89,7 @@ class _ConnectionEventKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_C
     CONNECTION_EVENT_KIND_UNSPECIFIED: _ConnectionEventKind.ValueType  # 0
     """Not used."""
     CONNECTION_EVENT_KIND_REQUESTED: _ConnectionEventKind.ValueType  # 1
-    """The actor asked the peer. A request to somebody who has blocked the actor is no event."""
+    """The actor asked the peer. A request to a peer who has blocked the actor makes no event."""
     CONNECTION_EVENT_KIND_CONNECTED: _ConnectionEventKind.ValueType  # 2
     """The actor accepted, or asked someone who had already asked: the two are connected."""
     CONNECTION_EVENT_KIND_DECLINED: _ConnectionEventKind.ValueType  # 3
@@ -113,7 +113,7 @@ class ConnectionEventKind(_ConnectionEventKind, metaclass=_ConnectionEventKindEn
 CONNECTION_EVENT_KIND_UNSPECIFIED: ConnectionEventKind.ValueType  # 0
 """Not used."""
 CONNECTION_EVENT_KIND_REQUESTED: ConnectionEventKind.ValueType  # 1
-"""The actor asked the peer. A request to somebody who has blocked the actor is no event."""
+"""The actor asked the peer. A request to a peer who has blocked the actor makes no event."""
 CONNECTION_EVENT_KIND_CONNECTED: ConnectionEventKind.ValueType  # 2
 """The actor accepted, or asked someone who had already asked: the two are connected."""
 CONNECTION_EVENT_KIND_DECLINED: ConnectionEventKind.ValueType  # 3
@@ -172,7 +172,7 @@ Global___Connection: _TypeAlias = Connection  # noqa: Y015
 
 @_typing.final
 class ConnectionEvent(_message.Message):
-    """ConnectionEvent is one change of the graph, as WatchConnections tells it."""
+    """ConnectionEvent is one change of the graph, as WatchConnections delivers it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -184,7 +184,7 @@ class ConnectionEvent(_message.Message):
     PEER_REVISION_FIELD_NUMBER: _builtins.int
     EVENT_TIME_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
-    """The place of the event in the order of all events."""
+    """The position of the event in the order of all events."""
     kind: Global___ConnectionEventKind.ValueType
     """What happened."""
     actor_id: _builtins.int
@@ -226,7 +226,7 @@ class GetConnectedUserIdsRequest(_message.Message):
 
     @_typing.final
     class UserQuery(_message.Message):
-        """UserQuery asks for one user's connections."""
+        """UserQuery is one user of the batch."""
 
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -234,12 +234,12 @@ class GetConnectedUserIdsRequest(_message.Message):
         KNOWN_REVISION_FIELD_NUMBER: _builtins.int
         MIN_REVISION_FIELD_NUMBER: _builtins.int
         user_id: _builtins.int
-        """The user whose connections are asked for."""
+        """The user whose connections to return."""
         known_revision: _builtins.int
-        """The revision that the caller holds the ids of; 0 when it holds none."""
+        """The revision whose ids the caller already has; 0 for none."""
         min_revision: _builtins.int
-        """A revision of the user that the answer must have reached, for a call that a replica may
-        answer: what GetConnectedUserIds or WatchConnections has told as the user's. 0 for none.
+        """The minimum revision of the answer, for a call that a replica may answer: a revision of the
+        user from GetConnectedUserIds or WatchConnections. 0 for none.
         """
         def __init__(
             self,
@@ -304,8 +304,8 @@ class GetConnectedUserIdsResponse(_message.Message):
         revision: _builtins.int
         """The user's revision, an opaque number that grows with every change of the user's connections
         and of blocks between the user and anybody else; 0 for a user who never had any. Revisions of
-        different users mean nothing to each other. It tells when the change was, so it is for
-        services alone.
+        different users are not comparable. A revision reveals when the change was made, so it is for
+        services only.
         """
         unchanged: _builtins.bool
         """The user's revision is the known one, so no ids are sent."""
@@ -319,14 +319,14 @@ class GetConnectedUserIdsResponse(_message.Message):
 
         @_builtins.property
         def blocked_user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-            """Who blocks the user or is blocked by the user, each once, in no particular order; empty unless
-            asked for. As with the connected ids, none are sent when `unchanged`.
+            """Users who block the user or are blocked by the user, each once, in no particular order; empty
+            unless requested. Not sent with `unchanged`.
             """
 
         @_builtins.property
         def erasures(self) -> _containers.RepeatedCompositeFieldContainer[Global___GetConnectedUserIdsResponse.Erasure]:
-            """The last erasure of the user's id and of each of `connected_user_ids`, where there was one:
-            the id was issued anew. Not sent with `unchanged`.
+            """The last erasure of the user's id and of each of `connected_user_ids`, if there was one: the
+            id was issued again. Not sent with `unchanged`.
             """
 
         def __init__(
@@ -348,8 +348,8 @@ class GetConnectedUserIdsResponse(_message.Message):
 
     @_typing.final
     class Erasure(_message.Message):
-        """Erasure says that an id belonged to somebody who was erased. What a service kept of the id
-        before it learnt of this revision is of that person.
+        """Erasure says that an id belonged to a user who was erased. Data that a service stored for the
+        id before it learnt of this revision belongs to the erased user.
         """
 
         DESCRIPTOR: _descriptor.Descriptor
@@ -374,9 +374,9 @@ class GetConnectedUserIdsResponse(_message.Message):
 
     @_typing.final
     class Reconnection(_message.Message):
-        """Reconnection is a present connection before which an earlier one had ended. Whatever a service
-        keeps for a pair while it lasts, such as a tag, and noted at one of these revisions or an
-        earlier one, belongs to a connection that is over.
+        """Reconnection is a present connection of a pair that had an earlier one. Data that a service
+        stores for the time of a connection, such as a tag, and stored at one of these revisions or an
+        earlier one, belongs to the ended connection.
         """
 
         DESCRIPTOR: _descriptor.Descriptor
@@ -458,8 +458,8 @@ class CheckConnectionsResponse(_message.Message):
     CONNECTIONS_FIELD_NUMBER: _builtins.int
     USER_REVISION_FIELD_NUMBER: _builtins.int
     user_revision: _builtins.int
-    """An opaque number that grows with every change of the user's connections and with nothing else,
-    and tells no time. It is no `revision` of GetConnectedUserIds.
+    """An opaque number that grows only with changes of the user's connections and reveals no time. It
+    is not a `revision` of GetConnectedUserIds.
     """
     @_builtins.property
     def connections(self) -> _containers.RepeatedCompositeFieldContainer[Global___Connection]:
@@ -778,7 +778,7 @@ class CountConnectionsRequest(_message.Message):
     USER_IDS_FIELD_NUMBER: _builtins.int
     USER_ID_FIELD_NUMBER: _builtins.int
     user_id: _builtins.int
-    """The user on whose behalf the call is made; 0 for a service that counts anybody."""
+    """The user on whose behalf the call is made; 0 for a service that may count every user."""
     @_builtins.property
     def user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """1 to 1,000 users, each at most once."""
@@ -888,7 +888,7 @@ class SuggestConnectionsResponse(_message.Message):
         suggested_user_id: _builtins.int
         """The suggested user."""
         mutual_count: _builtins.int
-        """How many connections they have in common, at least 1; of those that were looked at."""
+        """How many of the examined connections they have in common, at least 1."""
         def __init__(
             self,
             *,
@@ -921,7 +921,7 @@ Global___SuggestConnectionsResponse: _TypeAlias = SuggestConnectionsResponse  # 
 
 @_typing.final
 class RequestConnectionRequest(_message.Message):
-    """RequestConnectionRequest names whom to ask."""
+    """RequestConnectionRequest names the user to ask."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -979,7 +979,7 @@ Global___RequestConnectionResponse: _TypeAlias = RequestConnectionResponse  # no
 
 @_typing.final
 class AcceptConnectionRequest(_message.Message):
-    """AcceptConnectionRequest names whose request to accept."""
+    """AcceptConnectionRequest names the request to accept."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1037,7 +1037,7 @@ Global___AcceptConnectionResponse: _TypeAlias = AcceptConnectionResponse  # noqa
 
 @_typing.final
 class DeclineConnectionRequest(_message.Message):
-    """DeclineConnectionRequest names whose request to decline."""
+    """DeclineConnectionRequest names the request to decline."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1211,7 +1211,7 @@ Global___RemoveConnectionResponse: _TypeAlias = RemoveConnectionResponse  # noqa
 
 @_typing.final
 class BlockUserRequest(_message.Message):
-    """BlockUserRequest names whom to block."""
+    """BlockUserRequest names the user to block."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1269,7 +1269,7 @@ Global___BlockUserResponse: _TypeAlias = BlockUserResponse  # noqa: Y015
 
 @_typing.final
 class UnblockUserRequest(_message.Message):
-    """UnblockUserRequest names whom to unblock."""
+    """UnblockUserRequest names the user to unblock."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1327,7 +1327,7 @@ Global___UnblockUserResponse: _TypeAlias = UnblockUserResponse  # noqa: Y015
 
 @_typing.final
 class ConnectionPair(_message.Message):
-    """ConnectionPair is one connection between two users, as imports and exports hold it."""
+    """ConnectionPair is one connection between two users, as in imports and exports."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1383,7 +1383,7 @@ Global___ImportConnectionsRequest: _TypeAlias = ImportConnectionsRequest  # noqa
 
 @_typing.final
 class ImportConnectionsResponse(_message.Message):
-    """ImportConnectionsResponse says what became of the pairs."""
+    """ImportConnectionsResponse is the result for the pairs."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1393,13 +1393,13 @@ class ImportConnectionsResponse(_message.Message):
     OVER_LIMIT_COUNT_FIELD_NUMBER: _builtins.int
     COMMITTED_CHUNKS_FIELD_NUMBER: _builtins.int
     imported_count: _builtins.int
-    """Pairs that are connected now and were not before."""
+    """Pairs that this import connected."""
     existing_count: _builtins.int
-    """Pairs that were connected already, or repeated in the import."""
+    """Pairs that were already connected, or repeated in the import."""
     blocked_count: _builtins.int
-    """Pairs left out because one of the two has blocked the other."""
+    """Pairs skipped because one of the two has blocked the other."""
     over_limit_count: _builtins.int
-    """Pairs left out because one of the two is at the connection limit."""
+    """Pairs skipped because one of the two has reached the connection limit."""
     committed_chunks: _builtins.int
     """How many messages took effect."""
     def __init__(
@@ -1421,7 +1421,7 @@ Global___ImportConnectionsResponse: _TypeAlias = ImportConnectionsResponse  # no
 
 @_typing.final
 class ExportConnectionsRequest(_message.Message):
-    """ExportConnectionsRequest starts or goes on with an export."""
+    """ExportConnectionsRequest starts or continues an export."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1450,7 +1450,7 @@ class ExportConnectionsResponse(_message.Message):
     CONNECTIONS_FIELD_NUMBER: _builtins.int
     CURSOR_FIELD_NUMBER: _builtins.int
     cursor: _builtins.str
-    """From here an export that breaks off goes on."""
+    """An interrupted export continues from here."""
     @_builtins.property
     def connections(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConnectionPair]:
         """Up to 5,000 connections; the lower id of each pair comes first."""
@@ -1471,7 +1471,7 @@ Global___ExportConnectionsResponse: _TypeAlias = ExportConnectionsResponse  # no
 
 @_typing.final
 class DeleteUserRequest(_message.Message):
-    """DeleteUserRequest names whom to erase."""
+    """DeleteUserRequest names the user to erase."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1525,7 +1525,7 @@ class WatchConnectionsRequest(_message.Message):
 
     CURSOR_FIELD_NUMBER: _builtins.int
     cursor: _builtins.str
-    """The cursor of the last message handled; empty to start with what happens from now on."""
+    """The cursor of the last message handled; empty to start with changes from now on."""
     def __init__(
         self,
         *,

@@ -16,44 +16,44 @@ class GraphServiceStub:
     """GraphService owns mutual connections, the requests that lead to them, and blocks.
 
     A pair of users is in one of these states: none, pending (one has asked the other), connected. A
-    block by either side ends the other two, and is told to nobody but who made it: to the blocked
-    user, the other looks like a stranger, who can be asked and never answers. docs/privacy.md says of
-    every call what a user can learn of somebody they are not connected with.
-    In every request `user_id` is the user on whose
-    behalf the call is made. User ids are issued by the caller's identity system: any positive
-    integer, and a user who never did anything is a user without connections, not an error.
+    block by either side ends the other two states. Only the user who made it can see it: to the
+    blocked user, the other looks like a stranger, who can be asked and never answers.
+    docs/privacy.md says for every call what a user learns about people they are not connected with.
+    In every request `user_id` is the user on whose behalf the call is made. User ids are issued by
+    the caller's identity system: any positive integer, and a user who never did anything is a user
+    without connections, not an error.
 
     Errors are google.rpc.Status with an ErrorInfo whose reasons are listed in kith.errors.v1. Every
     call may answer UNAVAILABLE with RetryInfo.
 
     Every call that changes something takes a `request_id`, a UUID that the caller chooses for the
     call and sends again when it repeats the call. For 24 hours after the first success, a repeat
-    changes nothing and is answered as the first call was, whatever has happened since. With other
-    arguments it is REQUEST_ID_REUSED. It is RESULT_DELETED when the other user has been erased
-    since. Errors are not kept: after an error the repeat is a new attempt. Ids are per user: two
-    users may use the same one, but one user only for one call of this service. The ids of
+    changes nothing and returns the first answer, whatever has happened since. A repeat with other
+    arguments is REQUEST_ID_REUSED. It is RESULT_DELETED when the other user has been erased since.
+    Errors are not stored: after an error the repeat is a new attempt. Ids are per user: two users
+    may use the same id, but one user may use an id for one call of this service only. The ids of
     DeleteUser, which services call, are common to all users. A UUID is 32 hexadecimal digits of
     either case, with hyphens (8-4-4-4-12) or without, optionally in braces or after `urn:uuid:`; all
     spellings of one UUID are one id. ImportConnections takes none: a message that is sent again
     imports nothing twice.
 
-    Where there are replicas of the database, a write is answered with the metadata `kith-position`,
-    an opaque token, and a read that brings one or more of them, separated by commas, may be answered
-    by a replica that has what they stand for, and one that brings the word `any` by each that is not
-    far behind. Reads without it are answered with what there is now. INVALID_FIELD names
-    `kith-position` where it holds something else.
+    If the database has replicas, a write returns the metadata `kith-position`, an opaque token. A
+    read that sends one or more of these tokens, separated by commas, may be answered by a replica
+    that has replayed them. A read that sends the word `any` may be answered by every replica that is
+    not far behind. A read without it is answered by the primary. INVALID_FIELD names `kith-position`
+    if its value is invalid.
 
-    Where callers are known, every call may answer UNAUTHENTICATED, and PERMISSION_DENIED with
-    NOT_PERMITTED to a user who is not its `user_id`. Services may act for every user, and what is
-    internal here is for services alone.
+    If authentication is enabled, every call may return UNAUTHENTICATED, and PERMISSION_DENIED with
+    NOT_PERMITTED to a user who is not its `user_id`. Services may act for every user. Only services
+    may make internal calls.
     """
 
     def __init__(self, channel: _grpc.Channel) -> None: ...
     GetConnectedUserIds: _grpc.UnaryUnaryMultiCallable[_graph_pb2.GetConnectedUserIdsRequest, _graph_pb2.GetConnectedUserIdsResponse]
-    """GetConnectedUserIds returns the connected ids of up to 100 users, in the order asked. A user
-    whose revision is still `known_revision` is answered with `unchanged` and without ids. All
-    answers are of one moment. RESPONSE_TOO_LARGE when the answer would pass 10 MiB: nothing is
-    ever cut short. Ids of blocks come with it when asked for. Internal: not meant for a gateway.
+    """GetConnectedUserIds returns the connected ids of up to 100 users, in the order asked. If a
+    user's revision is still `known_revision`, the answer is `unchanged` without ids. All answers
+    are as of one moment. RESPONSE_TOO_LARGE if the answer would exceed 10 MiB; answers are never
+    truncated. Ids of blocks are included on request. Internal: not exposed by the gateway.
     """
     CheckConnections: _grpc.UnaryUnaryMultiCallable[_graph_pb2.CheckConnectionsRequest, _graph_pb2.CheckConnectionsResponse]
     """CheckConnections returns the state of one user towards up to 1,000 peers, in the order asked."""
@@ -72,112 +72,111 @@ class GraphServiceStub:
     are none when one of the two blocks the other.
     """
     CountConnections: _grpc.UnaryUnaryMultiCallable[_graph_pb2.CountConnectionsRequest, _graph_pb2.CountConnectionsResponse]
-    """CountConnections returns how many connections each of up to 1,000 users has, in the order asked.
-    A user may count themselves and those they are connected with; NOT_CONNECTED for anybody else.
-    Services that name no user may count everybody.
+    """CountConnections returns how many connections each of up to 1,000 users has, in the order
+    asked. A user may count themselves and their connections; NOT_CONNECTED for all other users.
+    Services that name no user may count every user.
     """
     SuggestConnections: _grpc.UnaryUnaryMultiCallable[_graph_pb2.SuggestConnectionsRequest, _graph_pb2.SuggestConnectionsResponse]
     """SuggestConnections returns the users with the most connections in common with the user, without
-    those who are connected, asked, asking or blocked in either direction. Ties go to the lower id.
-    It is exact where the user's connections have at most 50,000 connections together. Beyond that it
-    looks at some of the user's connections alone, always the same ones: those with the fewest
-    connections, as many as have 50,000 together. Counts of a user may then be too low.
+    users who are connected with the user, or have an open request or a block in either direction.
+    The lower id wins ties. The result is exact if the user's connections have at most 50,000
+    connections in total. Otherwise the call looks only at those of the user's connections that
+    have the fewest connections, as many as have 50,000 in total. Counts may then be too low.
     """
     RequestConnection: _grpc.UnaryUnaryMultiCallable[_graph_pb2.RequestConnectionRequest, _graph_pb2.RequestConnectionResponse]
-    """RequestConnection asks the peer for a connection. When the peer has already asked, the two are
+    """RequestConnection asks the peer for a connection. If the peer has already asked, the two are
     connected at once. A request to a peer who has blocked the user is answered and listed like any
-    other, but it is not shown to the peer, and it is gone when the peer lifts the block.
-    PEER_BLOCKED, CONNECTION_LIMIT_REACHED; REQUEST_PAUSED for some days after the peer has declined,
-    or has removed a request by a block or the end of one; OPEN_REQUEST_LIMIT_REACHED when as many
-    requests of the user wait for an answer as may.
+    other, but the peer does not see it, and it is deleted when the peer lifts the block.
+    PEER_BLOCKED, CONNECTION_LIMIT_REACHED; REQUEST_PAUSED for some days after the peer has
+    declined, or has removed a request by a block or its end; OPEN_REQUEST_LIMIT_REACHED.
     """
     AcceptConnection: _grpc.UnaryUnaryMultiCallable[_graph_pb2.AcceptConnectionRequest, _graph_pb2.AcceptConnectionResponse]
     """AcceptConnection accepts the peer's request. CONNECTION_REQUEST_NOT_FOUND,
     CONNECTION_LIMIT_REACHED when either side is at its limit.
     """
     DeclineConnection: _grpc.UnaryUnaryMultiCallable[_graph_pb2.DeclineConnectionRequest, _graph_pb2.DeclineConnectionResponse]
-    """DeclineConnection removes the peer's request, who cannot ask again for some days. ALREADY_CONNECTED
-    when it was accepted meanwhile.
+    """DeclineConnection removes the peer's request. The peer cannot ask again for some days.
+    ALREADY_CONNECTED if it was accepted meanwhile.
     """
     CancelConnectionRequest: _grpc.UnaryUnaryMultiCallable[_graph_pb2.CancelConnectionRequestRequest, _graph_pb2.CancelConnectionRequestResponse]
     """CancelConnectionRequest withdraws the user's own request. ALREADY_CONNECTED when it was accepted
     meanwhile.
     """
     RemoveConnection: _grpc.UnaryUnaryMultiCallable[_graph_pb2.RemoveConnectionRequest, _graph_pb2.RemoveConnectionResponse]
-    """RemoveConnection ends a connection. Open requests are left alone."""
+    """RemoveConnection ends a connection. Open requests stay."""
     BlockUser: _grpc.UnaryUnaryMultiCallable[_graph_pb2.BlockUserRequest, _graph_pb2.BlockUserResponse]
     """BlockUser blocks the peer: any connection or request between the two ends in the same
     transaction, and none can be made until UnblockUser. Neither sees the other's comments then.
-    BLOCK_LIMIT_REACHED when the user blocks as many people as a user may block.
+    BLOCK_LIMIT_REACHED if the user has reached the limit.
     """
     UnblockUser: _grpc.UnaryUnaryMultiCallable[_graph_pb2.UnblockUserRequest, _graph_pb2.UnblockUserResponse]
     """UnblockUser lifts the user's block of the peer. It restores nothing; a request that the peer has
     made meanwhile is gone.
     """
     ImportConnections: _grpc.StreamUnaryMultiCallable[_graph_pb2.ImportConnectionsRequest, _graph_pb2.ImportConnectionsResponse]
-    """ImportConnections adopts connections from elsewhere. Each message is one transaction and may be
-    sent again: what exists already is counted, not repeated. When the stream fails, ErrorInfo's
-    metadata `committed_chunks` says how many messages took effect, so that a client can go on
-    behind them. Internal: not meant for a gateway.
+    """ImportConnections imports connections. Each message is one transaction and may be sent again:
+    existing connections are counted, not repeated. If the stream fails, ErrorInfo's metadata
+    `committed_chunks` says how many messages took effect, so that a client can continue after
+    them. Internal: not exposed by the gateway.
     """
     ExportConnections: _grpc.UnaryStreamMultiCallable[_graph_pb2.ExportConnectionsRequest, _graph_pb2.ExportConnectionsResponse]
-    """ExportConnections streams every connection once, ordered by pair. Each message carries a cursor
-    from which a broken export goes on. Pairs that are connected during the whole export are all in
-    it. Internal: not meant for a gateway.
+    """ExportConnections streams every connection once, ordered by pair. Each message has a cursor
+    from which an interrupted export continues. It contains all pairs that are connected during the
+    whole export. Internal: not exposed by the gateway.
     """
     WatchConnections: _grpc.UnaryStreamMultiCallable[_graph_pb2.WatchConnectionsRequest, _graph_pb2.WatchConnectionsResponse]
     """WatchConnections streams every change of the graph, each once, in an order in which the changes
-    of each user follow each other as they happened. A stream begins with a message that carries a
-    cursor, and goes on for as long as the consumer reads it; when nothing happens, a heartbeat
-    comes every few seconds. A stream that breaks off is resumed from the last cursor received.
-    CONSUMER_TOO_SLOW for one that does not take its messages in time, DRAINING when the server
-    stops, OVERLOADED when there are too many streams, INVALID_PAGE_TOKEN for a cursor that is
-    damaged, CURSOR_OF_ANOTHER_HISTORY for one whose event a restored backup does not have,
-    CURSOR_EXPIRED for one behind which events are not kept any more: the graph keeps them for some
-    months. Internal: not meant for a gateway.
+    of each user follow each other as they happened. The first message of a stream has a cursor.
+    The stream continues while the consumer reads it; without changes it sends a heartbeat every
+    few seconds. A consumer resumes an interrupted stream from the last cursor received.
+    CONSUMER_TOO_SLOW if the consumer does not read messages in time, DRAINING if the server stops,
+    OVERLOADED if there are too many streams, INVALID_PAGE_TOKEN if the cursor is damaged,
+    CURSOR_OF_ANOTHER_HISTORY if a restored backup does not have its event, CURSOR_EXPIRED if
+    events after it are no longer stored: the graph stores them for some months. Internal: not
+    exposed by the gateway.
     """
     DeleteUser: _grpc.UnaryUnaryMultiCallable[_graph_pb2.DeleteUserRequest, _graph_pb2.DeleteUserResponse]
-    """DeleteUser erases whoever has the id now: connections, requests, blocks of either direction, and
-    events about them, but for their numbers and times. What stays is the id with the revision of
-    its erasure, which GetConnectedUserIds tells if the id is issued anew, and one event
-    `USER_DELETED`. feed_service follows that event and erases the user as well; its DeleteUser says
-    what holds until then. Internal: not meant for a gateway.
+    """DeleteUser erases the user who has the id now: connections, requests, blocks in either
+    direction, and events about them except their numbers and times. The id stays, with the
+    revision of its erasure, which GetConnectedUserIds returns if the id is issued again, and so
+    does one event `USER_DELETED`. feed_service follows this event and erases the user too; its
+    DeleteUser says what holds until then. Internal: not exposed by the gateway.
     """
 
 class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
     """GraphService owns mutual connections, the requests that lead to them, and blocks.
 
     A pair of users is in one of these states: none, pending (one has asked the other), connected. A
-    block by either side ends the other two, and is told to nobody but who made it: to the blocked
-    user, the other looks like a stranger, who can be asked and never answers. docs/privacy.md says of
-    every call what a user can learn of somebody they are not connected with.
-    In every request `user_id` is the user on whose
-    behalf the call is made. User ids are issued by the caller's identity system: any positive
-    integer, and a user who never did anything is a user without connections, not an error.
+    block by either side ends the other two states. Only the user who made it can see it: to the
+    blocked user, the other looks like a stranger, who can be asked and never answers.
+    docs/privacy.md says for every call what a user learns about people they are not connected with.
+    In every request `user_id` is the user on whose behalf the call is made. User ids are issued by
+    the caller's identity system: any positive integer, and a user who never did anything is a user
+    without connections, not an error.
 
     Errors are google.rpc.Status with an ErrorInfo whose reasons are listed in kith.errors.v1. Every
     call may answer UNAVAILABLE with RetryInfo.
 
     Every call that changes something takes a `request_id`, a UUID that the caller chooses for the
     call and sends again when it repeats the call. For 24 hours after the first success, a repeat
-    changes nothing and is answered as the first call was, whatever has happened since. With other
-    arguments it is REQUEST_ID_REUSED. It is RESULT_DELETED when the other user has been erased
-    since. Errors are not kept: after an error the repeat is a new attempt. Ids are per user: two
-    users may use the same one, but one user only for one call of this service. The ids of
+    changes nothing and returns the first answer, whatever has happened since. A repeat with other
+    arguments is REQUEST_ID_REUSED. It is RESULT_DELETED when the other user has been erased since.
+    Errors are not stored: after an error the repeat is a new attempt. Ids are per user: two users
+    may use the same id, but one user may use an id for one call of this service only. The ids of
     DeleteUser, which services call, are common to all users. A UUID is 32 hexadecimal digits of
     either case, with hyphens (8-4-4-4-12) or without, optionally in braces or after `urn:uuid:`; all
     spellings of one UUID are one id. ImportConnections takes none: a message that is sent again
     imports nothing twice.
 
-    Where there are replicas of the database, a write is answered with the metadata `kith-position`,
-    an opaque token, and a read that brings one or more of them, separated by commas, may be answered
-    by a replica that has what they stand for, and one that brings the word `any` by each that is not
-    far behind. Reads without it are answered with what there is now. INVALID_FIELD names
-    `kith-position` where it holds something else.
+    If the database has replicas, a write returns the metadata `kith-position`, an opaque token. A
+    read that sends one or more of these tokens, separated by commas, may be answered by a replica
+    that has replayed them. A read that sends the word `any` may be answered by every replica that is
+    not far behind. A read without it is answered by the primary. INVALID_FIELD names `kith-position`
+    if its value is invalid.
 
-    Where callers are known, every call may answer UNAUTHENTICATED, and PERMISSION_DENIED with
-    NOT_PERMITTED to a user who is not its `user_id`. Services may act for every user, and what is
-    internal here is for services alone.
+    If authentication is enabled, every call may return UNAUTHENTICATED, and PERMISSION_DENIED with
+    NOT_PERMITTED to a user who is not its `user_id`. Services may act for every user. Only services
+    may make internal calls.
     """
 
     @_abc_1.abstractmethod
@@ -186,10 +185,10 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _graph_pb2.GetConnectedUserIdsRequest,
         context: _grpc.ServicerContext,
     ) -> _graph_pb2.GetConnectedUserIdsResponse:
-        """GetConnectedUserIds returns the connected ids of up to 100 users, in the order asked. A user
-        whose revision is still `known_revision` is answered with `unchanged` and without ids. All
-        answers are of one moment. RESPONSE_TOO_LARGE when the answer would pass 10 MiB: nothing is
-        ever cut short. Ids of blocks come with it when asked for. Internal: not meant for a gateway.
+        """GetConnectedUserIds returns the connected ids of up to 100 users, in the order asked. If a
+        user's revision is still `known_revision`, the answer is `unchanged` without ids. All answers
+        are as of one moment. RESPONSE_TOO_LARGE if the answer would exceed 10 MiB; answers are never
+        truncated. Ids of blocks are included on request. Internal: not exposed by the gateway.
         """
 
     @_abc_1.abstractmethod
@@ -250,9 +249,9 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _graph_pb2.CountConnectionsRequest,
         context: _grpc.ServicerContext,
     ) -> _graph_pb2.CountConnectionsResponse:
-        """CountConnections returns how many connections each of up to 1,000 users has, in the order asked.
-        A user may count themselves and those they are connected with; NOT_CONNECTED for anybody else.
-        Services that name no user may count everybody.
+        """CountConnections returns how many connections each of up to 1,000 users has, in the order
+        asked. A user may count themselves and their connections; NOT_CONNECTED for all other users.
+        Services that name no user may count every user.
         """
 
     @_abc_1.abstractmethod
@@ -262,10 +261,10 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _grpc.ServicerContext,
     ) -> _graph_pb2.SuggestConnectionsResponse:
         """SuggestConnections returns the users with the most connections in common with the user, without
-        those who are connected, asked, asking or blocked in either direction. Ties go to the lower id.
-        It is exact where the user's connections have at most 50,000 connections together. Beyond that it
-        looks at some of the user's connections alone, always the same ones: those with the fewest
-        connections, as many as have 50,000 together. Counts of a user may then be too low.
+        users who are connected with the user, or have an open request or a block in either direction.
+        The lower id wins ties. The result is exact if the user's connections have at most 50,000
+        connections in total. Otherwise the call looks only at those of the user's connections that
+        have the fewest connections, as many as have 50,000 in total. Counts may then be too low.
         """
 
     @_abc_1.abstractmethod
@@ -274,12 +273,11 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _graph_pb2.RequestConnectionRequest,
         context: _grpc.ServicerContext,
     ) -> _graph_pb2.RequestConnectionResponse:
-        """RequestConnection asks the peer for a connection. When the peer has already asked, the two are
+        """RequestConnection asks the peer for a connection. If the peer has already asked, the two are
         connected at once. A request to a peer who has blocked the user is answered and listed like any
-        other, but it is not shown to the peer, and it is gone when the peer lifts the block.
-        PEER_BLOCKED, CONNECTION_LIMIT_REACHED; REQUEST_PAUSED for some days after the peer has declined,
-        or has removed a request by a block or the end of one; OPEN_REQUEST_LIMIT_REACHED when as many
-        requests of the user wait for an answer as may.
+        other, but the peer does not see it, and it is deleted when the peer lifts the block.
+        PEER_BLOCKED, CONNECTION_LIMIT_REACHED; REQUEST_PAUSED for some days after the peer has
+        declined, or has removed a request by a block or its end; OPEN_REQUEST_LIMIT_REACHED.
         """
 
     @_abc_1.abstractmethod
@@ -298,8 +296,8 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _graph_pb2.DeclineConnectionRequest,
         context: _grpc.ServicerContext,
     ) -> _graph_pb2.DeclineConnectionResponse:
-        """DeclineConnection removes the peer's request, who cannot ask again for some days. ALREADY_CONNECTED
-        when it was accepted meanwhile.
+        """DeclineConnection removes the peer's request. The peer cannot ask again for some days.
+        ALREADY_CONNECTED if it was accepted meanwhile.
         """
 
     @_abc_1.abstractmethod
@@ -318,7 +316,7 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _graph_pb2.RemoveConnectionRequest,
         context: _grpc.ServicerContext,
     ) -> _graph_pb2.RemoveConnectionResponse:
-        """RemoveConnection ends a connection. Open requests are left alone."""
+        """RemoveConnection ends a connection. Open requests stay."""
 
     @_abc_1.abstractmethod
     def BlockUser(
@@ -328,7 +326,7 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _graph_pb2.BlockUserResponse:
         """BlockUser blocks the peer: any connection or request between the two ends in the same
         transaction, and none can be made until UnblockUser. Neither sees the other's comments then.
-        BLOCK_LIMIT_REACHED when the user blocks as many people as a user may block.
+        BLOCK_LIMIT_REACHED if the user has reached the limit.
         """
 
     @_abc_1.abstractmethod
@@ -347,10 +345,10 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _abc.Iterator[_graph_pb2.ImportConnectionsRequest],
         context: _grpc.ServicerContext,
     ) -> _graph_pb2.ImportConnectionsResponse:
-        """ImportConnections adopts connections from elsewhere. Each message is one transaction and may be
-        sent again: what exists already is counted, not repeated. When the stream fails, ErrorInfo's
-        metadata `committed_chunks` says how many messages took effect, so that a client can go on
-        behind them. Internal: not meant for a gateway.
+        """ImportConnections imports connections. Each message is one transaction and may be sent again:
+        existing connections are counted, not repeated. If the stream fails, ErrorInfo's metadata
+        `committed_chunks` says how many messages took effect, so that a client can continue after
+        them. Internal: not exposed by the gateway.
         """
 
     @_abc_1.abstractmethod
@@ -359,9 +357,9 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _graph_pb2.ExportConnectionsRequest,
         context: _grpc.ServicerContext,
     ) -> _abc.Iterator[_graph_pb2.ExportConnectionsResponse]:
-        """ExportConnections streams every connection once, ordered by pair. Each message carries a cursor
-        from which a broken export goes on. Pairs that are connected during the whole export are all in
-        it. Internal: not meant for a gateway.
+        """ExportConnections streams every connection once, ordered by pair. Each message has a cursor
+        from which an interrupted export continues. It contains all pairs that are connected during the
+        whole export. Internal: not exposed by the gateway.
         """
 
     @_abc_1.abstractmethod
@@ -371,14 +369,14 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _grpc.ServicerContext,
     ) -> _abc.Iterator[_graph_pb2.WatchConnectionsResponse]:
         """WatchConnections streams every change of the graph, each once, in an order in which the changes
-        of each user follow each other as they happened. A stream begins with a message that carries a
-        cursor, and goes on for as long as the consumer reads it; when nothing happens, a heartbeat
-        comes every few seconds. A stream that breaks off is resumed from the last cursor received.
-        CONSUMER_TOO_SLOW for one that does not take its messages in time, DRAINING when the server
-        stops, OVERLOADED when there are too many streams, INVALID_PAGE_TOKEN for a cursor that is
-        damaged, CURSOR_OF_ANOTHER_HISTORY for one whose event a restored backup does not have,
-        CURSOR_EXPIRED for one behind which events are not kept any more: the graph keeps them for some
-        months. Internal: not meant for a gateway.
+        of each user follow each other as they happened. The first message of a stream has a cursor.
+        The stream continues while the consumer reads it; without changes it sends a heartbeat every
+        few seconds. A consumer resumes an interrupted stream from the last cursor received.
+        CONSUMER_TOO_SLOW if the consumer does not read messages in time, DRAINING if the server stops,
+        OVERLOADED if there are too many streams, INVALID_PAGE_TOKEN if the cursor is damaged,
+        CURSOR_OF_ANOTHER_HISTORY if a restored backup does not have its event, CURSOR_EXPIRED if
+        events after it are no longer stored: the graph stores them for some months. Internal: not
+        exposed by the gateway.
         """
 
     @_abc_1.abstractmethod
@@ -387,11 +385,11 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _graph_pb2.DeleteUserRequest,
         context: _grpc.ServicerContext,
     ) -> _graph_pb2.DeleteUserResponse:
-        """DeleteUser erases whoever has the id now: connections, requests, blocks of either direction, and
-        events about them, but for their numbers and times. What stays is the id with the revision of
-        its erasure, which GetConnectedUserIds tells if the id is issued anew, and one event
-        `USER_DELETED`. feed_service follows that event and erases the user as well; its DeleteUser says
-        what holds until then. Internal: not meant for a gateway.
+        """DeleteUser erases the user who has the id now: connections, requests, blocks in either
+        direction, and events about them except their numbers and times. The id stays, with the
+        revision of its erasure, which GetConnectedUserIds returns if the id is issued again, and so
+        does one event `USER_DELETED`. feed_service follows this event and erases the user too; its
+        DeleteUser says what holds until then. Internal: not exposed by the gateway.
         """
 
 def add_GraphServiceServicer_to_server(servicer: GraphServiceServicer, server: _grpc.Server) -> None: ...
