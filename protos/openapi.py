@@ -20,16 +20,16 @@ _VARIABLE: Final = re.compile(r"\{([\w.]+)\}")
 _SERVICES, _METHODS = 6, 2
 _REASONS: Final = ".kith.errors.v1.ErrorReason"
 _ABOUT: Final = """\
-What the gateway serves over HTTP. Every call is one of the gRPC calls in `protos/`, by its
-`google.api.http` option, and answers as proto3's JSON mapping says: 64-bit numbers are texts, times
-are RFC 3339, names are in camel case, and those of the protos are taken too.
+What the gateway serves over HTTP. Every call is a gRPC call of `protos/`, by its
+`google.api.http` option, and uses proto3's JSON mapping: 64-bit numbers are strings, times are RFC
+3339, names are in camel case; the names of the protos are accepted too.
 
-Nothing is dropped silently. Parameters of a query and fields of a body, at any depth, that a call
-does not know or that are given twice are `INVALID_FIELD`, and so is a body where a call takes none.
-The path is what a call is about: no parameter may name what it says, and a body may repeat it only
-with exactly the same digits. A body is an object in strict JSON.
+Nothing is dropped silently. Query parameters and body fields, at any depth, that a call does not
+know or that are given twice are `INVALID_FIELD`, and so is a body for a call that takes none. The
+path identifies the resource: no parameter may repeat it, and a body may repeat it only with
+exactly the same digits. A body is an object in strict JSON.
 
-A call may bring a deadline in the header `grpc-timeout` (such as `1500m` for 1.5 seconds), an id in
+A call may have a deadline in the header `grpc-timeout` (such as `1500m` for 1.5 seconds), an id in
 `x-request-id`, which the answer and all logs repeat, and a W3C `traceparent`."""
 _ERROR: Final = """\
 An error. HTTP's status follows from `code`, which is a google.rpc.Code; the text of `message` may
