@@ -5,7 +5,6 @@ An implementation of S3 that is nobody's of ours, and that refuses what it shoul
 
 import getpass
 import shutil
-import socket
 import subprocess
 import time
 from contextlib import ExitStack, closing, suppress
@@ -13,6 +12,8 @@ from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Self
+
+from tests.support.ports import free_ports
 
 INSTALL = (
     "apt-get install --no-install-recommends "
@@ -72,7 +73,7 @@ class Swift:
     _started: ExitStack = field(init=False)
 
     def __enter__(self) -> Self:
-        self.port, memcached, *ports = _free_ports(2 + len(_KINDS))
+        self.port, memcached, *ports = free_ports(2 + len(_KINDS))
         (self.directory / "devices" / "device").mkdir(parents=True)
         with ExitStack() as stack:
             self._started = stack
@@ -152,11 +153,3 @@ class Swift:
             connection.request("GET", "/healthcheck")
             return connection.getresponse().status == 200
         return False
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for sock in sockets:
-            sock.bind(("127.0.0.1", 0))
-        return [sock.getsockname()[1] for sock in sockets]

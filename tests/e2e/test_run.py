@@ -4,13 +4,12 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from http.client import HTTPConnection
@@ -23,6 +22,7 @@ from kith.client import KithClient
 from kith.feed.v1 import feed_pb2
 from tests.support import photos
 from tests.support.browser import get, post_form
+from tests.support.ports import free_ports
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self").exists(), reason="what is left running is looked up in /proc"
@@ -155,14 +155,6 @@ class Started:
     def interrupt(self) -> int:
         self.process.send_signal(signal.SIGINT)
         return self.process.wait(SECONDS)
-
-
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for sock in sockets:
-            sock.bind(("127.0.0.1", 0))
-        return [sock.getsockname()[1] for sock in sockets]
 
 
 def wait_until(condition: Callable[[], object]) -> None:

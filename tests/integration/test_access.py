@@ -7,7 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -40,6 +40,7 @@ from tests.support.secured import Clients, SecuredPair, bearer, secured_pair
 
 _USER, _OTHER = 17, 18
 _SERVICES = "feed,importer"
+_CALLERS = 4
 
 
 @pytest.fixture(scope="module")
@@ -321,31 +322,31 @@ def test_no_call_fails_while_keys_are_exchanged_and_tokens_of_the_former_end(
     request = graph_pb2.ListConnectionsRequest(user_id=_USER)
     shown = [bearer(issuer.token(_USER))]
     former = shown[0]
+    last_used = [former] * _CALLERS
     is_over = threading.Event()
 
-    def call_on() -> int:
-        calls = 0
+    def call_on(caller: int) -> None:
         while not is_over.is_set():
-            clients.graph.ListConnections(request, metadata=shown[0])
-            calls += 1
-        return calls
+            token = shown[0]
+            clients.graph.ListConnections(request, metadata=token)
+            last_used[caller] = token
 
-    with ThreadPoolExecutor(4) as threads:
-        callers = [threads.submit(call_on) for _ in range(4)]
+    with ThreadPoolExecutor(_CALLERS) as threads:
+        callers = [threads.submit(call_on, caller) for caller in range(_CALLERS)]
         try:
             for name in ("second", "third"):
                 issuer.add_key(name)
                 # At once, as an issuer may that does not wait for anybody to hear of the key.
                 shown[0] = bearer(issuer.token(_USER))
-                time.sleep(0.3)
+                until(lambda: last_used == shown * _CALLERS or any(map(Future.done, callers)))
             _write_token_of_feed(issuer)
             issuer.withdraw_key("first")
             until(lambda: not succeeds(lambda: _list(clients, former)))
         finally:
             is_over.set()
-    counts = [caller.result() for caller in callers]
+    for caller in callers:
+        caller.result()
 
-    assert all(counts)
     with pytest.raises(grpc.RpcError) as caught:
         _list(clients, former)
     assert reason_of(caught.value) == "UNAUTHENTICATED"

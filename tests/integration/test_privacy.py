@@ -28,6 +28,7 @@ from tests.support.rpcs import Rpc
 _TABLE: Final = Path(__file__).parents[2] / "docs" / "privacy.md"
 _ROW: Final = re.compile(r"^\| `(\w+)` \| (.+?) \| (.+?) \| (.+?) \|$", re.MULTILINE)
 _REASON: Final = re.compile(r"`([A-Z_]+)`")
+_ID_FIELD: Final = re.compile(r"(post|comment|)\w*?ids?", re.IGNORECASE)
 _PHOTOS: Final = {
     "S3_BUCKET": "photos",
     "S3_ENDPOINT_URL": "http://127.0.0.1:1",
@@ -217,9 +218,9 @@ class Told:
 def _told(pair: Pair, rpc: Rpc, world: World, other: int) -> Told:
     call = getattr(pair.graph if rpc.service == "graph" else pair.feed, rpc.name)
     named = {
-        other: "the other",
-        world.posts[other]: "their post",
-        world.comment_of(other): "their comment",
+        "comment": (world.comment_of(other), "their comment"),
+        "post": (world.posts[other], "their post"),
+        "": (other, "the other"),
     }
     try:
         answer = call(_CALLS[rpc.name](world, other))
@@ -230,17 +231,22 @@ def _told(pair: Pair, rpc: Rpc, world: World, other: int) -> Told:
     return Told(reason="", answer=_without_ids(MessageToDict(answer), named))
 
 
-def _without_ids(told: Any, named: Mapping[int, str]) -> object:
-    """Return what was told, where nothing differs but what is told of whom."""
+def _without_ids(told: Any, named: Mapping[str, tuple[int, str]], field: str = "") -> object:
+    """Return what was told, with names for the ids of the other, their post and their comment.
+
+    Which of them an id can be, its field says: a post and a comment may have the same id.
+    """
     if isinstance(told, dict):
         return {
-            name: _without_ids(value, named)
+            name: _without_ids(value, named, name)
             for name, value in told.items()
             if name not in _OF_THE_CALL
         }
     if isinstance(told, list):
-        return [_without_ids(value, named) for value in told]
-    return next((name for id_, name in named.items() if str(told) == str(id_)), told)
+        return [_without_ids(value, named, field) for value in told]
+    ids = _ID_FIELD.fullmatch(field)
+    id_, name = named[ids[1].lower()] if ids else (None, "")
+    return name if str(told) == str(id_) else told
 
 
 def _rows() -> dict[str, tuple[str, str, str]]:

@@ -2,17 +2,17 @@
 
 import json
 import os
-import socket
 import ssl
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
 from typing import Any
 
+from tests.support.ports import free_ports
 from tests.support.processes import until
 
 _ROOT = Path(__file__).parents[2]
@@ -109,7 +109,7 @@ def running_gateway(
     folder: Path, *, graph: str, feed: str, environment: Mapping[str, str] | None = None
 ) -> Iterator[Gateway]:
     """Start it in front of two services, and wait until it sees them."""
-    port, metrics_port, admin_port = _free_ports(3)
+    port, metrics_port, admin_port = free_ports(3)
     log = folder / "gateway.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -147,11 +147,3 @@ def running_gateway(
     finally:
         process.terminate()
         process.wait(_SECONDS)
-
-
-def _free_ports(number: int) -> list[int]:
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(number)]
-        for sock in sockets:
-            sock.bind(("127.0.0.1", 0))
-        return [sock.getsockname()[1] for sock in sockets]

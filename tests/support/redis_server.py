@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from tests.support.ports import free_port
 from tests.support.processes import until
 
 _CEILING_SECONDS = 30
@@ -24,7 +24,7 @@ class RedisServer:
 
     def __init__(self, binary: str, directory: Path) -> None:
         self._command = [binary, "--save", "", "--appendonly", "no", "--dir", str(directory)]
-        self._port = _free_port()
+        self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self.client = redis.Redis(port=self._port)
 
@@ -95,9 +95,3 @@ def _binary() -> str | None:
         if binary.exists():
             return str(binary)
     return shutil.which("redis-server")
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])

@@ -8,7 +8,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ import psycopg2
 import sqlalchemy
 
 from shared.database.embedded_postgres import binaries
+from tests.support.ports import free_port
 from tests.support.processes import until
 
 _SUPERUSER: Final = "kith"
@@ -41,7 +41,7 @@ class Server:
 
     def __init__(self, directory: Path, name: str, options: Mapping[str, str]) -> None:
         self.name = name
-        self.port = _free_port()
+        self.port = free_port()
         self._directory = directory / name
         self._log = directory / f"{name}.log"
         self._options = {**_OPTIONS, **options}
@@ -214,9 +214,3 @@ def _conninfo(servers: Sequence[Server]) -> str:
     hosts = ",".join("127.0.0.1" for _ in servers)
     ports = ",".join(str(server.port) for server in servers)
     return f"host={hosts} port={ports} user={_SUPERUSER}"
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
