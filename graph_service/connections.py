@@ -10,13 +10,14 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection
 
+from graph_service.conflicts import erased_meanwhile
 from graph_service.metrics import ACTIVE_CONNECTIONS, USERS, GraphMetrics
 from graph_service.models import EventKind
 from graph_service.queries import pairs
 from graph_service.queries.pairs import NOTHING_ELSE, LockedPair, LookedAt
 from graph_service.settings import PairLimits
 from kith.errors.v1 import errors_pb2
-from kith.exceptions import AbortedError, PreconditionError, ResourceNotFoundError
+from kith.exceptions import PreconditionError, ResourceNotFoundError
 from shared.api.idempotency import Call, M, once
 from shared.database.database import Database
 
@@ -176,11 +177,6 @@ def _remove(pair: LockedPair) -> EventKind | None:
 
 def _unblock(pair: LockedPair) -> EventKind | None:
     return EventKind.UNBLOCKED if pair.user_blocks else None
-
-
-def erased_meanwhile() -> AbortedError:
-    """Return the error after which a transaction is repeated, for a user who had a row has none."""
-    return AbortedError("one of the users was erased meanwhile; repeat the call")
 
 
 def _refuse_if_connected(pair: LockedPair) -> None:

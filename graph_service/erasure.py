@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from sqlalchemy import Connection
 
-from graph_service.connections import erased_meanwhile
+from graph_service.conflicts import erased_meanwhile
 from graph_service.metrics import ACTIVE_CONNECTIONS, USERS
 from graph_service.queries import erasure, neighbours, users
 from kith.exceptions import AbortedError
