@@ -24,7 +24,7 @@ from benchmarks.row import Row, comparison
 from graph_service.models import metadata
 from graph_service.queries import connected_ids
 from kith.environment import Environment
-from shared.database.guard import StatementGuard
+from shared.database.endpoint import Endpoint
 from shared.database.reader import Reader
 from shared.database.settings import DatabaseSettings
 from tests.support.citus import Citus
@@ -99,9 +99,10 @@ def _lines(rows: Iterator[Sequence[object]]) -> StringIO:
 
 def _contenders(layout: str, url: str, stack: ExitStack) -> dict[str, Contender]:
     settings = DatabaseSettings.read(Environment({}), "GRAPH")
-    guard = stack.enter_context(closing(StatementGuard(settings.statement_timeout)))
     latency = prometheus_client.Histogram("latency", "Of statements.", registry=None)
-    reader = stack.enter_context(closing(Reader(settings, url, guard=guard, latency=latency)))
+    endpoint = Endpoint.of(settings, url, latency)
+    stack.enter_context(closing(endpoint.guard))
+    reader = stack.enter_context(closing(Reader(endpoint)))
     writer = stack.enter_context(closing(connect(url)))
 
     def reads(asked: Sequence[int]) -> Callable[[], object]:

@@ -20,7 +20,7 @@ from benchmarks.row import Row, comparison
 from benchmarks.stage import HUB, Captured, Stage
 from benchmarks.world import Kind
 from kith.environment import Environment
-from shared.database.guard import StatementGuard
+from shared.database.endpoint import Endpoint
 from shared.database.reader import Reader, Statement
 from shared.database.settings import DatabaseSettings
 
@@ -57,10 +57,11 @@ def hot_read(stage: Stage) -> Row:
     statement = Statement("hot_read", read.sql)
     settings = DatabaseSettings.read(Environment({}), "FEED")
     latency = prometheus_client.Histogram("latency", "Of statements.", registry=None)
+    endpoint = Endpoint.of(settings, url, latency)
     with (
         closing(sessions.open()) as session,
-        closing(StatementGuard(settings.statement_timeout)) as guard,
-        closing(Reader(settings, url, guard=guard, latency=latency)) as reader,
+        closing(endpoint.guard),
+        closing(Reader(endpoint)) as reader,
         session.cursor() as cursor,
     ):
         cursor.execute(statement.prepare.replace("%%", "%"))

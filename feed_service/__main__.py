@@ -1,7 +1,6 @@
 """The composition root of feed_service: settings, database, graph client, servicer, server."""
 
 import sys
-from dataclasses import replace
 
 from prometheus_client import CollectorRegistry
 
@@ -30,7 +29,7 @@ from kith.feed.v1 import feed_pb2_grpc
 from shared.api.paging import PageTokens
 from shared.database import schema
 from shared.database.database import BACKGROUND, Database
-from shared.database.guard import StatementGuard
+from shared.database.endpoint import Endpoint
 from shared.database.reader import Reader
 from shared.database.replicas import Reads, Replicas
 from shared.database.totals import read_totals
@@ -50,24 +49,12 @@ def build(settings: FeedSettings, database_url: str) -> Service:
     """Put the service together; nothing listens yet."""
     registry = CollectorRegistry()
     metrics = FeedMetrics(registry)
-    latency = database_latency(registry)
-    guard = StatementGuard(settings.database.statement_timeout)
-    database = Database(settings.database, database_url, guard=guard, latency=latency)
-    reader = Reader(settings.database, database_url, guard=guard, latency=latency)
-    background = Database(
-        # So few that the work beside the calls never takes a connection from them.
-        replace(settings.database, pool_size=1, max_overflow=2),
-        database_url,
-        guard=guard,
-        latency=latency,
-        name=BACKGROUND,
-    )
-    replicas = Replicas.configured(
-        settings.database,
-        database_url,
-        guard=guard,
-        latency=latency,
-        metrics=ReplicaMetrics(registry),
+    endpoint = Endpoint.of(settings.database, database_url, database_latency(registry))
+    database, reader = Database(endpoint), Reader(endpoint)
+    # So few that the work beside the calls never takes a connection from them.
+    background = Database(endpoint.limited(connections=3), name=BACKGROUND)
+    replicas = (
+        Replicas(endpoint, ReplicaMetrics(registry)) if settings.database.replica_urls else None
     )
     layout = layouts.LAYOUTS[settings.layout]
     redis = OptionalRedis(settings.redis, RedisMetrics(registry)) if settings.redis else None
@@ -139,7 +126,7 @@ def build(settings: FeedSettings, database_url: str) -> Service:
         background.close()
         reader.close()
         database.close()
-        guard.close()
+        endpoint.guard.close()
         if redis is not None:
             redis.close()
 

@@ -1,7 +1,6 @@
 """The composition root of graph_service: settings, database, servicer, server."""
 
 import sys
-from dataclasses import replace
 
 from prometheus_client import CollectorRegistry
 
@@ -20,7 +19,7 @@ from kith.graph.v1 import graph_pb2_grpc
 from shared.api.paging import PageTokens
 from shared.database import schema
 from shared.database.database import BACKGROUND, Database
-from shared.database.guard import StatementGuard
+from shared.database.endpoint import Endpoint
 from shared.database.reader import Reader
 from shared.database.replicas import Reads, Replicas
 from shared.database.totals import read_totals
@@ -39,19 +38,11 @@ _UPKEEP_SECONDS = 30
 def build(settings: GraphSettings, database_url: str) -> Service:
     """Put the service together; nothing listens yet."""
     registry = CollectorRegistry()
-    latency = database_latency(registry)
-    guard = StatementGuard(settings.database.statement_timeout)
-    database = Database(settings.database, database_url, guard=guard, latency=latency)
-    reader = Reader(settings.database, database_url, guard=guard, latency=latency)
-    background = Reader(
-        settings.database, database_url, guard=guard, latency=latency, name=BACKGROUND
-    )
-    replicas = Replicas.configured(
-        settings.database,
-        database_url,
-        guard=guard,
-        latency=latency,
-        metrics=ReplicaMetrics(registry),
+    endpoint = Endpoint.of(settings.database, database_url, database_latency(registry))
+    database, reader = Database(endpoint), Reader(endpoint)
+    background = Reader(endpoint, name=BACKGROUND)
+    replicas = (
+        Replicas(endpoint, ReplicaMetrics(registry)) if settings.database.replica_urls else None
     )
     tokens = PageTokens(keys=settings.page_token_keys)
     redis = OptionalRedis(settings.redis, RedisMetrics(registry)) if settings.redis else None
@@ -65,14 +56,8 @@ def build(settings: GraphSettings, database_url: str) -> Service:
         erasure=Erasure(database),
         max_message_bytes=settings.server.max_message_bytes,
     )
-    cleaning = Database(
-        # One, so that it never takes a connection from the calls.
-        replace(settings.database, pool_size=1, max_overflow=0),
-        database_url,
-        guard=guard,
-        latency=latency,
-        name=BACKGROUND,
-    )
+    # One, so that it never takes a connection from the calls.
+    cleaning = Database(endpoint.limited(connections=1), name=BACKGROUND)
     cleanup = Upkeep(
         cleaning, request_pause=settings.limits.request_pause, events_kept=settings.events_kept
     )
@@ -89,7 +74,7 @@ def build(settings: GraphSettings, database_url: str) -> Service:
         background.close()
         reader.close()
         database.close()
-        guard.close()
+        endpoint.guard.close()
         if redis is not None:
             redis.close()
 

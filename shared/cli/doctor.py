@@ -26,7 +26,7 @@ from shared.cli.databases import SERVICES
 from shared.cli.terminal import CommandError
 from shared.database import schema
 from shared.database.database import why
-from shared.database.guard import StatementGuard
+from shared.database.endpoint import Endpoint
 from shared.database.reader import Reader, Statement
 from shared.database.settings import DatabaseSettings
 from shared.metrics import database_latency
@@ -107,11 +107,9 @@ def _examined(name: str, database: DatabaseSettings, console: Console) -> bool:
     if not database.url:
         console.print(f"{name}: the embedded database; the service starts and migrates it")
         return True
-    guard = StatementGuard(database.statement_timeout)
-    reader = Reader(
-        database, database.url, guard=guard, latency=database_latency(CollectorRegistry())
-    )
-    with closing(guard), closing(reader):
+    endpoint = Endpoint.of(database, database.url, database_latency(CollectorRegistry()))
+    reader = Reader(endpoint)
+    with closing(endpoint.guard), closing(reader):
         passed = [
             _passes(f"{name} schema", lambda: schema.check(reader, name), console),
             _passes(f"{name} clock", lambda: _compare_clocks(reader), console),

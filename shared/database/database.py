@@ -19,7 +19,6 @@ from typing import Any, TypeVar, cast
 
 import psycopg2
 import sqlalchemy
-from prometheus_client import Histogram
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine, ExceptionContext, ExecutionContext
@@ -36,7 +35,8 @@ from kith.exceptions import (
 from kith.trace_context import commented
 from shared import deadlines
 from shared.database import positions
-from shared.database.guard import StatementGuard, statement_timeout
+from shared.database.endpoint import Endpoint
+from shared.database.guard import statement_timeout
 from shared.database.positions import BehindError, Position
 from shared.database.settings import DatabaseSettings
 from shared.metrics import Usage
@@ -92,32 +92,23 @@ class Database:
     Without `repeats` a read is not made again whose connection broke.
     """
 
-    def __init__(
-        self,
-        settings: DatabaseSettings,
-        url: str,
-        *,
-        guard: StatementGuard,
-        latency: Histogram,
-        name: str = CALLS,
-        repeats: bool = True,
-    ) -> None:
-        self._guard = guard
+    def __init__(self, endpoint: Endpoint, *, name: str = CALLS, repeats: bool = True) -> None:
+        settings = endpoint.settings
         self._repeats = repeats
         self._engine = sqlalchemy.create_engine(
-            url,
+            endpoint.url,
             isolation_level="AUTOCOMMIT",
             hide_parameters=True,
             pool_size=settings.pool_size,
             max_overflow=settings.max_overflow,
-            creator=self._connector(settings, url, name),
+            creator=_opener(endpoint, name),
         )
         self._limit = settings.pool_size + settings.max_overflow
         self._places = threading.BoundedSemaphore(self._limit)
         self._waiting = 0
         self._lock = threading.Lock()
         self._most_wait = settings.pool_timeout.total_seconds()
-        _Statements(settings.statement_timeout, self._guard, latency).listen_to(self._engine)
+        _Statements(endpoint).listen_to(self._engine)
 
     def read(self, work: Callable[[Connection], T]) -> T:
         """Run reading statements, each its own snapshot; repeated once if the connection broke.
@@ -221,9 +212,11 @@ class Database:
             with self._lock:
                 self._waiting -= 1
 
-    def _connector(self, settings: DatabaseSettings, url: str, name: str) -> Callable[[], Any]:
-        arguments = {**address(url), **connect_arguments(settings, name=name)}
-        return lambda: self._guard.connect(lambda: psycopg2.connect(**arguments))
+
+def _opener(endpoint: Endpoint, name: str) -> Callable[[], Any]:
+    settings, guard = endpoint.settings, endpoint.guard
+    arguments = {**address(endpoint.url), **connect_arguments(settings, name=name)}
+    return lambda: guard.connect(lambda: psycopg2.connect(**arguments))
 
 
 def address(url: str) -> dict[str, Any]:
@@ -307,10 +300,10 @@ def _position(connection: Connection) -> Position:
 class _Statements:
     """What is done around every statement of an engine."""
 
-    def __init__(self, usual_timeout: timedelta, guard: StatementGuard, latency: Histogram) -> None:
-        self._usual_timeout = usual_timeout.total_seconds()
-        self._guard = guard
-        self._latency = latency
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._usual_timeout = endpoint.settings.statement_timeout.total_seconds()
+        self._guard = endpoint.guard
+        self._latency = endpoint.latency
 
     def listen_to(self, engine: Engine) -> None:
         """Be told of the statements of an engine."""

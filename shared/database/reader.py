@@ -21,7 +21,6 @@ from typing import Any
 
 import psycopg2
 import psycopg2.errors
-from prometheus_client import Histogram
 
 from kith.exceptions import AppException
 from kith.trace_context import commented
@@ -37,9 +36,9 @@ from shared.database.database import (
     statements_in_call,
     translate,
 )
-from shared.database.guard import StatementGuard, statement_timeout
+from shared.database.endpoint import Endpoint
+from shared.database.guard import statement_timeout
 from shared.database.positions import BehindError
-from shared.database.settings import DatabaseSettings
 
 Rows = list[tuple[Any, ...]]
 
@@ -75,25 +74,17 @@ class Reader:
     Without `repeats` a statement is not made again whose connection broke.
     """
 
-    def __init__(
-        self,
-        settings: DatabaseSettings,
-        url: str,
-        *,
-        guard: StatementGuard,
-        latency: Histogram,
-        name: str = CALLS,
-        repeats: bool = True,
-    ) -> None:
+    def __init__(self, endpoint: Endpoint, *, name: str = CALLS, repeats: bool = True) -> None:
+        settings = endpoint.settings
         self._arguments = {
-            **address(url),
+            **address(endpoint.url),
             **connect_arguments(settings, name=name, options=_OPTIONS),
         }
         self._prepares = settings.prepare
         self._repeats = repeats
         self._usual_timeout = settings.statement_timeout.total_seconds()
-        self._guard = guard
-        self._latency = latency
+        self._guard = endpoint.guard
+        self._latency = endpoint.latency
         # The connection that was used last is used next. The methods of a list need no lock.
         self._at_hand: list[_Session] = []
 

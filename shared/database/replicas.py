@@ -12,21 +12,19 @@ other. So a replica is asked only as long as it follows the very timeline that t
 import logging
 from collections.abc import Callable, Sequence
 from itertools import count
-from typing import Final, Self, TypeVar
+from typing import Final, TypeVar
 
 import sqlalchemy
-from prometheus_client import Histogram
 from sqlalchemy import Connection
 
 from kith.exceptions import UnavailableError
 from shared import deadlines
 from shared.database import positions
 from shared.database.database import BACKGROUND, Database
-from shared.database.guard import StatementGuard
+from shared.database.endpoint import Endpoint
 from shared.database.positions import BehindError, Position
 from shared.database.primary_log import ANSWER_SECONDS, LOOK_SECONDS, PrimaryLog
 from shared.database.reader import Reader, Statement
-from shared.database.settings import DatabaseSettings
 from shared.metrics import ReplicaMetrics
 from shared.periodic import Rounds
 
@@ -98,21 +96,16 @@ class Reads:
 class Replicas:
     """The replicas of a database, and which of them are asked. Thread-safe."""
 
-    def __init__(
-        self,
-        settings: DatabaseSettings,
-        url: str,
-        *,
-        guard: StatementGuard,
-        latency: Histogram,
-        metrics: ReplicaMetrics,
-    ) -> None:
+    def __init__(self, primary: Endpoint, metrics: ReplicaMetrics) -> None:
+        settings = primary.settings
         self._metrics = metrics
-        self._primary = Reader(settings, url, guard=guard, latency=latency, name=BACKGROUND)
+        self._primary = Reader(primary, name=BACKGROUND)
         self._primary_log = PrimaryLog(self._primary, settings.replica_max_lag.total_seconds())
         self._replicas = [
-            _Replica(settings, replica_url, latency=latency, log=self._primary_log, metrics=metrics)
-            for replica_url in settings.replica_urls
+            _Replica(
+                Endpoint.of(settings, url, primary.latency), log=self._primary_log, metrics=metrics
+            )
+            for url in settings.replica_urls
         ]
         self._turns = count()
         # Before the replicas are looked at, which would be ahead of nothing.
@@ -126,21 +119,6 @@ class Replicas:
         ]
         for looks in self._looks:
             looks.start()
-
-    @classmethod
-    def configured(
-        cls,
-        settings: DatabaseSettings,
-        url: str,
-        *,
-        guard: StatementGuard,
-        latency: Histogram,
-        metrics: ReplicaMetrics,
-    ) -> Self | None:
-        """Return the replicas that are set; None without any."""
-        if not settings.replica_urls:
-            return None
-        return cls(settings, url, guard=guard, latency=latency, metrics=metrics)
 
     def answer(
         self, ask: Callable[["_Replica"], T], *, since: float, otherwise: Callable[[], T]
@@ -208,22 +186,14 @@ class Replicas:
 class _Replica:
     """A server, and what was last seen of it."""
 
-    def __init__(
-        self,
-        settings: DatabaseSettings,
-        url: str,
-        *,
-        latency: Histogram,
-        log: PrimaryLog,
-        metrics: ReplicaMetrics,
-    ) -> None:
-        parsed = sqlalchemy.make_url(url)
+    def __init__(self, endpoint: Endpoint, *, log: PrimaryLog, metrics: ReplicaMetrics) -> None:
+        parsed = sqlalchemy.make_url(endpoint.url)
         self.name = f"{parsed.host}:{parsed.port or 5432}"
-        self._guard = StatementGuard(settings.statement_timeout)
-        self.database = Database(settings, url, guard=self._guard, latency=latency, repeats=False)
-        self.reader = Reader(settings, url, guard=self._guard, latency=latency, repeats=False)
-        self._looker = Reader(settings, url, guard=self._guard, latency=latency, name=BACKGROUND)
-        self._max_lag = settings.replica_max_lag.total_seconds()
+        self._guard = endpoint.guard
+        self.database = Database(endpoint, repeats=False)
+        self.reader = Reader(endpoint, repeats=False)
+        self._looker = Reader(endpoint, name=BACKGROUND)
+        self._max_lag = endpoint.settings.replica_max_lag.total_seconds()
         self._primary_log = log
         self._lag_gauge = metrics.lag.labels(self.name)
         self._rotation_gauge = metrics.in_rotation.labels(self.name)

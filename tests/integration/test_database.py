@@ -13,10 +13,11 @@ from sqlalchemy import Connection, text
 from kith.environment import Environment
 from kith.exceptions import AbortedError, DeadlineError, RateLimitError, UnavailableError
 from shared.database.database import Database, in_transaction
-from shared.database.guard import StatementGuard
+from shared.database.endpoint import Endpoint
 from shared.database.settings import DatabaseSettings
 from shared.metrics import database_latency
 from tests.support.pair import Databases
+from tests.support.processes import until
 from tests.support.wire import WireTap
 
 
@@ -53,12 +54,13 @@ def _database(url: str, tap: WireTap, variables: dict[str, str]) -> Database:
     environment = Environment(variables)
     settings = replace(DatabaseSettings.read(environment, "GRAPH"), data_dir=Path())
     through = sqlalchemy.make_url(url).set(port=tap.port).update_query_dict({"sslmode": "disable"})
-    return Database(
-        settings,
-        through.render_as_string(hide_password=False),
-        guard=StatementGuard(settings.statement_timeout),
-        latency=database_latency(CollectorRegistry()),
-    )
+    url = through.render_as_string(hide_password=False)
+    return Database(Endpoint.of(settings, url, database_latency(CollectorRegistry())))
+
+
+def _is_free(database: Database, lock: str) -> bool:
+    with database.held_lock(lock) as connection:
+        return connection is not None
 
 
 def _amounts(connection: Connection) -> list[int]:
@@ -287,6 +289,8 @@ def test_who_has_lost_the_connection_of_a_lock_cannot_write_and_others_can(
     with database.held_lock("one") as first:
         assert first is not None
         tap.break_connections()
+        # PostgreSQL releases the lock when it has noticed that the connection is gone.
+        until(lambda: _is_free(database, "one"))
         with database.held_lock("one") as second:
             assert second is not None
             with in_transaction(second):

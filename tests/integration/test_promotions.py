@@ -15,7 +15,7 @@ from sqlalchemy import Connection, text
 from kith.environment import Environment
 from shared.database import positions
 from shared.database.database import Database
-from shared.database.guard import StatementGuard
+from shared.database.endpoint import Endpoint
 from shared.database.positions import ANY, Position
 from shared.database.reader import Reader
 from shared.database.replicas import Reads, Replicas
@@ -92,18 +92,14 @@ def notes(cluster: ReplicatedCluster) -> Iterator[Notes]:
     }
     settings = DatabaseSettings.read(Environment(variables), "GRAPH")
     registry = CollectorRegistry()
-    latency = database_latency(registry)
-    guard = StatementGuard(settings.statement_timeout)
-    database = Database(settings, settings.url, guard=guard, latency=latency)
-    reader = Reader(settings, settings.url, guard=guard, latency=latency)
-    replicas = Replicas(
-        settings, settings.url, guard=guard, latency=latency, metrics=ReplicaMetrics(registry)
-    )
+    endpoint = Endpoint.of(settings, settings.url, database_latency(registry))
+    database, reader = Database(endpoint), Reader(endpoint)
+    replicas = Replicas(endpoint, ReplicaMetrics(registry))
     yield Notes(database=database, reads=Reads(database, reader, replicas), registry=registry)
     replicas.close()
     reader.close()
     database.close()
-    guard.close()
+    endpoint.guard.close()
 
 
 def test_a_standby_that_is_ahead_of_the_one_that_was_promoted_is_not_asked_any_more(

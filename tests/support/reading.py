@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from kith.environment import Environment
 from shared.database.database import Database
-from shared.database.guard import StatementGuard
+from shared.database.endpoint import Endpoint
 from shared.database.reader import Reader, Rows, Statement
 from shared.database.settings import DatabaseSettings
 from shared.metrics import database_latency
@@ -22,23 +22,12 @@ Plan = dict[str, Any]
 def new_reader(url: str, variables: Mapping[str, str] | None = None) -> Reader:
     """Return a reader of a database as the services have it."""
     settings = _settings({"DATABASE_PREPARE": "off" if citus.URL else "on", **(variables or {})})
-    return Reader(
-        settings,
-        url,
-        guard=StatementGuard(settings.statement_timeout),
-        latency=database_latency(CollectorRegistry()),
-    )
+    return Reader(Endpoint.of(settings, url, database_latency(CollectorRegistry())))
 
 
 def new_database(url: str) -> Database:
     """Return what else the services have of a database."""
-    settings = _settings({})
-    return Database(
-        settings,
-        url,
-        guard=StatementGuard(settings.statement_timeout),
-        latency=database_latency(CollectorRegistry()),
-    )
+    return Database(Endpoint.of(_settings({}), url, database_latency(CollectorRegistry())))
 
 
 def _settings(variables: Mapping[str, str]) -> DatabaseSettings:

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 from graph_service.settings import GraphSettings
 from graph_service.upkeep import Upkeep
 from shared.database.database import Database
-from shared.database.guard import StatementGuard
+from shared.database.endpoint import Endpoint
 from shared.metrics import database_latency
 from tests.support.pair import ENVIRONMENT, Pair
 from tests.support.roles import serving
@@ -19,13 +19,10 @@ def cleaning(pair: Pair, environment: Mapping[str, str] | None = None) -> Iterat
     """Yield the upkeep of a pair's graph, as these settings have it."""
     url = serving("graph", pair.graph_url)
     settings = GraphSettings.read({**ENVIRONMENT, **(environment or {}), "GRAPH_DATABASE_URL": url})
-    with closing(StatementGuard(settings.database.statement_timeout)) as guard:
-        database = Database(
-            settings.database, url, guard=guard, latency=database_latency(CollectorRegistry())
+    endpoint = Endpoint.of(settings.database, url, database_latency(CollectorRegistry()))
+    with closing(endpoint.guard), closing(Database(endpoint)) as database:
+        yield Upkeep(
+            database,
+            request_pause=settings.limits.request_pause,
+            events_kept=settings.events_kept,
         )
-        with closing(database):
-            yield Upkeep(
-                database,
-                request_pause=settings.limits.request_pause,
-                events_kept=settings.events_kept,
-            )

@@ -7,7 +7,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from kith.environment import Environment
-from shared.database.guard import StatementGuard
+from shared.database.endpoint import Endpoint
 from shared.database.positions import Position
 from shared.database.primary_log import PrimaryLog
 from shared.database.reader import Reader
@@ -21,15 +21,10 @@ _CLUSTER = 7
 def log() -> Iterator[PrimaryLog]:
     """A log of which nothing is known, and which is not looked at."""
     settings = DatabaseSettings.read(Environment({}), "GRAPH")
-    guard = StatementGuard(settings.statement_timeout)
-    nowhere = Reader(
-        settings,
-        "postgresql+psycopg2://127.0.0.1:1/nothing",
-        guard=guard,
-        latency=database_latency(CollectorRegistry()),
-    )
-    yield PrimaryLog(nowhere, 1.0)
-    guard.close()
+    url = "postgresql+psycopg2://127.0.0.1:1/nothing"
+    endpoint = Endpoint.of(settings, url, database_latency(CollectorRegistry()))
+    yield PrimaryLog(Reader(endpoint), 1.0)
+    endpoint.guard.close()
 
 
 def _see(log: PrimaryLog, *seen: tuple[float, int]) -> None:
