@@ -18,6 +18,7 @@ NAMES: Final = frozenset(
         "AUTH_ISSUER",
         "AUTH_JWKS",
         "AUTH_LEEWAY_SECONDS",
+        "AUTH_ON_BEHALF",
         "AUTH_SERVICES",
         "AWS_ACCESS_KEY_ID",
         "AWS_SECRET_ACCESS_KEY",

@@ -2,15 +2,21 @@
 
 from dataclasses import dataclass
 
+from shared.access.scopes import Scope
+
 
 @dataclass(frozen=True, kw_only=True)
 class Caller:
-    """A user, or a service that may act for every user."""
+    """A user, or a service that may act for users."""
 
     name: str
     """What logs say: `user:17`, or `service:` and the identity that was set."""
     user_id: int | None
     """The user; None for a service."""
+    scope: Scope = None
+    """The calls that a service may make; None for every call."""
+    acts_on_behalf: bool = False
+    """Whether a service must bring the token of the user for whom it calls."""
 
     @property
     def is_service(self) -> bool:

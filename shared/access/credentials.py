@@ -2,12 +2,14 @@
 
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final
 
 import grpc
 
-from kith.exceptions import UnauthenticatedError
+from kith.errors.v1 import errors_pb2
+from kith.exceptions import UnauthenticatedError, UnauthorizedError
 from shared.access.callers import Caller
 from shared.access.settings import AuthSettings
 from shared.access.tokens import RefusedCredentialsError, Tokens
@@ -15,6 +17,7 @@ from shared.access.tokens import RefusedCredentialsError, Tokens
 _USER_ID: Final = re.compile(r"[1-9][0-9]{0,18}")
 _MAX_USER_ID = 2**63 - 1
 _SCHEME = "bearer "
+_USER_TOKEN: Final = "kith-user-token"  # noqa: S105 -- the name of what callers send
 # A certificate's names as gRPC tells them: URIs such as spiffe://, and host names.
 _NAMES_OF_SERVICES = ("peer_uri", "peer_dns")
 _log = logging.getLogger("kith.access")
@@ -25,7 +28,15 @@ class Credentials:
 
     def __init__(self, settings: AuthSettings) -> None:
         """Read the keys of tokens; raises OSError or ValueError for a file that holds none."""
-        self._services = settings.services
+        self._services = {
+            name: Caller(
+                name=f"service:{name}",
+                user_id=None,
+                scope=scope,
+                acts_on_behalf=name in settings.on_behalf,
+            )
+            for name, scope in settings.services.items()
+        }
         self._tokens = Tokens(settings.tokens) if settings.tokens else None
 
     def caller(self, context: grpc.ServicerContext) -> Caller:
@@ -34,14 +45,28 @@ class Credentials:
         A token speaks for whoever sends it, before the certificate does: a gateway that shows its
         own certificate and passes on a user's token makes the call as the user.
         """
-        try:
-            tokens = _authorizations(context)
-            if tokens:
-                return self._bearer(tokens)
-            return self._certified(context)
-        except RefusedCredentialsError as error:
-            _log.info("refused credentials", extra={"why": str(error), "peer": context.peer()})
-            raise UnauthenticatedError("the credentials are invalid") from error
+        with _refusals_told_to_the_log_alone(context):
+            shown = _shown(context, "authorization")
+            return self._bearer(shown) if shown else self._certified(context)
+
+    def require_user(
+        self, service: Caller, context: grpc.ServicerContext, user_id: int | None
+    ) -> None:
+        """Hold a service to the user whose token it brings, which it may have to bring.
+
+        Raises UnauthorizedError, UnauthenticatedError for a token that is not valid, and
+        UnavailableError without keys.
+        """
+        shown = _shown(context, _USER_TOKEN)
+        if not shown and not service.acts_on_behalf:
+            return
+        with _refusals_told_to_the_log_alone(context):
+            is_of_the_user = bool(shown) and self._user(self._subject(shown)).user_id == user_id
+        if not is_of_the_user:
+            raise UnauthorizedError(
+                f"{_USER_TOKEN} must hold the token of the user of the call",
+                reason=errors_pb2.ERROR_REASON_USER_TOKEN_REQUIRED,
+            )
 
     def check(self) -> None:
         """Raise UnavailableError while tokens cannot be verified."""
@@ -53,13 +78,19 @@ class Credentials:
         if self._tokens is not None:
             self._tokens.close()
 
-    def _bearer(self, values: list[str]) -> Caller:
-        [value, *others] = values
-        if self._tokens is None or others or value[: len(_SCHEME)].lower() != _SCHEME:
-            raise RefusedCredentialsError("no single bearer token, or none is taken here")
-        subject = self._tokens.subject(value[len(_SCHEME) :].strip())
-        if subject in self._services:
-            return _service(subject)
+    def _bearer(self, shown: list[str]) -> Caller:
+        if any(value[: len(_SCHEME)].lower() != _SCHEME for value in shown):
+            raise RefusedCredentialsError("no bearer token")
+        subject = self._subject([value[len(_SCHEME) :].strip() for value in shown])
+        return self._services.get(subject) or self._user(subject)
+
+    def _subject(self, tokens: list[str]) -> str:
+        [token, *others] = tokens
+        if self._tokens is None or others:
+            raise RefusedCredentialsError("more than one token, or none is taken here")
+        return self._tokens.subject(token)
+
+    def _user(self, subject: str) -> Caller:
         if _USER_ID.fullmatch(subject) and int(subject) <= _MAX_USER_ID:
             return Caller(name=f"user:{subject}", user_id=int(subject))
         raise RefusedCredentialsError("its subject is neither a user's id nor a known service")
@@ -71,7 +102,7 @@ class Credentials:
         known = next((name for name in _names(shown) if name in self._services), None)
         if known is None:
             raise RefusedCredentialsError("its certificate is of no known service")
-        return _service(known)
+        return self._services[known]
 
 
 def _names(shown: Mapping[str, bytes | Iterable[bytes]]) -> list[str]:
@@ -84,13 +115,18 @@ def _names(shown: Mapping[str, bytes | Iterable[bytes]]) -> list[str]:
     ]
 
 
-def _authorizations(context: grpc.ServicerContext) -> list[str]:
+def _shown(context: grpc.ServicerContext, name: str) -> list[str]:
     return [
         value
         for key, value in context.invocation_metadata() or ()
-        if key == "authorization" and isinstance(value, str)
+        if key == name and isinstance(value, str)
     ]
 
 
-def _service(name: str) -> Caller:
-    return Caller(name=f"service:{name}", user_id=None)
+@contextmanager
+def _refusals_told_to_the_log_alone(context: grpc.ServicerContext) -> Iterator[None]:
+    try:
+        yield
+    except RefusedCredentialsError as error:
+        _log.info("refused credentials", extra={"why": str(error), "peer": context.peer()})
+        raise UnauthenticatedError("the credentials are invalid") from error

@@ -7,7 +7,7 @@ from typing import Final, TypeAlias
 
 
 class Admits(Enum):
-    """Whom a call is for. Services may make every call: they act for users."""
+    """Whom a call is for. Services act for users, so they may make every call of their scope."""
 
     THE_USER = auto()
     """The user whom the request names in `user_id`, and services for that user."""

@@ -1,5 +1,6 @@
 """Who callers may be."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 from kith.environment import Environment
 from kith.tls.certificates import CertificateFiles
 from shared.access import jwks
+from shared.access.scopes import Scope, read_scopes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,18 +52,28 @@ class TokenSettings:
 class AuthSettings:
     """Who callers may be."""
 
-    services: frozenset[str]
-    """Who may act for every user, by a certificate's name or a token's `sub`: AUTH_SERVICES."""
+    services: Mapping[str, Scope]
+    """The calls of each service, by a certificate's name or a token's `sub`: AUTH_SERVICES."""
+    on_behalf: frozenset[str]
+    """The services that must bring the token of the user for whom they call: AUTH_ON_BEHALF."""
     tokens: TokenSettings | None
     """Which tokens are believed; None for none."""
 
     @classmethod
     def read(cls, environment: Environment) -> "AuthSettings":
         """Read the variables."""
-        services = frozenset(environment.words("AUTH_SERVICES"))
-        if any(name.isdecimal() for name in services):
-            environment.problem("AUTH_SERVICES", "must not contain numbers: those are users")
-        return cls(services=services, tokens=TokenSettings.read(environment))
+        auth = cls(
+            services=read_scopes(environment),
+            on_behalf=frozenset(environment.words("AUTH_ON_BEHALF")),
+            tokens=TokenSettings.read(environment),
+        )
+        for name in sorted(auth.on_behalf - auth.services.keys()):
+            environment.problem(
+                "AUTH_ON_BEHALF", f"must name services of AUTH_SERVICES; has {name!r}"
+            )
+        if auth.on_behalf and auth.tokens is None:
+            environment.problem("AUTH_ON_BEHALF", "needs AUTH_JWKS, which verifies users' tokens")
+        return auth
 
 
 def auth_settings(environment: Environment, files: CertificateFiles | None) -> AuthSettings | None:

@@ -9,6 +9,7 @@ from typing import Final
 
 from google.protobuf.message import Message
 
+from kith.errors.v1 import errors_pb2
 from kith.exceptions import UnauthorizedError
 from shared.access.callers import Caller
 from shared.access.credentials import Credentials
@@ -23,15 +24,26 @@ _log.setLevel(logging.INFO)
 
 
 def admit(credentials: Credentials, access: Access) -> Step:
-    """Find out who calls, and let in only those whom the call's rule admits."""
+    """Find out who calls, and let in only those whom the call's rule admits.
+
+    Of services it lets in those whose scope has the call, and those that bring the token of the
+    user for whom they call, where they have to.
+    """
 
     def step(method: Method) -> Hooks:
         rule = access.get(method.name)
         require = _nobody if rule is None else _REQUIREMENTS[rule.admits]
+        is_for_users = rule is not None and rule.admits is Admits.THE_USER
+        name = f"{method.service}.{method.name}"
 
         def begin(call: Call) -> None:
-            call.caller = credentials.caller(call.context)
-            require(call.caller, call.request)
+            caller = call.caller = credentials.caller(call.context)
+            require(caller, call.request)
+            if caller.is_service:
+                _require_scope(caller, name)
+                if is_for_users:
+                    user_id = getattr(call.request, "user_id", None)
+                    credentials.require_user(caller, call.context, user_id)
 
         return Hooks(begin=begin)
 
@@ -74,6 +86,15 @@ def _require_the_user(caller: Caller, request: object) -> None:
 def _require_a_service(caller: Caller, _request: object) -> None:
     if not caller.is_service:
         raise UnauthorizedError("only services may make this call")
+
+
+def _require_scope(service: Caller, call: str) -> None:
+    if service.scope is not None and call not in service.scope:
+        raise UnauthorizedError(
+            "the scope of this service does not have the call",
+            reason=errors_pb2.ERROR_REASON_OUT_OF_SCOPE,
+            metadata={"call": call},
+        )
 
 
 def _nobody(_caller: Caller, _request: object) -> None:

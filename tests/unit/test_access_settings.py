@@ -112,6 +112,34 @@ _WRONG: dict[str, tuple[str, Callable[[Path], dict[str, str]]]] = {
     "no audience": ("AUTH_AUDIENCE", lambda _folder: {"AUTH_AUDIENCE": ""}),
     "an hour of leeway": ("AUTH_LEEWAY_SECONDS", lambda _folder: {"AUTH_LEEWAY_SECONDS": "3600"}),
     "a user as a service": ("AUTH_SERVICES", lambda _folder: {"AUTH_SERVICES": "feed,17"}),
+    "a call that no contract has": (
+        "AUTH_SERVICES",
+        lambda _folder: {"AUTH_SERVICES": "feed; notifier=GetPost,WatchPost"},
+    ),
+    "a scope without calls": ("AUTH_SERVICES", lambda _folder: {"AUTH_SERVICES": "notifier="}),
+    "calls of nobody": ("AUTH_SERVICES", lambda _folder: {"AUTH_SERVICES": "=GetPost"}),
+    "two services before one scope": (
+        "AUTH_SERVICES",
+        lambda _folder: {"AUTH_SERVICES": "feed,notifier=GetPost"},
+    ),
+    "a user with a scope": ("AUTH_SERVICES", lambda _folder: {"AUTH_SERVICES": "17=GetPost"}),
+    "two scopes for one service": (
+        "AUTH_SERVICES",
+        lambda _folder: {"AUTH_SERVICES": "notifier=GetPost; notifier"},
+    ),
+    "on behalf of users as no known service": (
+        "AUTH_ON_BEHALF",
+        lambda _folder: {"AUTH_SERVICES": "feed", "AUTH_ON_BEHALF": "web"},
+    ),
+    "on behalf of users whose tokens are not believed": (
+        "AUTH_ON_BEHALF",
+        lambda folder: {
+            "AUTH_JWKS": "",
+            "AUTH_SERVICES": "web",
+            "AUTH_ON_BEHALF": "web",
+            "TLS_CLIENT_CA_FILE": str(folder / "own.crt"),
+        },
+    ),
     "services but no way to know them": (
         "AUTH_SERVICES",
         lambda _folder: {"AUTH_JWKS": "", "AUTH_SERVICES": "feed"},
@@ -151,6 +179,32 @@ def test_what_cannot_be_used_is_told_by_its_name(
     named, make = _WRONG[wrong]
 
     assert named in _problems({**issuer, **certificate, **make(tmp_path)})
+
+
+def test_a_call_that_no_contract_has_is_named_with_the_one_that_is_meant(
+    issuer: dict[str, str],
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        GraphSettings.read({**_OWN, **issuer, "AUTH_SERVICES": "notifier=WatchConections"})
+
+    [problem] = str(caught.value).splitlines()
+    assert "notifier" in problem
+    assert "'WatchConections'" in problem
+    assert "WatchConnections" in problem
+
+
+def test_services_with_and_without_a_scope_stand_beside_each_other(issuer: dict[str, str]) -> None:
+    variables = {**_OWN, **issuer, "AUTH_SERVICES": "feed, importer; a=GetPost ;b=DeleteUser,;"}
+
+    auth = GraphSettings.read(variables).server.auth
+
+    assert auth is not None
+    assert auth.services == {
+        "feed": None,
+        "importer": None,
+        "a": {"kith.feed.v1.FeedService.GetPost"},
+        "b": {"kith.graph.v1.GraphService.DeleteUser", "kith.feed.v1.FeedService.DeleteUser"},
+    }
 
 
 def test_no_secret_is_shown_with_the_settings() -> None:

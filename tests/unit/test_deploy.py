@@ -18,7 +18,8 @@ from sqlalchemy import make_url
 
 from feed_service.settings import FeedSettings
 from graph_service.settings import GraphSettings
-from kith.environment import SettingsError
+from kith.environment import Environment, SettingsError
+from shared.access.scopes import read_scopes
 from shared.cli.gateway_settings import GatewaySettings
 from shared.server.settings import ServerSettings
 from tests.support.deployment import (
@@ -437,7 +438,9 @@ def test_a_native_port_lets_in_nobody_without_a_certificate_and_believes_no_toke
 
 
 def test_who_may_act_for_every_user_is_feed_service_and_not_the_gateway() -> None:
-    services = _manifests("ConfigMap")["kith"]["data"]["AUTH_SERVICES"].split(",")
+    environment = Environment(_manifests("ConfigMap")["kith"]["data"])
+    services = read_scopes(environment)
+    environment.check()
     issued = _manifests("Certificate")
 
     assert [name for name in services if name in issued["feed"]["spec"]["dnsNames"]]

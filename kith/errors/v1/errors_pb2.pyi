@@ -160,6 +160,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INVALID_ARGUMENT. Some events after the cursor are no longer stored. Start again with an empty
     cursor, then read the state of the graph.
     """
+    ERROR_REASON_OUT_OF_SCOPE: _ErrorReason.ValueType  # 45
+    """PERMISSION_DENIED. The caller is a service, and AUTH_SERVICES gives it a scope without this call;
+    metadata holds the full name of the `call`.
+    """
+    ERROR_REASON_USER_TOKEN_REQUIRED: _ErrorReason.ValueType  # 46
+    """PERMISSION_DENIED. The caller is a service that acts on behalf of users, and the call does not
+    bring the token of its `user_id` in the metadata `kith-user-token`.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the `reason` of the google.rpc.ErrorInfo in every error that Kith answers, without
@@ -304,5 +312,13 @@ again with an empty cursor, then read the state of the graph.
 ERROR_REASON_CURSOR_EXPIRED: ErrorReason.ValueType  # 44
 """INVALID_ARGUMENT. Some events after the cursor are no longer stored. Start again with an empty
 cursor, then read the state of the graph.
+"""
+ERROR_REASON_OUT_OF_SCOPE: ErrorReason.ValueType  # 45
+"""PERMISSION_DENIED. The caller is a service, and AUTH_SERVICES gives it a scope without this call;
+metadata holds the full name of the `call`.
+"""
+ERROR_REASON_USER_TOKEN_REQUIRED: ErrorReason.ValueType  # 46
+"""PERMISSION_DENIED. The caller is a service that acts on behalf of users, and the call does not
+bring the token of its `user_id` in the metadata `kith-user-token`.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -1,0 +1,228 @@
+"""A service makes the calls of its scope and no others, and some act for users who let them."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+import yaml
+
+from kith.feed.v1 import feed_pb2
+from kith.graph.v1 import graph_pb2
+from tests.support.credentials import Issuer, put
+from tests.support.errors import decoded, reason_of
+from tests.support.pair import Databases
+from tests.support.people import ALL
+from tests.support.processes import until
+from tests.support.rpcs import RPCS, Rpc
+from tests.support.secured import Clients, bearer, secured_pair
+
+_USER, _OTHER = 17, 18
+_DEPLOYED = Path(__file__).parents[2] / "deploy" / "kubernetes" / "settings.yaml"
+_SERVICES = """
+    importer;
+    notifier=WatchConnections, GetPost, BlockUser; eraser=FeedService.DeleteUser;
+    keeper=DeleteUser; web=GetFeed,CreateTag,CountConnections,ExportUser
+"""
+
+
+@pytest.fixture(scope="module")
+def clients(databases: Databases, issuer: Issuer) -> Iterator[Clients]:
+    """Clients of both services, whose callers have scopes; they show nothing of themselves."""
+    token = issuer.jwks.parent / "feed.token"
+    put(token, issuer.token("feed").encode())
+    services = f"{_SERVICES}; {_deployed()}"
+    graph = {**issuer.environment, "AUTH_SERVICES": services, "AUTH_ON_BEHALF": "web"}
+    feed = {**graph, "TARGET_TOKEN_FILE": str(token)}
+    with secured_pair(databases, graph=graph, feed=feed) as pair, pair.clients() as clients:
+        yield clients
+
+
+def _deployed() -> str:
+    [settings] = yaml.safe_load_all(_DEPLOYED.read_text())
+    services = settings["data"]["AUTH_SERVICES"]
+    assert isinstance(services, str)
+    return services
+
+
+def _outcome(clients: Clients, rpc: Rpc, metadata: tuple[tuple[str, str], ...]) -> str:
+    """Return the reason for which a call on behalf of the user fails; empty for none."""
+    request = rpc.request()
+    if "user_id" in request.DESCRIPTOR.fields_by_name:
+        request.user_id = _USER
+    try:
+        rpc.send(clients, request, metadata=metadata, messages=1)
+    except grpc.RpcError as error:
+        return reason_of(error)
+    return ""
+
+
+def _permitted(clients: Clients, issuer: Issuer, service: str) -> set[str]:
+    """Return the calls that a service may make; every other one is refused for its scope."""
+    shown = bearer(issuer.token(service))
+    return {str(rpc) for rpc in RPCS if _outcome(clients, rpc, shown) != "OUT_OF_SCOPE"}
+
+
+def test_a_service_makes_the_calls_of_its_scope_and_no_others(
+    clients: Clients, issuer: Issuer
+) -> None:
+    permitted = _permitted(clients, issuer, "notifier")
+
+    assert permitted == {"graph WatchConnections", "feed GetPost", "graph BlockUser"}
+
+
+def test_a_call_that_both_services_have_is_of_both_unless_the_scope_names_one(
+    clients: Clients, issuer: Issuer
+) -> None:
+    assert _permitted(clients, issuer, "keeper") == {"graph DeleteUser", "feed DeleteUser"}
+    assert _permitted(clients, issuer, "eraser") == {"feed DeleteUser"}
+
+
+def test_a_service_without_a_scope_makes_every_call(clients: Clients, issuer: Issuer) -> None:
+    assert _permitted(clients, issuer, "importer") == {str(rpc) for rpc in RPCS}
+
+
+def test_a_call_outside_the_scope_is_denied_and_does_nothing(
+    clients: Clients, issuer: Issuer
+) -> None:
+    shown = bearer(issuer.token("notifier"))
+
+    with pytest.raises(grpc.RpcError) as caught:
+        clients.feed.CreateTag(
+            feed_pb2.CreateTagRequest(user_id=_USER, name="family"), metadata=shown
+        )
+
+    assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+    assert reason_of(caught.value) == "OUT_OF_SCOPE"
+    assert decoded(caught.value).metadata == {"call": "kith.feed.v1.FeedService.CreateTag"}
+    tags = clients.feed.ListTags(
+        feed_pb2.ListTagsRequest(user_id=_USER), metadata=bearer(issuer.token(_USER))
+    )
+    assert not tags.tags
+
+
+def test_a_call_outside_the_scope_is_audited_with_the_service(
+    clients: Clients, issuer: Issuer, caplog: pytest.LogCaptureFixture
+) -> None:
+    request = graph_pb2.RemoveConnectionRequest(user_id=_USER, peer_id=_OTHER)
+    with pytest.raises(grpc.RpcError):
+        clients.graph.RemoveConnection(request, metadata=bearer(issuer.token("notifier")))
+
+    def audited() -> list[tuple[object, ...]]:
+        return [
+            tuple(getattr(record, name) for name in ("action", "caller", "user_id", "outcome"))
+            for record in caplog.records
+            if record.name == "kith.audit"
+        ]
+
+    # A line is written when a call has ended, which its caller may learn a little earlier.
+    until(lambda: bool(audited()))
+    assert audited() == [("RemoveConnection", "service:notifier", _USER, "PERMISSION_DENIED")]
+
+
+def test_the_feed_needs_no_more_of_the_graph_than_its_scope_in_the_deployment(
+    clients: Clients, issuer: Issuer
+) -> None:
+    pair = graph_pb2.ConnectionPair(first_user_id=31, second_user_id=32)
+    clients.graph.ImportConnections(
+        iter([graph_pb2.ImportConnectionsRequest(connections=[pair])]),
+        metadata=bearer(issuer.token("importer")),
+    )
+    draft = feed_pb2.CreatePostRequest(user_id=31, body="hello", audience=ALL)
+    clients.feed.CreatePost(draft, metadata=bearer(issuer.token(31)))
+    request = feed_pb2.GetFeedRequest(user_id=32)
+
+    page = clients.feed.GetFeed(request, metadata=bearer(issuer.token(32)))
+    assert [post.author_id for post in page.posts] == [31]
+
+    erasure = graph_pb2.DeleteUserRequest(user_id=31)
+    clients.graph.DeleteUser(erasure, metadata=bearer(issuer.token("importer")))
+
+    def has_heard_of_it() -> bool:
+        listing = feed_pb2.ListPostsRequest(user_id=31, author_id=31)
+        return not clients.feed.ListPosts(listing, metadata=bearer(issuer.token(31))).posts
+
+    until(has_heard_of_it)
+
+
+def _on_behalf(token: str) -> tuple[tuple[str, str], ...]:
+    return (("kith-user-token", token),)
+
+
+def test_a_service_that_acts_on_behalf_of_users_calls_for_those_whose_token_it_brings(
+    clients: Clients, issuer: Issuer
+) -> None:
+    web = bearer(issuer.token("web"))
+    request = feed_pb2.GetFeedRequest(user_id=_USER)
+
+    clients.feed.GetFeed(request, metadata=(*web, *_on_behalf(issuer.token(_USER))))
+    with pytest.raises(grpc.RpcError) as caught:
+        clients.feed.GetFeed(request, metadata=web)
+    assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+    assert reason_of(caught.value) == "USER_TOKEN_REQUIRED"
+    with pytest.raises(grpc.RpcError) as caught:
+        clients.feed.GetFeed(request, metadata=(*web, *_on_behalf(issuer.token(_OTHER))))
+    assert reason_of(caught.value) == "USER_TOKEN_REQUIRED"
+
+
+def test_a_users_token_opens_no_call_outside_the_scope(clients: Clients, issuer: Issuer) -> None:
+    shown = (*bearer(issuer.token("web")), *_on_behalf(issuer.token(_USER)))
+
+    permitted = {str(rpc) for rpc in RPCS if _outcome(clients, rpc, shown) != "OUT_OF_SCOPE"}
+
+    assert permitted == {
+        *("feed GetFeed", "feed CreateTag", "graph CountConnections"),
+        "feed ExportUser",
+    }
+
+
+def test_a_call_that_is_for_services_alone_needs_no_users_token(
+    clients: Clients, issuer: Issuer
+) -> None:
+    export = feed_pb2.ExportUserRequest(user_id=_USER)
+
+    list(clients.feed.ExportUser(export, metadata=bearer(issuer.token("web"))))
+
+
+def test_a_service_that_acts_on_behalf_of_users_counts_for_no_user_but_them(
+    clients: Clients, issuer: Issuer
+) -> None:
+    web = bearer(issuer.token("web"))
+    everybody = graph_pb2.CountConnectionsRequest(user_ids=[_USER])
+
+    for shown in (web, (*web, *_on_behalf(issuer.token(_USER)))):
+        with pytest.raises(grpc.RpcError) as caught:
+            clients.graph.CountConnections(everybody, metadata=shown)
+        assert reason_of(caught.value) == "USER_TOKEN_REQUIRED"
+
+
+def test_a_users_token_that_any_service_brings_must_be_good_and_of_the_user(
+    clients: Clients, issuer: Issuer
+) -> None:
+    importer = bearer(issuer.token("importer"))
+    request = feed_pb2.GetFeedRequest(user_id=_USER)
+    good = issuer.token(_USER)
+    refused = {
+        "of another user": (_on_behalf(issuer.token(_OTHER)), "USER_TOKEN_REQUIRED"),
+        "of a service": (_on_behalf(issuer.token("web")), "UNAUTHENTICATED"),
+        "expired": (_on_behalf(issuer.token(_USER, exp=time.time() - 6)), "TOKEN_EXPIRED"),
+        "no token": (_on_behalf("x.y.z"), "UNAUTHENTICATED"),
+        "twice": (_on_behalf(good) * 2, "UNAUTHENTICATED"),
+    }
+
+    clients.feed.GetFeed(request, metadata=importer)
+    clients.feed.GetFeed(request, metadata=(*importer, *_on_behalf(good)))
+    reasons = {}
+    for kind, (shown, _) in refused.items():
+        with pytest.raises(grpc.RpcError) as caught:
+            clients.feed.GetFeed(request, metadata=(*importer, *shown))
+        reasons[kind] = reason_of(caught.value)
+
+    assert reasons == {kind: reason for kind, (_, reason) in refused.items()}
+
+
+def test_a_users_token_beside_a_users_own_opens_nothing(clients: Clients, issuer: Issuer) -> None:
+    shown = (*bearer(issuer.token(_OTHER)), *_on_behalf(issuer.token(_USER)))
+
+    assert {_outcome(clients, rpc, shown) for rpc in RPCS} == {"NOT_PERMITTED"}
