@@ -25,8 +25,10 @@ up: ## Start everything in containers; deploy/README.md says what to set first
 down: ## Stop the containers; data is kept
 	docker compose down
 
-test: .venv/dev-installed ## Run every test; T= names a part, N=auto runs files beside each other
-	$(BIN)/python -m pytest --durations=10 $(if $(N),--numprocesses=$(N) --dist=loadfile) $(T)
+# Files of tests run beside each other, in the order of testpaths: the longest first.
+test: N = $(if $(T),0,auto)
+test: .venv/dev-installed ## Run every test; T= names a part, N= says in how many processes
+	$(BIN)/python -m pytest --durations=10 --numprocesses=$(N) --dist=loadfile --no-loadscope-reorder $(T)
 
 test-unit: .venv/dev-installed ## Run the unit tests, which start nothing; takes seconds
 	$(BIN)/python -m pytest tests/unit

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +30,8 @@ _GROWTH_PERCENT: Final = 5
 _BURSTS: Final = 15
 # A worker needs half a second for what it copies of one burst.
 _BURST_SECONDS: Final = 2.0
+# For calls that are slow only where other work is under way.
+_LONG_SECONDS: Final = 120
 _HEALTH: Final = "/grpc.health.v1.Health/Check"
 _TIMES: Final = 4_000
 # WORKER_MAX_MEMORY_BYTES, and what one connection may add.
@@ -41,7 +44,8 @@ def hostile(stage: Stage, effort: Effort) -> Iterator[Row]:
     number = effort.of(_MESSAGES)
     with stage.scene(_LIMIT) as scene:
         workers = scene.processes
-        with Load(scene.plan()) as load:
+        plan = scene.plan() if effort.is_timed else replace(scene.plan(), timeout=_LONG_SECONDS)
+        with Load(plan) as load:
             codes, offenders = _sent(scene, number // 5, seed=_SEED)
             large = _oversized(scene, RPCS[:: len(RPCS) // effort.of(len(RPCS))])
             before = resident_bytes(workers)
@@ -120,7 +124,7 @@ def _code(address: str, rpc: Rpc, compression: grpc.Compression) -> str:
     with grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
         call: Any = channel.stream_stream(path)
         try:
-            for _ in call(iter([message]), timeout=30, compression=compression):
+            for _ in call(iter([message]), timeout=_LONG_SECONDS, compression=compression):
                 pass
         except grpc.RpcError as error:
             return error.code().name

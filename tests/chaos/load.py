@@ -43,7 +43,7 @@ _FIRST_STRANGER = 1_000_000
 _STRANGERS = 100_000
 _MOST_DETAILS = 20
 _ANY = ((KEY, ANY_WORD),)
-_START_SECONDS = 60
+_START_SECONDS = 240
 _STOP_SECONDS = 60
 # The service config of the clients: the one that is shipped, this without its retries, or none.
 Config: TypeAlias = Literal["shipped", "unretried", "none"]

@@ -22,7 +22,7 @@ from kith.graph.v1 import graph_pb2
 from tests.support.people import ALL, PRIVATE
 
 _FIRST_USER: Final = 5_000_000
-_START_SECONDS: Final = 60
+_START_SECONDS: Final = 240
 
 
 @dataclass(kw_only=True)

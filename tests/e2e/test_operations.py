@@ -27,7 +27,7 @@ from tests.support.processes import ProcessPair, Session, run, running_processes
 
 _log = logging.getLogger(__name__)
 
-_TIMEOUT = 30
+_TIMEOUT = 60
 
 _DRAFT = feed.CreatePostRequest(user_id=1, body="hello", audience=PRIVATE)
 _REQUEST = graph.RequestConnectionRequest(user_id=1, peer_id=2)

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.skipif(
 
 ROOT = Path(__file__).parents[2]
 RUNNING = "Ctrl-C stops everything"
-SECONDS = 60
+SECONDS = 240
 ALL = feed_pb2.Audience(kind=feed_pb2.AUDIENCE_KIND_ALL)
 
 

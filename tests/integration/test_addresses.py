@@ -11,7 +11,7 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 from tests.support.pair import Databases, Pair, another_feed
 from tests.support.processes import ServiceProcess
 
-_SECONDS = 30
+_SECONDS = 60
 _EVERYWHERE = {"ALLOW_UNAUTHENTICATED": "on"}
 
 

@@ -30,7 +30,7 @@ HEADER = "first_user_id,second_user_id,connect_time\n"
 TOO_LARGE = str(2**63)
 # What nobody listens on: a port that may not be bound by anybody.
 NOWHERE = "127.0.0.1:1"
-_SECONDS = 60
+_SECONDS = 240
 
 Kith = Callable[..., tuple[int, str, str]]
 

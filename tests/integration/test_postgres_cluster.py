@@ -21,7 +21,7 @@ import sqlalchemy
 from shared.database.embedded_postgres import binaries
 
 _ROOT = Path(__file__).parents[2]
-_WITHIN_SECONDS = 30
+_WITHIN_SECONDS = 120
 _ONLY_ROOT = pytest.mark.skipif(
     os.geteuid() != 0, reason="only as root does PostgreSQL need another account"
 )

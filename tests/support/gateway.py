@@ -16,7 +16,7 @@ from tests.support.ports import free_ports
 from tests.support.processes import until
 
 _ROOT = Path(__file__).parents[2]
-_SECONDS = 60
+_SECONDS = 120
 
 
 @dataclass(frozen=True, kw_only=True)
