@@ -375,7 +375,7 @@ def test_the_doctor_names_what_does_not_answer_and_fails_for_what_a_service_need
 
     said = capsys.readouterr()
     assert status == 1
-    assert "not as it should be: signing keys" in said.err
+    assert "failed: signing keys" in said.err
     for name in ("redis", "signing keys", "graph_service", "feed_service"):
         assert f"{name}: " in said.out
         assert f"{name}: good" not in said.out
