@@ -63,7 +63,8 @@ posts = Table(
     moment("edited_at", nullable=True),
     moment("deleted_at", nullable=True),
     CheckConstraint(f"audience IN ('{ALL}', '{TAGS}', '{PRIVATE}')", name="known_audience"),
-    CheckConstraint(f"char_length(body) BETWEEN 1 AND {BODY_LENGTH}", name="body_length"),
+    # Empty only if the post has photos.
+    CheckConstraint(f"char_length(body) <= {BODY_LENGTH}", name="body_length"),
     CheckConstraint("importance BETWEEN 0 AND 10", name="importance_range"),
 )
 # author_page, unread_count: the newest posts of each author. feed_page, digest_choice: the viewer's

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
 from sqlalchemy import Connection
 
@@ -32,6 +33,9 @@ class Draft:
     body: str
     audience: Audience
     photo_keys: Sequence[str] = ()
+
+
+_NOTHING_TO_SHOW: Final = "must not be empty, because the post has no photos"
 
 
 class Posts:
@@ -149,8 +153,12 @@ class Posts:
             if current is None:
                 raise not_found()
             require_version(version, current=current)
-            if audience is not None:
-                _hold_audience(connection, audience, current=as_author(connection))
+            if body == "" or audience is not None:
+                row = as_author(connection)
+                if body == "" and not row.photos:
+                    raise ValidationError.of("post.body", _NOTHING_TO_SHOW)
+                if audience is not None:
+                    _hold_audience(connection, audience, current=row)
             queries.posts.update_post(connection, name=name, body=body, audience=audience)
             return as_author(connection)
 

@@ -159,7 +159,12 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         with Fields() as fields:
             call = _call(fields, request, pb.CreatePostResponse, self._created_post)
             draft = Draft(
-                body=fields.text("body", request.body, max_length=BODY_LENGTH),
+                body=fields.text(
+                    "body",
+                    request.body,
+                    max_length=BODY_LENGTH,
+                    may_be_empty=bool(request.photo_keys),
+                ),
                 audience=_audience(fields, "audience", request.audience),
                 photo_keys=fields.texts(
                     "photo_keys", request.photo_keys, max_items=_MAX_PHOTOS, max_length=_KEY_LENGTH
@@ -223,7 +228,9 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
                 "update_mask", request.update_mask.paths, allowed={"body", "audience"}
             )
             if "body" in changed:
-                body = fields.text("post.body", request.post.body, max_length=BODY_LENGTH)
+                body = fields.text(
+                    "post.body", request.post.body, max_length=BODY_LENGTH, may_be_empty=True
+                )
             if "audience" in changed:
                 audience = _audience(
                     fields, "post.audience", request.post.audience, may_be_as_read=True

@@ -87,11 +87,13 @@ class Fields:
             self.reject(field, "must not be the user")
         return self.identifier(field, value)
 
-    def text(self, field: str, value: str, *, max_length: int) -> str:
-        """Read a text of 1 to `max_length` characters that says something.
+    def text(self, field: str, value: str, *, max_length: int, may_be_empty: bool = False) -> str:
+        """Read a text of 1 to `max_length` characters that says something, or an empty one.
 
         Only white space is refused, and so are control characters other than newline and tab.
         """
+        if may_be_empty and not value:
+            return value
         if len(value) > max_length:
             self.reject(field, f"must have at most {max_length:,} characters; has {len(value):,}")
         elif not value.strip():

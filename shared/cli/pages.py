@@ -108,7 +108,8 @@ def _print_post(
     note: str = "",
 ) -> None:
     console.print(_heading(post, viewer_id, tag_names, note), highlight=False)
-    console.print(Padding(Text(post.body), (0, 0, 1, 4), expand=False))
+    if post.body:
+        console.print(Padding(Text(post.body), (0, 0, 1, 4), expand=False))
 
 
 def _heading(post: feed_pb2.Post, viewer_id: int, tag_names: Mapping[int, str], note: str) -> Text:

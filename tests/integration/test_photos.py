@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 import pytest
 import sqlalchemy
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from kith.feed.v1 import feed_pb2 as pb
 from tests.support import photos
@@ -70,12 +71,19 @@ class Album:
         assert post_form(permission.url, permission.fields, content).status == 204
         return permission.key
 
-    def post(self, *keys: str, request_id: str = "") -> pb.Post:
+    def post(self, *keys: str, request_id: str = "", body: str = "look") -> pb.Post:
         """Publish photos."""
         request = pb.CreatePostRequest(
-            user_id=self.user_id, body="look", audience=ALL, photo_keys=keys, request_id=request_id
+            user_id=self.user_id, body=body, audience=ALL, photo_keys=keys, request_id=request_id
         )
         return self.pair.feed.CreatePost(request).post
+
+    def change(self, post: pb.Post, *paths: str) -> pb.Post:
+        """Change one of the user's posts."""
+        request = pb.UpdatePostRequest(
+            user_id=self.user_id, post=post, update_mask=FieldMask(paths=paths)
+        )
+        return self.pair.feed.UpdatePost(request).post
 
     def feed(self) -> list[pb.Post]:
         """Return the first page of the user's feed."""
@@ -171,6 +179,33 @@ def test_every_key_that_cannot_be_shown_is_named(pair: Pair, people: People, alb
     assert album.feed() == []
     assert album.post(own).photos
     assert other.post(foreign).photos
+
+
+def test_a_post_may_have_photos_and_no_text(pair: Pair, people: People) -> None:
+    author, friend = people.connected(2)
+    album = Album(pair=pair, user_id=author)
+
+    post = album.post(album.upload(), body="")
+
+    [seen] = Album(pair=pair, user_id=friend).feed()
+    assert (seen.post_id, seen.body, len(seen.photos)) == (post.post_id, "", 1)
+
+
+def test_white_space_is_no_text_of_a_post_with_photos_either(album: Album) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        album.post(album.upload(), body=" \n")
+
+    assert fields_of(caught) == ["body"]
+
+
+def test_a_text_is_taken_only_from_a_post_that_has_photos(album: Album, people: People) -> None:
+    with_photo = album.post(album.upload())
+    without = pb.Post(post_id=people.post(album.user_id))
+
+    assert album.change(pb.Post(post_id=with_photo.post_id), "body").body == ""
+    with pytest.raises(grpc.RpcError) as caught:
+        album.change(without, "body")
+    assert fields_of(caught) == ["post.body"]
 
 
 def test_a_photo_is_in_one_post_only(album: Album) -> None:

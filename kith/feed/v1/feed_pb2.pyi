@@ -259,7 +259,7 @@ class Post(_message.Message):
     post_id: _builtins.int
     """Its id; names the post together with `author_id`."""
     body: _builtins.str
-    """The text."""
+    """The text, up to 10,000 characters; empty only if the post has photos."""
     comment_count: _builtins.int
     """The number of its comments that are not deleted, including those that ListComments omits for
     this user because of a block.
@@ -564,7 +564,7 @@ class CreatePostRequest(_message.Message):
     user_id: _builtins.int
     """The author."""
     body: _builtins.str
-    """The text, 1 to 10,000 characters, not only white space."""
+    """The text, 1 to 10,000 characters, not only white space. It may be empty if the post has photos."""
     request_id: _builtins.str
     """A UUID by which the call can be repeated; see FeedService. Empty for none."""
     @_builtins.property

@@ -324,7 +324,8 @@ class FeedServiceServicer:
         what the post already has, also deleted tags in `excluded_tag_ids`, and TAGS without `tag_ids`
         if all of them have been deleted; so writing back the audience that was read changes nothing.
         If the new audience omits a deleted excluded tag, that exclusion ends permanently.
-        POST_NOT_FOUND, ETAG_MISMATCH, INVALID_FIELD.
+        The text may become empty only if the post has photos. POST_NOT_FOUND, ETAG_MISMATCH,
+        INVALID_FIELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

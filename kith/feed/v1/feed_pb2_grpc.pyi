@@ -91,7 +91,8 @@ class FeedServiceStub:
     what the post already has, also deleted tags in `excluded_tag_ids`, and TAGS without `tag_ids`
     if all of them have been deleted; so writing back the audience that was read changes nothing.
     If the new audience omits a deleted excluded tag, that exclusion ends permanently.
-    POST_NOT_FOUND, ETAG_MISMATCH, INVALID_FIELD.
+    The text may become empty only if the post has photos. POST_NOT_FOUND, ETAG_MISMATCH,
+    INVALID_FIELD.
     """
     DeletePost: _grpc.UnaryUnaryMultiCallable[_feed_pb2.DeletePostRequest, _feed_pb2.DeletePostResponse]
     """DeletePost hides one of the user's own posts at once, deletes its photos from the object store
@@ -335,7 +336,8 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         what the post already has, also deleted tags in `excluded_tag_ids`, and TAGS without `tag_ids`
         if all of them have been deleted; so writing back the audience that was read changes nothing.
         If the new audience omits a deleted excluded tag, that exclusion ends permanently.
-        POST_NOT_FOUND, ETAG_MISMATCH, INVALID_FIELD.
+        The text may become empty only if the post has photos. POST_NOT_FOUND, ETAG_MISMATCH,
+        INVALID_FIELD.
         """
 
     @_abc_1.abstractmethod
