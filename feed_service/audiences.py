@@ -90,7 +90,7 @@ class Audiences:
         return Preview(total_count=total_count, page=page)
 
 
-def hold_own_tags(
+def lock_own_tags(
     connection: Connection,
     author_id: int,
     audience: Audience,
@@ -104,7 +104,7 @@ def hold_own_tags(
     tags that the post is `excluding` by already, which may be deleted.
     """
     if wanted := named_tags(audience):
-        owned = queries.tags.hold_owned_tag_ids(connection, owner_user_id=author_id, tag_ids=wanted)
+        owned = queries.tags.lock_owned_tag_ids(connection, owner_user_id=author_id, tag_ids=wanted)
         _require_owned(owned, audience, field=field, excluding=excluding)
 
 

@@ -54,7 +54,7 @@ class Comments:
             return author
 
         def create(connection: Connection, author: Viewer) -> CommentRow:
-            if not queries.posts.hold_visible_post(connection, viewer=author, name=post):
+            if not queries.posts.lock_visible_post(connection, viewer=author, name=post):
                 raise posts.not_found()
             return queries.comments.insert_comment(
                 connection, post=post, author_id=author_id, body=body
@@ -116,7 +116,7 @@ class Comments:
             return author
 
         def work(connection: Connection, author: Viewer) -> CommentRow:
-            if not queries.posts.hold_visible_post(connection, viewer=author, name=post):
+            if not queries.posts.lock_visible_post(connection, viewer=author, name=post):
                 raise _not_found()
             current = queries.comments.lock_comment(connection, name=name, author_id=author_id)
             if current is None:

@@ -36,7 +36,7 @@ _NOT_ASKED: Final = ""
 
 
 @dataclass(frozen=True, kw_only=True)
-class HeldViewer:
+class CachedViewer:
     """A user with their connections as of a revision, and with their blocks where asked for."""
 
     revision: int
@@ -55,7 +55,7 @@ class SharedConnections:
         self._redis = redis
         self._keys = [hmac.digest(key, _PURPOSE, "sha256") for key in keys]
 
-    def get(self, user_id: int) -> HeldViewer | None:
+    def get(self, user_id: int) -> CachedViewer | None:
         """Return a user's entry, if there is one and it is genuine."""
         try:
             entry = self._redis.read(_key(user_id), most_bytes=_MOST_SHARED_BYTES)
@@ -64,15 +64,15 @@ class SharedConnections:
         mac, payload = entry[:_MAC_BYTES], entry[_MAC_BYTES:]
         if len(entry) > _MOST_SHARED_BYTES or not self._is_genuine(mac, payload):
             return None
-        held = _decoded(payload)
-        return held if held.viewer.user_id == user_id else None
+        cached = _decoded(payload)
+        return cached if cached.viewer.user_id == user_id else None
 
-    def keep(self, held: HeldViewer) -> None:
+    def keep(self, cached: CachedViewer) -> None:
         """Keep a user's entry, unless it is too large."""
-        payload = _encoded(held)
+        payload = _encoded(cached)
         if len(payload) + _MAC_BYTES <= _MOST_SHARED_BYTES:
             entry = _mac(self._keys[0], payload) + payload
-            self._redis.write(_key(held.viewer.user_id), entry, seconds=_SHARED_SECONDS)
+            self._redis.write(_key(cached.viewer.user_id), entry, seconds=_SHARED_SECONDS)
 
     def _is_genuine(self, mac: bytes, payload: bytes) -> bool:
         return any(hmac.compare_digest(mac, _mac(key, payload)) for key in self._keys)
@@ -84,41 +84,41 @@ class ConnectionsCache:
     def __init__(
         self, most_bytes: int, *, shared: SharedConnections | None, metrics: FeedMetrics
     ) -> None:
-        self._here: LRUCache[int, HeldViewer] = LRUCache(most_bytes, getsizeof=_size)
+        self._here: LRUCache[int, CachedViewer] = LRUCache(most_bytes, getsizeof=_size)
         self._lock = Lock()
         self._shared = shared
         self._metrics = metrics
 
-    def get(self, user_id: int, *, with_blocked: bool = False) -> HeldViewer | None:
+    def get(self, user_id: int, *, with_blocked: bool = False) -> CachedViewer | None:
         """Return a user's connections as of some time, with blocks if wanted, or None."""
         with self._lock:
-            held = self._here.get(user_id)
-        if held is not None and held.suffices(with_blocked=with_blocked):
+            cached = self._here.get(user_id)
+        if cached is not None and cached.suffices(with_blocked=with_blocked):
             self._metrics.cache_hits.inc()
-            return held
+            return cached
         if (
             self._shared is not None
-            and (held := self._shared.get(user_id)) is not None
-            and held.suffices(with_blocked=with_blocked)
+            and (cached := self._shared.get(user_id)) is not None
+            and cached.suffices(with_blocked=with_blocked)
         ):
             self._metrics.cache_hits_shared.inc()
-            self._keep_here(held)
-            return held
+            self._keep_here(cached)
+            return cached
         self._metrics.cache_misses.inc()
         return None
 
-    def keep(self, current: HeldViewer) -> None:
+    def keep(self, current: CachedViewer) -> None:
         """Keep what the graph has just said of a user."""
         if self._keep_here(current) and self._shared is not None:
             self._shared.keep(current)
 
-    def _keep_here(self, current: HeldViewer) -> bool:
+    def _keep_here(self, current: CachedViewer) -> bool:
         """Keep an entry unless a newer one is here; returns whether it was the newest."""
         user_id = current.viewer.user_id
         with self._lock:
-            held = self._here.get(user_id)
+            cached = self._here.get(user_id)
             # Answers may arrive out of order. An older one would do no harm, only cost a reread.
-            if held is not None and held.revision > current.revision > 0:
+            if cached is not None and cached.revision > current.revision > 0:
                 return False
             if _size(current) <= self._here.maxsize:
                 self._here[user_id] = current
@@ -133,12 +133,12 @@ def _mac(key: bytes, payload: bytes) -> bytes:
     return hmac.digest(key, payload, "sha256")
 
 
-def _encoded(held: HeldViewer) -> bytes:
-    viewer = held.viewer
-    return "\n".join((str(viewer.user_id), str(held.revision), *_texts(viewer))).encode()
+def _encoded(cached: CachedViewer) -> bytes:
+    viewer = cached.viewer
+    return "\n".join((str(viewer.user_id), str(cached.revision), *_texts(viewer))).encode()
 
 
-def _decoded(payload: bytes) -> HeldViewer:
+def _decoded(payload: bytes) -> CachedViewer:
     """Return what `_encoded` has made, and only that: it must be known to be genuine."""
     user_id, revision, connected, reconnected, own, peer, blocked = payload.decode().split("\n")
     viewer = Viewer(
@@ -149,7 +149,7 @@ def _decoded(payload: bytes) -> HeldViewer:
         peer_revisions=peer,
         blocked_ids=None if blocked == _NOT_ASKED else blocked,
     )
-    return HeldViewer(revision=int(revision), viewer=viewer)
+    return CachedViewer(revision=int(revision), viewer=viewer)
 
 
 def _texts(viewer: Viewer) -> tuple[str, str, str, str, str]:
@@ -162,5 +162,5 @@ def _texts(viewer: Viewer) -> tuple[str, str, str, str, str]:
     )
 
 
-def _size(held: HeldViewer) -> int:
-    return sum(map(len, _texts(held.viewer))) + _ENTRY_BYTES
+def _size(cached: CachedViewer) -> int:
+    return sum(map(len, _texts(cached.viewer))) + _ENTRY_BYTES

@@ -79,7 +79,7 @@ class Digests:
         """Return the digest of a week that has begun.
 
         Raises ValidationError naming `week_of` for any other week, and AbortedError when the
-        viewer's connections never held still: one can drop the posts of a former connection from a
+        viewer's connections kept changing: one can drop the posts of a former connection from a
         digest, but not their part in what else was chosen and counted.
         """
         self._metrics.digest_requests.inc()

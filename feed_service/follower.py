@@ -21,7 +21,7 @@ from typing import Final
 from sqlalchemy import Connection
 
 from feed_service import queries
-from feed_service.connections_cache import HeldViewer
+from feed_service.connections_cache import CachedViewer
 from feed_service.erasure import Erasure
 from feed_service.graph_client import Changes, EndedConnection, GraphClient, Watch
 from feed_service.metrics import FeedMetrics
@@ -66,54 +66,54 @@ class Follower:
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
-                with self._database.held_lock(_LOCK) as holder:
-                    if holder is not None:
-                        self._follow(holder)
+                with self._database.advisory_lock(_LOCK) as locked:
+                    if locked is not None:
+                        self._follow(locked)
             except Exception as error:  # noqa: BLE001 -- the next attempt may go better, whatever it was
                 self._tell(error)
             self._stopping.wait(_PAUSE_SECONDS)
 
-    def _follow(self, holder: Connection) -> None:
-        cursor = queries.following.cursor(holder, stream=_STREAM)
+    def _follow(self, connection: Connection) -> None:
+        cursor = queries.following.cursor(connection, stream=_STREAM)
         if cursor is None:
-            cursor = self._begin(holder)
+            cursor = self._begin(connection)
         try:
             with self._watching(cursor) as changes:
                 for change in changes:
-                    self._apply(holder, change)
+                    self._apply(connection, change)
                     self._tell(None)
         except ValidationError:
             # The graph was restored from a backup, has other keys, or has purged what comes next:
-            # nobody can go on from there.
-            queries.following.forget_cursor(holder, stream=_STREAM)
+            # the stream cannot be resumed from this cursor.
+            queries.following.forget_cursor(connection, stream=_STREAM)
             raise
 
-    def _begin(self, holder: Connection) -> str:
-        """Return the place of now, with everything done that happened before."""
+    def _begin(self, connection: Connection) -> str:
+        """Return the newest cursor, after applying everything that happened before it."""
         with self._watching("") as changes:
             cursor = next(changes).cursor
-        for user_ids in _users(holder):
+        for user_ids in _users(connection):
             if self._stopping.is_set():
                 raise InterruptedError("there are users who were not looked at")
-            given = queries.following.newest_tags(holder, owner_ids=user_ids)
+            given = queries.following.newest_tags(connection, owner_ids=user_ids)
             told, erasures = self._graph.connections_and_erasures(user_ids)
             for user_id, revision in erasures.items():
                 self._complete(user_id, revision)
             owners = [_owner(user, given) for user in told]
-            with in_transaction(holder):
-                ended = queries.following.end_past_tags(holder, owners=owners)
+            with in_transaction(connection):
+                ended = queries.following.end_past_tags(connection, owners=owners)
             self._metrics.tags_ended.inc(ended)
-        with in_transaction(holder):
-            queries.following.move_cursor(holder, stream=_STREAM, cursor=cursor)
+        with in_transaction(connection):
+            queries.following.move_cursor(connection, stream=_STREAM, cursor=cursor)
         return cursor
 
-    def _apply(self, holder: Connection, change: Changes) -> None:
+    def _apply(self, connection: Connection, change: Changes) -> None:
         endings = _endings(change.ended)
         for user_id, revision in change.erased:
             self._complete(user_id, revision)
-        with in_transaction(holder):
-            ended = queries.following.end_tags(holder, endings=endings) if endings else 0
-            queries.following.move_cursor(holder, stream=_STREAM, cursor=change.cursor)
+        with in_transaction(connection):
+            ended = queries.following.end_tags(connection, endings=endings) if endings else 0
+            queries.following.move_cursor(connection, stream=_STREAM, cursor=change.cursor)
         self._metrics.followed_at.set_to_current_time()
         self._metrics.tags_ended.inc(ended)
 
@@ -126,7 +126,7 @@ class Follower:
     def _watching(self, cursor: str) -> Iterator[Iterator[Changes]]:
         watch = self._watch = self._graph.watch(cursor)
         if self._stopping.is_set():
-            # Whoever set it may have seen no watch to cancel.
+            # `stop` may have been called before there was a watch to cancel.
             watch.cancel()
         try:
             yield iter(watch)
@@ -146,7 +146,7 @@ class Follower:
             _log.warning("not following the graph", extra={"reason": str(error)}, exc_info=trace)
 
 
-def _owner(user: HeldViewer, given: Mapping[int, int]) -> Owner:
+def _owner(user: CachedViewer, given: Mapping[int, int]) -> Owner:
     """Return an owner with all tags that had been given before the graph was asked.
 
     Some may have a revision that the graph does not know: they were given during connections that a

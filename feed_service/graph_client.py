@@ -11,7 +11,7 @@ from types import TracebackType
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from feed_service.connections_cache import ConnectionsCache, HeldViewer
+from feed_service.connections_cache import CachedViewer, ConnectionsCache
 from feed_service.metrics import FeedMetrics
 from feed_service.viewers import Viewer
 from kith.client.channel_options import client_options
@@ -87,7 +87,7 @@ class GraphClient:
         self._cache = cache
         self._erased_up_to = erased_up_to
 
-    def held(self, user_id: int, *, with_blocked: bool = False) -> HeldViewer:
+    def cached(self, user_id: int, *, with_blocked: bool = False) -> CachedViewer:
         """Return the cached connections of a user, or fetch them; with the ids of blocks if wanted.
 
         They may be out of date: see `current`.
@@ -98,7 +98,7 @@ class GraphClient:
         cached = self._cache.get(user_id, with_blocked=with_blocked)
         return cached or self._ask(user_id, known=None, with_blocked=with_blocked)
 
-    def current(self, known: HeldViewer) -> HeldViewer:
+    def current(self, known: CachedViewer) -> CachedViewer:
         """Return a user's connections as of now: `known` itself when nothing has changed since."""
         with_blocked = known.viewer.blocked_ids is not None
         current = self._ask(known.viewer.user_id, known=known, with_blocked=with_blocked)
@@ -106,13 +106,13 @@ class GraphClient:
             self._metrics.changes_met.inc()
         return current
 
-    def now(self, user_id: int) -> HeldViewer:
+    def now(self, user_id: int) -> CachedViewer:
         """Return a user's connections as of now, for what is not validated afterwards."""
-        return self.current(self.held(user_id))
+        return self.current(self.cached(user_id))
 
     def connections_and_erasures(
         self, user_ids: Sequence[int]
-    ) -> tuple[list[HeldViewer], dict[int, int]]:
+    ) -> tuple[list[CachedViewer], dict[int, int]]:
         """Return up to 100 users with their connections as of now; they are not cached.
 
         And those of their ids that were ever erased, with the revisions of the last erasures.
@@ -125,7 +125,7 @@ class GraphClient:
                 request, timeout=self._seconds(), metadata=_metadata()
             )
         told = [
-            HeldViewer(revision=answer.revision, viewer=_viewer(answer))
+            CachedViewer(revision=answer.revision, viewer=_viewer(answer))
             for answer in response.users
         ]
         return told, {
@@ -170,7 +170,7 @@ class GraphClient:
         for channel in self._channels:
             channel.close()
 
-    def _ask(self, user_id: int, *, known: HeldViewer | None, with_blocked: bool) -> HeldViewer:
+    def _ask(self, user_id: int, *, known: CachedViewer | None, with_blocked: bool) -> CachedViewer:
         query = pb.GetConnectedUserIdsRequest.UserQuery(
             user_id=user_id, known_revision=known.revision if known else 0
         )
@@ -191,7 +191,7 @@ class GraphClient:
                 reason=errors_pb2.ERROR_REASON_ERASURE_PENDING,
                 retry_after=_RETRY_AFTER,
             )
-        current = HeldViewer(
+        current = CachedViewer(
             revision=answer.revision,
             viewer=_viewer(answer, with_blocked=with_blocked, without=pending),
         )

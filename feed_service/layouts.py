@@ -26,7 +26,7 @@ class Layout:
     unread_count = staticmethod(queries.read_positions.unread_count)
     insert_post = staticmethod(queries.posts.insert_post)
     insert_posts = staticmethod(queries.transfers.insert_posts)
-    hold_tags = staticmethod(queries.transfers.hold_tags)
+    lock_tags = staticmethod(queries.transfers.lock_tags)
     erase_comments = staticmethod(queries.erasure.erase_comments)
 
 
@@ -41,7 +41,7 @@ class _Distributed(Layout):
     unread_count = staticmethod(queries.citus.read_positions.unread_count)
     insert_post = staticmethod(queries.citus.posts.insert_post)
     insert_posts = staticmethod(queries.citus.transfers.insert_posts)
-    hold_tags = staticmethod(queries.citus.transfers.hold_tags)
+    lock_tags = staticmethod(queries.citus.transfers.lock_tags)
     erase_comments = staticmethod(queries.citus.erasure.erase_comments)
 
 

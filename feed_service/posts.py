@@ -9,7 +9,7 @@ from typing import Final
 from sqlalchemy import Connection
 
 from feed_service import queries
-from feed_service.audiences import WITHOUT_TAGS, hold_own_tags
+from feed_service.audiences import WITHOUT_TAGS, lock_own_tags
 from feed_service.metrics import POSTS
 from feed_service.models import TAGS
 from feed_service.photos import Photos
@@ -158,7 +158,7 @@ class Posts:
                 if body == "" and not row.photos:
                     raise ValidationError.of("post.body", _NOTHING_TO_SHOW)
                 if audience is not None:
-                    _hold_audience(connection, audience, current=row)
+                    _lock_audience(connection, audience, current=row)
             queries.posts.update_post(connection, name=name, body=body, audience=audience)
             return as_author(connection)
 
@@ -200,7 +200,7 @@ class Posts:
         draft: Draft,
         photos: Sequence[NewPhoto] = (),
     ) -> PostRow:
-        hold_own_tags(connection, author_id, draft.audience, field="audience")
+        lock_own_tags(connection, author_id, draft.audience, field="audience")
         if draft.photo_keys:
             self._photos.take(connection, author_id, draft.photo_keys, photos)
         return self._layout.insert_post(
@@ -219,7 +219,7 @@ class Posts:
         )
 
 
-def _hold_audience(connection: Connection, audience: Audience, *, current: PostRow) -> None:
+def _lock_audience(connection: Connection, audience: Audience, *, current: PostRow) -> None:
     """Keep the tags of a post's new audience, which may name what the current one says already.
 
     Raises ValidationError unless all else that it names are tags of the author.
@@ -227,7 +227,7 @@ def _hold_audience(connection: Connection, audience: Audience, *, current: PostR
     is_left = current.audience == TAGS and not current.tag_ids
     if audience.kind == TAGS and not audience.tag_ids and not is_left:
         raise ValidationError.of("post.audience.tag_ids", WITHOUT_TAGS)
-    hold_own_tags(
+    lock_own_tags(
         connection,
         current.author_id,
         audience,

@@ -4,8 +4,8 @@ Reading connections first and posts second can show Bob the post that Alice wrot
 him: Zanzibar calls it the new-enemy problem (Pang et al., USENIX ATC 2019, section 2.2). Here the
 read is optimistic. The posts are read with the ids at hand, and only afterwards the graph is asked
 whether these are still the ids. If so, every post read was written before that moment, and the ids
-held at that moment, so the answer is right as of then. If not, the answer brings the ids of now and
-the read is repeated with them.
+were right at that moment, so the answer is right as of then. If not, the graph answers with the
+newest ids, and the read is repeated with them.
 """
 
 from collections.abc import Callable, Collection
@@ -27,9 +27,9 @@ _ENOUGH_SECONDS = 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class Validated(Generic[T]):
-    """What was read, and whom to drop from it.
+    """What was read, and which authors to keep in it.
 
-    `unchanged_ids` is None when the connections held still. A viewer whose connections change
+    `unchanged_ids` is None when the connections did not change. A viewer whose connections change
     faster than they can be read gets the last read, to be limited to the authors with whom the
     connection of then is still there.
     """
@@ -52,7 +52,7 @@ def safe_read(
     with_blocked: bool = False,
     authors: Callable[[T], Collection[int]] | None = None,
 ) -> Validated[T]:
-    """Run `read` with the viewer's connections until they held still, at most three times.
+    """Run `read` with the viewer's connections until they do not change meanwhile, at most 3 times.
 
     `with_blocked` has the viewer know the ids of blocks, which change with the same revision. With
     `authors`, which says whose posts are in what was read, it is read up to five times more as long
@@ -60,17 +60,17 @@ def safe_read(
 
     Raises UnavailableError when graph_service cannot be reached: without it nothing is shown.
     """
-    held = graph.held(viewer_id, with_blocked=with_blocked)
+    known = graph.cached(viewer_id, with_blocked=with_blocked)
     reads = 0
     while True:
-        value, read_with = read(held.viewer), held
-        held = graph.current(read_with)
+        value, read_with = read(known.viewer), known
+        known = graph.current(read_with)
         reads += 1
-        if held is read_with:
+        if known is read_with:
             return Validated(value=value)
         if reads <= _MAX_REREADS:
             continue
-        unchanged_ids = held.viewer.unchanged_since(read_with.viewer)
+        unchanged_ids = known.viewer.unchanged_since(read_with.viewer)
         keeps_all = authors is None or unchanged_ids.issuperset({*authors(value)} - {viewer_id})
         if keeps_all or reads == _MOST_READS or deadlines.seconds_left() < _ENOUGH_SECONDS:
             return Validated(value=value, unchanged_ids=unchanged_ids)
@@ -85,7 +85,7 @@ def steady_read(
 ) -> T:
     """Do the same for an answer from which nobody can be dropped, such as a count.
 
-    Raises AbortedError, for the call to be repeated, when the connections never held still.
+    Raises AbortedError, for the call to be repeated, when the connections kept changing.
     """
     result = safe_read(graph, viewer_id, read, with_blocked=with_blocked)
     if result.unchanged_ids is not None:

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from feed_service import queries
-from feed_service.connections_cache import HeldViewer
+from feed_service.connections_cache import CachedViewer
 from feed_service.queries.tags import MemberRow, TagRow
 from feed_service.resources import Resources
 from feed_service.safe_read import steady_read
@@ -125,7 +125,7 @@ class Tags:
         """Give a tag to people who are all connected with the owner, and say how many are new."""
         owner_id = call.user_id
 
-        def connections() -> HeldViewer:
+        def connections() -> CachedViewer:
             known = self._graph.now(owner_id)
             connected = known.viewer.connected_to
             if unconnected := [id_ for id_ in target_ids if id_ not in connected]:
@@ -136,7 +136,7 @@ class Tags:
                 )
             return known
 
-        def work(connection: Connection, known: HeldViewer) -> int:
+        def work(connection: Connection, known: CachedViewer) -> int:
             _required(queries.tags.locked_tag(connection, owner_user_id=owner_id, tag_id=tag_id))
             members = queries.tags.members_among(
                 connection, owner=known.viewer, tag_id=tag_id, target_user_ids=target_ids

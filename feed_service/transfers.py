@@ -179,13 +179,13 @@ class Transfers:
         return read(Viewer(user_id=user_id))
 
 
-def _hold_own_tags(connection: Connection, chunk: Sequence[ImportedPost], layout: Layout) -> None:
+def _lock_own_tags(connection: Connection, chunk: Sequence[ImportedPost], layout: Layout) -> None:
     """Keep the tags of all audiences from being deleted, or refuse those that are not their own."""
     wanted = {(post.author_id, tag_id) for post in chunk for tag_id in named_tags(post.audience)}
     if not wanted:
         return
     owned = defaultdict[int, set[int]](set)
-    for owner_id, tag_id in layout.hold_tags(connection, names=wanted):
+    for owner_id, tag_id in layout.lock_tags(connection, names=wanted):
         owned[owner_id].add(tag_id)
     violations = [
         violation
@@ -201,7 +201,7 @@ def _hold_own_tags(connection: Connection, chunk: Sequence[ImportedPost], layout
 def _import_in(
     connection: Connection, chunk: Sequence[ImportedPost], layout: Layout
 ) -> ImportResult:
-    _hold_own_tags(connection, chunk, layout)
+    _lock_own_tags(connection, chunk, layout)
     names = layout.insert_posts(connection, posts=chunk)
     new = {(post.author_id, post.external_id): post.audience for post in chunk}
     queries.posts.insert_audience_tags(

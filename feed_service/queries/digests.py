@@ -269,9 +269,9 @@ def frozen_choice(reader: Reader, *, viewer: Viewer, name: FrozenName) -> Choice
     return _choice(rows, is_frozen=True) if rows else None
 
 
-# One statement, so that it needs no transaction around it. Posts that are being erased at this
-# moment are passed over, and the others held until the digest is stored: erasing a person's posts
-# first and then what names them leaves nothing behind.
+# One statement, so that it needs no transaction around it. It skips posts that are being erased at
+# this moment, and locks the others until the digest is stored: erasing a person's posts first and
+# then what names them leaves nothing behind.
 _FREEZE = text("""
     WITH frozen AS (
         INSERT INTO frozen_digests (user_id, start_at, fingerprint, left_out_count)

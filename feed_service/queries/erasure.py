@@ -106,15 +106,15 @@ def comments_gone(*, locked: str) -> str:
 # goes decides whether it is counted off: somebody may be deleting it at the same time.
 _ERASE_COMMENTS = text(f"""
     WITH {comments_gone(locked="FOR UPDATE")},
-    held AS (
+    locked AS (
         SELECT stats.author_id, stats.post_id, fewer.number
         FROM post_stats AS stats
         JOIN fewer ON fewer.post_author_id = stats.author_id AND fewer.post_id = stats.post_id
         ORDER BY stats.author_id, stats.post_id FOR NO KEY UPDATE OF stats
     ),
     counted AS (
-        UPDATE post_stats AS stats SET comment_count = stats.comment_count - held.number
-        FROM held WHERE stats.author_id = held.author_id AND stats.post_id = held.post_id
+        UPDATE post_stats AS stats SET comment_count = stats.comment_count - locked.number
+        FROM locked WHERE stats.author_id = locked.author_id AND stats.post_id = locked.post_id
     )
     SELECT count(*) FROM gone
 """)
@@ -162,7 +162,7 @@ def erase_comments_under(connection: Connection, *, user_id: int, limit: int) ->
     return connection.execute(_ERASE_COMMENTS_UNDER, {"user_id": user_id, "limit": limit}).rowcount
 
 
-# Whoever freezes a digest of a distributed database holds its authors and not their posts.
+# Freezing a digest of a distributed database locks its authors and not their posts.
 _LOCK_POSTS = text("SELECT pg_advisory_xact_lock(hashtextextended('posts', :user_id))")
 
 _ERASE_POSTS = text("""
@@ -180,7 +180,7 @@ def erase_posts(connection: Connection, *, user_id: int, limit: int) -> int:
     return connection.execute(_ERASE_POSTS, {"user_id": user_id, "limit": limit}).rowcount
 
 
-# Behind the posts: a digest holds those that it names while it is being frozen.
+# After the posts: freezing a digest locks the posts that it names.
 _ERASE_FROM_DIGESTS = text("""
     DELETE FROM frozen_digest_items AS item
     USING (SELECT user_id, start_at, fingerprint, author_id, post_id FROM frozen_digest_items
@@ -192,7 +192,7 @@ _ERASE_FROM_DIGESTS = text("""
 
 
 def erase_from_digests(connection: Connection, *, user_id: int, limit: int) -> int:
-    """How many places the user's posts had in the digests of others; they have none now."""
+    """How often the user's posts were named in the digests of others; they are not any more."""
     return connection.execute(_ERASE_FROM_DIGESTS, {"user_id": user_id, "limit": limit}).rowcount
 
 

@@ -130,7 +130,7 @@ _END_PAST_TAGS = text("""
                CAST(own_revisions AS bigint[]) AS own_revisions
         FROM unnest(CAST(:owner_ids AS bigint[]), CAST(:connected_ids AS text[]),
                     CAST(:reconnected_ids AS text[]), CAST(:own_revisions AS text[]))
-             AS held (id, connected_ids, reconnected_ids, own_revisions)
+             AS given (id, connected_ids, reconnected_ids, own_revisions)
     ),
     connected AS (
         SELECT owner.id AS owner_id, peer.id AS peer_id

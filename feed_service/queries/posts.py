@@ -188,15 +188,15 @@ def is_there(connection: Connection, *, name: PostName) -> bool:
 
 
 # A lock that has waited for a change of the post goes on with the new post and the tags of before,
-# so what the viewer may see is asked by a statement of its own, when the post is held.
-_HOLD_POST = text("""
+# so a statement of its own asks what the viewer may see, once the post is locked.
+_LOCK_POST = text("""
     SELECT FROM posts AS p WHERE p.author_id = :author_id AND p.id = :post_id FOR SHARE
 """)
 
 
-def hold_visible_post(connection: Connection, *, viewer: Viewer, name: PostName) -> bool:
+def lock_visible_post(connection: Connection, *, viewer: Viewer, name: PostName) -> bool:
     """Whether the viewer may see the post, which cannot change until the transaction ends."""
-    connection.execute(_HOLD_POST, {"author_id": name[0], "post_id": name[1]})
+    connection.execute(_LOCK_POST, {"author_id": name[0], "post_id": name[1]})
     return visible_post_time(connection, viewer=viewer, name=name) is not None
 
 
@@ -240,7 +240,7 @@ def insert_post(
     photos: Sequence[NewPhoto],
     totals: Mapping[str, int],
 ) -> PostRow:
-    """The new post, as its author sees it; its tags being held. The totals change with it."""
+    """Store a post, whose tags are locked, and return it as its author sees it; with the totals."""
     created = connection.execute(
         _INSERT_POST,
         {

@@ -63,7 +63,7 @@ def owned_tags(
     return {tag_id: is_deleted for tag_id, is_deleted in rows}  # noqa: C416 -- rows are not tuples to mypy
 
 
-_HOLD_OWNED_TAGS = text("""
+_LOCK_OWNED_TAGS = text("""
     SELECT id FROM tags
     WHERE owner_user_id = :owner_user_id AND id = ANY (CAST(:tag_ids AS bigint[]))
       AND deleted_at IS NULL
@@ -72,12 +72,12 @@ _HOLD_OWNED_TAGS = text("""
 """)
 
 
-def hold_owned_tag_ids(
+def lock_owned_tag_ids(
     connection: Connection, *, owner_user_id: int, tag_ids: Collection[int]
 ) -> set[int]:
     """Those of the ids that are tags of the owner; they stay so until the transaction ends."""
     rows = connection.execute(
-        _HOLD_OWNED_TAGS, {"owner_user_id": owner_user_id, "tag_ids": array_literal(tag_ids)}
+        _LOCK_OWNED_TAGS, {"owner_user_id": owner_user_id, "tag_ids": array_literal(tag_ids)}
     )
     return set(rows.scalars())
 

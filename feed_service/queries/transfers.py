@@ -42,9 +42,9 @@ class TaggedRow(MemberRow):
 
 NAMED_TAGS: Final = """
     unnest(CAST(:owner_ids AS bigint[]), CAST(:tag_ids AS bigint[])) AS named (owner_id, id)"""
-"""The tags that `hold_tags` is asked for, as rows."""
+"""The tags that `lock_tags` is asked for, as rows."""
 
-_HOLD_TAGS = text(f"""
+_LOCK_TAGS = text(f"""
     SELECT tag.owner_user_id, tag.id
     FROM {NAMED_TAGS}
     JOIN tags AS tag ON tag.owner_user_id = named.owner_id AND tag.id = named.id
@@ -54,9 +54,9 @@ _HOLD_TAGS = text(f"""
 """)
 
 
-def hold_tags(connection: Connection, *, names: Collection[TagName]) -> set[TagName]:
+def lock_tags(connection: Connection, *, names: Collection[TagName]) -> set[TagName]:
     """Those of the tags that their owners have; they stay so until the transaction ends."""
-    return tags_locked_by(connection, _HOLD_TAGS, names=names)
+    return tags_locked_by(connection, _LOCK_TAGS, names=names)
 
 
 def tags_locked_by(

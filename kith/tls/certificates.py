@@ -93,6 +93,6 @@ def _pair(chain_file: Path, key_file: Path) -> tuple[bytes, bytes]:
 def _authorities(file: Path | None) -> bytes | None:
     if file is None:
         return None
-    held = file.read_bytes()
-    x509.load_pem_x509_certificates(held)
-    return held
+    content = file.read_bytes()
+    x509.load_pem_x509_certificates(content)
+    return content

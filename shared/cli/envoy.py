@@ -192,14 +192,14 @@ def _filled(node: Any, values: Mapping[str, object]) -> Any:
         case dict():
             if _CONDITION in node and not _filled(node[_CONDITION], values):
                 return _LEFT_OUT
-            filled = {key: _filled(held, values) for key, held in node.items()}
+            filled = {key: _filled(each, values) for key, each in node.items()}
             return {
-                key: held
-                for key, held in filled.items()
-                if key != _CONDITION and held is not _LEFT_OUT
+                key: each
+                for key, each in filled.items()
+                if key != _CONDITION and each is not _LEFT_OUT
             }
         case list():
-            return [held for item in node if (held := _filled(item, values)) is not _LEFT_OUT]
+            return [each for item in node if (each := _filled(item, values)) is not _LEFT_OUT]
         case str() if variable := _VARIABLE.fullmatch(node):
             return values[variable[1]]
         case str():

@@ -118,8 +118,8 @@ def _written(settings: GatewaySettings) -> Path:
     path = settings.folder / "envoy.json"
     path.write_text(json.dumps(start, indent=2))
     for certificate in certificates:
-        [held] = certificate["resources"]
-        (settings.folder / f"{held['name']}.json").write_text(json.dumps(certificate))
+        [resource] = certificate["resources"]
+        (settings.folder / f"{resource['name']}.json").write_text(json.dumps(certificate))
     return path
 
 

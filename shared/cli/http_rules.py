@@ -135,7 +135,7 @@ def _lua(value: object) -> str:
     """Return a value in Lua, which has nothing where JSON has null."""
     match value:
         case dict():
-            pairs = (f'["{key}"]={_lua(held)}' for key, held in value.items() if held is not None)
+            pairs = (f'["{key}"]={_lua(item)}' for key, item in value.items() if item is not None)
             return f"{{{','.join(pairs)}}}"
         case list():
             return f"{{{','.join(map(_lua, value))}}}"

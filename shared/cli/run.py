@@ -131,31 +131,31 @@ def _plan() -> _Plan:
     sample = SampleSettings.read(environment)
     has_store = bool(environment.text("S3_BUCKET", ""))
     environment.check()
-    with ExitStack() as held:
+    with ExitStack() as ports:
         # All at once, so that no two of them get the same free port.
         return _Plan(
-            graph=_with_ports(graph, "GRAPH", held),
-            feed=_with_ports(feed, "FEED", held),
+            graph=_with_ports(graph, "GRAPH", ports),
+            feed=_with_ports(feed, "FEED", ports),
             data_dir=data_dir,
             sample_people=sample.people,
-            photos_port=_free_port(PHOTOS_HOST, 0, "KITH_PHOTOS", held)
+            photos_port=_free_port(PHOTOS_HOST, 0, "KITH_PHOTOS", ports)
             if sample.has_photos and not has_store and is_installed()
             else None,
         )
 
 
-def _with_ports(server: ServerSettings, prefix: str, held: ExitStack) -> ServerSettings:
+def _with_ports(server: ServerSettings, prefix: str, ports: ExitStack) -> ServerSettings:
     """Check that the ports are free, and put a free one where 0 asks for any."""
     return replace(
         server,
-        port=_free_port(server.host, server.port, f"{prefix}_PORT", held),
-        metrics_port=_free_port(server.host, server.metrics_port, f"{prefix}_METRICS_PORT", held),
+        port=_free_port(server.host, server.port, f"{prefix}_PORT", ports),
+        metrics_port=_free_port(server.host, server.metrics_port, f"{prefix}_METRICS_PORT", ports),
     )
 
 
-def _free_port(host: str, port: int, variable: str, held: ExitStack) -> int:
+def _free_port(host: str, port: int, variable: str, ports: ExitStack) -> int:
     try:
-        sock = held.enter_context(reserved(host, port))
+        sock = ports.enter_context(reserved(host, port))
     except ListenError as error:
         raise CommandError(
             f"cannot listen on {error.filename} ({error.strerror}): stop the process that "

@@ -153,11 +153,12 @@ class Database:
             yield connection
 
     @contextmanager
-    def held_lock(self, name: str) -> Iterator[Connection | None]:
-        """Hold a lock that one block at a time can have; None in a block that does not have it.
+    def advisory_lock(self, name: str) -> Iterator[Connection | None]:
+        """Take a lock that one block at a time can have; None in a block that does not get it.
 
-        The lock lasts as long as the connection that comes with it. So whoever writes over that
-        connection, `in_transaction`, has the lock while doing so, whatever happened before.
+        The lock lasts as long as the connection that this yields. So a block that writes over that
+        connection, `in_transaction`, has the lock while it writes, even if connections were lost
+        before.
         """
         with translated(), self._connection() as connection:
             if not connection.execute(_TRY_LOCK, {"name": name}).scalar_one():

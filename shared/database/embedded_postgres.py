@@ -3,14 +3,14 @@
     with EmbeddedPostgres(Path(".data")) as cluster:
         url = cluster.url("kith_graph")
 
-Any number of processes may hold the same cluster: the first starts it, the last stops it. The data
-survives restarts and `kill -9`, with every commit that was acknowledged.
+Any number of processes may use the same cluster, as its holders: the first starts it, the last
+stops it. The data survives restarts and `kill -9`, with every commit that was acknowledged.
 
-How it works. Every holder has a shared lock on a file, which the kernel gives back whatever kills
-the holder. A detached guardian is the parent of the server; it tries for the exclusive lock on that
-file, which it gets when no holder is left, and then stops the server. A server that dies is started
-again. If the guardian itself is killed, the kernel tells the server to shut down (Linux), and the
-next holder starts a new guardian.
+How it works. Every holder has a shared lock on a file, which the kernel releases when the holder
+ends, even by `kill -9`. A detached guardian is the parent of the server; it waits for the exclusive
+lock on that file, which it gets when no holder is left, and then stops the server. It restarts a
+server that dies. If the guardian itself is killed, the kernel tells the server to shut down
+(Linux), and the next holder starts a new guardian.
 
 PostgreSQL refuses to run as root, so root has another account run it. Where that account may not
 enter the folder, as below root's own home, data and programs are kept in /var/lib/kith instead.
@@ -80,7 +80,7 @@ class EmbeddedPostgresError(Exception):
 
 
 class EmbeddedPostgres:
-    """A hold on the cluster in a directory, from `start` to `stop` or the end of the process.
+    """The use of the cluster in a directory, from `start` to `stop` or the end of the process.
 
     Only for this machine: it listens on the loopback address. The superuser's password is random,
     and kept in a file that only the account that made it can read.
@@ -88,7 +88,7 @@ class EmbeddedPostgres:
 
     def __init__(self, directory: Path) -> None:
         self._files = _Files(directory.absolute())
-        self._hold: IO[str] | None = None
+        self._lock: IO[str] | None = None
         self._port = 0
         self._password = ""
 
@@ -106,11 +106,11 @@ class EmbeddedPostgres:
         """
         try:
             private_folder(self._files.directory, is_passed_through=os.geteuid() == 0)
-            self._hold = private_file(self._files.holders, "a")
+            self._lock = private_file(self._files.holders, "a")
         except OSError as error:
             raise EmbeddedPostgresError(f"cannot keep data: {error}") from error
         # Waits here while a guardian that saw its last holder leave is stopping the server.
-        fcntl.flock(self._hold, fcntl.LOCK_SH)
+        fcntl.flock(self._lock, fcntl.LOCK_SH)
         try:
             self._port, self._password = self._wait_until_ready()
         except BaseException:
@@ -118,11 +118,11 @@ class EmbeddedPostgres:
             raise
 
     def stop(self) -> None:
-        """Let go of the cluster; returns when somebody else holds it or the server has stopped."""
-        if self._hold is not None:
-            self._hold.close()
-            self._hold = None
-            while self._files.is_guarded() and not self._files.is_held():
+        """Release the cluster; returns when another process uses it or the server has stopped."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+            while self._files.is_guarded() and not self._files.is_in_use():
                 time.sleep(_POLL_SECONDS)
 
     def url(self, database: str) -> str:
@@ -180,7 +180,7 @@ class _Files:
         with private_file(self.guardian, "a") as lock:
             return not _try_lock(lock, fcntl.LOCK_SH)
 
-    def is_held(self) -> bool:
+    def is_in_use(self) -> bool:
         """Whether there are holders, and not a guardian that waits for them or stops the server."""
         with private_file(self.holders, "a") as lock:
             return not _try_lock(lock) and _try_lock(lock, fcntl.LOCK_SH)

@@ -228,8 +228,8 @@ class _Replica:
 
     def close(self) -> None:
         """Close all connections."""
-        for held in (self._looker, self.reader, self.database, self._guard):
-            held.close()
+        for part in (self._looker, self.reader, self.database, self._guard):
+            part.close()
 
     def _see(self, position: Position) -> None:
         lag = self._primary_log.lag(position)

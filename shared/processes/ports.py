@@ -71,14 +71,14 @@ def reserved(host: str, port: int) -> socket.socket:
                 # Connections that were closed a moment ago do not count.
                 alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 alone.bind(address)
-        held = socket.socket(family, kind)
+        bound = socket.socket(family, kind)
         try:
-            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            held.bind(address)
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            bound.bind(address)
         except OSError:
-            held.close()
+            bound.close()
             raise
-        return held
+        return bound
 
 
 @contextmanager

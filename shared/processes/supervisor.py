@@ -364,8 +364,8 @@ def _metrics_served(plan: Plan, registry: CollectorRegistry, url: str) -> Iterat
 
 
 def _supervise(plan: Plan, stack: ExitStack) -> int:
-    held = stack.enter_context(reserved(plan.host, plan.port))
-    port = int(held.getsockname()[1])
+    bound = stack.enter_context(reserved(plan.host, plan.port))
+    port = int(bound.getsockname()[1])
     directory = stack.enter_context(TemporaryDirectory(prefix="kith-metrics-"))
     url = plan.database_url
     if not url:

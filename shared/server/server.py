@@ -159,7 +159,7 @@ class RunningServer:
         add_to_server(self._health, self._server)
         if settings.reflection:
             enable_reflection(self._server, service.name)
-        self._held = None if place else reserved(settings.host, settings.port)
+        self._bound = None if place else reserved(settings.host, settings.port)
         if place is None:
             describe_process(service.registry)
         self._metrics = (
@@ -218,8 +218,8 @@ class RunningServer:
             threads.shutdown(wait=False)
         if self._metrics is not None:
             self._metrics.close()
-        if self._held is not None:
-            self._held.close()
+        if self._bound is not None:
+            self._bound.close()
         self._readiness.join(_LAST_ROUND_SECONDS)
         if self._credentials is not None:
             self._credentials.close()
@@ -262,7 +262,7 @@ class RunningServer:
         return [*outer, *admitted, *limited, *placed, audit(access)]
 
     def _bind(self) -> int:
-        port = self._held.getsockname()[1] if self._held else self._settings.port
+        port = self._bound.getsockname()[1] if self._bound else self._settings.port
         address = written(self._settings.host, port)
         files = self._settings.certificates
         if files is None:

@@ -14,7 +14,7 @@ _PAIRS: Final = """
                 ELSE user_b_id || ' ' || user_a_id END
     FROM connections
 """
-_HELD: Final = {
+_STORED: Final = {
     "CreatePost": ("feed", "SELECT body FROM posts WHERE deleted_at IS NULL"),
     "CreateComment": ("feed", "SELECT body FROM comments WHERE deleted_at IS NULL"),
     "RequestConnection": ("graph", _PAIRS),
@@ -87,16 +87,16 @@ class Comparison:
 
 
 def compared(history: History, *, graph_url: str, feed_url: str) -> Comparison:
-    """Return what the databases hold of a history."""
+    """Return what the databases have stored of a history."""
     urls = {"graph": graph_url, "feed": feed_url}
     lost = duplicated = 0
-    for method, (service, statement) in _HELD.items():
+    for method, (service, statement) in _STORED.items():
         with Session(urls[service]) as session:
-            held = Counter(key for (key,) in session.rows(statement))
+            stored = Counter(key for (key,) in session.rows(statement))
         told, asked = (
             {key for write, key in writes if write == method}
             for writes in (history.acknowledged, history.attempted)
         )
-        lost += sum(held[key] == 0 for key in told)
-        duplicated += sum(held[key] > 1 for key in asked)
+        lost += sum(stored[key] == 0 for key in told)
+        duplicated += sum(stored[key] > 1 for key in asked)
     return Comparison(acknowledged=len(history.acknowledged), lost=lost, duplicated=duplicated)

@@ -114,19 +114,19 @@ def _fill(message: Message, chosen: random.Random, *, depth: int) -> None:
                 _add(message, each, chosen, depth)
         elif each.cpp_type == FieldDescriptor.CPPTYPE_MESSAGE:
             if depth:
-                held = getattr(message, each.name)
-                held.SetInParent()
-                _fill(held, chosen, depth=depth - 1)
+                inner = getattr(message, each.name)
+                inner.SetInParent()
+                _fill(inner, chosen, depth=depth - 1)
         else:
             setattr(message, each.name, _value(each, chosen))
 
 
 def _add(message: Message, each: Any, chosen: random.Random, depth: int) -> None:
-    held = getattr(message, each.name)
+    inner = getattr(message, each.name)
     if each.cpp_type != FieldDescriptor.CPPTYPE_MESSAGE:
-        held.append(_value(each, chosen))
+        inner.append(_value(each, chosen))
     elif depth and not each.message_type.GetOptions().map_entry:
-        _fill(held.add(), chosen, depth=depth - 1)
+        _fill(inner.add(), chosen, depth=depth - 1)
 
 
 def _value(each: Any, chosen: random.Random) -> Any:

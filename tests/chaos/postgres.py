@@ -165,11 +165,11 @@ def _own_posts(scene: Scene, number: int) -> list[int]:
 def _orphans(scene: Scene, posts: Sequence[int]) -> int:
     """How many statements wait for a row more than there are callers."""
     with (
-        Session(scene.feed_url) as holder,
+        Session(scene.feed_url) as locking,
         Session(scene.feed_url) as seer,
         grpc.insecure_channel(scene.feed.address) as channel,
     ):
-        holder.rows(f"SELECT FROM posts WHERE id IN ({', '.join(map(str, posts))}) FOR UPDATE")
+        locking.rows(f"SELECT FROM posts WHERE id IN ({', '.join(map(str, posts))}) FOR UPDATE")
         feed = FeedServiceStub(channel)
         calls = [feed.UpdatePost.future(_change(post_id), timeout=30) for post_id in posts]
         until(lambda: _waiting(seer) == len(posts))
@@ -177,7 +177,7 @@ def _orphans(scene: Scene, posts: Sequence[int]) -> int:
             call.cancel()
         time.sleep(_ORPHAN_SECONDS)
         orphans = _waiting(seer) - len(calls[1::2])
-        holder.commit()
+        locking.commit()
         for call in calls[1::2]:
             call.result()
     return max(0, orphans)

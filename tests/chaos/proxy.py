@@ -48,7 +48,7 @@ class FaultProxy:
         return f"127.0.0.1:{self.port}"
 
     def heal(self) -> None:
-        """Pass everything on again, also what was held."""
+        """Pass everything on again, also what was kept back."""
         self._delay_seconds = 0.0
         self._do(self._is_prompt.set)
         self._do(self._passes.set)

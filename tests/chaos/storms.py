@@ -24,7 +24,7 @@ _ROOT: Final = Path(__file__).parents[2]
 _WATCHERS: Final = 1_000
 _STREAMS: Final = 10_000
 _STORM_SECONDS: Final = 20
-_HELD_SECONDS: Final = 15
+_OPEN_SECONDS: Final = 15
 _FLIP_SECONDS: Final = 1.2
 _MEBIBYTE: Final = 1024 * 1024
 _GROWTH_MIB: Final = 256
@@ -50,24 +50,27 @@ def health_storm(stage: Stage, effort: Effort) -> Iterator[Row]:
 
 
 def open_streams(stage: Stage, effort: Effort) -> Iterator[Row]:
-    """Hold very many calls open, and go on calling."""
+    """Keep very many calls open, and go on calling."""
     number = max(1_000, effort.of(_STREAMS))
     with stage.scene() as scene:
         for kind, target in (("watch", scene.graph.address), ("silent", scene.feed.address)):
-            yield from _held(scene, kind, target, number)
+            yield from _kept_open(scene, kind, target, number)
 
 
-def _held(scene: Scene, kind: str, target: str, number: int) -> Iterator[Row]:
+def _kept_open(scene: Scene, kind: str, target: str, number: int) -> Iterator[Row]:
     before = resident_bytes(scene.processes)
     with _serving(scene) as tried:
         with _open(kind, target, number) as streams:
-            time.sleep(_HELD_SECONDS)
+            time.sleep(_OPEN_SECONDS)
             grown = resident_bytes(scene.processes) - before
             states = streams()
         time.sleep(1)
     refused = states.pop("RESOURCE_EXHAUSTED", 0)
-    held, given_up = states.pop("OPEN", 0), sum(states.pop(code, 0) for code in _GIVEN_UP[kind])
-    note = f"{refused:,} refused, {held:,} held, {given_up:,} given up"
+    kept_open, given_up = (
+        states.pop("OPEN", 0),
+        sum(states.pop(code, 0) for code in _GIVEN_UP[kind]),
+    )
+    note = f"{refused:,} refused, {kept_open:,} open, {given_up:,} given up"
     yield none(f"{kind}: ended otherwise", sum(states.values()), note=f"{note} {states or ''}")
     yield within(f"{kind}: memory of four workers grew by", grown / _MEBIBYTE, _GROWTH_MIB, "MiB")
     yield within(f"{kind}: longest time without service", tried.longest, _UNSERVED_SECONDS, "s")

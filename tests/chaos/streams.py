@@ -21,7 +21,7 @@ _SETTLING_SECONDS: Final = 5
 _OPEN: Final = "OPEN"
 
 
-async def hold(kind: str, target: str, number: int) -> None:
+async def keep_open(kind: str, target: str, number: int) -> None:
     channels = [
         grpc.aio.insecure_channel(target, options=[("grpc.use_local_subchannel_pool", 1)])
         for _ in range(_CHANNELS)
@@ -61,4 +61,4 @@ def _say(text: str) -> None:
 
 if __name__ == "__main__":
     kind, target, number = sys.argv[1:]
-    asyncio.run(hold(kind, target, int(number)))
+    asyncio.run(keep_open(kind, target, int(number)))

@@ -52,10 +52,10 @@ def _request(rpc: Rpc) -> Request:
     fields: dict[str, Any] = {}
     for path in path_fields(rpc):
         *outer, last = path.split(".")
-        holder = fields
+        inside = fields
         for name in outer:
-            holder = holder.setdefault(name, {})
-        holder[last] = _ID
+            inside = inside.setdefault(name, {})
+        inside[last] = _ID
     return over_http(rpc, json_format.ParseDict(fields, rpc.request()))
 
 
@@ -83,10 +83,10 @@ def _ways(message: Descriptor) -> Iterator[Way]:
             yield from ((field, *way) for way in _ways(inner))
 
 
-def _inside(way: Way, held: object) -> Any:
+def _inside(way: Way, value: object) -> Any:
     for field in reversed(way):
-        held = {field.json_name: [held] if field.is_repeated else held}
-    return held
+        value = {field.json_name: [value] if field.is_repeated else value}
+    return value
 
 
 def _named(way: Way, name: str) -> str:
@@ -332,7 +332,7 @@ def test_a_path_that_knows_other_methods_names_them(gateway: Gateway) -> None:
         (f"GET / HTTP/1.1\r\nHost: a\r\nx: {'a' * 70_000}\r\nConnection: close", 431),
         ("what is this", 400),
     ],
-    ids=lambda held: str(held)[:60],
+    ids=lambda value: str(value)[:60],
 )
 def test_what_is_hardly_http_is_answered_with_an_error_like_any_other(
     gateway: Gateway, head: str, status: int

@@ -72,7 +72,7 @@ def _kill_before_any_answer(
     committed = list[str]()
     is_killed = Event()
 
-    def hold_back(statement: str) -> None:
+    def wait(statement: str) -> None:
         if statement.endswith("COMMIT"):
             committed.append(statement)
             is_killed.wait()
@@ -84,7 +84,7 @@ def _kill_before_any_answer(
             return False
         return True
 
-    tap.after_statement = hold_back
+    tap.after_statement = wait
     with ThreadPoolExecutor(len(mutations)) as threads:
         sent = [
             threads.submit(send, mutation, request)

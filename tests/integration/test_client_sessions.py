@@ -26,7 +26,7 @@ class _Service(grpc.GenericRpcHandler):
 
     def __init__(self) -> None:
         self.begun = set[str]()
-        self.held = dict[str, threading.Event]()
+        self.pauses = dict[str, threading.Event]()
         self.seconds = 0.0
         self._metadata: list[tuple[str, str]] = []
 
@@ -47,8 +47,8 @@ class _Service(grpc.GenericRpcHandler):
     def _create_post(self, request: bytes, context: grpc.ServicerContext) -> bytes:
         position = pb.CreatePostRequest.FromString(request).body
         self.begun.add(position)
-        if held := self.held.get(position):
-            held.wait(_CEILING_SECONDS)
+        if pause := self.pauses.get(position):
+            pause.wait(_CEILING_SECONDS)
         context.send_initial_metadata(((_KEY, position),))
         return self._answer(request, context)
 
@@ -130,13 +130,13 @@ def test_of_writes_that_are_under_way_together_none_is_lost_and_a_later_one_stan
     service: _Service, kith: KithClient
 ) -> None:
     session, slow = kith.session(), ("slow", "slower")
-    service.held = {position: threading.Event() for position in slow}
+    service.pauses = {position: threading.Event() for position in slow}
     with ThreadPoolExecutor(2) as pool:
         under_way = [pool.submit(_write, session.feed, position) for position in slow]
         until(lambda: service.begun.issuperset(slow))
         _write(session.feed, "quick")
-        for write, held in zip(under_way, service.held.values(), strict=True):
-            held.set()
+        for write, pause in zip(under_way, service.pauses.values(), strict=True):
+            pause.set()
             write.result()
 
     _read(session)

@@ -325,8 +325,8 @@ def test_a_deleted_post_takes_its_comments_along(
 
 
 @pytest.fixture
-def before_the_post_is_held(pair: Pair) -> Iterator[Callable[[Callable[[], object]], None]]:
-    """Chooses what happens once, when a comment's post was confirmed and is not held yet."""
+def before_the_post_is_locked(pair: Pair) -> Iterator[Callable[[Callable[[], object]], None]]:
+    """Chooses what happens once, when a comment's post was confirmed and is not locked yet."""
 
     def choose(action: Callable[[], object]) -> None:
         def act(statement: str) -> None:
@@ -344,7 +344,7 @@ def test_a_comment_is_refused_when_its_post_is_hidden_while_it_is_on_its_way(
     pair: Pair,
     comments: Comments,
     posted: tuple[int, int, Post],
-    before_the_post_is_held: Callable[[Callable[[], object]], None],
+    before_the_post_is_locked: Callable[[Callable[[], object]], None],
 ) -> None:
     author, friend, post = posted
     written = comments.write(friend, post, "before")
@@ -357,10 +357,10 @@ def test_a_comment_is_refused_when_its_post_is_hidden_while_it_is_on_its_way(
             )
         )
 
-    before_the_post_is_held(lambda: set_audience(PRIVATE))
+    before_the_post_is_locked(lambda: set_audience(PRIVATE))
     assert _refusal(comments.write, friend, post) == "POST_NOT_FOUND"
     set_audience(ALL)
-    before_the_post_is_held(lambda: set_audience(PRIVATE))
+    before_the_post_is_locked(lambda: set_audience(PRIVATE))
     assert _refusal(comments.update, friend, written, "after") == "COMMENT_NOT_FOUND"
 
     assert comments.bodies(author, post) == ["before"]

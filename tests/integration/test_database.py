@@ -59,7 +59,7 @@ def _database(url: str, tap: WireTap, variables: dict[str, str]) -> Database:
 
 
 def _is_free(database: Database, lock: str) -> bool:
-    with database.held_lock(lock) as connection:
+    with database.advisory_lock(lock) as connection:
         return connection is not None
 
 
@@ -129,15 +129,15 @@ def test_what_follows_a_statement_that_nobody_understands_is_in_the_transaction(
 def test_reads_after_a_transaction_on_the_same_connection_are_in_none(
     database: Database, tap: WireTap
 ) -> None:
-    with database.held_lock("one") as holder:
-        assert holder is not None
-        with in_transaction(holder):
-            _take(holder, 1)
-        with pytest.raises(sqlalchemy.exc.ProgrammingError), in_transaction(holder):
-            holder.execute(text("SELECT nothing"))
+    with database.advisory_lock("one") as connection:
+        assert connection is not None
+        with in_transaction(connection):
+            _take(connection, 1)
+        with pytest.raises(sqlalchemy.exc.ProgrammingError), in_transaction(connection):
+            connection.execute(text("SELECT nothing"))
         tap.reset()
 
-        assert _amounts(holder) == [9, 10]
+        assert _amounts(connection) == [9, 10]
         assert [_words(statement, 1) for statement in tap.statements] == ["SELECT"]
 
 
@@ -190,7 +190,7 @@ def test_a_commit_without_an_answer_is_reported_and_not_repeated(
 
 
 def test_two_writes_that_lock_each_other_out_both_succeed(database: Database) -> None:
-    both_hold_one = threading.Barrier(2)
+    both_have_one = threading.Barrier(2)
 
     def move(first: int, second: int) -> None:
         attempts = iter([True])
@@ -198,7 +198,7 @@ def test_two_writes_that_lock_each_other_out_both_succeed(database: Database) ->
         def work(connection: Connection) -> None:
             _take(connection, first)
             if next(attempts, False):
-                both_hold_one.wait(10)
+                both_have_one.wait(10)
             _take(connection, second)
 
         database.write(work)
@@ -261,37 +261,37 @@ def test_a_database_that_is_not_there_is_unavailable(url: str, tap: WireTap) -> 
     database.close()
 
 
-def test_a_lock_is_held_by_one_block_at_a_time(database: Database) -> None:
+def test_one_block_has_a_lock_at_a_time(database: Database) -> None:
     with (
-        database.held_lock("one") as first,
-        database.held_lock("one") as second,
-        database.held_lock("another") as other,
+        database.advisory_lock("one") as first,
+        database.advisory_lock("one") as second,
+        database.advisory_lock("another") as other,
     ):
         assert first is not None
         assert second is None
         assert other is not None
 
-    with database.held_lock("one") as again:
+    with database.advisory_lock("one") as again:
         assert again is not None
 
 
 def test_a_lock_is_free_after_a_block_that_raised(database: Database) -> None:
-    with pytest.raises(KeyError), database.held_lock("one"):
+    with pytest.raises(KeyError), database.advisory_lock("one"):
         raise KeyError
 
-    with database.held_lock("one") as again:
+    with database.advisory_lock("one") as again:
         assert again is not None
 
 
 def test_who_has_lost_the_connection_of_a_lock_cannot_write_and_others_can(
     database: Database, tap: WireTap
 ) -> None:
-    with database.held_lock("one") as first:
+    with database.advisory_lock("one") as first:
         assert first is not None
         tap.break_connections()
         # PostgreSQL releases the lock when it has noticed that the connection is gone.
         until(lambda: _is_free(database, "one"))
-        with database.held_lock("one") as second:
+        with database.advisory_lock("one") as second:
             assert second is not None
             with in_transaction(second):
                 _take(second, 2)

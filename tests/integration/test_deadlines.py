@@ -35,11 +35,11 @@ def _plain(url: str) -> str:
 def _locked(url: str, table: str) -> Iterator[Callable[[], int]]:
     """Keep everybody from a table; yields what tells how many sessions are waiting for it."""
     with (
-        closing(psycopg2.connect(_plain(url))) as holder,
+        closing(psycopg2.connect(_plain(url))) as locking,
         closing(psycopg2.connect(_plain(url))) as seer,
     ):
         seer.autocommit = True
-        holder.cursor().execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+        locking.cursor().execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
 
         def waiting() -> int:
             with seer.cursor() as cursor:
@@ -48,7 +48,7 @@ def _locked(url: str, table: str) -> Iterator[Callable[[], int]]:
                 return int(count)
 
         yield waiting
-        holder.rollback()
+        locking.rollback()
 
 
 @contextmanager
@@ -56,10 +56,10 @@ def _black_hole(pair: Pair) -> Iterator[None]:
     """Let nothing through to the feed's database, and keep its connections open."""
     reopened = threading.Event()
 
-    def hold(_statement: str) -> None:
+    def wait(_statement: str) -> None:
         reopened.wait(_CEILING_SECONDS)
 
-    pair.feed_tap.before_statement = hold
+    pair.feed_tap.before_statement = wait
     try:
         yield
     finally:
@@ -164,10 +164,10 @@ def test_a_graph_that_says_nothing_is_told_of_before_the_deadline(
     [viewer] = people.new(1)
     reopened = threading.Event()
 
-    def hold(_method: str) -> None:
+    def wait(_method: str) -> None:
         reopened.wait(_CEILING_SECONDS)
 
-    pair.gate.before_call = hold
+    pair.gate.before_call = wait
     try:
         codes = {
             _code(lambda: pair.feed.GetFeed(feed.GetFeedRequest(user_id=viewer), timeout=0.5))

@@ -63,7 +63,9 @@ def _dashboard_expressions() -> list[str]:
     """Return what the dashboards ask for, with values in the place of Grafana's variables."""
     asked = [target["expr"] for panel in _panels() for target in panel.get("targets", [])]
     for path in _DASHBOARDS:
-        asked += [held["expr"] for held in json.loads(path.read_text())["annotations"]["list"]]
+        asked += [
+            annotation["expr"] for annotation in json.loads(path.read_text())["annotations"]["list"]
+        ]
     return [
         expression.replace("$__rate_interval", "5m").replace("$job", ".*").replace("$method", ".*")
         for expression in asked

@@ -449,7 +449,7 @@ def test_a_post_that_goes_while_the_week_is_frozen_leaves_no_trace(
 # Connections that change, and no graph.
 
 
-def test_nothing_is_shown_or_kept_while_the_readers_connections_never_hold_still(
+def test_nothing_is_shown_or_kept_while_the_readers_connections_keep_changing(
     hooked: Pair, people: People, archive: Archive
 ) -> None:
     bob, alice, *others = people.connected(8)

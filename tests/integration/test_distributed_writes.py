@@ -68,7 +68,7 @@ def test_only_tags_that_their_owners_have_are_locked(
 
     names = {(_AUTHOR, tag), (_AUTHOR, tag + 1), (_COMMENTER, tag)}
 
-    assert layout.hold_tags(connection, names=names) == {(_AUTHOR, tag)}
+    assert layout.lock_tags(connection, names=names) == {(_AUTHOR, tag)}
 
 
 def test_comments_are_counted_off_as_they_are_erased(

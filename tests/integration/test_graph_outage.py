@@ -19,7 +19,7 @@ _CALLS = 30
 
 @pytest.fixture(scope="module")
 def lonely(databases: Databases) -> Iterator[Pair]:
-    """Services of which the feed has two threads, to be held up by few calls."""
+    """Services of which the feed has two threads, so that a few calls delay others."""
     with running_pair(databases, {"FEED_THREADS": "2"}) as pair:
         yield pair
 

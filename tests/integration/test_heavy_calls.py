@@ -34,10 +34,10 @@ def small(databases: Databases) -> Iterator[Pair]:
 @contextmanager
 def _locked(pair: Pair, table: str) -> Iterator[None]:
     """Let every call wait that looks into a table of the graph."""
-    with closing(psycopg2.connect(pair.graph_url.replace("+psycopg2", ""))) as holder:
-        holder.cursor().execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+    with closing(psycopg2.connect(pair.graph_url.replace("+psycopg2", ""))) as locking:
+        locking.cursor().execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
         yield
-        holder.rollback()
+        locking.rollback()
 
 
 def _error(call: Callable[[], object]) -> AppException | None:

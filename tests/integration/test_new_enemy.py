@@ -11,7 +11,7 @@ import grpc
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from feed_service.connections_cache import HeldViewer
+from feed_service.connections_cache import CachedViewer
 from feed_service.graph_client import GraphClient
 from kith.feed.v1 import feed_pb2
 from tests.support.errors import reason_of
@@ -32,7 +32,7 @@ def pause(pair: Pair) -> Iterator[Pause]:
 
 
 def _bob_and_alice(people: People, start: str) -> tuple[int, int]:
-    """Return two connected people; when warm, feed_service holds Bob's connections already."""
+    """Return two connected people; when warm, feed_service has cached Bob's connections already."""
     bob, alice = people.connected(2)
     people.post(alice, body="from before")
     if start == "warm":
@@ -157,7 +157,7 @@ def test_without_the_question_afterwards_the_post_would_leak(
     people.feed(bob)
     written_after: list[int] = []
 
-    def trust(_self: GraphClient, known: HeldViewer) -> HeldViewer:
+    def trust(_self: GraphClient, known: CachedViewer) -> CachedViewer:
         return known
 
     def end_and_post() -> None:
@@ -189,7 +189,7 @@ def test_a_viewer_whose_connections_change_during_every_read_still_gets_a_page(
 
 
 @pytest.mark.usefixtures("pause")
-def test_a_viewer_whose_connections_never_hold_still_is_not_shown_someone_just_removed(
+def test_a_viewer_whose_connections_keep_changing_is_not_shown_someone_just_removed(
     pair: Pair, people: People
 ) -> None:
     bob, alice, *others = people.connected(8)
@@ -227,7 +227,7 @@ def test_a_page_is_full_although_its_authors_are_removed_while_it_is_read(
 
 
 @pytest.mark.usefixtures("pause")
-def test_a_page_that_is_short_because_its_authors_never_hold_still_has_a_token(
+def test_a_page_that_is_short_because_its_authors_keep_changing_has_a_token(
     pair: Pair, people: People
 ) -> None:
     bob, *authors = people.connected(12)

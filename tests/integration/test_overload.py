@@ -34,10 +34,10 @@ def small(databases: Databases) -> Iterator[Pair]:
 @contextmanager
 def _stuck(pair: Pair) -> Iterator[None]:
     """Hold up every call that reads posts."""
-    with closing(psycopg2.connect(pair.feed_url.replace("+psycopg2", ""))) as holder:
-        holder.cursor().execute("LOCK TABLE posts IN ACCESS EXCLUSIVE MODE")
+    with closing(psycopg2.connect(pair.feed_url.replace("+psycopg2", ""))) as locking:
+        locking.cursor().execute("LOCK TABLE posts IN ACCESS EXCLUSIVE MODE")
         yield
-        holder.rollback()
+        locking.rollback()
 
 
 def _list_posts(pair: Pair, timeout: float = _CEILING_SECONDS) -> grpc.RpcError | None:

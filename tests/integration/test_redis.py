@@ -16,7 +16,7 @@ import pytest
 import redis
 from prometheus_client import CollectorRegistry
 
-from feed_service.connections_cache import HeldViewer, SharedConnections
+from feed_service.connections_cache import CachedViewer, SharedConnections
 from feed_service.viewers import Viewer
 from kith.feed.v1 import feed_pb2
 from kith.feed.v1.feed_pb2_grpc import FeedServiceStub
@@ -182,7 +182,7 @@ def _forge(scene: Scene, client: redis.Redis, *, key: bytes) -> None:
     revision = int(entry[32:].split(b"\n")[1])
     port = client.get_connection_kwargs()["port"]
     _shared(f"redis://127.0.0.1:{port}", key).keep(
-        HeldViewer(
+        CachedViewer(
             revision=revision,
             viewer=Viewer(user_id=scene.bob, connected_ids=f"{{{scene.mallory}}}"),
         )
@@ -244,12 +244,12 @@ def test_an_entry_of_former_times_that_is_put_back_shows_nothing(
 
 
 def test_entries_outlive_a_change_of_keys(cache: RedisServer) -> None:
-    held = HeldViewer(
+    cached = CachedViewer(
         revision=7, viewer=Viewer(user_id=1, connected_ids="{2,3}", blocked_ids="{4}")
     )
-    _shared(cache.url, b"old").keep(held)
+    _shared(cache.url, b"old").keep(cached)
 
-    assert _shared(cache.url, b"new", b"old").get(1) == held
+    assert _shared(cache.url, b"new", b"old").get(1) == cached
     assert _shared(cache.url, b"new").get(1) is None
 
 
@@ -257,10 +257,10 @@ def test_entries_outlive_a_change_of_keys(cache: RedisServer) -> None:
 def test_an_entry_tells_no_blocks_from_not_having_asked_for_them(
     cache: RedisServer, blocked_ids: str | None
 ) -> None:
-    held = HeldViewer(revision=7, viewer=Viewer(user_id=1, blocked_ids=blocked_ids))
-    _shared(cache.url, b"key").keep(held)
+    cached = CachedViewer(revision=7, viewer=Viewer(user_id=1, blocked_ids=blocked_ids))
+    _shared(cache.url, b"key").keep(cached)
 
-    assert _shared(cache.url, b"key").get(1) == held
+    assert _shared(cache.url, b"key").get(1) == cached
 
 
 class Reading:

@@ -89,12 +89,12 @@ def test_a_post_that_is_committed_late_is_told_all_the_same(pair: Pair, people: 
     viewer, slow, quick = people.connected(3)
     has_its_time, may_go_on = threading.Event(), threading.Event()
 
-    def hold_the_first(statement: str) -> None:
+    def wait_at_the_first(statement: str) -> None:
         if statement == "COMMIT" and not has_its_time.is_set():
             has_its_time.set()
             may_go_on.wait(30)
 
-    pair.feed_tap.before_statement = hold_the_first
+    pair.feed_tap.before_statement = wait_at_the_first
     try:
         late = threading.Thread(target=people.post, args=(slow,))
         late.start()

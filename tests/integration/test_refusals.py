@@ -38,8 +38,8 @@ def _ways_to(rpc: Rpc, kind: int) -> list[list[FieldDescriptor]]:
 def _put(message: Any, way: list[FieldDescriptor], value: object) -> None:
     *outer, last = way
     for field in outer:
-        held = getattr(message, field.name)
-        message = held.add() if field.is_repeated else held
+        inner = getattr(message, field.name)
+        message = inner.add() if field.is_repeated else inner
     if last.is_repeated:
         getattr(message, last.name).append(value)
     else:

@@ -1,6 +1,6 @@
 """Reads that replicas answer are never older than they may be, and right as of one moment.
 
-The standby of these tests is held back at will: then it is as old as it was at that moment, however
+The standby of these tests is paused at will: then it is as old as it was at that moment, however
 much is written. The last tests take the primary away.
 """
 
@@ -122,7 +122,7 @@ def test_a_read_that_brings_its_write_sees_it_however_far_behind_the_replica_is(
     pair: Pair, people: People, standby: Server
 ) -> None:
     [author] = people.new(1)
-    standby.hold_back()
+    standby.pause()
     behind = _reads(pair.feed_server, "behind")
 
     post, brought = _post(pair, author)
@@ -135,7 +135,7 @@ def test_only_a_read_that_takes_anything_is_shown_what_a_replica_has(
     pair: Pair, people: People, standby: Server
 ) -> None:
     [author] = people.new(1)
-    standby.hold_back()
+    standby.pause()
     post, _ = _post(pair, author)
 
     assert _own(pair, author, _ANY) == []
@@ -170,16 +170,16 @@ def test_a_session_of_the_client_sees_what_it_has_written_and_then_reads_from_th
     graph, feed = pair.graph_server.address, pair.feed_server.address
     with KithClient.from_environment(graph=graph, feed=feed) as kith:
         session = kith.session(reads="replicas")
-        standby.hold_back()
+        standby.pause()
         before = list(session.feed.ListPosts(listing).posts)
         post = session.feed.CreatePost(draft).post
-        held_back = list(session.feed.ListPosts(listing).posts)
+        stale = list(session.feed.ListPosts(listing).posts)
         standby.let_go()
         standby.catch_up(replicated.primary)
         answered = _reads(pair.feed_server, "replica")
         caught_up = list(session.feed.ListPosts(listing).posts)
 
-    assert (before, held_back, caught_up) == ([], [post], [post])
+    assert (before, stale, caught_up) == ([], [post], [post])
     assert _reads(pair.feed_server, "replica") == answered + 1
 
 
@@ -208,7 +208,7 @@ def test_an_answer_out_of_the_keys_of_requests_has_a_position_too(
         body="hello",
         request_id=request_id,
     )
-    standby.hold_back()
+    standby.pause()
     pair.feed.CreateComment(comment)
 
     repeated, call = pair.feed.CreateComment.with_call(comment)
@@ -240,7 +240,7 @@ def test_over_http_a_position_is_a_header(
     graph, feed = pair.graph_server.address, pair.feed_server.address
     draft = {"body": "hello", "audience": {"kind": "AUDIENCE_KIND_ALL"}}
     with running_gateway(tmp_path, graph=graph, feed=feed) as gateway:
-        standby.hold_back()
+        standby.pause()
         written = gateway.call("POST", f"/v1/users/{author}/posts", draft)
         position = {KEY: written.headers[KEY]}
         shown, anything = (
@@ -271,7 +271,7 @@ def test_a_replica_of_the_graph_answers_what_the_caller_has_written_or_the_prima
     pair: Pair, people: People, standby: Server
 ) -> None:
     asker, peer = people.new(2)
-    standby.hold_back()
+    standby.pause()
     _, call = pair.graph.RequestConnection.with_call(
         graph_pb2.RequestConnectionRequest(user_id=asker, peer_id=peer)
     )
@@ -290,7 +290,7 @@ def test_an_answer_below_the_revision_that_is_asked_for_is_asked_of_the_primary(
     pair: Pair, people: People, standby: Server
 ) -> None:
     user, friend = people.connected(2)
-    standby.hold_back()
+    standby.pause()
     people.remove(user, friend)
 
     def answer(**at: int) -> graph_pb2.GetConnectedUserIdsResponse.ConnectedUsers:
@@ -311,7 +311,7 @@ def _hide_and_connect(pair: Pair, people: People, standby: Server) -> tuple[int,
     people.connect(viewer, friend)
     post, _ = _post(pair, author)
     until(lambda: _own(pair, author, _ANY) == [post])
-    standby.hold_back()
+    standby.pause()
     _hide(pair, author, post)
     people.connect(viewer, author)
     return viewer, post
@@ -340,7 +340,7 @@ def test_without_a_moment_that_the_posts_must_be_of_what_was_hidden_would_leak(
 
 @pytest.mark.parametrize(("start", "step"), CASES)
 @pytest.mark.parametrize("what", ["ends the connection and posts", "hides and connects"])
-def test_a_read_that_is_paused_while_the_replica_is_held_back_shows_nothing_it_must_not(
+def test_a_read_that_is_paused_while_the_replica_is_paused_shows_nothing_it_must_not(
     pair: Pair, people: People, standby: Server, pause: Pause, what: str, start: str, step: str
 ) -> None:
     viewer, friend, author = people.connected(3)
@@ -354,7 +354,7 @@ def test_a_read_that_is_paused_while_the_replica_is_held_back_shows_nothing_it_m
     forbidden: list[int] = []
 
     def act() -> None:
-        standby.hold_back()
+        standby.pause()
         if what == "hides and connects":
             _hide(pair, author, shown_before)
             people.connect(viewer, author)
@@ -426,7 +426,7 @@ def test_a_read_to_which_a_replica_says_nothing_is_answered_by_the_primary(
 ) -> None:
     [author] = people.new(1)
     post, _ = _post(pair, author)
-    standby.hold_back()
+    standby.pause()
     is_over = threading.Event()
 
     def say_nothing(_statement: str) -> None:
@@ -449,7 +449,7 @@ def test_a_replica_that_is_too_far_behind_leaves_and_comes_back_by_itself(
         people = People(pair)
         [author] = people.new(1)
         until(lambda: _is_in_rotation(pair))
-        standby.hold_back()
+        standby.pause()
         post, _ = _post(pair, author)
 
         until(lambda: scrape(pair.feed_server).value("replica_in_rotation") != 1)

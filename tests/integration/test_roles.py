@@ -1,4 +1,4 @@
-"""Who gets hold of a service's connection to its database can read and change rows, and no more.
+"""A stolen connection to a service's database can read and change rows, and no more.
 
 That this is enough for the services, every test shows that starts them as `tests.support.pair`
 does; and every migration is made there by the owner alone.
@@ -60,8 +60,8 @@ def urls(cluster: EmbeddedPostgres) -> dict[str, str]:
 def _tables(url: str) -> list[tuple[str, str]]:
     with Session(url) as session:
         return [
-            (name, held_by)
-            for name, held_by in session.rows(
+            (name, owner_name)
+            for name, owner_name in session.rows(
                 "SELECT relname, relowner::regrole::text FROM pg_class"
                 " WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'"
             )
@@ -74,7 +74,7 @@ def test_a_database_that_was_migrated_before_changes_hands(
 ) -> None:
     url = urls[service]
 
-    assert {held_by for _, held_by in _tables(url)} == {f"kith_{service}_owner"}
+    assert {owner_name for _, owner_name in _tables(url)} == {f"kith_{service}_owner"}
     schema.downgrade(service, owner(service, url), f"{service}_0001")
     schema.upgrade(service, owner(service, url))
 
@@ -84,12 +84,12 @@ def test_the_serving_role_reads_and_changes_every_table(urls: dict[str, str], se
     rights = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE, REFERENCES, TRIGGER")
     with Session(serving(service, urls[service])) as session:
         for table, _ in _tables(urls[service]):
-            held = [
+            granted = [
                 session.rows(f"SELECT has_table_privilege('{table}', '{right}')")
                 for right in rights
             ]
             changes = [(table != "alembic_version",)]
-            assert held == [[(True,)], changes, changes, changes, [(False,)]], table
+            assert granted == [[(True,)], changes, changes, changes, [(False,)]], table
 
 
 def test_the_record_of_migrations_is_also_read_only_when_roles_were_there_first(

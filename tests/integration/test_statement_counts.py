@@ -16,7 +16,7 @@ from tests.support.people import ALL, People, tagged
 # On a Citus what is chosen and counted comes from many shards, and takes a look at something first.
 _CHOICE, _UNREAD = (1, 1) if LAYOUT is SINGLE else (2, 2)
 _OF_CHECKS = ("alembic_version", "has_citus", "distributed_tables", "pg_dist_partition")
-# The authors are held, what is there is looked at, and both are committed.
+# Lock the authors, look at what is there, and commit both.
 _FREEZING = 4
 
 

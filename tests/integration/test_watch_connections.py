@@ -290,11 +290,11 @@ def test_what_is_committed_late_is_waited_for(graph: _Graph) -> None:
     with Session(graph.url) as session:
         early = _draw(session, alice)
         graph.change("RequestConnection", carol, dave)
-        held_back = _silence(stream)
+        cursor = _silence(stream)
         session.commit()
 
     told = _events(stream, 2)
-    resumed = _events(graph.watch(held_back), 2)
+    resumed = _events(graph.watch(cursor), 2)
 
     stream.cancel()
     assert told[0].sequence == early

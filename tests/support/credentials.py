@@ -133,15 +133,15 @@ class Issuer:
     ) -> str:
         """Return a good token, signed with the newest key, or one that differs in some claims."""
         key_id, key = [*self._keys.items()][-1]
-        held = {
+        content = {
             "iss": self.name,
             "aud": AUDIENCE,
             "sub": str(subject),
             "exp": time.time() + 600,
             **claims,
         }
-        held = {name: value for name, value in held.items() if value is not None}
-        return jwt.encode(held, key, "ES256", {"kid": key_id, **(headers or {})})
+        content = {name: value for name, value in content.items() if value is not None}
+        return jwt.encode(content, key, "ES256", {"kid": key_id, **(headers or {})})
 
     def public_key(self) -> bytes:
         """Return the newest key's public half, as everybody knows it."""

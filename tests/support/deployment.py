@@ -42,18 +42,18 @@ def compose(environment: Mapping[str, str]) -> dict[str, Any]:
 
     def value(found: re.Match[str]) -> str:
         name, kind, other = found.groups()
-        held = environment.get(name, "")
+        given = environment.get(name, "")
         if kind == "+":
-            return other if held else ""
-        assert held or kind == "-", f"{name} is not set"
-        return held or other
+            return other if given else ""
+        assert given or kind == "-", f"{name} is not set"
+        return given or other
 
     def filled(node: Any) -> Any:
         match node:
             case dict():
-                return {key: filled(held) for key, held in node.items()}
+                return {key: filled(each) for key, each in node.items()}
             case list():
-                return [filled(held) for held in node]
+                return [filled(each) for each in node]
             case str():
                 return _VARIABLE.sub(value, node)
             case _:
@@ -67,7 +67,7 @@ def compose(environment: Mapping[str, str]) -> dict[str, Any]:
 def manifests() -> list[dict[str, Any]]:
     """Return the objects that `kubectl apply -k deploy/kubernetes` makes, as they are written."""
     paths = [DEPLOY / "kubernetes" / name for name in kustomization()["resources"]]
-    return [held for path in paths for held in yaml.safe_load_all(path.read_text())]
+    return [each for path in paths for each in yaml.safe_load_all(path.read_text())]
 
 
 def kustomization() -> dict[str, Any]:

@@ -36,7 +36,9 @@ class Answer:
     @property
     def reason(self) -> str:
         """The reason of an error."""
-        [info] = [held for held in self.json["details"] if held["@type"].endswith(".ErrorInfo")]
+        [info] = [
+            detail for detail in self.json["details"] if detail["@type"].endswith(".ErrorInfo")
+        ]
         assert info["domain"] == "kith"
         return str(info["reason"])
 
@@ -78,16 +80,16 @@ class Gateway:
             kind = {} if body is None else {"content-type": "application/json"}
             connection.request(method, path, sent, {**kind, **(headers or {})})
             response = connection.getresponse()
-            held = {name.lower(): value for name, value in response.getheaders()}
-            return Answer(status=response.status, headers=held, body=response.read())
+            received = {name.lower(): value for name, value in response.getheaders()}
+            return Answer(status=response.status, headers=received, body=response.read())
 
     def healthy(self, cluster: str) -> int:
         """Return how many hosts of a service calls are sent to."""
         page = self.call("GET", "/clusters?format=json", port=self.admin_port).json
         [hosts] = [
-            held.get("host_statuses", [])
-            for held in page["cluster_statuses"]
-            if held["name"] == cluster
+            each.get("host_statuses", [])
+            for each in page["cluster_statuses"]
+            if each["name"] == cluster
         ]
         return sum(host["health_status"] == {"eds_health_status": "HEALTHY"} for host in hosts)
 

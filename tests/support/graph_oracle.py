@@ -10,7 +10,7 @@ _MOST_ROWS: Final = 50_000
 
 
 class GraphOracle:
-    """A graph that holds still."""
+    """A graph that does not change."""
 
     def __init__(self, edges: Iterable[tuple[int, int]]) -> None:
         self.neighbours: dict[int, set[int]] = defaultdict(set)

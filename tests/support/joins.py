@@ -1,7 +1,7 @@
 """Which tables of a statement are joined otherwise than on the column they are distributed by.
 
 A distributed table that stands beside something else, or in a subquery that refers to what is
-around it, has to be held to an owner's id: to a parameter, to the same column of another such
+around it, has to be bound to an owner's id: to a parameter, to the same column of another such
 table, or to what a subquery passes on of either. Otherwise no node could answer for itself.
 """
 
@@ -30,7 +30,7 @@ class _Part:
         self.node = node
 
     def loose_tables(self) -> Iterator[str]:
-        """Yield the distributed tables here that are held to no owner's id."""
+        """Yield the distributed tables here that are bound to no owner's id."""
         if isinstance(self.node, exp.Insert):
             yield from self._loose_target()
             return
@@ -38,7 +38,7 @@ class _Part:
             return
         for alias, source in self.sources.items():
             table = self.table(source)
-            if table is not None and not self.holds(alias, DISTRIBUTED_BY[table]):
+            if table is not None and not self.is_bound(alias, DISTRIBUTED_BY[table]):
                 yield table
 
     @cached_property
@@ -64,8 +64,8 @@ class _Part:
         is_table = isinstance(source, exp.Table) and self._named(source.name) is None
         return source.name if is_table and source.name in DISTRIBUTED_BY else None
 
-    def holds(self, alias: str, column: str) -> bool:
-        """Whether a condition holds a column of a source to owners' ids."""
+    def is_bound(self, alias: str, column: str) -> bool:
+        """Whether a condition binds a column of a source to owners' ids."""
         return any(
             self._is(one, alias, column) and self._are_owners(other)
             for condition in self._conditions()

@@ -62,10 +62,10 @@ def over_http(rpc: Rpc, request: Message) -> Request:
 
     def put(variable: re.Match[str]) -> str:
         *outer, last = in_json(variable[1]).split(".")
-        holder = fields
+        inside = fields
         for name in outer:
-            holder = holder[name]
-        return quote(str(holder.pop(last)), safe="")
+            inside = inside[name]
+        return quote(str(inside.pop(last)), safe="")
 
     path = _VARIABLE.sub(put, getattr(rule, verb))
     body = None

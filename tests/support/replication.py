@@ -1,4 +1,4 @@
-"""A PostgreSQL with standbys that stream from it, to be held back, killed and promoted.
+"""A PostgreSQL with standbys that stream from it, to be paused, killed and promoted.
 
 Each finds the primary among all of them, so that those that are left follow the one that is
 promoted.
@@ -114,7 +114,7 @@ class Server:
         self.rows(f"ALTER SYSTEM SET {name} = '{value}'")
         self.rows("SELECT pg_reload_conf()")
 
-    def hold_back(self) -> None:
+    def pause(self) -> None:
         """Let a standby see nothing new from now on."""
         self.rows("SELECT pg_wal_replay_pause()")
         until(lambda: self.rows("SELECT pg_get_wal_replay_pause_state()") == [("paused",)])

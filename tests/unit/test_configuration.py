@@ -68,7 +68,7 @@ def _told() -> dict[str, tuple[str, str]]:
 
 def _number(name: str, number: float) -> str:
     if name.endswith("_BYTES") and number:
-        unit, size = next(held for held in _UNITS.items() if number % held[1] == 0)
+        unit, size = next(each for each in _UNITS.items() if number % each[1] == 0)
         return f"{number / size:g} {unit}"
     return f"{number:.12g}"
 
@@ -141,7 +141,7 @@ def test_a_name_of_somebody_else_is_not_told(name: str, value: str) -> None:
 def test_what_kubernetes_says_of_a_service_is_not_taken_for_a_port(name: str) -> None:
     linked = {**_VARIABLES, name: "tcp://10.43.0.17:8080"}
     environments = [Environment(linked) for _ in _READERS]
-    read = [reader(held) for reader, held in zip(_READERS.values(), environments, strict=True)]
+    read = [reader(given) for reader, given in zip(_READERS.values(), environments, strict=True)]
     usual = [reader(Environment(_VARIABLES)) for reader in _READERS.values()]
 
     assert read == usual

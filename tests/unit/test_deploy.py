@@ -107,7 +107,7 @@ def test_all_that_a_container_refers_to_is_there() -> None:
             "secrets": service.get("secrets", []),
         }
         for kind, names in wanted.items():
-            missing += [(name, kind, held) for held in names if held not in composed[kind]]
+            missing += [(name, kind, each) for each in names if each not in composed[kind]]
         for volume in service.get("volumes", []):
             source = volume.split(":")[0]
             is_there = (
@@ -378,11 +378,11 @@ def test_every_version_has_a_migration_job_of_its_own(tmp_path: Path) -> None:
     for text in (told.read_text(), newer):
         told.write_text(text)
         built = _built(folder)
-        [job] = [held for held in built if held["kind"] == "Job"]
+        [job] = [each for each in built if each["kind"] == "Job"]
         names.append(job["metadata"]["name"])
-        assert {held["metadata"]["namespace"] for held in built} == {"kith"}
-        for held in built:
-            _require_valid(held, "1.31")
+        assert {each["metadata"]["namespace"] for each in built} == {"kith"}
+        for each in built:
+            _require_valid(each, "1.31")
 
     assert names == ["kith-migrate-0.1.0", "kith-migrate-0.2.0"]
     [container] = job["spec"]["template"]["spec"]["containers"]
@@ -393,11 +393,11 @@ def test_the_manifests_are_of_one_version() -> None:
     written = kustomization()
 
     tags = {image["newTag"] for image in written["images"]}
-    assert tags == {pair for held in written["labels"] for pair in held["pairs"].values()}
+    assert tags == {pair for each in written["labels"] for pair in each["pairs"].values()}
 
 
 def _manifests(kind: str) -> dict[str, dict[str, Any]]:
-    return {held["metadata"]["name"]: held for held in manifests() if held["kind"] == kind}
+    return {each["metadata"]["name"]: each for each in manifests() if each["kind"] == kind}
 
 
 def _container(service: str) -> dict[str, Any]:
@@ -407,7 +407,7 @@ def _container(service: str) -> dict[str, Any]:
 
 def _variables(service: str, **shared: str) -> dict[str, str]:
     """Return the variables of a container in Kubernetes; `shared` are those that are left open."""
-    own = {held["name"]: held["value"] for held in _container(service)["env"]}
+    own = {each["name"]: each["value"] for each in _container(service)["env"]}
     common = {**_manifests("ConfigMap")["kith"]["data"], **shared}
     stage = "gateway" if service == "gateway" else "kith"
     return {**image_environment(stage), **_SECRETS, **common, **own}
@@ -458,7 +458,7 @@ def test_the_certificate_of_a_pod_is_for_its_service_and_its_probe_and_mounted(
     assert {*issued["usages"]} == {"server auth", "client auth"}
     assert issued["issuerRef"] == {"kind": "Issuer", "name": "kith"}
     pod = _manifests("Deployment")[service]["spec"]["template"]["spec"]
-    [volume] = [held for held in pod["volumes"] if held["name"] == "tls"]
+    [volume] = [each for each in pod["volumes"] if each["name"] == "tls"]
     assert volume["secret"] == {"secretName": issued["secretName"]}
     authority = _manifests("Certificate")["kith-authority"]["spec"]
     assert _manifests("Issuer")["kith"]["spec"]["ca"]["secretName"] == authority["secretName"]
@@ -466,7 +466,7 @@ def test_the_certificate_of_a_pod_is_for_its_service_and_its_probe_and_mounted(
 
 def _mounted(service: str, certificates: Path, **shared: str) -> dict[str, str]:
     """Return the variables of a container whose certificates are in a folder of this machine."""
-    [mount] = [held for held in _container(service)["volumeMounts"] if held["name"] == "tls"]
+    [mount] = [each for each in _container(service)["volumeMounts"] if each["name"] == "tls"]
     return {
         name: value.replace(mount["mountPath"], str(certificates))
         for name, value in _variables(service, **shared).items()
@@ -478,7 +478,7 @@ def test_a_pod_is_told_nothing_that_its_service_does_not_read() -> None:
 
     assert not common - {name for service in _READERS for name in _known(service)}
     for service in _READERS:
-        assert not {held["name"] for held in _container(service)["env"]} - _known(service)
+        assert not {each["name"] for each in _container(service)["env"]} - _known(service)
 
 
 @pytest.mark.parametrize("service", ["graph", "feed"])
@@ -498,7 +498,7 @@ def test_a_pod_is_asked_for_its_health_where_it_answers(service: str, certificat
     for name, health in asked.items():
         probe = ["python", "-m", "shared.server.probe", f"localhost:{server.port}", health]
         assert container[f"{name}Probe"]["exec"]["command"] == probe
-    ports = {held["name"]: held["containerPort"] for held in container["ports"]}
+    ports = {each["name"]: each["containerPort"] for each in container["ports"]}
     assert ports == {"grpc": server.port, "metrics": server.metrics_port}
 
 
@@ -522,14 +522,14 @@ def test_a_pod_may_do_nothing_that_it_need_not(kind: str) -> None:
 @pytest.mark.parametrize("service", _READERS)
 def test_what_stands_around_a_deployment_means_its_pods(service: str) -> None:
     labels = _manifests("Deployment")[service]["spec"]["template"]["metadata"]["labels"]
-    containers = {held["name"] for held in _container(service)["ports"]}
+    containers = {each["name"] for each in _container(service)["ports"]}
 
     published = _manifests("Service")[service]["spec"]
     assert published["selector"] == labels
     metrics = _manifests("Service")[f"{service}-metrics"]["spec"]
     assert metrics["selector"] == labels
     ports = [*published["ports"], *metrics["ports"]]
-    assert sorted(held["targetPort"] for held in ports) == sorted(containers)
+    assert sorted(each["targetPort"] for each in ports) == sorted(containers)
     assert _manifests("PodDisruptionBudget")[service]["spec"]["selector"]["matchLabels"] == labels
     assert _manifests("NetworkPolicy")[service]["spec"]["podSelector"]["matchLabels"] == labels
     scaled = _manifests("HorizontalPodAutoscaler")[service]["spec"]["scaleTargetRef"]
@@ -568,7 +568,7 @@ def test_a_container_may_take_five_minutes_to_start(service: str) -> None:
 
 def test_the_feed_may_reach_every_object_store_that_the_project_names() -> None:
     egress = _manifests("NetworkPolicy")["feed"]["spec"]["egress"]
-    anywhere = {held["port"] for rule in egress if "to" not in rule for held in rule["ports"]}
+    anywhere = {each["port"] for rule in egress if "to" not in rule for each in rule["ports"]}
 
     # By HTTPS, of MinIO, and of docker-compose.yml.
     composed = _composed()["services"]["feed"]["environment"]["S3_ENDPOINT_URL"]

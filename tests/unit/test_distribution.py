@@ -40,7 +40,7 @@ _EXAMPLES: dict[str, set[str]] = {
     """SELECT FROM authors CROSS JOIN LATERAL (
            SELECT FROM posts WHERE author_id = authors.author_id OR audience = 'all') AS p
        WHERE authors.author_id = :author_id""": {"posts"},
-    # These are held by what a query in WITH, or a list of parameters, passes on.
+    # These are bound by what a query in WITH, or a list of parameters, passes on.
     """WITH old AS (SELECT author_id AS owner_id, id FROM posts)
        DELETE FROM posts AS p USING old WHERE p.author_id = old.owner_id""": set(),
     """SELECT FROM unnest(CAST(:ids AS bigint[])) AS author (id) CROSS JOIN LATERAL (
@@ -75,11 +75,11 @@ def test_all_tables_but_a_few_small_ones_are_distributed() -> None:
 
 @pytest.mark.parametrize("table", DISTRIBUTED_BY)
 def test_whatever_is_unique_is_so_for_each_owner(table: str) -> None:
-    held = metadata.tables[table]
+    found = metadata.tables[table]
     unique: list[PrimaryKeyConstraint | UniqueConstraint | Index] = [
-        *(one for one in held.constraints if isinstance(one, UniqueConstraint)),
-        *(one for one in held.indexes if one.unique),
-        held.primary_key,
+        *(one for one in found.constraints if isinstance(one, UniqueConstraint)),
+        *(one for one in found.indexes if one.unique),
+        found.primary_key,
     ]
 
     for one in unique:

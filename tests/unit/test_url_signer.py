@@ -166,7 +166,7 @@ def test_everybody_gets_the_same_url_within_a_quarter_of_an_hour(
 
 
 class TemporaryCredentials:
-    """Credentials from a source that renews them, as botocore holds them."""
+    """Credentials from a source that renews them, as botocore keeps them."""
 
     def __init__(self, *, lifetime: timedelta) -> None:
         self.now = NOW
@@ -175,7 +175,7 @@ class TemporaryCredentials:
         self.attempts = 0
         self.fails = False
         first = self.issue()
-        self.held = RefreshableCredentials(
+        self.renewing = RefreshableCredentials(
             first["access_key"],
             first["secret_key"],
             first["token"],
@@ -205,7 +205,7 @@ class TemporaryCredentials:
 def test_a_url_ends_with_the_temporary_credentials_that_signed_it() -> None:
     temporary = TemporaryCredentials(lifetime=timedelta(minutes=20))
 
-    signed = temporary.signed(signer(temporary.held), after=timedelta(0))
+    signed = temporary.signed(signer(temporary.renewing), after=timedelta(0))
 
     assert signed.expire_time == NOW + timedelta(minutes=20)
     assert "ASIA1" in signed.url
@@ -213,7 +213,7 @@ def test_a_url_ends_with_the_temporary_credentials_that_signed_it() -> None:
 
 def test_renewed_credentials_are_used_as_soon_as_they_are_due() -> None:
     temporary = TemporaryCredentials(lifetime=timedelta(minutes=20))
-    temporary_signer = signer(temporary.held)
+    temporary_signer = signer(temporary.renewing)
     temporary.signed(temporary_signer, after=timedelta(0))
 
     signed = temporary.signed(temporary_signer, after=timedelta(minutes=5, seconds=1))
@@ -225,7 +225,7 @@ def test_renewed_credentials_are_used_as_soon_as_they_are_due() -> None:
 
 def test_credentials_that_cannot_be_renewed_sign_while_they_last_and_are_asked_for_rarely() -> None:
     temporary = TemporaryCredentials(lifetime=timedelta(minutes=14))
-    temporary_signer = signer(temporary.held)
+    temporary_signer = signer(temporary.renewing)
     temporary.fails = True
 
     signed = [

@@ -166,7 +166,7 @@ def frozen_choice(reader: Reader, *, viewer: Viewer, name: FrozenName) -> Choice
     return Choice(posts=_chosen(rows), left_out_count=frozen[0][0], is_frozen=True)
 
 
-_HOLD_AUTHORS = text("""
+_LOCK_AUTHORS = text("""
     SELECT pg_advisory_xact_lock_shared(hashtextextended('posts', id))
     FROM unnest(CAST(:author_ids AS bigint[])) AS id
 """)
@@ -193,15 +193,15 @@ _FREEZE_ITEMS = text("""
 def freeze(connection: Connection, *, name: FrozenName, choice: Choice) -> bool:
     """Whether this choice is the frozen one now; otherwise another one is already.
 
-    No row of another shard can be held for this transaction, so it holds the authors by locks of
-    the coordinator, for which whoever erases posts waits. Posts that are erased by then are passed
-    over: erasing a person's posts first and then what names them leaves nothing behind.
+    This transaction cannot lock rows of another shard, so it locks the authors by advisory locks of
+    the coordinator, for which erasures of posts wait. Posts that are erased by then are skipped:
+    erasing a person's posts first and then what names them leaves nothing behind.
     """
     posts = {(chosen.post.author_id, chosen.post.id): chosen for chosen in choice.posts}
     named = {**name.parameters, **name_literals(posts)}
     author_ids = array_literal(sorted({author_id for author_id, _ in posts}))
     with in_transaction(connection):
-        connection.execute(_HOLD_AUTHORS, {"author_ids": author_ids})
+        connection.execute(_LOCK_AUTHORS, {"author_ids": author_ids})
         frozen = connection.execute(
             _FREEZE, {**name.parameters, "left_out_count": choice.left_out_count}
         ).rowcount

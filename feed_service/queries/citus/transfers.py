@@ -12,16 +12,16 @@ from feed_service.queries.posts import PostName
 from feed_service.queries.transfers import NAMED_TAGS, ExternalName, ImportedPost, TagName
 from shared.database.arrays import array_literal
 
-_HOLD_TAGS = text(f"""
+_LOCK_TAGS = text(f"""
     UPDATE tags AS tag SET version = tag.version FROM {NAMED_TAGS}
     WHERE tag.owner_user_id = named.owner_id AND tag.id = named.id AND tag.deleted_at IS NULL
     RETURNING tag.owner_user_id, tag.id
 """)
 
 
-def hold_tags(connection: Connection, *, names: Collection[TagName]) -> set[TagName]:
+def lock_tags(connection: Connection, *, names: Collection[TagName]) -> set[TagName]:
     """Those of the tags that their owners have; they stay so until the transaction ends."""
-    return transfers.tags_locked_by(connection, _HOLD_TAGS, names=names)
+    return transfers.tags_locked_by(connection, _LOCK_TAGS, names=names)
 
 
 _ADD_AUTHORS = text("""
