@@ -1,11 +1,10 @@
 """The metrics of feed_service."""
 
-from collections.abc import Callable, Mapping
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from shared.metrics import LATENCY_BUCKETS, StoredTotals
+from shared.metrics import LATENCY_BUCKETS
 
 POSTS: Final = "posts_total"
 
@@ -81,8 +80,3 @@ class FeedMetrics:
             "Tags that were recorded as ended with a connection.",
             registry=registry,
         )
-
-
-def register_totals(registry: CollectorRegistry, read: Callable[[], Mapping[str, int]]) -> None:
-    """Add the gauges that the database maintains."""
-    registry.register(StoredTotals(gauges=GAUGES, read=read))

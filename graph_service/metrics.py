@@ -1,11 +1,8 @@
 """The metrics of graph_service."""
 
-from collections.abc import Callable, Mapping
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter
-
-from shared.metrics import StoredTotals
 
 ACTIVE_CONNECTIONS: Final = "active_connections_total"
 USERS: Final = "users_total"
@@ -28,8 +25,3 @@ class GraphMetrics:
             "Connections made by accepting a request or by requesting back.",
             registry=registry,
         )
-
-
-def register_totals(registry: CollectorRegistry, read: Callable[[], Mapping[str, int]]) -> None:
-    """Add the gauges that the database maintains."""
-    registry.register(StoredTotals(gauges=GAUGES, read=read))

@@ -52,7 +52,7 @@ class StatementGuard:
     """Ends the statements of calls that are over; a service has one. Thread-safe.
 
     Sessions are connections of psycopg2. A statement without a call is given as long as PostgreSQL
-    gives it, and a second.
+    gives it, and a second. The first statement starts the guard's thread.
     """
 
     def __init__(self, statement_timeout: timedelta) -> None:
@@ -64,8 +64,8 @@ class StatementGuard:
         self._openers = ThreadPoolExecutor(_OPENING_THREADS, thread_name_prefix="open-session")
         self._at_work = threading.Event()
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="statement-guard", daemon=True)
-        self._thread.start()
+        self._starting = threading.Lock()
+        self._thread: threading.Thread | None = None
 
     def watch(self, session: Any) -> None:
         """Look after a session, on which a statement is about to be sent."""
@@ -75,7 +75,7 @@ class StatementGuard:
             end = CallEnd(latest, always if end is None else end.is_active)
         self._watched[session] = end
         if not self._at_work.is_set():
-            self._at_work.set()
+            self._wake()
 
     def release(self, session: Any) -> bool:
         """Leave a session alone; returns False if it was shut down, and so must be closed."""
@@ -102,8 +102,18 @@ class StatementGuard:
         """End the guard; nothing may be under way any more."""
         self._closing.set()
         self._at_work.set()
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
         self._openers.shutdown(wait=False, cancel_futures=True)
+
+    def _wake(self) -> None:
+        with self._starting:
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._run, name="statement-guard", daemon=True
+                )
+                self._thread.start()
+        self._at_work.set()
 
     def _run(self) -> None:
         idle_rounds = 0

@@ -108,8 +108,6 @@ class Replicas:
             for url in settings.replica_urls
         ]
         self._turns = count()
-        # Before the replicas are looked at, which would be ahead of nothing.
-        self._primary_log.look()
         self._looks = [
             Rounds(f"look-{name}", look, interval_seconds=LOOK_SECONDS)
             for name, look in (
@@ -117,8 +115,17 @@ class Replicas:
                 *((replica.name, replica.look) for replica in self._replicas),
             )
         ]
+
+    def start(self) -> None:
+        """Begin to look; the primary comes first, or replicas would be ahead of nothing."""
+        self._primary_log.look()
         for looks in self._looks:
             looks.start()
+
+    def stop(self) -> None:
+        """Look no more."""
+        for looks in self._looks:
+            looks.stop()
 
     def answer(
         self, ask: Callable[["_Replica"], T], *, since: float, otherwise: Callable[[], T]
@@ -148,9 +155,7 @@ class Replicas:
         return answer
 
     def close(self) -> None:
-        """Look no more, and close all connections; no call may be under way."""
-        for looks in self._looks:
-            looks.stop()
+        """Close all connections; no call or look may be under way."""
         for replica in self._replicas:
             replica.close()
         self._primary.close()

@@ -17,7 +17,8 @@ from shared.metrics import count_in_slot
 from shared.processes.descriptors import raise_limit
 from shared.processes.ports import ListenError
 from shared.processes.workers import Options, Place, Plan, become_supervisor
-from shared.server.server import Service, run_until_stopped
+from shared.server.server import run_until_stopped
+from shared.server.service import Service
 from shared.server.settings import ServerSettings
 from shared.setting_names import unknown_settings
 

@@ -10,21 +10,18 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import ExitStack, closing
 from types import FrameType
 
 import grpc
-from prometheus_client import CollectorRegistry
 
 from kith.client.channel_options import LEAST_PING_SECONDS
 from kith.tls.certificates import server_credentials
 from shared.access.credentials import Credentials
-from shared.access.rules import Access
 from shared.metrics import (
     ServerMetrics,
-    Usage,
     UsageMetrics,
     call_threads,
     describe_process,
@@ -51,9 +48,10 @@ from shared.server.interceptors import (
     require_message,
     take_slots,
 )
-from shared.server.rate_limits import RateLimits, limit_heavy_users, limit_rates
+from shared.server.rate_limits import limit_heavy_users, limit_rates
 from shared.server.readiness import Readiness
 from shared.server.reflection import enable_reflection
+from shared.server.service import Service
 from shared.server.settings import ServerSettings
 from shared.server.tracing import tracing
 
@@ -72,38 +70,11 @@ _HANDSHAKE_SECONDS = 10
 _log = logging.getLogger("kith.server")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Service:
-    """What distinguishes one of Kith's services from the other.
-
-    `add_to` registers the servicer on a server, `access` says who may make its calls and
-    `rate_limits` counts how often they do. `checks` must all pass for the service to be ready,
-    `check_grace` gives a check that was good the seconds for which it may fail. `stream_threads`
-    names the methods whose streams last for as long as their clients like, and how many of each
-    there may be: they get threads of their own, and `drain` ends them. `positions` is the step that
-    takes and tells positions, where there are replicas. `connections` are the
-    pools whose use is a metric. `close` releases what the servicer holds once no call is left.
-    """
-
-    name: str
-    add_to: Callable[[grpc.Server], None]
-    access: Access
-    registry: CollectorRegistry
-    checks: Mapping[str, Callable[[], None]]
-    close: Callable[[], None]
-    rate_limits: RateLimits | None = None
-    positions: Step | None = None
-    check_grace: Mapping[str, float] = field(default_factory=dict)
-    stream_threads: Mapping[str, int] = field(default_factory=dict)
-    drain: Callable[[], None] = lambda: None
-    connections: Mapping[str, Callable[[], Usage]] = field(default_factory=dict)
-
-
 class RunningServer:
     """A started server. Several may run in one process: there is no global state.
 
-    With a `place` it is one of several that share the port, which their supervisor holds, and whose
-    metrics that serves.
+    With a `place` it is one of several that share the port, which their supervisor has bound, and
+    whose metrics that serves.
 
     Raises ListenError when it cannot listen.
     """
@@ -111,69 +82,26 @@ class RunningServer:
     def __init__(
         self, settings: ServerSettings, service: Service, place: Place | None = None
     ) -> None:
+        """Start the service and its server; a failure closes the service, as `stop` does."""
         self._settings = settings
         self._service = service
         self._place = place
-        self._credentials = Credentials(settings.auth) if settings.auth else None
-        self._health = HealthServicer(service_names=[service.name])
-        self._slots = CallSlots(settings.threads, queue=settings.queue)
-        usage = UsageMetrics(
-            service.registry, slots=self._slots.usage, connections=service.connections
-        )
-        self._observing = Rounds("usage", usage.observe, interval_seconds=_OBSERVE_SECONDS)
-        call_threads(service.registry).set(settings.threads)
-        passing = passing_checks(service.registry)
-        self._readiness = Readiness(
-            self._health,
-            checks=self._checks(),
-            grace_seconds=service.check_grace,
-            when_ready=lambda: self._tell(READY),
-            report=lambda name, passes: passing.labels(name).set(passes),
-        )
-        self._tracing = tracing(settings.trace_collector, service=service.name)
-        self._stream_threads = {
-            f"/{service.name}/{method}": ThreadPoolExecutor(
-                number + _SPARE_STREAM_THREADS, thread_name_prefix=method
-            )
-            for method, number in service.stream_threads.items()
-        }
-        self._memory = Rounds(
-            "memory", FreeMemory().return_if_grown, interval_seconds=RETURN_SECONDS
-        )
-        self._patience = Patience(many=CALLS_OPEN // 2, most=CALLS_OPEN * 3 // 4)
-        self._refusals = ThreadPoolExecutor(_REFUSAL_THREADS, thread_name_prefix="refusal")
-        self._server = grpc.server(
-            ThreadPoolExecutor(CALLS_OPEN, thread_name_prefix="call"),
-            interceptors=[
-                Around(
-                    self._steps(),
-                    threads=self._stream_threads,
-                    patience=self._patience,
-                    refusals=self._refusals,
-                    refusing=[report_errors, require_message],
-                )
-            ],
-            options=_options(settings),
-        )
-        service.add_to(self._server)
-        add_to_server(self._health, self._server)
-        if settings.reflection:
-            enable_reflection(self._server, service.name)
-        self._bound = None if place else reserved(settings.host, settings.port)
-        if place is None:
-            describe_process(service.registry)
-        self._metrics = (
-            None if place else MetricsPort(settings.host, settings.metrics_port, service.registry)
-        )
-        self.metrics_port = self._metrics.port if self._metrics else 0
-        # Whoever joins others on a port gets a share of the calls at once.
-        self._readiness.check()
-        self.port = self._bind()
-        self._server.start()
-        self._tell(LISTENING)
-        self._readiness.start()
-        self._observing.start()
-        self._memory.start()
+        with ExitStack() as resources:
+            resources.callback(service.close)
+            self._credentials = _credentials(settings, resources)
+            self._tracing = tracing(settings.trace_collector, service=service.name)
+            resources.callback(self._tracing.close)
+            self._health = HealthServicer(service_names=[service.name])
+            resources.callback(self._health.close)
+            self._readiness = self._new_readiness()
+            self._slots = CallSlots(settings.threads, queue=settings.queue)
+            self._server = self._new_server(resources)
+            self._bound = None if place else reserved(settings.host, settings.port)
+            if self._bound is not None:
+                resources.callback(self._bound.close)
+            self.metrics_port = 0 if place else self._serve_metrics(resources)
+            self._start(resources)
+            self._resources = resources.pop_all()
 
     @property
     def address(self) -> str:
@@ -187,7 +115,6 @@ class RunningServer:
         clients have been told to go: those who began again sooner might come here again.
         """
         self._readiness.stop()
-        self._observing.stop()
         if ends_service:
             self._end_streams()
         time.sleep(self._settings.drain.total_seconds())
@@ -195,7 +122,7 @@ class RunningServer:
         self._wait_for_clients()
         self._end_streams()
         self._server.stop(self._settings.grace.total_seconds()).wait()
-        self._release()
+        self._resources.close()
 
     def _end_streams(self) -> None:
         self._health.drain()
@@ -210,30 +137,79 @@ class RunningServer:
         while has_connections(self.port) and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
 
-    def _release(self) -> None:
-        self._health.close()
-        self._patience.close()
-        self._memory.stop()
-        for threads in (self._refusals, *self._stream_threads.values()):
-            threads.shutdown(wait=False)
-        if self._metrics is not None:
-            self._metrics.close()
-        if self._bound is not None:
-            self._bound.close()
-        self._readiness.join(_LAST_ROUND_SECONDS)
-        if self._credentials is not None:
-            self._credentials.close()
-        self._tracing.close()
-        self._service.close()
+    def _new_readiness(self) -> Readiness:
+        service = self._service
+        passing = passing_checks(service.registry)
+        keys = {} if self._credentials is None else {"signing keys": self._credentials.check}
+        return Readiness(
+            self._health,
+            checks={**service.checks, **keys},
+            grace_seconds=service.check_grace,
+            when_ready=lambda: self._tell(READY),
+            report=lambda name, passes: passing.labels(name).set(passes),
+        )
+
+    def _new_server(self, resources: ExitStack) -> grpc.Server:
+        service = self._service
+        threads = {
+            f"/{service.name}/{method}": _threads(
+                method, number + _SPARE_STREAM_THREADS, resources=resources
+            )
+            for method, number in service.stream_threads.items()
+        }
+        patience = Patience(many=CALLS_OPEN // 2, most=CALLS_OPEN * 3 // 4)
+        resources.callback(patience.close)
+        server = grpc.server(
+            ThreadPoolExecutor(CALLS_OPEN, thread_name_prefix="call"),
+            interceptors=[
+                Around(
+                    self._steps(),
+                    threads=threads,
+                    patience=patience,
+                    refusals=_threads("refusal", _REFUSAL_THREADS, resources=resources),
+                    refusing=[report_errors, require_message],
+                )
+            ],
+            options=_options(self._settings),
+        )
+        service.add_to(server)
+        add_to_server(self._health, server)
+        if self._settings.reflection:
+            enable_reflection(server, service.name)
+        return server
+
+    def _serve_metrics(self, resources: ExitStack) -> int:
+        describe_process(self._service.registry)
+        port = MetricsPort(self._settings.host, self._settings.metrics_port, self._service.registry)
+        resources.callback(port.close)
+        return port.port
+
+    def _start(self, resources: ExitStack) -> None:
+        service = self._service
+        call_threads(service.registry).set(self._settings.threads)
+        usage = UsageMetrics(
+            service.registry, slots=self._slots.usage, connections=service.connections
+        )
+        memory = FreeMemory()
+        service.start()
+        # Whoever joins others on a port gets a share of the calls at once.
+        self._readiness.check()
+        self.port = self._bind()
+        self._server.start()
+        self._tell(LISTENING)
+        self._readiness.start()
+        resources.callback(self._readiness.join, _LAST_ROUND_SECONDS)
+        resources.callback(self._readiness.stop)
+        for rounds in (
+            Rounds("usage", usage.observe, interval_seconds=_OBSERVE_SECONDS),
+            Rounds("memory", memory.return_if_grown, interval_seconds=RETURN_SECONDS),
+        ):
+            rounds.start()
+            resources.callback(rounds.stop)
 
     def _tell(self, what: str) -> None:
         if self._place is not None:
             self._place.tell(what)
-
-    def _checks(self) -> Mapping[str, Callable[[], None]]:
-        if self._credentials is None:
-            return self._service.checks
-        return {**self._service.checks, "signing keys": self._credentials.check}
 
     def _steps(self) -> Sequence[Step]:
         settings, metrics = self._settings, ServerMetrics(self._service.registry)
@@ -296,6 +272,18 @@ def run_until_stopped(
     _log.info("stopping")
     server.stop(ends_service=received != {signal.SIGHUP})
     _log.info("stopped")
+
+
+def _credentials(settings: ServerSettings, resources: ExitStack) -> Credentials | None:
+    if settings.auth is None:
+        return None
+    return resources.enter_context(closing(Credentials(settings.auth)))
+
+
+def _threads(name: str, number: int, *, resources: ExitStack) -> ThreadPoolExecutor:
+    threads = ThreadPoolExecutor(number, thread_name_prefix=name)
+    resources.callback(threads.shutdown, wait=False)
+    return threads
 
 
 def _options(settings: ServerSettings) -> Sequence[tuple[str, int]]:
