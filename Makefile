@@ -107,7 +107,6 @@ clean: ## Remove caches and build files; the environment and data are kept
 
 # Each stamp is as new as its last complete installation, so a second call costs nothing. Running
 # needs fewer packages than developing, and a newcomer's first `make run` waits only for those.
-# setuptools warns at length that an editable installation is one, hence PYTHONWARNINGS.
 
 .venv/created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -119,7 +118,7 @@ clean: ## Remove caches and build files; the environment and data are kept
 
 .venv/installed: .venv/created pyproject.toml
 	@echo 'Installing into .venv, which takes a minute the first time ...'
-	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable . --group run
+	$(BIN)/python -m pip install --quiet --editable . --group run
 	@touch $@
 
 .venv/gateway-installed: .venv/installed
@@ -128,5 +127,5 @@ clean: ## Remove caches and build files; the environment and data are kept
 	@touch $@
 
 .venv/dev-installed: .venv/installed
-	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable '.[tracing]' --group dev
+	$(BIN)/python -m pip install --quiet --group dev
 	@touch $@

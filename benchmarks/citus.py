@@ -28,8 +28,8 @@ from benchmarks.rounds import Contender, Effort, in_turns
 from benchmarks.row import Row, comparison
 from benchmarks.world import Size
 from feed_service.models import DISTRIBUTED_BY
+from kith.cli.terminal import progress
 from kith.feed.v1 import feed_pb2
-from shared.cli.terminal import progress
 from shared.database.embedded_postgres import EmbeddedPostgres
 from tests.support.citus import running_citus
 

@@ -32,7 +32,7 @@ from benchmarks.world import (
 )
 from feed_service.metrics import POSTS
 from graph_service.metrics import ACTIVE_CONNECTIONS, USERS
-from shared.cli.terminal import progress
+from kith.cli.terminal import progress
 from shared.database import schema
 from shared.database.embedded_postgres import EmbeddedPostgres
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import grpc
+from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from benchmarks.dataset import Dataset, connect
 from kith.client import KithClient
@@ -181,7 +182,9 @@ def running_pair(
         kith = stack.enter_context(
             KithClient.from_environment(graph=graph_address, feed=feed_address)
         )
-        wait_until_ready([(graph, kith.graph_health), (feed, kith.feed_health)])
+        wait_until_ready(
+            [(graph, HealthStub(kith.graph_channel)), (feed, HealthStub(kith.feed_channel))]
+        )
         yield RunningPair(
             graph=graph,
             feed=feed,

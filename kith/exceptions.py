@@ -8,19 +8,19 @@ side. Messages are for callers: they never hold driver text, SQL or other people
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import ClassVar
+from typing import ClassVar, TypeGuard
 
 import grpc
 from google.protobuf.any_pb2 import Any
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
-from grpc_status import rpc_status
 
 from kith.errors.v1 import errors_pb2
 
 DOMAIN = "kith"
 _PREFIX = "ERROR_REASON_"
 _MOST_VIOLATIONS = 10
+_DETAILS_KEY = "grpc-status-details-bin"
 
 Reason = errors_pb2.ErrorReason
 
@@ -198,9 +198,9 @@ def from_rpc_error(error: grpc.RpcError) -> AppException:
 
     A status without our details (a proxy's, or gRPC's own) keeps its class; its text is dropped.
     """
-    code = error.code() if isinstance(error, grpc.Call) else grpc.StatusCode.UNKNOWN
+    code = error.code() if is_status(error) else grpc.StatusCode.UNKNOWN
     cls = _CLASS_BY_CODE.get(code, InternalError)
-    status = rpc_status.from_call(error) if isinstance(error, grpc.Call) else None
+    status = details(error)
     if status is None:
         return cls(f"the other service answered {code.name}")
     info = error_details_pb2.ErrorInfo()
@@ -219,6 +219,28 @@ def from_rpc_error(error: grpc.RpcError) -> AppException:
         ],
         retry_after=retry.retry_delay.ToTimedelta() if retry.HasField("retry_delay") else None,
     )
+
+
+def details(error: grpc.RpcError) -> status_pb2.Status | None:
+    """Return the google.rpc.Status that a service sends beside a code; None if there is none.
+
+    One that cannot be read, or that is of another code, does not come from the service.
+    """
+    if not is_status(error):
+        return None
+    for key, value in error.trailing_metadata() or ():
+        if key == _DETAILS_KEY and isinstance(value, bytes):
+            try:
+                status = status_pb2.Status.FromString(value)
+            except DecodeError:
+                return None
+            return status if status.code == error.code().value[0] else None
+    return None
+
+
+def is_status(error: grpc.RpcError) -> TypeGuard[grpc.Call | grpc.aio.AioRpcError]:
+    """Whether a call has ended with this, in either of the two ways that gRPC for Python has."""
+    return isinstance(error, (grpc.Call, grpc.aio.AioRpcError))
 
 
 def _reason(info: error_details_pb2.ErrorInfo) -> "Reason.ValueType | None":

@@ -14,12 +14,17 @@ from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.message import Message
-from grpc_status import rpc_status
 
 from kith.client import written
 from kith.client.written import Positions
 from kith.errors.v1 import errors_pb2
-from kith.exceptions import AppException, UnavailableError, from_rpc_error
+from kith.exceptions import (
+    AppException,
+    UnavailableError,
+    details,
+    from_rpc_error,
+    is_status,
+)
 from kith.trace_context import outgoing
 
 T = TypeVar("T")
@@ -253,7 +258,7 @@ def identified(request: T) -> T:
 def translated(error: grpc.RpcError) -> AppException:
     """Return what a call raises: what the service said, or what gRPC says that is not it."""
     known = from_rpc_error(error)
-    if not isinstance(error, grpc.Call) or rpc_status.from_call(error) is not None:
+    if details(error) is not None or not is_status(error):
         return known
     is_unreachable = isinstance(known, UnavailableError)
     return type(known)(

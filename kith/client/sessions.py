@@ -4,7 +4,7 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final, Literal, Self, TypeAlias
 
-from grpc_health.v1.health_pb2_grpc import HealthStub
+import grpc
 
 from kith.client.calls import Calls, Line
 from kith.client.channel_options import client_options, usual_seconds
@@ -55,10 +55,12 @@ class KithClient:
             )
 
         self._graph, self._feed = line("graph", graph), line("feed", feed)
-        self.graph = GraphServiceStub(Calls(self._graph))
-        self.feed = FeedServiceStub(Calls(self._feed))
-        self.graph_health = HealthStub(Calls(self._graph))
-        self.feed_health = HealthStub(Calls(self._feed))
+        self.graph_channel: grpc.Channel = Calls(self._graph)
+        """For stubs of what graph_service offers besides, such as grpc.health.v1."""
+        self.feed_channel: grpc.Channel = Calls(self._feed)
+        """For stubs of what feed_service offers besides."""
+        self.graph = GraphServiceStub(self.graph_channel)
+        self.feed = FeedServiceStub(self.feed_channel)
 
     @classmethod
     def from_environment(

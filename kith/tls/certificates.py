@@ -1,11 +1,10 @@
 """Certificates for both ends of a connection, read again when their files change."""
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import grpc
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from kith.tls.watched_files import WatchedFiles
 
@@ -37,6 +36,8 @@ def read(files: CertificateFiles) -> Certificates:
 
     gRPC says little about what it cannot use, and would take half of a pair that is being replaced.
     """
+    if find_spec("cryptography") is None:
+        raise ValueError("the extra `tls` is missing: pip install 'kith[tls]'")
     pair = _pair(files.chain, files.key) if files.chain and files.key else None
     return Certificates(pair=pair, authorities=_authorities(files.authorities))
 
@@ -79,6 +80,11 @@ def _server_configuration(certificates: Certificates) -> grpc.ServerCertificateC
 
 
 def _pair(chain_file: Path, key_file: Path) -> tuple[bytes, bytes]:
+    from cryptography import x509  # noqa: PLC0415 -- clients without certificates need no extra
+    from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415 -- as above
+        load_pem_private_key,
+    )
+
     chain, key = chain_file.read_bytes(), key_file.read_bytes()
     [own, *_] = x509.load_pem_x509_certificates(chain)
     try:
@@ -93,6 +99,8 @@ def _pair(chain_file: Path, key_file: Path) -> tuple[bytes, bytes]:
 def _authorities(file: Path | None) -> bytes | None:
     if file is None:
         return None
+    from cryptography import x509  # noqa: PLC0415 -- clients without certificates need no extra
+
     content = file.read_bytes()
     x509.load_pem_x509_certificates(content)
     return content

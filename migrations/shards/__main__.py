@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
+from kith.cli.terminal import CommandError, Terminal, progress
 from kith.environment import Environment
 from migrations.shards.distribution import Shard, ShardsError, distribute, report, skew
 from shared.cli.outcome import outcome
-from shared.cli.terminal import CommandError, Terminal, progress
 from shared.database.settings import DatabaseSettings
 
 

@@ -4,8 +4,8 @@ import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 
+from kith.cli.terminal import CommandError
 from kith.environment import Environment
-from shared.cli.terminal import CommandError
 from shared.database import schema
 from shared.database.embedded_postgres import EmbeddedPostgres
 from shared.database.settings import DatabaseSettings

@@ -15,6 +15,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from rich.console import Console
 
+from kith.cli.terminal import CommandError
 from kith.client.channels import open_channel
 from kith.client.sessions import FEED, GRAPH
 from kith.client.settings import TargetSettings
@@ -23,7 +24,6 @@ from shared.access.keys import open_keys
 from shared.access.settings import TokenSettings
 from shared.api.page_token_keys import page_token_keys
 from shared.cli.databases import SERVICES
-from shared.cli.terminal import CommandError
 from shared.database import schema
 from shared.database.database import why
 from shared.database.endpoint import Endpoint

@@ -14,13 +14,13 @@ from pathlib import Path
 
 from rich.console import Console
 
+from kith.cli.terminal import CommandError
 from kith.tls.watched_files import WatchedFiles
 from shared import logs
 from shared.access import jwks
 from shared.cli.envoy import configuration
 from shared.cli.gateway_settings import GatewaySettings
 from shared.cli.processes import ATTACHED
-from shared.cli.terminal import CommandError
 from shared.processes.ports import written
 
 _WATCH_SECONDS = 0.5

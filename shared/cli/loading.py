@@ -4,25 +4,33 @@ A load that was cut off is repeated from the start: connections, members and pos
 stay as they are, and tags are looked up first.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from itertools import islice
+from typing import TypeVar
 
 from rich.progress import Progress
 
-from kith.client import KithClient, items
-from kith.feed.v1 import feed_pb2
-from kith.graph.v1 import graph_pb2
-from kith.timestamps import timestamp
-from shared.cli.clients import in_parallel
-from shared.cli.rows import Pair
-from shared.cli.sample import Sample, SamplePost, SampleTag
-from shared.cli.transfers import (
+from kith.cli.rows import Pair
+from kith.cli.transfers import (
     IMPORT_CHUNK,
     POSTS_CHUNK,
     ImportedPost,
     import_chunk,
     import_posts_chunk,
 )
+from kith.client import KithClient, items
+from kith.feed.v1 import feed_pb2
+from kith.graph.v1 import graph_pb2
+from kith.timestamps import timestamp
+from shared.cli.sample import Sample, SamplePost, SampleTag
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_THREADS = 8
+_WINDOW = 1_000
 
 
 def is_empty(kith: KithClient) -> bool:
@@ -49,7 +57,7 @@ def load_sample(sample: Sample, kith: KithClient, progress: Progress) -> None:
         progress.advance(tags)
         return owner_id, tag_ids
 
-    tag_ids = dict(in_parallel(give_tags, sample.tags.items()))
+    tag_ids = dict(_in_parallel(give_tags, sample.tags.items()))
 
     now = datetime.now(UTC)
     imported = [
@@ -59,6 +67,17 @@ def load_sample(sample: Sample, kith: KithClient, progress: Progress) -> None:
     for start in range(0, len(imported), POSTS_CHUNK):
         import_posts_chunk(kith, imported[start : start + POSTS_CHUNK])
         progress.advance(posts, min(POSTS_CHUNK, len(imported) - start))
+
+
+def _in_parallel(call: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """Yield what `call` returns for each item, in order, with several calls under way at a time."""
+    remaining = iter(items)
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="client") as pool:
+        try:
+            while window := list(islice(remaining, _WINDOW)):
+                yield from pool.map(call, window)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _tag_ids(kith: KithClient, owner_id: int, wanted: list[SampleTag]) -> dict[str, int]:

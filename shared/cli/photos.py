@@ -10,8 +10,8 @@ from http.client import HTTPConnection
 from importlib.util import find_spec
 from pathlib import Path
 
+from kith.cli.terminal import CommandError
 from shared.cli.processes import READY_SECONDS, ServiceProcess
-from shared.cli.terminal import CommandError
 
 HOST = "127.0.0.1"
 _BUCKET = "kith-photos"

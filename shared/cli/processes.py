@@ -12,8 +12,8 @@ from typing import Self
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
+from kith.cli.terminal import CommandError
 from kith.exceptions import AppException
-from shared.cli.terminal import CommandError
 from shared.private_files import private_file
 
 READY_SECONDS = 60

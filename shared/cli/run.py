@@ -9,21 +9,22 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from grpc_health.v1.health_pb2_grpc import HealthStub
 from rich.console import Console
 
+from kith.cli.clients import connected
+from kith.cli.pages import print_feed
+from kith.cli.terminal import CommandError, progress
 from kith.client import KithClient
 from kith.client.sessions import FEED, GRAPH
 from kith.environment import Environment
 from kith.exceptions import AppException
-from shared.cli.clients import connected
 from shared.cli.databases import migrate
 from shared.cli.loading import is_empty, load_sample
-from shared.cli.pages import print_feed
 from shared.cli.photos import HOST as PHOTOS_HOST
 from shared.cli.photos import PhotoStore, is_installed
 from shared.cli.processes import ServiceProcess, wait_until_ready
 from shared.cli.sample import FEWEST_PEOPLE, make_sample
-from shared.cli.terminal import CommandError, progress
 from shared.database.embedded_postgres import data_folder
 from shared.database.settings import DatabaseSettings
 from shared.private_files import private_folder
@@ -86,7 +87,9 @@ def _run(plan: _Plan, stack: ExitStack, console: Console) -> None:
     feed = stack.enter_context(_service("feed", plan.feed, plan, store))
     processes = [graph, feed, *([store] if store else [])]
     kith = stack.enter_context(connected(graph=plan.graph_target, feed=plan.feed_target))
-    wait_until_ready([(graph, kith.graph_health), (feed, kith.feed_health)])
+    wait_until_ready(
+        [(graph, HealthStub(kith.graph_channel)), (feed, HealthStub(kith.feed_channel))]
+    )
     try:
         _load_once(plan, kith, console)
         _welcome(plan, kith, store, console)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
+from kith.cli.terminal import CommandError, UsageError
 from shared.cli import databases
-from shared.cli.terminal import CommandError, UsageError
 from shared.database import schema
 
 _MOST_SHOWN = 60

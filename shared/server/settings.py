@@ -107,7 +107,8 @@ def _trace_collector(environment: Environment) -> str:
     collector = environment.text("OTEL_EXPORTER_OTLP_ENDPOINT", "")
     if collector and find_spec("opentelemetry") is None:
         environment.problem(
-            "OTEL_EXPORTER_OTLP_ENDPOINT", "needs the extra `tracing`: pip install kith[tracing]"
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            "needs the dependency group `tracing`: pip install --group tracing",
         )
     return collector
 

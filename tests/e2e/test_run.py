@@ -334,7 +334,7 @@ def test_an_error_of_a_service_is_one_line(lived_in: tuple[Home, str]) -> None:
 def test_without_services_the_command_line_says_how_to_start_them(home: Home) -> None:
     answer = home.kith("connections", "17")
     assert answer.returncode == 1
-    assert "`kith run`" in answer.stderr
+    assert "`make run`" in answer.stderr
     assert len(answer.stderr.splitlines()) == 1
 
 

@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from kith.cli import transfers
 from kith.feed.v1 import feed_pb2
 from kith.graph.v1 import graph_pb2
-from shared.cli import transfers
 from shared.cli.__main__ import main
 from shared.processes.workers import Options
 from tests.support.pair import Pair
@@ -226,7 +226,7 @@ def test_an_import_that_reaches_nobody_says_so_and_that_nothing_is_known_to_have
     status, _, error = kith("import", "connections", path, "--graph", NOWHERE)
     assert status == 1
     assert _is_one_line(error)
-    assert "`kith run`" in error
+    assert "`make run`" in error
     assert error.endswith("; no row is known to have taken effect\n")
 
 

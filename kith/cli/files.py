@@ -16,7 +16,7 @@ from itertools import count
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
-from shared.cli.terminal import CommandError
+from kith.cli.terminal import CommandError
 
 # Far more than the longest text that may be posted; whoever has left out a line break or a quote
 # is told so before the memory is full.

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from typing import NoReturn
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from shared.cli.terminal import UsageError
+from kith.cli.terminal import UsageError
 
 LARGEST_ID = 2**63 - 1
 _WHOLE = re.compile(r"[+-]?[0-9]{1,30}")

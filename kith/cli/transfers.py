@@ -17,20 +17,20 @@ from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message
 from rich.console import Console
 
-from kith.client import KithClient, imported, resumed
-from kith.exceptions import AppException, ValidationError
-from kith.feed.v1 import feed_pb2
-from kith.graph.v1 import graph_pb2
-from kith.timestamps import timestamp
-from shared.cli.clients import sentence
-from shared.cli.files import Input, opened
-from shared.cli.rows import PAIR_COLUMNS, Pair, read_pairs, read_texts
-from shared.cli.terminal import (
+from kith.cli.clients import sentence
+from kith.cli.files import Input, opened
+from kith.cli.rows import PAIR_COLUMNS, Pair, read_pairs, read_texts
+from kith.cli.terminal import (
     CommandError,
     InterruptedCommandError,
     RowsRefusedError,
     reading,
 )
+from kith.client import KithClient, imported, resumed
+from kith.exceptions import AppException, ValidationError
+from kith.feed.v1 import feed_pb2
+from kith.graph.v1 import graph_pb2
+from kith.timestamps import timestamp
 
 # As many as a message may hold: each is a round trip and a commit.
 IMPORT_CHUNK = 10_000

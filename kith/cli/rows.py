@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
 
-from shared.cli.arguments import LARGEST_ID
-from shared.cli.files import LONGEST_LINE, Input
-from shared.cli.terminal import CommandError
+from kith.cli.arguments import LARGEST_ID
+from kith.cli.files import LONGEST_LINE, Input
+from kith.cli.terminal import CommandError
 
 PAIR_COLUMNS = ("first_user_id", "second_user_id", "connect_time")
 _TIME = PAIR_COLUMNS[2]

@@ -1,19 +1,9 @@
 """The client of both services as a person at a terminal wants it: patient, and clear in failure."""
 
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
-from typing import TypeVar
-
 from kith.client import KithClient
 from kith.errors.v1 import errors_pb2
 from kith.exceptions import AppException
 
-T = TypeVar("T")
-R = TypeVar("R")
-
-_THREADS = 8
-_WINDOW = 1_000
 # A person would try again, and everything that this package does may be repeated.
 _ALSO_RETRIED = ("ABORTED", "RESOURCE_EXHAUSTED")
 
@@ -32,16 +22,5 @@ def sentence(error: AppException) -> str:
     """Return what went wrong in one line: the reason and the message."""
     hint = ""
     if error.reason == errors_pb2.ERROR_REASON_SERVICE_UNREACHABLE:
-        hint = " -- is Kith running? Start it with `kith run`"
+        hint = " -- is Kith running? `make run` in a checkout starts it"
     return " ".join(f"{error.reason_name}: {error.message}{hint}".split())
-
-
-def in_parallel(call: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """Yield what `call` returns for each item, in order, with several calls under way at a time."""
-    remaining = iter(items)
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="client") as pool:
-        try:
-            while window := list(islice(remaining, _WINDOW)):
-                yield from pool.map(call, window)
-        finally:
-            pool.shutdown(cancel_futures=True)

@@ -5,12 +5,12 @@ from collections import Counter
 
 from rich.console import Console
 
+from kith.cli.clients import sentence
+from kith.cli.terminal import CommandError, UsageError
 from kith.client import KithClient, items, resumed
 from kith.exceptions import AppException
 from kith.feed.v1 import feed_pb2
 from kith.graph.v1 import graph_pb2
-from shared.cli.clients import sentence
-from shared.cli.terminal import CommandError, UsageError
 
 _TIMEOUT_SECONDS = 600
 _PAGE = 500

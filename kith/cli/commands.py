@@ -1,0 +1,239 @@
+"""The command line of the client: parsing it, and running one of its commands."""
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+from rich.console import Console
+
+from kith.cli import erasure, pages, transfers
+from kith.cli.arguments import LARGEST_ID, Parser, Version, day, identifier, whole, zone
+from kith.cli.clients import connected
+from kith.cli.files import written
+from kith.cli.outcome import outcome
+from kith.cli.terminal import Terminal
+from kith.cli.transfers import Spread
+from kith.client.sessions import FEED, GRAPH
+
+Command: TypeAlias = Callable[[Namespace, Console], None]
+AddParser: TypeAlias = Callable[..., ArgumentParser]
+"""Adds a command by its name, as the `add_parser` of argparse does."""
+
+# Who writes what is drawn for all authors at once, in memory.
+_MOST_AUTHORS = 1_000_000
+_MOST_DAYS = 20_000  # posts are not from before 1970
+_MOST_PAGES = 1_000_000
+_INPUT = "input file; `-` is standard input; .gz is unpacked"
+_OUTPUT = "output file, compressed if it ends in .gz; `-` or nothing is standard output"
+_STATUSES = """\
+exit status: 0 done; 1 failed; 2 invalid arguments or settings; 3 import complete, but rows were
+refused; 130 interrupted; 141 the reader of the output closed it
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command, of this process's arguments for None; returns the exit status."""
+    parser, add_parser = command_line("The client of Kith, a social graph and a feed behind it.")
+    add_client_commands(add_parser)
+    return outcome(lambda: run_command(parser, arguments))
+
+
+def command_line(description: str) -> tuple[ArgumentParser, AddParser]:
+    """Return the parser of `kith`, and what adds commands to it."""
+    parser = Parser(prog="kith", description=description, epilog=_STATUSES)
+    parser.add_argument("--version", action=Version, nargs=0, help="print the version and exit")
+    return parser, parser.add_subparsers(required=True, metavar="COMMAND").add_parser
+
+
+def add_command(add_parser: AddParser, name: str, command: Command, summary: str) -> ArgumentParser:
+    """Add a command; returns its parser, for its arguments."""
+    parser = add_parser(name, help=summary, description=summary)
+    parser.set_defaults(command=command)
+    return parser
+
+
+def run_command(parser: ArgumentParser, arguments: Sequence[str] | None) -> None:
+    """Run the command that the arguments name, of this process's arguments for None."""
+    try:
+        parsed = parser.parse_args(arguments)
+    except SystemExit:  # after --help and --version, which are printed
+        return
+    command: Command = parsed.command
+    command(parsed, Terminal())
+
+
+def add_client_commands(add_parser: AddParser) -> None:
+    """Add the commands that call running services."""
+    feed = add_command(add_parser, "feed", _feed, "print a person's feed")
+    feed.add_argument("user", type=identifier)
+    feed.add_argument(
+        "--pages", type=whole(1, _MOST_PAGES), default=1, help="number of pages (default 1)"
+    )
+    digest = add_command(add_parser, "digest", _digest, "print a person's digest of a week")
+    digest.add_argument("user", type=identifier)
+    digest.add_argument(
+        "--week-of",
+        type=day,
+        help="any day of the week, as YYYY-MM-DD (default today)",
+    )
+    digest.add_argument(
+        "--time-zone",
+        type=zone,
+        default="UTC",
+        help="IANA time zone, such as Europe/Lisbon (default UTC)",
+    )
+    explain = add_command(
+        add_parser, "explain", _explain, "explain why a person sees a post or not"
+    )
+    for name, what in (
+        ("author", "id of the post's author"),
+        ("post", "id of the post, which `kith feed` prints"),
+        ("viewer", "id of the person who reads it"),
+    ):
+        explain.add_argument(name, type=identifier, help=what)
+    connections = add_command(
+        add_parser, "connections", _connections, "print a person's connections"
+    )
+    connections.add_argument("user", type=identifier)
+
+    imports = add_parser("import", help="import data from a file").add_subparsers(
+        required=True, metavar="WHAT"
+    )
+    edges = add_command(
+        imports.add_parser,
+        "connections",
+        _import_connections,
+        "import connections from a CSV file with pairs of ids",
+    )
+    edges.add_argument("file", type=Path, help=f"{_INPUT}; a header may have connect_time")
+    edges.add_argument(
+        "--id-offset",
+        type=whole(-LARGEST_ID, LARGEST_ID),
+        default=0,
+        help="number added to every id; ids must be positive",
+    )
+    texts = add_command(
+        imports.add_parser,
+        "posts",
+        _import_posts,
+        "import posts for all connections from a file of texts",
+    )
+    texts.add_argument("file", type=Path, help=f"{_INPUT}; CSV, or one text a line")
+    texts.add_argument(
+        "--column", help="CSV column of the texts (default text); with it every file is read as CSV"
+    )
+    texts.add_argument(
+        "--authors",
+        type=whole(1, _MOST_AUTHORS),
+        required=True,
+        help="number of authors: people 1 to AUTHORS",
+    )
+    texts.add_argument(
+        "--days",
+        type=whole(1, _MOST_DAYS),
+        default=14,
+        help="spread the posts over so many past days (default 14)",
+    )
+    texts.add_argument(
+        "--seed",
+        type=whole(-LARGEST_ID, LARGEST_ID),
+        default=1,
+        help="seed of the random authors and times (default 1)",
+    )
+
+    exports = add_parser("export", help="export data").add_subparsers(required=True, metavar="WHAT")
+    out = add_command(
+        exports.add_parser, "connections", _export_connections, "export connections as CSV"
+    )
+    out.add_argument("file", type=Path, nargs="?", help=_OUTPUT)
+    person = add_command(
+        exports.add_parser, "user", _export_user, "export all data of a person as JSON lines"
+    )
+    person.add_argument("user", type=identifier)
+    person.add_argument("file", type=Path, nargs="?", help=_OUTPUT)
+    erase = add_command(add_parser, "erase", _erase, "erase a person from both services")
+    erase.add_argument("user", type=identifier)
+    erase.add_argument("--yes", action="store_true", help="do not ask for confirmation")
+    erase.add_argument(
+        "--dry-run", action="store_true", help="print what would be erased, erase nothing"
+    )
+    for command in (feed, digest, explain, connections, edges, texts, out, person, erase):
+        _add_targets(command)
+
+
+def _add_targets(parser: ArgumentParser) -> None:
+    for service, default in (("graph", GRAPH), ("feed", FEED)):
+        variable = f"{service.upper()}_TARGET"
+        parser.add_argument(
+            f"--{service}",
+            metavar="HOST:PORT",
+            default="",
+            help=f"address of {service}_service (default {variable}, then {default})",
+        )
+
+
+def _feed(arguments: Namespace, console: Console) -> None:
+    with connected(graph=arguments.graph, feed=arguments.feed) as kith:
+        pages.print_feed(arguments.user, kith, console, pages=arguments.pages)
+
+
+def _digest(arguments: Namespace, console: Console) -> None:
+    with connected(graph=arguments.graph, feed=arguments.feed) as kith:
+        pages.print_digest(
+            arguments.user,
+            kith,
+            console,
+            week_of=arguments.week_of,
+            zone=arguments.time_zone,
+        )
+
+
+def _explain(arguments: Namespace, console: Console) -> None:
+    with connected(graph=arguments.graph, feed=arguments.feed) as kith:
+        pages.print_explanation(arguments.author, arguments.post, arguments.viewer, kith, console)
+
+
+def _connections(arguments: Namespace, console: Console) -> None:
+    with connected(graph=arguments.graph, feed=arguments.feed) as kith:
+        pages.print_connections(arguments.user, kith, console)
+
+
+def _import_connections(arguments: Namespace, console: Console) -> None:
+    with connected(graph=arguments.graph, feed=arguments.feed) as kith:
+        transfers.import_connections(arguments.file, kith, console, id_offset=arguments.id_offset)
+
+
+def _import_posts(arguments: Namespace, console: Console) -> None:
+    with connected(graph=arguments.graph, feed=arguments.feed) as kith:
+        transfers.import_posts(
+            arguments.file,
+            kith,
+            console,
+            column=arguments.column,
+            spread=Spread(authors=arguments.authors, days=arguments.days, seed=arguments.seed),
+        )
+
+
+def _export_connections(arguments: Namespace, _console: Console) -> None:
+    with (
+        connected(graph=arguments.graph, feed=arguments.feed) as kith,
+        written(arguments.file) as out,
+    ):
+        transfers.export_connections(kith, out)
+
+
+def _export_user(arguments: Namespace, _console: Console) -> None:
+    with (
+        connected(graph=arguments.graph, feed=arguments.feed) as kith,
+        written(arguments.file) as out,
+    ):
+        transfers.export_user(arguments.user, kith, out)
+
+
+def _erase(arguments: Namespace, console: Console) -> None:
+    with connected(graph=arguments.graph, feed=arguments.feed) as kith:
+        if arguments.dry_run:
+            erasure.print_erasure(arguments.user, kith, console)
+        else:
+            erasure.erase_user(arguments.user, kith, console, is_agreed=arguments.yes)
