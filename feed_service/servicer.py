@@ -73,7 +73,7 @@ _VIEWER_PAGE = {"default": 50, "maximum": 1_000}
 
 
 class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
-    """The service of kith/feed/v1/feed.proto, where every call is documented."""
+    """The service of protos/kith/feed/v1/feed.proto, which documents every call."""
 
     def __init__(
         self,

@@ -44,7 +44,7 @@ _DIRECTIONS = {
 
 
 class GraphServicer(graph_pb2_grpc.GraphServiceServicer):
-    """The service of kith/graph/v1/graph.proto, where every call is documented."""
+    """The service of protos/kith/graph/v1/graph.proto, which documents every call."""
 
     def __init__(
         self,

@@ -1,6 +1,7 @@
-"""What both services need and neither owns: the gRPC runtime, errors, paging, database access.
+"""What both services need and neither owns, in rooms; pyproject.toml has their floors.
 
-Imports no service. A service is a `program`, as one process or as a `supervisor` and its
-`workers`. A call enters through `server` and `interceptors`; a servicer reads its request
-with `fields` and `paging`, raises what `errors` defines, and reaches PostgreSQL by `database`.
+Imports no service. A service is a `server.program`: one process, or a supervisor and its workers
+(`processes`). A call enters through `server`, whose steps ask `access` who may make it. A servicer
+reads its fields and pages with `api`, raises what `kith.exceptions` defines, and reaches PostgreSQL
+through `database`. `cli` is the command line.
 """

@@ -2,7 +2,7 @@
 
 Without a collector the trace is only handed on: to graph_service, to the comments of SQL statements
 and to the logs. With one, OTEL_EXPORTER_OTLP_ENDPOINT, each call is a span of it besides, which
-takes the dependency group `tracing`: see `spans`.
+takes the dependency group `tracing`: see `otel`.
 """
 
 from collections.abc import Callable
