@@ -1,5 +1,6 @@
 """What the feed shows, as protobuf messages, and what is read back from messages and etags."""
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -67,8 +68,11 @@ def fill_post(message: pb.Post, row: PostRow, *, viewer_id: int, download_url: D
     if row.edited_at is not None:
         set_timestamp(message.edit_time, row.edited_at)
     message.comment_count = row.comment_count
-    for key, width, height in row.photos:
+    if row.attributes is not None:
+        message.attributes.update(json.loads(row.attributes))
+    for key, width, height, alt_text in row.photos:
         photo = message.photos.add()
+        photo.alt_text = alt_text
         photo.width, photo.height = int(width), int(height)
         _fill_photo(photo, key, download_url(key))
     if viewer_id == row.author_id:

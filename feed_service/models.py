@@ -24,6 +24,7 @@ from sqlalchemy import (
     func,
     text,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 
 from shared.api.idempotency_keys import idempotency_keys_table
 from shared.database.columns import big_id, moment, new_metadata
@@ -40,6 +41,7 @@ LOW_IMPORTANCE: Final = 4.0
 UTC_DAY: Final = "CAST(created_at AT TIME ZONE 'UTC' AS date)"
 """The day of a post, as far as it does not depend on who asks."""
 
+ALT_TEXT_LENGTH: Final = 1_000
 BODY_LENGTH: Final = 10_000
 COMMENT_LENGTH: Final = 2_000
 EXTERNAL_ID_LENGTH: Final = 100
@@ -57,6 +59,8 @@ posts = Table(
     Column("importance_given", Boolean, nullable=False, server_default=text("false")),
     # The name that an importer has for the post.
     Column("external_id", Text),
+    # The names and values that callers store with the post; NULL for none. Never read here.
+    Column("attributes", JSONB),
     # Counts the changes of the row; callers see it as the etag.
     Column("version", Integer, nullable=False, server_default=text("1")),
     moment("created_at"),
@@ -144,9 +148,12 @@ post_photos = Table(
     # In pixels, as it is shown. NULL for photos that were posted before there were these columns.
     Column("width", Integer),
     Column("height", Integer),
+    # What the photo shows, in words; empty if nobody has said.
+    Column("alt_text", Text, nullable=False, server_default=text("''")),
     ForeignKeyConstraint(
         ["author_id", "post_id"], ["posts.author_id", "posts.id"], ondelete="CASCADE"
     ),
+    CheckConstraint(f"char_length(alt_text) <= {ALT_TEXT_LENGTH}", name="alt_text_length"),
 )
 # An object belongs to one post.
 Index("uq_post_photo_object_key", post_photos.c.author_id, post_photos.c.object_key, unique=True)

@@ -11,12 +11,12 @@ breaks off in between leaves nothing that is not noted.
 
 import logging
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from threading import BoundedSemaphore
-from typing import Final
+from typing import Final, NamedTuple
 
 from sqlalchemy import Connection
 
@@ -68,6 +68,14 @@ class PermittedUpload:
     permission: UploadPermission
 
 
+class PhotoDraft(NamedTuple):
+    """A photo that a post is to show: whose key it is, and how the request calls this key."""
+
+    key: str
+    alt_text: str
+    field: str
+
+
 class Photos:
     """What can be done with photos; without an object store they are refused."""
 
@@ -104,18 +112,20 @@ class Photos:
         response, _ = once(self._database, call, create)
         return response
 
-    def make(self, user_id: int, keys: Sequence[str]) -> list[NewPhoto]:
+    def make(self, user_id: int, drafts: Sequence[PhotoDraft]) -> dict[str, NewPhoto]:
         """Store a final object for each of these uploads of the user's, for a post to take.
 
-        Raises ValidationError naming the keys of which no photo can be made.
+        Returns the photos by the keys of their uploads. Raises ValidationError naming the keys of
+        which no photo can be made.
         """
         store = self._required_store()
+        keys = [draft.key for draft in drafts]
         permitted = self._database.read(
             lambda connection: queries.photos.uploads(
                 connection, owner_user_id=user_id, object_keys=keys
             )
         )
-        _refuse(keys, lambda key: "" if key in permitted else _NOT_PERMITTED)
+        require(drafts, among=permitted)
         final_keys = {key: _new_key("photos", user_id, permitted[key]) for key in keys}
         self._database.write(
             lambda connection: queries.photos.note_objects(
@@ -125,8 +135,8 @@ class Photos:
                 due_after=_UNUSED_AFTER,
             )
         )
-        made, faults = list[NewPhoto](), dict[str, str]()
-        for key, final_key in final_keys.items():
+        made, faults = dict[str, NewPhoto](), dict[str, str]()
+        for key, alt_text, _ in drafts:
             with self._slot():
                 try:
                     photo = _photo(store, key, permitted[key])
@@ -135,33 +145,38 @@ class Photos:
                     continue
                 # After a fault the others are looked at only to name all that are unfit.
                 if not faults:
+                    final_key = final_keys[key]
                     store.write(final_key, photo.content, content_type=permitted[key])
-                    made.append(NewPhoto(final_key, photo.width, photo.height))
-        _refuse(keys, lambda key: faults.get(key, ""))
+                    made[key] = NewPhoto(final_key, photo.width, photo.height, alt_text)
+        _refuse(drafts, faults)
         return made
 
     def take(
         self,
         connection: Connection,
         user_id: int,
-        keys: Sequence[str],
-        made: Sequence[NewPhoto],
+        drafts: Sequence[PhotoDraft],
+        made: Mapping[str, NewPhoto],
     ) -> None:
         """Use uploads, and what was made of them, for a post; nobody can use them again.
 
-        In the transaction that creates the post.
+        In the transaction that creates or changes the post.
         """
-        taken = queries.photos.take_uploads(connection, owner_user_id=user_id, object_keys=keys)
-        _refuse(keys, lambda key: "" if key in taken else _NOT_PERMITTED)
+        taken = queries.photos.take_uploads(
+            connection, owner_user_id=user_id, object_keys=list(made)
+        )
+        require([draft for draft in drafts if draft.key in made], among=taken)
         queries.photos.remove_uploads(
             connection, owner_user_id=user_id, permitted_at=taken, valid_for=LAST_ARRIVAL
         )
         kept = queries.photos.keep_objects(
-            connection, owner_user_id=user_id, object_keys=[photo.object_key for photo in made]
+            connection,
+            owner_user_id=user_id,
+            object_keys=[photo.object_key for photo in made.values()],
         )
         if kept < len(made):
             raise UnavailableError(
-                "creating the post took too long, so its photos may be deleted; repeat the call",
+                "storing the post took too long, so its photos may be deleted; repeat the call",
                 reason=errors_pb2.ERROR_REASON_OBJECT_STORE_UNAVAILABLE,
                 retry_after=_RETRY_AFTER,
             )
@@ -222,11 +237,16 @@ def _photo(store: ObjectStore, key: str, content_type: str) -> CleanPhoto:
     return cleaned(stored.content, content_type=content_type)
 
 
-def _refuse(keys: Sequence[str], fault: Callable[[str], str]) -> None:
+def require(drafts: Sequence[PhotoDraft], *, among: Collection[str]) -> None:
+    """Raise ValidationError naming the keys that the user may not use, unless there are none."""
+    _refuse(drafts, {draft.key: _NOT_PERMITTED for draft in drafts if draft.key not in among})
+
+
+def _refuse(drafts: Sequence[PhotoDraft], faults: Mapping[str, str]) -> None:
     violations = [
-        FieldViolation(field=f"photo_keys[{index}]", description=description)
-        for index, key in enumerate(keys)
-        if (description := fault(key))
+        FieldViolation(field=draft.field, description=faults[draft.key])
+        for draft in drafts
+        if draft.key in faults
     ]
     if violations:
         raise ValidationError.of_all(violations)

@@ -12,7 +12,7 @@ from feed_service import queries
 from feed_service.audiences import WITHOUT_TAGS, lock_own_tags
 from feed_service.metrics import POSTS
 from feed_service.models import TAGS
-from feed_service.photos import Photos
+from feed_service.photos import PhotoDraft, Photos, require
 from feed_service.queries.photos import NewPhoto
 from feed_service.queries.posts import Audience, PostName, PostRow
 from feed_service.resources import Resources
@@ -32,10 +32,26 @@ class Draft:
 
     body: str
     audience: Audience
-    photo_keys: Sequence[str] = ()
+    photos: Sequence[PhotoDraft]
+    attributes: Mapping[str, str]
 
 
-_NOTHING_TO_SHOW: Final = "must not be empty, because the post has no photos"
+@dataclass(frozen=True, kw_only=True)
+class Changes:
+    """What a post is to have from now on; it keeps what is None."""
+
+    body: str | None
+    audience: Audience | None
+    photos: Sequence[PhotoDraft] | None
+    attributes: Mapping[str, str] | None
+
+    @property
+    def depend_on_present(self) -> bool:
+        """Whether what the post has now decides if the changes are valid."""
+        return self.body == "" or self.audience is not None or self.photos is not None
+
+
+_NOTHING_TO_SHOW: Final = "must not be empty, because the post would have neither text nor photos"
 
 
 class Posts:
@@ -57,11 +73,11 @@ class Posts:
         """
         started = time.perf_counter()
         still_there = partial(_is_there, shown=shown)
-        if draft.photo_keys:
+        if draft.photos:
             response, is_new = once_prepared(
                 self._database,
                 call,
-                prepare=lambda: self._photos.make(call.user_id, draft.photo_keys),
+                prepare=lambda: self._photos.make(call.user_id, draft.photos),
                 work=lambda connection, made: self._create(connection, call.user_id, draft, made),
                 still_there=still_there,
             )
@@ -69,11 +85,11 @@ class Posts:
             response, is_new = once(
                 self._database,
                 call,
-                lambda connection: self._create(connection, call.user_id, draft),
+                lambda connection: self._create(connection, call.user_id, draft, {}),
                 still_there=still_there,
             )
         if is_new:
-            if draft.photo_keys:
+            if draft.photos:
                 self._photos.remove_soon()
             self._metrics.post_creations.inc()
             self._metrics.post_creation_latency.observe(time.perf_counter() - started)
@@ -131,9 +147,8 @@ class Posts:
         self,
         call: Call[PostRow, M],
         post_id: int,
+        changes: Changes,
         *,
-        body: str | None,
-        audience: Audience | None,
         version: int | None,
         shown: Callable[[M], PostName],
     ) -> M:
@@ -141,28 +156,27 @@ class Posts:
 
         `shown` is as in `create`.
         """
-        author_id = call.user_id
-        name = (author_id, post_id)
-
-        def as_author(connection: Connection) -> PostRow:
-            author = Viewer(user_id=author_id)
-            return queries.posts.visible_posts(connection, viewer=author, names=[name])[name]
-
-        def work(connection: Connection) -> PostRow:
-            current = queries.posts.lock_post(connection, author_id=author_id, post_id=post_id)
-            if current is None:
-                raise not_found()
-            require_version(version, current=current)
-            if body == "" or audience is not None:
-                row = as_author(connection)
-                if body == "" and not row.photos:
-                    raise ValidationError.of("post.body", _NOTHING_TO_SHOW)
-                if audience is not None:
-                    _lock_audience(connection, audience, current=row)
-            queries.posts.update_post(connection, name=name, body=body, audience=audience)
-            return as_author(connection)
-
-        response, _ = once(self._database, call, work, still_there=partial(_is_there, shown=shown))
+        name = (call.user_id, post_id)
+        still_there = partial(_is_there, shown=shown)
+        if drafts := changes.photos:
+            response, is_new = once_prepared(
+                self._database,
+                call,
+                prepare=lambda: self._made_for(name, drafts, version=version),
+                work=lambda connection, made: self._update(
+                    connection, name, changes, made, version=version
+                ),
+                still_there=still_there,
+            )
+        else:
+            response, is_new = once(
+                self._database,
+                call,
+                lambda connection: self._update(connection, name, changes, {}, version=version),
+                still_there=still_there,
+            )
+        if is_new and changes.photos is not None:
+            self._photos.remove_soon()
         return response
 
     def delete(self, call: Call[None, M], post_id: int) -> M:
@@ -198,25 +212,98 @@ class Posts:
         connection: Connection,
         author_id: int,
         draft: Draft,
-        photos: Sequence[NewPhoto] = (),
+        made: Mapping[str, NewPhoto],
     ) -> PostRow:
         lock_own_tags(connection, author_id, draft.audience, field="audience")
-        if draft.photo_keys:
-            self._photos.take(connection, author_id, draft.photo_keys, photos)
+        if draft.photos:
+            self._photos.take(connection, author_id, draft.photos, made)
         return self._layout.insert_post(
             connection,
             author_id=author_id,
             body=draft.body,
             audience=draft.audience,
-            photos=photos,
+            photos=list(made.values()),
+            attributes=draft.attributes,
             totals={POSTS: 1},
         )
+
+    def _made_for(
+        self, name: PostName, drafts: Sequence[PhotoDraft], *, version: int | None
+    ) -> Mapping[str, NewPhoto]:
+        """Store final objects for those of the photos that the post does not have yet."""
+        present = self._database.read(lambda connection: _as_author(connection, name))
+        require_version(version, current=present.version)
+        kept = _photos_of(present)
+        uploads = [draft for draft in drafts if draft.key not in kept]
+        return self._photos.make(present.author_id, uploads) if uploads else {}
+
+    def _update(
+        self,
+        connection: Connection,
+        name: PostName,
+        changes: Changes,
+        made: Mapping[str, NewPhoto],
+        *,
+        version: int | None,
+    ) -> PostRow:
+        current = queries.posts.lock_post(connection, author_id=name[0], post_id=name[1])
+        if current is None:
+            raise not_found()
+        require_version(version, current=current)
+        photos = None
+        if changes.depend_on_present:
+            present = _as_author(connection, name)
+            _require_content(changes, present=present)
+            if changes.audience is not None:
+                _lock_audience(connection, changes.audience, current=present)
+            if changes.photos is not None:
+                photos = self._exchange(connection, present, changes.photos, made)
+        queries.posts.update_post(
+            connection,
+            name=name,
+            body=changes.body,
+            audience=changes.audience,
+            photos=photos,
+            attributes=changes.attributes,
+        )
+        return _as_author(connection, name)
+
+    def _exchange(
+        self,
+        connection: Connection,
+        present: PostRow,
+        drafts: Sequence[PhotoDraft],
+        made: Mapping[str, NewPhoto],
+    ) -> list[NewPhoto]:
+        """Return the photos that a post shows from now on; those that it loses are to be removed.
+
+        Raises ValidationError naming those that are neither the post's nor have just been made.
+        """
+        if made:
+            self._photos.take(connection, present.author_id, drafts, made)
+        kept = _photos_of(present)
+        known = {**kept, **made}
+        require(drafts, among=known)
+        lost = kept.keys() - {draft.key for draft in drafts}
+        queries.photos.insert_removals(
+            connection, objects=[(present.author_id, key) for key in sorted(lost)]
+        )
+        return [known[draft.key]._replace(alt_text=draft.alt_text) for draft in drafts]
 
     def _visible(self, viewer: Viewer, names: Sequence[PostName]) -> dict[PostName, PostRow]:
         return self._reads.read(
             lambda connection: queries.posts.visible_posts(connection, viewer=viewer, names=names),
             since=viewer.since,
         )
+
+
+def _as_author(connection: Connection, name: PostName) -> PostRow:
+    """Return a post as its author sees it."""
+    author = Viewer(user_id=name[0])
+    found = queries.posts.visible_posts(connection, viewer=author, names=[name])
+    if name not in found:
+        raise not_found()
+    return found[name]
 
 
 def _lock_audience(connection: Connection, audience: Audience, *, current: PostRow) -> None:
@@ -234,6 +321,23 @@ def _lock_audience(connection: Connection, audience: Audience, *, current: PostR
         field="post.audience",
         excluding=current.excluded_tag_ids,
     )
+
+
+def _require_content(changes: Changes, *, present: PostRow) -> None:
+    """Raise ValidationError unless the post still has a text or a photo after the changes."""
+    body = present.body if changes.body is None else changes.body
+    photos = present.photos if changes.photos is None else changes.photos
+    if not body and not photos:
+        field = "post.photos" if changes.body is None else "post.body"
+        raise ValidationError.of(field, _NOTHING_TO_SHOW)
+
+
+def _photos_of(row: PostRow) -> dict[str, NewPhoto]:
+    """Return the photos of a post by their keys, as they were stored."""
+    return {
+        key: NewPhoto(key, int(width), int(height), alt_text)
+        for key, width, height, alt_text in row.photos
+    }
 
 
 def not_found() -> ResourceNotFoundError:

@@ -1,6 +1,6 @@
 """FeedService: every RPC in the order of the proto. Decodes, calls, encodes."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import TypeAlias, TypeVar
@@ -15,6 +15,7 @@ from feed_service.digest import DigestQuery, Digests
 from feed_service.erasure import Erasure
 from feed_service.feed import Feed, FeedQuery
 from feed_service.models import (
+    ALT_TEXT_LENGTH,
     BODY_LENGTH,
     COMMENT_LENGTH,
     EXTERNAL_ID_LENGTH,
@@ -22,8 +23,8 @@ from feed_service.models import (
     TAG_NAME_LENGTH,
     TAGS,
 )
-from feed_service.photos import Photos
-from feed_service.posts import Draft, Posts
+from feed_service.photos import PhotoDraft, Photos
+from feed_service.posts import Changes, Draft, Posts
 from feed_service.queries.posts import Audience, PostName, PostRow
 from feed_service.queries.transfers import ImportedPost
 from feed_service.read_positions import ReadPositions
@@ -60,6 +61,8 @@ _MAX_FILTER_TAGS = 50
 _MAX_FILTER_AUTHORS = 100
 _MAX_MEMBERS = 1_000
 _MAX_PHOTOS = 10
+_MAX_ATTRIBUTE_BYTES = 4_096
+_CHANGEABLE = frozenset({"body", "audience", "photos", "attributes"})
 _MAX_BATCH = 100
 _KEY_LENGTH = 200
 _MAX_SCORES = 1_000
@@ -166,9 +169,8 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
                     may_be_empty=bool(request.photo_keys),
                 ),
                 audience=_audience(fields, "audience", request.audience),
-                photo_keys=fields.texts(
-                    "photo_keys", request.photo_keys, max_items=_MAX_PHOTOS, max_length=_KEY_LENGTH
-                ),
+                photos=_new_photos(fields, request),
+                attributes=_attributes(fields, "attributes", request.attributes),
             )
         return self._posts.create(call, draft, shown=messages.shown_post)
 
@@ -219,13 +221,13 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
     def UpdatePost(
         self, request: pb.UpdatePostRequest, context: grpc.ServicerContext
     ) -> pb.UpdatePostResponse:
-        body, audience = None, None
+        body, audience, photos, attributes = None, None, None, None
         with Fields() as fields:
             call = _call(fields, request, pb.UpdatePostResponse, self._changed_post)
             post_id = fields.identifier("post.post_id", request.post.post_id)
             fields.own("post.author_id", request.post.author_id, user_id=request.user_id)
             changed = fields.update_mask(
-                "update_mask", request.update_mask.paths, allowed={"body", "audience"}
+                "update_mask", request.update_mask.paths, allowed=_CHANGEABLE
             )
             if "body" in changed:
                 body = fields.text(
@@ -235,11 +237,14 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
                 audience = _audience(
                     fields, "post.audience", request.post.audience, may_be_as_read=True
                 )
+            if "photos" in changed:
+                photos = _changed_photos(fields, request.post.photos)
+            if "attributes" in changed:
+                attributes = _attributes(fields, "post.attributes", request.post.attributes)
         return self._posts.update(
             call,
             post_id,
-            body=body,
-            audience=audience,
+            Changes(body=body, audience=audience, photos=photos, attributes=attributes),
             version=messages.version(request.post.etag),
             shown=messages.shown_post,
         )
@@ -666,6 +671,42 @@ def _chunk(request: pb.ImportPostsRequest) -> list[ImportedPost]:
     return posts
 
 
+def _new_photos(fields: Fields, request: pb.CreatePostRequest) -> list[PhotoDraft]:
+    keys = fields.texts(
+        "photo_keys", request.photo_keys, max_items=_MAX_PHOTOS, max_length=_KEY_LENGTH
+    )
+    alt_texts = request.alt_texts or [""] * len(keys)
+    if len(alt_texts) != len(keys):
+        fields.reject("alt_texts", "must be empty or have one item for each of photo_keys")
+    return [
+        PhotoDraft(key, _alt_text(fields, f"alt_texts[{index}]", alt_text), f"photo_keys[{index}]")
+        for index, (key, alt_text) in enumerate(zip(keys, alt_texts, strict=False))
+    ]
+
+
+def _changed_photos(fields: Fields, photos: Sequence[pb.Photo]) -> list[PhotoDraft]:
+    at = "post.photos"
+    fields.count(at, len(photos), min_items=0, max_items=_MAX_PHOTOS)
+    drafts, seen = list[PhotoDraft](), set[str]()
+    for index, photo in enumerate(photos[:_MAX_PHOTOS]):
+        key_field = f"{at}[{index}].key"
+        key = fields.text(key_field, photo.key, max_length=_KEY_LENGTH)
+        if key in seen:
+            fields.reject(key_field, "must not be given twice")
+        seen.add(key)
+        alt_text = _alt_text(fields, f"{at}[{index}].alt_text", photo.alt_text)
+        drafts.append(PhotoDraft(key, alt_text, key_field))
+    return drafts
+
+
+def _alt_text(fields: Fields, field: str, value: str) -> str:
+    return fields.text(field, value, max_length=ALT_TEXT_LENGTH, may_be_empty=True)
+
+
+def _attributes(fields: Fields, field: str, values: Mapping[str, str]) -> Mapping[str, str]:
+    return fields.text_map(field, values, max_bytes=_MAX_ATTRIBUTE_BYTES)
+
+
 def _imported_post(
     fields: Fields, at: str, post: pb.ImportPostsRequest.ImportedPost, *, now: datetime
 ) -> ImportedPost:
@@ -681,6 +722,7 @@ def _imported_post(
         created_at=_create_time(fields, f"{at}.create_time", post, now=now),
         audience=_audience(fields, f"{at}.audience", post.audience),
         importance=post.importance if is_scored else None,
+        attributes=_attributes(fields, f"{at}.attributes", post.attributes),
     )
 
 

@@ -13,11 +13,15 @@ ObjectName = tuple[int, str]
 
 
 class NewPhoto(NamedTuple):
-    """A photo that is stored under its final key, and its size in pixels as it is shown."""
+    """A photo that is stored under its final key, and its size in pixels as it is shown.
+
+    The size is 0 if it is not known, and `alt_text` is empty if nobody has described the photo.
+    """
 
     object_key: str
     width: int
     height: int
+    alt_text: str = ""
 
 
 _INSERT_UPLOADS = text("""

@@ -1,5 +1,6 @@
 """Posts: pages of them, single ones, and what their authors do with them."""
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -40,10 +41,13 @@ class PostRow(NamedTuple):
     version: int
     created_at: datetime
     edited_at: datetime | None
+    attributes: str | None
+    """A JSON object of texts; None for none."""
     tag_ids: list[int]
     excluded_tag_ids: list[int]
     photos: Sequence[Sequence[str]]
-    """The key, the width and the height of each; 0 for a size that is not known."""
+    """The key, the width, the height and the description of each; 0 for a size that is not known,
+    and empty for no description."""
     comment_count: int
 
 
@@ -65,10 +69,11 @@ def _audience_tags(author: str, *, excluded: bool) -> str:
 def _columns(author: str, *, tag_ids: str, excluded_tag_ids: str) -> str:
     return f"""
     p.author_id, p.id, p.body, p.audience, p.version, p.created_at, p.edited_at,
+    CAST(p.attributes AS text) AS attributes,
     {tag_ids} AS tag_ids,
     {excluded_tag_ids} AS excluded_tag_ids,
     ARRAY(SELECT ARRAY[photo.object_key, CAST(coalesce(photo.width, 0) AS text),
-                       CAST(coalesce(photo.height, 0) AS text)]
+                       CAST(coalesce(photo.height, 0) AS text), photo.alt_text]
           FROM post_photos AS photo
           WHERE photo.author_id = {author} AND photo.post_id = p.id
           ORDER BY photo.place) AS photos,
@@ -201,15 +206,16 @@ def lock_visible_post(connection: Connection, *, viewer: Viewer, name: PostName)
 
 
 INSERTED_POST: Final = f"""
-    INSERT INTO posts (author_id, body, audience, importance)
+    INSERT INTO posts (author_id, body, audience, importance, attributes)
     VALUES (:author_id, :body, :audience,
-            {heuristic(body="CAST(:body AS text)", photo_count=":photo_count")})"""
+            {heuristic(body="CAST(:body AS text)", photo_count=":photo_count")},
+            CAST(:attributes AS jsonb))"""
 """Stores a post; what it is made of are the parameters of `post_parameters`."""
 
-PHOTOS: Final = """
-    unnest(CAST(:photo_keys AS text[]), CAST(:widths AS integer[]), CAST(:heights AS integer[]))
-    WITH ORDINALITY AS photo (object_key, width, height, place)"""
-"""The photos of a post as rows, from the parameters of `post_parameters`."""
+_PHOTOS: Final = """
+    unnest(CAST(:photo_keys AS text[]), CAST(:widths AS integer[]), CAST(:heights AS integer[]),
+           CAST(:alt_texts AS text[]))
+    WITH ORDINALITY AS photo (object_key, width, height, alt_text, place)"""
 
 # The totals are the only rows of it for which another transaction may have to be waited, so that it
 # does not matter in which order its parts are done.
@@ -222,9 +228,10 @@ _INSERT_POST = text(f"""
              AS named (tag_id, excluded)
     ),
     photos AS (
-        INSERT INTO post_photos (author_id, post_id, place, object_key, width, height)
-        SELECT post.author_id, post.id, photo.place, photo.object_key, photo.width, photo.height
-        FROM post CROSS JOIN {PHOTOS}
+        INSERT INTO post_photos (author_id, post_id, place, object_key, width, height, alt_text)
+        SELECT post.author_id, post.id, photo.place, photo.object_key, photo.width, photo.height,
+               photo.alt_text
+        FROM post CROSS JOIN {_PHOTOS}
     ),
     totals AS ({ADD_TO_TOTALS})
     SELECT id, version, created_at FROM post
@@ -238,13 +245,14 @@ def insert_post(
     body: str,
     audience: Audience,
     photos: Sequence[NewPhoto],
+    attributes: Mapping[str, str],
     totals: Mapping[str, int],
 ) -> PostRow:
     """Store a post, whose tags are locked, and return it as its author sees it; with the totals."""
     created = connection.execute(
         _INSERT_POST,
         {
-            **post_parameters(author_id, body, audience, photos),
+            **post_parameters(author_id, body, audience, photos, attributes),
             **_tag_parameters(audience),
             **total_parameters(totals),
         },
@@ -255,22 +263,40 @@ def insert_post(
         body=body,
         audience=audience,
         photos=photos,
+        attributes=attributes,
     )
 
 
 def post_parameters(
-    author_id: int, body: str, audience: Audience, photos: Sequence[NewPhoto]
+    author_id: int,
+    body: str,
+    audience: Audience,
+    photos: Sequence[NewPhoto],
+    attributes: Mapping[str, str],
 ) -> dict[str, object]:
-    """A new post as the parameters of INSERTED_POST and PHOTOS."""
+    """A new post as the parameters of INSERTED_POST, and its photos as those of _PHOTOS."""
     return {
         "author_id": author_id,
         "body": body,
         "audience": audience.kind,
+        "attributes": attributes_json(attributes),
         "photo_count": len(photos),
+        **_photo_parameters(photos),
+    }
+
+
+def _photo_parameters(photos: Sequence[NewPhoto]) -> dict[str, object]:
+    return {
         "photo_keys": [photo.object_key for photo in photos],
         "widths": array_literal(photo.width for photo in photos),
         "heights": array_literal(photo.height for photo in photos),
+        "alt_texts": [photo.alt_text for photo in photos],
     }
+
+
+def attributes_json(attributes: Mapping[str, str]) -> str | None:
+    """The attributes of a post as its column has them."""
+    return json.dumps(dict(attributes), ensure_ascii=False) if attributes else None
 
 
 def new_post(
@@ -280,6 +306,7 @@ def new_post(
     body: str,
     audience: Audience,
     photos: Sequence[NewPhoto],
+    attributes: Mapping[str, str],
 ) -> PostRow:
     """A post of what the database has said of it, as its author sees it."""
     return PostRow(
@@ -287,9 +314,13 @@ def new_post(
         body=body,
         audience=audience.kind,
         edited_at=None,
+        attributes=attributes_json(attributes),
         tag_ids=sorted(audience.tag_ids),
         excluded_tag_ids=sorted(audience.excluded_tag_ids),
-        photos=[(photo.object_key, str(photo.width), str(photo.height)) for photo in photos],
+        photos=[
+            (photo.object_key, str(photo.width), str(photo.height), photo.alt_text)
+            for photo in photos
+        ],
         comment_count=0,
         **stored,
     )
@@ -376,10 +407,12 @@ _UPDATE_POST = text(f"""
     UPDATE posts AS p
     SET body = coalesce(:body, p.body),
         audience = coalesce(:audience, p.audience),
-        importance = CASE WHEN p.importance_given OR CAST(:body AS text) IS NULL THEN p.importance
+        attributes = CASE WHEN :has_attributes THEN CAST(:attributes AS jsonb)
+                     ELSE p.attributes END,
+        importance = CASE WHEN p.importance_given OR NOT :is_scored THEN p.importance
                      ELSE {
     heuristic(
-        body="CAST(:body AS text)",
+        body="coalesce(CAST(:body AS text), p.body)",
         photo_count='''(SELECT count(*) FROM post_photos AS photo
                             WHERE photo.author_id = :author_id AND photo.post_id = p.id)''',
     )
@@ -394,12 +427,51 @@ _CLEAR_AUDIENCE_TAGS = text("""
 """)
 
 
+_CLEAR_PHOTOS = text("""
+    DELETE FROM post_photos WHERE author_id = :author_id AND post_id = :post_id
+""")
+
+_INSERT_PHOTOS = text(f"""
+    INSERT INTO post_photos (author_id, post_id, place, object_key, width, height, alt_text)
+    SELECT :author_id, :post_id, place, object_key, nullif(width, 0), nullif(height, 0), alt_text
+    FROM {_PHOTOS}
+""")
+
+
+def insert_photos(connection: Connection, *, name: PostName, photos: Sequence[NewPhoto]) -> None:
+    """Store the photos of this post, which has none, in this order."""
+    if photos:
+        connection.execute(
+            _INSERT_PHOTOS,
+            {"author_id": name[0], "post_id": name[1], **_photo_parameters(photos)},
+        )
+
+
 def update_post(
-    connection: Connection, *, name: PostName, body: str | None, audience: Audience | None
+    connection: Connection,
+    *,
+    name: PostName,
+    body: str | None,
+    audience: Audience | None,
+    photos: Sequence[NewPhoto] | None,
+    attributes: Mapping[str, str] | None,
 ) -> None:
-    """Nothing; the locked post has a new text or a new audience, where one is given."""
+    """Store what is given of the locked post; it keeps what is None."""
     key = {"author_id": name[0], "post_id": name[1]}
-    connection.execute(_UPDATE_POST, {**key, "body": body, "audience": audience and audience.kind})
+    if photos is not None:
+        connection.execute(_CLEAR_PHOTOS, key)
+        insert_photos(connection, name=name, photos=photos)
+    connection.execute(
+        _UPDATE_POST,
+        {
+            **key,
+            "body": body,
+            "audience": audience and audience.kind,
+            "has_attributes": attributes is not None,
+            "attributes": attributes_json(attributes or {}),
+            "is_scored": body is not None or photos is not None,
+        },
+    )
     if audience is not None:
         connection.execute(_CLEAR_AUDIENCE_TAGS, key)
         insert_own_audience_tags(connection, name=name, audience=audience)

@@ -1,6 +1,6 @@
 """Posts that come from elsewhere, and everything of one user's on its way out."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -9,7 +9,13 @@ from sqlalchemy import Connection, TextClause, text
 
 from feed_service.importance import heuristic
 from feed_service.queries.comments import COMMENT_COLUMNS, CommentRow
-from feed_service.queries.posts import POST_COLUMNS_OF_AUTHOR, Audience, PostName, PostRow
+from feed_service.queries.posts import (
+    POST_COLUMNS_OF_AUTHOR,
+    Audience,
+    PostName,
+    PostRow,
+    attributes_json,
+)
 from feed_service.queries.tags import IS_THERE, MemberRow
 from feed_service.viewers import Viewer
 from feed_service.visibility import HAS_TAG_OF_VIEWER
@@ -31,6 +37,7 @@ class ImportedPost:
     created_at: datetime
     audience: Audience
     importance: float | None
+    attributes: Mapping[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,14 +82,17 @@ def tags_locked_by(
 # other.
 _INSERT_POSTS = text(f"""
     INSERT INTO posts
-        (author_id, external_id, body, audience, created_at, importance, importance_given)
+        (author_id, external_id, body, audience, created_at, importance, importance_given,
+         attributes)
     SELECT author_id, external_id, body, audience, created_at,
            coalesce(importance, {heuristic(body="body", photo_count="0")}),
-           importance IS NOT NULL
+           importance IS NOT NULL,
+           CAST(attributes AS jsonb)
     FROM unnest(CAST(:author_ids AS bigint[]), CAST(:external_ids AS text[]),
                 CAST(:bodies AS text[]), CAST(:audiences AS text[]),
-                CAST(:created_at AS timestamptz[]), CAST(:importances AS double precision[]))
-         AS imported (author_id, external_id, body, audience, created_at, importance)
+                CAST(:created_at AS timestamptz[]), CAST(:importances AS double precision[]),
+                CAST(:attributes AS text[]))
+         AS imported (author_id, external_id, body, audience, created_at, importance, attributes)
     ORDER BY author_id, external_id
     ON CONFLICT (author_id, external_id) WHERE external_id IS NOT NULL DO NOTHING
     RETURNING author_id, external_id, id
@@ -102,6 +112,7 @@ def insert_posts(
             "audiences": [post.audience.kind for post in posts],
             "created_at": [post.created_at.isoformat() for post in posts],
             "importances": [post.importance for post in posts],
+            "attributes": [attributes_json(post.attributes) for post in posts],
         },
     )
     return {(author_id, external_id): (author_id, id_) for author_id, external_id, id_ in rows}

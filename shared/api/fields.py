@@ -115,6 +115,22 @@ class Fields:
             seen.add(value)
         return list(values)
 
+    def text_map(
+        self, field: str, values: Mapping[str, str], *, max_bytes: int
+    ) -> Mapping[str, str]:
+        """Read a map of texts, whose names and values have at most `max_bytes` bytes in UTF-8.
+
+        Names are not empty. The description names none of them, for they are the caller's texts.
+        """
+        size = sum(len(name.encode()) + len(value.encode()) for name, value in values.items())
+        if size > max_bytes:
+            self.reject(field, f"must have at most {max_bytes:,} bytes in all; has {size:,}")
+        elif "" in values:
+            self.reject(field, "must not have an empty name")
+        elif any(_FORBIDDEN.search(text) for item in values.items() for text in item):
+            self.reject(field, "must not contain control characters other than newline and tab")
+        return values
+
     def number(self, field: str, value: float, *, maximum: float) -> float:
         """Read a number from 0 to a maximum."""
         if not 0 <= value <= maximum:

@@ -51,6 +51,32 @@ def test_a_new_audience_holds_for_the_next_read(pair: Pair, people: People) -> N
     assert seen == [(True, False), (False, True), (False, False), (True, True)]
 
 
+def test_attributes_come_back_to_everybody_who_sees_the_post(pair: Pair, people: People) -> None:
+    author, friend = people.connected(2)
+    attributes = {"place": "Zürich", "kind": "", 'quo"te\\': "\U0001f600\n"}
+    draft = pb.CreatePostRequest(user_id=author, body="hello", audience=ALL, attributes=attributes)
+
+    created = pair.feed.CreatePost(draft).post
+
+    [seen] = pair.feed.GetFeed(pb.GetFeedRequest(user_id=friend)).posts
+    assert dict(seen.attributes) == dict(created.attributes) == attributes
+
+
+def test_new_attributes_replace_all_former_ones(pair: Pair, people: People) -> None:
+    [author] = people.new(1)
+    post_id = people.post(author)
+    shown = list[dict[str, str]]()
+
+    for attributes in ({"a": "1", "b": "2"}, {"b": "3"}, {}):
+        post = pb.Post(post_id=post_id, attributes=attributes)
+        shown.append(dict(_update(pair, author, post, "attributes").attributes))
+        shown.append(
+            dict(_update(pair, author, pb.Post(post_id=post_id, body="x"), "body").attributes)
+        )
+
+    assert shown == [{"a": "1", "b": "2"}] * 2 + [{"b": "3"}] * 2 + [{}] * 2
+
+
 def test_a_star_changes_everything(pair: Pair, people: People) -> None:
     [author] = people.new(1)
     post_id = people.post(author)
@@ -96,8 +122,8 @@ def test_of_many_changes_with_one_etag_one_succeeds(pair: Pair, people: People) 
     assert post.etag != etag
 
 
-@pytest.mark.parametrize("path", ["post_id", "create_time", "photos", "etag"])
-def test_nothing_but_text_and_audience_can_be_changed(
+@pytest.mark.parametrize("path", ["post_id", "create_time", "photos.alt_text", "etag"])
+def test_nothing_but_the_contents_and_audience_can_be_changed(
     pair: Pair, people: People, path: str
 ) -> None:
     [author] = people.new(1)

@@ -40,7 +40,8 @@ def _post(connection: Connection, layout: Layout, audience: Audience) -> PostRow
         author_id=_AUTHOR,
         body="hello",
         audience=audience,
-        photos=[NewPhoto("a", 3, 4), NewPhoto("b", 5, 6)],
+        photos=[NewPhoto("a", 3, 4, "a cat"), NewPhoto("b", 5, 6)],
+        attributes={"place": "Zürich"},
         totals={"posts": 1},
     )
 

@@ -1,7 +1,7 @@
 """Posts from elsewhere come with their times and audiences, once, however often they are sent."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
@@ -40,6 +40,11 @@ def _post(
         audience=audience,
         importance=importance,
     )
+
+
+def _with_attributes(post: ImportedPost, attributes: Mapping[str, str]) -> ImportedPost:
+    post.attributes.update(attributes)
+    return post
 
 
 def _import(pair: Pair, *chunks: Sequence[ImportedPost]) -> pb.ImportPostsResponse:
@@ -207,6 +212,10 @@ _REFUSED = {
         ImportedPost(author_id=1, external_id="1", body="1", audience=ALL, create_time=_NEVER),
         "create_time",
     ),
+    "too many attributes": (
+        _with_attributes(_post(1), {"a": "x" * 4_096}),
+        "attributes",
+    ),
     "no audience": (_without("audience"), "audience.kind"),
     "no tags": (_post(1, audience=tagged()), "audience.tag_ids"),
     "a tag twice": (_post(1, audience=tagged(5, 5)), "audience.tag_ids[1]"),
@@ -214,6 +223,16 @@ _REFUSED = {
     "negative importance": (_post(1, importance=-0.1), "importance"),
     "importance that is no number": (_post(1, importance=float("nan")), "importance"),
 }
+
+
+def test_attributes_are_imported_with_their_post(pair: Pair, people: People) -> None:
+    [author] = people.new(1)
+    attributes = {"place": "Zürich"}
+
+    _import(pair, [_with_attributes(_post(author), attributes), _post(author, "two")])
+
+    posts = pair.feed.ListPosts(pb.ListPostsRequest(user_id=author, author_id=author)).posts
+    assert sorted(dict(post.attributes) == attributes for post in posts) == [False, True]
 
 
 @pytest.mark.parametrize("fault", list(_REFUSED))

@@ -4,7 +4,7 @@ import struct
 import threading
 import uuid
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -71,10 +71,21 @@ class Album:
         assert post_form(permission.url, permission.fields, content).status == 204
         return permission.key
 
-    def post(self, *keys: str, request_id: str = "", body: str = "look") -> pb.Post:
+    def post(
+        self,
+        *keys: str,
+        request_id: str = "",
+        body: str = "look",
+        alt_texts: Sequence[str] = (),
+    ) -> pb.Post:
         """Publish photos."""
         request = pb.CreatePostRequest(
-            user_id=self.user_id, body=body, audience=ALL, photo_keys=keys, request_id=request_id
+            user_id=self.user_id,
+            body=body,
+            audience=ALL,
+            photo_keys=keys,
+            request_id=request_id,
+            alt_texts=alt_texts,
         )
         return self.pair.feed.CreatePost(request).post
 
@@ -206,6 +217,169 @@ def test_a_text_is_taken_only_from_a_post_that_has_photos(album: Album, people: 
     with pytest.raises(grpc.RpcError) as caught:
         album.change(without, "body")
     assert fields_of(caught) == ["post.body"]
+
+
+def test_photos_are_described_to_everybody_who_sees_the_post(pair: Pair, people: People) -> None:
+    author, friend = people.connected(2)
+    album = Album(pair=pair, user_id=author)
+
+    post = album.post(album.upload(), album.upload(), alt_texts=["a cat", ""])
+
+    [seen] = Album(pair=pair, user_id=friend).feed()
+    assert [photo.alt_text for photo in seen.photos] == ["a cat", ""]
+    assert list(seen.photos) == list(post.photos)
+
+
+@pytest.mark.parametrize(
+    ("alt_texts", "field"),
+    [(["a", "b"], "alt_texts"), (["x" * 1_001], "alt_texts[0]"), (["\0"], "alt_texts[0]")],
+    ids=["one too many", "too long", "a control character"],
+)
+def test_a_description_that_breaks_a_rule_is_refused(
+    album: Album, alt_texts: list[str], field: str
+) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        album.post(album.upload(), alt_texts=alt_texts)
+
+    assert fields_of(caught) == [field]
+
+
+def test_photos_are_added_removed_described_and_reordered(album: Album, store: S3Server) -> None:
+    post = album.post(*(album.upload(photos.plain(number=number)) for number in (1, 2)))
+    first, second = post.photos
+    added = album.upload(photos.plain(number=3))
+    changed = pb.Post(
+        post_id=post.post_id,
+        photos=[pb.Photo(key=added, alt_text="new"), pb.Photo(key=second.key, alt_text="kept")],
+    )
+
+    shown = album.change(changed, "photos")
+
+    assert [photo.alt_text for photo in shown.photos] == ["new", "kept"]
+    assert [photos.pixels(get(photo.url).body) for photo in shown.photos] == [
+        photos.pixels(photos.plain(number=number)) for number in (3, 2)
+    ]
+    assert (shown.photos[1].key, shown.photos[1].width) == (second.key, second.width)
+    assert [list(seen.photos) for seen in album.feed()] == [list(shown.photos)]
+    assert shown.body == "look"
+    until(lambda: first.key not in store.objects and added not in store.objects)
+    assert {photo.key for photo in shown.photos} <= set(store.objects)
+
+
+def test_a_star_changes_photos_and_attributes_as_well(album: Album) -> None:
+    post = album.post(album.upload())
+    post.body, post.photos[0].alt_text = "changed", "a cat"
+    post.attributes["place"] = "Porto"
+
+    changed = album.change(post, "*")
+
+    assert (changed.body, changed.photos[0].alt_text) == ("changed", "a cat")
+    assert dict(changed.attributes) == {"place": "Porto"}
+    assert changed.photos[0].key == post.photos[0].key
+
+
+def test_a_post_takes_no_photos_but_its_own_and_those_of_uploads(
+    pair: Pair, people: People, album: Album
+) -> None:
+    other = Album(pair=pair, user_id=people.new(1)[0])
+    post, second = album.post(album.upload()), album.post(album.upload())
+    own, upload = post.photos[0].key, album.upload()
+    unusable = [second.photos[0].key, other.upload(), other.post(other.upload()).photos[0].key]
+    changed = pb.Post(
+        post_id=post.post_id, photos=[pb.Photo(key=key) for key in (own, upload, *unusable)]
+    )
+
+    with pytest.raises(grpc.RpcError) as caught:
+        album.change(changed, "photos")
+
+    assert fields_of(caught) == [f"post.photos[{index}].key" for index in (2, 3, 4)]
+    assert [list(seen.photos) for seen in album.feed()] == [list(second.photos), list(post.photos)]
+    del changed.photos[2:]
+    assert len(album.change(changed, "photos").photos) == 2
+
+
+@pytest.mark.parametrize(
+    ("changed", "field"),
+    [
+        ([pb.Photo(key="a"), pb.Photo(key="a")], "post.photos[1].key"),
+        ([pb.Photo()], "post.photos[0].key"),
+        ([pb.Photo(key="a", alt_text="x" * 1_001)], "post.photos[0].alt_text"),
+        ([pb.Photo(key=str(number)) for number in range(11)], "post.photos"),
+    ],
+    ids=["a key twice", "no key", "a long description", "too many"],
+)
+def test_photos_that_break_a_rule_are_refused_by_field(
+    album: Album, people: People, changed: list[pb.Photo], field: str
+) -> None:
+    post_id = people.post(album.user_id)
+
+    with pytest.raises(grpc.RpcError) as caught:
+        album.change(pb.Post(post_id=post_id, photos=changed), "photos")
+
+    assert fields_of(caught) == [field]
+
+
+def test_the_last_photo_stays_with_a_post_that_has_no_text(album: Album) -> None:
+    post = album.post(album.upload(), body="")
+
+    with pytest.raises(grpc.RpcError) as caught:
+        album.change(pb.Post(post_id=post.post_id), "photos")
+
+    assert fields_of(caught) == ["post.photos"]
+    changed = album.change(pb.Post(post_id=post.post_id, body="words"), "photos", "body")
+    assert (changed.body, len(changed.photos)) == ("words", 0)
+
+
+def test_a_change_by_an_old_etag_makes_no_photo(album: Album, store: S3Server) -> None:
+    post, upload = album.post(album.upload()), album.upload()
+    album.change(pb.Post(post_id=post.post_id, body="changed"), "body")
+    post.photos.add(key=upload)
+    before = set(store.objects)
+
+    with pytest.raises(grpc.RpcError) as caught:
+        album.change(post, "photos")
+
+    assert reason_of(caught.value) == "ETAG_MISMATCH"
+    assert set(store.objects) - before == set()
+
+
+def test_of_two_changes_at_once_one_gets_the_upload_and_nothing_is_left_over(
+    album: Album, store: S3Server
+) -> None:
+    post, upload = album.post(album.upload()), album.upload()
+    changed = pb.Post(post_id=post.post_id, photos=[pb.Photo(key=upload)])
+
+    def change(_: int) -> bool:
+        try:
+            album.change(changed, "photos")
+        except grpc.RpcError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(4) as threads:
+        succeeded = list(threads.map(change, range(4)))
+
+    assert succeeded.count(True) == 1
+    _hurry_removals(album.pair)
+    [seen] = album.feed()
+    own = f"/{album.user_id}/"
+    until(lambda: {key for key in store.objects if own in key} == {seen.photos[0].key})
+
+
+def test_a_repeated_change_of_photos_returns_the_first_answer(album: Album) -> None:
+    post = album.post(album.upload())
+    post.photos.add(key=album.upload())
+    request = pb.UpdatePostRequest(
+        user_id=album.user_id,
+        post=post,
+        update_mask=FieldMask(paths=["photos"]),
+        request_id=str(uuid.uuid4()),
+    )
+
+    first, second = (album.pair.feed.UpdatePost(request) for _ in range(2))
+
+    assert first == second
+    assert len(first.post.photos) == 2
 
 
 def test_a_photo_is_in_one_post_only(album: Album) -> None:

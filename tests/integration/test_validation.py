@@ -49,6 +49,9 @@ _BAD_POSTS = {
     ),
     "too many tags": (_draft(audience=tagged(*range(1, 52))), ["audience.tag_ids"]),
     "a request id that is no UUID": (_draft(request_id="again"), ["request_id"]),
+    "attributes that are too long": (_draft(attributes={"a": "é" * 2_048}), ["attributes"]),
+    "an attribute without a name": (_draft(attributes={"": "a"}), ["attributes"]),
+    "a control character in an attribute": (_draft(attributes={"a": "\0"}), ["attributes"]),
     "several faults at once": (_draft(user_id=0, body=""), ["user_id", "body"]),
 }
 
@@ -300,6 +303,16 @@ def test_a_bad_call_is_refused_by_the_names_of_its_fields(pair: Pair, call: str)
         make(pair)
 
     assert fields_of(caught) == fields
+
+
+def test_attributes_of_the_greatest_size_are_taken(pair: Pair, people: People) -> None:
+    [author] = people.new(1)
+    attributes = {"ab": "é" * 2_047}
+    draft = feed.CreatePostRequest(
+        user_id=author, body="x", audience=PRIVATE, attributes=attributes
+    )
+
+    assert dict(pair.feed.CreatePost(draft).post.attributes) == attributes
 
 
 def test_a_body_of_the_greatest_length_is_taken(pair: Pair, people: People) -> None:

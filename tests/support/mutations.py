@@ -122,7 +122,9 @@ def _delete_user_of_graph(scene: Scene) -> Any:
 
 def _create_post(scene: Scene) -> Any:
     [user] = scene.people.new(1)
-    return feed.CreatePostRequest(user_id=user, body="hello", audience=ALL)
+    return feed.CreatePostRequest(
+        user_id=user, body="hello", audience=ALL, attributes={"place": "Porto"}
+    )
 
 
 def _update_post(scene: Scene) -> Any:
@@ -132,8 +134,14 @@ def _update_post(scene: Scene) -> Any:
     etag = scene.stubs.feed.GetPost(request).post.etag
     return feed.UpdatePostRequest(
         user_id=user,
-        post=feed.Post(**name, body="changed", etag=etag),  # type: ignore[arg-type]  # both are ids
-        update_mask=FieldMask(paths=["body"]),
+        post=feed.Post(
+            **name,  # type: ignore[arg-type]  # both are ids
+            body="changed",
+            etag=etag,
+            photos=[feed.Photo(key="not in the mask", alt_text="a cat")],
+            attributes={"place": "Porto"},
+        ),
+        update_mask=FieldMask(paths=["body", "attributes"]),
     )
 
 

@@ -9,18 +9,13 @@ from sqlalchemy import Connection, text
 
 from feed_service.queries import posts
 from feed_service.queries.photos import NewPhoto
-from feed_service.queries.posts import INSERTED_POST, PHOTOS, Audience, PostRow
+from feed_service.queries.posts import INSERTED_POST, Audience, PostRow
 from shared.database.totals import add_to_totals
 
 _INSERT_POST = text(f"{INSERTED_POST} RETURNING id, version, created_at")
 
 # What is selected is inserted in two phases; a row that is given goes to its shard at once.
 _ADD_AUTHOR = text("INSERT INTO authors (author_id) VALUES (:author_id) ON CONFLICT DO NOTHING")
-
-_INSERT_PHOTOS = text(f"""
-    INSERT INTO post_photos (author_id, post_id, place, object_key, width, height)
-    SELECT :author_id, :post_id, place, object_key, width, height FROM {PHOTOS}
-""")
 
 
 def insert_post(
@@ -30,20 +25,21 @@ def insert_post(
     body: str,
     audience: Audience,
     photos: Sequence[NewPhoto],
+    attributes: Mapping[str, str],
     totals: Mapping[str, int],
 ) -> PostRow:
     """The new post, as its author sees it; its tags being locked. The totals change with it."""
-    parameters = posts.post_parameters(author_id, body, audience, photos)
+    parameters = posts.post_parameters(author_id, body, audience, photos, attributes)
     row = posts.new_post(
         connection.execute(_INSERT_POST, parameters).mappings().one(),
         author_id=author_id,
         body=body,
         audience=audience,
         photos=photos,
+        attributes=attributes,
     )
     posts.insert_own_audience_tags(connection, name=(author_id, row.id), audience=audience)
-    if photos:
-        connection.execute(_INSERT_PHOTOS, {**parameters, "post_id": row.id})
+    posts.insert_photos(connection, name=(author_id, row.id), photos=photos)
     connection.execute(_ADD_AUTHOR, {"author_id": author_id})
     add_to_totals(connection, amounts=totals)
     return row

@@ -195,8 +195,8 @@ Global___Audience: _TypeAlias = Audience  # noqa: Y015
 @_typing.final
 class Photo(_message.Message):
     """Photo is one picture of a post: what was uploaded, without location, camera, names, comments,
-    thumbnails and all other metadata. Orientation and colours stay. It is stored when the post is
-    created and cannot be replaced afterwards.
+    thumbnails and all other metadata. Orientation and colours stay. The picture under a key never
+    changes; UpdatePost can remove it and add others.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -206,6 +206,7 @@ class Photo(_message.Message):
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     WIDTH_FIELD_NUMBER: _builtins.int
     HEIGHT_FIELD_NUMBER: _builtins.int
+    ALT_TEXT_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     """The object's key; not the key of the upload."""
     url: _builtins.str
@@ -218,6 +219,8 @@ class Photo(_message.Message):
     """
     height: _builtins.int
     """Its height in pixels as shown; see `width`."""
+    alt_text: _builtins.str
+    """What it shows, in words, for people who cannot see it; up to 1,000 characters, empty for none."""
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """When the URL stops working."""
@@ -230,10 +233,11 @@ class Photo(_message.Message):
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         width: _builtins.int = ...,
         height: _builtins.int = ...,
+        alt_text: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "height", b"height", "key", b"key", "url", b"url", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alt_text", b"alt_text", "expire_time", b"expire_time", "height", b"height", "key", b"key", "url", b"url", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -245,6 +249,26 @@ class Post(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class AttributesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     AUTHOR_ID_FIELD_NUMBER: _builtins.int
     POST_ID_FIELD_NUMBER: _builtins.int
     BODY_FIELD_NUMBER: _builtins.int
@@ -254,6 +278,7 @@ class Post(_message.Message):
     COMMENT_COUNT_FIELD_NUMBER: _builtins.int
     AUDIENCE_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    ATTRIBUTES_FIELD_NUMBER: _builtins.int
     author_id: _builtins.int
     """Who wrote it."""
     post_id: _builtins.int
@@ -282,6 +307,13 @@ class Post(_message.Message):
     def audience(self) -> Global___Audience:
         """Who may see it; set only when the viewer is the author."""
 
+    @_builtins.property
+    def attributes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Names and values that the author's client has stored with the post, such as a place or a link.
+        Kith never reads them, and returns them to everybody who sees the post. The names and values
+        together have at most 4,096 bytes in UTF-8; a name is not empty.
+        """
+
     def __init__(
         self,
         *,
@@ -294,10 +326,11 @@ class Post(_message.Message):
         comment_count: _builtins.int = ...,
         audience: Global___Audience | None = ...,
         etag: _builtins.str = ...,
+        attributes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "create_time", b"create_time", "edit_time", b"edit_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "author_id", b"author_id", "body", b"body", "comment_count", b"comment_count", "create_time", b"create_time", "edit_time", b"edit_time", "etag", b"etag", "photos", b"photos", "post_id", b"post_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "audience", b"audience", "author_id", b"author_id", "body", b"body", "comment_count", b"comment_count", "create_time", b"create_time", "edit_time", b"edit_time", "etag", b"etag", "photos", b"photos", "post_id", b"post_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -556,11 +589,33 @@ class CreatePostRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class AttributesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     USER_ID_FIELD_NUMBER: _builtins.int
     BODY_FIELD_NUMBER: _builtins.int
     AUDIENCE_FIELD_NUMBER: _builtins.int
     PHOTO_KEYS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ALT_TEXTS_FIELD_NUMBER: _builtins.int
+    ATTRIBUTES_FIELD_NUMBER: _builtins.int
     user_id: _builtins.int
     """The author."""
     body: _builtins.str
@@ -580,6 +635,16 @@ class CreatePostRequest(_message.Message):
         uploads are deleted.
         """
 
+    @_builtins.property
+    def alt_texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the photos show: the `alt_text` of each of `photo_keys`, in the same order, each up to
+        1,000 characters and possibly empty. Empty for no descriptions.
+        """
+
+    @_builtins.property
+    def attributes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """See Post."""
+
     def __init__(
         self,
         *,
@@ -588,10 +653,12 @@ class CreatePostRequest(_message.Message):
         audience: Global___Audience | None = ...,
         photo_keys: _abc.Iterable[_builtins.str] | None = ...,
         request_id: _builtins.str = ...,
+        alt_texts: _abc.Iterable[_builtins.str] | None = ...,
+        attributes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "body", b"body", "photo_keys", b"photo_keys", "request_id", b"request_id", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alt_texts", b"alt_texts", "attributes", b"attributes", "audience", b"audience", "body", b"body", "photo_keys", b"photo_keys", "request_id", b"request_id", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -811,11 +878,13 @@ class UpdatePostRequest(_message.Message):
     """A UUID by which the call can be repeated; see FeedService. Empty for none."""
     @_builtins.property
     def post(self) -> Global___Post:
-        """The post's id and the new values. `etag`, when given, must be the post's current one."""
+        """The post's id and the new values. `etag`, when given, must be the post's current one. Of each
+        of the `photos` only `key` and `alt_text` are read; see UpdatePost.
+        """
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Which of `body` and `audience` to change; `*` for both."""
+        """Which of `body`, `audience`, `photos` and `attributes` to change; `*` for all four."""
 
     def __init__(
         self,
@@ -2204,12 +2273,33 @@ class ImportPostsRequest(_message.Message):
 
         DESCRIPTOR: _descriptor.Descriptor
 
+        @_typing.final
+        class AttributesEntry(_message.Message):
+            DESCRIPTOR: _descriptor.Descriptor
+
+            KEY_FIELD_NUMBER: _builtins.int
+            VALUE_FIELD_NUMBER: _builtins.int
+            key: _builtins.str
+            value: _builtins.str
+            def __init__(
+                self,
+                *,
+                key: _builtins.str = ...,
+                value: _builtins.str = ...,
+            ) -> None: ...
+            _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+            def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+            _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+            def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+            def WhichOneof(self, oneof_group: _Never) -> None: ...
+
         AUTHOR_ID_FIELD_NUMBER: _builtins.int
         EXTERNAL_ID_FIELD_NUMBER: _builtins.int
         BODY_FIELD_NUMBER: _builtins.int
         CREATE_TIME_FIELD_NUMBER: _builtins.int
         AUDIENCE_FIELD_NUMBER: _builtins.int
         IMPORTANCE_FIELD_NUMBER: _builtins.int
+        ATTRIBUTES_FIELD_NUMBER: _builtins.int
         author_id: _builtins.int
         """Who wrote it."""
         external_id: _builtins.str
@@ -2228,6 +2318,10 @@ class ImportPostsRequest(_message.Message):
         def audience(self) -> Global___Audience:
             """Who may see it."""
 
+        @_builtins.property
+        def attributes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+            """See Post."""
+
         def __init__(
             self,
             *,
@@ -2237,10 +2331,11 @@ class ImportPostsRequest(_message.Message):
             create_time: _timestamp_pb2.Timestamp | None = ...,
             audience: Global___Audience | None = ...,
             importance: _builtins.float | None = ...,
+            attributes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _typing.Literal["_importance", b"_importance", "audience", b"audience", "create_time", b"create_time", "importance", b"importance"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["_importance", b"_importance", "audience", b"audience", "author_id", b"author_id", "body", b"body", "create_time", b"create_time", "external_id", b"external_id", "importance", b"importance"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_importance", b"_importance", "attributes", b"attributes", "audience", b"audience", "author_id", b"author_id", "body", b"body", "create_time", b"create_time", "external_id", b"external_id", "importance", b"importance"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         _WhichOneofReturnType__importance: _TypeAlias = _typing.Literal["importance"]  # noqa: Y015
         _WhichOneofArgType__importance: _TypeAlias = _typing.Literal["_importance", b"_importance"]  # noqa: Y015

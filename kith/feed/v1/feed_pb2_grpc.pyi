@@ -86,13 +86,19 @@ class FeedServiceStub:
     graph_service cannot be reached. INVALID_PAGE_TOKEN.
     """
     UpdatePost: _grpc.UnaryUnaryMultiCallable[_feed_pb2.UpdatePostRequest, _feed_pb2.UpdatePostResponse]
-    """UpdatePost changes the text or the audience of one of the user's own posts; every read that
-    begins afterwards goes by the new audience, which replaces the whole former one. It may contain
-    what the post already has, also deleted tags in `excluded_tag_ids`, and TAGS without `tag_ids`
-    if all of them have been deleted; so writing back the audience that was read changes nothing.
-    If the new audience omits a deleted excluded tag, that exclusion ends permanently.
-    The text may become empty only if the post has photos. POST_NOT_FOUND, ETAG_MISMATCH,
-    INVALID_FIELD.
+    """UpdatePost changes the text, the audience, the photos or the attributes of one of the user's own
+    posts. A post that keeps no photo keeps a text. POST_NOT_FOUND, ETAG_MISMATCH, INVALID_FIELD.
+
+    Every read that begins afterwards goes by the new audience, which replaces the whole former one.
+    It may contain what the post already has, also deleted tags in `excluded_tag_ids`, and TAGS
+    without `tag_ids` if all of them have been deleted; so writing back the audience that was read
+    changes nothing. If the new audience omits a deleted excluded tag, that exclusion ends
+    permanently.
+
+    New photos replace the whole list, up to 10, and are shown in their order. Each has the key of a
+    photo of the post, which keeps its key and picture, or the key of an upload, of which a photo is
+    made as in CreatePost: PHOTOS_NOT_CONFIGURED, OBJECT_STORE_UNAVAILABLE. The photos that are left
+    out are deleted from the object store soon after. New attributes replace all former ones.
     """
     DeletePost: _grpc.UnaryUnaryMultiCallable[_feed_pb2.DeletePostRequest, _feed_pb2.DeletePostResponse]
     """DeletePost hides one of the user's own posts at once, deletes its photos from the object store
@@ -331,13 +337,19 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _feed_pb2.UpdatePostRequest,
         context: _grpc.ServicerContext,
     ) -> _feed_pb2.UpdatePostResponse:
-        """UpdatePost changes the text or the audience of one of the user's own posts; every read that
-        begins afterwards goes by the new audience, which replaces the whole former one. It may contain
-        what the post already has, also deleted tags in `excluded_tag_ids`, and TAGS without `tag_ids`
-        if all of them have been deleted; so writing back the audience that was read changes nothing.
-        If the new audience omits a deleted excluded tag, that exclusion ends permanently.
-        The text may become empty only if the post has photos. POST_NOT_FOUND, ETAG_MISMATCH,
-        INVALID_FIELD.
+        """UpdatePost changes the text, the audience, the photos or the attributes of one of the user's own
+        posts. A post that keeps no photo keeps a text. POST_NOT_FOUND, ETAG_MISMATCH, INVALID_FIELD.
+
+        Every read that begins afterwards goes by the new audience, which replaces the whole former one.
+        It may contain what the post already has, also deleted tags in `excluded_tag_ids`, and TAGS
+        without `tag_ids` if all of them have been deleted; so writing back the audience that was read
+        changes nothing. If the new audience omits a deleted excluded tag, that exclusion ends
+        permanently.
+
+        New photos replace the whole list, up to 10, and are shown in their order. Each has the key of a
+        photo of the post, which keeps its key and picture, or the key of an upload, of which a photo is
+        made as in CreatePost: PHOTOS_NOT_CONFIGURED, OBJECT_STORE_UNAVAILABLE. The photos that are left
+        out are deleted from the object store soon after. New attributes replace all former ones.
         """
 
     @_abc_1.abstractmethod
