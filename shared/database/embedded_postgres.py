@@ -373,7 +373,7 @@ class _Guardian:
         PostgreSQL takes any process for the server, also another program that was given its pid, or
         a zombie that nobody waits for, as in a container without an init.
         """
-        with contextlib.suppress(FileNotFoundError, IndexError):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError, IndexError):
             process = Path("/proc") / self._files.pid_lines()[0] / "stat"
             _, _, name_and_state = process.read_text().partition(" (")
             name, _, state = name_and_state.rpartition(") ")

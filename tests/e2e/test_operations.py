@@ -23,7 +23,14 @@ from shared.database.embedded_postgres import EmbeddedPostgres
 from tests.support.errors import decoded, reason_of
 from tests.support.pair import Databases
 from tests.support.people import PRIVATE
-from tests.support.processes import ProcessPair, Session, run, running_processes, until
+from tests.support.processes import (
+    ProcessPair,
+    ServiceProcess,
+    Session,
+    run,
+    running_processes,
+    until,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -58,8 +65,22 @@ def own_databases(postgres: EmbeddedPostgres) -> Databases:
     return Databases(postgres)
 
 
+@pytest.fixture(scope="module")
+def shared_processes(
+    own_databases: Databases, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ProcessPair]:
+    """Both services, for tests that leave them as they were."""
+    with running_processes(
+        graph_url=own_databases.new("graph"),
+        feed_url=own_databases.new("feed"),
+        logs=tmp_path_factory.mktemp("operations"),
+    ) as pair:
+        yield pair
+
+
 @pytest.fixture
 def processes(own_databases: Databases, tmp_path: Path) -> Iterator[ProcessPair]:
+    """Both services, for a test that stops one of them or counts what they do."""
     with running_processes(
         graph_url=own_databases.new("graph"), feed_url=own_databases.new("feed"), logs=tmp_path
     ) as pair:
@@ -67,20 +88,20 @@ def processes(own_databases: Databases, tmp_path: Path) -> Iterator[ProcessPair]
 
 
 def test_an_outage_of_the_database_is_told_and_passes(
-    processes: ProcessPair, postgres: EmbeddedPostgres
+    shared_processes: ProcessPair, postgres: EmbeddedPostgres
 ) -> None:
-    both = (processes.graph_process, processes.feed_process)
+    both = (shared_processes.graph_process, shared_processes.feed_process)
     for call in (_CALLS["a change of the graph"], _CALLS["a new post"]):
-        call(processes)
+        call(shared_processes)
 
     postgres.stop()
-    until(lambda: not _accepts(processes.graph_url))
+    until(lambda: not _accepts(shared_processes.graph_url))
     took = until(lambda: not any(process.is_serving("ready") for process in both))
     _log.info("not ready after %.2f s", took)
     assert all(process.is_serving("live") for process in both)
     for call in _CALLS.values():
         with pytest.raises(grpc.RpcError) as caught:
-            call(processes)
+            call(shared_processes)
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
         assert reason_of(caught.value) == "DATABASE_UNAVAILABLE"
         assert decoded(caught.value).retry_after
@@ -89,7 +110,7 @@ def test_an_outage_of_the_database_is_told_and_passes(
     took = until(lambda: all(process.is_serving("ready") for process in both))
     _log.info("ready after %.2f s", took)
     for call in (_CALLS["a read of the graph"], _CALLS["a new post"]):
-        call(processes)
+        call(shared_processes)
 
 
 def test_without_the_graph_feeds_are_refused_and_own_posts_are_readable(
@@ -129,16 +150,20 @@ def test_a_stop_finishes_the_call_in_flight_and_refuses_new_ones(processes: Proc
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
-def test_a_stop_exits_0_with_watchers_about(processes: ProcessPair, stop: signal.Signals) -> None:
-    process = processes.graph_process
-    watch = health_pb2_grpc.HealthStub(process.channel).Watch(health_pb2.HealthCheckRequest())
-    next(watch)
+def test_a_stop_exits_0_with_watchers_about(
+    own_databases: Databases, tmp_path: Path, stop: signal.Signals
+) -> None:
+    variables = {"GRAPH_DATABASE_URL": own_databases.new("graph")}
+    with ServiceProcess("graph_service", variables, tmp_path / "log") as process:
+        watch = health_pb2_grpc.HealthStub(process.channel).Watch(health_pb2.HealthCheckRequest())
+        until(lambda: next(watch).status == health_pb2.HealthCheckResponse.SERVING)
 
-    process.terminate(stop)
+        process.terminate(stop)
 
-    assert [response.status for response in watch] == [health_pb2.HealthCheckResponse.NOT_SERVING]
-    assert process.wait() == 0
-    told = [line["message"] for line in process.logs() if line["logger"] == "kith.server"]
+        statuses = [response.status for response in watch]
+        assert statuses == [health_pb2.HealthCheckResponse.NOT_SERVING]
+        assert process.wait() == 0
+        told = [line["message"] for line in process.logs() if line["logger"] == "kith.server"]
     assert told[-2:] == ["stopping", "stopped"]
 
 
@@ -162,22 +187,24 @@ def test_all_that_is_wrong_with_the_settings_is_told_at_once(service: str, prefi
 
 
 def test_a_fault_of_ours_is_an_internal_error_that_only_names_the_request(
-    processes: ProcessPair,
+    shared_processes: ProcessPair,
 ) -> None:
-    with Session(processes.feed_url) as session:
-        session.rows("DROP TABLE posts CASCADE")
+    with Session(shared_processes.feed_url) as session:
+        session.rows("ALTER TABLE posts RENAME TO lost")
         session.commit()
 
-    with pytest.raises(grpc.RpcError) as caught:
-        processes.feed.CreatePost(
-            _DRAFT, timeout=_TIMEOUT, metadata=(("x-request-id", "the-broken-one"),)
-        )
+        with pytest.raises(grpc.RpcError) as caught:
+            shared_processes.feed.CreatePost(
+                _DRAFT, timeout=_TIMEOUT, metadata=(("x-request-id", "the-broken-one"),)
+            )
 
+        session.rows("ALTER TABLE lost RENAME TO posts")
+        session.commit()
     assert caught.value.code() is grpc.StatusCode.INTERNAL
     info = _error_info(caught.value)
     assert (info.reason, dict(info.metadata)) == ("INTERNAL", {"request_id": "the-broken-one"})
     assert "posts" not in str(caught.value.details())
-    [line] = processes.feed_process.logged("unexpected error")
+    [line] = shared_processes.feed_process.logged("unexpected error")
     assert line["request_id"] == "the-broken-one"
     assert "UndefinedTable" in line["traceback"]
 
@@ -206,12 +233,12 @@ def test_logs_are_json_lines_that_name_the_request(processes: ProcessPair) -> No
         assert {"time", "level", "service", "logger", "message"} <= line.keys()
 
 
-def test_a_read_is_repeated_when_its_backend_is_terminated(processes: ProcessPair) -> None:
-    post_id = processes.feed.CreatePost(_DRAFT, timeout=_TIMEOUT).post.post_id
+def test_a_read_is_repeated_when_its_backend_is_terminated(shared_processes: ProcessPair) -> None:
+    post_id = shared_processes.feed.CreatePost(_DRAFT, timeout=_TIMEOUT).post.post_id
     own = feed.GetPostRequest(user_id=1, author_id=1, post_id=post_id)
-    with Session(processes.feed_url) as session:
+    with Session(shared_processes.feed_url) as session:
         session.rows("LOCK TABLE posts")
-        read = processes.feed.GetPost.future(own, timeout=3 * _TIMEOUT)
+        read = shared_processes.feed.GetPost.future(own, timeout=3 * _TIMEOUT)
         until(lambda: bool(session.waiting()))
         [backend] = session.waiting()
 
@@ -222,18 +249,18 @@ def test_a_read_is_repeated_when_its_backend_is_terminated(processes: ProcessPai
     assert read.result().post.body == "hello"
 
 
-def test_a_read_does_not_show_that_a_backend_was_killed(processes: ProcessPair) -> None:
-    post_id = processes.feed.CreatePost(_DRAFT, timeout=_TIMEOUT).post.post_id
-    with Session(processes.feed_url) as session:
+def test_a_read_does_not_show_that_a_backend_was_killed(shared_processes: ProcessPair) -> None:
+    post_id = shared_processes.feed.CreatePost(_DRAFT, timeout=_TIMEOUT).post.post_id
+    with Session(shared_processes.feed_url) as session:
         backends = session.others()
 
     # PostgreSQL then closes every connection and recovers, so the pool holds only dead ones.
     os.kill(backends[0], signal.SIGKILL)
     until(lambda: not _is_there(backends[0]))
-    until(lambda: _accepts(processes.feed_url))
+    until(lambda: _accepts(shared_processes.feed_url))
 
     own = feed.GetPostRequest(user_id=1, author_id=1, post_id=post_id)
-    assert processes.feed.GetPost(own, timeout=_TIMEOUT).post.body == "hello"
+    assert shared_processes.feed.GetPost(own, timeout=_TIMEOUT).post.body == "hello"
 
 
 def _accepts(url: str) -> bool:

@@ -264,7 +264,8 @@ def is_there(pid: int) -> bool:
     """Whether a process runs; one that nobody has waited for yet does not."""
     try:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
+        # It had gone before the file was opened, or went before it was read.
         return False
 
 
