@@ -22,9 +22,9 @@ from benchmarks.rounds import Contender, in_turns
 from benchmarks.row import Row, comparison
 from benchmarks.stage import Stage
 from shared import logs
-from shared.metrics import ServerMetrics
 from shared.server.handlers import Around
 from shared.server.interceptors import identify, log_call, measure, report_errors
+from shared.server.metrics import ServerMetrics
 
 _CALL: Final = "/benchmarks.Nothing/Call"
 _THREADS: Final = 8

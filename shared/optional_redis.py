@@ -18,13 +18,14 @@ from typing import Final, TypeVar
 
 import redis
 from limits.storage import RedisStorage
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from redis.backoff import NoBackoff
 from redis.connection import parse_url
 from redis.retry import Retry
 
 from kith.environment import Environment
 from shared.circuit import Circuit
-from shared.metrics import RedisMetrics
+from shared.metrics import LATENCY_BUCKETS
 
 # A new form of what is kept gets a new number, so that no version reads what another has written.
 PREFIX: Final = "kith:1:"
@@ -59,6 +60,31 @@ class RedisSettings:
         if enabled and not url:
             environment.problem("REDIS_ENABLED", "needs REDIS_URL")
         return cls(url=url, timeout=timeout) if enabled else None
+
+
+class RedisMetrics:
+    """What calls to Redis are measured by, and whether any are made."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.latency = Histogram(
+            "redis_operation_latency_seconds",
+            "Time of successful Redis operations.",
+            ["operation"],
+            buckets=LATENCY_BUCKETS,
+            registry=registry,
+        )
+        self.errors = Counter(
+            "redis_errors_total",
+            "Redis operations without an answer (away) or with an invalid one (unusable).",
+            ["operation", "kind"],
+            registry=registry,
+        )
+        self.available = Gauge(
+            "redis_available",
+            "1 if Redis is used, 0 if it is paused for seconds because it did not answer.",
+            registry=registry,
+            multiprocess_mode="livemin",
+        )
 
 
 class RedisAwayError(Exception):

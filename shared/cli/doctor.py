@@ -27,9 +27,9 @@ from shared.cli.databases import SERVICES
 from shared.database import schema
 from shared.database.database import why
 from shared.database.endpoint import Endpoint
+from shared.database.metrics import database_latency
 from shared.database.reader import Reader, Statement
 from shared.database.settings import DatabaseSettings
-from shared.metrics import database_latency
 from shared.optional_redis import RedisSettings
 from shared.server.settings import ServerSettings
 

@@ -22,10 +22,10 @@ from shared import deadlines
 from shared.database import positions
 from shared.database.database import BACKGROUND, Database
 from shared.database.endpoint import Endpoint
+from shared.database.metrics import ReplicaMetrics
 from shared.database.positions import BehindError, Position
 from shared.database.primary_log import ANSWER_SECONDS, LOOK_SECONDS, PrimaryLog
 from shared.database.reader import Reader, Statement
-from shared.metrics import ReplicaMetrics
 from shared.periodic import Rounds
 
 T = TypeVar("T")

@@ -31,16 +31,16 @@ from prometheus_client import CollectorRegistry, Counter
 
 from shared import logs
 from shared.database.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
+from shared.database.metrics import StoredTotals
 from shared.database.totals import read_totals
-from shared.metrics import (
-    StoredTotals,
+from shared.processes.memory import resident_bytes
+from shared.processes.metrics import (
     describe_processes,
     forget_gauges,
     registry_of_workers,
     worker_deaths,
     worker_replacements,
 )
-from shared.processes.memory import resident_bytes
 from shared.processes.metrics_port import MetricsPort
 from shared.processes.ports import ListenError, reserved, written
 from shared.processes.workers import LISTENING, READY, Plan

@@ -10,10 +10,10 @@ from kith.exceptions import AppException, DeadlineError, InternalError, RateLimi
 from shared import deadlines, logs
 from shared.access.rules import Access, Rule, Weight
 from shared.database.database import statements_in_call
-from shared.metrics import ServerMetrics
 from shared.server.call_slots import CallSlots
 from shared.server.handlers import Call, Hooks, Method, Step
 from shared.server.incoming import require_readable
+from shared.server.metrics import ServerMetrics
 
 # Less than this and the answer would come too late.
 _LEAST_SECONDS = 0.002

@@ -10,12 +10,12 @@ from prometheus_client import CollectorRegistry
 from shared.api.paging import PageTokens
 from shared.database.database import BACKGROUND, Database
 from shared.database.endpoint import Endpoint
+from shared.database.metrics import ReplicaMetrics, StoredTotals, database_latency
 from shared.database.reader import Reader
 from shared.database.replicas import Reads, Replicas
 from shared.database.settings import DatabaseSettings
 from shared.database.totals import read_totals
-from shared.metrics import RedisMetrics, ReplicaMetrics, StoredTotals, database_latency
-from shared.optional_redis import OptionalRedis, RedisSettings
+from shared.optional_redis import OptionalRedis, RedisMetrics, RedisSettings
 from shared.server.handlers import Step
 from shared.server.positions import exchange_positions
 from shared.server.rate_limits import RateLimits, RateLimitSettings

@@ -13,8 +13,8 @@ from shared import logs
 from shared.database import schema
 from shared.database.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 from shared.database.settings import DatabaseSettings
-from shared.metrics import count_in_slot
 from shared.processes.descriptors import raise_limit
+from shared.processes.metrics import count_in_slot
 from shared.processes.ports import ListenError
 from shared.processes.workers import Options, Place, Plan, become_supervisor
 from shared.server.server import run_until_stopped

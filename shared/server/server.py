@@ -20,16 +20,10 @@ import grpc
 from kith.client.channel_options import LEAST_PING_SECONDS
 from kith.tls.certificates import server_credentials
 from shared.access.credentials import Credentials
-from shared.metrics import (
-    ServerMetrics,
-    UsageMetrics,
-    call_threads,
-    describe_process,
-    passing_checks,
-)
 from shared.periodic import Rounds
 from shared.processes.descriptors import most_connections
 from shared.processes.memory import RETURN_SECONDS, FreeMemory
+from shared.processes.metrics import describe_process
 from shared.processes.metrics_port import MetricsPort
 from shared.processes.ports import has_connections, reserved, stop_listening, written
 from shared.processes.workers import LISTENING, READY, Place
@@ -48,6 +42,7 @@ from shared.server.interceptors import (
     require_message,
     take_slots,
 )
+from shared.server.metrics import ServerMetrics, UsageMetrics, call_threads, passing_checks
 from shared.server.rate_limits import limit_heavy_users, limit_rates
 from shared.server.readiness import Readiness
 from shared.server.reflection import enable_reflection

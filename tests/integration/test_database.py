@@ -14,8 +14,8 @@ from kith.environment import Environment
 from kith.exceptions import AbortedError, DeadlineError, RateLimitError, UnavailableError
 from shared.database.database import Database, in_transaction
 from shared.database.endpoint import Endpoint
+from shared.database.metrics import database_latency
 from shared.database.settings import DatabaseSettings
-from shared.metrics import database_latency
 from tests.support.pair import Databases
 from tests.support.processes import until
 from tests.support.wire import WireTap

@@ -22,7 +22,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from shared.database import schema
 from shared.database.embedded_postgres import EmbeddedPostgres, binaries
-from shared.metrics import RedisMetrics, worker_deaths
+from shared.optional_redis import RedisMetrics
+from shared.processes.metrics import worker_deaths
 from shared.server.server import RunningServer
 from tests.support.deployment import DEPLOY, ROOT
 from tests.support.gateway import running_gateway

@@ -16,11 +16,11 @@ from kith.environment import Environment
 from shared.database import positions
 from shared.database.database import Database
 from shared.database.endpoint import Endpoint
+from shared.database.metrics import ReplicaMetrics, database_latency
 from shared.database.positions import ANY, Position
 from shared.database.reader import Reader
 from shared.database.replicas import Reads, Replicas
 from shared.database.settings import DatabaseSettings
-from shared.metrics import ReplicaMetrics, database_latency
 from tests.support.pair import anywhere
 from tests.support.processes import until
 from tests.support.replication import ReplicatedCluster, Server, replicated_cluster

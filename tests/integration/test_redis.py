@@ -20,8 +20,7 @@ from feed_service.connections_cache import CachedViewer, SharedConnections
 from feed_service.viewers import Viewer
 from kith.feed.v1 import feed_pb2
 from kith.feed.v1.feed_pb2_grpc import FeedServiceStub
-from shared.metrics import RedisMetrics
-from shared.optional_redis import OptionalRedis, RedisSettings
+from shared.optional_redis import OptionalRedis, RedisMetrics, RedisSettings
 from tests.support.errors import refusal
 from tests.support.pair import ENVIRONMENT, Databases, Pair, another_feed, running_pair
 from tests.support.people import PRIVATE, People

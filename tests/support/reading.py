@@ -11,9 +11,9 @@ from sqlalchemy import Connection
 from kith.environment import Environment
 from shared.database.database import Database
 from shared.database.endpoint import Endpoint
+from shared.database.metrics import database_latency
 from shared.database.reader import Reader, Rows, Statement
 from shared.database.settings import DatabaseSettings
-from shared.metrics import database_latency
 from tests.support import citus
 
 Plan = dict[str, Any]

@@ -9,7 +9,7 @@ from graph_service.settings import GraphSettings
 from graph_service.upkeep import Upkeep
 from shared.database.database import Database
 from shared.database.endpoint import Endpoint
-from shared.metrics import database_latency
+from shared.database.metrics import database_latency
 from tests.support.pair import ENVIRONMENT, Pair
 from tests.support.roles import serving
 

@@ -17,9 +17,9 @@ from kith.exceptions import (
     from_rpc_error,
     to_status,
 )
-from shared.metrics import ServerMetrics
 from shared.server.handlers import Around
 from shared.server.interceptors import identify, log_call, measure, report_errors
+from shared.server.metrics import ServerMetrics
 
 _Call = Callable[..., bytes]
 

@@ -8,11 +8,11 @@ from prometheus_client import CollectorRegistry
 
 from kith.environment import Environment
 from shared.database.endpoint import Endpoint
+from shared.database.metrics import database_latency
 from shared.database.positions import Position
 from shared.database.primary_log import PrimaryLog
 from shared.database.reader import Reader
 from shared.database.settings import DatabaseSettings
-from shared.metrics import database_latency
 
 _CLUSTER = 7
 
