@@ -90,9 +90,11 @@ def build_parts(
     background_database = resources.enter_context(
         closing(Database(endpoint.limited(background_connections), name=BACKGROUND))
     )
+    # They are exposed without replicas too: alerts and dashboards name them.
+    replica_metrics = ReplicaMetrics(registry)
     replicas = None
     if settings.database.replica_urls:
-        replicas = Replicas(endpoint, ReplicaMetrics(registry))
+        replicas = Replicas(endpoint, replica_metrics)
         resources.callback(replicas.close)
     registry.register(StoredTotals(gauges=totals, read=lambda: database.read(read_totals)))
     return Parts(
