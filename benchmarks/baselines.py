@@ -39,22 +39,22 @@ Handler = Callable[[bytes], bytes]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What a baseline is to run for each viewer: the statements that the service sends."""
+class Script:
+    """The statements that a baseline runs for each viewer: those that the service sends."""
 
     sessions: Sessions
     statements: Mapping[int, Sequence[str]]
 
     def write(self, path: Path) -> Path:
-        """Store the plan for another process."""
+        """Store the script for another process."""
         path.write_text(
             json.dumps({"sessions": self.sessions.as_json(), "statements": dict(self.statements)})
         )
         return path
 
     @classmethod
-    def read(cls, path: Path) -> "Plan":
-        """Read a plan that was stored."""
+    def read(cls, path: Path) -> "Script":
+        """Read a script that was stored."""
         raw = json.loads(path.read_text())
         return cls(
             sessions=Sessions(**raw["sessions"]),
@@ -81,10 +81,10 @@ def boto3_signer() -> Callable[[str], str]:
     )
 
 
-def _floor(plan: Plan, upstream: str) -> Handler:
-    cursor = plan.sessions.open().cursor()
+def _floor(script: Script, upstream: str) -> Handler:
+    cursor = script.sessions.open().cursor()
     prepared: dict[bytes, list[str]] = {}
-    for viewer_id, statements in plan.statements.items():
+    for viewer_id, statements in script.statements.items():
         executions = prepared[viewer_message(viewer_id)] = []
         for number, statement in enumerate(statements):
             if statement.lstrip().upper().startswith("EXECUTE"):
@@ -104,8 +104,8 @@ def _floor(plan: Plan, upstream: str) -> Handler:
     return answer
 
 
-def _plain_graph(plan: Plan, _upstream: str) -> Handler:
-    read = _plain_reader(plan)
+def _plain_graph(script: Script, _upstream: str) -> Handler:
+    read = _plain_reader(script)
 
     def answer(request: bytes) -> bytes:
         [query] = graph_pb.GetConnectedUserIdsRequest.FromString(request).users
@@ -122,8 +122,8 @@ def _plain_graph(plan: Plan, _upstream: str) -> Handler:
     return answer
 
 
-def _plain_feed(plan: Plan, upstream: str) -> Handler:
-    read = _plain_reader(plan)
+def _plain_feed(script: Script, upstream: str) -> Handler:
+    read = _plain_reader(script)
     next_call = _call_of(upstream)
     url_of = boto3_signer()
 
@@ -154,12 +154,12 @@ def _plain_post(row: RowMapping, url_of: Callable[[str], str]) -> feed_pb.Post:
     )
 
 
-def _plain_reader(plan: Plan) -> Callable[[int], Sequence[RowMapping]]:
+def _plain_reader(script: Script) -> Callable[[int], Sequence[RowMapping]]:
     """Return a function that reads what the last statement for a viewer brings."""
-    engine = sqlalchemy.create_engine(plan.sessions.url)
+    engine = sqlalchemy.create_engine(script.sessions.url)
     unprepared = {
-        viewer_id: [plan.sessions.unprepared(statement) for statement in statements]
-        for viewer_id, statements in plan.statements.items()
+        viewer_id: [script.sessions.unprepared(statement) for statement in statements]
+        for viewer_id, statements in script.statements.items()
     }
 
     def read(viewer_id: int) -> Sequence[RowMapping]:
@@ -177,8 +177,8 @@ def _plain_reader(plan: Plan) -> Callable[[int], Sequence[RowMapping]]:
     return read
 
 
-def _n_plus_one(plan: Plan, graph_url: str) -> Handler:
-    feed = NPlusOneFeed(graph_url=graph_url, feed_url=plan.sessions.url)
+def _n_plus_one(script: Script, graph_url: str) -> Handler:
+    feed = NPlusOneFeed(graph_url=graph_url, feed_url=script.sessions.url)
 
     def answer(request: bytes) -> bytes:
         viewer_id = feed_pb.GetFeedRequest.FromString(request).user_id
@@ -195,7 +195,7 @@ def _call_of(upstream: str) -> Callable[[bytes], bytes]:
     return call
 
 
-_BASELINES: Final[Mapping[str, Callable[[Plan, str], Handler]]] = {
+_BASELINES: Final[Mapping[str, Callable[[Script, str], Handler]]] = {
     "floor-feed": _floor,
     "floor-graph": _floor,
     "plain-feed": _plain_feed,
@@ -222,8 +222,8 @@ def _serve(answer: Handler) -> None:
 
 def main() -> None:
     """Serve the named baseline until killed."""
-    name, plan, *upstream = sys.argv[1:]
-    _serve(_BASELINES[name](Plan.read(Path(plan)), *(upstream or [""])))
+    name, script, *upstream = sys.argv[1:]
+    _serve(_BASELINES[name](Script.read(Path(script)), *(upstream or [""])))
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ class Assumptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class Sizing:
     """What so many people take. Rates are of a second at the peak, cores so that they are busy."""
 
     people: int
@@ -99,7 +99,7 @@ class Plan:
         return 1 + self.graph_replicas + self.feed_nodes + self.feed_replicas
 
 
-def plan(people: int, costs: Costs, assumed: Assumptions) -> Plan:
+def sizing(people: int, costs: Costs, assumed: Assumptions) -> Sizing:
     """Return what so many people take."""
     daily = _daily(assumed)
     rates = {name: people * times * assumed.peak / _DAY_SECONDS for name, times in daily.items()}
@@ -129,7 +129,7 @@ def plan(people: int, costs: Costs, assumed: Assumptions) -> Plan:
         nodes += 1
     feed_machines = ceil(feed_cores_on(nodes) / assumed.database_cores)
     services = cores("graph") + cores("feed")
-    return Plan(
+    return Sizing(
         people=people,
         pages=rates["GetFeed"],
         calls=sum(rates.values()) + rates[_CONNECTING],
@@ -154,8 +154,8 @@ def plan(people: int, costs: Costs, assumed: Assumptions) -> Plan:
 
 
 def markdown(costs: Costs, assumed: Assumptions, people: Sequence[int]) -> str:
-    """Return the costs, the assumptions and the plans as tables."""
-    plans = [plan(number, costs, assumed) for number in people]
+    """Return the costs, the assumptions and the sizings as tables."""
+    sizings = [sizing(number, costs, assumed) for number in people]
     measured = f"Measured on {costs.machine}, {costs.date}, the {costs.size} data set."
     return "\n\n".join(
         [
@@ -164,7 +164,7 @@ def markdown(costs: Costs, assumed: Assumptions, people: Sequence[int]) -> str:
             _table(_ROW_COLUMNS, map(_row_line, costs.rows)),
             f"Changes of the graph by eight callers at once: {costs.graph_writes_a_second:,.0f}/s.",
             _table(("assumption", "option", "value"), _assumption_lines(assumed)),
-            _table(("people", *(f"{each.people:,}" for each in plans)), _plan_lines(plans)),
+            _table(("people", *(f"{each.people:,}" for each in sizings)), _sizing_lines(sizings)),
         ]
     )
 
@@ -281,8 +281,8 @@ def option(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _plan_lines(plans: Sequence[Plan]) -> Iterator[list[str]]:
-    shown: Mapping[str, Callable[[Plan], str]] = {
+def _sizing_lines(sizings: Sequence[Sizing]) -> Iterator[list[str]]:
+    shown: Mapping[str, Callable[[Sizing], str]] = {
         "pages of feeds a second": lambda each: f"{each.pages:,.0f}",
         "calls a second": lambda each: f"{each.calls:,.0f}",
         "writes a second, graph / feed": lambda each: (
@@ -311,7 +311,7 @@ def _plan_lines(plans: Sequence[Plan]) -> Iterator[list[str]]:
         "machines for databases": lambda each: f"{each.database_machines:,}",
     }
     for name, figure in shown.items():
-        yield [name, *map(figure, plans)]
+        yield [name, *map(figure, sizings)]
 
 
 def _size(number: float) -> str:

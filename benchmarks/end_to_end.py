@@ -7,7 +7,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Final
 
-from benchmarks.baselines import CALL, Plan, viewer_message
+from benchmarks.baselines import CALL, Script, viewer_message
 from benchmarks.processes import (
     MeasuredProcess,
     PostgresClock,
@@ -124,26 +124,26 @@ def _start_baseline(
     """Start the processes of a baseline, each calling the one before; return whom to call."""
     captured, pids = stage.captured, dict[str, int]()
     sent = {id_: captured.feed_page[id_] for id_ in stage.dataset.viewer_ids(150)}
-    graph_plan = Plan(
+    graph_script = Script(
         sessions=captured.graph_sessions,
         statements={id_: some.graph for id_, some in sent.items()},
     )
-    feed_plan = Plan(
+    feed_script = Script(
         sessions=captured.feed_sessions,
         statements={id_: some.feed for id_, some in sent.items()},
     )
     address = stage.dataset.graph_url if modes == ("n-plus-one",) else ""
     for mode in modes:
-        plan = graph_plan if mode.endswith("graph") else feed_plan
-        path = plan.write(stage.directory / f"{mode}.json")
+        script = graph_script if mode.endswith("graph") else feed_script
+        path = script.write(stage.directory / f"{mode}.json")
         process = stack.enter_context(_baseline(mode, path, address, stage.logs))
         address, pids[mode] = process.address(), process.pid
     return address, pids
 
 
 @contextmanager
-def _baseline(mode: str, plan: Path, upstream: str, logs: Path) -> Iterator[MeasuredProcess]:
-    arguments = [mode, str(plan), *([upstream] if upstream else [])]
+def _baseline(mode: str, script: Path, upstream: str, logs: Path) -> Iterator[MeasuredProcess]:
+    arguments = [mode, str(script), *([upstream] if upstream else [])]
     log = logs / f"{mode}.log"
     with MeasuredProcess("benchmarks.baselines", *arguments, environment={}, log=log) as process:
         yield process

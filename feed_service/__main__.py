@@ -28,7 +28,7 @@ from kith.feed.v1 import feed_pb2_grpc
 from shared.database import schema
 from shared.database.database import Database
 from shared.metrics import ClientMetrics
-from shared.periodic import Rounds
+from shared.periodic import Periodic
 from shared.server.parts import Parts, build_parts
 from shared.server.program import Program
 from shared.server.service import Service
@@ -56,7 +56,7 @@ def build(settings: FeedSettings, database_url: str) -> Service:
         if settings.object_store:
             store = ObjectStore(settings.object_store, metrics=metrics)
             resources.callback(store.close)
-        upkeep = Rounds(
+        upkeep = Periodic(
             "upkeep",
             Upkeep(parts.background_database, store, purge_after=settings.purge_after).run,
             interval_seconds=_UPKEEP_SECONDS,

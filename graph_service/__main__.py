@@ -18,7 +18,7 @@ from kith.graph.v1 import graph_pb2_grpc
 from shared.database import schema
 from shared.database.database import BACKGROUND
 from shared.database.reader import Reader
-from shared.periodic import Rounds
+from shared.periodic import Periodic
 from shared.server.parts import build_parts
 from shared.server.program import Program
 from shared.server.service import Service
@@ -69,7 +69,7 @@ def build(settings: GraphSettings, database_url: str) -> Service:
             drain=watches.drain,
             background=[
                 *parts.background,
-                Rounds("upkeep", upkeep.run, interval_seconds=_UPKEEP_SECONDS),
+                Periodic("upkeep", upkeep.run, interval_seconds=_UPKEEP_SECONDS),
             ],
             resources=resources.pop_all(),
         )

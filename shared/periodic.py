@@ -7,7 +7,7 @@ from collections.abc import Callable
 _log = logging.getLogger("kith.rounds")
 
 
-class Rounds:
+class Periodic:
     """Runs a piece of work every so often, and sooner when it is asked to.
 
     Of failures in a row the first, second, fourth, eighth and so on are logged: an outage of a day

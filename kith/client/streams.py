@@ -57,21 +57,22 @@ class Stream(Protocol[Told_co]):
 def resumed(
     call: Callable[[Asked], Stream[Told]], request: Asked, *, attempts: int | None = _ATTEMPTS
 ) -> Generator[Told, None, None]:
-    """Yield the messages of a stream, which begins anew behind the last one when it breaks off.
+    """Yield the messages of a stream, which is resumed after the last one when it breaks off.
 
-    Raises what broke it when so many attempts in a row have brought nothing, for None never. The
-    stream ends with the iterator: close that, or leave it to the garbage collector.
+    Raises the error of the last attempt when so many in a row have brought no message; with None it
+    is resumed for ever. The stream ends with the iterator: close the iterator, or leave it to the
+    garbage collector.
     """
-    asked, patience = deepcopy(request), _Patience(attempts)
+    asked, backoff = deepcopy(request), _Backoff(attempts)
     while True:
         stream = call(asked)
         try:
             for message in stream:
-                patience = _Patience(attempts)
+                backoff = _Backoff(attempts)
                 asked.cursor = message.cursor
                 yield message
         except _PASSING as error:
-            patience.wait(error)
+            backoff.wait(error)
         else:
             return
         finally:
@@ -79,21 +80,21 @@ def resumed(
 
 
 def imported(call: Import[Sent, Done], message: Sent) -> Done:
-    """Return what became of one message, which is sent again until that is known.
+    """Return the result of one message, which is sent again until there is a result.
 
     A stream of many messages would be faster by a round trip for each, and when it breaks off it
     takes their counts along.
     """
-    patience = _Patience(_ATTEMPTS)
+    backoff = _Backoff(_ATTEMPTS)
     while True:
         try:
             return call(iter([message]), _IMPORT_SECONDS)
         except _PASSING as error:
-            patience.wait(error)
+            backoff.wait(error)
 
 
-class _Patience:
-    """Waits between attempts, each time for longer, and not for ever."""
+class _Backoff:
+    """Waits between attempts, each time for longer, until no attempt is left."""
 
     def __init__(self, attempts: int | None) -> None:
         self._left = attempts

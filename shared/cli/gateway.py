@@ -20,7 +20,7 @@ from shared import logs
 from shared.access import jwks
 from shared.cli.envoy import configuration
 from shared.cli.gateway_settings import GatewaySettings
-from shared.cli.processes import ATTACHED
+from shared.cli.processes import CHILD
 from shared.processes.ports import written
 
 _WATCH_SECONDS = 0.5
@@ -37,7 +37,7 @@ def gateway(console: Console) -> None:
     logs.configure(service="gateway", level=settings.server.log_level)
     settings.folder.mkdir(parents=True, exist_ok=True)
     keys = _published_keys(settings)
-    command = [*ATTACHED, str(os.getpid()), _envoy(), *_arguments(settings)]
+    command = [*CHILD, str(os.getpid()), _envoy(), *_arguments(settings)]
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())

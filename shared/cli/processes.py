@@ -21,7 +21,7 @@ READY_SECONDS = 60
 _STOP_SECONDS = 60
 _POLL_SECONDS = 0.1
 _LAST_LINES = 10
-ATTACHED = (sys.executable, "-m", "shared.processes.child")
+CHILD = (sys.executable, "-m", "shared.processes.child")
 
 
 class ServiceProcess:
@@ -39,7 +39,7 @@ class ServiceProcess:
     def __enter__(self) -> Self:
         with private_file(self._log, "wb") as log:
             self._process = subprocess.Popen(
-                [*ATTACHED, str(os.getpid()), self.module, *self._arguments],
+                [*CHILD, str(os.getpid()), self.module, *self._arguments],
                 env={**os.environ, **self._environment},
                 # `-m` looks in the working directory first, where a person may have a package of
                 # the same name.

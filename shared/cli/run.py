@@ -37,7 +37,7 @@ _WATCH_SECONDS = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Plan:
+class _Setup:
     """What to start, and where."""
 
     graph: ServerSettings
@@ -61,13 +61,13 @@ def run(console: Console) -> None:
 
     Raises CommandError when something cannot start or ends by itself; everything is stopped then.
     """
-    plan = _plan()
+    setup = _setup()
     for number in _SIGNALS:
         # Also SIGINT, which a shell without job control has its background processes ignore.
         signal.signal(number, signal.default_int_handler)
     with suppress(KeyboardInterrupt), ExitStack() as stack:
         try:
-            _run(plan, stack, console)
+            _run(setup, stack, console)
         finally:
             # What is started has to be stopped, however often somebody asks for it.
             for number in _SIGNALS:
@@ -75,24 +75,24 @@ def run(console: Console) -> None:
             console.print("Stopping ...")
 
 
-def _run(plan: _Plan, stack: ExitStack, console: Console) -> None:
-    private_folder(plan.data_dir, is_passed_through=os.geteuid() == 0)
-    store = _object_store(plan, stack)
+def _run(setup: _Setup, stack: ExitStack, console: Console) -> None:
+    private_folder(setup.data_dir, is_passed_through=os.geteuid() == 0)
+    store = _object_store(setup, stack)
     console.print("Starting PostgreSQL ...")
     migrate(stack)
     if store:
         store.create_bucket()
     console.print("Starting graph_service and feed_service ...")
-    graph = stack.enter_context(_service("graph", plan.graph, plan))
-    feed = stack.enter_context(_service("feed", plan.feed, plan, store))
+    graph = stack.enter_context(_service("graph", setup.graph, setup))
+    feed = stack.enter_context(_service("feed", setup.feed, setup, store))
     processes = [graph, feed, *([store] if store else [])]
-    kith = stack.enter_context(connected(graph=plan.graph_target, feed=plan.feed_target))
+    kith = stack.enter_context(connected(graph=setup.graph_target, feed=setup.feed_target))
     wait_until_ready(
         [(graph, HealthStub(kith.graph_channel)), (feed, HealthStub(kith.feed_channel))]
     )
     try:
-        _load_once(plan, kith, console)
-        _welcome(plan, kith, store, console)
+        _load_once(setup, kith, console)
+        _welcome(setup, kith, store, console)
     except AppException:
         _require_alive(processes)
         raise
@@ -126,7 +126,7 @@ class SampleSettings:
         )
 
 
-def _plan() -> _Plan:
+def _setup() -> _Setup:
     environment = Environment(os.environ)
     graph = ServerSettings.read(environment, "GRAPH", port=50051, metrics_port=9101)
     feed = ServerSettings.read(environment, "FEED", port=50052, metrics_port=9102)
@@ -136,7 +136,7 @@ def _plan() -> _Plan:
     environment.check()
     with ExitStack() as ports:
         # All at once, so that no two of them get the same free port.
-        return _Plan(
+        return _Setup(
             graph=_with_ports(graph, "GRAPH", ports),
             feed=_with_ports(feed, "FEED", ports),
             data_dir=data_dir,
@@ -167,14 +167,16 @@ def _free_port(host: str, port: int, variable: str, ports: ExitStack) -> int:
     return int(sock.getsockname()[1])
 
 
-def _object_store(plan: _Plan, stack: ExitStack) -> PhotoStore | None:
-    if plan.photos_port is None:
+def _object_store(setup: _Setup, stack: ExitStack) -> PhotoStore | None:
+    if setup.photos_port is None:
         return None
-    return stack.enter_context(PhotoStore(plan.photos_port, log=plan.data_dir / "object_store.log"))
+    return stack.enter_context(
+        PhotoStore(setup.photos_port, log=setup.data_dir / "object_store.log")
+    )
 
 
 def _service(
-    name: str, server: ServerSettings, plan: _Plan, store: PhotoStore | None = None
+    name: str, server: ServerSettings, setup: _Setup, store: PhotoStore | None = None
 ) -> ServiceProcess:
     return ServiceProcess(
         f"{name}_service",
@@ -183,56 +185,56 @@ def _service(
             f"{name.upper()}_WORKERS": os.environ.get(f"{name.upper()}_WORKERS") or "1",
             f"{name.upper()}_PORT": str(server.port),
             f"{name.upper()}_METRICS_PORT": str(server.metrics_port),
-            "GRAPH_TARGET": plan.graph_target,
-            "KITH_DATA_DIR": str(plan.data_dir),
+            "GRAPH_TARGET": setup.graph_target,
+            "KITH_DATA_DIR": str(setup.data_dir),
         },
-        log=plan.data_dir / f"{name}_service.log",
+        log=setup.data_dir / f"{name}_service.log",
     )
 
 
-def _load_once(plan: _Plan, kith: KithClient, console: Console) -> None:
+def _load_once(setup: _Setup, kith: KithClient, console: Console) -> None:
     """Load the sample unless it was loaded before, or the graph holds somebody else's data."""
-    loading, loaded = plan.data_dir / "sample.loading", plan.data_dir / "sample.loaded"
+    loading, loaded = setup.data_dir / "sample.loading", setup.data_dir / "sample.loaded"
     if loaded.exists():
         return
     if not loading.exists() and not is_empty(kith):
         console.print("The graph is not empty, so no sample is loaded.")
         return
     loading.touch()
-    console.print(f"Loading a sample of {plan.sample_people:,} people, once:", highlight=False)
+    console.print(f"Loading a sample of {setup.sample_people:,} people, once:", highlight=False)
     with progress(console) as bar:
-        load_sample(make_sample(plan.sample_people), kith, bar)
+        load_sample(make_sample(setup.sample_people), kith, bar)
     loading.rename(loaded)
 
 
-def _welcome(plan: _Plan, kith: KithClient, store: PhotoStore | None, console: Console) -> None:
+def _welcome(setup: _Setup, kith: KithClient, store: PhotoStore | None, console: Console) -> None:
     console.print()
     print_feed(_SAMPLE_PERSON, kith, console)
     console.print()
     console.rule("Kith is running")
     for name, server, target in (
-        ("graph_service", plan.graph, plan.graph_target),
-        ("feed_service", plan.feed, plan.feed_target),
+        ("graph_service", setup.graph, setup.graph_target),
+        ("feed_service", setup.feed, setup.feed_target),
     ):
         metrics = f"http://{reachable(server.host, server.metrics_port)}/metrics"
         _say(console, f"{name:<13}  gRPC {target}  metrics {metrics}")
     if store:
         _say(console, f"photos         {store.url}, in memory: they are lost when Kith stops")
-    _say(console, f"logs and data  {plan.data_dir}")
-    if not (data := data_folder(plan.data_dir)).is_relative_to(plan.data_dir.resolve()):
+    _say(console, f"logs and data  {setup.data_dir}")
+    if not (data := data_folder(setup.data_dir)).is_relative_to(setup.data_dir.resolve()):
         _say(console, f"database       {data}, which PostgreSQL's own account can enter")
     _say(console, "\nTry, in another terminal:\n")
-    for call in _calls_to_try(plan):
+    for call in _calls_to_try(setup):
         _say(console, f"    {call}")
     _say(console, "\nCtrl-C stops everything; the data stays.")
 
 
-def _calls_to_try(plan: _Plan) -> list[str]:
+def _calls_to_try(setup: _Setup) -> list[str]:
     kith = _shown(Path(sys.executable).with_name("kith"))
     graph, feed = (
         "" if target == default else f" --{name} {target}"
         for name, target, default in zip(
-            ("graph", "feed"), (plan.graph_target, plan.feed_target), (GRAPH, FEED), strict=True
+            ("graph", "feed"), (setup.graph_target, setup.feed_target), (GRAPH, FEED), strict=True
         )
     )
     return [

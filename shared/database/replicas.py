@@ -26,7 +26,7 @@ from shared.database.metrics import ReplicaMetrics
 from shared.database.positions import BehindError, Position
 from shared.database.primary_log import ANSWER_SECONDS, LOOK_SECONDS, PrimaryLog
 from shared.database.reader import Reader, Statement
-from shared.periodic import Rounds
+from shared.periodic import Periodic
 
 T = TypeVar("T")
 
@@ -109,7 +109,7 @@ class Replicas:
         ]
         self._turns = count()
         self._looks = [
-            Rounds(f"look-{name}", look, interval_seconds=LOOK_SECONDS)
+            Periodic(f"look-{name}", look, interval_seconds=LOOK_SECONDS)
             for name, look in (
                 ("primary", self._primary_log.look),
                 *((replica.name, replica.look) for replica in self._replicas),

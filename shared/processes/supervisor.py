@@ -1,6 +1,6 @@
 """The parent of a service's workers: starts them, replaces those that die, and stops them.
 
-supervisor.py SERVICE, with the plan in the environment: see `workers`.
+supervisor.py SERVICE, with the settings in the environment: see `workers`.
 
 SIGTERM and SIGINT stop all workers, each finishing what it is doing. SIGHUP replaces them one by
 one: a new one is started, and once it is ready an old one takes leave. A worker that uses too much
@@ -43,7 +43,7 @@ from shared.processes.metrics import (
 )
 from shared.processes.metrics_port import MetricsPort
 from shared.processes.ports import ListenError, reserved, written
-from shared.processes.workers import LISTENING, READY, Plan
+from shared.processes.workers import LISTENING, READY, SupervisorSettings
 
 _TICK_SECONDS: Final = 0.1
 _READY_SECONDS: Final = 60.0
@@ -171,19 +171,19 @@ class Supervisor:
 
     def __init__(
         self,
-        plan: Plan,
+        settings: SupervisorSettings,
         *,
         port: int,
         metrics_directory: str,
         deaths: Counter,
         replacements: Counter,
     ) -> None:
-        self._plan = plan
+        self._settings = settings
         self._deaths = deaths
         self._replacements = replacements
         self._metrics_directory = metrics_directory
         self._environment = {
-            f"{plan.service.upper()}_PORT": str(port),
+            f"{settings.service.upper()}_PORT": str(port),
             "PROMETHEUS_MULTIPROC_DIR": metrics_directory,
         }
         self._workers: list[Worker] = []
@@ -270,7 +270,7 @@ class Supervisor:
             self._replace(grown, reason="memory")
 
     def _is_too_large(self, worker: Worker) -> bool:
-        limit, resident = self._plan.max_memory_bytes, worker.resident_bytes()
+        limit, resident = self._settings.max_memory_bytes, worker.resident_bytes()
         if not limit or worker.is_leaving or resident <= limit:
             return False
         said = {"resident_bytes": resident, "limit_bytes": limit}
@@ -280,7 +280,7 @@ class Supervisor:
     def _start(self) -> Worker:
         taken = {worker.slot for worker in self._workers}
         slot = next(slot for slot in count() if slot not in taken)
-        worker = Worker(self._plan.module, slot=slot, environment=self._environment)
+        worker = Worker(self._settings.module, slot=slot, environment=self._environment)
         self._workers.append(worker)
         _log.info("worker started", extra={**worker.name})
         return worker
@@ -305,14 +305,14 @@ class Supervisor:
     def _fill(self) -> None:
         staying = sum(not worker.is_leaving for worker in self._workers)
         if time.monotonic() >= self._next_start:
-            for _ in range(self._plan.workers - staying):
+            for _ in range(self._settings.workers - staying):
                 self._start()
 
     def _stop(self) -> int:
         _log.info("stopping")
         for worker in self._workers:
             worker.leave(signal.SIGTERM)
-        deadline = time.monotonic() + self._plan.stop_seconds
+        deadline = time.monotonic() + self._settings.stop_seconds
         while self._workers and time.monotonic() < deadline:
             self._reap()
             time.sleep(_TICK_SECONDS)
@@ -342,7 +342,9 @@ class Delays:
 
 
 @contextmanager
-def _metrics_served(plan: Plan, registry: CollectorRegistry, url: str) -> Iterator[int]:
+def _metrics_served(
+    settings: SupervisorSettings, registry: CollectorRegistry, url: str
+) -> Iterator[int]:
     """Serve the metrics of all workers; yields the port."""
     engine = sqlalchemy.create_engine(
         url,
@@ -358,22 +360,24 @@ def _metrics_served(plan: Plan, registry: CollectorRegistry, url: str) -> Iterat
         with engine.connect() as connection:
             return read_totals(connection)
 
-    registry.register(StoredTotals(gauges=plan.totals, read=read))
-    with closing(MetricsPort(plan.host, plan.metrics_port, registry)) as metrics:
+    registry.register(StoredTotals(gauges=settings.totals, read=read))
+    with closing(MetricsPort(settings.host, settings.metrics_port, registry)) as metrics:
         yield metrics.port
 
 
-def _supervise(plan: Plan, stack: ExitStack) -> int:
-    bound = stack.enter_context(reserved(plan.host, plan.port))
+def _supervise(settings: SupervisorSettings, stack: ExitStack) -> int:
+    bound = stack.enter_context(reserved(settings.host, settings.port))
     port = int(bound.getsockname()[1])
     directory = stack.enter_context(TemporaryDirectory(prefix="kith-metrics-"))
-    url = plan.database_url
+    url = settings.database_url
     if not url:
-        url = stack.enter_context(EmbeddedPostgres(Path(plan.data_dir))).url(f"kith_{plan.service}")
+        url = stack.enter_context(EmbeddedPostgres(Path(settings.data_dir))).url(
+            f"kith_{settings.service}"
+        )
     registry = registry_of_workers(directory)
-    metrics_port = stack.enter_context(_metrics_served(plan, registry, url))
+    metrics_port = stack.enter_context(_metrics_served(settings, registry, url))
     supervisor = Supervisor(
-        plan,
+        settings,
         port=port,
         metrics_directory=directory,
         deaths=worker_deaths(registry),
@@ -381,19 +385,19 @@ def _supervise(plan: Plan, stack: ExitStack) -> int:
     )
     describe_processes(registry, supervisor.processes)
     supervisor.listen_to_signals()
-    serving = {"address": written(plan.host, port), "metrics_port": metrics_port}
+    serving = {"address": written(settings.host, port), "metrics_port": metrics_port}
     return supervisor.run(
-        when_serving=lambda: _log.info("serving", extra={**serving, "workers": plan.workers})
+        when_serving=lambda: _log.info("serving", extra={**serving, "workers": settings.workers})
     )
 
 
 def main() -> int:
-    """Supervise the workers of the plan until told to stop; returns the exit status."""
-    plan = Plan.taken()
-    logs.configure(service=plan.module, level=plan.log_level)
+    """Supervise the workers until told to stop; returns the exit status."""
+    settings = SupervisorSettings.taken()
+    logs.configure(service=settings.module, level=settings.log_level)
     try:
         with ExitStack() as stack:
-            return _supervise(plan, stack)
+            return _supervise(settings, stack)
     except EmbeddedPostgresError as error:
         _log.critical("no database", extra={"reason": str(error)})
     except ListenError as error:

@@ -1,8 +1,8 @@
 """Several processes of one service, on one port: what they and their supervisor agree on.
 
 `python -m feed_service --workers 4` reads the settings and becomes `supervisor`, which starts four
-times `python -m feed_service --slot ...`. Whatever gRPC has begun does not survive a fork, so the
-supervisor is a program of its own that never loads it, and starts its workers by exec.
+times `python -m feed_service --slot ...`. The threads of gRPC do not survive a fork, so the
+supervisor is a program of its own that never loads gRPC, and starts its workers by exec.
 """
 
 import json
@@ -16,12 +16,12 @@ from typing import Final, NoReturn, Self
 
 LISTENING: Final = "listening"
 READY: Final = "ready"
-_PLAN: Final = "KITH_SUPERVISOR_PLAN"
+_VARIABLE: Final = "KITH_SUPERVISOR_PLAN"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What a supervisor has to know; without `database_url` it holds the embedded PostgreSQL."""
+class SupervisorSettings:
+    """What a supervisor has to know; without `database_url` it runs the embedded PostgreSQL."""
 
     service: str
     """`graph` or `feed`."""
@@ -41,8 +41,8 @@ class Plan:
 
     @classmethod
     def taken(cls) -> Self:
-        """Return the plan for this process, and keep it from those that it starts."""
-        return cls(**json.loads(os.environ.pop(_PLAN)))
+        """Return the settings of this process, and hide them from the processes that it starts."""
+        return cls(**json.loads(os.environ.pop(_VARIABLE)))
 
     @property
     def module(self) -> str:
@@ -51,10 +51,10 @@ class Plan:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
-    """A worker's place: a slot that no other has while it lives, and a pipe to its supervisor."""
+class WorkerSlot:
+    """A number that no other worker has while this one lives, and a pipe to the supervisor."""
 
-    slot: int
+    number: int
     pipe: int
 
     def tell(self, what: str) -> None:
@@ -68,7 +68,7 @@ class Options:
 
     service: str
     workers: str
-    place: Place | None
+    slot: WorkerSlot | None
 
     def variables(self, environment: Mapping[str, str]) -> Mapping[str, str]:
         """Return the variables of the environment with what the command line says instead."""
@@ -90,13 +90,13 @@ class Options:
         parser.add_argument("--slot", type=int, help=SUPPRESS)
         parser.add_argument("--pipe", type=int, help=SUPPRESS)
         given = parser.parse_args()
-        place = None if given.slot is None else Place(slot=given.slot, pipe=given.pipe)
-        return cls(service=service, workers=given.workers, place=place)
+        slot = None if given.slot is None else WorkerSlot(number=given.slot, pipe=given.pipe)
+        return cls(service=service, workers=given.workers, slot=slot)
 
 
-def become_supervisor(plan: Plan) -> NoReturn:
-    """Go on as the supervisor, in this very process: whoever started it knows its id."""
+def become_supervisor(settings: SupervisorSettings) -> NoReturn:
+    """Go on as the supervisor, in this very process: what started the service knows its id."""
     # Not on the command line, which everybody on the machine can read: the URL has a password.
-    environment = {**os.environ, _PLAN: json.dumps(asdict(plan))}
-    command = [sys.executable, "-m", "shared.processes.supervisor", plan.module]
+    environment = {**os.environ, _VARIABLE: json.dumps(asdict(settings))}
+    command = [sys.executable, "-m", "shared.processes.supervisor", settings.module]
     os.execve(sys.executable, command, environment)  # noqa: S606 -- a module of ours

@@ -1,8 +1,8 @@
-"""The threads that calls run on, and the places among them at which work is done.
+"""The slots that bound how many calls run at once.
 
-In grpcio a call has a thread from its first header on, which then waits for the message. So there
-are many more threads than calls that are worked on: whoever opens calls and sends nothing holds
-threads that nobody else needs. What is worked on at once is bounded by places.
+In grpcio a call has a thread from its first header on, and this thread waits for the message. So
+there are many more threads than slots: calls that were opened and send nothing take threads that no
+other call needs. A call takes a slot only when its message is there.
 """
 
 import threading
@@ -29,7 +29,7 @@ The rest waits at the client. gRPC keeps the headers of each, however large they
 """
 
 HEAVY_AT_ONCE: Final = 2
-"""How many heavy calls of one user a process works on at once."""
+"""How many heavy calls of one user run at once in a process."""
 
 _RETRY_AFTER: Final = timedelta(seconds=1)
 # One of so many slots is for heavy calls, and there is one stream for so many slots.
@@ -38,27 +38,27 @@ _STREAMS_PART: Final = 2
 _LONGEST_WAIT_SECONDS: Final = 3600.0
 
 
-class Places:
-    """Where calls are worked on: so many at once, and so many more may wait. Thread-safe.
+class Slots:
+    """A number of calls may run at once, and as many as `queue` may wait. Thread-safe.
 
-    grpcio can refuse calls as well, but would refuse health among them, and say nothing of when to
-    come again (`maximum_concurrent_rpcs`).
+    grpcio can refuse calls as well (`maximum_concurrent_rpcs`), but would also refuse health, and
+    does not say when to retry.
     """
 
     def __init__(self, number: int, *, queue: int) -> None:
         self._number = number
         self._free = number
         self._queue = queue
-        # Those who wait, the first one first; the release of their lock tells them that it is their
-        # turn. A semaphore gives a place to whoever asks just when it is free.
+        # The calls that wait, the first one first; the release of its lock tells a call that it is
+        # its turn. A semaphore would give a free slot to a call that has not waited.
         self._turns = deque[threading.Lock]()
         self._lock = threading.Lock()
 
     def take(self) -> None:
-        """Take a place, or wait for one.
+        """Take a slot, or wait for one.
 
-        Raises RateLimitError at once when too many are waiting, and DeadlineError when the call is
-        over before it has a place.
+        Raises RateLimitError at once when too many calls wait, and DeadlineError when the deadline
+        expires first.
         """
         with self._lock:
             if self._free:
@@ -78,7 +78,7 @@ class Places:
             raise DeadlineError("the deadline expired while the call was queued")
 
     def leave(self) -> None:
-        """Give the place to the next."""
+        """Release the slot; the call that has waited longest takes it."""
         with self._lock:
             if self._turns:
                 self._turns.popleft().release()
@@ -86,14 +86,14 @@ class Places:
                 self._free += 1
 
     def usage(self) -> Usage:
-        """Return how many are taken now, and how many calls wait."""
+        """Return how many slots are taken now, and how many calls wait."""
         with self._lock:
             return Usage(
                 in_use=self._number - self._free, waiting=len(self._turns), limit=self._number
             )
 
     def _comes(self, turn: threading.Lock) -> bool:
-        """Wait for one's turn; returns False when one's time is over before."""
+        """Wait for the turn; returns False when the deadline expires first."""
         seconds = max(0.0, min(deadlines.seconds_left(), _LONGEST_WAIT_SECONDS))
         if turn.acquire(timeout=seconds):
             return True
@@ -105,19 +105,19 @@ class Places:
 
 
 class CallSlots:
-    """The slots of a process: how many calls of which weight are worked on at once.
+    """The slots of a process: how many calls of each weight run at once.
 
     A heavy call takes one of the few slots of its weight before it takes an ordinary one, so heavy
-    calls together never have more than a part of all. A vital call takes neither: whatever else is
-    called, it is worked on. Streams are imports and exports, all of them heavy and longer than
-    anybody would wait: they are refused when their slots are taken.
+    calls together never have more than a part of all slots. A vital call takes neither: it runs
+    beside any number of other calls. Streams are imports and exports, all of them heavy, and they
+    run for longer than a call would wait: they are refused when their slots are taken.
     """
 
     def __init__(self, number: int, *, queue: int) -> None:
-        self._ordinary = Places(number, queue=queue)
-        self._heavy = Places(max(1, number // _HEAVY_PART), queue=queue // _HEAVY_PART)
-        self._vital = Places(number, queue=queue)
-        self._streams = Places(max(1, number // _STREAMS_PART), queue=0)
+        self._ordinary = Slots(number, queue=queue)
+        self._heavy = Slots(max(1, number // _HEAVY_PART), queue=queue // _HEAVY_PART)
+        self._vital = Slots(number, queue=queue)
+        self._streams = Slots(max(1, number // _STREAMS_PART), queue=0)
 
     def usage(self) -> Mapping[str, Usage]:
         """Return how many slots of each weight are taken now; `ordinary` has the heavy ones too."""
@@ -128,8 +128,8 @@ class CallSlots:
             "stream": self._streams.usage(),
         }
 
-    def of(self, weight: Weight, *, is_stream: bool) -> Sequence[Places]:
-        """Return where a call takes a slot, one after the other."""
+    def of(self, weight: Weight, *, is_stream: bool) -> Sequence[Slots]:
+        """Return the kinds of slots of which a call takes one each, in this order."""
         if is_stream:
             return (self._streams,)
         if weight is Weight.VITAL:
@@ -138,7 +138,7 @@ class CallSlots:
 
 
 class HeavyUsers:
-    """Counts the heavy calls of each user that are worked on. Thread-safe."""
+    """Counts the heavy calls of each user that run now. Thread-safe."""
 
     def __init__(self) -> None:
         self._calls = Counter[int]()

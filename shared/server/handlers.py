@@ -1,12 +1,12 @@
 """Handlers with steps around them.
 
-A step says what is done when a call begins, with what its handler raises, and when it has ended,
-so that it covers unary and streaming calls alike. What a step needs for a method, such as the
-metrics with its labels, it looks up once and not in every call. Health and reflection are left
-alone: they must answer whatever the state of the rest, and health brings its own threads.
+A step has hooks for when a call begins, when its handler raises, and when the call has ended, so
+that it covers unary and streaming calls alike. A step looks up what it needs for a method, such as
+the metrics with its labels, once and not in every call. Health and reflection have no steps: they
+must answer in every state of the service, and health has its own threads.
 
-Every handler is registered as that of a method that takes a stream of messages. On the wire that is
-the same, and so it is here that messages are waited for: see `incoming`.
+Every handler is registered as that of a method that takes a stream of messages, which looks the
+same on the wire. So the wait for a message happens here: see `incoming`.
 """
 
 import random
@@ -23,8 +23,8 @@ from google.protobuf import descriptor_pool
 from shared import logs
 from shared.access.callers import Caller
 from shared.database.positions import Position
-from shared.server.call_slots import Places, on_threads
-from shared.server.incoming import Patience, are_too_large, reading, refused
+from shared.server.call_slots import Slots, on_threads
+from shared.server.incoming import MessageTimeouts, are_too_large, reading, refused
 
 _LEFT_ALONE = ("/grpc.health.", "/grpc.reflection.")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
@@ -57,9 +57,9 @@ class Call:
     """One call as the steps around it see it; `code` and `seconds` are known when it has ended.
 
     `request` is the message, or the iterator of a method that takes a stream of them. `caller` is
-    known once the call was let in, and never where nobody is asked who they are. `commits` are the
-    positions of what it has committed, where there are replicas. `slots` are those that it has
-    taken, and `heavy_user_id` is for whom it counts as heavy.
+    known once the call was admitted, and None without authentication. `commits` are the positions
+    of the call's own commits, where there are replicas. `slots` are those that it has taken, and
+    `heavy_user_id` is the user among whose heavy calls it counts.
     """
 
     context: grpc.ServicerContext
@@ -69,7 +69,7 @@ class Call:
     statements: list[int] = field(default_factory=lambda: [0])
     caller: Caller | None = None
     commits: list[Position] | None = None
-    slots: list[Places] = field(default_factory=list)
+    slots: list[Slots] = field(default_factory=list)
     heavy_user_id: int | None = None
     has_failed: bool = True
     code: str = ""
@@ -92,10 +92,10 @@ _NO_METHOD = Method(kind="unary", service="", name="")
 class Around(grpc.ServerInterceptor):
     """Runs every handler inside the given steps, the first one outermost.
 
-    The methods named in `threads` by their full paths run on those instead of the server's own, and
-    `refusals` are the threads that refuse calls with large metadata, which must not wait for one:
-    while they wait, grpcio keeps what it has copied. `refusing` are the steps around that for calls
-    which have no others.
+    Methods that `threads` names by their full paths run on its threads instead of the server's own.
+    `refusals` are the threads that refuse calls with large metadata; these calls must not wait for
+    a thread, because grpcio keeps the copied metadata meanwhile. `refusing` are the steps around
+    refusals of calls that have no other steps.
     """
 
     def __init__(
@@ -103,14 +103,14 @@ class Around(grpc.ServerInterceptor):
         steps: Sequence[Step],
         *,
         threads: Mapping[str, ThreadPoolExecutor],
-        patience: Patience | None = None,
+        timeouts: MessageTimeouts | None = None,
         refusals: ThreadPoolExecutor | None = None,
         refusing: Sequence[Step] = (),
     ) -> None:
         self._steps = steps
         self._refusing_steps = refusing
         self._threads = threads
-        self._patience = patience or Patience()
+        self._timeouts = timeouts or MessageTimeouts()
         self._refusals = refusals
         self._wrapped: dict[str, Handler] = {}
         self._refusing: dict[str, Handler] = {}
@@ -132,7 +132,7 @@ class Around(grpc.ServerInterceptor):
         wrapped = _wrapped(
             handler,
             [step(_method(path, handler)) for step in self._steps],
-            received=self._patience.each if handler.request_streaming else self._patience.only,
+            received=self._timeouts.each if handler.request_streaming else self._timeouts.only,
             threads=self._threads.get(path),
         )
         return self._wrapped.setdefault(path, wrapped)

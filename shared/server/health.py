@@ -20,7 +20,7 @@ from grpc_health.v1 import health_pb2_grpc
 
 from kith.exceptions import ValidationError
 from shared.server.call_slots import on_threads
-from shared.server.incoming import Patience, reading, require_readable
+from shared.server.incoming import MessageTimeouts, reading, require_readable
 
 LIVE = "live"
 READY = "ready"
@@ -49,7 +49,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
         self._lock = threading.Lock()
         self._watchers = set[threading.Event]()
         # A name comes with its call, or somebody is wasting our threads.
-        self._patience = Patience(many=0)
+        self._timeouts = MessageTimeouts(many=0)
         self._answers = ThreadPoolExecutor(_ANSWER_THREADS, thread_name_prefix="health")
         self._watches = ThreadPoolExecutor(
             max_watchers + _SPARE_WATCH_THREADS, thread_name_prefix="health-watch"
@@ -69,7 +69,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
     def close(self) -> None:
         """End all watches and let go of the threads."""
         self.drain()
-        self._patience.close()
+        self._timeouts.close()
         self._answers.shutdown(wait=False)
         self._watches.shutdown(wait=False)
 
@@ -138,7 +138,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
         """Return a handler that reads the request, as those of all other calls do."""
 
         def read_and_answer(requests: Iterator[Any], context: grpc.ServicerContext) -> Any:
-            request = self._patience.only(requests, context)
+            request = self._timeouts.only(requests, context)
             try:
                 require_readable(request)
             except ValidationError as error:

@@ -1,15 +1,16 @@
-"""What callers send: late, in pieces, never, or as no message at all.
+"""Incoming messages: late ones, missing ones, unreadable ones, and headers that are too large.
 
-A call has a thread from its first header on, which then waits for its message as long as the caller
-likes. So somebody looks after those who are waited for, and cancels the calls of those who take too
-long: sooner when there are many of them, for then they are about to hold all threads.
+A call has a thread from its first header on, and this thread waits for the message for as long as
+the caller likes. So a thread of its own cancels calls whose message takes too long: sooner when
+many calls wait for theirs, because these are about to take all threads.
 
-Headers may be far larger than what was sent: compression lets one byte stand for 4 KB, and grpcio
-copies up to 16 MiB of them for each call before it asks anybody. So a call with large headers is
-refused without waiting for its message, and a connection with headers that nobody means is closed,
-which also ends the calls that gRPC has not told of yet.
+Headers may be far larger than the bytes that were sent: compression lets one byte stand for 4 KB,
+and grpcio copies up to 16 MiB of them for each call before it calls any interceptor. So a call with
+large headers is refused without waiting for its message. A connection with headers far beyond the
+limit is closed, which also ends its calls that gRPC has not reported yet.
 
-What cannot be read as a message grpcio answers with INTERNAL, as if that were the server's fault.
+Bytes that are no message of the call would make grpcio answer INTERNAL, as if that were the
+server's fault.
 """
 
 import sys
@@ -30,28 +31,28 @@ Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
 _Awaited: TypeAlias = tuple[float, bool]
 
 UNREADABLE: Final = object()
-"""Stands for what is no message of the kind that the call takes."""
+"""Stands for bytes that are no message of the kind that the call takes."""
 
 TOO_LARGE: Final = object()
-"""Stands for the message of a call whose metadata is too large; nobody has waited for it."""
+"""Stands for the message of a call whose metadata is too large; the message was not awaited."""
 
 MAX_METADATA_BYTES: Final = 16 * 1024
 """The most metadata of a call: names, values and 32 bytes each. Twice what the gateway takes."""
 
 MOST_HEADER_BYTES: Final = 1024 * 1024
-"""Headers beyond this are no mistake: gRPC refuses their call, and their connection is closed."""
+"""No client sends more by mistake: gRPC refuses the call, and the connection is closed."""
 
 # What HTTP/2 counts for each header beside its name and value.
 _HEADER_BYTES: Final = 32
-_PATIENCE_SECONDS: Final = 10.0
+_USUAL_SECONDS: Final = 10.0
 _SHORT_SECONDS: Final = 1.0
-# Of a caller who means well the message comes with the header.
+# A well-behaved client sends the message together with the headers.
 _SHORTEST_SECONDS: Final = 0.2
 _LOOK_SECONDS: Final = 0.1
 
 
 def reading(deserialize: Callable[[bytes], T] | None) -> Callable[[bytes], T | object] | None:
-    """Return what reads messages, and returns UNREADABLE for what is none."""
+    """Return a function that reads messages, and returns UNREADABLE for other bytes."""
     if deserialize is None:
         return None
 
@@ -70,14 +71,14 @@ def are_too_large(metadata: Metadata) -> bool:
 
 
 def refused(_requests: Iterator[object], context: grpc.ServicerContext) -> object:
-    """Return what stands for the message of a call whose metadata is too large, without waiting."""
+    """Return TOO_LARGE for a call whose metadata is too large, without waiting for its message."""
     if _size(context.invocation_metadata() or ()) > MOST_HEADER_BYTES:
         hang_up(context.peer())
     return TOO_LARGE
 
 
 def require_readable(request: object) -> None:
-    """Raise ValidationError for what stands for a message that there is not."""
+    """Raise ValidationError unless the call has a message that could be read."""
     if request is TOO_LARGE:
         raise ValidationError(
             f"the metadata is larger than {MAX_METADATA_BYTES} bytes",
@@ -94,11 +95,12 @@ def _size(metadata: Metadata) -> int:
     return sum(len(key) + len(value) + _HEADER_BYTES for key, value in metadata)
 
 
-class Patience:
-    """Looks after the messages that threads wait for. Thread-safe.
+class MessageTimeouts:
+    """Cancels calls whose next message takes too long. Thread-safe.
 
-    When more than `many` are waited for, it is short with the only ones of their calls, and when
-    more than `most`, very short. Between two of many, a caller may have something to do.
+    A message may take 10 seconds. When more than `many` calls wait for a message, the only message
+    of a call may take 1 second, and when more than `most` wait, 0.2 seconds. Between two messages
+    of a stream the client may be working, so these always have 10 seconds.
     """
 
     def __init__(self, *, many: int = sys.maxsize, most: int = sys.maxsize) -> None:
@@ -107,20 +109,21 @@ class Patience:
         # Its methods are atomic.
         self._awaited: dict[grpc.ServicerContext, _Awaited] = {}
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="patience", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="message-timeouts", daemon=True)
         self._thread.start()
 
     def only(self, requests: Iterator[T], context: grpc.ServicerContext) -> T | None:
-        """Return the message of a call that takes one; None when it ends without.
+        """Return the message of a call that takes one; None when the call ends without it.
 
-        Raises grpc.RpcError when the caller goes away, or takes too long.
+        Raises grpc.RpcError when the caller disconnects, or takes too long.
         """
         return self._next(requests, context, is_only=True)
 
     def each(self, requests: Iterator[T], context: grpc.ServicerContext) -> Iterator[T]:
         """Yield the messages of a call that takes many.
 
-        Raises ValidationError for what is none, and DeadlineError when one takes too long.
+        Raises ValidationError for one that cannot be read, and DeadlineError when one takes too
+        long.
         """
         try:
             while (request := self._next(requests, context, is_only=False)) is not None:
@@ -130,7 +133,7 @@ class Patience:
             raise DeadlineError("the next message did not arrive in time") from error
 
     def close(self) -> None:
-        """Look after nobody any more."""
+        """Stop; no call is cancelled any more."""
         self._closing.set()
         self._thread.join()
 
@@ -147,12 +150,12 @@ class Patience:
         while not self._closing.wait(_LOOK_SECONDS):
             now = time.monotonic()
             awaited = list(self._awaited.items())
-            patience = self._patience(len(awaited))
+            seconds = self._seconds(len(awaited))
             for context, (since, is_only) in awaited:
-                if now - since > (patience if is_only else _PATIENCE_SECONDS):
+                if now - since > (seconds if is_only else _USUAL_SECONDS):
                     context.cancel()
 
-    def _patience(self, number: int) -> float:
+    def _seconds(self, number: int) -> float:
         if number > self._most:
             return _SHORTEST_SECONDS
-        return _SHORT_SECONDS if number > self._many else _PATIENCE_SECONDS
+        return _SHORT_SECONDS if number > self._many else _USUAL_SECONDS

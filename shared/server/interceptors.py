@@ -106,7 +106,7 @@ def limit_time(usual: timedelta) -> Step:
 def take_slots(slots: CallSlots, access: Access, *, elsewhere: Collection[str]) -> Step:
     """Let the call wait for the slots that its weight wants.
 
-    The methods named in `elsewhere` see to that themselves. Raises what `Places.take` raises.
+    The methods named in `elsewhere` see to that themselves. Raises what `Slots.take` raises.
     """
 
     def step(method: Method) -> Hooks:
@@ -115,13 +115,13 @@ def take_slots(slots: CallSlots, access: Access, *, elsewhere: Collection[str]) 
         wanted = slots.of(weight(access.get(method.name)), is_stream=method.kind != "unary")
 
         def begin(call: Call) -> None:
-            for places in wanted:
-                places.take()
-                call.slots.append(places)
+            for some in wanted:
+                some.take()
+                call.slots.append(some)
 
         def end(call: Call) -> None:
-            for places in call.slots:
-                places.leave()
+            for some in call.slots:
+                some.leave()
 
         return Hooks(begin=begin, end=end)
 

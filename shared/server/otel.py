@@ -1,8 +1,8 @@
 """A span for every call that a service answers, sent to an OpenTelemetry collector.
 
-What the SDK's own variables say holds, such as OTEL_TRACES_SAMPLER and OTEL_EXPORTER_OTLP_HEADERS.
-There are no spans of single SQL statements: their number is on the call's span, and they name it in
-their comments, by which the database's own log and pg_stat_activity find it.
+The SDK's own variables apply, such as OTEL_TRACES_SAMPLER and OTEL_EXPORTER_OTLP_HEADERS. Single
+SQL statements have no spans: the call's span has their number, and each statement names the span in
+a comment, which is also in the database's own log and in pg_stat_activity.
 """
 
 from threading import Thread
@@ -29,8 +29,8 @@ _LAST_SECONDS: Final = 2.0
 _propagator: Final = TraceContextTextMapPropagator()
 
 
-class Spans:
-    """The spans of one service. Thread-safe."""
+class OpenTelemetry:
+    """Makes and sends the spans of one service. Thread-safe."""
 
     def __init__(self, collector: str, *, service: str) -> None:
         self._exporter = OTLPSpanExporter(endpoint=collector)
@@ -47,7 +47,7 @@ class Spans:
             "rpc.service": method.service,
             "rpc.method": method.name,
         }
-        # By the identity of the call: one that is given up may end in the context of another.
+        # By the identity of the call: an abandoned call may end in the context of another.
         under_way: dict[int, Span] = {}
 
         def begin(call: Call) -> None:

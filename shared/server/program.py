@@ -16,7 +16,7 @@ from shared.database.settings import DatabaseSettings
 from shared.processes.descriptors import raise_limit
 from shared.processes.metrics import count_in_slot
 from shared.processes.ports import ListenError
-from shared.processes.workers import Options, Place, Plan, become_supervisor
+from shared.processes.workers import Options, SupervisorSettings, WorkerSlot, become_supervisor
 from shared.server.server import run_until_stopped
 from shared.server.service import Service
 from shared.server.settings import ServerSettings
@@ -60,21 +60,21 @@ class Program(Generic[S]):
             sys.stderr.write(f"{error}\n")
             return 2
         logs.configure(service=f"{self.service}_service", level=settings.server.log_level)
-        if options.place is None:
+        if options.slot is None:
             for name, meant in unknown_settings(os.environ).items():
                 _log.warning("unknown setting", extra={"variable": name, "meant": meant})
         raise_limit()
-        if options.place is None and settings.server.workers > 1:
-            become_supervisor(self._plan(settings))
-        return self._serve(settings, options.place)
+        if options.slot is None and settings.server.workers > 1:
+            become_supervisor(self._supervisor_settings(settings))
+        return self._serve(settings, options.slot)
 
-    def _serve(self, settings: S, place: Place | None) -> int:
-        if place is not None:
-            count_in_slot(place.slot)
+    def _serve(self, settings: S, slot: WorkerSlot | None) -> int:
+        if slot is not None:
+            count_in_slot(slot.number)
         try:
             with ExitStack() as stack:
                 url = self._database_url(settings.database, stack)
-                run_until_stopped(settings.server, self.build(settings, url), place)
+                run_until_stopped(settings.server, self.build(settings, url), slot)
         except EmbeddedPostgresError as error:
             _log.critical("no database", extra={"reason": str(error)})
             return 1
@@ -92,10 +92,10 @@ class Program(Generic[S]):
         schema.upgrade(self.service, url)
         return url
 
-    def _plan(self, settings: S) -> Plan:
+    def _supervisor_settings(self, settings: S) -> SupervisorSettings:
         server = settings.server
-        patience = server.drain + server.grace + 1.1 * server.max_connection_age
-        return Plan(
+        ending = server.drain + server.grace + 1.1 * server.max_connection_age
+        return SupervisorSettings(
             service=self.service,
             workers=server.workers,
             host=server.host,
@@ -104,7 +104,7 @@ class Program(Generic[S]):
             log_level=server.log_level,
             database_url=settings.database.url,
             data_dir=str(settings.database.data_dir),
-            stop_seconds=patience.total_seconds() + _SPARE_SECONDS,
+            stop_seconds=ending.total_seconds() + _SPARE_SECONDS,
             max_memory_bytes=server.max_memory_bytes,
             totals=self.totals,
         )

@@ -20,18 +20,18 @@ import grpc
 from kith.client.channel_options import LEAST_PING_SECONDS
 from kith.tls.certificates import server_credentials
 from shared.access.credentials import Credentials
-from shared.periodic import Rounds
+from shared.periodic import Periodic
 from shared.processes.descriptors import most_connections
 from shared.processes.memory import RETURN_SECONDS, FreeMemory
 from shared.processes.metrics import describe_process
 from shared.processes.metrics_port import MetricsPort
 from shared.processes.ports import has_connections, reserved, stop_listening, written
-from shared.processes.workers import LISTENING, READY, Place
+from shared.processes.workers import LISTENING, READY, WorkerSlot
 from shared.server.admission import admit, audit
 from shared.server.call_slots import CALLS_OPEN, STREAMS_OF_A_CONNECTION, CallSlots, HeavyUsers
 from shared.server.handlers import Around, Step, methods
 from shared.server.health import HealthServicer, add_to_server
-from shared.server.incoming import MOST_HEADER_BYTES, Patience
+from shared.server.incoming import MOST_HEADER_BYTES, MessageTimeouts
 from shared.server.interceptors import (
     count_rejections,
     identify,
@@ -68,19 +68,19 @@ _log = logging.getLogger("kith.server")
 class RunningServer:
     """A started server. Several may run in one process: there is no global state.
 
-    With a `place` it is one of several that share the port, which their supervisor has bound, and
-    whose metrics that serves.
+    With a `slot` it is one of several workers that share a port. Their supervisor binds the port
+    and serves their metrics.
 
     Raises ListenError when it cannot listen.
     """
 
     def __init__(
-        self, settings: ServerSettings, service: Service, place: Place | None = None
+        self, settings: ServerSettings, service: Service, slot: WorkerSlot | None = None
     ) -> None:
         """Start the service and its server; a failure closes the service, as `stop` does."""
         self._settings = settings
         self._service = service
-        self._place = place
+        self._worker_slot = slot
         with ExitStack() as resources:
             resources.callback(service.close)
             self._credentials = _credentials(settings, resources)
@@ -91,10 +91,10 @@ class RunningServer:
             self._readiness = self._new_readiness()
             self._slots = CallSlots(settings.threads, queue=settings.queue)
             self._server = self._new_server(resources)
-            self._bound = None if place else reserved(settings.host, settings.port)
+            self._bound = None if slot else reserved(settings.host, settings.port)
             if self._bound is not None:
                 resources.callback(self._bound.close)
-            self.metrics_port = 0 if place else self._serve_metrics(resources)
+            self.metrics_port = 0 if slot else self._serve_metrics(resources)
             self._start(resources)
             self._resources = resources.pop_all()
 
@@ -124,7 +124,7 @@ class RunningServer:
         self._service.drain()
 
     def _wait_for_clients(self) -> None:
-        """Wait until all have gone that were told to."""
+        """Wait until the clients have gone that were told to go."""
         age = self._settings.max_connection_age.total_seconds()
         if not age:
             return
@@ -152,15 +152,15 @@ class RunningServer:
             )
             for method, number in service.stream_threads.items()
         }
-        patience = Patience(many=CALLS_OPEN // 2, most=CALLS_OPEN * 3 // 4)
-        resources.callback(patience.close)
+        timeouts = MessageTimeouts(many=CALLS_OPEN // 2, most=CALLS_OPEN * 3 // 4)
+        resources.callback(timeouts.close)
         server = grpc.server(
             ThreadPoolExecutor(CALLS_OPEN, thread_name_prefix="call"),
             interceptors=[
                 Around(
                     self._steps(),
                     threads=threads,
-                    patience=patience,
+                    timeouts=timeouts,
                     refusals=_threads("refusal", _REFUSAL_THREADS, resources=resources),
                     refusing=[report_errors, require_message],
                 )
@@ -196,15 +196,15 @@ class RunningServer:
         resources.callback(self._readiness.join, _LAST_ROUND_SECONDS)
         resources.callback(self._readiness.stop)
         for rounds in (
-            Rounds("usage", usage.observe, interval_seconds=_OBSERVE_SECONDS),
-            Rounds("memory", memory.return_if_grown, interval_seconds=RETURN_SECONDS),
+            Periodic("usage", usage.observe, interval_seconds=_OBSERVE_SECONDS),
+            Periodic("memory", memory.return_if_grown, interval_seconds=RETURN_SECONDS),
         ):
             rounds.start()
             resources.callback(rounds.stop)
 
     def _tell(self, what: str) -> None:
-        if self._place is not None:
-            self._place.tell(what)
+        if self._worker_slot is not None:
+            self._worker_slot.tell(what)
 
     def _steps(self) -> Sequence[Step]:
         settings, metrics = self._settings, ServerMetrics(self._service.registry)
@@ -229,8 +229,8 @@ class RunningServer:
         admitted = [] if self._credentials is None else [admit(self._credentials, access)]
         limited = [] if limits is None else [limit_rates(limits, access)]
         limited.append(limit_heavy_users(HeavyUsers(), access))
-        placed = [] if self._service.positions is None else [self._service.positions]
-        return [*outer, *admitted, *limited, *placed, audit(access)]
+        positioned = [] if self._service.positions is None else [self._service.positions]
+        return [*outer, *admitted, *limited, *positioned, audit(access)]
 
     def _bind(self) -> int:
         port = self._bound.getsockname()[1] if self._bound else self._settings.port
@@ -242,7 +242,7 @@ class RunningServer:
 
 
 def run_until_stopped(
-    settings: ServerSettings, service: Service, place: Place | None = None
+    settings: ServerSettings, service: Service, slot: WorkerSlot | None = None
 ) -> None:
     """Serve until a signal, then stop gracefully. For composition roots only.
 
@@ -257,12 +257,12 @@ def run_until_stopped(
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, on_signal)
-    server = RunningServer(settings, service, place)
+    server = RunningServer(settings, service, slot)
     where = {"address": server.address}
-    if place is None:
+    if slot is None:
         _log.info("serving", extra={**where, "metrics_port": server.metrics_port})
     else:
-        _log.info("listening", extra={**where, "slot": place.slot})
+        _log.info("listening", extra={**where, "slot": slot.number})
     stopping.wait()
     _log.info("stopping")
     server.stop(ends_service=received != {signal.SIGHUP})

@@ -33,10 +33,10 @@ def hand_on(_method: Method) -> Hooks:
 
 
 def tracing(collector: str, *, service: str) -> Tracing:
-    """Return how a service's calls are traced; `collector` is empty when nobody collects spans."""
+    """Return how a service's calls are traced; `collector` is empty for none."""
     if not collector:
         return Tracing(step=hand_on)
-    from shared.server.otel import Spans  # noqa: PLC0415 -- what it imports is there with the extra only
+    from shared.server.otel import OpenTelemetry  # noqa: PLC0415 -- what it imports is there with the extra only
 
-    spans = Spans(collector, service=service)
-    return Tracing(step=spans.step, close=spans.close)
+    otel = OpenTelemetry(collector, service=service)
+    return Tracing(step=otel.step, close=otel.close)

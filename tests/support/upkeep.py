@@ -1,4 +1,4 @@
-"""Rounds of graph_service's upkeep that a test runs itself."""
+"""Runs of graph_service's upkeep that a test makes itself."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager

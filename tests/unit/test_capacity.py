@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.capacity import PAGE, PEOPLE, Assumptions, markdown, plan
+from benchmarks.capacity import PAGE, PEOPLE, Assumptions, markdown, sizing
 from benchmarks.costs import Costs, last_costs
 
 
@@ -18,7 +18,7 @@ def test_the_page_quotes_what_the_command_prints(costs: Costs) -> None:
 
 
 def test_ten_times_the_people_make_ten_times_the_calls_and_bytes(costs: Costs) -> None:
-    few, many = (plan(people, costs, Assumptions()) for people in (1_000_000, 10_000_000))
+    few, many = (sizing(people, costs, Assumptions()) for people in (1_000_000, 10_000_000))
 
     assert many.calls == pytest.approx(10 * few.calls)
     assert many.graph_bytes == pytest.approx(10 * few.graph_bytes)
@@ -26,7 +26,7 @@ def test_ten_times_the_people_make_ten_times_the_calls_and_bytes(costs: Costs) -
 
 
 def test_a_few_people_need_neither_replicas_nor_shards(costs: Costs) -> None:
-    little = plan(1_000, costs, Assumptions())
+    little = sizing(1_000, costs, Assumptions())
 
     assert (little.graph_replicas, little.feed_replicas) == (0, 0)
     assert (little.feed_nodes, little.feed_shards) == (1, 0)
@@ -35,17 +35,17 @@ def test_a_few_people_need_neither_replicas_nor_shards(costs: Costs) -> None:
 def test_what_one_node_does_not_hold_is_spread_over_several(costs: Costs) -> None:
     small_machines = replace(Assumptions(), database_tib=0.001)
 
-    spread = plan(1_000_000, costs, small_machines)
+    spread = sizing(1_000_000, costs, small_machines)
 
     assert spread.feed_nodes * 0.001 * 2**40 >= spread.feed_bytes
     assert spread.feed_shards >= spread.feed_nodes * small_machines.node_shards
-    assert spread.feed_postgres_cores > plan(1_000_000, costs, Assumptions()).feed_postgres_cores
+    assert spread.feed_postgres_cores > sizing(1_000_000, costs, Assumptions()).feed_postgres_cores
 
 
 def test_reads_that_one_machine_cannot_answer_get_replicas(costs: Costs) -> None:
     few_cores = Assumptions(database_cores=0.1, database_tib=100)
 
-    read_much = plan(1_000_000, costs, few_cores)
+    read_much = sizing(1_000_000, costs, few_cores)
 
     assert read_much.feed_nodes == 1
     assert (1 + read_much.feed_replicas) * 0.1 >= read_much.feed_postgres_cores
@@ -53,8 +53,8 @@ def test_reads_that_one_machine_cannot_answer_get_replicas(costs: Costs) -> None
 
 
 def test_a_busier_peak_takes_more_cores_and_no_more_bytes(costs: Costs) -> None:
-    usual = plan(1_000_000, costs, Assumptions())
-    busy = plan(1_000_000, costs, Assumptions(peak=6))
+    usual = sizing(1_000_000, costs, Assumptions())
+    busy = sizing(1_000_000, costs, Assumptions(peak=6))
 
     assert busy.graph_primary_cores == pytest.approx(2 * usual.graph_primary_cores)
     assert busy.feed_bytes == usual.feed_bytes

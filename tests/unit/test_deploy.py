@@ -256,9 +256,9 @@ def test_a_container_starts_once_it_knows_its_callers_and_not_before(service: st
 @pytest.mark.parametrize("service", ["graph", "feed"])
 def test_a_container_is_not_killed_while_it_stops(service: str) -> None:
     server = _READERS[service](_environment(service, **_TOKENS)).server
-    patience = int(_composed()["services"][service]["stop_grace_period"].removesuffix("s"))
+    timeouts = int(_composed()["services"][service]["stop_grace_period"].removesuffix("s"))
 
-    assert _seconds_to_stop(server) < patience
+    assert _seconds_to_stop(server) < timeouts
 
 
 def _seconds_to_stop(server: ServerSettings) -> float:

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from shared.periodic import Rounds
+from shared.periodic import Periodic
 
 
 def test_of_failures_in_a_row_ever_fewer_are_logged(caplog: pytest.LogCaptureFixture) -> None:
@@ -18,9 +18,9 @@ def test_of_failures_in_a_row_ever_fewer_are_logged(caplog: pytest.LogCaptureFix
         elif not is_good:
             raise ConnectionError
 
-    rounds = Rounds("test", work, interval_seconds=0.001)
-    rounds.start()
+    periodic = Periodic("test", work, interval_seconds=0.001)
+    periodic.start()
     done.wait()
-    rounds.stop()
+    periodic.stop()
 
     assert [vars(record)["failures"] for record in caplog.records] == [1, 2, 4, 8, 1]

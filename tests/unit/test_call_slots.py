@@ -1,69 +1,69 @@
-"""Places at which calls are worked on."""
+"""Slots that bound how many calls run at once."""
 
 from concurrent.futures import ThreadPoolExecutor
 
 from kith.exceptions import DeadlineError, RateLimitError
 from shared import deadlines
 from shared.metrics import Usage
-from shared.server.call_slots import Places
+from shared.server.call_slots import Slots
 from tests.support.processes import until
 
 _ROUNDS = 100
 
 
-def _has_somebody_waiting(places: Places) -> bool:
+def _has_somebody_waiting(slots: Slots) -> bool:
     """Whether the one who may wait does."""
     try:
         with deadlines.within(0.001):
-            places.take()
+            slots.take()
     except RateLimitError:
         return True
     except DeadlineError:
         return False
-    raise AssertionError("there was a free place")
+    raise AssertionError("there was a free slot")
 
 
-def _takes(places: Places) -> bool:
+def _takes(slots: Slots) -> bool:
     try:
-        places.take()
+        slots.take()
     except RateLimitError:
         return False
     return True
 
 
-def test_who_waits_for_a_place_is_not_overtaken_by_who_comes_later() -> None:
-    places = Places(1, queue=1)
+def test_a_call_that_waits_for_a_slot_is_not_overtaken_by_a_later_one() -> None:
+    slots = Slots(1, queue=1)
     order: list[str] = []
 
     def wait_in_line() -> None:
-        # Whoever looks whether somebody waits is in the way for a moment.
-        while not _takes(places):
+        # `_has_somebody_waiting` is in the queue for a moment, and may be in the way.
+        while not _takes(slots):
             pass
         order.append("who waited")
-        places.leave()
+        slots.leave()
 
     with ThreadPoolExecutor(1) as threads:
         for _ in range(_ROUNDS):
-            places.take()
+            slots.take()
             waiting = threads.submit(wait_in_line)
-            until(lambda: _has_somebody_waiting(places))
-            places.leave()
-            places.take()
+            until(lambda: _has_somebody_waiting(slots))
+            slots.leave()
+            slots.take()
             order.append("who came later")
-            places.leave()
+            slots.leave()
             waiting.result()
 
     assert order == ["who waited", "who came later"] * _ROUNDS
 
 
 def test_what_is_taken_and_who_waits_is_told() -> None:
-    places = Places(1, queue=1)
-    places.take()
+    slots = Slots(1, queue=1)
+    slots.take()
 
     with ThreadPoolExecutor(1) as threads:
-        threads.submit(places.take)
-        until(lambda: places.usage() == Usage(in_use=1, waiting=1, limit=1))
-        places.leave()
-    places.leave()
+        threads.submit(slots.take)
+        until(lambda: slots.usage() == Usage(in_use=1, waiting=1, limit=1))
+        slots.leave()
+    slots.leave()
 
-    assert places.usage() == Usage(in_use=0, waiting=0, limit=1)
+    assert slots.usage() == Usage(in_use=0, waiting=0, limit=1)
