@@ -10,9 +10,11 @@ from feed_service.comments import Comments
 from feed_service.connections_cache import ConnectionsCache, SharedConnections
 from feed_service.digest import Digests
 from feed_service.erasure import Erasure
+from feed_service.exports import Exports
 from feed_service.feed import Feed
 from feed_service.follower import Follower
 from feed_service.graph_client import GraphClient
+from feed_service.imports import Imports
 from feed_service.metrics import GAUGES, FeedMetrics
 from feed_service.object_store import ObjectStore
 from feed_service.photos import Photos
@@ -22,7 +24,6 @@ from feed_service.resources import Resources
 from feed_service.servicer import FeedServicer
 from feed_service.settings import FeedSettings
 from feed_service.tags import Tags
-from feed_service.transfers import Transfers
 from feed_service.upkeep import Upkeep
 from kith.feed.v1 import feed_pb2_grpc
 from shared.database import schema
@@ -87,7 +88,8 @@ def build(settings: FeedSettings, database_url: str) -> Service:
             comments=Comments(shared),
             audiences=Audiences(shared),
             read_positions=ReadPositions(shared),
-            transfers=Transfers(shared),
+            imports=Imports(shared),
+            exports=Exports(shared),
             erasure=erasure(parts.database),
         )
 

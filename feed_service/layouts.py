@@ -25,8 +25,8 @@ class Layout:
     freeze = staticmethod(queries.digests.freeze)
     unread_count = staticmethod(queries.read_positions.unread_count)
     insert_post = staticmethod(queries.posts.insert_post)
-    insert_posts = staticmethod(queries.transfers.insert_posts)
-    lock_tags = staticmethod(queries.transfers.lock_tags)
+    insert_posts = staticmethod(queries.imports.insert_posts)
+    lock_tags = staticmethod(queries.imports.lock_tags)
     erase_comments = staticmethod(queries.erasure.erase_comments)
 
 
@@ -40,8 +40,8 @@ class _Distributed(Layout):
     freeze = staticmethod(queries.citus.digests.freeze)
     unread_count = staticmethod(queries.citus.read_positions.unread_count)
     insert_post = staticmethod(queries.citus.posts.insert_post)
-    insert_posts = staticmethod(queries.citus.transfers.insert_posts)
-    lock_tags = staticmethod(queries.citus.transfers.lock_tags)
+    insert_posts = staticmethod(queries.citus.imports.insert_posts)
+    lock_tags = staticmethod(queries.citus.imports.lock_tags)
     erase_comments = staticmethod(queries.citus.erasure.erase_comments)
 
 

@@ -8,16 +8,16 @@ from typing import Any, Final
 
 from google.protobuf.message import Message
 
+from feed_service.exports import ExportedRows, Section
 from feed_service.models import ALL, PRIVATE, TAGS
 from feed_service.object_store import MAX_PHOTO_BYTES
 from feed_service.photos import DownloadUrl, PermittedUpload
 from feed_service.queries.audiences import Explanation
 from feed_service.queries.comments import CommentName, CommentRow
 from feed_service.queries.digests import ChosenPost, Reason
+from feed_service.queries.exports import TaggedRow
 from feed_service.queries.posts import PostName, PostRow
 from feed_service.queries.tags import MemberRow, TagRow
-from feed_service.queries.transfers import TaggedRow
-from feed_service.transfers import ExportedRows, Section
 from feed_service.url_signer import SignedUrl
 from feed_service.visibility import Clause
 from kith.feed.v1 import feed_pb2 as pb

@@ -13,7 +13,9 @@ from feed_service.audiences import WITHOUT_TAGS, Audiences
 from feed_service.comments import Comments
 from feed_service.digest import DigestQuery, Digests
 from feed_service.erasure import Erasure
+from feed_service.exports import Exports
 from feed_service.feed import Feed, FeedQuery
+from feed_service.imports import Imports
 from feed_service.models import (
     ALT_TEXT_LENGTH,
     BODY_LENGTH,
@@ -25,11 +27,10 @@ from feed_service.models import (
 )
 from feed_service.photos import PhotoDraft, Photos
 from feed_service.posts import Changes, Draft, Posts
+from feed_service.queries.imports import ImportedPost
 from feed_service.queries.posts import Audience, PostName, PostRow
-from feed_service.queries.transfers import ImportedPost
 from feed_service.read_positions import ReadPositions
 from feed_service.tags import Tags
-from feed_service.transfers import Transfers
 from feed_service.weeks import MONDAY, SUNDAY, time_zones
 from kith.feed.v1 import feed_pb2 as pb
 from kith.feed.v1 import feed_pb2_grpc
@@ -89,7 +90,8 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         comments: Comments,
         audiences: Audiences,
         read_positions: ReadPositions,
-        transfers: Transfers,
+        imports: Imports,
+        exports: Exports,
         erasure: Erasure,
     ) -> None:
         self._feed = feed
@@ -102,7 +104,8 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         self._comments = comments
         self._audiences = audiences
         self._read_positions = read_positions
-        self._transfers = transfers
+        self._imports = imports
+        self._exports = exports
         self._erasure = erasure
 
     def GetFeed(
@@ -496,7 +499,7 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
     def ImportPosts(
         self, request_iterator: Iterator[pb.ImportPostsRequest], context: grpc.ServicerContext
     ) -> pb.ImportPostsResponse:
-        result = self._transfers.import_chunks(_chunk(request) for request in request_iterator)
+        result = self._imports.import_chunks(_chunk(request) for request in request_iterator)
         return pb.ImportPostsResponse(
             imported_count=result.imported,
             existing_count=result.existing,
@@ -508,7 +511,7 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
     ) -> Iterator[pb.ExportUserResponse]:
         with Fields() as fields:
             user_id = fields.identifier("user_id", request.user_id)
-        for part in self._transfers.export(user_id, request.cursor):
+        for part in self._exports.export(user_id, request.cursor):
             yield from messages.exported(part, download_url=self._photos.download_urls())
 
     def DeleteUser(

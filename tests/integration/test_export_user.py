@@ -7,7 +7,7 @@ import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from feed_service import transfers
+from feed_service import exports
 from kith.feed.v1 import feed_pb2 as pb
 from tests.support import photos
 from tests.support.browser import get, post_form
@@ -113,7 +113,7 @@ def test_what_was_deleted_is_not_exported(pair: Pair, people: People) -> None:
 def test_an_export_goes_on_from_any_of_its_cursors(
     pair: Pair, life: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transfers, "_EXPORT_CHUNK", 1)
+    monkeypatch.setattr(exports, "_CHUNK", 1)
     messages = _export(pair, life)
 
     rests = [_export(pair, life, message.cursor) for message in messages]

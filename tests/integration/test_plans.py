@@ -492,22 +492,20 @@ def test_everybody_of_whom_something_is_stored_is_found_without_reading_all_of_i
 def test_an_export_is_read_by_the_indexes_of_its_sections(loaded_feed: Connection) -> None:
     pages: list[tuple[Callable[[], object], set[str]]] = [
         (
-            lambda: feed.transfers.exported_tagged(
+            lambda: feed.exports.exported_tagged(
                 loaded_feed, owner=Viewer(user_id=30), after=(0, 0), limit=500
             ),
             {"pk_user_tags"},
         ),
         (
-            lambda: feed.transfers.exported_posts(
+            lambda: feed.exports.exported_posts(
                 loaded_feed, author_id=30, after=_BEGINNING, limit=500
             ),
             # An author's sixty posts are as well sorted as read in their order.
             {"idx_post_author", "pk_posts"},
         ),
         (
-            lambda: feed.transfers.exported_comments(
-                loaded_feed, user_id=30, after_id=0, limit=500
-            ),
+            lambda: feed.exports.exported_comments(loaded_feed, user_id=30, after_id=0, limit=500),
             {"idx_comment_author"},
         ),
     ]

@@ -8,9 +8,9 @@ from feed_service.queries.citus import (
     digests,
     erasure,
     feed,
+    imports,
     posts,
     read_positions,
-    transfers,
 )
 
-__all__ = ["authors", "digests", "erasure", "feed", "posts", "read_positions", "transfers"]
+__all__ = ["authors", "digests", "erasure", "feed", "imports", "posts", "read_positions"]

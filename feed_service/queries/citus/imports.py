@@ -7,9 +7,9 @@ from collections.abc import Collection, Sequence
 
 from sqlalchemy import Connection, text
 
-from feed_service.queries import transfers
+from feed_service.queries import imports
+from feed_service.queries.imports import NAMED_TAGS, ExternalName, ImportedPost, TagName
 from feed_service.queries.posts import PostName
-from feed_service.queries.transfers import NAMED_TAGS, ExternalName, ImportedPost, TagName
 from shared.database.arrays import array_literal
 
 _LOCK_TAGS = text(f"""
@@ -21,7 +21,7 @@ _LOCK_TAGS = text(f"""
 
 def lock_tags(connection: Connection, *, names: Collection[TagName]) -> set[TagName]:
     """Those of the tags that their owners have; they stay so until the transaction ends."""
-    return transfers.tags_locked_by(connection, _LOCK_TAGS, names=names)
+    return imports.tags_locked_by(connection, _LOCK_TAGS, names=names)
 
 
 _ADD_AUTHORS = text("""
@@ -34,7 +34,7 @@ def insert_posts(
     connection: Connection, *, posts: Sequence[ImportedPost]
 ) -> dict[ExternalName, PostName]:
     """The names of those posts that had not been imported before; their tags are still to come."""
-    names = transfers.insert_posts(connection, posts=posts)
+    names = imports.insert_posts(connection, posts=posts)
     if names:
         author_ids = array_literal({author_id for author_id, _ in names})
         connection.execute(_ADD_AUTHORS, {"author_ids": author_ids})

@@ -1,0 +1,92 @@
+"""Everything of one user, section by section."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, text
+
+from feed_service.queries.comments import COMMENT_COLUMNS, CommentRow
+from feed_service.queries.posts import POST_COLUMNS_OF_AUTHOR, PostRow
+from feed_service.queries.tags import IS_THERE, MemberRow
+from feed_service.viewers import Viewer
+from feed_service.visibility import HAS_TAG_OF_VIEWER
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaggedRow(MemberRow):
+    """A person who has a tag or had it, and the tag."""
+
+    tag_id: int
+
+
+_EXPORTED_TAGGED = text(f"""
+    SELECT given.tag_id, given.target_user_id, given.created_at,
+           tag.deleted_at IS NOT NULL OR NOT {HAS_TAG_OF_VIEWER} AS is_former
+    FROM user_tags AS given
+    JOIN tags AS tag
+      ON tag.owner_user_id = given.owner_user_id AND tag.id = given.tag_id AND {IS_THERE}
+    WHERE given.owner_user_id = :viewer_id
+      AND (given.tag_id, given.target_user_id) > (:after_tag_id, :after_target_id)
+    ORDER BY given.tag_id, given.target_user_id LIMIT :limit
+""")
+
+
+def exported_tagged(
+    connection: Connection, *, owner: Viewer, after: tuple[int, int], limit: int
+) -> list[TaggedRow]:
+    """Up to `limit` tags given by the owner to people after a tag and person, in that order."""
+    rows = connection.execute(
+        _EXPORTED_TAGGED,
+        {
+            **owner.parameters,
+            "with_deleted": True,
+            "after_tag_id": after[0],
+            "after_target_id": after[1],
+            "limit": limit,
+        },
+    )
+    return [TaggedRow(**row) for row in rows.mappings()]
+
+
+# In the order of idx_post_author from its other end: by id alone, all posts of an author would have
+# to be sorted for each page.
+_EXPORTED_POSTS = text(f"""
+    SELECT {POST_COLUMNS_OF_AUTHOR} FROM posts AS p
+    WHERE p.author_id = :author_id AND (p.created_at, p.id) > (:after_time, :after_id)
+      AND p.deleted_at IS NULL
+    ORDER BY p.created_at, p.id LIMIT :limit
+""")
+
+
+def exported_posts(
+    connection: Connection, *, author_id: int, after: tuple[datetime, int], limit: int
+) -> list[PostRow]:
+    """Up to `limit` posts of the author after a position, oldest first, as the author sees them."""
+    rows = connection.execute(
+        _EXPORTED_POSTS,
+        {
+            "author_id": author_id,
+            "viewer_id": author_id,
+            "after_time": after[0],
+            "after_id": after[1],
+            "limit": limit,
+        },
+    )
+    return [PostRow._make(row) for row in rows]
+
+
+_EXPORTED_COMMENTS = text(f"""
+    SELECT {COMMENT_COLUMNS} FROM comments AS c
+    WHERE c.author_id = :user_id AND c.id > :after_id AND c.deleted_at IS NULL
+    ORDER BY c.id LIMIT :limit
+""")
+
+
+def exported_comments(
+    connection: Connection, *, user_id: int, after_id: int, limit: int
+) -> list[CommentRow]:
+    """Up to `limit` comments by the user after an id, by id, on any post."""
+    rows = connection.execute(
+        _EXPORTED_COMMENTS, {"user_id": user_id, "after_id": after_id, "limit": limit}
+    )
+    return [CommentRow(**row) for row in rows.mappings()]
