@@ -170,7 +170,7 @@ def markdown(costs: Costs, assumed: Assumptions, people: Sequence[int]) -> str:
 
 
 def write_page(costs: Costs) -> None:
-    """Quote the tables in the page about capacity, in the place of those that are there."""
+    """Quote the tables in the page about capacity, instead of those that are there."""
     before, begin, rest = PAGE.read_text().partition(_BEGIN)
     _, end, after = rest.partition(_END)
     PAGE.write_text(before + begin + markdown(costs, Assumptions(), PEOPLE) + end + after)

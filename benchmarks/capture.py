@@ -29,7 +29,7 @@ _PREPARE_AND_EXECUTE: Final = re.compile(r"(?is)\s*(PREPARE\s+(\w+)\b.*);\s*(EXE
 _TIME_LEFT: Final = re.compile(r"^SET LOCAL statement_timeout = \d+;\s*")
 _PREPARE: Final = re.compile(r"(?is)\s*PREPARE\s+(\w+)\s*(?:\(([^)]*)\))?\s+AS\s+(.*)")
 _EXECUTE: Final = re.compile(r"(?is)\s*EXECUTE\s+(\w+)\s*(?:\((.*)\))?\s*;?\s*$")
-_PLACE: Final = re.compile(r"\$(\d+)")
+_PLACEHOLDER: Final = re.compile(r"\$(\d+)")
 _SIMPLE_LITERAL: Final = re.compile(r"'((?:[^'\\]|'')*)'(?:::\w+)?|(-?\d+)")
 _BY_HEALTH_CHECKS: Final = ("alembic_version", "has_citus", "distributed_tables")
 
@@ -217,7 +217,7 @@ def _option(parameters: bytes) -> str:
 def _bound(sql: str, types: list[str], literals: list[str]) -> Unprepared:
     parameters: dict[str, str | int] = {}
 
-    def place(found: re.Match[str]) -> str:
+    def numbered(found: re.Match[str]) -> str:
         number = int(found[1]) - 1
         simple = _SIMPLE_LITERAL.fullmatch(literals[number])
         value = literals[number]
@@ -228,13 +228,13 @@ def _bound(sql: str, types: list[str], literals: list[str]) -> Unprepared:
         type_ = types[number] if number < len(types) else ""
         return f"CAST({value} AS {type_})" if type_ else value
 
-    return Unprepared(sql=_PLACE.sub(place, sql), parameters=parameters)
+    return Unprepared(sql=_PLACEHOLDER.sub(numbered, sql), parameters=parameters)
 
 
 def _literals(arguments: str) -> Iterator[str]:
     """Split the arguments of an EXECUTE at its commas, but those in texts and in brackets."""
     start, depth, in_text = 0, 0, False
-    for place, character in enumerate(arguments):
+    for index, character in enumerate(arguments):
         if character == "'":
             in_text = not in_text
         elif not in_text and character in "([":
@@ -242,7 +242,7 @@ def _literals(arguments: str) -> Iterator[str]:
         elif not in_text and character in ")]":
             depth -= 1
         elif character == "," and not in_text and depth == 0:
-            yield arguments[start:place].strip()
-            start = place + 1
+            yield arguments[start:index].strip()
+            start = index + 1
     if arguments.strip():
         yield arguments[start:].strip()

@@ -307,19 +307,19 @@ def _graph_rows(world: World) -> list[_Rows]:
 def _feed_rows(world: World) -> list[_Rows]:
     posts, given = world.posts, world.given
     owners = np.repeat(np.arange(1, world.size.people + 1), TAGS_PER_OWNER)
-    places = np.tile(np.arange(TAGS_PER_OWNER), world.size.people)
+    indexes = np.tile(np.arange(TAGS_PER_OWNER), world.size.people)
     return [
         _Rows(
             table="tags",
             columns="owner_user_id, id, name",
             line="%d\t%d\ttag %d\n",
-            values=[owners, _tag_id(owners, places), places],
+            values=[owners, _tag_id(owners, indexes), indexes],
         ),
         _Rows(
             table="user_tags",
             columns="owner_user_id, tag_id, target_user_id, owner_revision, created_at",
             line=f"%d\t%d\t%d\t{REVISION}\t{YEAR}\n",
-            values=[given.owner, _tag_id(given.owner, given.place), given.target],
+            values=[given.owner, _tag_id(given.owner, given.index), given.target],
         ),
         _post_rows(posts),
         _audience_rows(posts),
@@ -355,7 +355,7 @@ def _post_rows(posts: Posts) -> _Rows:
 
 def _audience_rows(posts: Posts) -> _Rows:
     ids, most = _post_ids(posts), int(posts.tag_count.max(initial=0))
-    named = [(posts.tag_count > number, posts.tag_place(number), "f") for number in range(most)]
+    named = [(posts.tag_count > number, posts.tag_index(number), "f") for number in range(most)]
     named.append((posts.excluded_tag >= 0, posts.excluded_tag, "t"))
     return _Rows(
         table="post_audience_tags",
@@ -364,7 +364,7 @@ def _audience_rows(posts: Posts) -> _Rows:
         values=[
             np.concatenate([posts.author[has] for has, _, _ in named]),
             np.concatenate([ids[has] for has, _, _ in named]),
-            np.concatenate([_tag_id(posts.author[has], place[has]) for has, place, _ in named]),
+            np.concatenate([_tag_id(posts.author[has], index[has]) for has, index, _ in named]),
             np.concatenate([np.full(int(has.sum()), excluded) for has, _, excluded in named]),
             np.concatenate([_times(posts)[has] for has, _, _ in named]),
         ],
@@ -374,16 +374,16 @@ def _audience_rows(posts: Posts) -> _Rows:
 def _photo_rows(posts: Posts) -> _Rows:
     ids = _post_ids(posts)
     shown = [
-        (np.flatnonzero((posts.photo_count > place) & ~posts.is_deleted), place)
-        for place in range(int(posts.photo_count.max(initial=0)))
+        (np.flatnonzero((posts.photo_count > index) & ~posts.is_deleted), index)
+        for index in range(int(posts.photo_count.max(initial=0)))
     ]
     rows = np.concatenate([found for found, _ in shown])
-    places = np.concatenate([np.full(len(found), place) for found, place in shown])
+    indexes = np.concatenate([np.full(len(found), index) for found, index in shown])
     return _Rows(
         table="post_photos",
         columns="author_id, post_id, place, object_key",
         line="%d\t%d\t%d\tphotos/%d/%031x%d.jpg\n",
-        values=[posts.author[rows], ids[rows], places, posts.author[rows], ids[rows], places],
+        values=[posts.author[rows], ids[rows], indexes, posts.author[rows], ids[rows], indexes],
     )
 
 
@@ -430,8 +430,8 @@ def _times(posts: Posts) -> npt.NDArray[np.datetime64]:
     return np.asarray(YEAR + posts.time.astype("timedelta64[us]"))
 
 
-def _tag_id(owner: npt.NDArray[np.int64], place: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    return owner * TAGS_PER_OWNER + place
+def _tag_id(owner: npt.NDArray[np.int64], index: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    return owner * TAGS_PER_OWNER + index
 
 
 def _summary(world: World) -> dict[str, Any]:

@@ -211,13 +211,13 @@ def _mark_followed(feed_url: str, graph_address: str) -> None:
     """
     with KithClient.from_environment(graph=graph_address) as kith:
         changes = kith.graph.WatchConnections(graph_pb2.WatchConnectionsRequest())
-        place = next(changes).cursor
+        newest = next(changes).cursor
         changes.cancel()
     with closing(connect(feed_url)) as session, session.cursor() as cursor:
         cursor.execute(
             "INSERT INTO followed (stream, cursor) VALUES ('connections', %s)"
             " ON CONFLICT (stream) DO UPDATE SET cursor = excluded.cursor",
-            [place],
+            [newest],
         )
 
 

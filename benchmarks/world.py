@@ -23,7 +23,7 @@ Ids = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
 YEAR_MICROSECONDS: Final = 365 * 24 * 3600 * 10**6
-# Tags of an owner by their place: those that people are given, and those that nobody ever is.
+# Tags of an owner by their index: those that people are given, and those that nobody ever is.
 GIVEN_TAGS: Final = 5
 TAGS_PER_OWNER: Final = 8
 
@@ -115,19 +115,19 @@ class Pairs:
 
 @dataclass(frozen=True, kw_only=True)
 class Given:
-    """Tags given to people, by the place of the tag among those of its owner."""
+    """Tags given to people, by the index of the tag among those of its owner."""
 
     owner: Ids
     target: Ids
-    place: Ids
+    index: Ids
 
 
 @dataclass(frozen=True, kw_only=True)
 class Posts:
     """Posts in the order of their times, which are microseconds from the start of the year.
 
-    A post with TAGS has `tag_count` of its author's tags, from the place `first_tag` on and around
-    the end of those given or never given. `excluded_tag` is the place of one more tag, or -1.
+    A post with TAGS has `tag_count` of its author's tags, from the index `first_tag` on and around
+    the end of those given or never given. `excluded_tag` is the index of one more tag, or -1.
     """
 
     author: Ids
@@ -141,8 +141,8 @@ class Posts:
     comment_count: Ids
     is_deleted: Flags
 
-    def tag_place(self, number: int) -> Ids:
-        """The place of each post's tag of this number, from 0; means something below tag_count."""
+    def tag_index(self, number: int) -> Ids:
+        """The index of each post's tag of this number, from 0; means something below tag_count."""
         never_given = self.first_tag >= GIVEN_TAGS
         start = np.where(never_given, GIVEN_TAGS, 0)
         length = np.where(never_given, TAGS_PER_OWNER - GIVEN_TAGS, GIVEN_TAGS)
@@ -260,13 +260,13 @@ def _given(pairs: Pairs, random: np.random.Generator) -> Given:
     owner, target = np.concatenate([a, b]), np.concatenate([b, a])
     tagged = random.random(len(owner)) < _TAGGED_DIRECTIONS
     owner, target = owner[tagged], target[tagged]
-    place = random.integers(0, GIVEN_TAGS, len(owner))
+    index = random.integers(0, GIVEN_TAGS, len(owner))
     twice = random.random(len(owner)) < _SECOND_TAG
     order = random.permutation(len(owner) + int(twice.sum()))
     return Given(
         owner=np.concatenate([owner, owner[twice]])[order],
         target=np.concatenate([target, target[twice]])[order],
-        place=np.concatenate([place, (place[twice] + 1) % GIVEN_TAGS])[order],
+        index=np.concatenate([index, (index[twice] + 1) % GIVEN_TAGS])[order],
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from feed_service import refresh
-from feed_service.queries.feed import FeedFilter, FeedPlace
+from feed_service.queries.feed import FeedFilter, FeedPart
 from feed_service.queries.posts import PostRow
 from feed_service.refresh import Seen
 from feed_service.resources import Resources
@@ -71,7 +71,7 @@ class Feed:
         with self._metrics.feed_latency.time():
             before = self._tokens.read(query.scope, query.page_token, start=NEWER_THAN_ALL)
             seen = refresh.read(self._tokens, query.refresh_scope, query.newer_than)
-            part = FeedPlace(before=before.key, after=seen.after, seen_ids=seen.ids)
+            part = FeedPart(before=before.key, after=seen.after, seen_ids=seen.ids)
             result = safe_read(
                 self._graph,
                 query.viewer_id,
@@ -94,13 +94,13 @@ class Feed:
                 refresh_token="" if query.page_token else self._refresh_token(query, seen, page),
             )
 
-    def _rows(self, query: FeedQuery, viewer: Viewer, part: FeedPlace) -> list[PostRow]:
+    def _rows(self, query: FeedQuery, viewer: Viewer, part: FeedPart) -> list[PostRow]:
         return self._reads.prepared(
             lambda reader: self._layout.feed_page(
                 reader,
                 viewer=viewer,
                 among=_among(query, viewer),
-                place=part,
+                part=part,
                 limit=query.page_size + 1,
                 hub_scan=self._hub_scan,
             ),

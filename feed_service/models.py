@@ -383,6 +383,6 @@ DISTRIBUTED_BY: Final = {
 }
 """By which column each table is spread over shards: whose rows they are, the first of its key.
 
-Tables whose key begins with no id are small, and stay in one place. A table comes behind those that
+Tables whose key begins with no id are small, and stay on one node. A table comes after those that
 it refers to.
 """

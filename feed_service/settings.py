@@ -128,7 +128,7 @@ class DigestRules:
 
     @property
     def posts_per_author(self) -> int:
-        """An author's share, a third of the places, beyond which only free places are filled."""
+        """An author's share, a third of the posts; more of them only fill what would stay free."""
         return max(1, self.max_posts // 3)
 
 

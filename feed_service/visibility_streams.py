@@ -68,7 +68,7 @@ def given(*, by: str) -> str:
 def open_posts(*, author: str, part: str) -> str:
     """Return the query for those posts of an author for ALL that are in a part of the stream.
 
-    `part` is a condition on their place, and on row `p` of posts.
+    `part` is a condition on their position, and on row `p` of posts.
     """
     return f"""
         SELECT p.author_id, p.id, p.created_at, p.importance FROM posts AS p

@@ -94,7 +94,7 @@ class UnauthenticatedError(AppException):
 
 
 class UnauthorizedError(AppException):
-    """The caller is known and may not do this."""
+    """The caller is authenticated and may not do this."""
 
     code = grpc.StatusCode.PERMISSION_DENIED
     default_reason = errors_pb2.ERROR_REASON_NOT_PERMITTED

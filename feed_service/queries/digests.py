@@ -105,12 +105,12 @@ _OF_EVERYBODY: Final = " UNION ALL ".join(
 
 # important   for hubs alone: of the most important posts of everybody, so many and no more, the
 #             first ones that are visible.
-# suffices    whether nobody but their authors has to be asked. It takes as many authors as there
-#             are places, each with one of these posts that the second rule keeps whatever else they
-#             wrote: then each has a place for it or for a better one, and nobody else has anything
-#             that comes before. And so many posts to leave out, among the first few hundred that
-#             come to hand, that they need not be counted.
-# authors     whose posts are looked at: theirs, or else those of all connections.
+# suffices    whether the posts of their authors are all that has to be read. That takes as many
+#             authors as a digest has posts, each with one of these posts that the second rule keeps
+#             whatever else the author wrote: then the digest has this post or a better one of each
+#             of them, and no other author has a post of a higher rank. It also takes so many posts
+#             to leave out, among the first few hundred, that they need not be counted.
+# authors     the authors of the posts that are read: theirs, or else all connections.
 # visible     all of their posts that are, from the streams' indexes alone.
 # candidates, day_by_day, author_by_author, chosen
 #             the rules in the order of their numbers in GetDigestResponse.

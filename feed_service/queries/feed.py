@@ -24,8 +24,8 @@ from shared.database.reader import Reader, Statement
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeedPlace:
-    """A part of a feed: what comes behind one place in its order and before another.
+class FeedPart:
+    """A part of a feed: the posts between two positions in its order.
 
     `seen_ids` are posts that are left out because the reader has them already.
     """
@@ -36,7 +36,7 @@ class FeedPlace:
 
     @property
     def parameters(self) -> dict[str, object]:
-        """What IN_PLACE has to be bound to."""
+        """What IN_PART has to be bound to."""
         return {
             "before_time": self.before[0],
             "before_id": self.before[1],
@@ -59,10 +59,10 @@ class FeedFilter:
     with_own: bool = True
 
 
-IN_PLACE: Final = """(created_at, id) < (:before_time, :before_id)
+IN_PART: Final = """(created_at, id) < (:before_time, :before_id)
           AND (created_at, id) > (:after_time, :after_id)
           AND id <> ALL (CAST(:seen_ids AS bigint[]))"""
-"""Whether an entry is in a part of a feed. To be bound to `FeedPlace.parameters`."""
+"""Whether an entry is in a part of a feed. To be bound to `FeedPart.parameters`."""
 
 _ABOVE_THRESHOLD: Final = """(created_at, id) <= (head.created_at, head.id)
           AND (created_at, id) >= (threshold.created_at, threshold.id)
@@ -82,7 +82,7 @@ NEWEST: Final = "ORDER BY created_at DESC, id DESC LIMIT"
 # above       what the other streams show down to there, no more than a page of each.
 # page        the newest of all that. A post may be in several streams, hence UNION.
 #
-# WITH ... AS MATERIALIZED keeps every step in its place. `IS TRUE` keeps PostgreSQL from turning
+# WITH ... AS MATERIALIZED keeps the steps in this order. `IS TRUE` keeps PostgreSQL from turning
 # `recent` into a join, which would read everything before it returned the newest.
 _FEED_PAGE = Statement(
     "feed_page",
@@ -92,7 +92,7 @@ _FEED_PAGE = Statement(
     recent AS MATERIALIZED (
         SELECT p.author_id, p.id, p.created_at
         FROM (SELECT author_id, id, created_at, audience, deleted_at FROM posts
-              WHERE deleted_at IS NULL AND {IN_PLACE}
+              WHERE deleted_at IS NULL AND {IN_PART}
               {NEWEST} (SELECT CASE WHEN count(*) >= :hub_degree THEN :hub_scan_rows ELSE 0 END
                          FROM connections)) AS p
         WHERE (p.author_id IN (SELECT id FROM connections)) IS TRUE AND {SHOWN_TO_CONNECTION}
@@ -101,12 +101,12 @@ _FEED_PAGE = Statement(
     heads AS MATERIALIZED (
         SELECT connections.id AS author_id, CAST(NULL AS bigint) AS tag_id, head.created_at, head.id
         FROM connections CROSS JOIN LATERAL (
-            {open_posts(author="connections.id", part=IN_PLACE)} {NEWEST} 1) AS head
+            {open_posts(author="connections.id", part=IN_PART)} {NEWEST} 1) AS head
         WHERE (SELECT count(*) FROM recent) < :limit
         UNION ALL
         SELECT given.author_id, given.tag_id, head.created_at, head.id
         FROM given CROSS JOIN LATERAL (
-            {tag_entries(author="given.author_id", tag="given.tag_id", part=IN_PLACE)}
+            {tag_entries(author="given.author_id", tag="given.tag_id", part=IN_PART)}
             {NEWEST} 1) AS head
         WHERE (SELECT count(*) FROM recent) < :limit
     ),
@@ -135,7 +135,7 @@ _FEED_PAGE = Statement(
     ),
     own AS (
         SELECT author_id, id, created_at FROM posts
-        WHERE author_id = :viewer_id AND :with_own AND deleted_at IS NULL AND {IN_PLACE}
+        WHERE author_id = :viewer_id AND :with_own AND deleted_at IS NULL AND {IN_PART}
         {NEWEST} :limit
     ),
     page AS (
@@ -156,7 +156,7 @@ def feed_page(
     *,
     viewer: Viewer,
     among: FeedFilter,
-    place: FeedPlace,
+    part: FeedPart,
     limit: int,
     hub_scan: HubScan,
 ) -> list[PostRow]:
@@ -169,7 +169,7 @@ def feed_page(
             "by_tags": bool(among.tag_ids),
             "tag_ids": array_literal(among.tag_ids),
             "with_own": among.with_own,
-            **place.parameters,
+            **part.parameters,
             "limit": limit,
             "hub_degree": hub_scan.degree,
             "hub_scan_rows": hub_scan.rows,

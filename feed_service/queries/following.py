@@ -33,7 +33,7 @@ _CURSOR = text("SELECT cursor FROM followed WHERE stream = :stream")
 
 
 def cursor(connection: Connection, *, stream: str) -> str | None:
-    """The place up to which the stream has been followed; None when it never was."""
+    """The cursor up to which the stream has been followed; None when it never was."""
     found: str | None = connection.execute(_CURSOR, {"stream": stream}).scalar()
     return found
 
@@ -45,7 +45,7 @@ _MOVE_CURSOR = text("""
 
 
 def move_cursor(connection: Connection, *, stream: str, cursor: str) -> None:
-    """Nothing; the stream has been followed up to this place."""
+    """Store that the stream has been followed up to this cursor."""
     connection.execute(_MOVE_CURSOR, {"stream": stream, "cursor": cursor})
 
 
@@ -53,7 +53,7 @@ _FORGET_CURSOR = text("DELETE FROM followed WHERE stream = :stream")
 
 
 def forget_cursor(connection: Connection, *, stream: str) -> None:
-    """Nothing; the stream counts as never followed."""
+    """Delete the cursor, so that the stream counts as never followed."""
     connection.execute(_FORGET_CURSOR, {"stream": stream})
 
 

@@ -35,7 +35,7 @@ _INSERT_UPLOADS = text("""
 def insert_uploads(
     connection: Connection, *, owner_user_id: int, content_types: Mapping[str, str]
 ) -> None:
-    """Nothing; the owner may upload these keys, each of its content type."""
+    """Store that the owner may upload these keys, each of its content type."""
     connection.execute(
         _INSERT_UPLOADS,
         {
@@ -171,7 +171,7 @@ _INSERT_REMOVALS = text("""
 
 
 def insert_removals(connection: Connection, *, objects: Collection[ObjectName]) -> None:
-    """Nothing; these objects are nobody's any more, and to be removed from the object store."""
+    """Store that these objects have no owner any more and are to be removed from the store."""
     if objects:
         connection.execute(_INSERT_REMOVALS, _object_lists(objects))
 

@@ -118,7 +118,10 @@ def author_page(
     before: tuple[datetime, int],
     limit: int,
 ) -> list[PostRow]:
-    """Up to `limit` posts by one author that the viewer may see, before a place, newest first."""
+    """Up to `limit` posts of an author that the viewer may see, from a position on, newest first.
+
+    They are older than the position.
+    """
     rows = connection.execute(
         _AUTHOR_PAGE,
         {

@@ -203,9 +203,9 @@ _HIDE_TAG = text("""
 
 
 def delete_tag(connection: Connection, *, owner_user_id: int, tag_id: int) -> None:
-    """Nothing; the locked tag lets nobody see a post any more.
+    """Delete a locked tag, so that it does not show posts to anybody any more.
 
-    A tag that keeps people from posts is hidden instead of dropped and goes on doing that.
+    A tag that excludes people from posts is hidden instead, and goes on excluding them.
     """
     parameters = {"owner_user_id": owner_user_id, "tag_id": tag_id}
     connection.execute(_END_INCLUSIONS, parameters)

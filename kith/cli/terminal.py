@@ -56,7 +56,7 @@ class Terminal(Console):
     """Standard output, rendered."""
 
     def on_broken_pipe(self) -> None:
-        """Leave it to the one place that knows the status; rich would exit by itself."""
+        """Leave the exit to `outcome`, which knows the status; rich would exit by itself."""
         raise BrokenPipeError
 
 

@@ -18,7 +18,7 @@ _IMPORT_SECONDS: Final = 60.0
 
 
 class Resumable(Protocol):
-    """What names a place in a stream: a request for it, and each of its messages."""
+    """What names a position in a stream: a request, and each of its messages."""
 
     cursor: str
 

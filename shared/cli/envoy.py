@@ -187,7 +187,7 @@ def _is_ip(address: str) -> bool:
 
 
 def _filled(node: Any, values: Mapping[str, object]) -> Any:
-    """Return a document with values in the place of variables, without what has no condition."""
+    """Return a document with values instead of variables, without what has no condition."""
     match node:
         case dict():
             if _CONDITION in node and not _filled(node[_CONDITION], values):

@@ -37,7 +37,7 @@ class BehindError(UnavailableError):
 
 
 class Position(NamedTuple):
-    """A place in a database's log; each promotion begins a timeline.
+    """A position in a database's log; each promotion begins a timeline.
 
     Later ones are greater, for a timeline goes on where it left the one before.
     """
@@ -70,7 +70,7 @@ proof: ContextVar[str] = ContextVar("proof", default="")
 
 
 def offset(lsn: str) -> int:
-    """Return the place in the log that PostgreSQL writes as two halves."""
+    """Return the position in the log that PostgreSQL writes as two halves."""
     high, low = lsn.split("/")
     return (int(high, 16) << _HALF_BITS) + int(low, 16)
 
@@ -114,12 +114,12 @@ def _position(service: str, token: str) -> Position:
         return ANY
     try:
         raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
-        mark, timeline, place = _FORM.unpack(raw)
+        mark, timeline, offset = _FORM.unpack(raw)
     except (binascii.Error, ValueError, struct.error):
         raise ValidationError.of(
             KEY, "must be positions from earlier answers, unchanged, or the word any"
         ) from None
-    return Position(timeline, place) if mark == _mark(service) else ANY
+    return Position(timeline, offset) if mark == _mark(service) else ANY
 
 
 def _mark(service: str) -> bytes:

@@ -64,8 +64,8 @@ class PrimaryLog:
     def at(self, moment: float) -> Position | None:
         """Return a position at or behind that of a moment; None when nobody has looked since."""
         with self._lock:
-            place = bisect_left(self._moments, moment)
-            return self._positions[place] if place < len(self._moments) else None
+            index = bisect_left(self._moments, moment)
+            return self._positions[index] if index < len(self._moments) else None
 
     def lag(self, position: Position) -> float | None:
         """Return how many seconds ago at most a position was that of the primary.
@@ -73,5 +73,5 @@ class PrimaryLog:
         None when it is from before all that was seen.
         """
         with self._lock:
-            place = bisect_right(self._positions, position)
-            return time.monotonic() - self._moments[place - 1] if place else None
+            index = bisect_right(self._positions, position)
+            return time.monotonic() - self._moments[index - 1] if index else None

@@ -44,7 +44,7 @@ def total_parameters(amounts: Mapping[str, int]) -> dict[str, object]:
 
 
 def add_to_totals(connection: Connection, *, amounts: Mapping[str, int]) -> None:
-    """Nothing; the counts have changed. To be the last statement of a transaction."""
+    """Store how the counts have changed. Must be the last statement of a transaction."""
     if any(amounts.values()):
         connection.execute(_ADD, total_parameters(amounts))
 

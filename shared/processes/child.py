@@ -1,6 +1,6 @@
 """Becomes a service that cannot outlive the process that started it.
 
-child.py PARENT MODULE [ARGUMENT ...], where the path of a program can be in a module's place
+child.py PARENT MODULE [ARGUMENT ...], where the path of a program can stand for the module
 
 On Linux the kernel ends it with its parent, whatever ends the parent. That is asked for here, after
 the fork, because between fork and exec a process that had threads may hardly do anything.

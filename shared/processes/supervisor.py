@@ -129,7 +129,7 @@ class Worker:
 
 
 class Replacement:
-    """Takes the place of some workers, one by one, with new ones."""
+    """Replaces some workers by new ones, one after the other."""
 
     def __init__(self, old: list[Worker], start: Callable[[], Worker], replaced: Counter) -> None:
         self._old = old

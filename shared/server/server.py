@@ -246,7 +246,7 @@ def run_until_stopped(
 ) -> None:
     """Serve until a signal, then stop gracefully. For composition roots only.
 
-    SIGTERM and SIGINT end the service, SIGHUP only this process: another has taken its place.
+    SIGTERM and SIGINT end the service, SIGHUP only this process: another process replaces it.
     """
     stopping = threading.Event()
     received = set[int]()

@@ -89,7 +89,7 @@ class _Couple:
         self._seen = seen
         self._random = random.Random(number)
         self._session = kith.session(reads="replicas")
-        self._author, self._friend = (_FIRST_USER + 1_000 * number + place for place in (1, 2))
+        self._author, self._friend = (_FIRST_USER + 1_000 * number + index for index in (1, 2))
         self._strangers = count(_FIRST_USER + 1_000_000 * (number + 1))
         self._tag = 0
         self._posts: list[int] = []

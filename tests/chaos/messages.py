@@ -80,16 +80,16 @@ def mutated(message: bytes, chosen: random.Random) -> bytes:
     """Return a message with some of its bytes changed, missing, doubled or new."""
     data = bytearray(message)
     for _ in range(chosen.randint(1, 8)):
-        place = chosen.randint(0, len(data))
+        index = chosen.randint(0, len(data))
         match chosen.randint(0, 3):
             case 0:
-                data[place : place + 1] = chosen.randbytes(1)
+                data[index : index + 1] = chosen.randbytes(1)
             case 1:
-                del data[place : place + chosen.randint(1, 8)]
+                del data[index : index + chosen.randint(1, 8)]
             case 2:
-                data[place:place] = data[place : place + chosen.randint(1, 64)]
+                data[index:index] = data[index : index + chosen.randint(1, 64)]
             case _:
-                data[place:place] = chosen.randbytes(chosen.randint(1, 16))
+                data[index:index] = chosen.randbytes(chosen.randint(1, 16))
     return bytes(data)
 
 

@@ -25,7 +25,7 @@ _SERVING_SECONDS: Final = 2.0
 _DEADLINE_SECONDS: Final = 2.0
 _LATE_MS: Final = 50
 _SILENCE_SECONDS: Final = 10
-_PLACES: Final = 32
+_SLOTS: Final = 32
 _ORPHAN_SECONDS: Final = 0.1
 _CALLS_AT_ONCE: Final = 8
 
@@ -101,7 +101,7 @@ def _silenced(
     late = max(outcome.seconds for outcome in during.outcomes) - _DEADLINE_SECONDS
     note = f"of {len(during.outcomes):,} calls {len(during.failed):,} failed: {during.codes()}"
     yield within(f"{name}: past the deadline", max(0, late) * 1e3, _LATE_MS, "ms", note=note)
-    yield none(f"{name}: threads not free again", stuck, note=f"of {_PLACES} tries")
+    yield none(f"{name}: threads not free again", stuck, note=f"of {_SLOTS} tries")
     yield within(f"{name}: serving again after", _first_answers(load.history, healed), 2, "s")
     for history in (during, load.history):
         yield from kept(history, scene.compared(history))
@@ -152,8 +152,8 @@ def _stuck(scene: Scene) -> int:
 
     feed = FeedServiceStub(scene.feed.channel)
     time.sleep(_DEADLINE_SECONDS)
-    with ThreadPoolExecutor(_PLACES) as threads:
-        return sum(threads.map(is_stuck, range(_PLACES)))
+    with ThreadPoolExecutor(_SLOTS) as threads:
+        return sum(threads.map(is_stuck, range(_SLOTS)))
 
 
 def _own_posts(scene: Scene, number: int) -> list[int]:

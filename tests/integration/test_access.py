@@ -311,7 +311,7 @@ def test_a_feed_that_the_graph_refuses_does_not_blame_its_callers(
         with pytest.raises(grpc.RpcError) as caught:
             clients.feed.GetFeed(request, metadata=shown)
         assert reason_of(caught.value) == "GRAPH_UNAVAILABLE"
-        # A token that is put in its place is shown from then on.
+        # A token that replaces it is shown from then on.
         token.write_text(issuer.token("feed"))
         until(lambda: succeeds(lambda: clients.feed.GetFeed(request, metadata=shown)))
 

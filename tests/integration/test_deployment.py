@@ -61,7 +61,7 @@ def _panels() -> Iterator[dict[str, Any]]:
 
 
 def _dashboard_expressions() -> list[str]:
-    """Return what the dashboards ask for, with values in the place of Grafana's variables."""
+    """Return what the dashboards ask for, with values instead of Grafana's variables."""
     asked = [target["expr"] for panel in _panels() for target in panel.get("targets", [])]
     for path in _DASHBOARDS:
         asked += [
@@ -170,15 +170,15 @@ def test_panels_say_what_they_show_and_do_not_cover_each_other() -> None:
 
     assert len({panel["id"] for panel in panels}) == len(panels)
     for panel in panels:
-        place = panel["gridPos"]
+        panel_area = panel["gridPos"]
         squares = {
             (x, y)
-            for x in range(place["x"], place["x"] + place["w"])
-            for y in range(place["y"], place["y"] + place["h"])
+            for x in range(panel_area["x"], panel_area["x"] + panel_area["w"])
+            for y in range(panel_area["y"], panel_area["y"] + panel_area["h"])
         }
         assert panel["title"]
         assert not squares & taken, panel["title"]
-        assert place["x"] + place["w"] <= 24
+        assert panel_area["x"] + panel_area["w"] <= 24
         taken |= squares
 
 

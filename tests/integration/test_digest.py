@@ -113,7 +113,7 @@ def test_what_is_left_out_is_counted_up_to_a_hundred(
     assert [len(frozen.items), frozen.left_out_count] == [2, 100]
 
 
-def test_one_author_has_a_third_of_the_places_unless_places_stay_free(
+def test_one_author_has_a_third_of_the_posts_unless_others_have_too_few(
     pair: Pair, people: People, archive: Archive
 ) -> None:
     viewer, busy, quiet = people.connected(3)
@@ -299,7 +299,7 @@ def _block(pair: Pair, viewer_id: int, author_id: int, _post_id: int) -> None:
 
 
 @pytest.mark.parametrize("hide", [_delete, _make_private, _remove, _block])
-def test_what_may_no_longer_be_seen_disappears_and_nothing_takes_its_place(
+def test_what_may_no_longer_be_seen_disappears_and_is_not_replaced(
     pair: Pair,
     people: People,
     archive: Archive,

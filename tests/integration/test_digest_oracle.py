@@ -101,7 +101,7 @@ class _Worlds:
             own=pick.random() < 0.5,
             min_importance=pick.choice([1.0, 0.0, 4.0, 6.9]),
             per_author_and_day=pick.choice([2, 1, 3, 100]),
-            places=pick.choice([12, 12, 1, 2, 3, 7, 30]),
+            max_posts=pick.choice([12, 12, 1, 2, 3, 7, 30]),
         )
 
     def hub_scan(self) -> HubScan:
@@ -202,7 +202,7 @@ def _answer(
         rules=DigestRules(
             min_importance=question.min_importance,
             posts_per_author_per_day=question.per_author_and_day,
-            max_posts=question.places,
+            max_posts=question.max_posts,
             week_start_day=question.start_day,
         ),
         tag_ids=sorted(question.tags),

@@ -16,7 +16,7 @@ from feed_service import queries
 from feed_service.layouts import DISTRIBUTED
 from feed_service.queries.citus.feed import FeedPages
 from feed_service.queries.digests import Choice, FrozenName
-from feed_service.queries.feed import FeedFilter, FeedPlace
+from feed_service.queries.feed import FeedFilter, FeedPart
 from feed_service.queries.posts import PostRow
 from feed_service.settings import DigestRules, HubScan
 from feed_service.viewers import Viewer
@@ -35,7 +35,7 @@ _QUIET = range(101, 161)
 _LIMIT = 21
 _MANY = HubScan(degree=40, rows=8_000)
 _NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
-_NEWEST = FeedPlace(
+_NEWEST = FeedPart(
     before=(datetime(9999, 1, 1, tzinfo=UTC), 0), after=(datetime(1970, 1, 1, tzinfo=UTC), 0)
 )
 _WEEK = Week.around(_NOON, ZoneInfo("UTC"), start_day=1)
@@ -95,7 +95,7 @@ def _page(
     reader: Reader,
     authors: Sequence[int],
     *,
-    place: FeedPlace = _NEWEST,
+    part: FeedPart = _NEWEST,
     hub_scan: HubScan = _MANY,
 ) -> list[PostRow]:
     literal = array_literal(authors)
@@ -103,7 +103,7 @@ def _page(
         reader,
         viewer=Viewer(user_id=_VIEWER, connected_ids=literal),
         among=FeedFilter(author_ids=literal),
-        place=place,
+        part=part,
         limit=_LIMIT,
         hub_scan=hub_scan,
     )
@@ -125,10 +125,10 @@ def test_a_page_of_few_authors_is_one_statement(reader: Reader) -> None:
 def test_pages_of_many_are_one_statement_each_once_one_of_them_was_read(reader: Reader) -> None:
     pages = FeedPages()
     first = _page(pages, reader, _AUTHORS)
-    behind = FeedPlace(before=(first[-1].created_at, first[-1].id), after=_NEWEST.after)
+    behind = FeedPart(before=(first[-1].created_at, first[-1].id), after=_NEWEST.after)
 
     assert _counted(lambda: _page(pages, reader, _AUTHORS)) == 1
-    assert _counted(lambda: _page(pages, reader, _AUTHORS, place=behind)) == 1
+    assert _counted(lambda: _page(pages, reader, _AUTHORS, part=behind)) == 1
 
 
 def test_a_hub_is_shown_the_same_whether_or_not_others_have_posted(reader: Reader) -> None:
@@ -141,7 +141,7 @@ def test_a_hub_is_shown_the_same_whether_or_not_others_have_posted(reader: Reade
 def test_own_posts_are_shown_with_their_tags_for_one_statement_more(
     reader: Reader, database: Connection
 ) -> None:
-    viewer, place = _AUTHORS[0], _NEWEST
+    viewer, part = _AUTHORS[0], _NEWEST
     database.execute(text("INSERT INTO tags (owner_user_id, name) VALUES (1, 'friends')"))
     database.execute(
         text("""
@@ -156,7 +156,7 @@ def test_own_posts_are_shown_with_their_tags_for_one_statement_more(
             reader,
             viewer=Viewer(user_id=viewer, connected_ids="{2}"),
             among=FeedFilter(author_ids="{2}"),
-            place=place,
+            part=part,
             limit=_LIMIT,
             hub_scan=_MANY,
         )

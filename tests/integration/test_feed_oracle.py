@@ -18,7 +18,7 @@ from psycopg2.extras import execute_values
 from sqlalchemy import Connection, text
 
 from feed_service.layouts import SINGLE, Layout
-from feed_service.queries.feed import FeedFilter, FeedPlace
+from feed_service.queries.feed import FeedFilter, FeedPart
 from feed_service.queries.posts import PostRow
 from feed_service.settings import HubScan
 from feed_service.viewers import Viewer
@@ -111,13 +111,13 @@ class _Worlds:
             with_own=pick.random() < 0.8,
         )
 
-    def place(self, rows: Sequence[PostRow]) -> FeedPlace:
+    def part(self, rows: Sequence[PostRow]) -> FeedPart:
         """Return a part of a feed that consists of these rows."""
         pick = self._pick
-        places = sorted((row.created_at, row.id) for row in rows) or [_BEGINNING]
-        after, before = sorted([pick.choice(places), pick.choice(places)])
+        positions = sorted((row.created_at, row.id) for row in rows) or [_BEGINNING]
+        after, before = sorted([pick.choice(positions), pick.choice(positions)])
         seen = [row.id for row in rows if pick.random() < 0.2]
-        return FeedPlace(
+        return FeedPart(
             before=pick.choice([_END_OF_TIME, before]),
             after=pick.choice([_BEGINNING, _BEGINNING, after]),
             seen_ids=pick.choice([(), (), seen]),
@@ -224,17 +224,17 @@ def _compared(
         among = worlds.among(world)
         plain = plain_feed(plain_database, viewer=world.viewer, among=among)
         for _ in range(_PAGES):
-            place, limit, scan = worlds.place(plain.rows), worlds.limit(), worlds.hub_scan()
+            part, limit, scan = worlds.part(plain.rows), worlds.limit(), worlds.hub_scan()
             layout = worlds.layout()
             page = layout.feed_page(
                 reader,
                 viewer=world.viewer,
                 among=among,
-                place=place,
+                part=part,
                 limit=limit,
                 hub_scan=scan,
             )
-            assert page == plain.page(place, limit), (world, among, place, limit, scan, layout.name)
+            assert page == plain.page(part, limit), (world, among, part, limit, scan, layout.name)
             yield len(page)
 
 

@@ -13,7 +13,7 @@ import sqlalchemy
 from sqlalchemy import Connection, text
 
 from feed_service import queries
-from feed_service.queries.feed import FeedFilter, FeedPlace
+from feed_service.queries.feed import FeedFilter, FeedPart
 from feed_service.settings import DigestRules, HubScan
 from feed_service.viewers import Viewer
 from feed_service.weeks import Week
@@ -30,8 +30,8 @@ _PAGE = 21
 _HUB_SCAN = HubScan(degree=500, rows=8_000)
 _STREAMS_ALONE = HubScan(degree=500, rows=0)
 _RULES = DigestRules.read(Environment({}))
-_DEEP = FeedPlace(before=ByTime(1_770_000_000_000_000, 0).key, after=OLDER_THAN_ALL.key)
-_NEWEST = FeedPlace(before=NEWER_THAN_ALL.key, after=OLDER_THAN_ALL.key)
+_DEEP = FeedPart(before=ByTime(1_770_000_000_000_000, 0).key, after=OLDER_THAN_ALL.key)
+_NEWEST = FeedPart(before=NEWER_THAN_ALL.key, after=OLDER_THAN_ALL.key)
 
 # Every third author has given the viewer a tag; every fifth sometimes excludes by it. A tenth of
 # the authors, and all of the last thousand, keep everything from everybody.
@@ -99,7 +99,7 @@ def _page_plan(
     author_ids: range,
     *,
     hub_scan: HubScan = _HUB_SCAN,
-    part: FeedPlace = _NEWEST,
+    part: FeedPart = _NEWEST,
     is_prepared: bool = True,
 ) -> Plan:
     literal = array_literal(author_ids)
@@ -109,7 +109,7 @@ def _page_plan(
             reader,
             viewer=Viewer(user_id=_VIEWER, connected_ids=literal),
             among=FeedFilter(author_ids=literal),
-            place=part,
+            part=part,
             limit=_PAGE,
             hub_scan=hub_scan,
         ),
@@ -162,7 +162,7 @@ def _nodes(plan: Plan) -> Iterator[Plan]:
 @pytest.mark.parametrize("hub_scan", [_STREAMS_ALONE, _HUB_SCAN])
 @pytest.mark.parametrize("part", [_NEWEST, _DEEP])
 def test_a_page_costs_a_few_buffers_for_each_connection(
-    stale: Connection, degree: int, hub_scan: HubScan, part: FeedPlace
+    stale: Connection, degree: int, hub_scan: HubScan, part: FeedPart
 ) -> None:
     plan = _page_plan(stale, range(1, degree + 1), hub_scan=hub_scan, part=part)
 
@@ -174,7 +174,7 @@ def test_a_page_costs_a_few_buffers_for_each_connection(
 @pytest.mark.parametrize("hub_scan", [_STREAMS_ALONE, _HUB_SCAN])
 @pytest.mark.parametrize("part", [_NEWEST, _DEEP])
 def test_a_burst_of_changes_without_vacuum_costs_a_look_at_the_rows_of_each_stream(
-    changed: Connection, degree: int, hub_scan: HubScan, part: FeedPlace
+    changed: Connection, degree: int, hub_scan: HubScan, part: FeedPart
 ) -> None:
     plan = _page_plan(changed, range(1, degree + 1), hub_scan=hub_scan, part=part)
 
@@ -265,7 +265,7 @@ def test_pages_of_ever_more_connections_are_full_and_in_order(stale: Connection)
                 reader,
                 viewer=Viewer(user_id=_VIEWER, connected_ids=literal),
                 among=FeedFilter(author_ids=literal),
-                place=_NEWEST,
+                part=_NEWEST,
                 limit=_PAGE,
                 hub_scan=hub_scan,
             )

@@ -186,7 +186,7 @@ def test_what_ended_while_nobody_followed_is_made_up_for(own_pair: Pair) -> None
 @pytest.mark.parametrize(
     "loss", ["DELETE FROM followed", "UPDATE followed SET cursor = 'of another graph'"]
 )
-def test_without_a_place_to_go_on_from_all_tags_are_compared_with_the_graph(
+def test_without_a_cursor_to_resume_from_all_tags_are_compared_with_the_graph(
     own_pair: Pair, loss: str
 ) -> None:
     people = People(own_pair)

@@ -76,7 +76,7 @@ def test_a_post_comes_as_it_was_with_its_own_time(pair: Pair, people: People) ->
     assert not seen.HasField("edit_time")
 
 
-def test_posts_take_their_places_among_the_others_by_time(pair: Pair, people: People) -> None:
+def test_posts_are_sorted_among_the_others_by_time(pair: Pair, people: People) -> None:
     author, friend = people.connected(2)
     present = people.post(author)
 

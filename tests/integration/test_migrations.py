@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from feed_service import queries
 from feed_service.importance import heuristic
-from feed_service.queries.feed import FeedFilter, FeedPlace
+from feed_service.queries.feed import FeedFilter, FeedPart
 from feed_service.settings import HubScan
 from feed_service.viewers import Viewer
 from graph_service.queries import connected_ids
@@ -285,7 +285,7 @@ def test_a_post_deleted_by_the_version_before_is_not_shown(feed_url: str) -> Non
         reader,
         viewer=Viewer(user_id=2, connected_ids="{1}"),
         among=FeedFilter(author_ids="{1}"),
-        place=FeedPlace(before=NEWER_THAN_ALL.key, after=OLDER_THAN_ALL.key),
+        part=FeedPart(before=NEWER_THAN_ALL.key, after=OLDER_THAN_ALL.key),
         limit=21,
         hub_scan=HubScan(degree=500, rows=0),
     )

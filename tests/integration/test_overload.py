@@ -1,4 +1,4 @@
-"""More calls than there are threads and places to wait."""
+"""More calls than there are slots and room in the queue."""
 
 import gc
 import threading
@@ -25,7 +25,7 @@ _CEILING_SECONDS = 30
 
 @pytest.fixture(scope="module")
 def small(databases: Databases) -> Iterator[Pair]:
-    """Services with few threads and few places to wait for them."""
+    """Services with few slots and short queues."""
     limits = {"FEED_THREADS": str(_THREADS), "FEED_QUEUE": str(_QUEUE)}
     with running_pair(databases, limits) as pair:
         yield pair
@@ -90,7 +90,7 @@ def test_health_is_answered_while_calls_are_refused(small: Pair) -> None:
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
-def test_calls_whose_time_ran_out_leave_their_places(small: Pair) -> None:
+def test_calls_whose_deadline_expired_leave_the_queue(small: Pair) -> None:
     with ThreadPoolExecutor(_CALLS) as callers, _stuck(small):
         impatient = [callers.submit(_list_posts, small, timeout=0.3) for _ in range(_CALLS)]
         assert all(call.result() is not None for call in impatient)

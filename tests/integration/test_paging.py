@@ -28,9 +28,9 @@ def _mixed(people: People, number: int) -> tuple[int, int, list[int]]:
     given, other = people.tag(author, "given", viewer), people.tag(author, "other")
     audiences = [ALL, PRIVATE, tagged(other), tagged(given), PRIVATE]
     visible = list[int]()
-    for place in range(number):
-        post = people.post(author, audiences[place % 5])
-        if place % 5 in (0, 3):
+    for index in range(number):
+        post = people.post(author, audiences[index % 5])
+        if index % 5 in (0, 3):
             visible.insert(0, post)
     return viewer, author, visible
 
@@ -163,13 +163,13 @@ def _expect_refusal(call: Callable[[], object]) -> None:
     assert reason_of(caught.value) == "INVALID_PAGE_TOKEN"
 
 
-@pytest.mark.parametrize("place", range(0, 32, 3))
+@pytest.mark.parametrize("index", range(0, 32, 3))
 def test_a_token_with_a_changed_byte_is_refused(
-    pair: Pair, token_of_a_feed: tuple[int, str], place: int
+    pair: Pair, token_of_a_feed: tuple[int, str], index: int
 ) -> None:
     viewer, token = token_of_a_feed
     raw = bytearray(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
-    raw[place] ^= 1
+    raw[index] ^= 1
     changed = base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
     _expect_refusal(

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, event, text
 
 from feed_service import queries as feed
 from feed_service.queries.digests import FrozenName
-from feed_service.queries.feed import FeedFilter, FeedPlace
+from feed_service.queries.feed import FeedFilter, FeedPart
 from feed_service.queries.following import Ending
 from feed_service.settings import DigestRules, HubScan
 from feed_service.viewers import Viewer
@@ -313,7 +313,7 @@ def test_a_feed_page_is_read_stream_by_stream(loaded_feed: Connection) -> None:
             reader,
             viewer=Viewer(user_id=77, connected_ids=connected),
             among=FeedFilter(author_ids=connected),
-            place=FeedPlace(before=_END_OF_TIME, after=_BEGINNING),
+            part=FeedPart(before=_END_OF_TIME, after=_BEGINNING),
             limit=21,
             hub_scan=HubScan(degree=500, rows=8_000),
         ),

@@ -88,16 +88,16 @@ def test_concurrent_marks_end_at_the_newest_and_never_answer_less_than_was_marke
     assert _unread(pair, user) == 0
 
 
-@pytest.mark.parametrize("place", range(4))
+@pytest.mark.parametrize("index", range(4))
 def test_any_of_several_posts_of_one_moment_marks_all_of_them_read(
-    pair: Pair, people: People, place: int
+    pair: Pair, people: People, index: int
 ) -> None:
     user, friend = people.connected(2)
     posts = [people.post(friend) for _ in range(4)]
     _set_times(pair, friend, datetime(2026, 1, 1, tzinfo=UTC))
     newer = people.post(friend)
 
-    _mark(pair, user, friend, posts[place])
+    _mark(pair, user, friend, posts[index])
 
     assert _unread(pair, user) == 1
     _mark(pair, user, friend, newer)
@@ -134,9 +134,9 @@ def test_as_much_is_unread_as_the_feed_shows_behind_the_position(
     people.remove(three, user)
     page = pair.feed.GetFeed(pb.GetFeedRequest(user_id=user, page_size=100)).posts
 
-    for place, post in reversed(list(enumerate(page))):
+    for index, post in reversed(list(enumerate(page))):
         _mark(pair, user, post.author_id, post.post_id)
-        assert _unread(pair, user) == sum(newer.author_id != user for newer in page[:place])
+        assert _unread(pair, user) == sum(newer.author_id != user for newer in page[:index])
 
 
 def test_people_do_not_share_a_position(pair: Pair, people: People) -> None:

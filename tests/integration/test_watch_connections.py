@@ -383,7 +383,7 @@ def test_a_slow_consumer_is_cut_off_and_resumes_without_loss(databases: Database
 
 
 def _admitted(graph: _Graph, cursor: str = "") -> _Stream:
-    """Open a stream as soon as there is a place for it."""
+    """Open a stream as soon as there is a slot for it."""
     streams: list[_Stream] = []
 
     def is_admitted() -> bool:
@@ -399,7 +399,7 @@ def _admitted(graph: _Graph, cursor: str = "") -> _Stream:
     return streams[0]
 
 
-def test_a_consumer_who_takes_nothing_any_more_loses_its_place(databases: Databases) -> None:
+def test_a_consumer_who_takes_nothing_any_more_loses_its_slot(databases: Databases) -> None:
     with _running(databases, WATCH_SEND_SECONDS="0.2", GRAPH_MAX_WATCHERS="1") as graph:
         first, start = graph.begun()
         first.cancel()
@@ -431,7 +431,7 @@ def test_a_stopping_server_ends_streams_at_once_and_begins_none(databases: Datab
     assert all(decoded(error).retry_after for error in errors)
 
 
-def test_there_are_no_more_streams_than_allowed_and_a_place_is_free_again_at_once(
+def test_there_are_no_more_streams_than_allowed_and_a_slot_is_free_again_at_once(
     databases: Databases,
 ) -> None:
     with _running(databases, GRAPH_MAX_WATCHERS="2", WATCH_HEARTBEAT_SECONDS="3600") as graph:

@@ -73,13 +73,13 @@ def _commenter(pair: Pair, user: int, post: pb.PostName) -> _Writer:
 
 def _authors(pair: Pair, node: Node) -> Iterator[int]:
     """Yield people whose rows are on a node."""
-    place = (
+    shard_node = (
         "SELECT nodename, nodeport FROM citus_shards"
         " WHERE shardid = get_shard_id_for_distribution_column('posts', %d)"
     )
     with Session(pair.feed_url) as session:
         for author in iter(lambda: People(pair).new(1)[0], None):
-            if session.rows(place % author) == [node]:
+            if session.rows(shard_node % author) == [node]:
                 yield author
 
 

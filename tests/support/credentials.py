@@ -34,7 +34,7 @@ class Certificate:
     key: bytes
 
     def write(self, folder: Path, name: str) -> tuple[Path, Path]:
-        """Put both into files, in the place of what is there; returns their paths."""
+        """Put both into files, and replace what is there; returns their paths."""
         paths = folder / f"{name}.crt", folder / f"{name}.key"
         for path, content in zip(paths, (self.chain, self.key), strict=True):
             put(path, content)

@@ -64,7 +64,7 @@ class Question:
     own: bool
     min_importance: float
     per_author_and_day: int
-    places: int
+    max_posts: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,14 +111,14 @@ def digest(world: World, question: Question) -> tuple[list[Chosen], int]:
         best = [post for post in best if post.importance > 4.0]
 
     best.sort(key=lambda post: (post.importance, post.at, post.id), reverse=True)
-    share = max(1, question.places // 3)
+    share = max(1, question.max_posts // 3)
     reasons = dict[Post, str]()
     for post in best:
         of_author = [other for other in reasons if other.author == post.author]
-        if len(reasons) < question.places and len(of_author) < share:
+        if len(reasons) < question.max_posts and len(of_author) < share:
             reasons[post] = "important"
     for post in best:
-        if len(reasons) < question.places and post not in reasons:
+        if len(reasons) < question.max_posts and post not in reasons:
             reasons[post] = "filled_place"
 
     day_of = dict(visible)

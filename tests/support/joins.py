@@ -103,8 +103,8 @@ class _Part:
         if table not in DISTRIBUTED_BY or not isinstance(query, exp.Select):
             return
         columns = [column.name for column in self.node.this.expressions]
-        place = columns.index(DISTRIBUTED_BY[table])
-        if not _Part(query).is_owner(query.expressions[place]):
+        index = columns.index(DISTRIBUTED_BY[table])
+        if not _Part(query).is_owner(query.expressions[index]):
             yield table
 
     def _conditions(self) -> Iterator[exp.Expr]:

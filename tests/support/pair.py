@@ -148,8 +148,8 @@ def running_pair_on(
     with ExitStack() as stack:
         taps = []
         for service, url in (("graph", graph_url), ("feed", feed_url)):
-            places = [url, *(replica.at(url) for replica in replicas)]
-            tappeds = [stack.enter_context(tapped(serving(service, place))) for place in places]
+            copies = [url, *(replica.at(url) for replica in replicas)]
+            tappeds = [stack.enter_context(tapped(serving(service, each))) for each in copies]
             taps.append([tap for tap, _ in tappeds])
             through = [url for _, url in tappeds]
             variables[f"{service.upper()}_DATABASE_URL"] = anywhere(through)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
-from feed_service.queries.feed import FeedFilter, FeedPlace
+from feed_service.queries.feed import FeedFilter, FeedPart
 from feed_service.queries.posts import POST_COLUMNS, PostRow
 from feed_service.viewers import Viewer
 from feed_service.visibility import VISIBLE, tag_holds
@@ -40,13 +40,12 @@ class PlainFeed:
 
     rows: list[PostRow]
 
-    def page(self, place: FeedPlace, limit: int) -> list[PostRow]:
+    def page(self, part: FeedPart, limit: int) -> list[PostRow]:
         """The page that `queries.feed.feed_page` has to return."""
         return [
             row
             for row in self.rows
-            if place.after < (row.created_at, row.id) < place.before
-            and row.id not in place.seen_ids
+            if part.after < (row.created_at, row.id) < part.before and row.id not in part.seen_ids
         ][:limit]
 
 

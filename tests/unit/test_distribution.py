@@ -49,7 +49,7 @@ _EXAMPLES: dict[str, set[str]] = {
 
 
 def _statements() -> Iterator[tuple[str, str]]:
-    """Each statement by its place, also those of which there are several forms."""
+    """Each statement by its name, also those of which there are several forms."""
     modules = [
         importlib.import_module(module.name)
         for module in pkgutil.walk_packages(queries.__path__, f"{queries.__name__}.")
@@ -59,11 +59,11 @@ def _statements() -> Iterator[tuple[str, str]]:
         for name, value in vars(module).items():
             forms = value if isinstance(value, dict) else {"": value}
             for form, statement in forms.items():
-                place = f"{module_name}.{name} {form}".rstrip()
+                full_name = f"{module_name}.{name} {form}".rstrip()
                 if isinstance(statement, TextClause):
-                    yield place, statement.text
+                    yield full_name, statement.text
                 if isinstance(statement, Statement):
-                    yield place, statement.plain.replace("%%", "%")
+                    yield full_name, statement.plain.replace("%%", "%")
 
 
 STATEMENTS = dict(_statements())

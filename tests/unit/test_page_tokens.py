@@ -55,13 +55,13 @@ def test_a_time_comes_back_to_the_microsecond(moment: datetime) -> None:
     assert ByTime.of(moment, 7).key == (moment, 7)
 
 
-@given(position=_lists, place=st.integers(0), character=st.sampled_from("AZaz09-_=.!"))
+@given(position=_lists, index=st.integers(0), character=st.sampled_from("AZaz09-_=.!"))
 def test_a_token_with_another_character_anywhere_is_refused(
-    position: list[int], place: int, character: str
+    position: list[int], index: int, character: str
 ) -> None:
     token = _TOKENS.issue(_SCOPE, position)
-    place %= len(token)
-    changed = token[:place] + character + token[place + 1 :]
+    index %= len(token)
+    changed = token[:index] + character + token[index + 1 :]
     if changed == token:
         return
 

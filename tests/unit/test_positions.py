@@ -19,7 +19,7 @@ def test_a_token_comes_back_as_the_position_it_was_issued_for() -> None:
 
 
 def test_of_several_tokens_the_latest_position_counts() -> None:
-    earlier, later = (positions.issue("feed", Position(1, place)) for place in (7, 8))
+    earlier, later = (positions.issue("feed", Position(1, position)) for position in (7, 8))
 
     assert positions.read("feed", [f"{later}, {earlier}"]) == Position(1, 8)
     assert positions.read("feed", [earlier, later]) == Position(1, 8)

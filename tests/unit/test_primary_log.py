@@ -28,8 +28,8 @@ def log() -> Iterator[PrimaryLog]:
 
 
 def _see(log: PrimaryLog, *seen: tuple[float, int]) -> None:
-    for moment, place in seen:
-        log.add(moment, _CLUSTER, Position(1, place))
+    for moment, position in seen:
+        log.add(moment, _CLUSTER, Position(1, position))
 
 
 def test_the_position_of_a_moment_is_the_first_that_was_seen_from_then_on(log: PrimaryLog) -> None:
@@ -45,7 +45,7 @@ def test_who_has_come_to_a_position_is_as_late_as_that_was_last_seen(log: Primar
     now = time.monotonic()
     _see(log, (now - 30, 100), (now - 20, 200), (now - 10, 200))
 
-    lags = [log.lag(Position(1, place)) for place in (150, 200, 999)]
+    lags = [log.lag(Position(1, position)) for position in (150, 200, 999)]
     assert [lag is not None and round(lag) for lag in lags] == [30, 10, 10]
     assert log.lag(Position(1, 99)) is None
 

@@ -60,9 +60,9 @@ def test_rules_for_digests_that_make_no_sense_are_all_told() -> None:
     assert {line.split()[0] for line in str(caught.value).splitlines()} == {*wrong}
 
 
-@pytest.mark.parametrize(("places", "share"), [(1, 1), (2, 1), (5, 1), (12, 4), (14, 4)])
-def test_an_author_has_a_third_of_the_places_and_at_least_one(places: int, share: int) -> None:
-    rules = FeedSettings.read({**_OWN, "DIGEST_MAX_POSTS": str(places)}).digest
+@pytest.mark.parametrize(("max_posts", "share"), [(1, 1), (2, 1), (5, 1), (12, 4), (14, 4)])
+def test_an_author_has_a_third_of_the_posts_and_at_least_one(max_posts: int, share: int) -> None:
+    rules = FeedSettings.read({**_OWN, "DIGEST_MAX_POSTS": str(max_posts)}).digest
 
     assert rules.posts_per_author == share
 

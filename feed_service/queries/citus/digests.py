@@ -46,8 +46,8 @@ def _facts(name: str, of_asked: str) -> Statement:
     )
 
 
-# What is left out for a post of HIGH importance is of less than all that stays, so that it does not
-# matter to the places of these in their day and among their author's.
+# Posts that are left out for those of HIGH importance are less important than all that stay, so
+# that they do not change the ranks of these in their day and among their author's posts.
 def _first(name: str, of_asked: str) -> Statement:
     return Statement(
         name,

@@ -32,7 +32,7 @@ from feed_service.queries.citus.authors import (
     asked,
     tagged_authors,
 )
-from feed_service.queries.feed import IN_PLACE, NEWEST, FeedFilter, FeedPlace
+from feed_service.queries.feed import IN_PART, NEWEST, FeedFilter, FeedPart
 from feed_service.queries.posts import (
     POST_COLUMNS_OF_AUTHOR,
     POST_COLUMNS_OF_OTHERS,
@@ -58,7 +58,7 @@ def _recent(name: str, posts: str) -> Statement:
         name,
         f"""
     SELECT {POST_COLUMNS_OF_OTHERS} FROM {posts}
-      AND {IN_PLACE} AND {VISIBLE_OF_CONNECTION}
+      AND {IN_PART} AND {VISIBLE_OF_CONNECTION}
     {NEWEST} :limit
 """,
     )
@@ -78,7 +78,7 @@ _GIVEN: Final = f"""
         given.target_user_id = :viewer_id
           AND {tag_holds("given", peer="given.owner_user_id", revisions=":peer_revisions")}
           AND given.owner_user_id"""
-_GIVEN_POSTS: Final = {"author": "given.owner_user_id", "tag": "given.tag_id", "part": IN_PLACE}
+_GIVEN_POSTS: Final = {"author": "given.owner_user_id", "tag": "given.tag_id", "part": IN_PART}
 
 # A post may be in several streams, hence UNION, here and below.
 _HEADS = Statement(
@@ -88,7 +88,7 @@ _HEADS = Statement(
     FROM (
         SELECT head.author_id, head.id, head.created_at
         FROM authors CROSS JOIN LATERAL (
-            {open_posts(author="authors.author_id", part=f"{IN_PLACE} AND {NOT_EXCLUDED}")}
+            {open_posts(author="authors.author_id", part=f"{IN_PART} AND {NOT_EXCLUDED}")}
             {NEWEST} 1) AS head
         WHERE authors.author_id {MANY}
         UNION
@@ -108,7 +108,7 @@ _PAGE = Statement(
     FROM (
         SELECT entry.author_id, entry.id
         FROM authors CROSS JOIN LATERAL (
-            {open_posts(author="authors.author_id", part=f"{IN_PLACE} AND {NOT_EXCLUDED}")}
+            {open_posts(author="authors.author_id", part=f"{IN_PART} AND {NOT_EXCLUDED}")}
             {NEWEST} :limit) AS entry
         WHERE authors.author_id {FEW}
         UNION
@@ -120,7 +120,7 @@ _PAGE = Statement(
         SELECT entry.author_id, entry.id
         FROM authors CROSS JOIN LATERAL (
             SELECT author_id, id FROM posts
-            WHERE author_id = authors.author_id AND deleted_at IS NULL AND {IN_PLACE}
+            WHERE author_id = authors.author_id AND deleted_at IS NULL AND {IN_PART}
             {NEWEST} :limit) AS entry
         WHERE authors.author_id = :viewer_id AND :with_own
     ) AS page
@@ -146,7 +146,7 @@ class _Question:
     viewer: Viewer
     authors: Asked
     with_own: bool
-    place: FeedPlace
+    part: FeedPart
     limit: int
 
     @property
@@ -154,16 +154,16 @@ class _Question:
         """What the statements are bound to."""
         return {
             **self.viewer.parameters,
-            **self.place.parameters,
+            **self.part.parameters,
             "author_ids": self.authors.literal,
             "with_own": self.with_own,
             "limit": self.limit,
         }
 
     def behind(self, moment: datetime, post_id: int = 0) -> "_Question":
-        """Return the question for what is not older than a place."""
-        after = max(self.place.after, (moment, post_id - 1))
-        return replace(self, place=replace(self.place, after=after))
+        """Return the question for posts that are not older than a position."""
+        after = max(self.part.after, (moment, post_id - 1))
+        return replace(self, part=replace(self.part, after=after))
 
 
 class FeedPages:
@@ -178,7 +178,7 @@ class FeedPages:
         *,
         viewer: Viewer,
         among: FeedFilter,
-        place: FeedPlace,
+        part: FeedPart,
         limit: int,
         hub_scan: HubScan,
     ) -> list[PostRow]:
@@ -187,7 +187,7 @@ class FeedPages:
             viewer=viewer,
             authors=_authors(reader, viewer, among),
             with_own=among.with_own,
-            place=place,
+            part=part,
             limit=limit,
         )
         return _with_own_tags(reader, viewer, self._rows(reader, question, hub_scan))
@@ -203,17 +203,17 @@ class FeedPages:
     def _recent(self, reader: Reader, question: _Question, *, most: int) -> list[PostRow] | None:
         """The page, if it is no longer than was expected; None otherwise."""
         start = self._pace.start(
-            question.place.before[0],
+            question.part.before[0],
             question.limit,
             author_count=question.authors.count,
             most=most,
         )
-        part = question.behind(start)
+        recent = question.behind(start)
         own = question.viewer.user_id
-        authors = part.authors.and_also(own) if part.with_own else part.authors
+        authors = recent.authors.and_also(own) if recent.with_own else recent.authors
         statement = _RECENT[authors.count >= _AMONG_ALL_FROM]
-        rows = _post_rows(reader, statement, replace(part, authors=authors))
-        is_all = part.place.after == question.place.after
+        rows = _post_rows(reader, statement, replace(recent, authors=authors))
+        is_all = recent.part.after == question.part.after
         return rows if is_all or len(rows) == question.limit else None
 
 
