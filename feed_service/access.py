@@ -2,7 +2,8 @@
 
 A user acts for themselves alone; whether they see a post of somebody else is decided by the
 visibility rule, not here. What the contract calls internal is for services. So are exports and
-erasure: whoever keeps the account asks its holder first, so that a stolen token is not enough.
+erasure: the service that keeps the account asks its owner first, so that a stolen token is not
+enough.
 """
 
 from typing import Final

@@ -1,9 +1,9 @@
 """Comments: writing, listing, changing and deleting them.
 
-Whoever can see a post can read its comments and write some, but nobody reads those of somebody with
-whom they have a block. Before a comment is written or changed the graph is asked whether its author
-can see the post, and in the transaction the post is asked again, by the connections that the graph
-has confirmed.
+Viewers of a post can read its comments and write some, but never see comments of people whom they
+block or who block them. Before a comment is written or changed, the graph says whether its author
+can see the post; the transaction checks the post again, with the connections that the graph has
+confirmed.
 """
 
 from collections.abc import Callable
@@ -74,7 +74,7 @@ class Comments:
     ) -> Page[CommentRow]:
         """Return a page of the comments on a post that the viewer may see, oldest first.
 
-        Also under one's own post the graph has to say with whom there is a block.
+        The graph has to tell the viewer's blocks, also for the viewer's own post.
         """
         scope = Scope.of("comments", viewer_id, *post)
         after = self._tokens.read(scope, page_token, start=OLDER_THAN_ALL)

@@ -4,10 +4,10 @@ Neither has to be right. Who reads with connections from here asks the graph aft
 their revision is still the user's (`safe_read`), so an entry that is out of date, or was put back
 from earlier, costs a second read and shows nothing.
 
-One with the right revision and somebody else's ids would pass for the truth. In Redis, where
-others may be able to write, entries are therefore signed, for their user, and what is not genuine
-is not there. They can be read by whoever can read Redis: they are for a database that is as well
-kept as PostgreSQL.
+An entry with the right revision and another user's ids would be taken for right. In Redis, where
+others may be able to write, entries are therefore signed, for their user, and an entry without a
+valid signature counts as absent. Entries are not encrypted: Redis must be protected as well as
+PostgreSQL.
 """
 
 import hmac

@@ -8,7 +8,7 @@ that nothing is kept that the viewer should not have seen.
 What is frozen is read where it is written. A week that is not over may be chosen from on a replica.
 
 A reading costs one statement, the first of a finished week three: looking for a frozen choice,
-choosing, freezing. Whoever finds at the last of them that somebody else was faster reads again.
+choosing, freezing. A reading that finds the digest frozen by another one meanwhile reads again.
 """
 
 import hashlib

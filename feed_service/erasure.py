@@ -72,7 +72,7 @@ class Erasure:
         self._remove_soon = remove_soon
 
     def delete_user(self, call: Call[None, M], user_id: int) -> M:
-        """Erase whoever has the id; returns once all steps have found nothing left.
+        """Erase the user with this id; returns once all steps have found nothing left.
 
         A call that breaks off is not answered by its request id, so that a repeat finishes it.
         Raises UnavailableError when graph_service cannot be reached.
@@ -92,7 +92,7 @@ class Erasure:
         return response
 
     def complete(self, user_id: int, *, revision: int, goes_on: Callable[[], bool]) -> None:
-        """Erase what is left of somebody whom the graph has erased at a revision.
+        """Erase what is left of a user that the graph has erased at a revision.
 
         Changes nothing when that was done already, for the id may be somebody else's by now.
         Raises InterruptedError when it should not go on.
@@ -111,7 +111,7 @@ class Erasure:
         )
 
     def _erase(self, user_id: int, *, is_due: Callable[[int], bool]) -> None:
-        """Repeat all steps until none finds anything, whoever wrote meanwhile."""
+        """Repeat all steps until none finds anything, because calls may write meanwhile."""
         while sum(self._erased(step, user_id, is_due) for step in self._steps):
             self._remove_soon()
 

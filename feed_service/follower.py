@@ -1,11 +1,11 @@
 """Follows the changes of the graph: what ends there ends here.
 
 When a connection ends, the tags of the two for each other end. When a user is erased, what the feed
-has of them is erased. No answer about connections waits for it, because all of them go by the
-connections that the graph tells (see `visibility`), and whoever has the id of somebody who is not
-erased yet counts as connected with nobody (see `graph_client`). It notes the ending with the tag as
-well, so that no tag comes back to life when the graph forgets an ending, for instance restored from
-a backup.
+has of them is erased. No answer about connections waits for it, because all answers use the
+connections that the graph tells (see `visibility`), and a new user with the id of a user whose
+erasure is not finished counts as connected with nobody (see `graph_client`). The ending is also
+stored with the tag, so that no tag comes back to life when the graph forgets an ending, for
+instance when it is restored from a backup.
 
 One process at a time follows, the one that holds a lock of the database, and writes over the
 connection that the lock belongs to; when it dies, another one takes over. How far it has come is
@@ -157,7 +157,7 @@ def _owner(user: CachedViewer, given: Mapping[int, int]) -> Owner:
 
 
 def _users(connection: Connection) -> Iterator[list[int]]:
-    """Yield everybody of whom anything is stored, as many at a time as the graph answers for."""
+    """Yield all users with stored data, as many at a time as the graph answers for."""
     last = 0
     while found := queries.following.user_ids(connection, after_id=last, limit=_USERS):
         last = found[-1]

@@ -206,9 +206,9 @@ class GraphClient:
     def _pending(
         self, erasures: Collection[pb.GetConnectedUserIdsResponse.Erasure]
     ) -> frozenset[int]:
-        """Return those ids whose former holders have something left here.
+        """Return those ids whose former users have something left here.
 
-        A post that such a person wrote would otherwise be shown as one of whoever has the id now.
+        Otherwise a post of a former user would be shown as one of the user who has the id now.
         """
         done = self._erased_up_to([erasure.user_id for erasure in erasures])
         return frozenset(
@@ -325,7 +325,7 @@ def _translate(error: grpc.RpcError) -> AppException:
     if isinstance(translated, UnavailableError | DeadlineError):
         return _unreachable(translated.retry_after)
     if isinstance(translated, UnauthenticatedError | UnauthorizedError):
-        # What feed_service itself shows is wrong: not a fault of whoever called it.
+        # The credentials of feed_service itself are wrong, which is not the caller's fault.
         _log.error("graph_service refuses feed_service", extra={"reason": translated.reason_name})
         return UnavailableError(
             "graph_service does not answer feed_service",
@@ -358,8 +358,8 @@ def _changes(message: pb.WatchConnectionsResponse) -> Changes:
             for event in message.events
             if event.kind in _ENDINGS
         ],
-        # A graph_service that records no erasures sends no revision. To erase by the id alone,
-        # late, could hit somebody to whom the id was issued anew.
+        # A graph_service that records no erasures sends no revision. A late erasure by the id
+        # alone could erase a new user who was given the same id.
         erased=[
             (event.actor_id, event.actor_revision)
             for event in message.events

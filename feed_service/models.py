@@ -177,7 +177,7 @@ object_removals = Table(
     metadata,
     big_id("owner_user_id", primary_key=True),
     Column("object_key", Text, primary_key=True),
-    # Moved ahead by whoever tries, so that nobody else tries at the same time.
+    # A process that tries moves it ahead, so that no other tries at the same time.
     moment("due_at"),
     Column("attempts", Integer, nullable=False, server_default=text("0")),
     # When to remove it once more, because until then an upload could bring it back.
@@ -302,7 +302,7 @@ Index(
     post_audience_tags.c.post_id.desc(),
     postgresql_where=text("NOT excluded"),
 )
-# VISIBLE, the streams: whom a post excludes, and whether its author ever excludes anybody.
+# VISIBLE, the streams: the people that a post excludes, and whether its author excludes any.
 Index(
     "idx_post_exclusion",
     post_audience_tags.c.author_id,
@@ -354,8 +354,8 @@ frozen_digest_items = Table(
 # erase_from_digests: a user's posts in the digests of others.
 Index("idx_frozen_digest_item_author", frozen_digest_items.c.author_id)
 
-# Up to which erasure of an id everything of the erased person is gone from here. As long as the
-# graph tells of a later one, whoever has the id counts as connected with nobody: see graph_client.
+# Up to which erasure of an id everything of the erased user is gone from here. As long as the graph
+# tells of a later one, the user with this id counts as connected with nobody: see graph_client.
 erased_users = Table(
     "erased_users",
     metadata,

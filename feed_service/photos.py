@@ -52,7 +52,7 @@ _SUFFIXES: Final = {
     "image/webp": "webp",
     "image/avif": "avif",
 }
-# Longer than any call takes; whoever is slower than that finds the notes claimed, and begins again.
+# Longer than any call takes; a client that is slower finds the notes claimed, and begins again.
 _UNUSED_AFTER: Final = timedelta(minutes=10)
 # Each is in memory up to four times, as it is read, joined, cleaned and written, with 10 MiB.
 _AT_A_TIME: Final = 4

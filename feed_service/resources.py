@@ -13,7 +13,7 @@ from shared.database.replicas import Reads
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """Where use cases read and write, whom they ask for connections, and with what they count.
+    """What use cases share: databases, the client of the graph, page tokens and metrics.
 
     `database` and `reader` are the primary, `reads` is a replica where one may answer, and `layout`
     is the form of the statements that the database takes.

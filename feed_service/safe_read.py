@@ -30,8 +30,8 @@ class Validated(Generic[T]):
     """What was read, and which authors to keep in it.
 
     `unchanged_ids` is None when the connections did not change. A viewer whose connections change
-    faster than they can be read gets the last read, to be limited to the authors with whom the
-    connection of then is still there.
+    faster than they can be read gets the last read, limited to the authors with which the viewer
+    is still connected by the same connection.
     """
 
     value: T

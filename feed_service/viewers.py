@@ -1,4 +1,4 @@
-"""Viewers: who reads, and with whom they are connected, as the rule of visibility takes it."""
+"""Viewers: a user who reads and their connections, in the form that the visibility rule takes."""
 
 import time
 from collections.abc import Collection
@@ -9,12 +9,13 @@ from shared.database.arrays import array_literal
 
 @dataclass(frozen=True, kw_only=True)
 class Viewer:
-    """A user and their connections, in the form in which the rule takes them.
+    """A user and their connections, in the form that the rule takes.
 
-    `reconnected_ids` are those of the connected ids with whom an earlier connection has ended, and
-    with them go the revisions of the user and of the peer right after that. `blocked_ids` are those
-    who block the user or whom the user blocks, None where the graph was not asked. `known_at` is
-    the time of `time.monotonic` at which this process learnt of the connections.
+    `reconnected_ids` are those of the connected ids that had an earlier connection with the user
+    which ended; `own_revisions` and `peer_revisions` are the revisions of the user and of the peer
+    right after it ended. `blocked_ids` are the users who block the user or are blocked by the user,
+    None where the graph was not asked. `known_at` is the time of `time.monotonic` at which this
+    process learnt of the connections.
     """
 
     user_id: int
@@ -51,11 +52,11 @@ class Viewer:
         return frozenset(_ids(self.connected_ids))
 
     def connected_among(self, user_ids: Collection[int]) -> str:
-        """Return those of the users with whom the viewer is connected, in the same form."""
+        """Return those of the users that are connected with the viewer, in the same form."""
         return array_literal(set(user_ids).intersection(_ids(self.connected_ids)))
 
     def unchanged_since(self, earlier: "Viewer") -> frozenset[int]:
-        """Return whom the viewer is connected with by the same connection as earlier."""
+        """Return the users that are connected with the viewer by the same connection as earlier."""
         ended, ended_earlier = _endings(self), _endings(earlier)
         return frozenset(
             peer_id

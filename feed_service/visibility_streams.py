@@ -26,7 +26,7 @@ from feed_service.visibility import DECIDING_TAGS, Clause, tag_holds
 CHOSEN: Final = """user_tags AS chosen
         JOIN tags AS tag
           ON tag.owner_user_id = :viewer_id AND tag.id = chosen.tag_id AND tag.deleted_at IS NULL"""
-"""To whom the viewer has given tags, but for deleted ones, which are no filter."""
+"""The people with tags of the viewer, except for deleted tags, which are no filter."""
 
 CONNECTIONS: Final = f"""
     SELECT connected.id
@@ -38,8 +38,8 @@ CONNECTIONS: Final = f"""
           AND chosen.tag_id = ANY (CAST(:tag_ids AS bigint[]))
           AND {tag_holds("chosen", peer="connected.id", revisions=":own_revisions")})
 """
-"""Those of the viewer's connections in :author_ids who are left when :by_tags: to whom the viewer
-gave one of :tag_ids. For a CTE `connections`, from which the others read."""
+"""The viewer's connections in :author_ids; when :by_tags, only those with one of the viewer's
+:tag_ids. For a CTE `connections`, from which the others read."""
 
 NOT_EXCLUDED: Final = f"NOT EXISTS ({DECIDING_TAGS[Clause.EXCLUDED]} OFFSET 0)"
 """Whether the author of row `p` of posts has never given the viewer a tag that it excludes."""

@@ -33,7 +33,7 @@ class Circuit:
         return self._failures >= self._most_failures
 
     def lets_through(self) -> bool:
-        """Whether to try; whoever may says afterwards how it went."""
+        """Whether to try; a caller that tries has to report the outcome afterwards."""
         if not self.is_open:
             return True
         with self._lock:

@@ -59,9 +59,7 @@ class Line:
     def write(self, fields: str) -> None:
         """Write the line with more fields, which are JSON already but for the braces."""
         if self._logger.isEnabledFor(logging.INFO):
-            with suppress(
-                OSError, ValueError
-            ):  # whoever read it has gone: no reason to fail a call
+            with suppress(OSError, ValueError):  # the reader has gone: no reason to fail a call
                 sys.stderr.write(
                     f'{{"time": "{_time(time.time())}", {self._same},'
                     f' "request_id": {quoted(request_id.get())}{_traced()}, {fields}}}\n'

@@ -1,6 +1,6 @@
 """Comments, and how many each post has.
 
-Whoever locks both locks the comment before the count of its post, so no two wait for each other.
+Every transaction locks a comment before the count of its post, so no two wait for each other.
 """
 
 from collections.abc import Mapping
@@ -111,7 +111,7 @@ def comment_page(
 ) -> list[CommentRow] | None:
     """Up to `limit` comments on a post behind a position, oldest first.
 
-    They are by people with whom the viewer has no block. None when the viewer may not see the post.
+    Comments of blocked people are left out. None when the viewer may not see the post.
     """
     rows = (
         connection.execute(

@@ -49,7 +49,7 @@ _RECORD_ERASURE = text("""
 
 
 def record_erasure(connection: Connection, *, user_id: int, revision: int) -> None:
-    """Store that nothing is left of whoever had the id before this revision."""
+    """Store that nothing is left of the users who had the id before this revision."""
     connection.execute(_RECORD_ERASURE, {"user_id": user_id, "revision": revision})
 
 

@@ -48,10 +48,10 @@ class FeedPart:
 
 @dataclass(frozen=True, kw_only=True)
 class FeedFilter:
-    """Whose posts of a viewer's feed are asked for.
+    """The authors whose posts of a viewer's feed are wanted.
 
-    `author_ids` is the literal of connections of the viewer; when there are `tag_ids`, only those
-    of them are left to whom the viewer has given one.
+    `author_ids` is the literal of connections of the viewer; when there are `tag_ids`, only
+    connections that the viewer has given one of these tags.
     """
 
     author_ids: str

@@ -104,7 +104,7 @@ _USER_IDS = text(
 
 
 def user_ids(connection: Connection, *, after_id: int, limit: int) -> list[int]:
-    """Up to `limit` people behind an id of whom something is stored, by id."""
+    """Up to `limit` users with stored data after an id, by id."""
     rows = connection.execute(_USER_IDS, {"after_id": after_id, "limit": limit})
     return list(rows.scalars())
 

@@ -176,10 +176,10 @@ def insert_removals(connection: Connection, *, objects: Collection[ObjectName]) 
         connection.execute(_INSERT_REMOVALS, _object_lists(objects))
 
 
-# Whoever claims a removal puts off the next attempt, longer each time, so that no transaction is
-# open while the object store is asked, and a process that dies leaves nothing undone. Of two that
-# claim the same, one waits, and then finds it put off. In UTC, because Citus takes nothing here
-# that depends on a session's time zone.
+# Claiming a removal postpones its next attempt, for longer each time, so that no transaction is
+# open while the object store is asked, and a process that dies leaves nothing undone. Of two
+# processes that claim the same removal, one waits, and then finds it postponed. In UTC, because
+# Citus refuses expressions here that depend on a session's time zone.
 _CLAIM_REMOVALS = text("""
     UPDATE object_removals AS removal
     SET attempts = removal.attempts + 1,

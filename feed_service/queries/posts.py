@@ -480,7 +480,7 @@ def update_post(
         insert_own_audience_tags(connection, name=name, audience=audience)
 
 
-# Its tags go as well, so that whoever looks through the posts of a tag does not meet it.
+# Its tags go as well, so that reads of the posts of a tag do not meet it.
 _DELETE_POST = text("""
     WITH found AS (
         SELECT id, deleted_at FROM posts

@@ -11,7 +11,7 @@ _ALSO_RETRIED = ("ABORTED", "RESOURCE_EXHAUSTED")
 def connected(*, graph: str = "", feed: str = "") -> KithClient:
     """Open channels to both services, by default where the environment says; raises SettingsError.
 
-    Whoever has not started the services is to be told so, and does not wait.
+    Calls to services that are not running fail at once, so that the error says so.
     """
     return KithClient.from_environment(
         graph=graph, feed=feed, waits=False, also_retried=_ALSO_RETRIED

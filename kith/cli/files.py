@@ -18,12 +18,12 @@ from typing import BinaryIO, TextIO
 
 from kith.cli.terminal import CommandError
 
-# Far more than the longest text that may be posted; whoever has left out a line break or a quote
-# is told so before the memory is full.
+# Far more than the longest text that may be posted; a missing line break or quote is an error
+# before the memory is full.
 LONGEST_LINE = 1_000_000
 _GZIP = b"\x1f\x8b"  # no UTF-8 text begins so
 _STANDARD = Path("-")
-# What these name was opened by whoever started this, perhaps to be added to.
+# The parent process has opened what these name, perhaps for appending.
 _DESCRIPTORS = ("/dev/std", "/dev/fd/", "/proc/")
 
 

@@ -6,7 +6,7 @@ time, and are made again when a service could not be reached. That is safe for e
 creations carry a request_id, and goes on only while nine in ten calls succeed.
 
 A channel keeps one connection to each address, and behind an address that several workers share
-each connection belongs to one of them. Whoever calls much opens several channels.
+each connection belongs to one of them. A client with a high rate of calls opens several channels.
 """
 
 import json

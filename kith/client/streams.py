@@ -8,7 +8,7 @@ from typing import Final, Protocol, TypeVar
 
 from kith.exceptions import AbortedError, AppException, RateLimitError, UnavailableError
 
-# What passes by itself, whoever calls.
+# Errors that pass by themselves.
 _PASSING: Final = (AbortedError, RateLimitError, UnavailableError)
 _ATTEMPTS: Final = 6
 _FIRST_PAUSE_SECONDS: Final = 0.1

@@ -11,7 +11,7 @@ from kith.tls.watched_files import WatchedFiles
 
 @dataclass(frozen=True, kw_only=True)
 class CertificateFiles:
-    """Where certificates are, in PEM: one's own with its key, and those of whom to believe."""
+    """The files of certificates, in PEM: the own one with its key, and the trusted authorities."""
 
     chain: Path | None
     key: Path | None

@@ -16,8 +16,9 @@ _log = logging.getLogger("kith.files")
 class WatchedFiles(Generic[T]):
     """What is made of some files, made anew when one of them has changed. Thread-safe.
 
-    Files that cannot be used, as when only one of two has been replaced yet, change nothing: what
-    was made last is kept until they can. Whoever asks gets the same object until there is another.
+    Files that cannot be used change nothing, for instance when only one of two has been replaced
+    yet: the last object is kept until they can be used. Every caller gets the same object until
+    there is another.
     """
 
     def __init__(self, paths: Sequence[Path], make: Callable[[], T]) -> None:

@@ -16,7 +16,7 @@ class Caller:
     scope: Scope = None
     """The calls that a service may make; None for every call."""
     acts_on_behalf: bool = False
-    """Whether a service must bring the token of the user for whom it calls."""
+    """Whether a service must also send the token of the user that it calls for."""
 
     @property
     def is_service(self) -> bool:

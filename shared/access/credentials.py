@@ -42,8 +42,8 @@ class Credentials:
     def caller(self, context: grpc.ServicerContext) -> Caller:
         """Return who makes a call; raises UnauthenticatedError, or UnavailableError without keys.
 
-        A token speaks for whoever sends it, before the certificate does: a gateway that shows its
-        own certificate and passes on a user's token makes the call as the user.
+        A token takes precedence over the certificate: a gateway that shows its own certificate and
+        passes on a user's token makes the call as the user.
         """
         with _refusals_told_to_the_log_alone(context):
             shown = _shown(context, "authorization")

@@ -12,8 +12,8 @@ import jwt
 MAX_BYTES: Final = 1024 * 1024
 KeySet: TypeAlias = Mapping[str | None, jwt.PyJWK]
 
-# By `kty` and `crv`. The first is meant by a key without `alg`. With a secret instead of a pair of
-# keys, whoever can verify a token could make one, so there is no HS256.
+# By `kty` and `crv`. The first is meant by a key without `alg`. There is no HS256: with a shared
+# secret, everybody who can verify a token could also make one.
 _ALGORITHMS_OF: Final[Mapping[tuple[str, str | None], Sequence[str]]] = {
     ("RSA", None): ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
     ("EC", "P-256"): ("ES256",),
@@ -52,9 +52,9 @@ class _UnusableError(Exception):
 def parse(document: bytes) -> Jwks:
     """Return what a JWKS says; raises ValueError if it is none, or holds a private key.
 
-    A secret refuses the whole document: whoever has read it can sign tokens. Other keys that cannot
-    be used are left out one by one, as RFC 7517 (section 5) has it: issuers publish keys for other
-    purposes beside those for signing.
+    A secret key refuses the whole document, because everybody who has read it can sign tokens.
+    Other keys that cannot be used are skipped one by one, as RFC 7517 (section 5) has it: issuers
+    publish keys for other purposes beside those for signing.
     """
     by_id: dict[str | None, list[dict[str, Any]]] = defaultdict(list)
     made: dict[str | None, jwt.PyJWK] = {}

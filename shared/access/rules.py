@@ -1,4 +1,4 @@
-"""What a service says of each of its calls: whom it admits, how often, its cost, what is logged."""
+"""The rule of each call of a service: its callers, its rate, its weight, and what is logged."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,10 +7,10 @@ from typing import Final, TypeAlias
 
 
 class Admits(Enum):
-    """Whom a call is for. Services act for users, so they may make every call of their scope."""
+    """The callers of a call. Services act for users, so they may make every call of their scope."""
 
     THE_USER = auto()
-    """The user whom the request names in `user_id`, and services for that user."""
+    """The user that the request names in `user_id`, and services for that user."""
     SERVICES = auto()
     """Services alone."""
 

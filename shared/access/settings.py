@@ -20,7 +20,7 @@ class TokenSettings:
     issuer: str
     """Who issues them, their `iss`: AUTH_ISSUER."""
     audience: str
-    """Whom they are for, their `aud`: AUTH_AUDIENCE."""
+    """Their audience, `aud`: AUTH_AUDIENCE."""
     leeway: timedelta
     """How far the issuer's clock may be off: AUTH_LEEWAY_SECONDS."""
 
@@ -55,7 +55,7 @@ class AuthSettings:
     services: Mapping[str, Scope]
     """The calls of each service, by a certificate's name or a token's `sub`: AUTH_SERVICES."""
     on_behalf: frozenset[str]
-    """The services that must bring the token of the user for whom they call: AUTH_ON_BEHALF."""
+    """The services that must also send the token of the user they call for: AUTH_ON_BEHALF."""
     tokens: TokenSettings | None
     """Which tokens are believed; None for none."""
 

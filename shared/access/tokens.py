@@ -1,4 +1,4 @@
-"""Signed tokens (JWT), and whom they stand for."""
+"""Signed tokens (JWT) and their subjects."""
 
 import threading
 import time
@@ -46,7 +46,7 @@ class Tokens:
         self._lock = threading.Lock()
 
     def subject(self, token: str) -> str:
-        """Return whom a token stands for.
+        """Return the subject of a token: a user or a service.
 
         Raises RefusedCredentialsError, UnauthenticatedError for a good token that has expired, and
         UnavailableError without keys.

@@ -32,9 +32,9 @@ _FIELD = "request_id"
 class Call(Generic[R, M]):
     """A call that changes something, as its caller sent it, and how it is answered.
 
-    `user_id` is whose request ids are looked at. `answer` makes of the result the message that the
-    caller gets, in the transaction: it is what repeats get too. `about_user_id` is somebody else
-    whom the answer names.
+    `user_id` is the user that the request id belongs to. `answer` makes the response from the
+    result, in the transaction; repeats get the same response. `about_user_id` is another user that
+    the response names.
     """
 
     message: Message

@@ -46,7 +46,7 @@ def idempotency_keys_table(metadata: MetaData) -> Table:
         Column("request_id", Uuid, primary_key=True),
         Column("fingerprint", LargeBinary, nullable=False),
         Column("response", LargeBinary, nullable=False),
-        # Somebody else whom the response names, so that it can go when they are erased.
+        # Another user that the response names, so that it is deleted when that user is erased.
         Column("about_user_id", BigInteger),
         moment("created_at"),
     )

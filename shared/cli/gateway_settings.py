@@ -16,7 +16,7 @@ from shared.server.settings import ServerSettings
 
 @dataclass(frozen=True, kw_only=True)
 class GatewaySettings:
-    """Where the gateway listens, what is behind it, and whom it lets through."""
+    """Where the gateway listens, the services behind it, and the callers that it admits."""
 
     server: ServerSettings
     """GATEWAY_HOST, GATEWAY_PORT, GATEWAY_METRICS_PORT; certificates and tokens as in a service."""
@@ -103,5 +103,5 @@ def _host(host: str) -> tuple[str, int]:
 
 
 def system_authorities() -> str | None:
-    """Return the file of those whom this system believes, or which SSL_CERT_FILE names."""
+    """Return the file of authorities that this system trusts, or that SSL_CERT_FILE names."""
     return ssl.get_default_verify_paths().cafile

@@ -1,7 +1,7 @@
 """The sample: a small world of people with posts, tags and audiences, the same for the same seed.
 
-The graph is that of Watts and Strogatz (Nature 393, 1998): neighbours on a ring, some of whom are
-exchanged for strangers, so that friends know each other and yet nobody is far away.
+The graph is that of Watts and Strogatz (Nature 393, 1998): neighbours on a ring, some of them
+replaced by strangers, so that friends know each other and yet all people are a few steps apart.
 """
 
 from dataclasses import dataclass
@@ -147,7 +147,7 @@ _SHAPES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """People 1 to `people`, who is connected with whom, who has which tags, who posts what."""
+    """People 1 to `people`, their connections, tags and posts."""
 
     people: int
     pairs: list[tuple[int, int]]
@@ -161,7 +161,7 @@ def make_sample(people: int, *, seed: int = 1) -> Sample:
     neighbours = _small_world(people, random)
     tags = {
         owner_id: _tags(sorted(neighbours[owner_id]), random)
-        # Person 17, whom the documentation likes to ask about, is one of them.
+        # Person 17, the example of the documentation, is one of them.
         for owner_id in range(1, people + 1, _EVERY_NTH_HAS_TAGS)
     }
     return Sample(

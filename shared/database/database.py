@@ -221,7 +221,7 @@ def _opener(endpoint: Endpoint, name: str) -> Callable[[], Any]:
 
 
 def address(url: str) -> dict[str, Any]:
-    """Return where a database is and as whom to connect, for psycopg2."""
+    """Return the address, user and password of a database as psycopg2 takes them."""
     parsed = sqlalchemy.make_url(url)
     _, arguments = parsed.get_dialect()().create_connect_args(parsed)
     return dict(arguments)

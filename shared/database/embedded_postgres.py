@@ -213,7 +213,7 @@ class _Files:
 
 
 class _Identity(TypedDict):
-    """As whom a command is run; None is as this process."""
+    """The account that runs a command; None is the account of this process."""
 
     user: int | None
     group: int | None

@@ -57,7 +57,7 @@ class StatementGuard:
 
     def __init__(self, statement_timeout: timedelta) -> None:
         self._most_seconds = statement_timeout.total_seconds() + _STATEMENT_GRACE_SECONDS
-        # Its methods are atomic, so whoever pops a session from it is the one to deal with it.
+        # Its methods are atomic, so the thread that pops a session is the one to deal with it.
         self._watched: dict[Any, CallEnd] = {}
         self._ended = set[Any]()
         self._ending = threading.Lock()

@@ -57,7 +57,7 @@ class Position(NamedTuple):
 
 
 ANY: Final = Position(0, 0)
-"""What whoever takes anything wants to have seen."""
+"""The position of a read that any state of the database satisfies."""
 
 wanted: ContextVar[Position | None] = ContextVar("wanted_position", default=None)
 """How far the reads of a call have to see; None for all there is, which the primary alone has."""

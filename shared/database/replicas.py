@@ -1,9 +1,10 @@
 """Reads that replicas answer, if they prove that they have come far enough; see `positions`.
 
-Threads beside the calls look ten times a second where the primary's log is (`primary_log`), and
-where each replica is. So it is known which replicas are there and how late they are, and what the
-position was a moment ago, below which a read of that moment must not be (`since`). What is known so
-only says whom to ask and how far they have to be: that they are, a replica proves with each answer.
+Threads beside the calls look ten times a second at the positions of the primary (`primary_log`) and
+of each replica. So the process knows which replicas are reachable and how late they are, and the
+position of a moment ago, which a read of that moment must have reached (`since`). This only chooses
+the replica to ask and the position that it must have reached: that it has, the replica proves with
+each answer.
 
 The histories of two servers differ after a promotion, and their positions mean nothing to each
 other. So a replica is asked only as long as it follows the very timeline that the primary is on.

@@ -19,7 +19,7 @@ from kith.exceptions import UnavailableError
 from shared.database.reader import Reader, Statement
 
 LOCK: Final = 7_215_118
-"""Whom everybody who changes a schema waits for, as an advisory lock. Any number would do."""
+"""The advisory lock of every change of a schema. Any number would do."""
 
 _HISTORIES = Path(__file__).parents[2] / "migrations"
 # Asked all the time, to say whether a service is ready.

@@ -18,7 +18,7 @@ def main() -> None:
     """Ask for the parent's death to be told, then become the service."""
     parent, command = int(sys.argv[1]), sys.argv[2:]
     if sys.platform == "linux":
-        # Not SIGTERM: a graceful stop would keep the ports from whoever starts Kith again now.
+        # Not SIGTERM: during a graceful stop a new start of Kith would find the ports in use.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         sys.exit("the parent has gone already")

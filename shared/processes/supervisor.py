@@ -3,11 +3,11 @@
 supervisor.py SERVICE, with the settings in the environment: see `workers`.
 
 SIGTERM and SIGINT stop all workers, each finishing what it is doing. SIGHUP replaces them one by
-one: a new one is started, and once it is ready an old one takes leave. A worker that uses too much
-memory is replaced in the same way, with pauses that double. The metrics of all are served here:
-each worker counts in files named by its slot, and whoever takes a free slot goes on counting where
-the one before left off, so sums never fall and there are never more files than slots, which are one
-more than workers.
+one: a new worker starts, and once it is ready an old one stops. A worker that uses too much memory
+is replaced in the same way, with pauses that double. The supervisor serves the metrics of all: each
+worker counts in files named by its slot, and the next worker in a slot continues the counts of the
+one before. So sums never fall, and there are never more files than slots, which are one more than
+workers.
 """
 
 import logging

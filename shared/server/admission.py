@@ -24,10 +24,10 @@ _log.setLevel(logging.INFO)
 
 
 def admit(credentials: Credentials, access: Access) -> Step:
-    """Find out who calls, and let in only those whom the call's rule admits.
+    """Authenticate the caller, and admit only callers that the call's rule admits.
 
-    Of services it lets in those whose scope has the call, and those that bring the token of the
-    user for whom they call, where they have to.
+    Services need the call in their scope and, where this is demanded of them, the token of the user
+    that they call for.
     """
 
     def step(method: Method) -> Hooks:

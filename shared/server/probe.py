@@ -1,4 +1,4 @@
-"""Asks a service for its health as whoever runs containers does: 0 when it is well, 1 when not.
+"""Asks a service for its health, for container runtimes: exits with 0 when healthy, 1 when not.
 
 probe.py HOST:PORT NAME, with a name that health answers to, such as `live` or `ready`.
 

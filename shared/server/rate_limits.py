@@ -1,9 +1,9 @@
-"""The step around every call that holds users and callers to their rates.
+"""The step around every call that limits the rates of users and callers.
 
-A user is whom the request names, whoever calls for them; a caller is who calls, a service or a
-user. What counts is the call, also one that fails or repeats a former one. A window moves: of any
-minute no more than a minute's calls are let in, and whoever is turned away is told when the oldest
-of them will be a minute old.
+The user is the one that the request names, also when a service calls for them; the caller is the
+service or user that sends it. Every call counts, also one that fails or repeats a former one. The
+window moves: no more than a minute's calls are admitted in any minute, and a rejected caller is
+told when the oldest of them will be a minute old.
 
 Windows are in Redis, where all processes see them, and in the memory of this process while Redis
 does not answer, or is not there at all. Then each process counts for itself.
@@ -199,7 +199,7 @@ def limit_heavy_users(users: HeavyUsers, access: Access) -> Step:
 
 
 def _user_id(call: Call) -> int | None:
-    """Return for whom a call is; None for nobody, and for ids that will be refused anyway."""
+    """Return the user of a call; None when it has none, and for ids that will be refused anyway."""
     user_id = getattr(call.request, "user_id", None)
     if user_id is None and call.caller is not None:
         user_id = call.caller.user_id

@@ -1,4 +1,4 @@
-"""How one service listens, to whom, how it stops and logs."""
+"""How one service listens, authenticates callers, stops and logs."""
 
 import os
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 @dataclass(frozen=True, kw_only=True)
 class ServerSettings:
-    """How one service listens, to whom, how it stops and logs."""
+    """How one service listens, authenticates callers, stops and logs."""
 
     host: str
     port: int

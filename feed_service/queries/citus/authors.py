@@ -50,7 +50,7 @@ def asked(literal: str) -> Asked:
     return Asked(literal=literal, count=0 if literal == "{}" else literal.count(",") + 1)
 
 
-# Whom a viewer has given tags is with the viewer, on one shard, and not with these authors.
+# The tags that a viewer has given are on the viewer's shard, and not on those of these authors.
 _TAGGED = Statement(
     "tagged_authors",
     f"""
@@ -64,6 +64,6 @@ _TAGGED = Statement(
 
 
 def tagged_authors(reader: Reader, *, viewer: Viewer, literal: str, tag_ids: str) -> Asked:
-    """Those of the viewer's connections in a literal to whom they have given one of the tags."""
+    """Those of the viewer's connections in a literal who have one of the viewer's tags."""
     rows = reader.rows(_TAGGED, {**viewer.parameters, "author_ids": literal, "tag_ids": tag_ids})
     return Asked(literal=array_literal(author_id for (author_id,) in rows), count=len(rows))
