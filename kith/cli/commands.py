@@ -7,13 +7,13 @@ from typing import TypeAlias
 
 from rich.console import Console
 
-from kith.cli import erasure, pages, transfers
+from kith.cli import erasure, exports, imports, pages
 from kith.cli.arguments import LARGEST_ID, Parser, Version, day, identifier, whole, zone
 from kith.cli.clients import connected
 from kith.cli.files import written
+from kith.cli.imports import Spread
 from kith.cli.outcome import outcome
 from kith.cli.terminal import Terminal
-from kith.cli.transfers import Spread
 from kith.client.sessions import FEED, GRAPH
 
 Command: TypeAlias = Callable[[Namespace, Console], None]
@@ -201,12 +201,12 @@ def _connections(arguments: Namespace, console: Console) -> None:
 
 def _import_connections(arguments: Namespace, console: Console) -> None:
     with connected(graph=arguments.graph, feed=arguments.feed) as kith:
-        transfers.import_connections(arguments.file, kith, console, id_offset=arguments.id_offset)
+        imports.import_connections(arguments.file, kith, console, id_offset=arguments.id_offset)
 
 
 def _import_posts(arguments: Namespace, console: Console) -> None:
     with connected(graph=arguments.graph, feed=arguments.feed) as kith:
-        transfers.import_posts(
+        imports.import_posts(
             arguments.file,
             kith,
             console,
@@ -220,7 +220,7 @@ def _export_connections(arguments: Namespace, _console: Console) -> None:
         connected(graph=arguments.graph, feed=arguments.feed) as kith,
         written(arguments.file) as out,
     ):
-        transfers.export_connections(kith, out)
+        exports.export_connections(kith, out)
 
 
 def _export_user(arguments: Namespace, _console: Console) -> None:
@@ -228,7 +228,7 @@ def _export_user(arguments: Namespace, _console: Console) -> None:
         connected(graph=arguments.graph, feed=arguments.feed) as kith,
         written(arguments.file) as out,
     ):
-        transfers.export_user(arguments.user, kith, out)
+        exports.export_user(arguments.user, kith, out)
 
 
 def _erase(arguments: Namespace, console: Console) -> None:

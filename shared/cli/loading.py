@@ -12,14 +12,14 @@ from typing import TypeVar
 
 from rich.progress import Progress
 
-from kith.cli.rows import Pair
-from kith.cli.transfers import (
+from kith.cli.imports import (
     IMPORT_CHUNK,
     POSTS_CHUNK,
     ImportedPost,
     import_chunk,
     import_posts_chunk,
 )
+from kith.cli.rows import Pair
 from kith.client import KithClient, items
 from kith.feed.v1 import feed_pb2
 from kith.graph.v1 import graph_pb2

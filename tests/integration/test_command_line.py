@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from kith.cli import transfers
+from kith.cli import imports
 from kith.feed.v1 import feed_pb2
 from kith.graph.v1 import graph_pb2
 from shared.cli.__main__ import main
@@ -203,7 +203,7 @@ def test_a_row_that_is_no_pair_is_named_by_its_line_and_nothing_takes_effect(
 def test_a_failed_import_says_which_line_it_is_and_how_much_took_effect(
     kith: Kith, write: Write, pair: Pair, people: People, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transfers, "IMPORT_CHUNK", 2)
+    monkeypatch.setattr(imports, "IMPORT_CHUNK", 2)
     first, *others = people.new(5)
     rows = "".join(f"{first},{other}\n" for other in others[:3])
     path = write("edges.csv", f"a,b\n{rows}{first},{first}\n{first},{others[3]}\n")
@@ -353,7 +353,7 @@ def test_a_column_says_that_standard_input_is_csv(kith: Kith, people: People) ->
 def test_an_import_that_is_stopped_says_how_much_took_effect(
     kith: Kith, pair: Pair, people: People, monkeypatch: pytest.MonkeyPatch, ending: signal.Signals
 ) -> None:
-    monkeypatch.setattr(transfers, "IMPORT_CHUNK", 1)
+    monkeypatch.setattr(imports, "IMPORT_CHUNK", 1)
     a, b = people.new(2)
     reader, writer = os.pipe()
     os.write(writer, f"{a},{b}\n".encode())

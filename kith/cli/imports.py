@@ -1,6 +1,5 @@
-"""Connections and posts in and out of files."""
+"""Connections and posts out of files into the services."""
 
-import csv
 import re
 import time
 from collections import Counter
@@ -11,28 +10,26 @@ from datetime import UTC, datetime, timedelta
 from itertools import accumulate, islice
 from pathlib import Path
 from random import Random
-from typing import TextIO
 
-from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message
 from rich.console import Console
 
 from kith.cli.clients import sentence
 from kith.cli.files import Input, opened
-from kith.cli.rows import PAIR_COLUMNS, Pair, read_pairs, read_texts
+from kith.cli.rows import Pair, read_pairs, read_texts
 from kith.cli.terminal import (
     CommandError,
     InterruptedCommandError,
     RowsRefusedError,
     reading,
 )
-from kith.client import KithClient, imported, resumed
+from kith.client import KithClient, imported
 from kith.exceptions import AppException, ValidationError
 from kith.feed.v1 import feed_pb2
 from kith.graph.v1 import graph_pb2
 from kith.timestamps import timestamp
 
-# As many as a message may hold: each is a round trip and a commit.
+# The most of a message, because each message is a round trip and a commit.
 IMPORT_CHUNK = 10_000
 
 POSTS_CHUNK = 1_000
@@ -100,19 +97,19 @@ def import_posts_chunk(
 ) -> tuple[feed_pb2.ImportPostsResponse, dict[int, str]]:
     """Import up to 1,000 posts in one transaction, but for those that are refused.
 
-    Returns what became of them, and why each of those was refused by its place in the chunk.
+    Returns the response, and the reasons of refusals by the index in the chunk.
     """
     refused: dict[int, str] = {}
     while True:
-        places = [place for place in range(len(posts)) if place not in refused]
-        request = feed_pb2.ImportPostsRequest(posts=[posts[place] for place in places])
+        sent = [index for index in range(len(posts)) if index not in refused]
+        request = feed_pb2.ImportPostsRequest(posts=[posts[index] for index in sent])
         try:
             return imported(kith.feed.ImportPosts, request), refused
         except ValidationError as error:
             faults = _faults(error)
             if not faults:
                 raise
-            refused |= {places[place]: fault for place, fault in faults.items()}
+            refused |= {sent[index]: fault for index, fault in faults.items()}
 
 
 def import_posts(
@@ -141,42 +138,14 @@ def import_posts(
         raise RowsRefusedError(f"{refused:,} refused, the first in {first_refusal}")
 
 
-def export_connections(kith: KithClient, out: TextIO) -> None:
-    """Write every connection once, in the form that `import_connections` reads."""
-    writer = csv.writer(out)
-    writer.writerow(PAIR_COLUMNS)
-    request = graph_pb2.ExportConnectionsRequest()
-    for chunk in resumed(kith.graph.ExportConnections, request):
-        writer.writerows(
-            (
-                pair.first_user_id,
-                pair.second_user_id,
-                pair.connect_time.ToDatetime(UTC).isoformat(),
-            )
-            for pair in chunk.connections
-        )
-
-
-def export_user(user_id: int, kith: KithClient, out: TextIO) -> None:
-    """Write everything that feed_service holds of a person, a JSON object in each line."""
-    request = feed_pb2.ExportUserRequest(user_id=user_id)
-    for chunk in resumed(kith.feed.ExportUser, request):
-        for section, items in chunk.ListFields():
-            if section.name != "cursor":
-                out.writelines(
-                    f'{{"{section.name}": {MessageToJson(item, indent=None)}}}\n' for item in items
-                )
-
-
 def assigned(texts: Iterator[tuple[int, str]], spread: Spread) -> Iterator[Draft]:
     """Yield each text with an author from 1 to `authors` and an age, the same for the same seed.
 
-    The author in place n writes 1/n times as often as the first (Zipf's law); who is in which place
-    is drawn too.
+    The author of rank n writes 1/n times as often as the first (Zipf's law); ranks are drawn too.
     """
     random = Random(spread.seed)  # noqa: S311 -- it has to be repeatable, not unpredictable
     people = random.sample(range(1, spread.authors + 1), spread.authors)
-    weights = list(accumulate(1 / place for place in range(1, spread.authors + 1)))
+    weights = list(accumulate(1 / rank for rank in range(1, spread.authors + 1)))
     for line, body in texts:
         yield Draft(
             line=line,
@@ -197,7 +166,7 @@ def _imported_post(draft: Draft, spread: Spread, now: datetime) -> ImportedPost:
 
 
 def _faults(error: ValidationError) -> dict[int, str]:
-    """Return what is wrong with which row of a chunk, when that is why it was refused."""
+    """Return the faults of the rows of a chunk by their indexes, when rows were refused."""
     return {
         int(match[1]): f"{error.reason_name}: {match[2]} {violation.description}"
         for violation in error.violations
@@ -206,7 +175,7 @@ def _faults(error: ValidationError) -> dict[int, str]:
 
 
 def _located(error: ValidationError, lines: Sequence[int]) -> str:
-    """Return what is wrong with which lines, where the service speaks of rows of a chunk."""
+    """Return the faults with lines of the file, where the service names rows of a chunk."""
     faults = _faults(error)
     named = (f"line {lines[index]}: {faults[index]}" for index in sorted(faults))
     return "; ".join(named) or sentence(error)
@@ -222,7 +191,7 @@ def _message(pair: Pair) -> graph_pb2.ConnectionPair:
 
 
 def _chunks(drafts: Iterable[Draft]) -> Iterator[list[Draft]]:
-    """Yield as many drafts at a time as a message may hold."""
+    """Yield as many drafts at a time as fit into a message."""
     chunk, size = list[Draft](), 0
     for draft in drafts:
         length = len(draft.body.encode())
@@ -247,7 +216,7 @@ class _Effect:
     started: float = field(default_factory=time.monotonic)
 
     def add(self, done: Message, lines: Sequence[int]) -> None:
-        """Count a chunk that took effect, which was in these lines."""
+        """Count a chunk of these lines, which took effect."""
         self.counts.update({name: getattr(done, name) for name in self.labels})
         self.line = lines[-1]
         self.rows += len(lines)
@@ -274,7 +243,7 @@ class _Effect:
 def _effect(
     source: Input, console: Console, what: str, labels: Mapping[str, str]
 ) -> Iterator[_Effect]:
-    """Yield what counts an import and shows how far it is; errors say how much took effect."""
+    """Count an import and show its progress; errors say how many rows took effect."""
     with reading(console) as bar:
         task = bar.add_task(what, total=source.size, rows=0)
         effect = _Effect(
