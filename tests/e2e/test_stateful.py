@@ -29,7 +29,7 @@ from tests.support.pair import Databases, Pair, running_pair
 from tests.support.people import People
 
 _PEOPLE = 5
-_LIVES = int(os.environ.get("KITH_LIVES", "5"))
+_LIVES = int(os.environ.get("KITH_LIVES", "4"))
 _CHANGES = {
     "request": "RequestConnection",
     "accept": "AcceptConnection",

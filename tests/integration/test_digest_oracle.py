@@ -19,7 +19,7 @@ from tests.support import digest_oracle as oracle
 from tests.support.pair import FORMS, Databases
 from tests.support.reading import new_reader
 
-_WORLDS = 125
+_WORLDS = 75
 _QUESTIONS = 32
 # Every so manieth world has more in it than anybody reads.
 _CROWDED = 16

@@ -207,7 +207,8 @@ def test_the_pages_of_random_feeds_are_those_of_the_plain_rule(
     sizes = set[int]()
     for first in range(0, _WORLDS, _BATCH):
         worlds = _Worlds(seed=20261125 + first)
-        made = [worlds.world(viewer=100 * number) for number in range(1, _BATCH + 1)]
+        number_of_worlds = min(_BATCH, _WORLDS - first)
+        made = [worlds.world(viewer=100 * number) for number in range(1, number_of_worlds + 1)]
         for connection in {database, plain}:
             _store(connection, worlds)
         for world in made:

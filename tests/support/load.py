@@ -12,7 +12,7 @@ from kith.graph.v1.graph_pb2_grpc import GraphServiceStub
 from tests.support.processes import until
 
 _CALLERS = 4
-_TIMEOUT_SECONDS = 30
+_TIMEOUT_SECONDS = 120
 _CALLS_A_CHANNEL = 50
 _REQUEST = graph.CountConnectionsRequest(user_ids=[1])
 
