@@ -21,7 +21,7 @@ from protos.openapi import openapi
 ROOT = Path(__file__).resolve().parent.parent
 PROTOS = ROOT / "protos"
 STUBS = ROOT / "kith"
-PACKAGES = ("errors", "feed", "graph")
+PACKAGES = ("errors", "feed", "graph", "options")
 OPENAPI = PROTOS / "openapi.yaml"
 RELEASED = PROTOS / "released"
 WORKSPACES = ROOT / "build" / "contracts"

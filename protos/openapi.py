@@ -12,6 +12,7 @@ import yaml
 from google.api import annotations_pb2
 from google.protobuf.descriptor_pb2 import FileDescriptorSet, MethodDescriptorProto
 
+from kith.options.v1 import options_pb2
 from protos.schemas import Schema, Schemas, comments_of, named_in
 
 _HTTP: Final[Any] = annotations_pb2.http  # as an extension, which its stub does not say
@@ -97,6 +98,7 @@ def _operation(
         "operationId": method.name,
         "tags": [service],
         "description": comment,
+        "x-callers": _callers(method),
         "parameters": parameters,
     }
     if rule.body:
@@ -107,6 +109,12 @@ def _operation(
     }
     path = _VARIABLE.sub(lambda found: f"{{{_json(found[1].split('.'))}}}", template)
     return path, verb, operation
+
+
+def _callers(method: MethodDescriptorProto) -> str:
+    """Return who may make a call."""
+    callers = method.options.Extensions[options_pb2.callers]
+    return options_pb2.Callers.Name(callers).removeprefix("CALLERS_")
 
 
 def _body(

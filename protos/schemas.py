@@ -11,6 +11,8 @@ from google.protobuf.descriptor_pb2 import (
     FileDescriptorProto,
 )
 
+from kith.options.v1 import options_pb2
+
 Schema: TypeAlias = dict[str, Any]
 Path: TypeAlias = tuple[int, ...]
 
@@ -25,6 +27,17 @@ _SCALARS: Final[Mapping[int, Schema]] = {
     FieldDescriptorProto.TYPE_INT64: {"type": "string", "format": "int64"},
     FieldDescriptorProto.TYPE_STRING: {"type": "string"},
 }
+# In a form that Python, ECMAScript and RE2 read alike.
+_ALLOWED: Final = r"[^\u0000-\u0008\u000b-\u001f\u007f-\u009f]"
+_SOLID: Final = r"[^\s\u0000-\u001f\u007f-\u009f]"
+# What JSON Schema can say of a format. A UUID may have other spellings besides.
+_FORMATS: Final[Mapping[int, Schema]] = {
+    options_pb2.FORMAT_TEXT: {"pattern": f"^({_ALLOWED}*{_SOLID}{_ALLOWED}*)?$"},
+    options_pb2.FORMAT_NAME: {"pattern": f"^({_SOLID}({_ALLOWED}*{_SOLID})?)?$"},
+    options_pb2.FORMAT_UUID: {"format": "uuid"},
+}
+# 64-bit numbers are texts in JSON, to which `minimum` does not apply.
+_TEXTS_FROM: Final[Mapping[float, str]] = {0: r"^[0-9]+$", 1: r"^[1-9][0-9]*$"}
 _WELL_KNOWN: Final[Mapping[str, Schema]] = {
     ".google.protobuf.Timestamp": {"type": "string", "format": "date-time"},
     ".google.protobuf.FieldMask": {"type": "string", "description": "Names, comma separated."},
@@ -83,9 +96,13 @@ class Schemas:
 
     def value(self, held: FieldDescriptorProto, comment: str) -> Schema:
         """Return the schema of a field."""
-        schema = self.single(held)
+        limits = held.options.Extensions[options_pb2.limits]
+        # JSON Schema counts no bytes.
+        size = _stated(limits, **{"x-max-bytes": "max_bytes"})
+        schema = {**self.single(held), **_limits_of_one(held, limits), **size}
         if held.label == FieldDescriptorProto.LABEL_REPEATED and not self.is_map(held):
-            schema = {"type": "array", "items": schema}
+            numbers = _stated(limits, minItems="min_items", maxItems="max_items")
+            schema = {"type": "array", "items": schema, **numbers}
         return _described(comment, schema)
 
     def single(self, held: FieldDescriptorProto) -> Schema:
@@ -151,6 +168,24 @@ def comments_of(file: FileDescriptorProto) -> Mapping[Path, str]:
         tuple(at.path): "\n".join(line.strip() for line in at.leading_comments.strip().split("\n"))
         for at in file.source_code_info.location
         if at.leading_comments
+    }
+
+
+def _limits_of_one(held: FieldDescriptorProto, limits: options_pb2.Limits) -> Schema:
+    """Return the limits of a field's value, or of each of its items."""
+    lengths = _stated(limits, minLength="min_length", maxLength="max_length")
+    if held.type == FieldDescriptorProto.TYPE_INT64 and limits.HasField("minimum"):
+        return {"pattern": _TEXTS_FROM[limits.minimum]}
+    numbers = _stated(limits, minimum="minimum", maximum="maximum")
+    return {**lengths, **numbers, **_FORMATS.get(limits.format, {})}
+
+
+def _stated(limits: options_pb2.Limits, **keywords: str) -> Schema:
+    """Return those of some limits that are stated, by the keywords of JSON Schema."""
+    return {
+        keyword: round(getattr(limits, name))
+        for keyword, name in keywords.items()
+        if limits.HasField(name)  # type: ignore[arg-type]  # any name of a field will do
     }
 
 

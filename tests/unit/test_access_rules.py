@@ -8,10 +8,15 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from feed_service.access import ACCESS as FEED_ACCESS
 from graph_service.access import ACCESS as GRAPH_ACCESS
+from kith.options.v1 import options_pb2
 from shared.access.rules import Access, Admits, Rule
 from tests.support.rpcs import RPCS, Rpc
 
 _ACCESS: Mapping[str, Access] = {"graph": GRAPH_ACCESS, "feed": FEED_ACCESS}
+_CALLERS = {
+    Admits.THE_USER: options_pb2.CALLERS_USER,
+    Admits.SERVICES: options_pb2.CALLERS_SERVICES,
+}
 _AUDITED = {
     "graph": {
         "RemoveConnection",
@@ -65,6 +70,13 @@ def test_users_make_exactly_the_calls_that_a_gateway_passes_on(rpc: Rpc) -> None
     is_exposed = options.HasExtension(annotations_pb2.http)  # type: ignore[arg-type]  # untyped stubs
 
     assert (_rule(rpc).admits is not Admits.SERVICES) == is_exposed
+
+
+@pytest.mark.parametrize("rpc", RPCS, ids=str)
+def test_a_call_is_for_those_whom_its_contract_names(rpc: Rpc) -> None:
+    callers = rpc.method.GetOptions().Extensions[options_pb2.callers]
+
+    assert callers == _CALLERS[_rule(rpc).admits]
 
 
 @pytest.mark.parametrize("rpc", RPCS, ids=str)
