@@ -38,6 +38,7 @@ from kith.timestamps import timestamp
 from shared.api.fields import Fields
 from shared.api.idempotency import Call, M
 from shared.api.idempotency_keys import NOBODY
+from shared.api.limits import limits
 
 R = TypeVar("R")
 
@@ -57,22 +58,23 @@ _Repeatable: TypeAlias = (
     | pb.MarkFeedReadRequest
 )
 
-_MAX_AUDIENCE_TAGS = 50
-_MAX_FILTER_TAGS = 50
-_MAX_FILTER_AUTHORS = 100
-_MAX_MEMBERS = 1_000
-_MAX_PHOTOS = 10
-_MAX_ATTRIBUTE_BYTES = 4_096
+_MAX_AUDIENCE_TAGS = limits(pb.Audience, "tag_ids").max_items
+_MAX_FILTER_TAGS = limits(pb.GetFeedRequest, "tag_ids").max_items
+_MAX_FILTER_AUTHORS = limits(pb.GetFeedRequest, "author_ids").max_items
+_MAX_MEMBERS = limits(pb.AddTagMembersRequest, "target_user_ids").max_items
+_MAX_PHOTOS = limits(pb.CreatePostRequest, "photo_keys").max_items
+_MAX_ATTRIBUTE_BYTES = limits(pb.Post, "attributes").max_bytes
 _CHANGEABLE = frozenset({"body", "audience", "photos", "attributes"})
-_MAX_BATCH = 100
-_KEY_LENGTH = 200
-_MAX_SCORES = 1_000
-_MAX_IMPORT_CHUNK = 1_000
-_MAX_IMPORTANCE = 10.0
+_MAX_BATCH = limits(pb.BatchGetPostsRequest, "posts").max_items
+_KEY_LENGTH = limits(pb.CreatePostRequest, "photo_keys").max_length
+_MAX_SCORES = limits(pb.SetPostImportanceRequest, "scores").max_items
+_MAX_IMPORT_CHUNK = limits(pb.ImportPostsRequest, "posts").max_items
+_MAX_IMPORTANCE = limits(pb.ImportPostsRequest.ImportedPost, "importance").maximum
 _FIRST_MOMENT = datetime(1970, 1, 1, tzinfo=UTC)
 _UTC = ZoneInfo("UTC")
 _POST_PAGE = {"default": 20, "maximum": 100}
 _COMMENT_PAGE = {"default": 50, "maximum": 200}
+_MEMBER_PAGE = {"default": 50, "maximum": 1_000}
 _VIEWER_PAGE = {"default": 50, "maximum": 1_000}
 
 
@@ -346,9 +348,7 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         with Fields() as fields:
             owner_id = fields.identifier("user_id", request.user_id)
             tag_id = fields.identifier("tag_id", request.tag_id)
-            page_size = fields.page_size(
-                "page_size", request.page_size, default=50, maximum=_MAX_MEMBERS
-            )
+            page_size = fields.page_size("page_size", request.page_size, **_MEMBER_PAGE)
         page = self._tags.members(
             owner_id,
             tag_id,

@@ -22,6 +22,7 @@ from kith.graph.v1 import graph_pb2_grpc
 from shared.api.fields import Fields
 from shared.api.idempotency import Call, M
 from shared.api.idempotency_keys import NOBODY
+from shared.api.limits import limits
 
 _Change: TypeAlias = (
     pb.RequestConnectionRequest
@@ -33,9 +34,10 @@ _Change: TypeAlias = (
     | pb.UnblockUserRequest
 )
 
-_MAX_BATCH = 100
-_MAX_PEERS = 1_000
-_MAX_IMPORT_CHUNK = 10_000
+_MAX_BATCH = limits(pb.GetConnectedUserIdsRequest, "users").max_items
+_MAX_PEERS = limits(pb.CheckConnectionsRequest, "peer_ids").max_items
+_MAX_COUNTED = limits(pb.CountConnectionsRequest, "user_ids").max_items
+_MAX_IMPORT_CHUNK = limits(pb.ImportConnectionsRequest, "connections").max_items
 _PAGE = {"default": 50, "maximum": 500}
 _DIRECTIONS = {
     pb.REQUEST_DIRECTION_INCOMING: ("incoming", pb.CONNECTION_STATE_REQUEST_RECEIVED),
@@ -70,7 +72,11 @@ class GraphServicer(graph_pb2_grpc.GraphServiceServicer):
     ) -> pb.GetConnectedUserIdsResponse:
         with Fields() as fields:
             user_ids = fields.identifiers(
-                "users", [user.user_id for user in request.users], min_items=1, max_items=_MAX_BATCH
+                "users",
+                [user.user_id for user in request.users],
+                min_items=1,
+                max_items=_MAX_BATCH,
+                within=".user_id",
             )
         asked = [
             AskedUser(known_revision=user.known_revision, min_revision=user.min_revision)
@@ -176,7 +182,7 @@ class GraphServicer(graph_pb2_grpc.GraphServiceServicer):
             # Only services get here without a user.
             user_id = fields.identifier("user_id", request.user_id) if request.user_id else 0
             user_ids = fields.identifiers(
-                "user_ids", request.user_ids, min_items=1, max_items=_MAX_PEERS
+                "user_ids", request.user_ids, min_items=1, max_items=_MAX_COUNTED
             )
         return pb.CountConnectionsResponse(
             counts=[

@@ -33,7 +33,9 @@ def main() -> int:
     """Do the chore named on the command line; the status the process exits with."""
     match sys.argv[1:]:
         case ["generate"]:
-            generate()
+            return generate()
+        case ["openapi"]:
+            OPENAPI.write_text(openapi(compiled()))
             return 0
         case ["release", version]:
             release(version)
@@ -57,14 +59,16 @@ def main() -> int:
             return 2
 
 
-def generate() -> None:
+def generate() -> int:
     """Replace the committed stubs and openapi.yaml by those of the protos as they are now."""
     with tempfile.TemporaryDirectory() as folder:
         fresh = write_stubs(Path(folder))
         for package in PACKAGES:
             shutil.rmtree(STUBS / package, ignore_errors=True)
             shutil.copytree(fresh / package, STUBS / package)
-    OPENAPI.write_text(openapi(compiled()))
+    # In a process of its own, which reads the options by the stubs that are new.
+    command = [sys.executable, "-m", "protos.contracts", "openapi"]
+    return subprocess.run(command, cwd=ROOT, check=False).returncode
 
 
 def release(version: str) -> None:

@@ -59,16 +59,25 @@ class Fields:
         return value
 
     def identifiers(
-        self, field: str, values: Sequence[int], *, min_items: int = 0, max_items: int
+        self,
+        field: str,
+        values: Sequence[int],
+        *,
+        min_items: int = 0,
+        max_items: int,
+        within: str = "",
     ) -> list[int]:
-        """Read a list of ids: positive, none twice, within the given number of items."""
+        """Read a list of ids: positive, none twice, within the given number of items.
+
+        `within` is where the id is in an item that is a message, such as `.user_id`.
+        """
         self.count(field, len(values), min_items=min_items, max_items=max_items)
         if len(values) > max_items:
             return []
         seen = set[int]()
         for index, value in enumerate(values):
             if value <= 0:
-                self.reject(f"{field}[{index}]", "must be a positive integer")
+                self.reject(f"{field}[{index}]{within}", "must be a positive integer")
             elif value in seen:
                 self.reject(f"{field}[{index}]", "must not be given twice")
             seen.add(value)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from google.protobuf.descriptor import Descriptor
+from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import validate
 
 from kith.errors.v1 import errors_pb2
@@ -52,6 +53,35 @@ def test_a_call_is_described_and_so_is_each_of_its_parameters(rpc: Rpc) -> None:
 
     assert call["description"].startswith(rpc.name)
     assert all(parameter["description"] for parameter in call["parameters"])
+
+
+def _body(name: str) -> Any:
+    [rpc] = [rpc for rpc in exposed() if rpc.name == name]
+    schema = operation(rpc)["requestBody"]["content"]["application/json"]["schema"]
+    return {**schema, "components": DOCUMENT["components"]}
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "within", "beyond"),
+    [
+        ("CreateTag", "name", ["x", "a b", "\U0001f600" * 50], ["", " x", "x ", "a\x00", "x" * 51]),
+        ("CreateComment", "body", [" x\n\ty "], ["", " \n", "a\x7f", "x" * 2_001]),
+        ("CreatePost", "photoKeys", [[], ["x"] * 10], [["x"] * 11, [""], ["x" * 201]]),
+        ("BatchGetPosts", "posts", [[{"postId": "1"}]], [[], [{}] * 101, [{"postId": "0"}]]),
+        ("PreviewAudience", "pageSize", [0, 5_000], [-1]),
+    ],
+)
+def test_a_limit_of_a_field_is_one_of_its_schema(
+    name: str, field: str, within: list[object], beyond: list[object]
+) -> None:
+    validator = OAS31Validator(_body(name))
+
+    assert [value for value in within if not validator.is_valid({field: value})] == []
+    assert [value for value in beyond if validator.is_valid({field: value})] == []
+
+
+def test_a_call_names_who_may_make_it() -> None:
+    assert {operation(rpc)["x-callers"] for rpc in exposed()} == {"USER"}
 
 
 def test_every_reason_of_an_error_is_described() -> None:
