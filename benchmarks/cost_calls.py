@@ -30,7 +30,7 @@ class CostCalls:
         # Nobody reads a week twice, but for the last.
         self._weeks = product(_WEEKS[:-1], viewers)
         self._last_week = cycle(product(_WEEKS[-1:], viewers))
-        # Whom nobody knows, so that every two of them are strangers.
+        # New people without connections, so that every two of them are strangers.
         self._strangers = count(dataset.people + 1_000_000)
         self._posts = cycle([self.post(viewer) for viewer in viewers])
         self._gifts = cycle([gift for viewer in viewers for gift in self._possible_gifts(viewer)])

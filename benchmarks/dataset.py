@@ -54,7 +54,7 @@ _FOR_LOADING = "SET maintenance_work_mem = '512MB'; SET synchronous_commit = off
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """Where a world is loaded, and whom to ask about."""
+    """Where a world is loaded, and the viewers to ask about."""
 
     name: str
     people: int

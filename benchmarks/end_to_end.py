@@ -121,7 +121,7 @@ def _feed_contenders(stage: Stage, stack: ExitStack) -> dict[str, Contender]:
 def _start_baseline(
     stage: Stage, stack: ExitStack, modes: Sequence[str]
 ) -> tuple[str, dict[str, int]]:
-    """Start the processes of a baseline, each calling the one before; return whom to call."""
+    """Start the processes of a baseline, each calling the one before; return the one to call."""
     captured, pids = stage.captured, dict[str, int]()
     sent = {id_: captured.feed_page[id_] for id_ in stage.dataset.viewer_ids(150)}
     graph_script = Script(

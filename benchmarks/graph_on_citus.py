@@ -3,8 +3,7 @@
 A reference table is copied to every node, and joins with everything there. What that costs the
 graph is measured by the statements alone, on two databases of the same coordinator: the hot read,
 and what changes when two people connect. Spreading pairs over nodes instead is not tried: a pair
-is one row, and whoever is looked for may be on either side of it, so that every read would ask
-every shard.
+is one row, and a user may be on either side of it, so that every read would ask every shard.
 """
 
 import random

@@ -1,4 +1,4 @@
-"""Mixes of calls, made by several callers at once, each of whom waits for its answers.
+"""Mixes of calls, made by several callers at once; each caller waits for its answers.
 
 - `tao`: reads of the graph in the shares of N. Bronson et al., "TAO: Facebook's Distributed Data
   Store for the Social Graph", USENIX ATC 2013, figure 3.

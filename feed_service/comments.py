@@ -1,7 +1,7 @@
 """Comments: writing, listing, changing and deleting them.
 
-Viewers of a post can read its comments and write some, but never see comments of people whom they
-block or who block them. Before a comment is written or changed, the graph says whether its author
+Viewers of a post can read its comments and write some, but a block hides the comments of two people
+from each other. Before a comment is written or changed, the graph says whether its author
 can see the post; the transaction checks the post again, with the connections that the graph has
 confirmed.
 """

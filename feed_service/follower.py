@@ -7,9 +7,9 @@ erasure is not finished counts as connected with nobody (see `graph_client`). Th
 stored with the tag, so that no tag comes back to life when the graph forgets an ending, for
 instance when it is restored from a backup.
 
-One process at a time follows, the one that holds a lock of the database, and writes over the
-connection that the lock belongs to; when it dies, another one takes over. How far it has come is
-stored in the transaction in which it acts, so nothing is missed and a repetition changes nothing.
+One process at a time follows: it has an advisory lock of the database, and writes over the
+connection that the lock belongs to. When it dies, another process takes over. The cursor is stored
+in the same transaction as the changes, so nothing is missed and a repetition changes nothing.
 """
 
 import logging

@@ -112,7 +112,7 @@ class ObjectStore:
     def upload_permission(self, key: str, *, content_type: str) -> UploadPermission:
         """Return the permission to upload one photo within ten minutes; nothing is sent.
 
-        The store holds it to this key, this content type and 1 byte to MAX_PHOTO_BYTES.
+        The store accepts only this key, this content type and 1 byte to MAX_PHOTO_BYTES.
         """
         # Temporary credentials do not end before: botocore renews them ten minutes ahead.
         expire_time = datetime.now(UTC).replace(microsecond=0) + UPLOAD_TIME

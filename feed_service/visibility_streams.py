@@ -1,8 +1,8 @@
 """The rule of `visibility` in its second, faster form: as the streams of posts that a viewer sees.
 
 `visibility` looks at a post and decides. That is right for posts one has; but to find the newest
-that a viewer sees it would have to look at everything that their connections have posted. What it
-lets through is a union of streams, though, which indexes hold ready in the order of a feed:
+that a viewer sees it would have to look at everything that their connections have posted. But the
+posts that it admits are a union of streams, which indexes have in the order of a feed:
 
     the posts for ALL, of each connection            idx_post_open
     the posts of each tag that a connection has

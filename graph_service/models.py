@@ -142,7 +142,7 @@ blocks = Table(
     CheckConstraint("blocker_id <> blocked_id", name="not_oneself"),
 )
 
-# peer_page: whom a user blocks, newest first.
+# peer_page: the users that a user blocks, newest first.
 Index(
     "idx_block_newest",
     blocks.c.blocker_id,

@@ -8,8 +8,8 @@
 -- somebody gives them one (\password kith_graph). `make migrate` takes the owner's URL, and the
 -- service the other.
 --
--- Whoever gets hold of the serving role can read and change rows, and no more: not empty or drop a
--- table, not create anything, not change the record of migrations, not read another schema, not reach
+-- The serving role, also when it is stolen, can read and change rows, and no more: not empty or drop
+-- a table, not create anything, not change the record of migrations, not read another schema, not reach
 -- the other service's database. Two things are not in the power of this script. PostgreSQL lets every
 -- role that may delete rows of a table also lock the table; a session that does so can be ended by
 -- its owner or a superuser (pg_terminate_backend). And every role may connect to the databases

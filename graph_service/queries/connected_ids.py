@@ -28,7 +28,8 @@ class ErasureRow(NamedTuple):
 class ConnectedIds:
     """One user's connections at one moment; ids are None when the revision is the known one.
 
-    `blocked_ids` are those who block the user or whom the user blocks, empty unless asked for.
+    `blocked_ids` are the users who block the user or are blocked by the user, empty unless asked
+    for.
     `erasures` are those of the user's own id and of the connected ones.
     """
 

@@ -19,7 +19,7 @@ from shared.database.totals import ADD_TO_TOTALS, total_parameters
 class ImportingUsers:
     """Users who are locked: how many, and a revision that is new to all of them.
 
-    `rooms` has the users whom the limit may stop, with how many more connections each may have;
+    `rooms` has the users near the limit, with how many more connections each may have;
     `meets_erased` says whether the id of any user was erased before.
     """
 
@@ -92,7 +92,7 @@ def note_returns(connection: Connection, *, pairs: Collection[tuple[int, int]]) 
 
 
 BLOCKED: Final = "blocked"
-"""The state of a pair one of whom blocks the other, beside the states of `connections`."""
+"""The state of a pair with a block, in either direction, beside the states of `connections`."""
 
 _BETWEEN = text("""
     WITH asked AS (

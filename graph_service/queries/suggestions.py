@@ -10,8 +10,9 @@ SUGGESTION_ROWS: Final = 50_000
 """How many connections of the user's connections suggestions are made from."""
 
 # A user with 5,000 connections of 5,000 each has 25 million to count. So only some of the user's
-# connections are looked at, those with the fewest connections: they tell most about whom the user
-# may know, and the choice is the same at every call. The first of them is read up to the bound.
+# connections are read, those with the fewest connections: their other connections are the likeliest
+# to know the user, and the choice is the same at every call. The first of them is read up to the
+# bound.
 # Candidates with a request or a block are looked for in the order of the result, until
 # the limit is reached; as a join, PostgreSQL would look for all candidates (OFFSET 0 prevents it).
 _SUGGESTIONS = text(f"""

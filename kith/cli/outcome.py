@@ -25,7 +25,7 @@ def outcome(
 
     `explain` returns what to say of errors that only its caller knows, and None for others.
     """
-    if sys.stdout is None:  # closed by whoever started this, as `>&-` does
+    if sys.stdout is None:  # closed by the parent process, as `>&-` does
         return _failed("standard output is closed")
     # A terminal that cannot show a character shows a question mark instead of a traceback.
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # it is text

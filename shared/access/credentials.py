@@ -52,7 +52,9 @@ class Credentials:
     def require_user(
         self, service: Caller, context: grpc.ServicerContext, user_id: int | None
     ) -> None:
-        """Hold a service to the user whose token it brings, which it may have to bring.
+        """Refuse a service whose user token is not one of the call's user, or is missing.
+
+        Only services that act on behalf of users have to send a token.
 
         Raises UnauthorizedError, UnauthenticatedError for a token that is not valid, and
         UnavailableError without keys.

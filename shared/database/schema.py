@@ -72,8 +72,8 @@ def engine(url: str) -> sqlalchemy.Engine:
         url.replace("postgresql://", "postgresql+psycopg2://", 1),
         poolclass=sqlalchemy.NullPool,
         hide_parameters=True,
-        # A migration that waits for a lock holds up everybody behind it, so it gives up soon and is
-        # run again; building an index on a large table may take long.
+        # A migration that waits for a lock blocks all calls that queue behind it, so it gives up
+        # soon and is run again; building an index on a large table may take long.
         connect_args={
             "client_encoding": "utf8",
             "options": "-c lock_timeout=5s -c statement_timeout=30min -c timezone=UTC",

@@ -15,7 +15,7 @@ _ATTRIBUTES = "target_session_attrs"
 
 @dataclass(frozen=True, kw_only=True)
 class DatabaseSettings:
-    """Where one service's database is and how many connections it may hold."""
+    """Where one service's database is and how many connections the service may open."""
 
     url: str = field(repr=False)
     data_dir: Path

@@ -32,8 +32,8 @@ ADD_TO_TOTALS: Final = """
     ORDER BY name
     ON CONFLICT (name, slot) DO UPDATE SET value = totals.value + excluded.value
 """
-"""For statements that do more at once; to be bound to `total_parameters`, and to lock nothing
-after it that another transaction may hold."""
+"""For statements that do more at once; to be bound to `total_parameters`. After it, the transaction
+must lock nothing that another one may have locked."""
 
 _ADD = text(ADD_TO_TOTALS)
 

@@ -1,10 +1,10 @@
 """The standard health protocol, answered off the threads that serve calls.
 
-grpcio's own servicer (1.85) holds a lock while it sends, which the server's only completion thread
-then waits for when a watching client disconnects: the whole server hangs (grpc/grpc pull request
-43403). Here a change only wakes the watchers; each reads the status and sends it from a thread of
-its own without holding anything. One that is slow or dead delays nobody, and one that is slower
-than the changes sees the latest of them.
+grpcio's own servicer (1.85) keeps a lock while it sends, and the server's only completion thread
+waits for this lock when a watching client disconnects: the whole server hangs (grpc/grpc pull
+request 43403). Here a change only wakes the watchers; each reads the status and sends it from a
+thread of its own without a lock. A slow or dead watcher does not delay others, and one that is
+slower than the changes sees the latest of them.
 """
 
 import logging

@@ -80,7 +80,7 @@ def require_message(_method: Method) -> Hooks:
 
 
 def limit_time(usual: timedelta) -> Step:
-    """Hold a call to its caller's deadline, and to the usual time if the caller brings none.
+    """Limit a call to its caller's deadline, and to the usual time if it has none.
 
     Raises DeadlineError when too little is left for an answer to arrive. Streams last as long as
     their callers like.

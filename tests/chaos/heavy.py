@@ -14,7 +14,7 @@ from kith.graph.v1 import graph_pb2
 from kith.graph.v1.graph_pb2_grpc import GraphServiceStub
 from tests.chaos.fault import Effort, at_least, none
 from tests.chaos.history import OK
-from tests.chaos.load import Load, Plan
+from tests.chaos.load import Load, Traffic
 from tests.chaos.neighbours import UNLIMITED
 from tests.chaos.stage import Scene, Stage
 
@@ -36,10 +36,10 @@ def heavy_calls(stage: Stage, effort: Effort) -> Iterator[Row]:
     rates = {name: rate for name, rate in UNLIMITED.items() if name != "RATE_LIMIT_HEAVY"}
     with stage.scene(rates) as scene:
         _make_hub(scene)
-        plan = scene.plan().only({"GetFeed"})
-        alone, _ = _feeds(plan, seconds)
+        traffic = scene.traffic().only({"GetFeed"})
+        alone, _ = _feeds(traffic, seconds)
         with _suggesting(scene) as codes:
-            beside, failed = _feeds(plan, seconds)
+            beside, failed = _feeds(traffic, seconds)
     note = ", ".join(f"{number:,} {code}" for code, number in codes.most_common())
     rates_note = f"{beside:.0f} of {alone:.0f}/s"
     yield at_least(
@@ -63,9 +63,9 @@ def _make_hub(scene: Scene) -> None:
     )
 
 
-def _feeds(plan: Plan, seconds: float) -> tuple[float, int]:
+def _feeds(traffic: Traffic, seconds: float) -> tuple[float, int]:
     """Return how many feeds a second were answered, and how many were not."""
-    with Load(plan) as load:
+    with Load(traffic) as load:
         time.sleep(seconds)
     failed = len(load.history.failed)
     return load.history.rate * (1 - failed / len(load.history.outcomes)), failed

@@ -44,8 +44,10 @@ def hostile(stage: Stage, effort: Effort) -> Iterator[Row]:
     number = effort.of(_MESSAGES)
     with stage.scene(_LIMIT) as scene:
         workers = scene.processes
-        plan = scene.plan() if effort.is_timed else replace(scene.plan(), timeout=_LONG_SECONDS)
-        with Load(plan) as load:
+        traffic = (
+            scene.traffic() if effort.is_timed else replace(scene.traffic(), timeout=_LONG_SECONDS)
+        )
+        with Load(traffic) as load:
             codes, offenders = _sent(scene, number // 5, seed=_SEED)
             large = _oversized(scene, RPCS[:: len(RPCS) // effort.of(len(RPCS))])
             before = resident_bytes(workers)

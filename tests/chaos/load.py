@@ -61,12 +61,12 @@ _MIX: Final[Mapping[str, int]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """Who calls whom, how often, and how patiently.
+class Traffic:
+    """The clients, the services they call, their rate and their timeouts.
 
-    Without `timeout` a call may take what the service config says. `environment` says what is shown
-    to the services. Channels are opened anew after `calls_a_channel`. With `brings_positions`
-    replicas may answer who has what they have written.
+    Without `timeout` the service config limits a call. `environment` has the credentials of the
+    clients. Channels are opened anew after `calls_a_channel`. With `brings_positions` replicas may
+    answer, once they have what the client has written.
     """
 
     graph: str
@@ -97,7 +97,7 @@ class Plan:
             if first != second
         ]
 
-    def only(self, methods: Collection[str]) -> "Plan":
+    def only(self, methods: Collection[str]) -> "Traffic":
         """Return the same with these calls alone."""
         return replace(self, mix={method: _MIX[method] for method in _MIX if method in methods})
 
@@ -105,11 +105,11 @@ class Plan:
 class Load:
     """Calls inside the block; `history` is complete after it."""
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
+    def __init__(self, traffic: Traffic) -> None:
+        self._traffic = traffic
         self._ear, mouth = multiprocessing.Pipe()
         context = multiprocessing.get_context("spawn")
-        self._process = context.Process(target=_run, args=(plan, mouth), daemon=True)
+        self._process = context.Process(target=_run, args=(traffic, mouth), daemon=True)
         self.history = History()
 
     def __enter__(self) -> Self:
@@ -134,17 +134,17 @@ class Load:
         return self.history
 
 
-def channel_to(plan: Plan, service: str) -> grpc.Channel:
-    """Open a channel as the clients of a plan do."""
-    target = plan.graph if service == "graph" else plan.feed
-    access = TargetSettings.read(Environment(plan.environment), target)
-    return open_channel(target, access, _options(service, plan.config))
+def channel_to(traffic: Traffic, service: str) -> grpc.Channel:
+    """Open a channel as the clients of a traffic do."""
+    target = traffic.graph if service == "graph" else traffic.feed
+    access = TargetSettings.read(Environment(traffic.environment), target)
+    return open_channel(target, access, _options(service, traffic.config))
 
 
-def connect(plan: Plan) -> None:
-    """Let the clients of a plan know each other."""
-    request = graph_pb2.ImportConnectionsRequest(connections=plan.pairs())
-    with channel_to(plan, "graph") as channel:
+def connect(traffic: Traffic) -> None:
+    """Let the clients of a traffic know each other."""
+    request = graph_pb2.ImportConnectionsRequest(connections=traffic.pairs())
+    with channel_to(traffic, "graph") as channel:
         GraphServiceStub(channel).ImportConnections(iter([request]), timeout=30)
 
 
@@ -161,9 +161,9 @@ def _options(service: str, config: Config) -> list[tuple[str, Any]]:
     return [*options.items()]
 
 
-def _run(plan: Plan, pipe: Connection) -> None:
+def _run(traffic: Traffic, pipe: Connection) -> None:
     history, stopping = History(), threading.Event()
-    people = [_Person(user, plan, history, stopping) for user in plan.users]
+    people = [_Person(user, traffic, history, stopping) for user in traffic.users]
     threads = [threading.Thread(target=person.live) for person in people]
     for thread in threads:
         thread.start()
@@ -187,9 +187,11 @@ class _Write:
 class _Person:
     """A client. Adding to a list or a set is atomic, so all share the history."""
 
-    def __init__(self, user: int, plan: Plan, history: History, stopping: threading.Event) -> None:
+    def __init__(
+        self, user: int, traffic: Traffic, history: History, stopping: threading.Event
+    ) -> None:
         self._user = user
-        self._plan = plan
+        self._traffic = traffic
         self._history = history
         self._stopping = stopping
         self._random = random.Random(user)
@@ -205,16 +207,16 @@ class _Person:
         """Call until told to stop."""
         while not self._stopping.is_set():
             with ExitStack() as stack:
-                graph = stack.enter_context(channel_to(self._plan, "graph"))
-                feed = stack.enter_context(channel_to(self._plan, "feed"))
+                graph = stack.enter_context(channel_to(self._traffic, "graph"))
+                feed = stack.enter_context(channel_to(self._traffic, "feed"))
                 self._stubs = {"graph": GraphServiceStub(graph), "feed": FeedServiceStub(feed)}
                 self._live_on_these_channels()
 
     def _live_on_these_channels(self) -> None:
-        interval = self._plan.clients / self._plan.rate
-        methods, weights = [*self._plan.mix], [*self._plan.mix.values()]
+        interval = self._traffic.clients / self._traffic.rate
+        methods, weights = [*self._traffic.mix], [*self._traffic.mix.values()]
         due = time.monotonic() + self._random.uniform(0, interval)
-        for _ in range(self._plan.calls_a_channel):
+        for _ in range(self._traffic.calls_a_channel):
             if self._stopping.wait(max(0.0, due - time.monotonic())):
                 return
             # Who is late does not make up for more than one call.
@@ -232,7 +234,7 @@ class _Person:
         answer, code = None, OK
         try:
             answer, call = getattr(self._stubs[service], method).with_call(
-                request, timeout=self._plan.timeout, metadata=self._positions.get(service)
+                request, timeout=self._traffic.timeout, metadata=self._positions.get(service)
             )
             self._learn(service, call)
         except grpc.RpcError as error:
@@ -244,7 +246,7 @@ class _Person:
 
     def _learn(self, service: str, call: grpc.Call) -> None:
         """Remember the position that a write is answered with."""
-        if self._plan.brings_positions:
+        if self._traffic.brings_positions:
             told = tuple(pair for pair in call.initial_metadata() if pair[0] == KEY)
             self._positions[service] = told or self._positions.get(service) or _ANY
 
@@ -325,7 +327,7 @@ class _Person:
             self._call("ListComments", feed_pb2.ListCommentsRequest(user_id=self._user, post=post))
 
     def check_connections(self) -> None:
-        peers = [user for user in self._plan.users if user != self._user]
+        peers = [user for user in self._traffic.users if user != self._user]
         request = graph_pb2.CheckConnectionsRequest(user_id=self._user, peer_ids=peers)
         if answer := self._call("CheckConnections", request):
             connected = graph_pb2.CONNECTION_STATE_CONNECTED

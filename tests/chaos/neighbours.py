@@ -54,8 +54,8 @@ def graph_down(stage: Stage, effort: Effort) -> Iterator[Row]:
     """Break the way between the services, then make the graph itself fail."""
     # Clients with the service config leave a feed_service that is not ready.
     with stage.scene() as scene:
-        plan = replace(scene.plan(clients=16), timeout=_DEADLINE_SECONDS, config="none")
-        with Load(plan.only(FEED_READS | _OWN)) as load:
+        traffic = replace(scene.traffic(clients=16), timeout=_DEADLINE_SECONDS, config="none")
+        with Load(traffic.only(FEED_READS | _OWN)) as load:
             time.sleep(_SETTLING_SECONDS)
             healed = [_down(scene, effort.of(5)), _slow(scene, max(3, effort.of(8)))]
             asked, arrived = _asked(scene), _arrived(scene)
@@ -124,13 +124,13 @@ def store_down(stage: Stage, effort: Effort) -> Iterator[Row]:
     with S3Server() as store, FaultProxy("127.0.0.1", store.port) as between:
         through = {**store.environment, "S3_ENDPOINT_URL": f"http://{between.address}"}
         with stage.scene(feed=through) as scene:
-            plan = scene.plan()
+            traffic = scene.traffic()
             feed = FeedServiceStub(scene.feed.channel)
-            author = plan.users[0]
+            author = traffic.users[0]
             shown = _with_photo(feed, author, _uploaded(feed, author))
             [photo] = _photos(feed, author, shown)
             wrong = unanswered = 0
-            with Load(plan) as load:
+            with Load(traffic) as load:
                 for take_away in (between.refuse, between.swallow):
                     take_away()
                     deadline = time.monotonic() + max(2, effort.of(5))
@@ -195,7 +195,7 @@ def redis_down(stage: Stage, effort: Effort) -> Iterator[Row]:
             **UNLIMITED,
         }
         with stage.scene(shared) as scene:
-            with Load(scene.plan()) as load:
+            with Load(scene.traffic()) as load:
                 time.sleep(_SETTLING_SECONDS)
                 for take_away in (between.refuse, between.swallow):
                     take_away()

@@ -34,7 +34,7 @@ def postgres_killed(stage: Stage, effort: Effort) -> Iterator[Row]:
     """Kill PostgreSQL, which its guardian starts again, and one of its sessions."""
     with stage.scene() as scene:
         accepting = []
-        with Load(scene.plan()) as load:
+        with Load(scene.traffic()) as load:
             time.sleep(_SETTLING_SECONDS)
             for _ in range(effort.of(10)):
                 accepting.append(stage.kill_postmaster())
@@ -51,7 +51,7 @@ def postgres_killed(stage: Stage, effort: Effort) -> Iterator[Row]:
 def sessions_ended(stage: Stage, effort: Effort) -> Iterator[Row]:
     """Terminate every session, as a failover or a restarted pooler does."""
     with stage.scene() as scene:
-        with Load(replace(scene.plan(), config="unretried")) as load:
+        with Load(replace(scene.traffic(), config="unretried")) as load:
             time.sleep(_SETTLING_SECONDS)
             for _ in range(effort.of(20)):
                 _terminate_sessions(scene)
@@ -88,15 +88,15 @@ def _silenced(
     scene: Scene, name: str, silence: AbstractContextManager[None], seconds: float
 ) -> Iterator[Row]:
     # Clients with the service config would not call who is not ready.
-    plan = replace(scene.plan(clients=24), timeout=_DEADLINE_SECONDS, config="none")
-    with Load(plan) as load:
+    traffic = replace(scene.traffic(clients=24), timeout=_DEADLINE_SECONDS, config="none")
+    with Load(traffic) as load:
         time.sleep(_SETTLING_SECONDS)
         with silence:
             time.sleep(seconds)
             during = load.stop()
             stuck = _stuck(scene)
         healed = time.monotonic()
-    with Load(plan) as load:
+    with Load(traffic) as load:
         time.sleep(_SETTLING_SECONDS)
     late = max(outcome.seconds for outcome in during.outcomes) - _DEADLINE_SECONDS
     note = f"of {len(during.outcomes):,} calls {len(during.failed):,} failed: {during.codes()}"
@@ -111,7 +111,7 @@ def cancelled(stage: Stage, effort: Effort) -> Iterator[Row]:
     """Let updates wait for rows that are locked, cancel every second one, and look again."""
     with stage.scene() as scene:
         posts = _own_posts(scene, _CALLS_AT_ONCE)
-        with Load(scene.plan()) as load:
+        with Load(scene.traffic()) as load:
             orphans = [_orphans(scene, posts) for _ in range(effort.of(50))]
         calls = len(orphans) * _CALLS_AT_ONCE
         yield none("statements without a caller", sum(orphans), note=f"{calls // 2:,} cancelled")

@@ -11,7 +11,7 @@ from typing import Final
 from benchmarks.row import Row
 from tests.chaos.fault import Effort, at_least, kept, none, within
 from tests.chaos.history import Comparison, History, compared
-from tests.chaos.load import GRAPH_CALLS, WRITES, Load, Plan, connect
+from tests.chaos.load import GRAPH_CALLS, WRITES, Load, Traffic, connect
 from tests.chaos.look_back import LookBack
 from tests.chaos.stage import WORKERS, Stage
 from tests.support.pair import Databases, anywhere
@@ -83,14 +83,14 @@ def failover(stage: Stage, effort: Effort) -> Iterator[Row]:
 
 
 def _failed_over(cluster: ReplicatedCluster, services: ProcessPair) -> Iterator[Row]:
-    plan = replace(
-        Plan(graph=services.graph_process.address, feed=services.feed_process.address),
+    traffic = replace(
+        Traffic(graph=services.graph_process.address, feed=services.feed_process.address),
         mix=_MIX,
         rate=_RATE,
         brings_positions=True,
     )
-    connect(plan)
-    with Load(plan) as load:
+    connect(traffic)
+    with Load(traffic) as load:
         time.sleep(_LOADED_SECONDS)
         cluster.primary.kill()
         promoted = max(cluster.standbys, key=_received)

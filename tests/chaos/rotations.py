@@ -33,7 +33,7 @@ def rotation(stage: Stage, effort: Effort) -> Iterator[Row]:
     feed = {**shown.server("feed"), **shown.client("feed")}
     client = {**shown.client("loader"), "TARGET_TOKEN_FILE": str(token)}
     with stage.scene(services, feed=feed) as scene:
-        with Load(scene.plan(environment=client)) as load:
+        with Load(scene.traffic(environment=client)) as load:
             time.sleep(_LOOK_SECONDS)
             for number in range(1, effort.of(3) + 1):
                 later = Authority(f"authority {number}")

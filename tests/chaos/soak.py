@@ -27,7 +27,7 @@ def soak(stage: Stage, effort: Effort) -> Iterator[Row]:
     calls = effort.of(CALLS)
     with stage.scene() as scene:
         looks: list[Mapping[str, float]] = []
-        with Load(replace(scene.plan(clients=_CLIENTS), rate=_RATE)) as load:
+        with Load(replace(scene.traffic(clients=_CLIENTS), rate=_RATE)) as load:
             while _made(scene) < calls:
                 looks.append({name: look(scene) for name, look in _LOOKS.items()})
                 time.sleep(_LOOK_SECONDS)

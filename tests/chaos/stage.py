@@ -16,7 +16,7 @@ import sqlalchemy
 
 from shared.database.embedded_postgres import EmbeddedPostgres
 from tests.chaos.history import Comparison, History, compared
-from tests.chaos.load import Plan, connect
+from tests.chaos.load import Traffic, connect
 from tests.chaos.proxy import FaultProxy
 from tests.support.pair import Databases
 from tests.support.processes import ServiceProcess, Session, until
@@ -50,16 +50,16 @@ class Scene:
     variables: Mapping[str, str]
     logs: Path
 
-    def plan(self, *, clients: int = 8, environment: Mapping[str, str] | None = None) -> Plan:
+    def traffic(self, *, clients: int = 8, environment: Mapping[str, str] | None = None) -> Traffic:
         """Return a load on both, whose clients know each other."""
-        plan = Plan(
+        traffic = Traffic(
             graph=self.graph.address,
             feed=self.feed.address,
             clients=clients,
             environment=environment or {},
         )
-        connect(plan)
-        return plan
+        connect(traffic)
+        return traffic
 
     def another(self, service: str, name: str, settings: Mapping[str, str]) -> ServiceProcess:
         """Start another instance of a service, on the same databases."""

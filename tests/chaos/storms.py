@@ -39,7 +39,7 @@ def health_storm(stage: Stage, effort: Effort) -> Iterator[Row]:
     """Let feed_service lose and find the graph under the eyes of very many."""
     with stage.scene({"GRAPH_READY_GRACE_SECONDS": "0"}) as scene:
         before = resident_bytes(scene.feed.workers())
-        with Load(replace(scene.plan(), config="none")) as load:
+        with Load(replace(scene.traffic(), config="none")) as load:
             watches, statuses, failed = _watched(scene, max(5, effort.of(_STORM_SECONDS)))
             grown = resident_bytes(scene.feed.workers()) - before
         yield none("failed watches", failed, note=f"of {watches:,}, told {statuses:,} statuses")

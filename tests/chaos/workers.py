@@ -26,7 +26,7 @@ _FOUND_SECONDS: Final = 2.0
 def worker_killed(stage: Stage, effort: Effort) -> Iterator[Row]:
     """Kill the older worker of both services, and wait for the new ones."""
     with stage.scene() as scene:
-        with Load(scene.plan()) as load:
+        with Load(scene.traffic()) as load:
             time.sleep(_SETTLING_SECONDS)
             for _ in range(effort.of(10)):
                 _kill_one_of_each(scene.graph, scene.feed)
@@ -37,7 +37,7 @@ def worker_killed(stage: Stage, effort: Effort) -> Iterator[Row]:
 def workers_replaced(stage: Stage, effort: Effort) -> Iterator[Row]:
     """Replace all workers of both services again and again."""
     with stage.scene(_SOON) as scene:
-        with Load(replace(scene.plan(), config="unretried")) as load:
+        with Load(replace(scene.traffic(), config="unretried")) as load:
             time.sleep(_SETTLING_SECONDS)
             for _ in range(effort.of(10)):
                 _replace_all(scene.graph, scene.feed)
@@ -50,9 +50,9 @@ def rolling_restart(stage: Stage, effort: Effort) -> Iterator[Row]:
     with stage.scene() as scene, ExitStack() as stack:
         graph = stack.enter_context(_Instances(scene, "graph", {}))
         feed = stack.enter_context(_Instances(scene, "feed", {"GRAPH_TARGET": graph.target}))
-        plan = replace(scene.plan(), graph=graph.target, feed=feed.target, config="unretried")
-        connect(plan)
-        with Load(plan) as load:
+        traffic = replace(scene.traffic(), graph=graph.target, feed=feed.target, config="unretried")
+        connect(traffic)
+        with Load(traffic) as load:
             time.sleep(_SETTLING_SECONDS)
             for _ in range(effort.of(5)):
                 for number in range(_INSTANCES):

@@ -442,7 +442,7 @@ def test_a_trace_leads_from_the_gateway_into_both_databases(behind: Behind, worl
     def is_traced() -> bool:
         answer = behind.gateway.call("GET", path, headers={"traceparent": _TRACE})
         assert answer.status == 200
-        # A session is also used by whoever asks next, such as a look at readiness.
+        # The next call, such as a readiness check, uses the same session.
         urls = (behind.pair.feed_url, behind.pair.graph_url)
         return all(any(_TRACE in text for text in last_statements(url)) for url in urls)
 

@@ -33,7 +33,7 @@ Way: TypeAlias = tuple[FieldDescriptor, ...]
 
 _WITH_BODY = [rpc for rpc in exposed() if body_of(rpc)]
 _WITHOUT_BODY = [rpc for rpc in exposed() if not body_of(rpc)]
-# The same number for whoever reads ids as floats.
+# The same number for a client that reads ids as floats.
 _ID, _OTHER_ID = 2**53 + 1, 2**53
 _UNKNOWN = "excludedTagsIds"
 _MUTATIONS = 300

@@ -229,7 +229,7 @@ def test_users_see_on_what_was_restored_what_they_saw_before_and_go_on_from_ther
 
 @dataclass(frozen=True, kw_only=True)
 class Loss:
-    """Users of whom much happened since the backup.
+    """Users with many changes since the backup.
 
     Alice was connected with bob and erin when it was made, and the author of posts for all, and for
     those who have a tag, which bob had and erin did not.

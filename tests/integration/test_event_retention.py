@@ -1,4 +1,4 @@
-"""Changes of the graph are kept for some time; whoever resumes after that is told so."""
+"""Changes of the graph are kept for some time; a stream that resumes after that is refused."""
 
 from collections.abc import Iterator
 

@@ -76,7 +76,7 @@ def _until_followed(pair: Pair, people: People) -> None:
 
 
 def _is_ended(pair: Pair, tag_id: int) -> bool:
-    """Return whether it is noted of a tag that it has ended, for everybody to whom it was given."""
+    """Return whether a tag is stored as ended for everybody who was given it."""
     ended = f"SELECT bool_and(owner_revision = 0) FROM user_tags WHERE tag_id = {tag_id}"
     return _stored(pair, ended) == [True]
 

@@ -580,7 +580,7 @@ def test_a_call_that_runs_out_of_time_makes_no_post_and_leaves_nothing(
         store.before_answer = lambda _method, _key: None
         end_of_call.set()
 
-    # Whoever notices first: the client, or the service that it no longer waits for.
+    # Either the client or the service notices first.
     ends = {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE}
     assert caught.value.code() in ends
     assert album.feed() == []

@@ -1,6 +1,6 @@
-"""The embedded PostgreSQL keeps what it acknowledged and leaves nothing behind, whoever is killed.
+"""The embedded PostgreSQL keeps what it acknowledged and leaves nothing behind after any kill.
 
-Every holder here is a process of its own, because a hold ends with its process.
+Every holder here is a process of its own, because its lock ends with its process.
 """
 
 import os

@@ -1,7 +1,7 @@
 """What docs/privacy.md says of every call that users can make is so.
 
-A user calls about three people: a stranger, somebody who blocks the user, and somebody whom the
-user blocks. Then the three do what the user must not learn of, and the user calls again.
+A user calls about three people: a stranger, one who blocks the user, and one that the user blocks.
+Then the three do what the user must not learn of, and the user calls again.
 """
 
 import re
@@ -43,7 +43,7 @@ _numbers = count()
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """The user, a friend of theirs with a post, and three with whom the user has no connection."""
+    """The user, a friend of theirs with a post, and three people without a connection to them."""
 
     people: People
     me: int
@@ -75,7 +75,7 @@ def pair(databases: Databases) -> Iterator[Pair]:
 
 @pytest.fixture
 def world(pair: Pair) -> World:
-    """People whom no other test knows."""
+    """People of this test alone."""
     people = People(pair)
     me, friend = people.connected(2)
     others = people.new(3)
@@ -278,7 +278,7 @@ def test_a_call_tells_of_others_what_the_table_says_whatever_they_have_done(
 
     before = [_told(pair, rpc, world, other) for other in others]
     if rpc.name == "UnblockUser":
-        # Whom the user blocks no longer may be seen to ask.
+        # A request by a user who is not blocked any more may be seen.
         world.people.block(world.me, world.blocked)
     _live(pair, world)
     after = [_told(pair, rpc, world, other) for other in others]

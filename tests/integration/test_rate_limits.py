@@ -190,6 +190,6 @@ def test_the_windows_of_very_many_users_take_a_bounded_amount_of_memory() -> Non
     for number in range(100_000):
         assert windows.acquire_entry(f"POSTS:{number}", 10, 60)
 
-    # Whoever called last is still known, and whoever did long before is not.
+    # The user who called last is still counted, and one who called long before is not.
     assert windows.get_moving_window("POSTS:99999", 10, 60)[1] == 1
     assert windows.get_moving_window("POSTS:0", 10, 60)[1] == 0

@@ -299,7 +299,7 @@ def test_an_answer_below_the_revision_that_is_asked_for_is_asked_of_the_primary(
         return pair.graph.GetConnectedUserIds(request, metadata=_ANY).users[0]
 
     assert answer().connected_user_ids in ([friend], [])
-    # Whoever knows a revision asks whether it is that of now.
+    # A known revision is compared with the newest one, which the primary alone has.
     now = answer(known_revision=1)
     assert now.connected_user_ids == []
     assert answer(min_revision=now.revision).connected_user_ids == []

@@ -1,4 +1,4 @@
-"""Whoever has the id of somebody who was erased never shows or sees what that person could.
+"""A new user with the id of an erased one never shows or sees what the erased user could.
 
 The follower is stopped, so that the graph alone has erased the user when the id returns, connects
 with the same friend and is read.
@@ -45,17 +45,17 @@ class World:
         self.pair.feed.DeleteUser(pb.DeleteUserRequest(user_id=self.returning))
 
     def come_back(self) -> None:
-        """Connect whoever has the id now with the friend."""
+        """Connect the new user of the id with the friend."""
         self.people.connect(self.returning, self.friend)
 
     def ask(self) -> None:
-        """Let whoever has the id now ask the friend for a connection, and do nothing else."""
+        """Let the new user of the id ask the friend for a connection, and do nothing else."""
         self.pair.graph.RequestConnection(
             graph_pb2.RequestConnectionRequest(user_id=self.returning, peer_id=self.friend)
         )
 
     def stay_away(self) -> None:
-        """Let whoever has the id now do nothing in the graph."""
+        """Let the new user of the id do nothing in the graph."""
 
 
 @pytest.fixture(scope="module")

@@ -286,7 +286,7 @@ def _outlast_a_look() -> None:
 
 
 def _certificate_of(server: RunningServer) -> bytes:
-    """Return what a server shows to whoever connects, in DER."""
+    """Return the certificate that a server shows, in DER."""
     host, port = server.address.split(":")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False

@@ -1,4 +1,4 @@
-"""A stream of changes tells every event once and in order, whoever breaks off, stalls or stops."""
+"""A stream tells every event once and in order, also when client or service stalls or stops."""
 
 import contextlib
 import random

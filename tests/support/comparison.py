@@ -124,7 +124,7 @@ class Comparison:
                 ]
 
     def members_of(self, owner: int, tag: str) -> None:
-        """Compare who has a tag, with and without those whom it still keeps out."""
+        """Compare the members of a tag, with and without former ones that it still excludes."""
         for show_former in (False, True):
             request = feed.ListTagMembersRequest(
                 user_id=owner, tag_id=self.tag_ids[tag], page_size=2, show_former=show_former

@@ -66,10 +66,10 @@ class Authority:
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:
-    """Files with what services and clients show, and whom they believe.
+    """Files with the certificates of services and clients, and their authorities.
 
-    `names` says for whom there are certificates, and what is written in them; `services` who may
-    act for everybody.
+    `names` has the names that are written in each certificate; `services` are those that may act
+    for everybody.
     """
 
     folder: Path

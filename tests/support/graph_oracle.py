@@ -50,7 +50,7 @@ class GraphOracle:
         return sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:limit]
 
     def _looked_at(self, user: int) -> list[int]:
-        """Those connections of a user of whom suggestions are made."""
+        """Those connections of a user that suggestions are made from."""
         friends = sorted(
             self.neighbours[user], key=lambda friend: (len(self.neighbours[friend]), friend)
         )

@@ -109,7 +109,7 @@ class Oracle:
         return ""
 
     def _lose(self, asker: int, asked: int) -> None:
-        """Remove a request, if there is one, whoever made it."""
+        """Remove a request between the two, if there is one."""
         if (asker, asked) in self.requests:
             self.requests.discard((asker, asked))
             self.declined.add((asker, asked))
@@ -127,11 +127,11 @@ class Oracle:
         return {asker for asker, asked in self.requests if asked == user} - self.blocked(user)
 
     def outgoing(self, user: int) -> set[int]:
-        """Whom the user has asked."""
+        """The people that the user has asked."""
         return {asked for asker, asked in self.requests if asker == user}
 
     def blocked(self, user: int) -> set[int]:
-        """Whom the user has blocked."""
+        """The people that the user has blocked."""
         return {peer for blocker, peer in self.blocks if blocker == user}
 
     def is_block_between(self, user: int, peer: int) -> bool:
@@ -213,7 +213,7 @@ class Oracle:
         )
 
     def former(self, tag: str) -> dict[int, bool]:
-        """Tell who has a tag or is kept out by it, and of whom that is all that is left."""
+        """Return the people that a tag includes or excludes; True if it only excludes them."""
         return {
             person: tag in self.deleted_tags or person not in self.members[tag]
             for person in self.given_ever[tag]
@@ -325,7 +325,7 @@ class Oracle:
         ]
 
     def comments_for(self, viewer: int, post: str) -> list[str]:
-        """Those of them that a viewer of the post sees: none of somebody with whom is a block."""
+        """Those of them that a viewer of the post sees: a block hides both sides' comments."""
         return [
             name
             for name in self.comments_on(post)

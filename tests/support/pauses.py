@@ -67,7 +67,7 @@ class Pause:
 
 @contextmanager
 def nothing_told(pair: Pair) -> Iterator[None]:
-    """Keep what happens in the graph from whoever follows it, and tell it at the end."""
+    """Keep the changes of the graph from followers, and tell them at the end."""
     told = Event()
 
     def wait(method: str) -> None:

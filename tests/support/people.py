@@ -25,7 +25,7 @@ def all_without(*tag_ids: int) -> feed_pb2.Audience:
 
 
 class People:
-    """Makes people whom no other test knows."""
+    """Makes people that no other test uses."""
 
     def __init__(self, stubs: Stubs) -> None:
         self._stubs = stubs
@@ -45,7 +45,7 @@ class People:
         )
 
     def connected(self, number: int) -> list[int]:
-        """Return new people of whom the first is connected with all others."""
+        """Return new people; the first is connected with all others."""
         first, *others = self.new(number)
         self.connect(first, *others)
         return [first, *others]

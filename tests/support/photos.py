@@ -1,4 +1,4 @@
-"""Photos as people upload them: plain ones, and ones that tell where and by whom they are."""
+"""Photos as people upload them: plain ones, and ones that tell their location and author."""
 
 import struct
 import warnings

@@ -23,7 +23,7 @@ _AUTHORS = f"""
                         AND tag.deleted_at IS NULL)
           AND {tag_holds("chosen", peer="author_id", revisions=":own_revisions")})
 """
-"""Those of :author_ids who are left when :by_tags: to whom the viewer gave one of :tag_ids."""
+"""All :author_ids; when :by_tags, only those with one of the viewer's :tag_ids."""
 
 # OFFSET 0 keeps the rule from being mixed with whose posts are asked for.
 _FEED = text(f"""

@@ -52,7 +52,7 @@ class Server:
         _run("initdb", "-D", self._directory, "-U", _SUPERUSER, "-A", "trust", "--no-sync")
 
     def copy(self, primary: "Server", cluster: Sequence["Server"]) -> None:
-        """Make a standby of another, which will follow whoever is the primary of the cluster."""
+        """Make a standby of another, which will follow the primary of the cluster."""
         _run(
             "pg_basebackup", "-D", self._directory, "-d", _conninfo([primary]),
             "--checkpoint=fast", "--no-sync",
@@ -203,7 +203,7 @@ def _run(program: str, *arguments: str | Path) -> None:
 
 
 def _identity() -> dict[str, Any]:
-    """Return as whom PostgreSQL is run, which refuses to be root."""
+    """Return the account that runs PostgreSQL, which refuses to run as root."""
     if os.geteuid() != 0:
         return {}
     account = pwd.getpwnam("nobody")

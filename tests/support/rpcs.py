@@ -16,7 +16,7 @@ Metadata: TypeAlias = tuple[tuple[str, str], ...]
 
 
 class Stubs(Protocol):
-    """Whoever has clients of both services."""
+    """An object with clients of both services."""
 
     @property
     def graph(self) -> GraphServiceStub: ...

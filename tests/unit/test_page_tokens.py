@@ -1,4 +1,4 @@
-"""Page tokens: read by whoever has a key, made by nobody else."""
+"""Page tokens: only a service with the key can read and make them."""
 
 from datetime import UTC, datetime
 

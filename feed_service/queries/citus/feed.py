@@ -9,8 +9,9 @@ what it reads hardly matters. So a page is one statement where possible, and thr
     and from the last one that fits on the page on, what these authors have        page
 
 The last alone is enough where there are fewer than `FEED_HUB_DEGREE` authors, for it reads no more
-than a page of each; and `FEED_HUB_SCAN_ROWS=0` leaves out the first. Two more go to one shard: to
-whom the viewer has given a tag, if that is asked, and the tags of their own posts on the page.
+than a page of each; and `FEED_HUB_SCAN_ROWS=0` leaves out the first. Two more go to one shard: the
+people with the viewer's tags, if the feed is limited to tags, and the tags of the viewer's own
+posts on the page.
 
 Each statement decides on every shard by one snapshot what is shown, and so the page is safe as
 `safe_read` has it. But shards and statements have snapshots of their own: a post that comes while a
