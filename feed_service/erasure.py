@@ -1,10 +1,11 @@
 """Erasing a user: everything by them, about them, and given to them.
 
-Each step is a transaction of its own that takes a limited number of rows, so that nobody waits long
-for one, and a call that breaks off is finished by another. What others can see goes first.
+Each step is a transaction of its own that takes a limited number of rows, so that other calls do
+not wait long for its locks. If the call breaks off, a repeat or the follower finishes the erasure.
+Data that others can see goes first.
 
-The keys of photos stay noted in `object_removals` until the object store has removed the objects:
-they are the only trace, and the only way to go on when the store cannot be reached.
+The keys of photos stay in `object_removals` until the object store has removed the objects: they
+are the only trace, and the only way to go on after the store could not be reached.
 """
 
 from collections.abc import Callable, Sequence

@@ -44,7 +44,7 @@ _KINDS = {
 _ENDINGS = (pb.CONNECTION_EVENT_KIND_REMOVED, pb.CONNECTION_EVENT_KIND_BLOCKED)
 _RETRY_AFTER = timedelta(seconds=1)
 _PING_SECONDS = 1.0
-# So many calls in a row without an answer, and for so long all others are told so at once.
+# After so many calls in a row without an answer, all others fail at once for so long.
 _FAILURES = 5
 _PAUSE = timedelta(seconds=0.5)
 # Who gave it less time than this has only themselves to blame.
@@ -320,7 +320,7 @@ def _code(error: BaseException | None) -> str:
 
 
 def _translate(error: grpc.RpcError) -> AppException:
-    """Fail closed: whatever keeps the graph from answering, nobody can say who may see what."""
+    """Fail closed: without an answer of the graph, nothing may be shown."""
     translated = from_rpc_error(error)
     if isinstance(translated, UnavailableError | DeadlineError):
         return _unreachable(translated.retry_after)

@@ -130,7 +130,7 @@ class ObjectStore:
         return UploadPermission(url=form["url"], fields=form["fields"], expire_time=expire_time)
 
     def download_urls(self, *, now: datetime) -> SignedUrls:
-        """Return where objects can be read; nothing is sent, and nobody knows whether they exist.
+        """Return the URLs of objects; nothing is sent, so the objects need not exist.
 
         Raises UnavailableError when temporary credentials have ended and cannot be renewed.
         """
@@ -145,7 +145,7 @@ class ObjectStore:
         return self._answered(lambda: self._get(key))
 
     def write(self, key: str, content: bytes, *, content_type: str) -> None:
-        """Store an object, to be kept by nobody but who reads it.
+        """Store an object that only its readers may cache, not proxies in between.
 
         Raises UnavailableError as `read` does; then it may be stored all the same, also later.
         """

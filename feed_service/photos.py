@@ -1,12 +1,12 @@
 """Photos: permission to upload them, their way into posts, where to get them, their removal.
 
-An upload goes straight to the object store under a key of the author's that Kith has chosen. What a
-post shows is made of the upload, without what a file tells besides its picture, and is stored under
-a key to which nobody can upload. A reader gets a URL that Kith has signed without asking anybody.
+An upload goes straight to the object store under a key of the author's that Kith has chosen. A post
+shows a copy of the upload without metadata, stored under a key that is closed to uploads. Kith
+signs the URLs for readers by itself, without asking the object store.
 
-No transaction is open while the object store is asked. So what is about to be stored is noted
-before as to be removed, and the transaction that creates the post takes the note back: whatever
-breaks off in between leaves nothing that is not noted.
+No transaction is open while the object store is asked. So Kith first notes every object that it is
+about to store as one to be removed, and the transaction that creates the post deletes the note. A
+call that breaks off in between leaves no object without a note.
 """
 
 import logging

@@ -83,7 +83,7 @@ def steady_read(
     *,
     with_blocked: bool = False,
 ) -> T:
-    """Do the same for an answer from which nobody can be dropped, such as a count.
+    """Do the same for an answer from which single authors cannot be dropped, such as a count.
 
     Raises AbortedError, for the call to be repeated, when the connections kept changing.
     """

@@ -1,4 +1,4 @@
-"""Owns connections: who is mutually connected with whom, who has asked whom, who blocks whom.
+"""Owns connections: pairs of users that are mutually connected, requests, and blocks.
 
 A call enters at `servicer` (decode, call, encode), follows the rules in `connections`, `lookups`,
 `imports`, `exports`, `watches` or `erasure`, and reaches the database by the statements in

@@ -150,7 +150,7 @@ class DeadlineError(AppException):
 
 
 class InternalError(AppException):
-    """A fault of ours. The message says nothing but where to look it up."""
+    """A fault of the service itself. The message only says where to look it up."""
 
 
 _CLASSES: Sequence[type[AppException]] = (

@@ -1,7 +1,7 @@
-"""The trace that a call belongs to: taken from its caller, handed on to whatever it asks.
+"""The trace that a call belongs to: taken from its caller, passed on with its own calls.
 
-In the words of https://www.w3.org/TR/trace-context/. A call of which nobody keeps a trace has none,
-and then nothing is done here. As with the request id, gRPC runs every call in a context of its own.
+In the words of https://www.w3.org/TR/trace-context/. A call without a trace gets none here. As with
+the request id, gRPC runs every call in a context of its own.
 """
 
 import re

@@ -1,8 +1,7 @@
-"""Not asking, for a moment, somebody who has not answered several times in a row.
+"""A circuit breaker: makes no calls for a moment to a service that failed several times in a row.
 
-The pattern is the circuit breaker of M. Nygard, "Release It!" (2007). Without it every call waits
-its whole time for a service that hangs, and the waiting calls take the threads of those that do
-not need it.
+The pattern is by M. Nygard, "Release It!" (2007). Without it every call waits its whole time for a
+service that hangs, and the waiting calls take the threads of calls that do not need the service.
 """
 
 import time

@@ -27,7 +27,7 @@ def seconds_left() -> float:
 
 
 def is_over() -> bool:
-    """Whether nobody waits any longer for what is being worked for."""
+    """Whether the current call has ended: its deadline has expired or its caller has gone."""
     end = call_end.get()
     return end is not None and (end.at <= time.monotonic() or not end.is_active())
 

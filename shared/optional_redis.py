@@ -1,11 +1,11 @@
 """Redis, for what is better shared by all processes and can be done without.
 
-Nothing that is read here decides anything unless it is checked, and nobody waits long: an answer
-has a few hundredths of a second, and when several in a row did not come, nobody asks for some
-seconds (`circuit`). Callers go on without it, and it costs them time at most.
+Callers check what they read here before they decide by it, and do not wait long: an answer may take
+a few hundredths of a second, and after several calls without an answer Redis is not asked for some
+seconds (`circuit`). Callers go on without Redis, so its loss costs them time at most.
 
-What the services share so are the windows of rate limits and the connections of users. Not the
-signed URLs of photos: signing one costs 4 microseconds and asking Redis a hundred.
+The services share the windows of rate limits and the connections of users in it, but not the signed
+URLs of photos: signing one costs 4 microseconds and asking Redis a hundred.
 """
 
 import logging

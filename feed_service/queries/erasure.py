@@ -26,7 +26,7 @@ _TAKE_TURNS = text(f"""
 def take_turns(connection: Connection, *, user_id: int) -> int:
     """Up to which revision the id is erased; no other erasure goes on until the transaction ends.
 
-    The erasure of somebody who had the id before must not go on when it is somebody else's.
+    The erasure of a former user of the id must not go on once the id belongs to another user.
     """
     rows = connection.execute(
         _TAKE_TURNS, {"user_id": user_id, "user_ids": array_literal([user_id])}

@@ -1,7 +1,7 @@
-"""What is cleaned up beside the calls, a limited number of rows at a time.
+"""Cleaning up beside the calls, a limited number of rows at a time.
 
-Rows that somebody else is at are waited for, since no lock that passes them over can be taken on
-several shards. That they are still to go is asked again of each, for it may have changed meanwhile.
+Each statement waits for rows that others have locked, since SKIP LOCKED does not work on several
+shards. It then checks of each row again that it is to go, for it may have changed meanwhile.
 """
 
 from datetime import timedelta

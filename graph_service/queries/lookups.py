@@ -35,7 +35,7 @@ class ListedPeer:
 
 @dataclass(frozen=True, kw_only=True)
 class CountRow:
-    """How many connections somebody has, and whether the user who asks may be told."""
+    """A user's number of connections, and whether the user who asks may know it."""
 
     user_id: int
     connection_count: int
@@ -183,7 +183,7 @@ def connection_counts(
 ) -> list[CountRow]:
     """Each asked user's number of connections, in the order asked.
 
-    The user may be told their own and that of their connections; the user 0 is told all.
+    The user may know their own and those of their connections; the user 0 may know all.
     """
     rows = connection.execute(
         _CONNECTION_COUNTS, {"user_id": user_id, "user_ids": array_literal(user_ids)}

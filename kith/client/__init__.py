@@ -17,10 +17,10 @@ addresses and are made again is the service config's (`kith/client/channel_optio
 **Positions.** Every write is answered with `kith-position` in its initial metadata: an opaque token
 of how far the service's database was then. A read that sends it may be answered by a replica that
 has come as far, and one that sends `any` by any replica; a read that sends neither is answered by
-the primary, and so sees everything. The key may be sent several times, and then the latest counts:
-of writes that were under way together nobody but the service can say which one that is. A write
-that was begun after another had been answered is later than that, so that its token stands for
-both. A `Session` does this for one person.
+the primary, and so sees everything. The key may be sent several times, and then the latest position
+counts: only the service can tell which of several concurrent writes was the latest. A write that
+began after the response to another is later than that one, so its token stands for both. A
+`Session` does this for one person.
 """
 
 from kith.client.paging import items, pages

@@ -31,9 +31,9 @@ def client_options(
 ) -> Options:
     """Return the options for a channel to `graph` or `feed`.
 
-    A client that has something better to do than to wait until anybody serves says so by `waits`.
-    One that gives every call a deadline itself says so by `bounds`: otherwise no call may take
-    longer than `usual_seconds`, whatever deadline it brings.
+    With `waits`, calls wait until a server is reachable instead of failing at once. With `bounds`,
+    no call may take longer than `usual_seconds`, even if its own deadline is later; clients that
+    give every call a deadline do without.
     """
     config = _service_config(service)
     for methods in config["methodConfig"]:

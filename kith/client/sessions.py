@@ -43,8 +43,8 @@ class KithClient:
     ) -> None:
         """Open channels to gRPC targets; nothing is sent before the first call.
 
-        With `waits`, calls wait until somebody serves, as long as their deadline lets them. By
-        `also_retried`, statuses such as ABORTED are called again as well as UNAVAILABLE.
+        With `waits`, calls wait until a server is reachable, up to their deadline. Calls with a
+        status of `also_retried`, such as ABORTED, are retried as well as those with UNAVAILABLE.
         """
 
         def line(service: str, target: str) -> Line:

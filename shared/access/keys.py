@@ -72,7 +72,7 @@ class FileKeys:
         self.current()
 
     def close(self) -> None:
-        """Do nothing: the file is looked at when somebody asks."""
+        """Do nothing: the file is only read when keys are needed."""
 
     def _read(self) -> KeySet:
         return _keys_of(jwks.read(self._path), str(self._path))
@@ -109,8 +109,8 @@ class FetchedKeys:
     def renewed(self) -> KeySet:
         """Return the keys as fetched now, or within the last few seconds.
 
-        Raises UnavailableError when they cannot be fetched in time: whether the key of a token is a
-        new one nobody knows then.
+        Raises UnavailableError when they cannot be fetched in time, because the key of the token
+        may be a new one.
         """
         self._wait()
         if self._failure:

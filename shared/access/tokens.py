@@ -19,12 +19,12 @@ _REQUIRED_CLAIMS = ["aud", "exp", "iss", "sub"]
 
 
 class RefusedCredentialsError(Exception):
-    """Nobody is believed on these. The message is for the log, and holds nothing secret."""
+    """These credentials are not valid. The message is for the log, and contains no secret."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Verified:
-    """What was found. It holds while the keys are these, and until the token ends."""
+    """A verified token. It is valid while the keys are the same, and until the token expires."""
 
     subject: str
     keys: KeySet

@@ -1,11 +1,11 @@
 """Positions: how far a database's log was written, and how far a read has to see.
 
-A write is answered with the position of its commit, a token that its caller brings to later reads:
-"not older than this". A read without one is answered by the primary, so that nobody who does not
-know of replicas is shown the past.
+The response to a write has the position of its commit, a token that the caller sends with later
+reads: "not older than this". The primary answers reads without a token, so that clients that do not
+know of replicas never read old data.
 
-A token can be made up and does no harm. A low one lets its maker see what `any` lets everybody see,
-a high one is answered by the primary. So nothing is signed.
+Tokens are not signed, because a forged one does no harm. With a low one the caller sees what `any`
+lets everybody see, and a read with a high one is answered by the primary.
 """
 
 import base64

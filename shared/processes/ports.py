@@ -91,7 +91,7 @@ def naming(host: str, port: int) -> Iterator[None]:
 
 
 def stop_listening(port: int) -> None:
-    """Take no more connections on a port in this process; turns nobody away who has begun to come.
+    """Accept no more connections on a port in this process; connections under way are kept.
 
     Elsewhere than on Linux this does nothing.
     """

@@ -151,9 +151,9 @@ def report_errors(_method: Method) -> Hooks:
 
 
 def count_rejections(metrics: ServerMetrics) -> Step:
-    """Count the calls that were turned away, by the reason that their callers are given.
+    """Count the calls that were rejected, by the reason that their callers are given.
 
-    Stands inside `report_errors`, after which nothing is left to be told from.
+    It comes inside `report_errors`, which replaces the exception that has the reason.
     """
 
     def step(method: Method) -> Hooks:

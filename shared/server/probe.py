@@ -2,8 +2,8 @@
 
 probe.py HOST:PORT NAME, with a name that health answers to, such as `live` or `ready`.
 
-For where nobody else asks by gRPC, or could show what TLS_CLIENT_CA_FILE demands: what is shown
-and believed is read from TARGET_CA_FILE and its companions.
+For runtimes without gRPC probes, or without the certificate that TLS_CLIENT_CA_FILE demands: the
+probe reads its certificate and authorities from TARGET_CA_FILE and its companions.
 """
 
 import os
