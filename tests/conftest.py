@@ -40,7 +40,7 @@ def cluster() -> Iterator[EmbeddedPostgres]:
     directory = Path(tempfile.mkdtemp(prefix="kith-test-"))
     directory.chmod(0o755)
     with EmbeddedPostgres(directory / "postgres") as running:
-        _spare_disks(running.url("postgres"))
+        _prepare(running.url("postgres"))
         yield running
     # Its ten thousands of files take a disk up to a minute; nobody waits for it.
     os.posix_spawnp("rm", ["rm", "-rf", str(directory)], os.environ, setsid=True)
@@ -67,13 +67,18 @@ def single_node() -> None:
         pytest.skip(SINGLE_NODE)
 
 
-def _spare_disks(url: str) -> None:
-    """Wait for no disk: processes are killed here, and what they have written outlives them."""
+def _prepare(url: str) -> None:
+    """Wait for no disk, and let plans depend on nothing but what tests store and analyse.
+
+    Processes are killed here, but never the machine. Autovacuum comes once a minute, so that it
+    meets other tests in every run, and takes locks and statistics of a moment.
+    """
     engine = sqlalchemy.create_engine(
         url, isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.NullPool
     )
     with engine.connect() as connection:
         connection.exec_driver_sql("ALTER SYSTEM SET fsync = off")
+        connection.exec_driver_sql("ALTER SYSTEM SET autovacuum = off")
         connection.exec_driver_sql("SELECT pg_reload_conf()")
 
 

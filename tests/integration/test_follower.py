@@ -263,6 +263,8 @@ def test_who_was_erased_is_erased_also_when_there_is_no_cursor_to_go_on_from(
 
 
 def _until_followed_by_anybody(pair: Pair, people: People) -> None:
+    # A cursor is stored only after what was compared.
+    until(lambda: _stored(pair, "SELECT cursor FROM followed"))
     [before] = _stored(pair, "SELECT cursor FROM followed")
     people.connected(2)
     until(lambda: _stored(pair, "SELECT cursor FROM followed") != [before])
