@@ -6,6 +6,7 @@ from contextlib import ExitStack, closing
 from feed_service import layouts, queries
 from feed_service.access import ACCESS
 from feed_service.audiences import Audiences
+from feed_service.checks import Checks
 from feed_service.comments import Comments
 from feed_service.connections_cache import ConnectionsCache, SharedConnections
 from feed_service.digest import Digests
@@ -87,6 +88,7 @@ def build(settings: FeedSettings, database_url: str) -> Service:
             tags=Tags(shared, max_tags=settings.max_tags),
             comments=Comments(shared),
             audiences=Audiences(shared),
+            checks=Checks(shared),
             read_positions=ReadPositions(shared),
             imports=Imports(shared),
             exports=Exports(shared),

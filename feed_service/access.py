@@ -59,6 +59,11 @@ ACCESS: Final[Access] = {
         weight=Weight.HEAVY,
         audit=("audience.tag_ids", "audience.excluded_tag_ids"),
     ),
+    # Not audited: services make it for every like, search and notification.
+    "CheckVisibility": Rule(admits=Admits.SERVICES, audit=None),
+    "ListViewers": Rule(
+        admits=Admits.SERVICES, weight=Weight.HEAVY, audit=("post.author_id", "post.post_id")
+    ),
     "MarkFeedRead": Rule(admits=Admits.THE_USER, audit=None),
     "CountUnreadPosts": Rule(admits=Admits.THE_USER, audit=None),
     "ImportPosts": Rule(admits=Admits.SERVICES, weight=Weight.HEAVY, audit=()),

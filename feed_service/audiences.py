@@ -1,4 +1,4 @@
-"""Audiences: whose tags they may name, why one person sees a post, who would see a draft."""
+"""Audiences: whose tags they may name, why one person sees a post, who sees it or would see it."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -20,19 +20,24 @@ WITHOUT_TAGS: Final = "must have at least 1 item if kind is TAGS"
 """What is said of `tag_ids` when the audience is TAGS and there are none."""
 
 
+MOST_COUNTED: Final = 10_000
+"""How many people who see a post are counted."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class Preview:
-    """How many people would see a draft, and a page of them, by id."""
+class Viewers:
+    """How many people see a post or would see a draft, and a page of them, by id."""
 
     total_count: int
     page: Page[int]
 
 
 class Audiences:
-    """Answers authors who want to know who sees what."""
+    """Answers authors, and services, who want to know who sees what."""
 
     def __init__(self, resources: Resources) -> None:
         self._database = resources.database
+        self._reads = resources.reads
         self._graph = resources.graph
         self._tokens = resources.tokens
 
@@ -55,7 +60,7 @@ class Audiences:
 
     def preview(
         self, author_id: int, audience: Audience, *, page_size: int, page_token: str
-    ) -> Preview:
+    ) -> Viewers:
         """Return who would see a draft with this audience now."""
         scope = Scope.of(
             "preview",
@@ -85,9 +90,36 @@ class Audiences:
                 )
             )
 
-        total_count, viewer_ids = steady_read(self._graph, author_id, read)
+        return self._page(scope, page_size, steady_read(self._graph, author_id, read))
+
+    def viewers(self, name: PostName, *, page_size: int, page_token: str) -> Viewers:
+        """Return who sees a post now, its author among them; nobody where there is no such post.
+
+        At most MOST_COUNTED are counted.
+        """
+        author_id, post_id = name
+        scope = Scope.of("viewers", author_id, post_id)
+        after = self._tokens.read(scope, page_token, start=BELOW_ALL_IDS)
+
+        def read(author: Viewer) -> tuple[int, list[int]]:
+            return self._reads.read(
+                lambda connection: queries.audiences.viewers(
+                    connection,
+                    author=author,
+                    post_id=post_id,
+                    after_id=after.id,
+                    limit=page_size + 1,
+                    most_counted=MOST_COUNTED,
+                ),
+                since=author.since,
+            )
+
+        return self._page(scope, page_size, steady_read(self._graph, author_id, read))
+
+    def _page(self, scope: Scope, page_size: int, found: tuple[int, list[int]]) -> Viewers:
+        total_count, viewer_ids = found
         page = self._tokens.cut(scope, viewer_ids, size=page_size, position=ById)
-        return Preview(total_count=total_count, page=page)
+        return Viewers(total_count=total_count, page=page)
 
 
 def lock_own_tags(

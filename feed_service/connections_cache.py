@@ -11,7 +11,7 @@ PostgreSQL.
 """
 
 import hmac
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import Final
@@ -102,17 +102,36 @@ class ConnectionsCache:
             and cached.suffices(with_blocked=with_blocked)
         ):
             self._metrics.cache_hits_shared.inc()
-            self._keep_here(cached)
+            self.keep_here(cached)
             return cached
         self._metrics.cache_misses.inc()
         return None
 
+    def get_here(
+        self, user_ids: Collection[int], *, with_blocked: bool = False
+    ) -> dict[int, CachedViewer]:
+        """Return those of many users that this process has, with blocks if wanted.
+
+        Redis would be asked about each of the others in turn, and the graph answers for a hundred
+        at once.
+        """
+        with self._lock:
+            all_cached = {user_id: self._here.get(user_id) for user_id in user_ids}
+        found = {
+            user_id: cached
+            for user_id, cached in all_cached.items()
+            if cached is not None and cached.suffices(with_blocked=with_blocked)
+        }
+        self._metrics.cache_hits.inc(len(found))
+        self._metrics.cache_misses.inc(len(all_cached) - len(found))
+        return found
+
     def keep(self, current: CachedViewer) -> None:
         """Keep what the graph has just said of a user."""
-        if self._keep_here(current) and self._shared is not None:
+        if self.keep_here(current) and self._shared is not None:
             self._shared.keep(current)
 
-    def _keep_here(self, current: CachedViewer) -> bool:
+    def keep_here(self, current: CachedViewer) -> bool:
         """Keep an entry unless a newer one is here; returns whether it was the newest."""
         user_id = current.viewer.user_id
         with self._lock:

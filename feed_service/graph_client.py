@@ -49,6 +49,8 @@ _FAILURES = 5
 _PAUSE = timedelta(seconds=0.5)
 # Who gave it less time than this has only themselves to blame.
 _FAIR_SECONDS = 0.1
+# As many users as GetConnectedUserIds takes.
+_MOST_USERS = 100
 # What it takes to say that the graph did not answer, before the caller finds out by the clock.
 _TELL_SECONDS = 0.05
 _UNAVAILABLE = grpc.StatusCode.UNAVAILABLE.name
@@ -104,6 +106,33 @@ class GraphClient:
         current = self._ask(known.viewer.user_id, known=known, with_blocked=with_blocked)
         if current is not known:
             self._metrics.changes_met.inc()
+        return current
+
+    def cached_all(
+        self, user_ids: Collection[int], *, with_blocked: bool = False
+    ) -> dict[int, CachedViewer]:
+        """Return the cached connections of many users, or fetch them, with ids of blocks if wanted.
+
+        They may be out of date: see `current_all`. Somebody of whom an erasure is pending is
+        connected with nobody, and their blocks are not known.
+
+        Raises UnavailableError when graph_service cannot be reached in time, and RateLimitError
+        when a hundred users have more connections or blocks than it can tell in one answer.
+        """
+        cached = self._cache.get_here(user_ids, with_blocked=with_blocked)
+        missing = {user_id: None for user_id in user_ids if user_id not in cached}
+        return {**cached, **self._ask_all(missing, with_blocked=with_blocked)}
+
+    def current_all(
+        self, known: Mapping[int, CachedViewer], *, with_blocked: bool = False
+    ) -> dict[int, CachedViewer]:
+        """Return the connections of many users as of now, each `known` where nothing has changed.
+
+        Raises what `cached_all` does.
+        """
+        current = self._ask_all(known, with_blocked=with_blocked)
+        changed = sum(current[user_id] is not each for user_id, each in known.items())
+        self._metrics.changes_met.inc(changed)
         return current
 
     def now(self, user_id: int) -> CachedViewer:
@@ -171,17 +200,7 @@ class GraphClient:
             channel.close()
 
     def _ask(self, user_id: int, *, known: CachedViewer | None, with_blocked: bool) -> CachedViewer:
-        query = pb.GetConnectedUserIdsRequest.UserQuery(
-            user_id=user_id, known_revision=known.revision if known else 0
-        )
-        request = pb.GetConnectedUserIdsRequest(users=[query], include_blocked=with_blocked)
-        # Whatever is fetched is validated afterwards, so it may come from a replica.
-        brought = _metadata() if known else (*_ANY_POSITION, *_metadata())
-        with self._measured("GetConnectedUserIds"):
-            response = next(self._stubs).GetConnectedUserIds(
-                request, timeout=self._seconds(), metadata=brought
-            )
-        [answer] = response.users
+        [answer] = self._answers({user_id: known}, with_blocked=with_blocked)
         if answer.unchanged and known is not None:
             return known
         pending = self._pending(answer.erasures) if answer.erasures else frozenset[int]()
@@ -202,6 +221,60 @@ class GraphClient:
             # What is pending ends without a change of the revision, and must not be cached.
             self._cache.keep(current)
         return current
+
+    def _ask_all(
+        self, asked: Mapping[int, CachedViewer | None], *, with_blocked: bool
+    ) -> dict[int, CachedViewer]:
+        user_ids = list(asked)
+        answers = [
+            answer
+            for first in range(0, len(user_ids), _MOST_USERS)
+            for answer in self._answers(
+                {user_id: asked[user_id] for user_id in user_ids[first : first + _MOST_USERS]},
+                with_blocked=with_blocked,
+            )
+        ]
+        erasures = [erasure for answer in answers for erasure in answer.erasures]
+        pending = self._pending(erasures) if erasures else frozenset[int]()
+        current = dict[int, CachedViewer]()
+        for answer in answers:
+            known = asked[answer.user_id]
+            if answer.unchanged and known is not None:
+                current[answer.user_id] = known
+                continue
+            told = CachedViewer(
+                revision=answer.revision,
+                viewer=Viewer(user_id=answer.user_id)
+                if answer.user_id in pending
+                else _viewer(answer, with_blocked=with_blocked, without=pending),
+            )
+            if told == known:
+                current[answer.user_id] = known
+                continue
+            current[answer.user_id] = told
+            if pending.isdisjoint(erasure.user_id for erasure in answer.erasures):
+                self._cache.keep_here(told)
+        return current
+
+    def _answers(
+        self, asked: Mapping[int, CachedViewer | None], *, with_blocked: bool
+    ) -> Sequence[pb.GetConnectedUserIdsResponse.ConnectedUsers]:
+        """Return the graph's answer about each of up to 100 users."""
+        queries = [
+            pb.GetConnectedUserIdsRequest.UserQuery(
+                user_id=user_id, known_revision=known.revision if known else 0
+            )
+            for user_id, known in asked.items()
+        ]
+        request = pb.GetConnectedUserIdsRequest(users=queries, include_blocked=with_blocked)
+        # Whatever is fetched is validated afterwards, so it may come from a replica.
+        is_known = any(asked.values())
+        brought = _metadata() if is_known else (*_ANY_POSITION, *_metadata())
+        with self._measured("GetConnectedUserIds"):
+            response = next(self._stubs).GetConnectedUserIds(
+                request, timeout=self._seconds(), metadata=brought
+            )
+        return response.users
 
     def _pending(
         self, erasures: Collection[pb.GetConnectedUserIdsResponse.Erasure]

@@ -8,15 +8,18 @@ were right at that moment, so the answer is right as of then. If not, the graph 
 newest ids, and the read is repeated with them.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from feed_service.connections_cache import CachedViewer
 from feed_service.graph_client import GraphClient
 from feed_service.viewers import Viewer
 from kith.exceptions import AbortedError
 from shared import deadlines
+from shared.database.replicas import ANY_TIME
 
+F = TypeVar("F")
 T = TypeVar("T")
 
 _MAX_REREADS = 2
@@ -91,6 +94,37 @@ def steady_read(
     if result.unchanged_ids is not None:
         raise AbortedError("the user's connections keep changing; repeat the call")
     return result.value
+
+
+def steady_read_of_many(
+    graph: GraphClient,
+    user_ids: Collection[int],
+    taken: Callable[[Mapping[int, Viewer]], F],
+    read: Callable[[F, float], T],
+    *,
+    with_blocked: bool = False,
+) -> T:
+    """Run `read` with what is `taken` from the connections of many users, at most three times.
+
+    `read` also gets the moment of which its snapshot must be, or of a later one. Only what was
+    taken is compared afterwards: it tells a connection from a later one between the same two, so
+    the other connections of these users may change meanwhile without another read.
+
+    Raises AbortedError, for the call to be repeated, when what is taken kept changing.
+    """
+    known = graph.cached_all(user_ids, with_blocked=with_blocked)
+    facts = _taken(known, taken)
+    for _ in range(1 + _MAX_REREADS):
+        value = read(facts, max((each.viewer.since for each in known.values()), default=ANY_TIME))
+        known = graph.current_all(known, with_blocked=with_blocked)
+        facts, read_with = _taken(known, taken), facts
+        if facts == read_with:
+            return value
+    raise AbortedError("the users' connections keep changing; repeat the call")
+
+
+def _taken(known: Mapping[int, CachedViewer], taken: Callable[[Mapping[int, Viewer]], F]) -> F:
+    return taken({user_id: each.viewer for user_id, each in known.items()})
 
 
 def read_of_author(

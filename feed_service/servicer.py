@@ -10,6 +10,7 @@ import grpc
 
 from feed_service import messages
 from feed_service.audiences import WITHOUT_TAGS, Audiences
+from feed_service.checks import Checks
 from feed_service.comments import Comments
 from feed_service.digest import DigestQuery, Digests
 from feed_service.erasure import Erasure
@@ -27,6 +28,7 @@ from feed_service.models import (
 )
 from feed_service.photos import PhotoDraft, Photos
 from feed_service.posts import Changes, Draft, Posts
+from feed_service.queries.checks import Check
 from feed_service.queries.imports import ImportedPost
 from feed_service.queries.posts import Audience, PostName, PostRow
 from feed_service.read_positions import ReadPositions
@@ -68,6 +70,7 @@ _CHANGEABLE = frozenset({"body", "audience", "photos", "attributes"})
 _MAX_BATCH = limits(pb.BatchGetPostsRequest, "posts").max_items
 _KEY_LENGTH = limits(pb.CreatePostRequest, "photo_keys").max_length
 _MAX_SCORES = limits(pb.SetPostImportanceRequest, "scores").max_items
+_MAX_CHECKS = limits(pb.CheckVisibilityRequest, "checks").max_items
 _MAX_IMPORT_CHUNK = limits(pb.ImportPostsRequest, "posts").max_items
 _MAX_IMPORTANCE = limits(pb.ImportPostsRequest.ImportedPost, "importance").maximum
 _FIRST_MOMENT = datetime(1970, 1, 1, tzinfo=UTC)
@@ -91,6 +94,7 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         tags: Tags,
         comments: Comments,
         audiences: Audiences,
+        checks: Checks,
         read_positions: ReadPositions,
         imports: Imports,
         exports: Exports,
@@ -105,6 +109,7 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         self._tags = tags
         self._comments = comments
         self._audiences = audiences
+        self._checks = checks
         self._read_positions = read_positions
         self._imports = imports
         self._exports = exports
@@ -480,6 +485,31 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
             next_page_token=preview.page.next_page_token,
         )
 
+    def CheckVisibility(
+        self, request: pb.CheckVisibilityRequest, context: grpc.ServicerContext
+    ) -> pb.CheckVisibilityResponse:
+        with Fields() as fields:
+            fields.count("checks", len(request.checks), min_items=1, max_items=_MAX_CHECKS)
+            checks = [
+                _check(fields, f"checks[{index}]", check)
+                for index, check in enumerate(request.checks[:_MAX_CHECKS])
+            ]
+        visible = self._checks.visible(checks)
+        return pb.CheckVisibilityResponse(visible=[check in visible for check in checks])
+
+    def ListViewers(
+        self, request: pb.ListViewersRequest, context: grpc.ServicerContext
+    ) -> pb.ListViewersResponse:
+        with Fields() as fields:
+            post = _post_name(fields, "post", request.post)
+            page_size = fields.page_size("page_size", request.page_size, **_VIEWER_PAGE)
+        viewers = self._audiences.viewers(post, page_size=page_size, page_token=request.page_token)
+        return pb.ListViewersResponse(
+            viewer_ids=viewers.page.items,
+            total_count=viewers.total_count,
+            next_page_token=viewers.page.next_page_token,
+        )
+
     def MarkFeedRead(
         self, request: pb.MarkFeedReadRequest, context: grpc.ServicerContext
     ) -> pb.MarkFeedReadResponse:
@@ -613,6 +643,18 @@ def _post_name(fields: Fields, field: str, name: pb.PostName) -> PostName:
     return (
         fields.identifier(f"{field}.author_id", name.author_id),
         fields.identifier(f"{field}.post_id", name.post_id),
+    )
+
+
+def _check(fields: Fields, field: str, check: pb.CheckVisibilityRequest.VisibilityCheck) -> Check:
+    if check.comment_id < 0:
+        fields.reject(f"{field}.comment_id", "must be a positive integer, or 0 for the post itself")
+    author_id, post_id = _post_name(fields, f"{field}.post", check.post)
+    return Check(
+        viewer_id=fields.identifier(f"{field}.viewer_id", check.viewer_id),
+        author_id=author_id,
+        post_id=post_id,
+        comment_id=check.comment_id,
     )
 
 

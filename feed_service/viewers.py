@@ -51,13 +51,23 @@ class Viewer:
         """The ids of the viewer's connections, parsed anew each time."""
         return frozenset(_ids(self.connected_ids))
 
+    @property
+    def own_endings(self) -> dict[int, int]:
+        """The user's revision after the last ending of a connection with each reconnected peer."""
+        return _by_peer(self, self.own_revisions)
+
+    @property
+    def peer_endings(self) -> dict[int, int]:
+        """The peer's revision after the last ending of a connection with each reconnected peer."""
+        return _by_peer(self, self.peer_revisions)
+
     def connected_among(self, user_ids: Collection[int]) -> str:
         """Return those of the users that are connected with the viewer, in the same form."""
         return array_literal(set(user_ids).intersection(_ids(self.connected_ids)))
 
     def unchanged_since(self, earlier: "Viewer") -> frozenset[int]:
         """Return the users that are connected with the viewer by the same connection as earlier."""
-        ended, ended_earlier = _endings(self), _endings(earlier)
+        ended, ended_earlier = self.own_endings, earlier.own_endings
         return frozenset(
             peer_id
             for peer_id in _ids(self.connected_ids)
@@ -65,8 +75,8 @@ class Viewer:
         )
 
 
-def _endings(viewer: Viewer) -> dict[int, int]:
-    return dict(zip(_ids(viewer.reconnected_ids), _ids(viewer.own_revisions), strict=True))
+def _by_peer(viewer: Viewer, revisions: str) -> dict[int, int]:
+    return dict(zip(_ids(viewer.reconnected_ids), _ids(revisions), strict=True))
 
 
 def _ids(literal: str) -> list[int]:

@@ -48,7 +48,15 @@ def tag_holds(given: str, *, peer: str, revisions: str) -> str:
     It takes for granted that there is one. `revisions` are those of the tag's owner, in the order
     of :reconnected_ids.
     """
-    return f"""{given}.owner_revision > coalesce(
+    return f"{given}.owner_revision > {ending(peer=peer, revisions=revisions)}"
+
+
+def ending(*, peer: str, revisions: str) -> str:
+    """Return the revision after the last ending of a connection with a peer, 0 if none has ended.
+
+    `revisions` are those of whose it is, in the order of :reconnected_ids.
+    """
+    return f"""coalesce(
         (CAST({revisions} AS bigint[]))
             [array_position(CAST(:reconnected_ids AS bigint[]), {peer})], 0)"""
 
@@ -58,13 +66,14 @@ HAS_TAG_OF_VIEWER: Final = f"""(
         AND {tag_holds("given", peer="given.target_user_id", revisions=":own_revisions")})"""
 """Whether the person of a row `given` of user_tags, by the viewer, has the tag now."""
 
+_ENDING_OF_AUTHOR: Final = ending(peer="p.author_id", revisions=":peer_revisions")
+
 
 def deciding_tags(
     *,
     excluded: bool,
     viewer: str = ":viewer_id",
-    peer: str = "p.author_id",
-    revisions: str = ":peer_revisions",
+    author_ending: str = _ENDING_OF_AUTHOR,
     author: str = "p.author_id",
 ) -> str:
     """Return the query for those tags of a post that let the viewer in, or keep them out.
@@ -74,7 +83,7 @@ def deciding_tags(
     IS NOT TRUE, because no index is made for that: by `NOT excluded` PostgreSQL would go through
     all tagged posts of the author in idx_post_audience_tag_lookup, to save looking at one row.
     """
-    holds = tag_holds("given", peer=peer, revisions=revisions)
+    holds = f"given.owner_revision > {author_ending}"
     which = "audience.excluded" if excluded else f"audience.excluded IS NOT TRUE AND {holds}"
     return f"""
         SELECT audience.tag_id FROM post_audience_tags AS audience
@@ -91,16 +100,15 @@ def clause(
     *,
     viewer: str = ":viewer_id",
     is_connected: str = "p.author_id = ANY (CAST(:connected_ids AS bigint[]))",
-    peer: str = "p.author_id",
-    revisions: str = ":peer_revisions",
+    author_ending: str = _ENDING_OF_AUTHOR,
     author: str = "p.author_id",
 ) -> str:
     """Return the expression for the clause that decides about a row `p` of posts.
 
     The defaults take the viewer from the parameters and look at many posts. A query that looks at
-    many viewers of one post says where the viewer is, and takes :reconnected_ids and the revisions
-    from the author's side. One that looks at the posts of one author says who that is, so that a
-    distributed database looks at one shard.
+    many viewers says where the viewer is, and what the author's revision was after the last ending
+    of a connection between the two. One that looks at the posts of one author says who that is, so
+    that a distributed database looks at one shard.
 
     OFFSET 0 keeps PostgreSQL from reading the tags of all posts into a hash table, to look those of
     a page up in it; two probes of an index for each post are what it takes.
@@ -108,7 +116,7 @@ def clause(
 
     def has_tag(*, excluded: bool) -> str:
         tags = deciding_tags(
-            excluded=excluded, viewer=viewer, peer=peer, revisions=revisions, author=author
+            excluded=excluded, viewer=viewer, author_ending=author_ending, author=author
         )
         return f"EXISTS ({tags} OFFSET 0)"
 
@@ -155,6 +163,14 @@ NOT_BLOCKED: Final = "c.author_id <> ALL (CAST(:blocked_ids AS bigint[]))"
 """True for a row `c` of comments whose author has no block with the viewer, in either direction.
 
 To be bound to `Viewer.blocked_ids`. Where these are not known it is true for no comment.
+"""
+
+NOT_BLOCKED_OF_MANY: Final = """
+    (asked.viewer_id || ':' || c.author_id) <> ALL (CAST(:blocks AS text[]))"""
+"""NOT_BLOCKED for the viewer of each row `asked`, to be bound to the blocks of all these viewers.
+
+Each is one text, of which PostgreSQL makes a hash table; of pairs of numbers in an array it cannot.
+Viewers whose blocks are not known must not be among the rows.
 """
 
 DECIDING_TAGS: Final = {

@@ -7,6 +7,7 @@ does in another way is in `citus`, in modules of the same names.
 
 from feed_service.queries import (
     audiences,
+    checks,
     citus,
     comments,
     digests,
@@ -25,6 +26,7 @@ from feed_service.queries import (
 
 __all__ = [
     "audiences",
+    "checks",
     "citus",
     "comments",
     "digests",

@@ -1,4 +1,4 @@
-"""Why one viewer sees a post, and who would see a draft: the rule of `visibility` itself."""
+"""Why one viewer sees a post, who sees it, and who would see a draft: the rule of `visibility`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from feed_service.visibility import (
     Clause,
     clause,
     deciding_tags,
+    ending,
     visible,
 )
 from shared.database.arrays import array_literal
@@ -70,8 +71,7 @@ _PREVIEW = text(f"""
         clause(
             viewer="reader.id",
             is_connected="reader.id = ANY (CAST(:connected_ids AS bigint[]))",
-            peer="reader.id",
-            revisions=":own_revisions",
+            author_ending=ending(peer="reader.id", revisions=":own_revisions"),
         )
     )
 }
@@ -98,6 +98,62 @@ def preview(
             "excluded": [tag_id in audience.excluded_tag_ids for tag_id in tag_ids],
             "after_id": after_id,
             "limit": limit,
+        },
+    ).all()
+    return rows[0][0], [viewer_id for _, viewer_id in rows if viewer_id is not None]
+
+
+# Each of the author's connections is looked at whichever page is asked for: the total needs all.
+_VIEWERS = text(f"""
+    WITH viewers AS MATERIALIZED (
+        SELECT reader.id
+        FROM posts AS p
+        CROSS JOIN unnest(CAST(:connected_ids AS bigint[]) || CAST(:author_id AS bigint))
+             AS reader (id)
+        WHERE p.author_id = :author_id AND p.id = :post_id
+          AND {
+    visible(
+        clause(
+            viewer="reader.id",
+            is_connected="true",
+            author_ending=ending(peer="reader.id", revisions=":own_revisions"),
+            author=":author_id",
+        )
+    )
+}
+    )
+    SELECT counted.total_count, page.id
+    FROM (SELECT count(*) AS total_count FROM (SELECT FROM viewers LIMIT :most_counted) AS viewer)
+         AS counted
+    LEFT JOIN LATERAL (
+        SELECT id FROM viewers WHERE id > :after_id ORDER BY id LIMIT :limit) AS page ON true
+    ORDER BY page.id
+""")
+
+
+def viewers(
+    connection: Connection,
+    *,
+    author: Viewer,
+    post_id: int,
+    after_id: int,
+    limit: int,
+    most_counted: int,
+) -> tuple[int, list[int]]:
+    """How many people see a post of the author, and up to `limit` of them behind an id, by id.
+
+    The author is one of them. Nobody sees a post that is not there. Up to `most_counted` are
+    counted.
+    """
+    rows = connection.execute(
+        _VIEWERS,
+        {
+            **author.parameters,
+            "author_id": author.user_id,
+            "post_id": post_id,
+            "after_id": after_id,
+            "limit": limit,
+            "most_counted": most_counted,
         },
     ).all()
     return rows[0][0], [viewer_id for _, viewer_id in rows if viewer_id is not None]

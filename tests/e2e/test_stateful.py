@@ -297,6 +297,11 @@ class Lives(RuleBasedStateMachine):
         assert refused == self._oracle.mark_read(user, post)
 
     @rule(any_post=_any)
+    def list_viewers(self, any_post: int) -> None:
+        post = _one_of(self._post_ids, any_post)
+        self._compare.viewers_of(post)
+
+    @rule(any_post=_any)
     def preview(self, any_post: int) -> None:
         post = _one_of(self._post_ids, any_post)
         if not self._oracle.posts[post].deleted:

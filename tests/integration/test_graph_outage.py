@@ -11,6 +11,7 @@ import pytest
 from kith.feed.v1 import feed_pb2 as pb
 from tests.support.errors import reason_of, succeeds
 from tests.support.pair import Databases, Pair, running_pair
+from tests.support.people import People
 from tests.support.processes import until
 
 _SECONDS = 0.5
@@ -73,6 +74,24 @@ def test_ones_own_posts_are_there_while_the_graph_hangs(lonely: Pair) -> None:
 
         assert _list_own_posts(lonely) is not None
 
+    until(lambda: succeeds(lambda: _get_feed(lonely)))
+
+
+def test_services_are_told_of_peoples_own_posts_alone_while_the_graph_hangs(lonely: Pair) -> None:
+    post = pb.PostName(author_id=1, post_id=People(lonely).post(1))
+    own, others = (
+        pb.CheckVisibilityRequest.VisibilityCheck(viewer_id=viewer_id, post=post)
+        for viewer_id in (1, 2)
+    )
+    with _hanging(lonely):
+        answer = lonely.feed.CheckVisibility(pb.CheckVisibilityRequest(checks=[own]))
+        with pytest.raises(grpc.RpcError) as caught:
+            lonely.feed.CheckVisibility(
+                pb.CheckVisibilityRequest(checks=[own, others]), timeout=_SECONDS
+            )
+
+    assert list(answer.visible) == [True]
+    assert reason_of(caught.value) == "GRAPH_UNAVAILABLE"
     until(lambda: succeeds(lambda: _get_feed(lonely)))
 
 

@@ -11,6 +11,7 @@ import sqlalchemy
 from sqlalchemy import Connection, event, text
 
 from feed_service import queries as feed
+from feed_service.queries.checks import Check, Relation
 from feed_service.queries.digests import FrozenName
 from feed_service.queries.feed import FeedFilter, FeedPart
 from feed_service.queries.following import Ending
@@ -392,6 +393,82 @@ def test_a_single_post_is_read_by_its_name(loaded_feed: Connection) -> None:
 
     assert _indexes(plan) & {"pk_posts", "idx_post_author"}
     assert not _scanned_tables(plan)
+
+
+_MANY = range(1, 1_001)
+_CHECKED = {
+    # By a thousand people, of whom the first twelve are connected with the author.
+    "one post": [Check(viewer_id=viewer, author_id=100, post_id=100) for viewer in _MANY],
+    "posts of many": [
+        Check(viewer_id=77, author_id=author, post_id=author * 3 % 120_000) for author in _MANY
+    ],
+    "comments": [
+        Check(viewer_id=77, author_id=number * 2, post_id=number * 2, comment_id=number)
+        for number in _MANY
+    ],
+}
+
+
+@pytest.mark.parametrize("what", _CHECKED)
+def test_checks_of_many_pairs_look_at_each_post_and_its_tags_by_their_names(
+    loaded_feed: Connection, what: str
+) -> None:
+    plan = _plan(
+        loaded_feed,
+        lambda: feed.checks.visible_checks(
+            loaded_feed,
+            asked=dict.fromkeys(_CHECKED[what], Relation(is_connected=True, author_ending=0)),
+            blocks={77: array_literal(range(1_000, 6_000))} if what == "comments" else {},
+        ),
+    )
+
+    used = _indexes(plan)
+    assert used & {"pk_posts", "idx_post_author"}
+    assert used & {"idx_post_exclusion", "pk_post_audience_tags"}
+    assert used & {"idx_user_tag_lookup", "pk_user_tags"}
+    assert used & {"pk_comments", "idx_comment_post"}
+    assert not _scanned_tables(plan)
+
+
+def test_the_viewers_of_a_post_are_found_by_the_tags_of_each_connection(
+    loaded_feed: Connection,
+) -> None:
+    plan = _plan(
+        loaded_feed,
+        lambda: feed.audiences.viewers(
+            loaded_feed,
+            author=Viewer(user_id=100, connected_ids=array_literal(range(101, 5_101))),
+            post_id=100,
+            after_id=0,
+            limit=1_001,
+            most_counted=10_000,
+        ),
+    )
+
+    used = _indexes(plan)
+    assert used & {"pk_posts", "idx_post_author"}
+    assert used & {"idx_post_exclusion", "pk_post_audience_tags"}
+    assert used & {"idx_user_tag_lookup", "pk_user_tags"}
+    assert not _scanned_tables(plan)
+
+
+def test_more_viewers_than_are_counted_are_all_listed(loaded_feed: Connection) -> None:
+    [post_id] = loaded_feed.execute(
+        text("SELECT min(id) FROM posts WHERE author_id = 100 AND audience = 'all'")
+    ).scalars()
+
+    def page(after_id: int) -> tuple[int, list[int]]:
+        return feed.audiences.viewers(
+            loaded_feed,
+            author=Viewer(user_id=100, connected_ids=array_literal(range(101, 351))),
+            post_id=post_id,
+            after_id=after_id,
+            limit=150,
+            most_counted=200,
+        )
+
+    assert page(0) == (200, list(range(100, 250)))
+    assert page(249) == (200, list(range(250, 351)))
 
 
 @pytest.mark.parametrize("with_former", [False, True])

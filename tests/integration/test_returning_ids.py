@@ -102,6 +102,21 @@ def _frozen_digest(world: World) -> list[int]:
     return [item.post.post_id for item in world.pair.feed.GetDigest(request).items]
 
 
+def _checked(world: World, viewer_id: int, post: pb.PostName) -> list[bool]:
+    """Whether services are told that somebody sees a post, by its author's and by their side."""
+    another = pb.PostName(author_id=post.author_id + 1_000_000_000, post_id=1)
+    requests = [
+        pb.CheckVisibilityRequest(
+            checks=[
+                pb.CheckVisibilityRequest.VisibilityCheck(viewer_id=viewer_id, post=name)
+                for name in names
+            ]
+        )
+        for names in ([post], [post, another])
+    ]
+    return [world.pair.feed.CheckVisibility(request).visible[0] for request in requests]
+
+
 def _shown(world: World) -> dict[str, object]:
     """What the friend is shown of the id by every call that could show something."""
     feed, friend, post = world.pair.feed, world.friend, world.post
@@ -140,6 +155,8 @@ def _shown(world: World) -> dict[str, object]:
         ),
         "unread": feed.CountUnreadPosts(pb.CountUnreadPostsRequest(user_id=friend)).unread_count,
         "preview": list(feed.PreviewAudience(everybody).viewer_ids),
+        "checks": _checked(world, friend, post),
+        "viewers": _reason(lambda: feed.ListViewers(pb.ListViewersRequest(post=post))),
     }
 
 
@@ -156,6 +173,8 @@ _NOTHING = {
     "mark": "POST_NOT_FOUND",
     "unread": 0,
     "preview": [],
+    "checks": [False, False],
+    "viewers": "ERASURE_PENDING",
 }
 
 
@@ -221,6 +240,28 @@ def test_whoever_has_the_id_is_refused_what_the_former_person_could_see(
         }
 
     assert refused == {"ERASURE_PENDING"}
+
+
+@_COMES_BACK
+def test_services_are_told_that_whoever_has_the_id_sees_nothing_of_others(
+    world: World, come_back: Callable[[World], None]
+) -> None:
+    post = pb.PostName(author_id=world.friend, post_id=world.for_tag)
+    request = pb.CreateCommentRequest(user_id=world.friend, post=world.post, body="hello")
+    comment_id = world.pair.feed.CreateComment(request).comment.comment_id
+    comment = pb.CheckVisibilityRequest.VisibilityCheck(
+        viewer_id=world.returning, post=world.post, comment_id=comment_id
+    )
+    assert _checked(world, world.returning, post) == [True, True]
+    with nothing_told(world.pair):
+        world.erase_in_graph()
+        come_back(world)
+        listed = world.pair.feed.ListViewers(pb.ListViewersRequest(post=post))
+        of_comment = world.pair.feed.CheckVisibility(pb.CheckVisibilityRequest(checks=[comment]))
+
+        assert _checked(world, world.returning, post) == [False, False]
+        assert list(of_comment.visible) == [False]
+        assert list(listed.viewer_ids) == [world.friend]
 
 
 @_COMES_BACK

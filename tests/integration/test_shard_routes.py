@@ -107,6 +107,15 @@ _ON_ONE_SHARD: Mapping[str, Callable[[_World], Message]] = {
     "PreviewAudience": lambda w: pb.PreviewAudienceRequest(
         user_id=w.author, audience=tagged(w.tag)
     ),
+    "CheckVisibility": lambda w: pb.CheckVisibilityRequest(
+        checks=[
+            pb.CheckVisibilityRequest.VisibilityCheck(
+                viewer_id=w.friend, post=w.post, comment_id=comment_id
+            )
+            for comment_id in (0, w.comment)
+        ]
+    ),
+    "ListViewers": lambda w: pb.ListViewersRequest(post=w.post),
     "MarkFeedRead": lambda w: pb.MarkFeedReadRequest(user_id=w.friend, post=w.post),
     "DeleteComment": lambda w: pb.DeleteCommentRequest(
         user_id=w.friend, post=w.post, comment_id=w.comment

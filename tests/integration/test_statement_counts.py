@@ -2,7 +2,8 @@
 
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import sqlalchemy
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -162,6 +163,65 @@ def test_lookups_are_one_statement_each(pair: Pair, people: People) -> None:
     ]
 
     assert [_counts(pair, call) for call in calls] == [(0, 1)] * len(calls)
+
+
+def _checks(
+    viewers: Sequence[int], *names: tuple[feed.PostName, int]
+) -> feed.CheckVisibilityRequest:
+    return feed.CheckVisibilityRequest(
+        checks=[
+            feed.CheckVisibilityRequest.VisibilityCheck(
+                viewer_id=viewer, post=post, comment_id=comment_id
+            )
+            for post, comment_id in names
+            for viewer in viewers
+        ]
+    )
+
+
+def test_who_sees_what_is_one_statement_in_each_database_whoever_is_asked_about(
+    pair: Pair, people: People
+) -> None:
+    author, *friends = people.connected(101)
+    other, friend = people.connected(2)
+    people.connect(other, friends[0])
+    posts = [feed.PostName(author_id=user, post_id=people.post(user)) for user in (author, other)]
+    comment = feed.CreateCommentRequest(user_id=friends[0], post=posts[0], body="hello")
+    comment_id = pair.feed.CreateComment(comment).comment.comment_id
+    calls: list[Callable[[], object]] = [
+        partial(pair.feed.CheckVisibility, request)
+        for request in (
+            _checks([*friends, friend], (posts[0], 0)),
+            _checks([*friends, friend], *((post, 0) for post in posts)),
+            _checks(friends[:1], *((post, 0) for post in posts)),
+            _checks([*friends[:98], author, friend], (posts[0], 0), (posts[0], comment_id)),
+        )
+    ]
+    calls.append(lambda: pair.feed.ListViewers(feed.ListViewersRequest(post=posts[0])))
+    for call in calls:
+        call()
+
+    assert [_counts(pair, call) for call in calls] == [(1, 1)] * len(calls)
+
+
+def test_to_check_a_hundred_people_more_is_one_statement_more_in_the_graph(
+    pair: Pair, people: People
+) -> None:
+    authors, [viewer, *others] = people.new(200), people.new(200)
+    names = [(feed.PostName(author_id=author, post_id=1), 0) for author in authors]
+    by_viewer, by_many = _checks([viewer], *names), _checks([viewer, *others[:3]], *names)
+    both = feed.CheckVisibilityRequest(
+        checks=[
+            feed.CheckVisibilityRequest.VisibilityCheck(viewer_id=one, post=name)
+            for one, (name, _) in zip([viewer, *others], names, strict=True)
+        ]
+    )
+
+    # Nobody has a revision, so nothing is in the cache twice.
+    assert _counts(pair, lambda: pair.feed.CheckVisibility(by_viewer)) == (1, 2)
+    assert _counts(pair, lambda: pair.feed.CheckVisibility(by_many)) == (1, 2)
+    assert _counts(pair, lambda: pair.feed.CheckVisibility(both)) == (1, 4)
+    assert _counts(pair, lambda: pair.feed.CheckVisibility(both)) == (1, 2)
 
 
 def test_comments_and_unread_posts_are_one_statement_in_each_database(

@@ -40,6 +40,7 @@ class Comparison:
             self.batch_for(user)
             self.digest_of(user, visible)
             self.unread_of(user)
+            self.checks_for(user)
 
     def one_by_one(self) -> None:
         """Compare what takes a call for each post, and what is behind it."""
@@ -248,6 +249,48 @@ class Comparison:
         assert found == sorted(expected)
         assert last.total_count == len(found)
         self._count(len(self.people))
+
+    def checks_for(self, user: int) -> None:
+        """Compare what services are told that a user sees, posts and comments."""
+        names = [(post, "") for post in self.post_ids]
+        names += [(self.oracle.comments[name].post, name) for name in self.comment_ids]
+        if not names:
+            return
+        request = feed.CheckVisibilityRequest(
+            checks=[
+                feed.CheckVisibilityRequest.VisibilityCheck(
+                    viewer_id=user,
+                    post=self.name_of(post),
+                    comment_id=self.comment_ids[comment] if comment else 0,
+                )
+                for post, comment in names
+            ]
+        )
+        assert list(self.pair.feed.CheckVisibility(request).visible) == [
+            self.oracle.may_see(user, post)
+            and (not comment or comment in self.oracle.comments_for(user, post))
+            for post, comment in names
+        ]
+        self._count(len(names))
+
+    def viewers_of(self, post: str) -> None:
+        """Compare the list of those who see a post, and what is told of each of them."""
+        name = self.name_of(post)
+        expected = sorted(user for user in self.people if self.oracle.may_see(user, post))
+        *_, last = listed = list(
+            pages(self.pair.feed.ListViewers, feed.ListViewersRequest(post=name, page_size=3))
+        )
+        assert [viewer for page in listed for viewer in page.viewer_ids] == expected
+        assert last.total_count == len(expected)
+        request = feed.CheckVisibilityRequest(
+            checks=[
+                feed.CheckVisibilityRequest.VisibilityCheck(viewer_id=user, post=name)
+                for user in self.people
+            ]
+        )
+        visible = self.pair.feed.CheckVisibility(request).visible
+        assert list(visible) == [user in expected for user in self.people]
+        self._count(2 * len(self.people))
 
     def audience_of(self, post: str) -> feed.Audience:
         """Return a post's audience as a message, as its author reads it."""

@@ -35,6 +35,7 @@ _AUDITED = {
         "DeleteComment",
         "ExplainVisibility",
         "PreviewAudience",
+        "ListViewers",
         "ImportPosts",
         "ExportUser",
         "DeleteUser",

@@ -5,6 +5,7 @@ Each is called as the one that it stands for; see `layouts`.
 
 from feed_service.queries.citus import (
     authors,
+    checks,
     digests,
     erasure,
     feed,
@@ -13,4 +14,4 @@ from feed_service.queries.citus import (
     read_positions,
 )
 
-__all__ = ["authors", "digests", "erasure", "feed", "imports", "posts", "read_positions"]
+__all__ = ["authors", "checks", "digests", "erasure", "feed", "imports", "posts", "read_positions"]

@@ -2158,6 +2158,148 @@ class PreviewAudienceResponse(_message.Message):
 Global___PreviewAudienceResponse: _TypeAlias = PreviewAudienceResponse  # noqa: Y015
 
 @_typing.final
+class CheckVisibilityRequest(_message.Message):
+    """CheckVisibilityRequest asks who sees what."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class VisibilityCheck(_message.Message):
+        """VisibilityCheck is one question: does this viewer see this post, or this comment on it?"""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        VIEWER_ID_FIELD_NUMBER: _builtins.int
+        POST_FIELD_NUMBER: _builtins.int
+        COMMENT_ID_FIELD_NUMBER: _builtins.int
+        viewer_id: _builtins.int
+        """The viewer."""
+        comment_id: _builtins.int
+        """A comment on the post; 0 for the post itself."""
+        @_builtins.property
+        def post(self) -> Global___PostName:
+            """The post."""
+
+        def __init__(
+            self,
+            *,
+            viewer_id: _builtins.int = ...,
+            post: Global___PostName | None = ...,
+            comment_id: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["post", b"post"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["comment_id", b"comment_id", "post", b"post", "viewer_id", b"viewer_id"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    CHECKS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def checks(self) -> _containers.RepeatedCompositeFieldContainer[Global___CheckVisibilityRequest.VisibilityCheck]:
+        """1 to 1,000 checks. The same check may be given several times."""
+
+    def __init__(
+        self,
+        *,
+        checks: _abc.Iterable[Global___CheckVisibilityRequest.VisibilityCheck] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checks", b"checks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckVisibilityRequest: _TypeAlias = CheckVisibilityRequest  # noqa: Y015
+
+@_typing.final
+class CheckVisibilityResponse(_message.Message):
+    """CheckVisibilityResponse answers each check."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VISIBLE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def visible(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bool]:
+        """Whether the viewer sees the post or comment, for each check in the order asked."""
+
+    def __init__(
+        self,
+        *,
+        visible: _abc.Iterable[_builtins.bool] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["visible", b"visible"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckVisibilityResponse: _TypeAlias = CheckVisibilityResponse  # noqa: Y015
+
+@_typing.final
+class ListViewersRequest(_message.Message):
+    """ListViewersRequest asks for a page of the users who may see a post."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POST_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """At most this many; 0 means 50, more than 1,000 means 1,000, negative is INVALID_ARGUMENT."""
+    page_token: _builtins.str
+    """The `next_page_token` of the page before; empty for the first page."""
+    @_builtins.property
+    def post(self) -> Global___PostName:
+        """The post."""
+
+    def __init__(
+        self,
+        *,
+        post: Global___PostName | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["post", b"post"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "post", b"post"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListViewersRequest: _TypeAlias = ListViewersRequest  # noqa: Y015
+
+@_typing.final
+class ListViewersResponse(_message.Message):
+    """ListViewersResponse is a page of the users who may see a post."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VIEWER_IDS_FIELD_NUMBER: _builtins.int
+    TOTAL_COUNT_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    total_count: _builtins.int
+    """How many there are in all; 10,000 means so many or more."""
+    next_page_token: _builtins.str
+    """For the next page; empty at the end of the list and only there."""
+    @_builtins.property
+    def viewer_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Their ids, ascending."""
+
+    def __init__(
+        self,
+        *,
+        viewer_ids: _abc.Iterable[_builtins.int] | None = ...,
+        total_count: _builtins.int = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "total_count", b"total_count", "viewer_ids", b"viewer_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListViewersResponse: _TypeAlias = ListViewersResponse  # noqa: Y015
+
+@_typing.final
 class MarkFeedReadRequest(_message.Message):
     """MarkFeedReadRequest moves the user's read position."""
 

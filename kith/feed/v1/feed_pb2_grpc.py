@@ -193,6 +193,16 @@ class FeedServiceStub:
                 request_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.PreviewAudienceRequest.SerializeToString,
                 response_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.PreviewAudienceResponse.FromString,
                 _registered_method=True)
+        self.CheckVisibility = channel.unary_unary(
+                '/kith.feed.v1.FeedService/CheckVisibility',
+                request_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.CheckVisibilityRequest.SerializeToString,
+                response_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.CheckVisibilityResponse.FromString,
+                _registered_method=True)
+        self.ListViewers = channel.unary_unary(
+                '/kith.feed.v1.FeedService/ListViewers',
+                request_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.ListViewersRequest.SerializeToString,
+                response_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.ListViewersResponse.FromString,
+                _registered_method=True)
         self.MarkFeedRead = channel.unary_unary(
                 '/kith.feed.v1.FeedService/MarkFeedRead',
                 request_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.MarkFeedReadRequest.SerializeToString,
@@ -486,6 +496,32 @@ class FeedServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CheckVisibility(self, request, context):
+        """CheckVisibility tells for up to 1,000 pairs of a viewer and a post, or a comment, whether the
+        viewer sees it: exactly what GetPost and ListComments would show at the moment of the call. A post
+        or comment that does not exist or is deleted is not visible, as one that is hidden, and so is
+        every other user's post to a user of whom an erasure is pending. ABORTED when connections between
+        these viewers and authors change again and again during the call. graph_service is asked about
+        the authors, or about the viewers if they are fewer or a comment is among the checks, once for
+        every 100 of these people. RESPONSE_TOO_LARGE when 100 of them have more connections and blocks
+        than one answer of graph_service holds, over a million. GRAPH_UNAVAILABLE. Internal: not meant
+        for a gateway.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListViewers(self, request, context):
+        """ListViewers lists the users who may see a post, by id: exactly those for whom GetPost would find
+        it at the moment of the call, its author among them. The list of a post that does not exist or is
+        deleted is empty. ABORTED when the author's connections change again and again during the call.
+        INVALID_PAGE_TOKEN, GRAPH_UNAVAILABLE; ERASURE_PENDING while an earlier user with the author's id
+        is being erased. Internal: not meant for a gateway.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def MarkFeedRead(self, request, context):
         """MarkFeedRead moves the user's read position, which all devices share, to the time of a post that
         the user may see. POST_NOT_FOUND.
@@ -672,6 +708,16 @@ def add_FeedServiceServicer_to_server(servicer, server):
                     servicer.PreviewAudience,
                     request_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.PreviewAudienceRequest.FromString,
                     response_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.PreviewAudienceResponse.SerializeToString,
+            ),
+            'CheckVisibility': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckVisibility,
+                    request_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.CheckVisibilityRequest.FromString,
+                    response_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.CheckVisibilityResponse.SerializeToString,
+            ),
+            'ListViewers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListViewers,
+                    request_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.ListViewersRequest.FromString,
+                    response_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.ListViewersResponse.SerializeToString,
             ),
             'MarkFeedRead': grpc.unary_unary_rpc_method_handler(
                     servicer.MarkFeedRead,
@@ -1386,6 +1432,60 @@ class FeedService:
             '/kith.feed.v1.FeedService/PreviewAudience',
             kith_dot_feed_dot_v1_dot_feed__pb2.PreviewAudienceRequest.SerializeToString,
             kith_dot_feed_dot_v1_dot_feed__pb2.PreviewAudienceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckVisibility(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kith.feed.v1.FeedService/CheckVisibility',
+            kith_dot_feed_dot_v1_dot_feed__pb2.CheckVisibilityRequest.SerializeToString,
+            kith_dot_feed_dot_v1_dot_feed__pb2.CheckVisibilityResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListViewers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kith.feed.v1.FeedService/ListViewers',
+            kith_dot_feed_dot_v1_dot_feed__pb2.ListViewersRequest.SerializeToString,
+            kith_dot_feed_dot_v1_dot_feed__pb2.ListViewersResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -178,6 +178,24 @@ class FeedServiceStub:
     while a post excludes by them, and TAGS without `tag_ids` shows the draft to nobody.
     INVALID_FIELD for tags that are not the user's own; INVALID_PAGE_TOKEN.
     """
+    CheckVisibility: _grpc.UnaryUnaryMultiCallable[_feed_pb2.CheckVisibilityRequest, _feed_pb2.CheckVisibilityResponse]
+    """CheckVisibility tells for up to 1,000 pairs of a viewer and a post, or a comment, whether the
+    viewer sees it: exactly what GetPost and ListComments would show at the moment of the call. A post
+    or comment that does not exist or is deleted is not visible, as one that is hidden, and so is
+    every other user's post to a user of whom an erasure is pending. ABORTED when connections between
+    these viewers and authors change again and again during the call. graph_service is asked about
+    the authors, or about the viewers if they are fewer or a comment is among the checks, once for
+    every 100 of these people. RESPONSE_TOO_LARGE when 100 of them have more connections and blocks
+    than one answer of graph_service holds, over a million. GRAPH_UNAVAILABLE. Internal: not meant
+    for a gateway.
+    """
+    ListViewers: _grpc.UnaryUnaryMultiCallable[_feed_pb2.ListViewersRequest, _feed_pb2.ListViewersResponse]
+    """ListViewers lists the users who may see a post, by id: exactly those for whom GetPost would find
+    it at the moment of the call, its author among them. The list of a post that does not exist or is
+    deleted is empty. ABORTED when the author's connections change again and again during the call.
+    INVALID_PAGE_TOKEN, GRAPH_UNAVAILABLE; ERASURE_PENDING while an earlier user with the author's id
+    is being erased. Internal: not meant for a gateway.
+    """
     MarkFeedRead: _grpc.UnaryUnaryMultiCallable[_feed_pb2.MarkFeedReadRequest, _feed_pb2.MarkFeedReadResponse]
     """MarkFeedRead moves the user's read position, which all devices share, to the time of a post that
     the user may see. POST_NOT_FOUND.
@@ -530,6 +548,36 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         audience of a post can be previewed as it was read: deleted tags may be in `excluded_tag_ids`
         while a post excludes by them, and TAGS without `tag_ids` shows the draft to nobody.
         INVALID_FIELD for tags that are not the user's own; INVALID_PAGE_TOKEN.
+        """
+
+    @_abc_1.abstractmethod
+    def CheckVisibility(
+        self,
+        request: _feed_pb2.CheckVisibilityRequest,
+        context: _grpc.ServicerContext,
+    ) -> _feed_pb2.CheckVisibilityResponse:
+        """CheckVisibility tells for up to 1,000 pairs of a viewer and a post, or a comment, whether the
+        viewer sees it: exactly what GetPost and ListComments would show at the moment of the call. A post
+        or comment that does not exist or is deleted is not visible, as one that is hidden, and so is
+        every other user's post to a user of whom an erasure is pending. ABORTED when connections between
+        these viewers and authors change again and again during the call. graph_service is asked about
+        the authors, or about the viewers if they are fewer or a comment is among the checks, once for
+        every 100 of these people. RESPONSE_TOO_LARGE when 100 of them have more connections and blocks
+        than one answer of graph_service holds, over a million. GRAPH_UNAVAILABLE. Internal: not meant
+        for a gateway.
+        """
+
+    @_abc_1.abstractmethod
+    def ListViewers(
+        self,
+        request: _feed_pb2.ListViewersRequest,
+        context: _grpc.ServicerContext,
+    ) -> _feed_pb2.ListViewersResponse:
+        """ListViewers lists the users who may see a post, by id: exactly those for whom GetPost would find
+        it at the moment of the call, its author among them. The list of a post that does not exist or is
+        deleted is empty. ABORTED when the author's connections change again and again during the call.
+        INVALID_PAGE_TOKEN, GRAPH_UNAVAILABLE; ERASURE_PENDING while an earlier user with the author's id
+        is being erased. Internal: not meant for a gateway.
         """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,33 @@
+"""Which viewers see which posts and comments, in a distributed database.
+
+The authors are named once more, so that it looks at those shards alone that have them, and at one
+shard where there is one author.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from sqlalchemy import Connection
+
+from feed_service.queries.checks import Check, Relation, check_parameters, visible_statement
+from feed_service.queries.citus.authors import FEW
+
+_POSTS: Final = "JOIN posts AS p ON p.author_id = asked.author_id AND p.id = asked.post_id"
+_VISIBLE = visible_statement(posts=f"{_POSTS} WHERE p.author_id {FEW}")
+_VISIBLE_OF_AUTHOR = visible_statement(
+    posts=f"{_POSTS} WHERE p.author_id = :author_id", author=":author_id"
+)
+
+
+def visible_checks(
+    connection: Connection, *, asked: Mapping[Check, Relation], blocks: Mapping[int, str]
+) -> set[Check]:
+    """Those of the checks whose viewer sees the post or comment."""
+    parameters = check_parameters(asked, blocks)
+    author_ids = {check.author_id for check in asked}
+    if len(author_ids) == 1:
+        [parameters["author_id"]] = author_ids
+        rows = connection.execute(_VISIBLE_OF_AUTHOR, parameters)
+    else:
+        rows = connection.execute(_VISIBLE, parameters)
+    return set(map(Check._make, rows))
