@@ -221,6 +221,7 @@ def _mentions(column: str, kind: str, user_id: int) -> str:
         "bigint": f"{column} = {user_id}",
         "integer": f"{column} = {user_id}",
         "ARRAY": rf"CAST({column} AS text) ~ '\y{user_id}\y'",
+        "jsonb": rf"CAST({column} AS text) ~ '\y{user_id}\y'",
         "text": rf"{column} ~ '\y{user_id}\y'",
         "character varying": rf"{column} ~ '\y{user_id}\y'",
         "bytea": f"position('\\x{_varint(user_id)}'::bytea IN {column})"
