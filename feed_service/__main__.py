@@ -83,7 +83,7 @@ def build(settings: FeedSettings, database_url: str) -> Service:
         servicer = FeedServicer(
             feed=Feed(shared, hub_scan=settings.hub_scan),
             digests=Digests(shared, settings.digest, hub_scan=settings.hub_scan),
-            posts=Posts(shared, photos),
+            posts=Posts(shared, photos, purge_after=settings.purge_after),
             photos=photos,
             tags=Tags(shared, max_tags=settings.max_tags),
             comments=Comments(shared),

@@ -34,6 +34,8 @@ ACCESS: Final[Access] = {
         ),
     ),
     "DeletePost": Rule(admits=Admits.THE_USER, audit=("post_id",)),
+    "UndeletePost": Rule(admits=Admits.THE_USER, audit=("post_id",)),
+    "ListDeletedPosts": Rule(admits=Admits.THE_USER, audit=None),
     "CreatePhotoUploads": Rule(admits=Admits.THE_USER, limit=_UPLOADS, audit=None),
     "CreateTag": Rule(admits=Admits.THE_USER, limit=_TAGS, audit=None),
     "ListTags": Rule(admits=Admits.THE_USER, audit=None),

@@ -40,6 +40,7 @@ def _hide_posts(connection: Connection, *, user_id: int, limit: int) -> int:
 def _steps(layout: Layout) -> Sequence[_Step]:
     return (
         _hide_posts,
+        queries.erasure.hasten_removals,
         layout.erase_comments,
         queries.erasure.erase_tags_given_to,
         idempotency_keys.forget_about,

@@ -16,7 +16,7 @@ from feed_service.queries.audiences import Explanation
 from feed_service.queries.comments import CommentName, CommentRow
 from feed_service.queries.digests import ChosenPost, Reason
 from feed_service.queries.exports import TaggedRow
-from feed_service.queries.posts import PostName, PostRow
+from feed_service.queries.posts import DeletedPostRow, PostName, PostRow
 from feed_service.queries.tags import MemberRow, TagRow
 from feed_service.url_signer import SignedUrl
 from feed_service.visibility import Clause
@@ -80,6 +80,13 @@ def fill_post(message: pb.Post, row: PostRow, *, viewer_id: int, download_url: D
         message.audience.kind = _KIND_OF_AUDIENCE[row.audience]
         message.audience.tag_ids.extend(row.tag_ids)
         message.audience.excluded_tag_ids.extend(row.excluded_tag_ids)
+
+
+def fill_deleted_post(message: pb.Post, row: DeletedPostRow, *, download_url: DownloadUrl) -> None:
+    """Make a message a deleted post as its author sees it."""
+    fill_post(message, row.post, viewer_id=row.post.author_id, download_url=download_url)
+    set_timestamp(message.delete_time, row.deleted_at)
+    set_timestamp(message.purge_time, row.purge_at)
 
 
 def _fill_photo(message: pb.Photo, key: str, signed: SignedUrl | None) -> None:
@@ -210,6 +217,15 @@ def changed_post(
     )
 
 
+def restored_post(
+    row: PostRow, *, download_urls: Callable[[], DownloadUrl]
+) -> pb.UndeletePostResponse:
+    """Return the answer when a post is there again, as its author sees it."""
+    return pb.UndeletePostResponse(
+        post=post(row, viewer_id=row.author_id, download_url=download_urls())
+    )
+
+
 def created_tag(row: TagRow) -> pb.CreateTagResponse:
     """Return the answer to the creation of a tag."""
     return pb.CreateTagResponse(tag=tag(row))
@@ -250,7 +266,9 @@ def moved_position(read_at: datetime) -> pb.MarkFeedReadResponse:
     return pb.MarkFeedReadResponse(read_time=timestamp(read_at))
 
 
-def shown_post(answer: pb.CreatePostResponse | pb.UpdatePostResponse) -> PostName:
+def shown_post(
+    answer: pb.CreatePostResponse | pb.UpdatePostResponse | pb.UndeletePostResponse,
+) -> PostName:
     """Return which post an answer shows."""
     return answer.post.author_id, answer.post.post_id
 

@@ -66,6 +66,9 @@ posts = Table(
     moment("created_at"),
     moment("edited_at", nullable=True),
     moment("deleted_at", nullable=True),
+    # Until when a deleted post can be restored. NULL for posts that are not deleted, and for those
+    # that were deleted by a version which did not keep whom they excluded.
+    moment("purge_at", nullable=True),
     CheckConstraint(f"audience IN ('{ALL}', '{TAGS}', '{PRIVATE}')", name="known_audience"),
     # Empty only if the post has photos.
     CheckConstraint(f"char_length(body) <= {BODY_LENGTH}", name="body_length"),
@@ -119,6 +122,15 @@ Index(
 )
 # purge_posts.
 Index("idx_post_deleted_at", posts.c.deleted_at, postgresql_where=text("deleted_at IS NOT NULL"))
+
+# deleted_page.
+Index(
+    "idx_post_restorable",
+    posts.c.author_id,
+    posts.c.deleted_at.desc(),
+    posts.c.id.desc(),
+    postgresql_where=text("purge_at IS NOT NULL"),
+)
 
 # Everybody who has ever posted, in a distributed database alone, whose shards go from here to the
 # posts of each: recent_posts, feed_heads, author_posts, unread_count.

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import Final
 
@@ -14,7 +15,7 @@ from feed_service.metrics import POSTS
 from feed_service.models import TAGS
 from feed_service.photos import PhotoDraft, Photos, require
 from feed_service.queries.photos import NewPhoto
-from feed_service.queries.posts import Audience, PostName, PostRow
+from feed_service.queries.posts import Audience, DeletedPostRow, PostName, PostRow
 from feed_service.resources import Resources
 from feed_service.safe_read import read_of_author, safe_read
 from feed_service.versions import require_version
@@ -57,12 +58,13 @@ _NOTHING_TO_SHOW: Final = "must not be empty, because the post would have neithe
 class Posts:
     """What can be done with posts."""
 
-    def __init__(self, resources: Resources, photos: Photos) -> None:
+    def __init__(self, resources: Resources, photos: Photos, *, purge_after: timedelta) -> None:
         self._database = resources.database
         self._reads = resources.reads
         self._graph = resources.graph
         self._tokens = resources.tokens
         self._photos = photos
+        self._purge_after = purge_after
         self._metrics = resources.metrics
         self._layout = resources.layout
 
@@ -180,13 +182,16 @@ class Posts:
         return response
 
     def delete(self, call: Call[None, M], post_id: int) -> M:
-        """Hide one of the author's own posts from everybody."""
+        """Hide one of the author's own posts from everybody, until it is restored or purged."""
         deleted = False
 
         def work(connection: Connection) -> None:
             nonlocal deleted
             found, deleted = queries.posts.delete_post(
-                connection, author_id=call.user_id, post_id=post_id
+                connection,
+                author_id=call.user_id,
+                post_id=post_id,
+                purge_after=self._purge_after,
             )
             if not found:
                 raise not_found()
@@ -195,8 +200,52 @@ class Posts:
         response, is_new = once(self._database, call, work)
         if is_new and deleted:
             self._metrics.post_deletions.inc()
-            self._photos.remove_soon()
         return response
+
+    def undelete(
+        self, call: Call[PostRow, M], post_id: int, *, shown: Callable[[M], PostName]
+    ) -> M:
+        """Show one of the author's own posts again, as it was before it was deleted.
+
+        `shown` is as in `create`.
+        """
+        name = (call.user_id, post_id)
+
+        def work(connection: Connection) -> PostRow:
+            restored = queries.posts.undelete_post(connection, name=name)
+            post = _as_author(connection, name)
+            if restored:
+                keys = list(_photos_of(post))
+                kept = queries.photos.keep_objects(
+                    connection, owner_user_id=post.author_id, object_keys=keys
+                )
+                # The time ended while this went on, and the photos are being removed.
+                if kept < len(keys):
+                    raise not_found()
+                add_to_totals(connection, amounts={POSTS: 1})
+            return post
+
+        response, _ = once(self._database, call, work, still_there=partial(_is_there, shown=shown))
+        return response
+
+    def deleted_page(
+        self, author_id: int, *, page_size: int, page_token: str
+    ) -> Page[DeletedPostRow]:
+        """Return a page of the author's own posts that can be restored, last deleted first."""
+        scope = Scope.of("deleted posts", author_id)
+        before = self._tokens.read(scope, page_token, start=NEWER_THAN_ALL)
+        rows = self._reads.read(
+            lambda connection: queries.posts.deleted_page(
+                connection, author_id=author_id, before=before.key, limit=page_size + 1
+            ),
+            since=Viewer(user_id=author_id).since,
+        )
+        return self._tokens.cut(
+            scope,
+            rows,
+            size=page_size,
+            position=lambda row: ByTime.of(row.deleted_at, row.post.id),
+        )
 
     def score(self, call: Call[int, M], importances: Mapping[PostName, float]) -> M:
         """Store the scores of an external scorer, and say how many of the posts exist."""

@@ -48,6 +48,7 @@ _Repeatable: TypeAlias = (
     pb.CreatePostRequest
     | pb.UpdatePostRequest
     | pb.DeletePostRequest
+    | pb.UndeletePostRequest
     | pb.CreatePhotoUploadsRequest
     | pb.CreateTagRequest
     | pb.UpdateTagRequest
@@ -106,6 +107,7 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         self._photos = photos
         self._created_post = partial(messages.created_post, download_urls=photos.download_urls)
         self._changed_post = partial(messages.changed_post, download_urls=photos.download_urls)
+        self._restored_post = partial(messages.restored_post, download_urls=photos.download_urls)
         self._tags = tags
         self._comments = comments
         self._audiences = audiences
@@ -266,6 +268,29 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
             call = _call(fields, request, pb.DeletePostResponse, _done(pb.DeletePostResponse))
             post_id = fields.identifier("post_id", request.post_id)
         return self._posts.delete(call, post_id)
+
+    def UndeletePost(
+        self, request: pb.UndeletePostRequest, context: grpc.ServicerContext
+    ) -> pb.UndeletePostResponse:
+        with Fields() as fields:
+            call = _call(fields, request, pb.UndeletePostResponse, self._restored_post)
+            post_id = fields.identifier("post_id", request.post_id)
+        return self._posts.undelete(call, post_id, shown=messages.shown_post)
+
+    def ListDeletedPosts(
+        self, request: pb.ListDeletedPostsRequest, context: grpc.ServicerContext
+    ) -> pb.ListDeletedPostsResponse:
+        with Fields() as fields:
+            author_id = fields.identifier("user_id", request.user_id)
+            page_size = fields.page_size("page_size", request.page_size, **_POST_PAGE)
+        page = self._posts.deleted_page(
+            author_id, page_size=page_size, page_token=request.page_token
+        )
+        response = pb.ListDeletedPostsResponse(next_page_token=page.next_page_token)
+        download_url = self._photos.download_urls()
+        for row in page.items:
+            messages.fill_deleted_post(response.posts.add(), row, download_url=download_url)
+        return response
 
     def CreatePhotoUploads(
         self, request: pb.CreatePhotoUploadsRequest, context: grpc.ServicerContext

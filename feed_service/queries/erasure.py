@@ -84,6 +84,24 @@ def hide_posts(connection: Connection, *, user_id: int, limit: int) -> int:
     return hidden
 
 
+# Those of posts that the user had deleted are noted for when these can be restored no longer.
+_HASTEN_REMOVALS = text("""
+    UPDATE object_removals AS removal SET due_at = now()
+    FROM (SELECT noted.object_key FROM post_photos AS photo
+          JOIN object_removals AS noted
+            ON noted.owner_user_id = photo.author_id AND noted.object_key = photo.object_key
+          WHERE photo.author_id = :user_id AND noted.owner_user_id = :user_id
+            AND noted.due_at > now() AND noted.attempts = 0
+          ORDER BY noted.object_key LIMIT :limit) AS found
+    WHERE removal.owner_user_id = :user_id AND removal.object_key = found.object_key
+""")
+
+
+def hasten_removals(connection: Connection, *, user_id: int, limit: int) -> int:
+    """How many photos of the user's deleted posts were to be removed later; they are due now."""
+    return connection.execute(_HASTEN_REMOVALS, {"user_id": user_id, "limit": limit}).rowcount
+
+
 def comments_gone(*, locked: str) -> str:
     """The comments that go, as `gone`, and by how much each post has fewer of them, as `fewer`."""
     return f"""

@@ -3,13 +3,13 @@
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, RowMapping, text
 
 from feed_service.importance import heuristic
-from feed_service.queries.photos import NewPhoto, insert_removals
+from feed_service.queries.photos import NewPhoto, note_objects
 from feed_service.viewers import Viewer
 from feed_service.visibility import VISIBLE, VISIBLE_OF_AUTHOR
 from shared.database.arrays import array_literal
@@ -480,42 +480,91 @@ def update_post(
         insert_own_audience_tags(connection, name=name, audience=audience)
 
 
-# Its tags go as well, so that reads of the posts of a tag do not meet it.
+# Its tags and photos stay until it is purged, so that it can be restored as it was. The streams of
+# a tag pass over it, as over everything that their posts do not confirm.
 _DELETE_POST = text("""
     WITH found AS (
         SELECT id, deleted_at FROM posts
         WHERE author_id = :author_id AND id = :post_id FOR UPDATE
     ),
     deleted AS (
-        UPDATE posts AS p SET deleted_at = now(), version = p.version + 1
+        UPDATE posts AS p
+        SET deleted_at = now(), purge_at = now() + CAST(:purge_after AS interval),
+            version = p.version + 1
         FROM found
         WHERE p.author_id = :author_id AND p.id = found.id AND found.deleted_at IS NULL
         RETURNING p.id
-    ),
-    photos AS (
-        DELETE FROM post_photos AS photo USING deleted
-        WHERE photo.author_id = :author_id AND photo.post_id = deleted.id
-        RETURNING photo.object_key
-    ),
-    audience AS (
-        DELETE FROM post_audience_tags AS audience USING deleted
-        WHERE audience.author_id = :author_id AND audience.post_id = deleted.id
     )
     SELECT (SELECT count(*) FROM found), (SELECT count(*) FROM deleted),
-           ARRAY(SELECT object_key FROM photos)
+           ARRAY(SELECT photo.object_key FROM post_photos AS photo
+                 JOIN deleted ON photo.post_id = deleted.id WHERE photo.author_id = :author_id)
 """)
 
 
-def delete_post(connection: Connection, *, author_id: int, post_id: int) -> tuple[bool, bool]:
+def delete_post(
+    connection: Connection, *, author_id: int, post_id: int, purge_after: timedelta
+) -> tuple[bool, bool]:
     """Whether the author has such a post, deleted or not, and whether it was deleted now.
 
-    Its photos are nobody's any more, and are to be removed.
+    Its photos are noted to be removed when it can be restored no longer.
     """
     found, deleted, object_keys = connection.execute(
-        _DELETE_POST, {"author_id": author_id, "post_id": post_id}
+        _DELETE_POST,
+        {"author_id": author_id, "post_id": post_id, "purge_after": purge_after},
     ).one()
-    insert_removals(connection, objects=[(author_id, key) for key in object_keys])
+    if object_keys:
+        note_objects(
+            connection, owner_user_id=author_id, object_keys=object_keys, due_after=purge_after
+        )
     return bool(found), bool(deleted)
+
+
+class DeletedPostRow(NamedTuple):
+    """A post that its author has deleted, as it was, and until when it can be restored."""
+
+    post: PostRow
+    deleted_at: datetime
+    purge_at: datetime
+
+
+_DELETED_PAGE = text(f"""
+    SELECT {POST_COLUMNS_OF_AUTHOR}, p.deleted_at, p.purge_at FROM posts AS p
+    WHERE p.author_id = :author_id AND (p.deleted_at, p.id) < (:before_time, :before_id)
+      AND p.purge_at > now()
+    ORDER BY p.deleted_at DESC, p.id DESC LIMIT :limit
+""")
+
+
+def deleted_page(
+    connection: Connection, *, author_id: int, before: tuple[datetime, int], limit: int
+) -> list[DeletedPostRow]:
+    """Up to `limit` posts that the author can restore, before a position, last deleted first."""
+    rows = connection.execute(
+        _DELETED_PAGE,
+        {
+            "author_id": author_id,
+            "viewer_id": author_id,
+            "before_time": before[0],
+            "before_id": before[1],
+            "limit": limit,
+        },
+    )
+    return [
+        DeletedPostRow(PostRow._make(post), deleted_at, purge_at)
+        for *post, deleted_at, purge_at in rows
+    ]
+
+
+_UNDELETE_POST = text("""
+    UPDATE posts AS p SET deleted_at = NULL, purge_at = NULL, version = p.version + 1
+    WHERE p.author_id = :author_id AND p.id = :post_id AND p.purge_at > now()
+""")
+
+
+def undelete_post(connection: Connection, *, name: PostName) -> bool:
+    """Whether the post was deleted and is there again; its photos are still noted to be removed."""
+    parameters = {"author_id": name[0], "post_id": name[1]}
+    return connection.execute(_UNDELETE_POST, parameters).rowcount == 1
 
 
 _SET_IMPORTANCE = text("""

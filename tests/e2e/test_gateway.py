@@ -163,6 +163,8 @@ _CALLS: Mapping[str, Callable[[World], Message]] = {
         update_mask=FieldMask(paths=["body"]),
     ),
     "DeletePost": lambda w: feed_pb2.DeletePostRequest(user_id=w.me, post_id=w.post.post_id),
+    "UndeletePost": lambda w: feed_pb2.UndeletePostRequest(user_id=w.me, post_id=w.post.post_id),
+    "ListDeletedPosts": lambda w: feed_pb2.ListDeletedPostsRequest(user_id=w.me),
     "CreatePhotoUploads": lambda w: feed_pb2.CreatePhotoUploadsRequest(
         user_id=w.me,
         photos=[

@@ -244,6 +244,16 @@ class Lives(RuleBasedStateMachine):
             )
         )
 
+    @rule(any_post=_any)
+    def undelete_post(self, any_post: int) -> None:
+        post = _one_of(self._post_ids, any_post)
+        self._oracle.undelete_post(post)
+        self.pair.feed.UndeletePost(
+            feed.UndeletePostRequest(
+                user_id=self._oracle.posts[post].author, post_id=self._post_ids[post]
+            )
+        )
+
     @rule(any_post=_any, person=_person)
     def comment(self, any_post: int, person: int) -> None:
         post = _one_of(self._post_ids, any_post)

@@ -4,7 +4,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
-import sqlalchemy
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from kith.client import pages
@@ -170,10 +169,6 @@ def test_a_deleted_post_is_among_the_posts_of_no_tag_and_is_explained_as_deleted
         pb.ExplainVisibilityRequest(user_id=author, post_id=deleted, viewer_id=friend)
     )
     assert explained.clause == pb.VISIBILITY_CLAUSE_DELETED
-    engine = sqlalchemy.create_engine(pair.feed_url, poolclass=sqlalchemy.NullPool)
-    with engine.connect() as connection:
-        named = sqlalchemy.text("SELECT post_id FROM post_audience_tags WHERE tag_id = :tag")
-        assert connection.execute(named, {"tag": tag}).scalars().all() == [kept]
 
 
 def test_a_foreign_tag_leaves_the_audience_as_it_was(pair: Pair, people: People) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import grpc
 import pytest
+import sqlalchemy
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from kith.feed.v1 import feed_pb2 as pb
@@ -339,6 +340,12 @@ def test_giving_a_tag_counts_who_did_not_have_it_in_the_present_connection(
     assert set(_former(pair, owner, tag).values()) == {False}
 
 
+def _purge(pair: Pair, post_id: int) -> None:
+    engine = sqlalchemy.create_engine(pair.feed_url, poolclass=sqlalchemy.NullPool)
+    with engine.begin() as connection:
+        connection.execute(sqlalchemy.text("DELETE FROM posts WHERE id = :id"), {"id": post_id})
+
+
 def test_a_deleted_tag_shows_whom_it_keeps_out_as_long_as_a_post_excludes_by_it(
     pair: Pair, people: People
 ) -> None:
@@ -350,8 +357,11 @@ def test_a_deleted_tag_shows_whom_it_keeps_out_as_long_as_a_post_excludes_by_it(
 
     kept_out, without = _former(pair, author, bosses), refusal(pair.feed.ListTagMembers, plain)
     pair.feed.DeletePost(pb.DeletePostRequest(user_id=author, post_id=post))
+    kept_out_of_deleted = _former(pair, author, bosses)
+    _purge(pair, post)
     plain.show_former = True
 
+    assert kept_out_of_deleted == kept_out
     assert (kept_out, without) == ({boss: True}, "TAG_NOT_FOUND")
     assert refusal(pair.feed.ListTagMembers, plain) == "TAG_NOT_FOUND"
     with pytest.raises(grpc.RpcError) as caught:

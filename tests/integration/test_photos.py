@@ -96,6 +96,16 @@ class Album:
         )
         return self.pair.feed.UpdatePost(request).post
 
+    def delete(self, post: pb.Post) -> None:
+        """Delete one of the user's posts."""
+        request = pb.DeletePostRequest(user_id=self.user_id, post_id=post.post_id)
+        self.pair.feed.DeletePost(request)
+
+    def undelete(self, post: pb.Post) -> pb.Post:
+        """Restore one of the user's posts."""
+        request = pb.UndeletePostRequest(user_id=self.user_id, post_id=post.post_id)
+        return self.pair.feed.UndeletePost(request).post
+
     def feed(self) -> list[pb.Post]:
         """Return the first page of the user's feed."""
         return list(self.pair.feed.GetFeed(pb.GetFeedRequest(user_id=self.user_id)).posts)
@@ -655,16 +665,63 @@ def test_a_repeated_request_returns_the_first_permissions(album: Album) -> None:
     assert first == second
 
 
-def test_the_photos_of_a_deleted_post_leave_the_object_store(album: Album, store: S3Server) -> None:
+def test_the_photos_of_a_deleted_post_leave_the_object_store_when_it_is_purged(
+    album: Album, store: S3Server
+) -> None:
     post = album.post(album.upload())
     key = post.photos[0].key
-    assert key in store.objects
 
-    album.pair.feed.DeletePost(pb.DeletePostRequest(user_id=album.user_id, post_id=post.post_id))
+    album.delete(post)
 
+    [[due_in]] = _execute(
+        album.pair, "SELECT due_at - now() FROM object_removals WHERE object_key = :key", key=key
+    )
+    assert timedelta(days=29) < due_in <= timedelta(days=30)
+    assert get(post.photos[0].url).status == 200
+    _hurry_removals(album.pair)
     until(lambda: key not in store.objects)
     until(lambda: _count(album.pair, "object_removals", key) == 0)
     assert get(post.photos[0].url).status == 404
+
+
+def test_a_restored_post_keeps_its_photos(album: Album, store: S3Server) -> None:
+    post = album.post(album.upload(), album.upload(), alt_texts=["a cat", "a dog"])
+    album.delete(post)
+    [listed] = album.pair.feed.ListDeletedPosts(
+        pb.ListDeletedPostsRequest(user_id=album.user_id)
+    ).posts
+
+    restored = album.undelete(post)
+
+    assert list(listed.photos) == list(restored.photos) == list(post.photos)
+    _hurry_removals(album.pair)
+    assert [_count(album.pair, "object_removals", photo.key) for photo in post.photos] == [0, 0]
+    assert {photo.key for photo in post.photos} <= set(store.objects)
+
+
+def test_a_post_whose_photos_are_being_removed_cannot_be_restored(album: Album) -> None:
+    post = album.post(album.upload())
+    album.delete(post)
+    _execute(
+        album.pair,
+        "UPDATE object_removals SET attempts = 1 WHERE object_key = :key",
+        key=post.photos[0].key,
+    )
+
+    with pytest.raises(grpc.RpcError) as caught:
+        album.undelete(post)
+
+    assert reason_of(caught.value) == "POST_NOT_FOUND"
+    assert album.feed() == []
+
+
+def test_erasure_removes_the_photos_of_deleted_posts_at_once(album: Album, store: S3Server) -> None:
+    post = album.post(album.upload())
+    album.delete(post)
+
+    album.pair.feed.DeleteUser(pb.DeleteUserRequest(user_id=album.user_id))
+
+    until(lambda: post.photos[0].key not in store.objects)
 
 
 def test_while_the_store_is_down_reads_work_and_only_photos_cannot_be_posted(
@@ -681,7 +738,7 @@ def test_while_the_store_is_down_reads_work_and_only_photos_cannot_be_posted(
         assert [post.post_id for post in album.feed()] == [without, shown.post_id]
         assert album.feed()[1].photos == shown.photos
         assert album.permit()
-        pair.feed.DeletePost(pb.DeletePostRequest(user_id=album.user_id, post_id=shown.post_id))
+        album.change(pb.Post(post_id=shown.post_id), "photos")
         until(lambda: ("DELETE", shown.photos[0].key) in store.requests)
     finally:
         store.before_answer = lambda _method, _key: None
@@ -725,9 +782,8 @@ def _out_of_order(_method: str, _key: str) -> None:
 
 
 def _run_upkeep(album: Album) -> None:
-    """Let a round of upkeep begin: the deletion of any post does."""
-    post = album.post()
-    album.pair.feed.DeletePost(pb.DeletePostRequest(user_id=album.user_id, post_id=post.post_id))
+    """Let a round of upkeep begin: any change of photos does."""
+    album.change(pb.Post(post_id=album.post().post_id), "photos")
 
 
 def _hurry_removals(pair: Pair) -> None:

@@ -150,6 +150,8 @@ _CALLS: Final[Mapping[str, Callable[[World, int], Message]]] = {
         update_mask=FieldMask(paths=["body"]),
     ),
     "DeletePost": lambda w, _: feed.DeletePostRequest(user_id=w.me, post_id=w.own_post),
+    "UndeletePost": lambda w, _: feed.UndeletePostRequest(user_id=w.me, post_id=w.own_post),
+    "ListDeletedPosts": lambda w, _: feed.ListDeletedPostsRequest(user_id=w.me),
     "CreatePhotoUploads": lambda w, _: feed.CreatePhotoUploadsRequest(
         user_id=w.me,
         photos=[
@@ -202,6 +204,7 @@ _OWN: Final = {
     "CreateTag",
     "DeletePost",
     "DeleteTag",
+    "UndeletePost",
     "UpdatePost",
     "UpdateTag",
 }

@@ -124,6 +124,8 @@ _ON_ONE_SHARD: Mapping[str, Callable[[_World], Message]] = {
         user_id=w.author, tag_id=w.tag, target_user_ids=[w.friend]
     ),
     "DeletePost": lambda w: pb.DeletePostRequest(user_id=w.author, post_id=w.post.post_id),
+    "ListDeletedPosts": lambda w: pb.ListDeletedPostsRequest(user_id=w.author),
+    "UndeletePost": lambda w: pb.UndeletePostRequest(user_id=w.author, post_id=w.post.post_id),
     "DeleteTag": lambda w: pb.DeleteTagRequest(user_id=w.author, tag_id=w.tag),
 }
 # These are about rows of many people, and ask every shard.

@@ -150,6 +150,12 @@ def _delete_post(scene: Scene) -> Any:
     return feed.DeletePostRequest(user_id=user, post_id=scene.people.post(user))
 
 
+def _undelete_post(scene: Scene) -> Any:
+    deleted = _delete_post(scene)
+    scene.stubs.feed.DeletePost(deleted)
+    return feed.UndeletePostRequest(user_id=deleted.user_id, post_id=deleted.post_id)
+
+
 def _create_photo_uploads(scene: Scene) -> Any:
     [user] = scene.people.new(1)
     draft = feed.CreatePhotoUploadsRequest.PhotoUploadDraft(
@@ -268,6 +274,7 @@ _FEED: Final = [
         ("CreatePost", _create_post, _change_text("body")),
         ("UpdatePost", _update_post, _change_text("post.body")),
         ("DeletePost", _delete_post, _change("post_id")),
+        ("UndeletePost", _undelete_post, _change("post_id")),
         ("CreatePhotoUploads", _create_photo_uploads, _add_photo),
         ("CreateTag", _create_tag, _change_text("name")),
         ("UpdateTag", _update_tag, _change_text("tag.name")),

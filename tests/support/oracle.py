@@ -209,7 +209,7 @@ class Oracle:
     def is_there(self, tag: str) -> bool:
         """Tell whether a tag is not deleted, or still keeps people from a post."""
         return tag not in self.deleted_tags or any(
-            tag in post.excluded and not post.deleted for post in self.posts.values()
+            tag in post.excluded for post in self.posts.values()
         )
 
     def former(self, tag: str) -> dict[int, bool]:
@@ -228,6 +228,10 @@ class Oracle:
     def delete_post(self, post: str) -> None:
         """Delete a post."""
         self.posts[post].deleted = True
+
+    def undelete_post(self, post: str) -> None:
+        """Restore a post, if it is deleted."""
+        self.posts[post].deleted = False
 
     def edit_post(self, name: str, body: str) -> str:
         """Change a text."""

@@ -29,6 +29,7 @@ _AUDITED = {
     "feed": {
         "UpdatePost",
         "DeletePost",
+        "UndeletePost",
         "DeleteTag",
         "AddTagMembers",
         "RemoveTagMembers",

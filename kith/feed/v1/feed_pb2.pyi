@@ -279,6 +279,8 @@ class Post(_message.Message):
     AUDIENCE_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     ATTRIBUTES_FIELD_NUMBER: _builtins.int
+    DELETE_TIME_FIELD_NUMBER: _builtins.int
+    PURGE_TIME_FIELD_NUMBER: _builtins.int
     author_id: _builtins.int
     """Who wrote it."""
     post_id: _builtins.int
@@ -314,6 +316,16 @@ class Post(_message.Message):
         together have at most 4,096 bytes in UTF-8; a name is not empty.
         """
 
+    @_builtins.property
+    def delete_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was deleted; set only by ListDeletedPosts."""
+
+    @_builtins.property
+    def purge_time(self) -> _timestamp_pb2.Timestamp:
+        """Until when UndeletePost can restore it: PURGE_DAYS after it was deleted, as the setting was
+        then. Set only by ListDeletedPosts.
+        """
+
     def __init__(
         self,
         *,
@@ -327,10 +339,12 @@ class Post(_message.Message):
         audience: Global___Audience | None = ...,
         etag: _builtins.str = ...,
         attributes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        delete_time: _timestamp_pb2.Timestamp | None = ...,
+        purge_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "create_time", b"create_time", "edit_time", b"edit_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "create_time", b"create_time", "delete_time", b"delete_time", "edit_time", b"edit_time", "purge_time", b"purge_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "audience", b"audience", "author_id", b"author_id", "body", b"body", "comment_count", b"comment_count", "create_time", b"create_time", "edit_time", b"edit_time", "etag", b"etag", "photos", b"photos", "post_id", b"post_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "audience", b"audience", "author_id", b"author_id", "body", b"body", "comment_count", b"comment_count", "create_time", b"create_time", "delete_time", b"delete_time", "edit_time", b"edit_time", "etag", b"etag", "photos", b"photos", "post_id", b"post_id", "purge_time", b"purge_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -514,7 +528,7 @@ class GetFeedRequest(_message.Message):
     newer_than: _builtins.str
     """The `refresh_token` of an earlier first page with the same filters: only posts created since,
     by `create_time`. A post that became visible to the user since, because of a changed audience,
-    a new connection or tag, or an import, is among them only if it is newer than ten seconds
+    a new connection or tag, an import or UndeletePost, is among them only if it is newer than ten seconds
     before the newest post of that page: to see older ones, omit `newer_than`. Empty for no bound.
     """
     @_builtins.property
@@ -972,6 +986,118 @@ class DeletePostResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeletePostResponse: _TypeAlias = DeletePostResponse  # noqa: Y015
+
+@_typing.final
+class UndeletePostRequest(_message.Message):
+    """UndeletePostRequest names one of the user's own deleted posts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    POST_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.int
+    """The author."""
+    post_id: _builtins.int
+    """The post."""
+    request_id: _builtins.str
+    """A UUID by which the call can be repeated; see FeedService. Empty for none."""
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.int = ...,
+        post_id: _builtins.int = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["post_id", b"post_id", "request_id", b"request_id", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UndeletePostRequest: _TypeAlias = UndeletePostRequest  # noqa: Y015
+
+@_typing.final
+class UndeletePostResponse(_message.Message):
+    """UndeletePostResponse is the restored post."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POST_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def post(self) -> Global___Post:
+        """The post as its author sees it."""
+
+    def __init__(
+        self,
+        *,
+        post: Global___Post | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["post", b"post"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["post", b"post"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UndeletePostResponse: _TypeAlias = UndeletePostResponse  # noqa: Y015
+
+@_typing.final
+class ListDeletedPostsRequest(_message.Message):
+    """ListDeletedPostsRequest asks for a page of the user's own deleted posts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.int
+    """The author."""
+    page_size: _builtins.int
+    """At most this many; 0 means 20, more than 100 means 100, negative is INVALID_ARGUMENT."""
+    page_token: _builtins.str
+    """The `next_page_token` of the page before; empty for the first page."""
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.int = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDeletedPostsRequest: _TypeAlias = ListDeletedPostsRequest  # noqa: Y015
+
+@_typing.final
+class ListDeletedPostsResponse(_message.Message):
+    """ListDeletedPostsResponse is a page of deleted posts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POSTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """For the next page; empty at the end of the list and only there."""
+    @_builtins.property
+    def posts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Post]:
+        """The posts, the last deleted first."""
+
+    def __init__(
+        self,
+        *,
+        posts: _abc.Iterable[Global___Post] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "posts", b"posts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDeletedPostsResponse: _TypeAlias = ListDeletedPostsResponse  # noqa: Y015
 
 @_typing.final
 class CreatePhotoUploadsRequest(_message.Message):

@@ -113,6 +113,16 @@ class FeedServiceStub:
                 request_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.DeletePostRequest.SerializeToString,
                 response_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.DeletePostResponse.FromString,
                 _registered_method=True)
+        self.UndeletePost = channel.unary_unary(
+                '/kith.feed.v1.FeedService/UndeletePost',
+                request_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.UndeletePostRequest.SerializeToString,
+                response_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.UndeletePostResponse.FromString,
+                _registered_method=True)
+        self.ListDeletedPosts = channel.unary_unary(
+                '/kith.feed.v1.FeedService/ListDeletedPosts',
+                request_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.ListDeletedPostsRequest.SerializeToString,
+                response_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.ListDeletedPostsResponse.FromString,
+                _registered_method=True)
         self.CreatePhotoUploads = channel.unary_unary(
                 '/kith.feed.v1.FeedService/CreatePhotoUploads',
                 request_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.CreatePhotoUploadsRequest.SerializeToString,
@@ -348,9 +358,30 @@ class FeedServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeletePost(self, request, context):
-        """DeletePost hides one of the user's own posts at once, deletes its photos from the object store
-        soon after, and the post itself after PURGE_DAYS. Deleting it again succeeds until then.
-        POST_NOT_FOUND when the user has no such post.
+        """DeletePost hides one of the user's own posts at once. After PURGE_DAYS the post is purged, and its
+        photos are deleted from the object store; until then UndeletePost restores it. URLs of the photos
+        that were returned before work until their `expire_time`. Deleting the post again succeeds until
+        it is purged. POST_NOT_FOUND when the user has no such post.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UndeletePost(self, request, context):
+        """UndeletePost restores a deleted post before its `purge_time`, with its text, photos, comments and
+        importance, at its former position in feeds. Its audience is the one it would have if it had
+        never been deleted: tags that have been deleted since are gone from `tag_ids`, and continue to
+        exclude in `excluded_tag_ids`. Restoring a post that is not deleted succeeds and changes nothing.
+        POST_NOT_FOUND when the user has no such post, or its `purge_time` has passed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDeletedPosts(self, request, context):
+        """ListDeletedPosts lists the user's own deleted posts that UndeletePost can restore, the last
+        deleted first. Of posts deleted at the same moment, the one with the higher id comes first.
+        INVALID_PAGE_TOKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -388,7 +419,8 @@ class FeedServiceServicer:
 
     def DeleteTag(self, request, context):
         """DeleteTag deletes a tag. Only the author still sees posts whose audience was this tag alone.
-        People whom the tag excludes from a post stay excluded: while a post excludes by the tag,
+        People whom the tag excludes from a post, also from a deleted one that is not yet purged, stay
+        excluded: while a post excludes by the tag,
         ListTags and ListTagMembers still return it on request, and RemoveTagMembers can take it from
         people. TAG_NOT_FOUND.
         """
@@ -628,6 +660,16 @@ def add_FeedServiceServicer_to_server(servicer, server):
                     servicer.DeletePost,
                     request_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.DeletePostRequest.FromString,
                     response_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.DeletePostResponse.SerializeToString,
+            ),
+            'UndeletePost': grpc.unary_unary_rpc_method_handler(
+                    servicer.UndeletePost,
+                    request_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.UndeletePostRequest.FromString,
+                    response_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.UndeletePostResponse.SerializeToString,
+            ),
+            'ListDeletedPosts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDeletedPosts,
+                    request_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.ListDeletedPostsRequest.FromString,
+                    response_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.ListDeletedPostsResponse.SerializeToString,
             ),
             'CreatePhotoUploads': grpc.unary_unary_rpc_method_handler(
                     servicer.CreatePhotoUploads,
@@ -1000,6 +1042,60 @@ class FeedService:
             '/kith.feed.v1.FeedService/DeletePost',
             kith_dot_feed_dot_v1_dot_feed__pb2.DeletePostRequest.SerializeToString,
             kith_dot_feed_dot_v1_dot_feed__pb2.DeletePostResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UndeletePost(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kith.feed.v1.FeedService/UndeletePost',
+            kith_dot_feed_dot_v1_dot_feed__pb2.UndeletePostRequest.SerializeToString,
+            kith_dot_feed_dot_v1_dot_feed__pb2.UndeletePostResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDeletedPosts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kith.feed.v1.FeedService/ListDeletedPosts',
+            kith_dot_feed_dot_v1_dot_feed__pb2.ListDeletedPostsRequest.SerializeToString,
+            kith_dot_feed_dot_v1_dot_feed__pb2.ListDeletedPostsResponse.FromString,
             options,
             channel_credentials,
             insecure,

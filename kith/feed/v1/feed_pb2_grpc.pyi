@@ -101,9 +101,22 @@ class FeedServiceStub:
     out are deleted from the object store soon after. New attributes replace all former ones.
     """
     DeletePost: _grpc.UnaryUnaryMultiCallable[_feed_pb2.DeletePostRequest, _feed_pb2.DeletePostResponse]
-    """DeletePost hides one of the user's own posts at once, deletes its photos from the object store
-    soon after, and the post itself after PURGE_DAYS. Deleting it again succeeds until then.
-    POST_NOT_FOUND when the user has no such post.
+    """DeletePost hides one of the user's own posts at once. After PURGE_DAYS the post is purged, and its
+    photos are deleted from the object store; until then UndeletePost restores it. URLs of the photos
+    that were returned before work until their `expire_time`. Deleting the post again succeeds until
+    it is purged. POST_NOT_FOUND when the user has no such post.
+    """
+    UndeletePost: _grpc.UnaryUnaryMultiCallable[_feed_pb2.UndeletePostRequest, _feed_pb2.UndeletePostResponse]
+    """UndeletePost restores a deleted post before its `purge_time`, with its text, photos, comments and
+    importance, at its former position in feeds. Its audience is the one it would have if it had
+    never been deleted: tags that have been deleted since are gone from `tag_ids`, and continue to
+    exclude in `excluded_tag_ids`. Restoring a post that is not deleted succeeds and changes nothing.
+    POST_NOT_FOUND when the user has no such post, or its `purge_time` has passed.
+    """
+    ListDeletedPosts: _grpc.UnaryUnaryMultiCallable[_feed_pb2.ListDeletedPostsRequest, _feed_pb2.ListDeletedPostsResponse]
+    """ListDeletedPosts lists the user's own deleted posts that UndeletePost can restore, the last
+    deleted first. Of posts deleted at the same moment, the one with the higher id comes first.
+    INVALID_PAGE_TOKEN.
     """
     CreatePhotoUploads: _grpc.UnaryUnaryMultiCallable[_feed_pb2.CreatePhotoUploadsRequest, _feed_pb2.CreatePhotoUploadsResponse]
     """CreatePhotoUploads returns permissions to upload photos straight to the object store, which a
@@ -118,7 +131,8 @@ class FeedServiceStub:
     """UpdateTag renames a tag. TAG_NOT_FOUND, TAG_NAME_TAKEN, ETAG_MISMATCH."""
     DeleteTag: _grpc.UnaryUnaryMultiCallable[_feed_pb2.DeleteTagRequest, _feed_pb2.DeleteTagResponse]
     """DeleteTag deletes a tag. Only the author still sees posts whose audience was this tag alone.
-    People whom the tag excludes from a post stay excluded: while a post excludes by the tag,
+    People whom the tag excludes from a post, also from a deleted one that is not yet purged, stay
+    excluded: while a post excludes by the tag,
     ListTags and ListTagMembers still return it on request, and RemoveTagMembers can take it from
     people. TAG_NOT_FOUND.
     """
@@ -376,9 +390,34 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _feed_pb2.DeletePostRequest,
         context: _grpc.ServicerContext,
     ) -> _feed_pb2.DeletePostResponse:
-        """DeletePost hides one of the user's own posts at once, deletes its photos from the object store
-        soon after, and the post itself after PURGE_DAYS. Deleting it again succeeds until then.
-        POST_NOT_FOUND when the user has no such post.
+        """DeletePost hides one of the user's own posts at once. After PURGE_DAYS the post is purged, and its
+        photos are deleted from the object store; until then UndeletePost restores it. URLs of the photos
+        that were returned before work until their `expire_time`. Deleting the post again succeeds until
+        it is purged. POST_NOT_FOUND when the user has no such post.
+        """
+
+    @_abc_1.abstractmethod
+    def UndeletePost(
+        self,
+        request: _feed_pb2.UndeletePostRequest,
+        context: _grpc.ServicerContext,
+    ) -> _feed_pb2.UndeletePostResponse:
+        """UndeletePost restores a deleted post before its `purge_time`, with its text, photos, comments and
+        importance, at its former position in feeds. Its audience is the one it would have if it had
+        never been deleted: tags that have been deleted since are gone from `tag_ids`, and continue to
+        exclude in `excluded_tag_ids`. Restoring a post that is not deleted succeeds and changes nothing.
+        POST_NOT_FOUND when the user has no such post, or its `purge_time` has passed.
+        """
+
+    @_abc_1.abstractmethod
+    def ListDeletedPosts(
+        self,
+        request: _feed_pb2.ListDeletedPostsRequest,
+        context: _grpc.ServicerContext,
+    ) -> _feed_pb2.ListDeletedPostsResponse:
+        """ListDeletedPosts lists the user's own deleted posts that UndeletePost can restore, the last
+        deleted first. Of posts deleted at the same moment, the one with the higher id comes first.
+        INVALID_PAGE_TOKEN.
         """
 
     @_abc_1.abstractmethod
@@ -423,7 +462,8 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _grpc.ServicerContext,
     ) -> _feed_pb2.DeleteTagResponse:
         """DeleteTag deletes a tag. Only the author still sees posts whose audience was this tag alone.
-        People whom the tag excludes from a post stay excluded: while a post excludes by the tag,
+        People whom the tag excludes from a post, also from a deleted one that is not yet purged, stay
+        excluded: while a post excludes by the tag,
         ListTags and ListTagMembers still return it on request, and RemoveTagMembers can take it from
         people. TAG_NOT_FOUND.
         """
