@@ -4,10 +4,24 @@ isort:skip_file
 The contract of feed_service: what people post and who sees it."""
 
 from collections import abc as _abc
+from grpc import aio as _aio
 from kith.feed.v1 import feed_pb2 as _feed_pb2
 import abc as _abc_1
 import grpc as _grpc
+import sys
+import typing as _typing
 
+if sys.version_info >= (3, 11):
+    from typing import Self as _Self
+else:
+    from typing_extensions import Self as _Self
+
+_T = _typing.TypeVar("_T")
+
+class _MaybeAsyncIterator(_abc.AsyncIterator[_T], _abc.Iterator[_T], metaclass=_abc_1.ABCMeta): ...
+
+class _ServicerContext(_grpc.ServicerContext, _aio.ServicerContext):  # type: ignore[misc, type-arg]
+    ...
 
 GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
@@ -54,7 +68,10 @@ class FeedServiceStub:
     may make internal calls.
     """
 
-    def __init__(self, channel: _grpc.Channel) -> None: ...
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> FeedServiceAsyncStub: ...
     GetFeed: _grpc.UnaryUnaryMultiCallable[_feed_pb2.GetFeedRequest, _feed_pb2.GetFeedResponse]
     """GetFeed returns a page of the posts by the user and their connections that the user may see,
     newest first; of posts of the same moment the one with the higher id comes first. A page is
@@ -255,6 +272,250 @@ class FeedServiceStub:
     connections that exclude by these tags.
     """
 
+@_typing.type_check_only
+class FeedServiceAsyncStub(FeedServiceStub):
+    """FeedService owns posts, tags, comments, photos and weekly digests, and decides what each viewer
+    may see. Tags are private labels for people, from which audiences are made.
+
+    A viewer sees a post when they are its author; or they are connected with the author, the post is
+    not deleted, the author has never given the viewer a tag in its `excluded_tag_ids`, and the
+    audience is ALL, or TAGS and the viewer has at least one of its tags. Only the author sees a
+    PRIVATE post. A tag grants access until the connection with its owner ends, or the tag is
+    deleted. An excluded tag continues to exclude after that, also in a later connection, until the
+    owner takes it away by RemoveTagMembers or changes the audience of the post. Every read follows
+    this rule as of the moment of the call, also against changes made while it runs.
+
+    In every request `user_id` is the user on whose behalf the call is made. A post is named by its
+    author's id and its own id together. Errors are google.rpc.Status with an ErrorInfo whose reasons
+    are listed in kith.errors.v1. Reads of other people's posts, and of who has a tag, answer
+    UNAVAILABLE with RetryInfo when graph_service cannot be reached, and while an erasure is pending
+    (see DeleteUser). Texts may contain all characters except control characters other than newline
+    and tab.
+
+    Every call that changes something takes a `request_id`, a UUID that the caller chooses for the
+    call and sends again when it repeats the call. For 24 hours after the first success, a repeat
+    changes nothing and returns the first answer, whatever has happened since. A repeat with other
+    arguments is REQUEST_ID_REUSED. It is RESULT_DELETED when the post, tag or comment in the answer
+    has been deleted since, or a user whom the answer names has been erased. Errors are not stored:
+    after an error the repeat is a new attempt. Ids are per user: two users may use the same id, but
+    one user may use an id for one call of this service only. The ids of DeleteUser and
+    SetPostImportance, which services call, are common to all users. A UUID is 32 hexadecimal digits
+    of either case, with hyphens (8-4-4-4-12) or without, optionally in braces or after `urn:uuid:`;
+    all spellings of one UUID are one id. ImportPosts takes none: a message that is sent again
+    imports nothing twice.
+
+    If the database has replicas, a write returns the metadata `kith-position`, an opaque token. A
+    read that sends one or more of these tokens, separated by commas, may be answered by a replica
+    that has replayed them. A read that sends the word `any` may be answered by every replica that is
+    not far behind. Visibility is correct as of one moment in each case. A read without it is
+    answered by the primary. INVALID_FIELD names `kith-position` if its value is invalid.
+
+    If authentication is enabled, every call may return UNAUTHENTICATED, and PERMISSION_DENIED with
+    NOT_PERMITTED to a user who is not its `user_id`. Services may act for every user. Only services
+    may make internal calls.
+    """
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    GetFeed: _aio.UnaryUnaryMultiCallable[_feed_pb2.GetFeedRequest, _feed_pb2.GetFeedResponse]  # type: ignore[assignment]
+    """GetFeed returns a page of the posts by the user and their connections that the user may see,
+    newest first; of posts of the same moment the one with the higher id comes first. A page is
+    full unless the feed ends with it, with one exception: if connections of the user with authors
+    on the page change while it is read, and again during each of seven further reads (two if the
+    call has less than a second left), the posts of these authors are missing. Such a page has a
+    `next_page_token` too. INVALID_PAGE_TOKEN.
+    """
+    GetDigest: _aio.UnaryUnaryMultiCallable[_feed_pb2.GetDigestRequest, _feed_pb2.GetDigestResponse]  # type: ignore[assignment]
+    """GetDigest returns the most important posts of one week that the user may see, by the rules in
+    GetDigestResponse. The digest of a past week keeps its choice of posts from its first reading
+    on; a post that the user may no longer see is missing from it and is not replaced. The choice
+    is stored for the user, the week, the `time_zone` as it was named, the first day of the week,
+    the set of `tag_ids` and `include_own_posts`: a call that changes one of them gets a choice of
+    its own.
+    """
+    CreatePost: _aio.UnaryUnaryMultiCallable[_feed_pb2.CreatePostRequest, _feed_pb2.CreatePostResponse]  # type: ignore[assignment]
+    """CreatePost publishes a post and returns it. The server sets its time. INVALID_FIELD for tags
+    that are not the user's own, for photos that were not uploaded, and for files that cannot be
+    photos, see `photo_keys`; PHOTOS_NOT_CONFIGURED, OBJECT_STORE_UNAVAILABLE.
+    """
+    GetPost: _aio.UnaryUnaryMultiCallable[_feed_pb2.GetPostRequest, _feed_pb2.GetPostResponse]  # type: ignore[assignment]
+    """GetPost returns one post. POST_NOT_FOUND when there is none or the user may not see it."""
+    BatchGetPosts: _aio.UnaryUnaryMultiCallable[_feed_pb2.BatchGetPostsRequest, _feed_pb2.BatchGetPostsResponse]  # type: ignore[assignment]
+    """BatchGetPosts returns those of up to 100 posts that the user may see, and names the others."""
+    ListPosts: _aio.UnaryUnaryMultiCallable[_feed_pb2.ListPostsRequest, _feed_pb2.ListPostsResponse]  # type: ignore[assignment]
+    """ListPosts lists the posts of one author that the user may see, newest first. Of posts of the same
+    moment, the one with the higher id comes first. The user's own posts are listed even while
+    graph_service cannot be reached. INVALID_PAGE_TOKEN.
+    """
+    UpdatePost: _aio.UnaryUnaryMultiCallable[_feed_pb2.UpdatePostRequest, _feed_pb2.UpdatePostResponse]  # type: ignore[assignment]
+    """UpdatePost changes the text, the audience, the photos or the attributes of one of the user's own
+    posts. A post that keeps no photo keeps a text. POST_NOT_FOUND, ETAG_MISMATCH, INVALID_FIELD.
+
+    Every read that begins afterwards goes by the new audience, which replaces the whole former one.
+    It may contain what the post already has, also deleted tags in `excluded_tag_ids`, and TAGS
+    without `tag_ids` if all of them have been deleted; so writing back the audience that was read
+    changes nothing. If the new audience omits a deleted excluded tag, that exclusion ends
+    permanently.
+
+    New photos replace the whole list, up to 10, and are shown in their order. Each has the key of a
+    photo of the post, which keeps its key and picture, or the key of an upload, of which a photo is
+    made as in CreatePost: PHOTOS_NOT_CONFIGURED, OBJECT_STORE_UNAVAILABLE. The photos that are left
+    out are deleted from the object store soon after. New attributes replace all former ones.
+    """
+    DeletePost: _aio.UnaryUnaryMultiCallable[_feed_pb2.DeletePostRequest, _feed_pb2.DeletePostResponse]  # type: ignore[assignment]
+    """DeletePost hides one of the user's own posts at once. After PURGE_DAYS the post is purged, and its
+    photos are deleted from the object store; until then UndeletePost restores it. URLs of the photos
+    that were returned before work until their `expire_time`. Deleting the post again succeeds until
+    it is purged. POST_NOT_FOUND when the user has no such post.
+    """
+    UndeletePost: _aio.UnaryUnaryMultiCallable[_feed_pb2.UndeletePostRequest, _feed_pb2.UndeletePostResponse]  # type: ignore[assignment]
+    """UndeletePost restores a deleted post before its `purge_time`, with its text, photos, comments and
+    importance, at its former position in feeds. Its audience is the one it would have if it had
+    never been deleted: tags that have been deleted since are gone from `tag_ids`, and continue to
+    exclude in `excluded_tag_ids`. Restoring a post that is not deleted succeeds and changes nothing.
+    POST_NOT_FOUND when the user has no such post, or its `purge_time` has passed.
+    """
+    ListDeletedPosts: _aio.UnaryUnaryMultiCallable[_feed_pb2.ListDeletedPostsRequest, _feed_pb2.ListDeletedPostsResponse]  # type: ignore[assignment]
+    """ListDeletedPosts lists the user's own deleted posts that UndeletePost can restore, the last
+    deleted first. Of posts deleted at the same moment, the one with the higher id comes first.
+    INVALID_PAGE_TOKEN.
+    """
+    CreatePhotoUploads: _aio.UnaryUnaryMultiCallable[_feed_pb2.CreatePhotoUploadsRequest, _feed_pb2.CreatePhotoUploadsResponse]  # type: ignore[assignment]
+    """CreatePhotoUploads returns permissions to upload photos straight to the object store, which a
+    post can name when they are uploaded. An upload that no post names within a day is deleted.
+    PHOTOS_NOT_CONFIGURED.
+    """
+    CreateTag: _aio.UnaryUnaryMultiCallable[_feed_pb2.CreateTagRequest, _feed_pb2.CreateTagResponse]  # type: ignore[assignment]
+    """CreateTag creates a private label for people. TAG_NAME_TAKEN, TAG_LIMIT_REACHED."""
+    ListTags: _aio.UnaryUnaryMultiCallable[_feed_pb2.ListTagsRequest, _feed_pb2.ListTagsResponse]  # type: ignore[assignment]
+    """ListTags lists the user's own tags by id. INVALID_PAGE_TOKEN."""
+    UpdateTag: _aio.UnaryUnaryMultiCallable[_feed_pb2.UpdateTagRequest, _feed_pb2.UpdateTagResponse]  # type: ignore[assignment]
+    """UpdateTag renames a tag. TAG_NOT_FOUND, TAG_NAME_TAKEN, ETAG_MISMATCH."""
+    DeleteTag: _aio.UnaryUnaryMultiCallable[_feed_pb2.DeleteTagRequest, _feed_pb2.DeleteTagResponse]  # type: ignore[assignment]
+    """DeleteTag deletes a tag. Only the author still sees posts whose audience was this tag alone.
+    People whom the tag excludes from a post, also from a deleted one that is not yet purged, stay
+    excluded: while a post excludes by the tag,
+    ListTags and ListTagMembers still return it on request, and RemoveTagMembers can take it from
+    people. TAG_NOT_FOUND.
+    """
+    AddTagMembers: _aio.UnaryUnaryMultiCallable[_feed_pb2.AddTagMembersRequest, _feed_pb2.AddTagMembersResponse]  # type: ignore[assignment]
+    """AddTagMembers gives a tag to people, to all of them or to none: NOT_CONNECTED if one is not
+    connected with the user. People who already have the tag keep it. When a connection ends, the
+    tags that the two gave each other end with it. They do not return with a new connection, but
+    can be given again. From posts that exclude by them they exclude the person all the while.
+    TAG_NOT_FOUND.
+    """
+    RemoveTagMembers: _aio.UnaryUnaryMultiCallable[_feed_pb2.RemoveTagMembersRequest, _feed_pb2.RemoveTagMembersResponse]  # type: ignore[assignment]
+    """RemoveTagMembers takes a tag away from people, so that it neither shows posts to them nor
+    excludes them from posts. They need not be connected with the user. The tag may be deleted if a
+    post still excludes by it: the call then ends the exclusions of a tag that has ended. People
+    who never had the tag are ignored. TAG_NOT_FOUND.
+    """
+    ListTagMembers: _aio.UnaryUnaryMultiCallable[_feed_pb2.ListTagMembersRequest, _feed_pb2.ListTagMembersResponse]  # type: ignore[assignment]
+    """ListTagMembers lists the people who have a tag, by id: those to whom the user gave it during
+    their present connection. With `show_former` it lists everybody whom the tag excludes from
+    posts. TAG_NOT_FOUND, INVALID_PAGE_TOKEN.
+    """
+    ListUserTags: _aio.UnaryUnaryMultiCallable[_feed_pb2.ListUserTagsRequest, _feed_pb2.ListUserTagsResponse]  # type: ignore[assignment]
+    """ListUserTags lists the tags that one person has, by id: those that the user gave them during
+    their present connection, and that are not deleted.
+    """
+    CreateComment: _aio.UnaryUnaryMultiCallable[_feed_pb2.CreateCommentRequest, _feed_pb2.CreateCommentResponse]  # type: ignore[assignment]
+    """CreateComment writes a comment on a post that the user may see. People with whom the user has a
+    block, in either direction, do not see it. POST_NOT_FOUND.
+    """
+    ListComments: _aio.UnaryUnaryMultiCallable[_feed_pb2.ListCommentsRequest, _feed_pb2.ListCommentsResponse]  # type: ignore[assignment]
+    """ListComments lists the comments on a post that the user may see, oldest first. Of comments of
+    the same moment, the one with the lower id comes first. Comments by people with whom the user
+    has a block, in either direction, are omitted. The call needs graph_service for the user's own
+    posts too: GRAPH_UNAVAILABLE. RESPONSE_TOO_LARGE if the user has more blocks than fit into one
+    answer of graph_service, some millions. POST_NOT_FOUND, INVALID_PAGE_TOKEN.
+    """
+    UpdateComment: _aio.UnaryUnaryMultiCallable[_feed_pb2.UpdateCommentRequest, _feed_pb2.UpdateCommentResponse]  # type: ignore[assignment]
+    """UpdateComment changes one of the user's own comments on a post that the user may still see.
+    COMMENT_NOT_FOUND, ETAG_MISMATCH.
+    """
+    DeleteComment: _aio.UnaryUnaryMultiCallable[_feed_pb2.DeleteCommentRequest, _feed_pb2.DeleteCommentResponse]  # type: ignore[assignment]
+    """DeleteComment deletes a comment that the user has written, whether or not the user may still
+    see its post, or a comment on one of the user's own posts. Deleting it again succeeds.
+    COMMENT_NOT_FOUND.
+    """
+    SetPostImportance: _aio.UnaryUnaryMultiCallable[_feed_pb2.SetPostImportanceRequest, _feed_pb2.SetPostImportanceResponse]  # type: ignore[assignment]
+    """SetPostImportance stores scores of an external scorer, which replace Kith's own. Posts that do
+    not exist are ignored. Internal: not exposed by the gateway.
+    """
+    ExplainVisibility: _aio.UnaryUnaryMultiCallable[_feed_pb2.ExplainVisibilityRequest, _feed_pb2.ExplainVisibilityResponse]  # type: ignore[assignment]
+    """ExplainVisibility tells an author why one person sees or does not see one of the author's
+    posts. POST_NOT_FOUND.
+    """
+    PreviewAudience: _aio.UnaryUnaryMultiCallable[_feed_pb2.PreviewAudienceRequest, _feed_pb2.PreviewAudienceResponse]  # type: ignore[assignment]
+    """PreviewAudience lists exactly the people who would see a draft if it were published now. The
+    audience of a post can be previewed as it was read: deleted tags may be in `excluded_tag_ids`
+    while a post excludes by them, and TAGS without `tag_ids` shows the draft to nobody.
+    INVALID_FIELD for tags that are not the user's own; INVALID_PAGE_TOKEN.
+    """
+    CheckVisibility: _aio.UnaryUnaryMultiCallable[_feed_pb2.CheckVisibilityRequest, _feed_pb2.CheckVisibilityResponse]  # type: ignore[assignment]
+    """CheckVisibility tells for up to 1,000 pairs of a viewer and a post, or a comment, whether the
+    viewer sees it: exactly what GetPost and ListComments would show at the moment of the call. A post
+    or comment that does not exist or is deleted is not visible, as one that is hidden, and so is
+    every other user's post to a user of whom an erasure is pending. ABORTED when connections between
+    these viewers and authors change again and again during the call. graph_service is asked about
+    the authors, or about the viewers if they are fewer or a comment is among the checks, once for
+    every 100 of these people. RESPONSE_TOO_LARGE when 100 of them have more connections and blocks
+    than one answer of graph_service holds, over a million. GRAPH_UNAVAILABLE. Internal: not meant
+    for a gateway.
+    """
+    ListViewers: _aio.UnaryUnaryMultiCallable[_feed_pb2.ListViewersRequest, _feed_pb2.ListViewersResponse]  # type: ignore[assignment]
+    """ListViewers lists the users who may see a post, by id: exactly those for whom GetPost would find
+    it at the moment of the call, its author among them. The list of a post that does not exist or is
+    deleted is empty. ABORTED when the author's connections change again and again during the call.
+    INVALID_PAGE_TOKEN, GRAPH_UNAVAILABLE; ERASURE_PENDING while an earlier user with the author's id
+    is being erased. Internal: not meant for a gateway.
+    """
+    MarkFeedRead: _aio.UnaryUnaryMultiCallable[_feed_pb2.MarkFeedReadRequest, _feed_pb2.MarkFeedReadResponse]  # type: ignore[assignment]
+    """MarkFeedRead moves the user's read position, which all devices share, to the time of a post that
+    the user may see. POST_NOT_FOUND.
+    """
+    CountUnreadPosts: _aio.UnaryUnaryMultiCallable[_feed_pb2.CountUnreadPostsRequest, _feed_pb2.CountUnreadPostsResponse]  # type: ignore[assignment]
+    """CountUnreadPosts counts the posts in the user's feed, by others, that are newer than the read
+    position.
+    """
+    ImportPosts: _aio.StreamUnaryMultiCallable[_feed_pb2.ImportPostsRequest, _feed_pb2.ImportPostsResponse]  # type: ignore[assignment]
+    """ImportPosts imports posts with their times. Each message is one transaction and may be sent
+    again: posts that were imported before are counted, not repeated. If the stream fails,
+    ErrorInfo's metadata `committed_chunks` says how many messages took effect, so that a client
+    can continue after them. INVALID_FIELD for tags that are not their author's own. Internal: not
+    exposed by the gateway.
+    """
+    ExportUser: _aio.UnaryStreamMultiCallable[_feed_pb2.ExportUserRequest, _feed_pb2.ExportUserResponse]  # type: ignore[assignment]
+    """ExportUser streams all data of a user in feed_service that is not deleted: tags, also deleted
+    tags by which a post still excludes people; people who have or had the tags; posts, oldest
+    first; comments. A message has at most 500 items, and a cursor from which an interrupted export
+    continues. Everything that exists during the whole export is in it once. INVALID_PAGE_TOKEN for
+    a cursor. Internal: not exposed by the gateway.
+    """
+    DeleteUser: _aio.UnaryUnaryMultiCallable[_feed_pb2.DeleteUserRequest, _feed_pb2.DeleteUserResponse]  # type: ignore[assignment]
+    """DeleteUser erases a user: posts with their photos and comments, the user's comments, tags in
+    either direction, digests, read position. The work is done in steps that each commit. Repeat a
+    call that breaks off; a call that finds nothing succeeds. Concurrent calls for the user, or
+    that name the user, may leave data: call again when they have ended. The keys of photos stay
+    until the object store has deleted them, and so does the id with the revision of its erasure in
+    the graph. UNAVAILABLE while graph_service cannot be reached. Internal: not exposed by the
+    gateway.
+
+    GraphService.DeleteUser is enough: feed_service follows the graph and then erases the user by
+    itself, usually within a second. The id can be issued anew at any time. From the moment of
+    GraphService.DeleteUser until feed_service has erased the user, by this call or by itself, the
+    id is connected with nobody in this service: nobody sees posts of the id, and calls of its user
+    that need the graph, and ExplainVisibility about this user, return UNAVAILABLE with
+    ERASURE_PENDING. Three things change only with the erasure itself: what the user of the id
+    reads without the graph, such as by ListPosts and ListTags; comments of the id on posts of
+    others; and the id in lists of tagged people. Data written under the id in the meantime is
+    erased too. To be sure that nothing is left, call this after GraphService.DeleteUser, and issue
+    the id again when both have succeeded. If it is called first, this call also erases the tags
+    that exclude the user: until the graph has erased the user, they can see posts of their
+    connections that exclude by these tags.
+    """
+
 class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
     """FeedService owns posts, tags, comments, photos and weekly digests, and decides what each viewer
     may see. Tags are private labels for people, from which audiences are made.
@@ -301,8 +562,8 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
     def GetFeed(
         self,
         request: _feed_pb2.GetFeedRequest,
-        context: _grpc.ServicerContext,
-    ) -> _feed_pb2.GetFeedResponse:
+        context: _ServicerContext,
+    ) -> _typing.Union[_feed_pb2.GetFeedResponse, _abc.Awaitable[_feed_pb2.GetFeedResponse]]:
         """GetFeed returns a page of the posts by the user and their connections that the user may see,
         newest first; of posts of the same moment the one with the higher id comes first. A page is
         full unless the feed ends with it, with one exception: if connections of the user with authors
@@ -315,8 +576,8 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
     def GetDigest(
         self,
         request: _feed_pb2.GetDigestRequest,
-        context: _grpc.ServicerContext,
-    ) -> _feed_pb2.GetDigestResponse:
+        context: _ServicerContext,
+    ) -> _typing.Union[_feed_pb2.GetDigestResponse, _abc.Awaitable[_feed_pb2.GetDigestResponse]]:
         """GetDigest returns the most important posts of one week that the user may see, by the rules in
         GetDigestResponse. The digest of a past week keeps its choice of posts from its first reading
         on; a post that the user may no longer see is missing from it and is not replaced. The choice
@@ -329,8 +590,8 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
     def CreatePost(
         self,
         request: _feed_pb2.CreatePostRequest,
-        context: _grpc.ServicerContext,
-    ) -> _feed_pb2.CreatePostResponse:
+        context: _ServicerContext,
+    ) -> _typing.Union[_feed_pb2.CreatePostResponse, _abc.Awaitable[_feed_pb2.CreatePostResponse]]:
         """CreatePost publishes a post and returns it. The server sets its time. INVALID_FIELD for tags
         that are not the user's own, for photos that were not uploaded, and for files that cannot be
         photos, see `photo_keys`; PHOTOS_NOT_CONFIGURED, OBJECT_STORE_UNAVAILABLE.
@@ -340,24 +601,24 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
     def GetPost(
         self,
         request: _feed_pb2.GetPostRequest,
-        context: _grpc.ServicerContext,
-    ) -> _feed_pb2.GetPostResponse:
+        context: _ServicerContext,
+    ) -> _typing.Union[_feed_pb2.GetPostResponse, _abc.Awaitable[_feed_pb2.GetPostResponse]]:
         """GetPost returns one post. POST_NOT_FOUND when there is none or the user may not see it."""
 
     @_abc_1.abstractmethod
     def BatchGetPosts(
         self,
         request: _feed_pb2.BatchGetPostsRequest,
-        context: _grpc.ServicerContext,
-    ) -> _feed_pb2.BatchGetPostsResponse:
+        context: _ServicerContext,
+    ) -> _typing.Union[_feed_pb2.BatchGetPostsResponse, _abc.Awaitable[_feed_pb2.BatchGetPostsResponse]]:
         """BatchGetPosts returns those of up to 100 posts that the user may see, and names the others."""
 
     @_abc_1.abstractmethod
     def ListPosts(
         self,
         request: _feed_pb2.ListPostsRequest,
-        context: _grpc.ServicerContext,
-    ) -> _feed_pb2.ListPostsResponse:
+        context: _ServicerContext,
+    ) -> _typing.Union[_feed_pb2.ListPostsResponse, _abc.Awaitable[_feed_pb2.ListPostsResponse]]:
         """ListPosts lists the posts of one author that the user may see, newest first. Of posts of the same
         moment, the one with the higher id comes first. The user's own posts are listed even while
         graph_service cannot be reached. INVALID_PAGE_TOKEN.
@@ -367,8 +628,8 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
     def UpdatePost(
         self,
         request: _feed_pb2.UpdatePostRequest,
-        context: _grpc.ServicerContext,
-    ) -> _feed_pb2.UpdatePostResponse:
+        context: _ServicerContext,
+    ) -> _typing.Union[_feed_pb2.UpdatePostResponse, _abc.Awaitable[_feed_pb2.UpdatePostResponse]]:
         """UpdatePost changes the text, the audience, the photos or the attributes of one of the user's own
         posts. A post that keeps no photo keeps a text. POST_NOT_FOUND, ETAG_MISMATCH, INVALID_FIELD.
 
@@ -388,8 +649,8 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
     def DeletePost(
         self,
         request: _feed_pb2.DeletePostRequest,
-        context: _grpc.ServicerContext,
-    ) -> _feed_pb2.DeletePostResponse:
+        context: _ServicerContext,
+    ) -> _typing.Union[_feed_pb2.DeletePostResponse, _abc.Awaitable[_feed_pb2.DeletePostResponse]]:
         """DeletePost hides one of the user's own posts at once. After PURGE_DAYS the post is purged, and its
         photos are deleted from the object store; until then UndeletePost restores it. URLs of the photos
         that were returned before work until their `expire_time`. Deleting the post again succeeds until
@@ -400,8 +661,8 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
     def UndeletePost(
         self,
         request: _feed_pb2.UndeletePostRequest,
-        context: _grpc.ServicerContext,
-    ) -> _feed_pb2.UndeletePostResponse:
+        context: _ServicerContext,
+    ) -> _typing.Union[_feed_pb2.UndeletePostResponse, _abc.Awaitable[_feed_pb2.UndeletePostResponse]]:
         """UndeletePost restores a deleted post before its `purge_time`, with its text, photos, comments and
         importance, at its former position in feeds. Its audience is the one it would have if it had
         never been deleted: tags that have been deleted since are gone from `tag_ids`, and continue to
@@ -413,8 +674,8 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
     def ListDeletedPosts(
         self,
         request: _feed_pb2.ListDeletedPostsRequest,
-        context: _grpc.ServicerContext,
-    ) -> _feed_pb2.ListDeletedPostsResponse:
+        context: _ServicerContext,
+    ) -> _typing.Union[_feed_pb2.ListDeletedPostsResponse, _abc.Awaitable[_feed_pb2.ListDeletedPostsResponse]]:
         """ListDeletedPosts lists the user's own deleted posts that UndeletePost can restore, the last
         deleted first. Of posts deleted at the same moment, the one with the higher id comes first.
         INVALID_PAGE_TOKEN.
@@ -424,8 +685,8 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
     def CreatePhotoUploads(
         self,
         request: _feed_pb2.CreatePhotoUploadsRequest,
-        context: _grpc.ServicerContext,
-    ) -> _feed_pb2.CreatePhotoUploadsResponse:
+        context: _ServicerContext,
+    ) -> _typing.Union[_feed_pb2.CreatePhotoUploadsResponse, _abc.Awaitable[_feed_pb2.CreatePhotoUploadsResponse]]:
         """CreatePhotoUploads returns permissions to upload photos straight to the object store, which a
         post can name when they are uploaded. An upload that no post names within a day is deleted.
         PHOTOS_NOT_CONFIGURED.
@@ -435,32 +696,32 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
     def CreateTag(
         self,
         request: _feed_pb2.CreateTagRequest,
-        context: _grpc.ServicerContext,
-    ) -> _feed_pb2.CreateTagResponse:
+        context: _ServicerContext,
+    ) -> _typing.Union[_feed_pb2.CreateTagResponse, _abc.Awaitable[_feed_pb2.CreateTagResponse]]:
         """CreateTag creates a private label for people. TAG_NAME_TAKEN, TAG_LIMIT_REACHED."""
 
     @_abc_1.abstractmethod
     def ListTags(
         self,
         request: _feed_pb2.ListTagsRequest,
-        context: _grpc.ServicerContext,
-    ) -> _feed_pb2.ListTagsResponse:
+        context: _ServicerContext,
+    ) -> _typing.Union[_feed_pb2.ListTagsResponse, _abc.Awaitable[_feed_pb2.ListTagsResponse]]:
         """ListTags lists the user's own tags by id. INVALID_PAGE_TOKEN."""
 
     @_abc_1.abstractmethod
     def UpdateTag(
         self,
         request: _feed_pb2.UpdateTagRequest,
-        context: _grpc.ServicerContext,
-    ) -> _feed_pb2.UpdateTagResponse:
+        context: _ServicerContext,
+    ) -> _typing.Union[_feed_pb2.UpdateTagResponse, _abc.Awaitable[_feed_pb2.UpdateTagResponse]]:
         """UpdateTag renames a tag. TAG_NOT_FOUND, TAG_NAME_TAKEN, ETAG_MISMATCH."""
 
     @_abc_1.abstractmethod
     def DeleteTag(
         self,
         request: _feed_pb2.DeleteTagRequest,
-        context: _grpc.ServicerContext,
-    ) -> _feed_pb2.DeleteTagResponse:
+        context: _ServicerContext,
+    ) -> _typing.Union[_feed_pb2.DeleteTagResponse, _abc.Awaitable[_feed_pb2.DeleteTagResponse]]:
         """DeleteTag deletes a tag. Only the author still sees posts whose audience was this tag alone.
         People whom the tag excludes from a post, also from a deleted one that is not yet purged, stay
         excluded: while a post excludes by the tag,
@@ -472,8 +733,8 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
     def AddTagMembers(
         self,
         request: _feed_pb2.AddTagMembersRequest,
-        context: _grpc.ServicerContext,
-    ) -> _feed_pb2.AddTagMembersResponse:
+        context: _ServicerContext,
+    ) -> _typing.Union[_feed_pb2.AddTagMembersResponse, _abc.Awaitable[_feed_pb2.AddTagMembersResponse]]:
         """AddTagMembers gives a tag to people, to all of them or to none: NOT_CONNECTED if one is not
         connected with the user. People who already have the tag keep it. When a connection ends, the
         tags that the two gave each other end with it. They do not return with a new connection, but
@@ -485,8 +746,8 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
     def RemoveTagMembers(
         self,
         request: _feed_pb2.RemoveTagMembersRequest,
-        context: _grpc.ServicerContext,
-    ) -> _feed_pb2.RemoveTagMembersResponse:
+        context: _ServicerContext,
+    ) -> _typing.Union[_feed_pb2.RemoveTagMembersResponse, _abc.Awaitable[_feed_pb2.RemoveTagMembersResponse]]:
         """RemoveTagMembers takes a tag away from people, so that it neither shows posts to them nor
         excludes them from posts. They need not be connected with the user. The tag may be deleted if a
         post still excludes by it: the call then ends the exclusions of a tag that has ended. People
@@ -497,8 +758,8 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
     def ListTagMembers(
         self,
         request: _feed_pb2.ListTagMembersRequest,
-        context: _grpc.ServicerContext,
-    ) -> _feed_pb2.ListTagMembersResponse:
+        context: _ServicerContext,
+    ) -> _typing.Union[_feed_pb2.ListTagMembersResponse, _abc.Awaitable[_feed_pb2.ListTagMembersResponse]]:
         """ListTagMembers lists the people who have a tag, by id: those to whom the user gave it during
         their present connection. With `show_former` it lists everybody whom the tag excludes from
         posts. TAG_NOT_FOUND, INVALID_PAGE_TOKEN.
@@ -508,8 +769,8 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
     def ListUserTags(
         self,
         request: _feed_pb2.ListUserTagsRequest,
-        context: _grpc.ServicerContext,
-    ) -> _feed_pb2.ListUserTagsResponse:
+        context: _ServicerContext,
+    ) -> _typing.Union[_feed_pb2.ListUserTagsResponse, _abc.Awaitable[_feed_pb2.ListUserTagsResponse]]:
         """ListUserTags lists the tags that one person has, by id: those that the user gave them during
         their present connection, and that are not deleted.
         """
@@ -518,8 +779,8 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
     def CreateComment(
         self,
         request: _feed_pb2.CreateCommentRequest,
-        context: _grpc.ServicerContext,
-    ) -> _feed_pb2.CreateCommentResponse:
+        context: _ServicerContext,
+    ) -> _typing.Union[_feed_pb2.CreateCommentResponse, _abc.Awaitable[_feed_pb2.CreateCommentResponse]]:
         """CreateComment writes a comment on a post that the user may see. People with whom the user has a
         block, in either direction, do not see it. POST_NOT_FOUND.
         """
@@ -528,8 +789,8 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
     def ListComments(
         self,
         request: _feed_pb2.ListCommentsRequest,
-        context: _grpc.ServicerContext,
-    ) -> _feed_pb2.ListCommentsResponse:
+        context: _ServicerContext,
+    ) -> _typing.Union[_feed_pb2.ListCommentsResponse, _abc.Awaitable[_feed_pb2.ListCommentsResponse]]:
         """ListComments lists the comments on a post that the user may see, oldest first. Of comments of
         the same moment, the one with the lower id comes first. Comments by people with whom the user
         has a block, in either direction, are omitted. The call needs graph_service for the user's own
@@ -541,8 +802,8 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
     def UpdateComment(
         self,
         request: _feed_pb2.UpdateCommentRequest,
-        context: _grpc.ServicerContext,
-    ) -> _feed_pb2.UpdateCommentResponse:
+        context: _ServicerContext,
+    ) -> _typing.Union[_feed_pb2.UpdateCommentResponse, _abc.Awaitable[_feed_pb2.UpdateCommentResponse]]:
         """UpdateComment changes one of the user's own comments on a post that the user may still see.
         COMMENT_NOT_FOUND, ETAG_MISMATCH.
         """
@@ -551,8 +812,8 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
     def DeleteComment(
         self,
         request: _feed_pb2.DeleteCommentRequest,
-        context: _grpc.ServicerContext,
-    ) -> _feed_pb2.DeleteCommentResponse:
+        context: _ServicerContext,
+    ) -> _typing.Union[_feed_pb2.DeleteCommentResponse, _abc.Awaitable[_feed_pb2.DeleteCommentResponse]]:
         """DeleteComment deletes a comment that the user has written, whether or not the user may still
         see its post, or a comment on one of the user's own posts. Deleting it again succeeds.
         COMMENT_NOT_FOUND.
@@ -562,8 +823,8 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
     def SetPostImportance(
         self,
         request: _feed_pb2.SetPostImportanceRequest,
-        context: _grpc.ServicerContext,
-    ) -> _feed_pb2.SetPostImportanceResponse:
+        context: _ServicerContext,
+    ) -> _typing.Union[_feed_pb2.SetPostImportanceResponse, _abc.Awaitable[_feed_pb2.SetPostImportanceResponse]]:
         """SetPostImportance stores scores of an external scorer, which replace Kith's own. Posts that do
         not exist are ignored. Internal: not exposed by the gateway.
         """
@@ -572,8 +833,8 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
     def ExplainVisibility(
         self,
         request: _feed_pb2.ExplainVisibilityRequest,
-        context: _grpc.ServicerContext,
-    ) -> _feed_pb2.ExplainVisibilityResponse:
+        context: _ServicerContext,
+    ) -> _typing.Union[_feed_pb2.ExplainVisibilityResponse, _abc.Awaitable[_feed_pb2.ExplainVisibilityResponse]]:
         """ExplainVisibility tells an author why one person sees or does not see one of the author's
         posts. POST_NOT_FOUND.
         """
@@ -582,8 +843,8 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
     def PreviewAudience(
         self,
         request: _feed_pb2.PreviewAudienceRequest,
-        context: _grpc.ServicerContext,
-    ) -> _feed_pb2.PreviewAudienceResponse:
+        context: _ServicerContext,
+    ) -> _typing.Union[_feed_pb2.PreviewAudienceResponse, _abc.Awaitable[_feed_pb2.PreviewAudienceResponse]]:
         """PreviewAudience lists exactly the people who would see a draft if it were published now. The
         audience of a post can be previewed as it was read: deleted tags may be in `excluded_tag_ids`
         while a post excludes by them, and TAGS without `tag_ids` shows the draft to nobody.
@@ -594,8 +855,8 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
     def CheckVisibility(
         self,
         request: _feed_pb2.CheckVisibilityRequest,
-        context: _grpc.ServicerContext,
-    ) -> _feed_pb2.CheckVisibilityResponse:
+        context: _ServicerContext,
+    ) -> _typing.Union[_feed_pb2.CheckVisibilityResponse, _abc.Awaitable[_feed_pb2.CheckVisibilityResponse]]:
         """CheckVisibility tells for up to 1,000 pairs of a viewer and a post, or a comment, whether the
         viewer sees it: exactly what GetPost and ListComments would show at the moment of the call. A post
         or comment that does not exist or is deleted is not visible, as one that is hidden, and so is
@@ -611,8 +872,8 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
     def ListViewers(
         self,
         request: _feed_pb2.ListViewersRequest,
-        context: _grpc.ServicerContext,
-    ) -> _feed_pb2.ListViewersResponse:
+        context: _ServicerContext,
+    ) -> _typing.Union[_feed_pb2.ListViewersResponse, _abc.Awaitable[_feed_pb2.ListViewersResponse]]:
         """ListViewers lists the users who may see a post, by id: exactly those for whom GetPost would find
         it at the moment of the call, its author among them. The list of a post that does not exist or is
         deleted is empty. ABORTED when the author's connections change again and again during the call.
@@ -624,8 +885,8 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
     def MarkFeedRead(
         self,
         request: _feed_pb2.MarkFeedReadRequest,
-        context: _grpc.ServicerContext,
-    ) -> _feed_pb2.MarkFeedReadResponse:
+        context: _ServicerContext,
+    ) -> _typing.Union[_feed_pb2.MarkFeedReadResponse, _abc.Awaitable[_feed_pb2.MarkFeedReadResponse]]:
         """MarkFeedRead moves the user's read position, which all devices share, to the time of a post that
         the user may see. POST_NOT_FOUND.
         """
@@ -634,8 +895,8 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
     def CountUnreadPosts(
         self,
         request: _feed_pb2.CountUnreadPostsRequest,
-        context: _grpc.ServicerContext,
-    ) -> _feed_pb2.CountUnreadPostsResponse:
+        context: _ServicerContext,
+    ) -> _typing.Union[_feed_pb2.CountUnreadPostsResponse, _abc.Awaitable[_feed_pb2.CountUnreadPostsResponse]]:
         """CountUnreadPosts counts the posts in the user's feed, by others, that are newer than the read
         position.
         """
@@ -643,9 +904,9 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def ImportPosts(
         self,
-        request_iterator: _abc.Iterator[_feed_pb2.ImportPostsRequest],
-        context: _grpc.ServicerContext,
-    ) -> _feed_pb2.ImportPostsResponse:
+        request_iterator: _MaybeAsyncIterator[_feed_pb2.ImportPostsRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_feed_pb2.ImportPostsResponse, _abc.Awaitable[_feed_pb2.ImportPostsResponse]]:
         """ImportPosts imports posts with their times. Each message is one transaction and may be sent
         again: posts that were imported before are counted, not repeated. If the stream fails,
         ErrorInfo's metadata `committed_chunks` says how many messages took effect, so that a client
@@ -657,8 +918,8 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
     def ExportUser(
         self,
         request: _feed_pb2.ExportUserRequest,
-        context: _grpc.ServicerContext,
-    ) -> _abc.Iterator[_feed_pb2.ExportUserResponse]:
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_feed_pb2.ExportUserResponse], _abc.AsyncIterator[_feed_pb2.ExportUserResponse]]:
         """ExportUser streams all data of a user in feed_service that is not deleted: tags, also deleted
         tags by which a post still excludes people; people who have or had the tags; posts, oldest
         first; comments. A message has at most 500 items, and a cursor from which an interrupted export
@@ -670,8 +931,8 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
     def DeleteUser(
         self,
         request: _feed_pb2.DeleteUserRequest,
-        context: _grpc.ServicerContext,
-    ) -> _feed_pb2.DeleteUserResponse:
+        context: _ServicerContext,
+    ) -> _typing.Union[_feed_pb2.DeleteUserResponse, _abc.Awaitable[_feed_pb2.DeleteUserResponse]]:
         """DeleteUser erases a user: posts with their photos and comments, the user's comments, tags in
         either direction, digests, read position. The work is done in steps that each commit. Repeat a
         call that breaks off; a call that finds nothing succeeds. Concurrent calls for the user, or
@@ -694,4 +955,4 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         connections that exclude by these tags.
         """
 
-def add_FeedServiceServicer_to_server(servicer: FeedServiceServicer, server: _grpc.Server) -> None: ...
+def add_FeedServiceServicer_to_server(servicer: FeedServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -4,10 +4,24 @@ isort:skip_file
 The contract of graph_service: who is connected with whom."""
 
 from collections import abc as _abc
+from grpc import aio as _aio
 from kith.graph.v1 import graph_pb2 as _graph_pb2
 import abc as _abc_1
 import grpc as _grpc
+import sys
+import typing as _typing
 
+if sys.version_info >= (3, 11):
+    from typing import Self as _Self
+else:
+    from typing_extensions import Self as _Self
+
+_T = _typing.TypeVar("_T")
+
+class _MaybeAsyncIterator(_abc.AsyncIterator[_T], _abc.Iterator[_T], metaclass=_abc_1.ABCMeta): ...
+
+class _ServicerContext(_grpc.ServicerContext, _aio.ServicerContext):  # type: ignore[misc, type-arg]
+    ...
 
 GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
@@ -48,7 +62,10 @@ class GraphServiceStub:
     may make internal calls.
     """
 
-    def __init__(self, channel: _grpc.Channel) -> None: ...
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> GraphServiceAsyncStub: ...
     GetConnectedUserIds: _grpc.UnaryUnaryMultiCallable[_graph_pb2.GetConnectedUserIdsRequest, _graph_pb2.GetConnectedUserIdsResponse]
     """GetConnectedUserIds returns the connected ids of up to 100 users, in the order asked. If a
     user's revision is still `known_revision`, the answer is `unchanged` without ids. All answers
@@ -143,6 +160,138 @@ class GraphServiceStub:
     DeleteUser says what holds until then. Internal: not exposed by the gateway.
     """
 
+@_typing.type_check_only
+class GraphServiceAsyncStub(GraphServiceStub):
+    """GraphService owns mutual connections, the requests that lead to them, and blocks.
+
+    A pair of users is in one of these states: none, pending (one has asked the other), connected. A
+    block by either side ends the other two states. Only the user who made it can see it: to the
+    blocked user, the other looks like a stranger, who can be asked and never answers.
+    docs/privacy.md says for every call what a user learns about people they are not connected with.
+    In every request `user_id` is the user on whose behalf the call is made. User ids are issued by
+    the caller's identity system: any positive integer, and a user who never did anything is a user
+    without connections, not an error.
+
+    Errors are google.rpc.Status with an ErrorInfo whose reasons are listed in kith.errors.v1. Every
+    call may answer UNAVAILABLE with RetryInfo.
+
+    Every call that changes something takes a `request_id`, a UUID that the caller chooses for the
+    call and sends again when it repeats the call. For 24 hours after the first success, a repeat
+    changes nothing and returns the first answer, whatever has happened since. A repeat with other
+    arguments is REQUEST_ID_REUSED. It is RESULT_DELETED when the other user has been erased since.
+    Errors are not stored: after an error the repeat is a new attempt. Ids are per user: two users
+    may use the same id, but one user may use an id for one call of this service only. The ids of
+    DeleteUser, which services call, are common to all users. A UUID is 32 hexadecimal digits of
+    either case, with hyphens (8-4-4-4-12) or without, optionally in braces or after `urn:uuid:`; all
+    spellings of one UUID are one id. ImportConnections takes none: a message that is sent again
+    imports nothing twice.
+
+    If the database has replicas, a write returns the metadata `kith-position`, an opaque token. A
+    read that sends one or more of these tokens, separated by commas, may be answered by a replica
+    that has replayed them. A read that sends the word `any` may be answered by every replica that is
+    not far behind. A read without it is answered by the primary. INVALID_FIELD names `kith-position`
+    if its value is invalid.
+
+    If authentication is enabled, every call may return UNAUTHENTICATED, and PERMISSION_DENIED with
+    NOT_PERMITTED to a user who is not its `user_id`. Services may act for every user. Only services
+    may make internal calls.
+    """
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    GetConnectedUserIds: _aio.UnaryUnaryMultiCallable[_graph_pb2.GetConnectedUserIdsRequest, _graph_pb2.GetConnectedUserIdsResponse]  # type: ignore[assignment]
+    """GetConnectedUserIds returns the connected ids of up to 100 users, in the order asked. If a
+    user's revision is still `known_revision`, the answer is `unchanged` without ids. All answers
+    are as of one moment. RESPONSE_TOO_LARGE if the answer would exceed 10 MiB; answers are never
+    truncated. Ids of blocks are included on request. Internal: not exposed by the gateway.
+    """
+    CheckConnections: _aio.UnaryUnaryMultiCallable[_graph_pb2.CheckConnectionsRequest, _graph_pb2.CheckConnectionsResponse]  # type: ignore[assignment]
+    """CheckConnections returns the state of one user towards up to 1,000 peers, in the order asked."""
+    GetConnection: _aio.UnaryUnaryMultiCallable[_graph_pb2.GetConnectionRequest, _graph_pb2.GetConnectionResponse]  # type: ignore[assignment]
+    """GetConnection returns the state of one pair as the user sees it. A peer who has blocked the
+    user looks like a stranger.
+    """
+    ListConnections: _aio.UnaryUnaryMultiCallable[_graph_pb2.ListConnectionsRequest, _graph_pb2.ListConnectionsResponse]  # type: ignore[assignment]
+    """ListConnections lists a user's connections, newest first."""
+    ListConnectionRequests: _aio.UnaryUnaryMultiCallable[_graph_pb2.ListConnectionRequestsRequest, _graph_pb2.ListConnectionRequestsResponse]  # type: ignore[assignment]
+    """ListConnectionRequests lists a user's open requests of one direction, newest first."""
+    ListBlockedUsers: _aio.UnaryUnaryMultiCallable[_graph_pb2.ListBlockedUsersRequest, _graph_pb2.ListBlockedUsersResponse]  # type: ignore[assignment]
+    """ListBlockedUsers lists the users whom the user has blocked, newest first."""
+    ListMutualConnections: _aio.UnaryUnaryMultiCallable[_graph_pb2.ListMutualConnectionsRequest, _graph_pb2.ListMutualConnectionsResponse]  # type: ignore[assignment]
+    """ListMutualConnections lists the users connected with both the user and the peer, by id. There
+    are none when one of the two blocks the other.
+    """
+    CountConnections: _aio.UnaryUnaryMultiCallable[_graph_pb2.CountConnectionsRequest, _graph_pb2.CountConnectionsResponse]  # type: ignore[assignment]
+    """CountConnections returns how many connections each of up to 1,000 users has, in the order
+    asked. A user may count themselves and their connections; NOT_CONNECTED for all other users.
+    Services that name no user may count every user.
+    """
+    SuggestConnections: _aio.UnaryUnaryMultiCallable[_graph_pb2.SuggestConnectionsRequest, _graph_pb2.SuggestConnectionsResponse]  # type: ignore[assignment]
+    """SuggestConnections returns the users with the most connections in common with the user, without
+    users who are connected with the user, or have an open request or a block in either direction.
+    The lower id wins ties. The result is exact if the user's connections have at most 50,000
+    connections in total. Otherwise the call looks only at those of the user's connections that
+    have the fewest connections, as many as have 50,000 in total. Counts may then be too low.
+    """
+    RequestConnection: _aio.UnaryUnaryMultiCallable[_graph_pb2.RequestConnectionRequest, _graph_pb2.RequestConnectionResponse]  # type: ignore[assignment]
+    """RequestConnection asks the peer for a connection. If the peer has already asked, the two are
+    connected at once. A request to a peer who has blocked the user is answered and listed like any
+    other, but the peer does not see it, and it is deleted when the peer lifts the block.
+    PEER_BLOCKED, CONNECTION_LIMIT_REACHED; REQUEST_PAUSED for some days after the peer has
+    declined, or has removed a request by a block or its end; OPEN_REQUEST_LIMIT_REACHED.
+    """
+    AcceptConnection: _aio.UnaryUnaryMultiCallable[_graph_pb2.AcceptConnectionRequest, _graph_pb2.AcceptConnectionResponse]  # type: ignore[assignment]
+    """AcceptConnection accepts the peer's request. CONNECTION_REQUEST_NOT_FOUND,
+    CONNECTION_LIMIT_REACHED when either side is at its limit.
+    """
+    DeclineConnection: _aio.UnaryUnaryMultiCallable[_graph_pb2.DeclineConnectionRequest, _graph_pb2.DeclineConnectionResponse]  # type: ignore[assignment]
+    """DeclineConnection removes the peer's request. The peer cannot ask again for some days.
+    ALREADY_CONNECTED if it was accepted meanwhile.
+    """
+    CancelConnectionRequest: _aio.UnaryUnaryMultiCallable[_graph_pb2.CancelConnectionRequestRequest, _graph_pb2.CancelConnectionRequestResponse]  # type: ignore[assignment]
+    """CancelConnectionRequest withdraws the user's own request. ALREADY_CONNECTED when it was accepted
+    meanwhile.
+    """
+    RemoveConnection: _aio.UnaryUnaryMultiCallable[_graph_pb2.RemoveConnectionRequest, _graph_pb2.RemoveConnectionResponse]  # type: ignore[assignment]
+    """RemoveConnection ends a connection. Open requests stay."""
+    BlockUser: _aio.UnaryUnaryMultiCallable[_graph_pb2.BlockUserRequest, _graph_pb2.BlockUserResponse]  # type: ignore[assignment]
+    """BlockUser blocks the peer: any connection or request between the two ends in the same
+    transaction, and none can be made until UnblockUser. Neither sees the other's comments then.
+    BLOCK_LIMIT_REACHED if the user has reached the limit.
+    """
+    UnblockUser: _aio.UnaryUnaryMultiCallable[_graph_pb2.UnblockUserRequest, _graph_pb2.UnblockUserResponse]  # type: ignore[assignment]
+    """UnblockUser lifts the user's block of the peer. It restores nothing; a request that the peer has
+    made meanwhile is gone.
+    """
+    ImportConnections: _aio.StreamUnaryMultiCallable[_graph_pb2.ImportConnectionsRequest, _graph_pb2.ImportConnectionsResponse]  # type: ignore[assignment]
+    """ImportConnections imports connections. Each message is one transaction and may be sent again:
+    existing connections are counted, not repeated. If the stream fails, ErrorInfo's metadata
+    `committed_chunks` says how many messages took effect, so that a client can continue after
+    them. Internal: not exposed by the gateway.
+    """
+    ExportConnections: _aio.UnaryStreamMultiCallable[_graph_pb2.ExportConnectionsRequest, _graph_pb2.ExportConnectionsResponse]  # type: ignore[assignment]
+    """ExportConnections streams every connection once, ordered by pair. Each message has a cursor
+    from which an interrupted export continues. It contains all pairs that are connected during the
+    whole export. Internal: not exposed by the gateway.
+    """
+    WatchConnections: _aio.UnaryStreamMultiCallable[_graph_pb2.WatchConnectionsRequest, _graph_pb2.WatchConnectionsResponse]  # type: ignore[assignment]
+    """WatchConnections streams every change of the graph, each once, in an order in which the changes
+    of each user follow each other as they happened. The first message of a stream has a cursor.
+    The stream continues while the consumer reads it; without changes it sends a heartbeat every
+    few seconds. A consumer resumes an interrupted stream from the last cursor received.
+    CONSUMER_TOO_SLOW if the consumer does not read messages in time, DRAINING if the server stops,
+    OVERLOADED if there are too many streams, INVALID_PAGE_TOKEN if the cursor is damaged,
+    CURSOR_OF_ANOTHER_HISTORY if a restored backup does not have its event, CURSOR_EXPIRED if
+    events after it are no longer stored: the graph stores them for some months. Internal: not
+    exposed by the gateway.
+    """
+    DeleteUser: _aio.UnaryUnaryMultiCallable[_graph_pb2.DeleteUserRequest, _graph_pb2.DeleteUserResponse]  # type: ignore[assignment]
+    """DeleteUser erases the user who has the id now: connections, requests, blocks in either
+    direction, and events about them except their numbers and times. The id stays, with the
+    revision of its erasure, which GetConnectedUserIds returns if the id is issued again, and so
+    does one event `USER_DELETED`. feed_service follows this event and erases the user too; its
+    DeleteUser says what holds until then. Internal: not exposed by the gateway.
+    """
+
 class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
     """GraphService owns mutual connections, the requests that lead to them, and blocks.
 
@@ -183,8 +332,8 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
     def GetConnectedUserIds(
         self,
         request: _graph_pb2.GetConnectedUserIdsRequest,
-        context: _grpc.ServicerContext,
-    ) -> _graph_pb2.GetConnectedUserIdsResponse:
+        context: _ServicerContext,
+    ) -> _typing.Union[_graph_pb2.GetConnectedUserIdsResponse, _abc.Awaitable[_graph_pb2.GetConnectedUserIdsResponse]]:
         """GetConnectedUserIds returns the connected ids of up to 100 users, in the order asked. If a
         user's revision is still `known_revision`, the answer is `unchanged` without ids. All answers
         are as of one moment. RESPONSE_TOO_LARGE if the answer would exceed 10 MiB; answers are never
@@ -195,16 +344,16 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
     def CheckConnections(
         self,
         request: _graph_pb2.CheckConnectionsRequest,
-        context: _grpc.ServicerContext,
-    ) -> _graph_pb2.CheckConnectionsResponse:
+        context: _ServicerContext,
+    ) -> _typing.Union[_graph_pb2.CheckConnectionsResponse, _abc.Awaitable[_graph_pb2.CheckConnectionsResponse]]:
         """CheckConnections returns the state of one user towards up to 1,000 peers, in the order asked."""
 
     @_abc_1.abstractmethod
     def GetConnection(
         self,
         request: _graph_pb2.GetConnectionRequest,
-        context: _grpc.ServicerContext,
-    ) -> _graph_pb2.GetConnectionResponse:
+        context: _ServicerContext,
+    ) -> _typing.Union[_graph_pb2.GetConnectionResponse, _abc.Awaitable[_graph_pb2.GetConnectionResponse]]:
         """GetConnection returns the state of one pair as the user sees it. A peer who has blocked the
         user looks like a stranger.
         """
@@ -213,32 +362,32 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
     def ListConnections(
         self,
         request: _graph_pb2.ListConnectionsRequest,
-        context: _grpc.ServicerContext,
-    ) -> _graph_pb2.ListConnectionsResponse:
+        context: _ServicerContext,
+    ) -> _typing.Union[_graph_pb2.ListConnectionsResponse, _abc.Awaitable[_graph_pb2.ListConnectionsResponse]]:
         """ListConnections lists a user's connections, newest first."""
 
     @_abc_1.abstractmethod
     def ListConnectionRequests(
         self,
         request: _graph_pb2.ListConnectionRequestsRequest,
-        context: _grpc.ServicerContext,
-    ) -> _graph_pb2.ListConnectionRequestsResponse:
+        context: _ServicerContext,
+    ) -> _typing.Union[_graph_pb2.ListConnectionRequestsResponse, _abc.Awaitable[_graph_pb2.ListConnectionRequestsResponse]]:
         """ListConnectionRequests lists a user's open requests of one direction, newest first."""
 
     @_abc_1.abstractmethod
     def ListBlockedUsers(
         self,
         request: _graph_pb2.ListBlockedUsersRequest,
-        context: _grpc.ServicerContext,
-    ) -> _graph_pb2.ListBlockedUsersResponse:
+        context: _ServicerContext,
+    ) -> _typing.Union[_graph_pb2.ListBlockedUsersResponse, _abc.Awaitable[_graph_pb2.ListBlockedUsersResponse]]:
         """ListBlockedUsers lists the users whom the user has blocked, newest first."""
 
     @_abc_1.abstractmethod
     def ListMutualConnections(
         self,
         request: _graph_pb2.ListMutualConnectionsRequest,
-        context: _grpc.ServicerContext,
-    ) -> _graph_pb2.ListMutualConnectionsResponse:
+        context: _ServicerContext,
+    ) -> _typing.Union[_graph_pb2.ListMutualConnectionsResponse, _abc.Awaitable[_graph_pb2.ListMutualConnectionsResponse]]:
         """ListMutualConnections lists the users connected with both the user and the peer, by id. There
         are none when one of the two blocks the other.
         """
@@ -247,8 +396,8 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
     def CountConnections(
         self,
         request: _graph_pb2.CountConnectionsRequest,
-        context: _grpc.ServicerContext,
-    ) -> _graph_pb2.CountConnectionsResponse:
+        context: _ServicerContext,
+    ) -> _typing.Union[_graph_pb2.CountConnectionsResponse, _abc.Awaitable[_graph_pb2.CountConnectionsResponse]]:
         """CountConnections returns how many connections each of up to 1,000 users has, in the order
         asked. A user may count themselves and their connections; NOT_CONNECTED for all other users.
         Services that name no user may count every user.
@@ -258,8 +407,8 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
     def SuggestConnections(
         self,
         request: _graph_pb2.SuggestConnectionsRequest,
-        context: _grpc.ServicerContext,
-    ) -> _graph_pb2.SuggestConnectionsResponse:
+        context: _ServicerContext,
+    ) -> _typing.Union[_graph_pb2.SuggestConnectionsResponse, _abc.Awaitable[_graph_pb2.SuggestConnectionsResponse]]:
         """SuggestConnections returns the users with the most connections in common with the user, without
         users who are connected with the user, or have an open request or a block in either direction.
         The lower id wins ties. The result is exact if the user's connections have at most 50,000
@@ -271,8 +420,8 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
     def RequestConnection(
         self,
         request: _graph_pb2.RequestConnectionRequest,
-        context: _grpc.ServicerContext,
-    ) -> _graph_pb2.RequestConnectionResponse:
+        context: _ServicerContext,
+    ) -> _typing.Union[_graph_pb2.RequestConnectionResponse, _abc.Awaitable[_graph_pb2.RequestConnectionResponse]]:
         """RequestConnection asks the peer for a connection. If the peer has already asked, the two are
         connected at once. A request to a peer who has blocked the user is answered and listed like any
         other, but the peer does not see it, and it is deleted when the peer lifts the block.
@@ -284,8 +433,8 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
     def AcceptConnection(
         self,
         request: _graph_pb2.AcceptConnectionRequest,
-        context: _grpc.ServicerContext,
-    ) -> _graph_pb2.AcceptConnectionResponse:
+        context: _ServicerContext,
+    ) -> _typing.Union[_graph_pb2.AcceptConnectionResponse, _abc.Awaitable[_graph_pb2.AcceptConnectionResponse]]:
         """AcceptConnection accepts the peer's request. CONNECTION_REQUEST_NOT_FOUND,
         CONNECTION_LIMIT_REACHED when either side is at its limit.
         """
@@ -294,8 +443,8 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
     def DeclineConnection(
         self,
         request: _graph_pb2.DeclineConnectionRequest,
-        context: _grpc.ServicerContext,
-    ) -> _graph_pb2.DeclineConnectionResponse:
+        context: _ServicerContext,
+    ) -> _typing.Union[_graph_pb2.DeclineConnectionResponse, _abc.Awaitable[_graph_pb2.DeclineConnectionResponse]]:
         """DeclineConnection removes the peer's request. The peer cannot ask again for some days.
         ALREADY_CONNECTED if it was accepted meanwhile.
         """
@@ -304,8 +453,8 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
     def CancelConnectionRequest(
         self,
         request: _graph_pb2.CancelConnectionRequestRequest,
-        context: _grpc.ServicerContext,
-    ) -> _graph_pb2.CancelConnectionRequestResponse:
+        context: _ServicerContext,
+    ) -> _typing.Union[_graph_pb2.CancelConnectionRequestResponse, _abc.Awaitable[_graph_pb2.CancelConnectionRequestResponse]]:
         """CancelConnectionRequest withdraws the user's own request. ALREADY_CONNECTED when it was accepted
         meanwhile.
         """
@@ -314,16 +463,16 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
     def RemoveConnection(
         self,
         request: _graph_pb2.RemoveConnectionRequest,
-        context: _grpc.ServicerContext,
-    ) -> _graph_pb2.RemoveConnectionResponse:
+        context: _ServicerContext,
+    ) -> _typing.Union[_graph_pb2.RemoveConnectionResponse, _abc.Awaitable[_graph_pb2.RemoveConnectionResponse]]:
         """RemoveConnection ends a connection. Open requests stay."""
 
     @_abc_1.abstractmethod
     def BlockUser(
         self,
         request: _graph_pb2.BlockUserRequest,
-        context: _grpc.ServicerContext,
-    ) -> _graph_pb2.BlockUserResponse:
+        context: _ServicerContext,
+    ) -> _typing.Union[_graph_pb2.BlockUserResponse, _abc.Awaitable[_graph_pb2.BlockUserResponse]]:
         """BlockUser blocks the peer: any connection or request between the two ends in the same
         transaction, and none can be made until UnblockUser. Neither sees the other's comments then.
         BLOCK_LIMIT_REACHED if the user has reached the limit.
@@ -333,8 +482,8 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
     def UnblockUser(
         self,
         request: _graph_pb2.UnblockUserRequest,
-        context: _grpc.ServicerContext,
-    ) -> _graph_pb2.UnblockUserResponse:
+        context: _ServicerContext,
+    ) -> _typing.Union[_graph_pb2.UnblockUserResponse, _abc.Awaitable[_graph_pb2.UnblockUserResponse]]:
         """UnblockUser lifts the user's block of the peer. It restores nothing; a request that the peer has
         made meanwhile is gone.
         """
@@ -342,9 +491,9 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def ImportConnections(
         self,
-        request_iterator: _abc.Iterator[_graph_pb2.ImportConnectionsRequest],
-        context: _grpc.ServicerContext,
-    ) -> _graph_pb2.ImportConnectionsResponse:
+        request_iterator: _MaybeAsyncIterator[_graph_pb2.ImportConnectionsRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_graph_pb2.ImportConnectionsResponse, _abc.Awaitable[_graph_pb2.ImportConnectionsResponse]]:
         """ImportConnections imports connections. Each message is one transaction and may be sent again:
         existing connections are counted, not repeated. If the stream fails, ErrorInfo's metadata
         `committed_chunks` says how many messages took effect, so that a client can continue after
@@ -355,8 +504,8 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
     def ExportConnections(
         self,
         request: _graph_pb2.ExportConnectionsRequest,
-        context: _grpc.ServicerContext,
-    ) -> _abc.Iterator[_graph_pb2.ExportConnectionsResponse]:
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_graph_pb2.ExportConnectionsResponse], _abc.AsyncIterator[_graph_pb2.ExportConnectionsResponse]]:
         """ExportConnections streams every connection once, ordered by pair. Each message has a cursor
         from which an interrupted export continues. It contains all pairs that are connected during the
         whole export. Internal: not exposed by the gateway.
@@ -366,8 +515,8 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
     def WatchConnections(
         self,
         request: _graph_pb2.WatchConnectionsRequest,
-        context: _grpc.ServicerContext,
-    ) -> _abc.Iterator[_graph_pb2.WatchConnectionsResponse]:
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_graph_pb2.WatchConnectionsResponse], _abc.AsyncIterator[_graph_pb2.WatchConnectionsResponse]]:
         """WatchConnections streams every change of the graph, each once, in an order in which the changes
         of each user follow each other as they happened. The first message of a stream has a cursor.
         The stream continues while the consumer reads it; without changes it sends a heartbeat every
@@ -383,8 +532,8 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
     def DeleteUser(
         self,
         request: _graph_pb2.DeleteUserRequest,
-        context: _grpc.ServicerContext,
-    ) -> _graph_pb2.DeleteUserResponse:
+        context: _ServicerContext,
+    ) -> _typing.Union[_graph_pb2.DeleteUserResponse, _abc.Awaitable[_graph_pb2.DeleteUserResponse]]:
         """DeleteUser erases the user who has the id now: connections, requests, blocks in either
         direction, and events about them except their numbers and times. The id stays, with the
         revision of its erasure, which GetConnectedUserIds returns if the id is issued again, and so
@@ -392,4 +541,4 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
         DeleteUser says what holds until then. Internal: not exposed by the gateway.
         """
 
-def add_GraphServiceServicer_to_server(servicer: GraphServiceServicer, server: _grpc.Server) -> None: ...
+def add_GraphServiceServicer_to_server(servicer: GraphServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
