@@ -8,7 +8,9 @@ the whole server's. Starting one costs two seconds, less than what tests would w
 import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -16,6 +18,7 @@ import sqlalchemy
 
 from shared.database.embedded_postgres import EmbeddedPostgres
 from tests.support.citus import NO_CITUS, SINGLE_NODE, URL, Citus, running_citus
+from tests.support.clients import ThreadsLibrary, running_aio_library
 from tests.support.credentials import Issuer
 from tests.support.pair import Databases, Pair, running_pair
 from tests.support.people import People
@@ -99,6 +102,14 @@ def pair(databases: Databases) -> Iterator[Pair]:
 def people(pair: Pair) -> People:
     """A maker of people nobody else uses, and of what is between them."""
     return People(pair)
+
+
+@pytest.fixture(scope="module", params=["threads", "asyncio"])
+def library(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """The client in Python, in each of its two forms."""
+    is_aio = request.param == "asyncio"
+    with running_aio_library() if is_aio else nullcontext(ThreadsLibrary) as chosen:
+        yield chosen
 
 
 @pytest.fixture(scope="module")

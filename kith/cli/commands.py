@@ -14,7 +14,7 @@ from kith.cli.files import written
 from kith.cli.imports import Spread
 from kith.cli.outcome import outcome
 from kith.cli.terminal import Terminal
-from kith.client.sessions import FEED, GRAPH
+from kith.client.settings import FEED, GRAPH
 
 Command: TypeAlias = Callable[[Namespace, Console], None]
 AddParser: TypeAlias = Callable[..., ArgumentParser]

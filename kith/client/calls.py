@@ -5,12 +5,12 @@ service what is to be around it, and the types of the stubs stay true but for wh
 """
 
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from itertools import cycle
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import grpc
 from google.protobuf.message import Message
@@ -28,8 +28,9 @@ from kith.exceptions import (
 from kith.trace_context import outgoing
 
 T = TypeVar("T")
+C = TypeVar("C")
 
-_ONE_REQUEST = "unary_unary"
+UNARY = "unary_unary"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,14 +42,16 @@ class Method:
     seconds: float | None
     """How long a call may take that says nothing else."""
 
+    def seconds_of(self, timeout: float | None) -> float | None:
+        """Return how long a call may take."""
+        return self.seconds if timeout is None else timeout
 
-class Line:
+
+class Line(Generic[C]):
     """The channels to one service, and the methods on them, for all sessions. Thread-safe."""
 
-    def __init__(
-        self, channels: Sequence[grpc.Channel], seconds: Mapping[str, float | None]
-    ) -> None:
-        self._channels = channels
+    def __init__(self, channels: Sequence[C], seconds: Mapping[str, float | None]) -> None:
+        self.channels = channels
         self._seconds = seconds
         self._methods = dict[str, Method]()
 
@@ -56,21 +59,16 @@ class Line:
         """Return a method by its full path; the rest is what a channel is asked for it with."""
         if path not in self._methods:
             turns = cycle(
-                [getattr(channel, kind)(path, *arguments, **keywords) for channel in self._channels]
+                [getattr(channel, kind)(path, *arguments, **keywords) for channel in self.channels]
             )
             self._methods[path] = Method(
                 turn=partial(next, turns), seconds=self._usual_seconds(kind, path)
             )
         return self._methods[path]
 
-    def close(self) -> None:
-        """Close the channels; calls that are under way are cancelled."""
-        for channel in self._channels:
-            channel.close()
-
     def _usual_seconds(self, kind: str, path: str) -> float | None:
         # How long a stream takes, its length decides.
-        if kind != _ONE_REQUEST:
+        if kind != UNARY:
             return None
         return self._seconds.get(path.rpartition("/")[2], self._seconds[""])
 
@@ -81,13 +79,13 @@ class Calls(grpc.Channel):
     Without positions nothing is remembered, and the primary answers.
     """
 
-    def __init__(self, line: Line, known: Positions | None = None) -> None:
+    def __init__(self, line: Line[grpc.Channel], known: Positions | None = None) -> None:
         self._line = line
         self._known = known
 
     def unary_unary(self, *arguments: Any, **keywords: Any) -> Any:
         """Return a method to call."""
-        return _Unary(self._line.method(_ONE_REQUEST, *arguments, **keywords), self._known)
+        return _Unary(self._line.method(UNARY, *arguments, **keywords), self._known)
 
     def stream_unary(self, *arguments: Any, **keywords: Any) -> Any:
         """Return a method to call."""
@@ -130,30 +128,27 @@ class _Unary:
         self, request: Any, timeout: float | None = None, metadata: Any = None, **others: Any
     ) -> Any:
         """Call it, and return the call beside the answer."""
-        noting = _Noting(self._known)
+        noting = Noting(self._known)
         sent = noting.sent(metadata)
         try:
             answer, call = self._method.turn().with_call(
-                identified(request), self._seconds(timeout), sent, **others
+                identified(request), self._method.seconds_of(timeout), sent, **others
             )
         except grpc.RpcError as error:
             raise translated(error) from error
-        noting.note(call)
+        noting.note(call.initial_metadata())
         return answer, call
 
     def future(
         self, request: Any, timeout: float | None = None, metadata: Any = None, **others: Any
     ) -> Any:
         """Call it and do not wait."""
-        noting = _Noting(self._known)
+        noting = Noting(self._known)
         sent = noting.sent(metadata)
         call = self._method.turn().future(
-            identified(request), self._seconds(timeout), sent, **others
+            identified(request), self._method.seconds_of(timeout), sent, **others
         )
         return _Future(call, noting)
-
-    def _seconds(self, timeout: float | None) -> float | None:
-        return self._method.seconds if timeout is None else timeout
 
 
 class _Streaming:
@@ -167,11 +162,11 @@ class _Streaming:
         self, request: Any, timeout: float | None = None, metadata: Any = None, **others: Any
     ) -> Any:
         """Call it."""
-        sent = _Noting(self._known).sent(metadata)
+        sent = Noting(self._known).sent(metadata)
         return _Stream(self._method.turn()(request, timeout, sent, **others))
 
 
-class _Noting:
+class Noting:
     """What a call tells of positions, and what it is told."""
 
     __slots__ = ("_before", "_known")
@@ -181,17 +176,19 @@ class _Noting:
         self._before = known.known if known else frozenset[str]()
 
     def sent(self, given: Any) -> tuple[tuple[str, str], ...]:
+        """Return what the call sends beside its message."""
         return (*(given or ()), *written.metadata(self._before), *(outgoing() or ()))
 
-    def note(self, call: grpc.Call) -> None:
+    def note(self, answered: Iterable[tuple[str, str | bytes]] | None) -> None:
+        """Remember the position in the initial metadata of the answer."""
         if self._known is not None:
-            self._known.note(call.initial_metadata(), before=self._before)
+            self._known.note(answered, before=self._before)
 
 
 class _Future:
     """The answer to come, which raises what a call raises; the rest is gRPC's."""
 
-    def __init__(self, call: Any, noting: _Noting) -> None:
+    def __init__(self, call: Any, noting: Noting) -> None:
         self._call = call
         self._noting = noting
 
@@ -201,7 +198,7 @@ class _Future:
             answer = self._call.result(timeout)
         except grpc.RpcError as error:
             raise translated(error) from error
-        self._noting.note(self._call)
+        self._noting.note(self._call.initial_metadata())
         return answer
 
     def exception(self, timeout: float | None = None) -> BaseException | None:

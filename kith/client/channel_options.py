@@ -10,11 +10,11 @@ each connection belongs to one of them. A client with a high rate of calls opens
 """
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from importlib.resources import files
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
-from kith.client.channels import Options
+Options: TypeAlias = Sequence[tuple[str, Any]]
 
 KEEPALIVE_SECONDS: Final = 30
 """How often a client asks whether an idle server is still there while it waits for an answer."""

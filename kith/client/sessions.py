@@ -1,28 +1,20 @@
 """Both services, and what one person has written there."""
 
-import os
 from collections.abc import Collection, Mapping, Sequence
-from typing import Final, Literal, Self, TypeAlias
+from typing import Final, Self
 
 import grpc
 
 from kith.client.calls import Calls, Line
 from kith.client.channel_options import client_options, usual_seconds
 from kith.client.channels import open_channel
-from kith.client.settings import TargetSettings
-from kith.client.written import Positions
-from kith.environment import Environment
+from kith.client.settings import Targets, TargetSettings
+from kith.client.written import Positions, Reads, first_positions, tokens
 from kith.feed.v1.feed_pb2_grpc import FeedServiceStub
 from kith.graph.v1.graph_pb2_grpc import GraphServiceStub
-from kith.positions import ANY_WORD
 
-Reads: TypeAlias = Literal["primary", "replicas"]
-
-GRAPH: Final = "127.0.0.1:50051"
-FEED: Final = "127.0.0.1:50052"
-
-# Each is a connection to one of the workers behind an address.
-_CHANNELS: Final = 2
+CHANNELS: Final = 2
+"""How many channels to each service: each is a connection to one of the workers behind it."""
 
 
 class KithClient:
@@ -37,7 +29,7 @@ class KithClient:
         graph: str,
         feed: str,
         access: TargetSettings,
-        channels: int = _CHANNELS,
+        channels: int = CHANNELS,
         waits: bool = True,
         also_retried: Collection[str] = (),
     ) -> None:
@@ -47,7 +39,7 @@ class KithClient:
         status of `also_retried`, such as ABORTED, are retried as well as those with UNAVAILABLE.
         """
 
-        def line(service: str, target: str) -> Line:
+        def line(service: str, target: str) -> Line[grpc.Channel]:
             options = client_options(service, waits=waits, also_retried=also_retried, bounds=False)
             return Line(
                 [open_channel(target, access, options) for _ in range(channels)],
@@ -68,7 +60,7 @@ class KithClient:
         *,
         graph: str = "",
         feed: str = "",
-        channels: int = _CHANNELS,
+        channels: int = CHANNELS,
         waits: bool = True,
         also_retried: Collection[str] = (),
     ) -> Self:
@@ -76,15 +68,11 @@ class KithClient:
 
         Targets that are given count more than those variables. Raises SettingsError.
         """
-        environment = Environment(os.environ)
-        graph = graph or environment.text("GRAPH_TARGET", GRAPH)
-        feed = feed or environment.text("FEED_TARGET", FEED)
-        access = TargetSettings.read(environment, graph, feed)
-        environment.check()
+        targets = Targets.from_environment(graph=graph, feed=feed)
         return cls(
-            graph=graph,
-            feed=feed,
-            access=access,
+            graph=targets.graph,
+            feed=targets.feed,
+            access=targets.access,
             channels=channels,
             waits=waits,
             also_retried=also_retried,
@@ -99,19 +87,14 @@ class KithClient:
         `reads` says that what others have just written may be missing. `positions` are those of an
         earlier session of the person, perhaps in another process.
         """
-        first = [ANY_WORD] if reads == "replicas" else []
-        former = positions or {}
         return Session(
-            graph=self._graph,
-            feed=self._feed,
-            graph_positions=Positions(former.get("graph") or first),
-            feed_positions=Positions(former.get("feed") or first),
+            graph=self._graph, feed=self._feed, positions=first_positions(reads, positions)
         )
 
     def close(self) -> None:
         """Close the channels; calls that are under way are cancelled."""
-        self._graph.close()
-        self._feed.close()
+        for channel in (*self._graph.channels, *self._feed.channels):
+            channel.close()
 
     def __enter__(self) -> Self:
         return self
@@ -127,13 +110,17 @@ class Session:
     """
 
     def __init__(
-        self, *, graph: Line, feed: Line, graph_positions: Positions, feed_positions: Positions
+        self,
+        *,
+        graph: Line[grpc.Channel],
+        feed: Line[grpc.Channel],
+        positions: dict[str, Positions],
     ) -> None:
-        self._positions = {"graph": graph_positions, "feed": feed_positions}
-        self.graph = GraphServiceStub(Calls(graph, graph_positions))
-        self.feed = FeedServiceStub(Calls(feed, feed_positions))
+        self._positions = positions
+        self.graph = GraphServiceStub(Calls(graph, positions["graph"]))
+        self.feed = FeedServiceStub(Calls(feed, positions["feed"]))
 
     @property
     def positions(self) -> dict[str, list[str]]:
         """What the person has to see, to go on with in another session."""
-        return {service: sorted(known.known) for service, known in self._positions.items()}
+        return tokens(self._positions)

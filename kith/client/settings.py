@@ -1,11 +1,16 @@
 """How a client calls the services, and what it shows them."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final, Self
 
 from kith.environment import Environment
 from kith.tls.certificates import CertificateFiles
 from kith.tls.settings import certificate_files, is_loopback
+
+GRAPH: Final = "127.0.0.1:50051"
+FEED: Final = "127.0.0.1:50052"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,6 +21,11 @@ class TargetSettings:
     """TARGET_CA_FILE, without which nothing is encrypted, TARGET_CERT_FILE and TARGET_KEY_FILE."""
     token: Path | None
     """A file with the token to show: TARGET_TOKEN_FILE."""
+
+    @property
+    def shows_something(self) -> bool:
+        """Whether a channel is encrypted or shows a token."""
+        return bool(self.certificates.paths) or self.token is not None
 
     @classmethod
     def read(cls, environment: Environment, *targets: str) -> "TargetSettings":
@@ -39,6 +49,28 @@ class TargetSettings:
                     "something in between encrypts",
                 )
         return cls(certificates=files, token=token)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Targets:
+    """Where both services are, and what a client shows them."""
+
+    graph: str
+    feed: str
+    access: TargetSettings
+
+    @classmethod
+    def from_environment(cls, *, graph: str, feed: str) -> Self:
+        """Read GRAPH_TARGET, FEED_TARGET, TARGET_CA_FILE and its companions.
+
+        Targets that are given count more than those variables. Raises SettingsError.
+        """
+        environment = Environment(os.environ)
+        graph = graph or environment.text("GRAPH_TARGET", GRAPH)
+        feed = feed or environment.text("FEED_TARGET", FEED)
+        access = TargetSettings.read(environment, graph, feed)
+        environment.check()
+        return cls(graph=graph, feed=feed, access=access)
 
 
 def _is_here(target: str) -> bool:

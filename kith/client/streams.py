@@ -9,12 +9,12 @@ from typing import Final, Protocol, TypeVar
 from kith.exceptions import AbortedError, AppException, RateLimitError, UnavailableError
 
 # Errors that pass by themselves.
-_PASSING: Final = (AbortedError, RateLimitError, UnavailableError)
-_ATTEMPTS: Final = 6
+PASSING: Final = (AbortedError, RateLimitError, UnavailableError)
+ATTEMPTS: Final = 6
 _FIRST_PAUSE_SECONDS: Final = 0.1
 _LONGEST_PAUSE_SECONDS: Final = 5.0
 # A message is a transaction.
-_IMPORT_SECONDS: Final = 60.0
+IMPORT_SECONDS: Final = 60.0
 
 
 class Resumable(Protocol):
@@ -55,7 +55,7 @@ class Stream(Protocol[Told_co]):
 
 
 def resumed(
-    call: Callable[[Asked], Stream[Told]], request: Asked, *, attempts: int | None = _ATTEMPTS
+    call: Callable[[Asked], Stream[Told]], request: Asked, *, attempts: int | None = ATTEMPTS
 ) -> Generator[Told, None, None]:
     """Yield the messages of a stream, which is resumed after the last one when it breaks off.
 
@@ -63,16 +63,16 @@ def resumed(
     is resumed for ever. The stream ends with the iterator: close the iterator, or leave it to the
     garbage collector.
     """
-    asked, backoff = deepcopy(request), _Backoff(attempts)
+    asked, backoff = deepcopy(request), Backoff(attempts)
     while True:
         stream = call(asked)
         try:
             for message in stream:
-                backoff = _Backoff(attempts)
+                backoff = Backoff(attempts)
                 asked.cursor = message.cursor
                 yield message
-        except _PASSING as error:
-            backoff.wait(error)
+        except PASSING as error:
+            time.sleep(backoff.seconds_after(error))
         else:
             return
         finally:
@@ -85,28 +85,29 @@ def imported(call: Import[Sent, Done], message: Sent) -> Done:
     A stream of many messages would be faster by a round trip for each, and when it breaks off it
     takes their counts along.
     """
-    backoff = _Backoff(_ATTEMPTS)
+    backoff = Backoff(ATTEMPTS)
     while True:
         try:
-            return call(iter([message]), _IMPORT_SECONDS)
-        except _PASSING as error:
-            backoff.wait(error)
+            return call(iter([message]), IMPORT_SECONDS)
+        except PASSING as error:
+            time.sleep(backoff.seconds_after(error))
 
 
-class _Backoff:
-    """Waits between attempts, each time for longer, until no attempt is left."""
+class Backoff:
+    """The pauses between attempts, each longer than the last, until no attempt is left."""
 
     def __init__(self, attempts: int | None) -> None:
         self._left = attempts
         self._seconds = _FIRST_PAUSE_SECONDS
 
-    def wait(self, error: AppException) -> None:
-        """Wait for as long as the error says, or some time; raises it after the last attempt."""
+    def seconds_after(self, error: AppException) -> float:
+        """Return a pause, at least as long as the error says; raises it after the last attempt."""
         if self._left is not None:
             self._left -= 1
             if self._left <= 0:
                 raise error
         asked = error.retry_after.total_seconds() if error.retry_after else 0.0
-        # Not all at the same time.
-        time.sleep(max(asked, self._seconds) * uniform(0.8, 1.2))  # noqa: S311 -- no secret
+        pause = max(asked, self._seconds)
         self._seconds = min(2 * self._seconds, _LONGEST_PAUSE_SECONDS)
+        # Not all at the same time.
+        return pause * uniform(0.8, 1.2)  # noqa: S311 -- no secret

@@ -1,12 +1,15 @@
 """How far the databases have to be for a person to see what they have written."""
 
 import threading
-from collections.abc import Collection, Iterable
-from typing import TypeAlias
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Literal, TypeAlias
 
-from kith.positions import KEY, MOST_TOKENS
+from kith.positions import ANY_WORD, KEY, MOST_TOKENS
 
 Known: TypeAlias = frozenset[str]
+Reads: TypeAlias = Literal["primary", "replicas"]
+
+_SERVICES = ("graph", "feed")
 
 
 class Positions:
@@ -40,3 +43,16 @@ def metadata(known: Known) -> tuple[tuple[str, str], ...]:
     would not take it.
     """
     return tuple((KEY, token) for token in known) if len(known) <= MOST_TOKENS else ()
+
+
+def first_positions(
+    reads: Reads, former: Mapping[str, Sequence[str]] | None
+) -> dict[str, Positions]:
+    """Return what a session begins with by its service: `former`, or else as `reads` says."""
+    first = [ANY_WORD] if reads == "replicas" else []
+    return {service: Positions((former or {}).get(service) or first) for service in _SERVICES}
+
+
+def tokens(positions: Mapping[str, Positions]) -> dict[str, list[str]]:
+    """Return what has to be reached now, in the form of `former` above."""
+    return {service: sorted(known.known) for service, known in positions.items()}

@@ -17,8 +17,7 @@ from rich.console import Console
 
 from kith.cli.terminal import CommandError
 from kith.client.channels import open_channel
-from kith.client.sessions import FEED, GRAPH
-from kith.client.settings import TargetSettings
+from kith.client.settings import FEED, GRAPH, TargetSettings
 from kith.environment import Environment
 from shared.access.keys import open_keys
 from shared.access.settings import TokenSettings

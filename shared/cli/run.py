@@ -16,7 +16,7 @@ from kith.cli.clients import connected
 from kith.cli.pages import print_feed
 from kith.cli.terminal import CommandError, progress
 from kith.client import KithClient
-from kith.client.sessions import FEED, GRAPH
+from kith.client.settings import FEED, GRAPH
 from kith.environment import Environment
 from kith.exceptions import AppException
 from shared.cli.databases import migrate

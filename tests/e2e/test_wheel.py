@@ -1,5 +1,6 @@
 """What callers install: a wheel with the client alone, in an environment that has nothing else."""
 
+import os
 import re
 import subprocess
 import sys
@@ -30,6 +31,35 @@ with KithClient.from_environment() as kith:
         me.feed.GetPost(feed_pb2.GetPostRequest(user_id={user}, author_id={user}, post_id=1 << 60))
     except ResourceNotFoundError as error:
         print(error.reason_name)
+"""
+# Every line with `wrong` is one that a type checker has to refuse.
+_TYPED_CALLER = """
+from kith.client import KithClient, imported, items, resumed
+from kith.client import aio
+from kith.feed.v1 import feed_pb2
+from kith.graph.v1 import graph_pb2
+
+_FEED = feed_pb2.GetFeedRequest(user_id=17)
+_EXPORT = graph_pb2.ExportConnectionsRequest()
+_IMPORT = graph_pb2.ImportConnectionsRequest()
+
+
+def bodies(kith: KithClient) -> list[str]:
+    me = kith.session(reads="replicas")
+    wrong: int = me.feed.GetFeed(_FEED, timeout=1)
+    imported(me.graph.ImportConnections, _IMPORT).imported_count
+    pairs = [chunk.connections for chunk in resumed(me.graph.ExportConnections, _EXPORT)]
+    me.graph.ExportConnections(_FEED)  # wrong
+    return [post.body for post in items(me.feed.GetFeed, _FEED, lambda page: page.posts)]
+
+
+async def bodies_too(kith: aio.KithClient) -> list[str]:
+    me = kith.session(reads="wrong")
+    (await me.feed.GetFeed(_FEED, timeout=1)).wrong
+    (await aio.imported(me.graph.ImportConnections, _IMPORT)).imported_count
+    pairs = [chunk.wrong async for chunk in aio.resumed(me.graph.ExportConnections, _EXPORT)]
+    posts = aio.items(me.feed.GetFeed, _FEED, lambda page: page.posts)
+    return [post.body async for post in posts]
 """
 _MODULES = "import sys, {}; print(len(sys.modules))"
 
@@ -90,9 +120,9 @@ def plain(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> _Environment
 
 
 @pytest.fixture(scope="module")
-def with_commands(wheel: Path, plain: _Environment) -> _Environment:
-    """The same environment with the extra `cli`; tests of the plain one come first."""
-    _pip(f"--python={plain.python}", "install", f"{wheel}[cli]")
+def with_extras(wheel: Path, plain: _Environment) -> _Environment:
+    """The same environment with extras; tests of the plain one come first."""
+    _pip(f"--python={plain.python}", "install", f"{wheel}[cli,types]")
     return plain
 
 
@@ -162,14 +192,14 @@ def test_without_the_extras_it_says_which_one_is_missing(
 
 
 def test_the_commands_of_the_client_call_running_services(
-    with_commands: _Environment, targets: dict[str, str], people: People, tmp_path: Path
+    with_extras: _Environment, targets: dict[str, str], people: People, tmp_path: Path
 ) -> None:
     first, second = people.new(2)
     rows = tmp_path / "connections.csv"
     rows.write_text(f"{first},{second}\n")
 
     def kith(*arguments: object) -> str:
-        answer = with_commands.run("kith", *map(str, arguments), variables=targets)
+        answer = with_extras.run("kith", *map(str, arguments), variables=targets)
         assert answer.returncode == 0, answer.stderr
         return answer.stdout
 
@@ -183,18 +213,18 @@ def test_the_commands_of_the_client_call_running_services(
 
 
 def test_the_script_has_the_commands_of_an_operator_only_where_the_services_are(
-    with_commands: _Environment,
+    with_extras: _Environment,
 ) -> None:
     checkout = Path(sys.executable).with_name("kith")
 
     everything = subprocess.run([checkout, "--help"], capture_output=True, text=True, check=True)
     # Somebody else's package of the same name lies where the client does.
-    [package] = with_commands.folder.rglob("site-packages/kith")
+    [package] = with_extras.folder.rglob("site-packages/kith")
     for name in ("shared", "shared/cli"):
         folder = package.parent / name
         folder.mkdir()
         (folder / "__init__.py").write_text("raise AssertionError\n")
-    client = with_commands.run("kith", "--help")
+    client = with_extras.run("kith", "--help")
 
     commands = {"run", "migrate", "doctor", "gateway", "shards"}
     listed = re.compile(r"^    (\w+) ", re.MULTILINE)
@@ -202,3 +232,27 @@ def test_the_script_has_the_commands_of_an_operator_only_where_the_services_are(
     assert client.stderr == ""
     assert {"feed", "import", "erase"} < {*listed.findall(client.stdout)}
     assert not commands & {*listed.findall(client.stdout)}
+
+
+def test_a_strict_type_checker_knows_both_clients_and_their_messages(
+    with_extras: _Environment, tmp_path: Path
+) -> None:
+    caller = tmp_path / "caller.py"
+    caller.write_text(_TYPED_CALLER)
+    lines = _TYPED_CALLER.splitlines()
+
+    checked = subprocess.run(
+        [
+            *(sys.executable, "-m", "mypy", "--strict", f"--config-file={os.devnull}"),
+            *(f"--python-executable={with_extras.python}", f"--cache-dir={tmp_path}", caller),
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    refused = {int(number) for number in re.findall(r"py:(\d+): error", checked.stdout)}
+    assert refused == {number for number, line in enumerate(lines, 1) if "wrong" in line}, (
+        checked.stdout
+    )

@@ -1,13 +1,15 @@
-"""The client in Python, with the real services."""
+"""The clients in Python, with the real services."""
 
+import asyncio
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 
-from kith.client import KithClient, imported, items, pages, resumed
+from kith.client import aio
 from kith.client.settings import TargetSettings
 from kith.environment import Environment
 from kith.exceptions import DeadlineError, UnavailableError, ValidationError
@@ -32,8 +34,8 @@ class _Lost(grpc.RpcError):
         return "the answer was lost"
 
 
-def _client(pair: Pair, *, graph: str = "", feed: str = "") -> KithClient:
-    return KithClient(
+def _client(library: Any, pair: Pair, *, graph: str = "", feed: str = "") -> Any:
+    return library.KithClient(
         graph=graph or pair.graph_server.address,
         feed=feed or pair.feed_server.address,
         access=_NOBODY,
@@ -41,14 +43,14 @@ def _client(pair: Pair, *, graph: str = "", feed: str = "") -> KithClient:
 
 
 @pytest.fixture
-def kith(pair: Pair) -> Iterator[KithClient]:
+def kith(pair: Pair, library: Any) -> Iterator[Any]:
     """A client of the real services."""
-    with _client(pair) as client:
+    with _client(library, pair) as client:
         yield client
 
 
 @pytest.fixture
-def lossy(pair: Pair) -> Iterator[tuple[KithClient, Callable[[str], None]]]:
+def lossy(pair: Pair, library: Any) -> Iterator[tuple[Any, Callable[[str], None]]]:
     """A client with a proxy before each service, and what makes them lose the next answer."""
     to_be_lost = set[str]()
 
@@ -60,7 +62,7 @@ def lossy(pair: Pair) -> Iterator[tuple[KithClient, Callable[[str], None]]]:
     with (
         Gate(pair.graph_server.address) as before_graph,
         Gate(pair.feed_server.address) as before_feed,
-        _client(pair, graph=before_graph.address, feed=before_feed.address) as client,
+        _client(library, pair, graph=before_graph.address, feed=before_feed.address) as client,
     ):
         before_graph.after_call = before_feed.after_call = lose
         yield client, to_be_lost.add
@@ -70,20 +72,22 @@ def _draft(user_id: int) -> feed.CreatePostRequest:
     return feed.CreatePostRequest(user_id=user_id, body="hello", audience=ALL)
 
 
-def test_items_are_what_all_pages_hold_each_once(kith: KithClient, people: People) -> None:
+def test_items_are_what_all_pages_hold_each_once(kith: Any, people: People, library: Any) -> None:
     [author] = people.new(1)
     posts = [people.post(author) for _ in range(7)]
     request = feed.GetFeedRequest(user_id=author, page_size=3)
 
-    found = [post.post_id for post in items(kith.feed.GetFeed, request, lambda page: page.posts)]
+    found = [
+        post.post_id for post in library.items(kith.feed.GetFeed, request, lambda page: page.posts)
+    ]
 
     assert found == posts[::-1]
-    assert [len(page.posts) for page in pages(kith.feed.GetFeed, request)] == [3, 3, 1]
+    assert [len(page.posts) for page in library.pages(kith.feed.GetFeed, request)] == [3, 3, 1]
     assert request.page_token == ""
 
 
 def test_a_creation_whose_answer_was_lost_makes_one_post(
-    lossy: tuple[KithClient, Callable[[str], None]], people: People
+    lossy: tuple[Any, Callable[[str], None]], people: People
 ) -> None:
     kith, lose = lossy
     [author] = people.new(1)
@@ -95,7 +99,7 @@ def test_a_creation_whose_answer_was_lost_makes_one_post(
 
 
 def test_a_draft_that_is_sent_twice_makes_two_posts_and_stays_as_it_was(
-    kith: KithClient, people: People
+    kith: Any, people: People
 ) -> None:
     [author] = people.new(1)
     draft = _draft(author)
@@ -106,7 +110,7 @@ def test_a_draft_that_is_sent_twice_makes_two_posts_and_stays_as_it_was(
     assert draft == _draft(author)
 
 
-def test_bad_input_raises_what_the_service_says_of_each_field(kith: KithClient) -> None:
+def test_bad_input_raises_what_the_service_says_of_each_field(kith: Any) -> None:
     with pytest.raises(ValidationError) as caught:
         kith.feed.CreatePost(feed.CreatePostRequest(body="x" * 20_000))
 
@@ -116,7 +120,7 @@ def test_bad_input_raises_what_the_service_says_of_each_field(kith: KithClient) 
     assert isinstance(caught.value.__cause__, grpc.RpcError)
 
 
-def test_a_call_ends_with_its_own_deadline(kith: KithClient, pair: Pair, people: People) -> None:
+def test_a_call_ends_with_its_own_deadline(kith: Any, pair: Pair, people: People) -> None:
     [author] = people.new(1)
     with Session(pair.feed_url) as session:
         session.rows("LOCK TABLE posts")
@@ -126,10 +130,10 @@ def test_a_call_ends_with_its_own_deadline(kith: KithClient, pair: Pair, people:
             kith.feed.CreatePost.future(_draft(author), timeout=0.2).result()
 
 
-def test_a_service_that_is_not_there_is_told_as_unreachable() -> None:
+def test_a_service_that_is_not_there_is_told_as_unreachable(library: Any) -> None:
     nowhere = "127.0.0.1:1"
     with (
-        KithClient(graph=nowhere, feed=nowhere, access=_NOBODY, waits=False) as client,
+        library.KithClient(graph=nowhere, feed=nowhere, access=_NOBODY, waits=False) as client,
         pytest.raises(UnavailableError) as caught,
     ):
         client.feed.CreatePost(_draft(1))
@@ -138,14 +142,14 @@ def test_a_service_that_is_not_there_is_told_as_unreachable() -> None:
     assert nowhere in caught.value.message
 
 
-def test_a_stream_raises_what_the_service_says(kith: KithClient) -> None:
+def test_a_stream_raises_what_the_service_says(kith: Any) -> None:
     stream = kith.graph.WatchConnections(graph.WatchConnectionsRequest(cursor="made up"))
 
     with pytest.raises(ValidationError):
         next(stream)
 
 
-def test_a_stream_that_is_cancelled_ends(kith: KithClient) -> None:
+def test_a_stream_that_is_cancelled_ends(kith: Any) -> None:
     stream = kith.graph.WatchConnections(graph.WatchConnectionsRequest())
     next(stream)
 
@@ -155,11 +159,11 @@ def test_a_stream_that_is_cancelled_ends(kith: KithClient) -> None:
 
 
 def test_a_stream_that_breaks_off_goes_on_behind_its_last_message(
-    lossy: tuple[KithClient, Callable[[str], None]], people: People
+    lossy: tuple[Any, Callable[[str], None]], people: People, library: Any
 ) -> None:
     kith, lose = lossy
     user, *peers = people.new(4)
-    changes = resumed(kith.graph.WatchConnections, graph.WatchConnectionsRequest())
+    changes = library.resumed(kith.graph.WatchConnections, graph.WatchConnectionsRequest())
     next(changes)
 
     told = list[int]()
@@ -174,35 +178,62 @@ def test_a_stream_that_breaks_off_goes_on_behind_its_last_message(
 
 
 def test_an_import_whose_answer_was_lost_is_sent_again_until_it_is_known(
-    lossy: tuple[KithClient, Callable[[str], None]], people: People
+    lossy: tuple[Any, Callable[[str], None]], people: People, library: Any
 ) -> None:
     kith, lose = lossy
     first, second = people.new(2)
     pair = graph.ConnectionPair(first_user_id=first, second_user_id=second)
 
     lose("ImportConnections")
-    done = imported(
+    done = library.imported(
         kith.graph.ImportConnections, graph.ImportConnectionsRequest(connections=[pair])
     )
 
     assert (done.imported_count, done.existing_count) == (0, 1)
 
 
-def test_a_closed_client_makes_no_calls(pair: Pair) -> None:
-    client = _client(pair)
+def test_a_closed_client_makes_no_calls(pair: Pair, library: Any) -> None:
+    client = _client(library, pair)
     client.close()
 
-    with pytest.raises(ValueError, match="closed"):
+    with pytest.raises((ValueError, grpc.aio.UsageError), match="closed"):
         client.feed.ListTags(feed.ListTagsRequest(user_id=1))
 
 
-def test_the_example_in_the_guide_runs_as_it_is_printed(
-    pair: Pair, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_task_that_reads_a_stream_can_be_cancelled(pair: Pair) -> None:
+    async def cancelled() -> bool:
+        graph_address, feed_address = pair.graph_server.address, pair.feed_server.address
+        begun = asyncio.Event()
+
+        async def read(kith: aio.KithClient) -> None:
+            async for _ in kith.graph.WatchConnections(graph.WatchConnectionsRequest()):
+                begun.set()
+
+        async with aio.KithClient(graph=graph_address, feed=feed_address, access=_NOBODY) as kith:
+            task = asyncio.create_task(read(kith))
+            await begun.wait()
+            task.cancel()
+            await asyncio.wait([task])
+        return task.cancelled()
+
+    assert asyncio.run(cancelled())
+
+
+@pytest.mark.parametrize(("number", "user"), [(0, 17), (1, 18)])
+def test_an_example_in_the_guide_runs_as_it_is_printed(
+    pair: Pair,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    number: int,
+    user: int,
 ) -> None:
     monkeypatch.setenv("GRAPH_TARGET", pair.graph_server.address)
     monkeypatch.setenv("FEED_TARGET", pair.feed_server.address)
-    [example] = re.findall(r"(?<=```python\n).*?(?=```)", _GUIDE.read_text(), re.DOTALL)
+    examples = re.findall(r"(?<=```python\n).*?(?=```)", _GUIDE.read_text(), re.DOTALL)
 
-    exec(example, {})  # noqa: S102 -- it is ours
+    exec(examples[number], {})  # noqa: S102 -- it is ours
 
-    assert capsys.readouterr().out == "17 Good morning\nINVALID_FIELD ['body', 'audience.kind']\n"
+    assert len(examples) == 2
+    assert capsys.readouterr().out == (
+        f"{user} Good morning\nINVALID_FIELD ['body', 'audience.kind']\n"
+    )

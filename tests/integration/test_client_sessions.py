@@ -1,18 +1,17 @@
-"""What the client in Python sends beside its messages, and remembers of the answers."""
+"""What the clients in Python send beside its messages, and remember of the answers."""
 
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 
 from kith import trace_context
-from kith.client import KithClient, Session
 from kith.feed.v1 import feed_pb2 as pb
-from kith.feed.v1.feed_pb2_grpc import FeedServiceStub
 from kith.trace_context import Trace
 from tests.support.processes import until
 
@@ -74,20 +73,20 @@ def service(address: tuple[_Service, str]) -> _Service:
 
 
 @pytest.fixture
-def kith(address: tuple[_Service, str]) -> Iterator[KithClient]:
-    with KithClient.from_environment(feed=address[1]) as client:
+def kith(address: tuple[_Service, str], library: Any) -> Iterator[Any]:
+    with library.KithClient.from_environment(feed=address[1]) as client:
         yield client
 
 
-def _write(feed: FeedServiceStub, position: str) -> None:
+def _write(feed: Any, position: str) -> None:
     feed.CreatePost(pb.CreatePostRequest(body=position))
 
 
-def _read(session: Session) -> None:
+def _read(session: Any) -> None:
     session.feed.GetFeed(pb.GetFeedRequest())
 
 
-def test_a_session_reads_what_it_has_written_last(service: _Service, kith: KithClient) -> None:
+def test_a_session_reads_what_it_has_written_last(service: _Service, kith: Any) -> None:
     session, other = kith.session(), kith.session()
 
     for position in ("one", "two"):
@@ -99,7 +98,7 @@ def test_a_session_reads_what_it_has_written_last(service: _Service, kith: KithC
 
 
 def test_until_it_has_written_a_session_may_read_from_any_replica(
-    service: _Service, kith: KithClient
+    service: _Service, kith: Any
 ) -> None:
     session = kith.session(reads="replicas")
 
@@ -110,14 +109,14 @@ def test_until_it_has_written_a_session_may_read_from_any_replica(
     assert service.sent(_KEY) == ["one"]
 
 
-def test_the_client_itself_remembers_nothing(service: _Service, kith: KithClient) -> None:
+def test_the_client_itself_remembers_nothing(service: _Service, kith: Any) -> None:
     _write(kith.feed, "one")
     kith.feed.GetFeed(pb.GetFeedRequest())
 
     assert service.sent(_KEY) == []
 
 
-def test_a_session_goes_on_in_another_process(service: _Service, kith: KithClient) -> None:
+def test_a_session_goes_on_in_another_process(service: _Service, kith: Any) -> None:
     first = kith.session()
     _write(first.feed, "one")
 
@@ -127,7 +126,7 @@ def test_a_session_goes_on_in_another_process(service: _Service, kith: KithClien
 
 
 def test_of_writes_that_are_under_way_together_none_is_lost_and_a_later_one_stands_for_all(
-    service: _Service, kith: KithClient
+    service: _Service, kith: Any
 ) -> None:
     session, slow = kith.session(), ("slow", "slower")
     service.pauses = {position: threading.Event() for position in slow}
@@ -147,7 +146,7 @@ def test_of_writes_that_are_under_way_together_none_is_lost_and_a_later_one_stan
 
 
 def test_who_has_written_more_than_a_header_holds_reads_from_the_primary(
-    service: _Service, kith: KithClient
+    service: _Service, kith: Any
 ) -> None:
     many = {"feed": [f"position {number}" for number in range(1_000)]}
 
@@ -157,7 +156,7 @@ def test_who_has_written_more_than_a_header_holds_reads_from_the_primary(
 
 
 def test_a_write_that_is_not_waited_for_is_remembered_with_its_result(
-    service: _Service, kith: KithClient
+    service: _Service, kith: Any
 ) -> None:
     session = kith.session()
 
@@ -171,7 +170,7 @@ def test_a_write_that_is_not_waited_for_is_remembered_with_its_result(
     ("timeout", "at_least", "at_most"), [(None, 5, 11), (4, 0, 4), (99, 50, 99)]
 )
 def test_a_call_has_the_time_of_the_service_config_unless_it_brings_its_own(
-    service: _Service, kith: KithClient, timeout: float | None, at_least: float, at_most: float
+    service: _Service, kith: Any, timeout: float | None, at_least: float, at_most: float
 ) -> None:
     kith.feed.GetFeed(pb.GetFeedRequest(), timeout=timeout)
 
@@ -179,7 +178,7 @@ def test_a_call_has_the_time_of_the_service_config_unless_it_brings_its_own(
 
 
 def test_a_call_that_takes_longer_by_the_service_config_has_that_time(
-    service: _Service, kith: KithClient
+    service: _Service, kith: Any
 ) -> None:
     kith.feed.DeleteUser(pb.DeleteUserRequest())
 
@@ -189,6 +188,7 @@ def test_a_call_that_takes_longer_by_the_service_config_has_that_time(
 def test_the_trace_and_the_token_of_the_caller_are_passed_on(
     service: _Service,
     address: tuple[_Service, str],
+    library: Any,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -198,7 +198,7 @@ def test_the_trace_and_the_token_of_the_caller_are_passed_on(
     own = copy_context()
     own.run(trace_context.current.set, Trace.read([("traceparent", _PARENT)]))
 
-    with KithClient.from_environment(feed=address[1]) as kith:
+    with library.KithClient.from_environment(feed=address[1]) as kith:
         own.run(kith.feed.GetFeed, pb.GetFeedRequest(), metadata=(("x-request-id", "mine"),))
 
     sent = {key: service.sent(key) for key in ("authorization", "traceparent", "x-request-id")}
@@ -207,3 +207,25 @@ def test_the_trace_and_the_token_of_the_caller_are_passed_on(
         "traceparent": [_PARENT],
         "x-request-id": ["mine"],
     }
+
+
+def test_a_client_shows_the_token_that_it_is_given_meanwhile(
+    service: _Service,
+    address: tuple[_Service, str],
+    library: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("former")
+    monkeypatch.setenv("TARGET_TOKEN_FILE", str(token))
+
+    with library.KithClient.from_environment(feed=address[1]) as kith:
+
+        def shown() -> list[str]:
+            kith.feed.GetFeed(pb.GetFeedRequest())
+            return service.sent("authorization")
+
+        assert shown() == ["Bearer former"]
+        token.write_text("another")
+        until(lambda: shown() == ["Bearer another"])

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from kith.client.channels import open_channel
 from kith.client.settings import TargetSettings
 from kith.environment import Environment
+from kith.exceptions import UnauthenticatedError
 from kith.feed.v1 import feed_pb2
 from kith.graph.v1 import graph_pb2
 from kith.graph.v1.graph_pb2_grpc import GraphServiceStub
@@ -201,6 +203,34 @@ def test_the_feed_shows_the_graph_the_certificate_that_it_is_given_meanwhile(
         authority.issue(_FEED).write(tmp_path, "feed")
 
         until(lambda: succeeds(lambda: _authors(clients, 17)))
+
+
+def test_a_client_shows_the_certificate_that_it_is_given_meanwhile(
+    secured: SecuredPair,
+    authority: Authority,
+    library: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    chain, key = authority.issue("unknown.kith.test").write(tmp_path, "caller")
+    put(tmp_path / "ca.crt", authority.certificate)
+    monkeypatch.setenv("TARGET_CA_FILE", str(tmp_path / "ca.crt"))
+    monkeypatch.setenv("TARGET_CERT_FILE", str(chain))
+    monkeypatch.setenv("TARGET_KEY_FILE", str(key))
+    addresses = {"graph": secured.graph_server.address, "feed": secured.feed_server.address}
+
+    with library.KithClient.from_environment(**addresses) as kith:
+
+        def is_let_in() -> bool:
+            try:
+                kith.graph.ListConnections(graph_pb2.ListConnectionsRequest(user_id=17))
+            except UnauthenticatedError:
+                return False
+            return True
+
+        assert not is_let_in()
+        authority.issue(_IMPORTER).write(tmp_path, "caller")
+        until(is_let_in)
 
 
 def test_no_call_fails_while_all_certificates_and_their_authority_are_renewed(

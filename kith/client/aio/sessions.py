@@ -1,0 +1,129 @@
+"""Both services on grpc.aio, and what one person has written there."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Self
+
+import grpc
+
+from kith.client.aio.calls import Calls
+from kith.client.aio.channels import open_channel
+from kith.client.calls import Line
+from kith.client.channel_options import client_options, usual_seconds
+from kith.client.sessions import CHANNELS
+from kith.client.settings import Targets, TargetSettings
+from kith.client.written import Positions, Reads, first_positions, tokens
+from kith.feed.v1.feed_pb2_grpc import FeedServiceStub
+from kith.graph.v1.graph_pb2_grpc import GraphServiceStub
+
+if TYPE_CHECKING:  # types of the same stubs, which are not there at run time
+    from kith.feed.v1.feed_pb2_grpc import FeedServiceAsyncStub
+    from kith.graph.v1.graph_pb2_grpc import GraphServiceAsyncStub
+
+
+class KithClient:
+    """Both services. Make one in the event loop that uses it, and keep it.
+
+    Calls on the client itself remember nothing and are answered by the primary databases.
+    """
+
+    def __init__(
+        self,
+        *,
+        graph: str,
+        feed: str,
+        access: TargetSettings,
+        channels: int = CHANNELS,
+        waits: bool = True,
+        also_retried: Collection[str] = (),
+    ) -> None:
+        """Open channels to gRPC targets; nothing is sent before the first call.
+
+        With `waits`, calls wait until somebody serves, as long as their deadline lets them. By
+        `also_retried`, statuses such as ABORTED are called again as well as UNAVAILABLE.
+        """
+
+        def line(service: str, target: str) -> Line[grpc.aio.Channel]:
+            options = client_options(service, waits=waits, also_retried=also_retried, bounds=False)
+            return Line(
+                [open_channel(target, access, options) for _ in range(channels)],
+                usual_seconds(service),
+            )
+
+        self._graph, self._feed = line("graph", graph), line("feed", feed)
+        self.graph_channel: grpc.aio.Channel = Calls(self._graph)
+        """For stubs of what graph_service offers besides, such as grpc.health.v1."""
+        self.feed_channel: grpc.aio.Channel = Calls(self._feed)
+        """For stubs of what feed_service offers besides."""
+        self.graph: GraphServiceAsyncStub = GraphServiceStub(self.graph_channel)
+        self.feed: FeedServiceAsyncStub = FeedServiceStub(self.feed_channel)
+
+    @classmethod
+    def from_environment(
+        cls,
+        *,
+        graph: str = "",
+        feed: str = "",
+        channels: int = CHANNELS,
+        waits: bool = True,
+        also_retried: Collection[str] = (),
+    ) -> Self:
+        """Open channels as GRAPH_TARGET, FEED_TARGET, TARGET_CA_FILE and its companions say.
+
+        Targets that are given count more than those variables. Raises SettingsError.
+        """
+        targets = Targets.from_environment(graph=graph, feed=feed)
+        return cls(
+            graph=targets.graph,
+            feed=targets.feed,
+            access=targets.access,
+            channels=channels,
+            waits=waits,
+            also_retried=also_retried,
+        )
+
+    def session(
+        self, *, reads: Reads = "primary", positions: Mapping[str, Sequence[str]] | None = None
+    ) -> "Session":
+        """Return what one person calls through; it opens no connection.
+
+        Until the person has written something, the primary databases answer, or replicas if
+        `reads` says that what others have just written may be missing. `positions` are those of an
+        earlier session of the person, perhaps in another process.
+        """
+        return Session(
+            graph=self._graph, feed=self._feed, positions=first_positions(reads, positions)
+        )
+
+    async def close(self) -> None:
+        """Close the channels; calls that are under way are cancelled."""
+        for channel in (*self._graph.channels, *self._feed.channels):
+            await channel.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_exc_info: object) -> None:
+        await self.close()
+
+
+class Session:
+    """Both services for one person, who sees everything that was answered to them.
+
+    What others have written may come later, and, where several replicas answer, go once more.
+    """
+
+    def __init__(
+        self,
+        *,
+        graph: Line[grpc.aio.Channel],
+        feed: Line[grpc.aio.Channel],
+        positions: dict[str, Positions],
+    ) -> None:
+        self._positions = positions
+        self.graph: GraphServiceAsyncStub = GraphServiceStub(Calls(graph, positions["graph"]))
+        self.feed: FeedServiceAsyncStub = FeedServiceStub(Calls(feed, positions["feed"]))
+
+    @property
+    def positions(self) -> dict[str, list[str]]:
+        """What the person has to see, to go on with in another session."""
+        return tokens(self._positions)
