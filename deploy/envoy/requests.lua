@@ -15,6 +15,12 @@ local FIRST = { -- what a value begins with
   text = { characters = '"', named = "a string" },
   message = { characters = "{", named = "an object" },
 }
+-- What a map of texts has: a text under any name. Its names are no parts of a parameter's name.
+MESSAGES["map<string, string>"] = setmetatable({}, {
+  __index = function(_, name)
+    return { name = name, kind = "text" }
+  end,
+})
 local BACKSLASH = 92
 local find, match, sub, byte = string.find, string.match, string.sub, string.byte
 
@@ -83,7 +89,7 @@ end
 local function check_parameter(route, said, seen, name)
   local fields, inner, way, field = MESSAGES[route.message], said, {}, nil
   for part in string.gmatch(name .. ".", "([^.]*)%.") do
-    field = fields and fields[part]
+    field = fields and rawget(fields, part)
     if not field then
       refuse(name, "is not a parameter of this call")
     end

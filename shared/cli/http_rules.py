@@ -32,6 +32,8 @@ _KINDS: Final[Mapping[int, str]] = {
     FieldDescriptor.CPPTYPE_UINT32: "number",
     FieldDescriptor.CPPTYPE_UINT64: "number",
 }
+# As requests.lua names it.
+_MAP_OF_TEXTS: Final = "map<string, string>"
 _TEXTS: Final = {
     "google.protobuf.Duration",
     "google.protobuf.FieldMask",
@@ -110,6 +112,13 @@ def _add_message(messages: Table, message: Descriptor) -> None:
         return
     fields = messages[message.full_name] = Table()
     for field in message.fields:
+        if _is_map_of_texts(field):
+            fields[field.name] = fields[field.json_name] = {
+                "name": field.name,
+                "kind": "message",
+                "message": _MAP_OF_TEXTS,
+            }
+            continue
         inner = _message(field)
         fields[field.name] = fields[field.json_name] = {
             "name": field.name,
@@ -119,6 +128,16 @@ def _add_message(messages: Table, message: Descriptor) -> None:
         }
         if inner:
             _add_message(messages, inner)
+
+
+def _is_map_of_texts(field: FieldDescriptor) -> bool:
+    """Whether the JSON of a field is an object with any names, and texts as values."""
+    entry = field.message_type
+    return bool(
+        entry
+        and entry.GetOptions().map_entry
+        and all(part.cpp_type == FieldDescriptor.CPPTYPE_STRING for part in entry.fields)
+    )
 
 
 def _message(field: FieldDescriptor) -> Descriptor | None:

@@ -79,7 +79,9 @@ def _ways(message: Descriptor) -> Iterator[Way]:
     yield ()
     for field in message.fields:
         inner = field.message_type
-        if inner and inner.file.package != "google.protobuf":
+        # A map has names of any kind.
+        is_map = inner and inner.GetOptions().map_entry
+        if inner and not is_map and inner.file.package != "google.protobuf":
             yield from ((field, *way) for way in _ways(inner))
 
 
@@ -196,6 +198,42 @@ def test_a_field_that_is_hidden_given_twice_or_of_another_type_is_refused(
     gateway: Gateway, body: str, named: str
 ) -> None:
     assert _refused(gateway.call("POST", "/v1/users/7/tags", body.encode())) == [named]
+
+
+def test_attributes_may_have_any_names(gateway: Gateway) -> None:
+    draft = {"body": "hello", "audience": {"kind": "AUDIENCE_KIND_ALL"}}
+    sent = {**draft, "attributes": {"place": "Berlin", "bodÿ": "", "user_id": "8"}}
+
+    answer = gateway.call("POST", "/v1/users/7/posts", json.dumps(sent).encode())
+
+    assert json.loads(answer.body)["post"]["attributes"] == sent["attributes"]
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        '{"a": "b", "a": "c"}',
+        '{"a": 5}',
+        '{"a": {"b": "c"}}',
+        '{"a": ["b"]}',
+        '[{"a": "b"}]',
+        '"a"',
+    ],
+)
+def test_attributes_that_are_no_texts_or_given_twice_are_refused(
+    gateway: Gateway, attributes: str
+) -> None:
+    body = f'{{"body": "hello", "attributes": {attributes}}}'
+
+    [named] = _refused(gateway.call("POST", "/v1/users/7/posts", body.encode()))
+
+    assert named in {"attributes", "attributes.a"}
+
+
+def test_attributes_are_no_parameters(gateway: Gateway) -> None:
+    answer = gateway.call("POST", "/v1/users/7/posts?attributes.a=b", b"{}")
+
+    assert _refused(answer) == ["attributes.a"]
 
 
 @pytest.mark.parametrize(
