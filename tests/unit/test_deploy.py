@@ -371,7 +371,7 @@ def test_every_version_has_a_migration_job_of_its_own(tmp_path: Path) -> None:
     shutil.copytree(DEPLOY / "kubernetes", folder)
     told = folder / "kustomization.yaml"
     newer = (
-        told.read_text().replace("0.1.0", "0.2.0").replace("Name: kith", "Name: r.test:5000/kith")
+        told.read_text().replace("0.2.0", "0.3.0").replace("Name: kith", "Name: r.test:5000/kith")
     )
     names = []
 
@@ -384,9 +384,9 @@ def test_every_version_has_a_migration_job_of_its_own(tmp_path: Path) -> None:
         for each in built:
             _require_valid(each, "1.31")
 
-    assert names == ["kith-migrate-0.1.0", "kith-migrate-0.2.0"]
+    assert names == ["kith-migrate-0.2.0", "kith-migrate-0.3.0"]
     [container] = job["spec"]["template"]["spec"]["containers"]
-    assert container["image"] == "r.test:5000/kith:0.2.0"
+    assert container["image"] == "r.test:5000/kith:0.3.0"
 
 
 def test_the_manifests_are_of_one_version() -> None:
