@@ -89,11 +89,27 @@ def test_an_export_holds_what_the_user_made_and_nothing_of_others(pair: Pair, li
     assert {comment.author_id for comment in found.comments} == {life}
 
 
+def test_a_deleted_tag_is_exported_while_a_post_that_can_be_restored_excludes_by_it(
+    pair: Pair, people: People
+) -> None:
+    user, friend = people.connected(2)
+    hidden = people.tag(user, "hidden", friend)
+    gone = people.post(user, all_without(hidden))
+    pair.feed.DeleteTag(pb.DeleteTagRequest(user_id=user, tag_id=hidden))
+    pair.feed.DeletePost(pb.DeletePostRequest(user_id=user, post_id=gone))
+
+    found = _joined(_export(pair, user))
+
+    assert [tag.tag_id for tag in found.tags] == [hidden]
+    assert [(given.tag_id, given.member.former) for given in found.tagged_users] == [(hidden, True)]
+    assert not found.posts
+
+
 def test_what_was_deleted_is_not_exported(pair: Pair, people: People) -> None:
     user, friend = people.connected(2)
     hidden = people.tag(user, "hidden", friend)
     people.post(user, body="stays")
-    gone = people.post(user, all_without(hidden), body="goes")
+    gone = people.post(user, tagged(hidden), body="goes")
     theirs = people.post(friend)
     comment = _comment(pair, user, friend, theirs, "goes")
     pair.feed.DeleteTag(pb.DeleteTagRequest(user_id=user, tag_id=hidden))
