@@ -197,14 +197,14 @@ def is_there(connection: Connection, *, name: PostName) -> bool:
 
 # A lock that has waited for a change of the post goes on with the new post and the tags of before,
 # so a statement of its own asks what the viewer may see, once the post is locked.
-_LOCK_POST = text("""
+_KEEP_POST = text("""
     SELECT FROM posts AS p WHERE p.author_id = :author_id AND p.id = :post_id FOR SHARE
 """)
 
 
 def lock_visible_post(connection: Connection, *, viewer: Viewer, name: PostName) -> bool:
     """Whether the viewer may see the post, which cannot change until the transaction ends."""
-    connection.execute(_LOCK_POST, {"author_id": name[0], "post_id": name[1]})
+    connection.execute(_KEEP_POST, {"author_id": name[0], "post_id": name[1]})
     return visible_post_time(connection, viewer=viewer, name=name) is not None
 
 
