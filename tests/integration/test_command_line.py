@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
@@ -349,7 +349,16 @@ def test_a_column_says_that_standard_input_is_csv(kith: Kith, people: People) ->
     assert "there is no column 'text', but ['said', 'id']" in without_column[2]
 
 
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+@pytest.fixture(params=[signal.SIGINT, signal.SIGTERM])
+def ending(request: pytest.FixtureRequest) -> Iterator[signal.Signals]:
+    """A signal that ends a command. A shell starts background jobs with SIGINT ignored."""
+    ending: signal.Signals = request.param
+    is_interrupt = ending == signal.SIGINT
+    former = signal.signal(ending, signal.default_int_handler if is_interrupt else signal.SIG_DFL)
+    yield ending
+    signal.signal(ending, former)
+
+
 def test_an_import_that_is_stopped_says_how_much_took_effect(
     kith: Kith, pair: Pair, people: People, monkeypatch: pytest.MonkeyPatch, ending: signal.Signals
 ) -> None:
