@@ -146,8 +146,10 @@ def _plain_post(row: RowMapping, url_of: Callable[[str], str]) -> feed_pb.Post:
         post_id=row["id"],
         body=row["body"],
         photos=[
-            feed_pb.Photo(key=key, url=url_of(key), width=int(width), height=int(height))
-            for key, width, height in row["photos"]
+            feed_pb.Photo(
+                key=key, url=url_of(key), width=int(width), height=int(height), alt_text=alt_text
+            )
+            for key, width, height, alt_text in row["photos"]
         ],
         create_time=timestamp(row["created_at"]),
         comment_count=row["comment_count"],
