@@ -131,7 +131,9 @@ class Digests:
                 return self._reads.prepared(
                     lambda reader: choose(reader, viewer), since=viewer.since
                 )
-            frozen = self._layout.frozen_choice(self._reader, viewer=viewer, name=name)
+            frozen = self._layout.frozen_choice(
+                self._reader, viewer=viewer, name=name, with_muted=bool(query.tag_ids)
+            )
             return frozen or choose(self._reader, viewer)
 
         return steady_read(self._graph, query.viewer_id, read)

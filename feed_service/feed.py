@@ -114,9 +114,14 @@ class Feed:
 
 def _among(query: FeedQuery, viewer: Viewer) -> FeedFilter:
     if not query.author_ids:
-        return FeedFilter(author_ids=viewer.connected_ids, tag_ids=query.tag_ids)
+        return FeedFilter(
+            author_ids=viewer.connected_ids,
+            tag_ids=query.tag_ids,
+            with_muted=bool(query.tag_ids),
+        )
     return FeedFilter(
         author_ids=viewer.connected_among(query.author_ids),
         tag_ids=query.tag_ids,
         with_own=viewer.user_id in query.author_ids,
+        with_muted=True,
     )

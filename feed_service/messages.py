@@ -139,6 +139,8 @@ def tag(row: TagRow) -> pb.Tag:
         create_time=timestamp(row.created_at),
         etag=etag(row.version),
         delete_time=None if row.deleted_at is None else timestamp(row.deleted_at),
+        muted=row.is_muted,
+        mute_until=None if row.mute_until is None else timestamp(row.mute_until),
     )
 
 
@@ -231,8 +233,8 @@ def created_tag(row: TagRow) -> pb.CreateTagResponse:
     return pb.CreateTagResponse(tag=tag(row))
 
 
-def renamed_tag(row: TagRow) -> pb.UpdateTagResponse:
-    """Return the answer to the renaming of a tag."""
+def changed_tag(row: TagRow) -> pb.UpdateTagResponse:
+    """Return the answer to the change of a tag."""
     return pb.UpdateTagResponse(tag=tag(row))
 
 

@@ -244,11 +244,21 @@ tags = Table(
     # Set when a tag that keeps people from posts is deleted: it is gone for its owner and goes on
     # keeping them from those posts. Dropping it would show the posts to the people it excluded.
     moment("deleted_at", nullable=True),
+    # Until when the people of the tag stay out of its owner's feed: infinity for a mute without an
+    # end, NULL for none. See mutes.
+    moment("muted_until", nullable=True),
     CheckConstraint(f"char_length(name) BETWEEN 1 AND {TAG_NAME_LENGTH}", name="name_length"),
 )
 # drop_unused_tags.
 Index("idx_tag_deleted_at", tags.c.deleted_at, postgresql_where=text("deleted_at IS NOT NULL"))
-# insert_tag, rename_tag: a name once for each owner, whatever its case.
+# feed_page, digest_choice, unread_count, frozen_choice: the tags that a viewer has muted.
+Index(
+    "idx_tag_muted",
+    tags.c.owner_user_id,
+    tags.c.muted_until,
+    postgresql_where=text("muted_until IS NOT NULL"),
+)
+# insert_tag, update_tag: a name once for each owner, whatever its case.
 Index(
     "uq_tag_name",
     tags.c.owner_user_id,

@@ -31,8 +31,9 @@ from feed_service.posts import Changes, Draft, Posts
 from feed_service.queries.checks import Check
 from feed_service.queries.imports import ImportedPost
 from feed_service.queries.posts import Audience, PostName, PostRow
+from feed_service.queries.tags import Mute
 from feed_service.read_positions import ReadPositions
-from feed_service.tags import Tags
+from feed_service.tags import UNMUTED_WITH_END, TagChanges, Tags
 from feed_service.weeks import MONDAY, SUNDAY, time_zones
 from kith.feed.v1 import feed_pb2 as pb
 from kith.feed.v1 import feed_pb2_grpc
@@ -68,6 +69,7 @@ _MAX_MEMBERS = limits(pb.AddTagMembersRequest, "target_user_ids").max_items
 _MAX_PHOTOS = limits(pb.CreatePostRequest, "photo_keys").max_items
 _MAX_ATTRIBUTE_BYTES = limits(pb.Post, "attributes").max_bytes
 _CHANGEABLE = frozenset({"body", "audience", "photos", "attributes"})
+_CHANGEABLE_OF_TAG = frozenset({"name", "muted", "mute_until"})
 _MAX_BATCH = limits(pb.BatchGetPostsRequest, "posts").max_items
 _KEY_LENGTH = limits(pb.CreatePostRequest, "photo_keys").max_length
 _MAX_SCORES = limits(pb.SetPostImportanceRequest, "scores").max_items
@@ -314,7 +316,8 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         with Fields() as fields:
             call = _call(fields, request, pb.CreateTagResponse, messages.created_tag)
             name = _tag_name(fields, "name", request.name)
-        return self._tags.create(call, name=name, shown=messages.shown_tag)
+            mute = _mute(fields, request)
+        return self._tags.create(call, name=name, mute=mute, shown=messages.shown_tag)
 
     def ListTags(
         self, request: pb.ListTagsRequest, context: grpc.ServicerContext
@@ -336,14 +339,13 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         self, request: pb.UpdateTagRequest, context: grpc.ServicerContext
     ) -> pb.UpdateTagResponse:
         with Fields() as fields:
-            call = _call(fields, request, pb.UpdateTagResponse, messages.renamed_tag)
+            call = _call(fields, request, pb.UpdateTagResponse, messages.changed_tag)
             tag_id = fields.identifier("tag.tag_id", request.tag.tag_id)
-            fields.update_mask("update_mask", request.update_mask.paths, allowed={"name"})
-            name = _tag_name(fields, "tag.name", request.tag.name)
-        return self._tags.rename(
+            changes = _tag_changes(fields, request)
+        return self._tags.update(
             call,
             tag_id,
-            name=name,
+            changes,
             version=messages.version(request.tag.etag),
             shown=messages.shown_tag,
         )
@@ -634,12 +636,8 @@ def _done(answered_by: type[M]) -> Callable[[None], M]:
 def _week_of(fields: Fields, request: pb.GetDigestRequest) -> datetime | None:
     if not request.HasField("week_of"):
         return None
-    try:
-        moment = request.week_of.ToDatetime(UTC)
-    except (ValueError, OverflowError):
-        fields.reject("week_of", "must be a valid time")
-        return None
-    if moment < _FIRST_MOMENT:
+    moment = fields.moment("week_of", request.week_of)
+    if moment is not None and moment < _FIRST_MOMENT:
         fields.reject("week_of", "must not be before 1970")
     return moment
 
@@ -709,6 +707,29 @@ def _tag_name(fields: Fields, field: str, value: str) -> str:
     if name != name.strip():
         fields.reject(field, "must not begin or end with white space")
     return name
+
+
+def _mute(fields: Fields, request: pb.CreateTagRequest) -> Mute | None:
+    has_end = request.HasField("mute_until")
+    if has_end and not request.muted:
+        fields.reject("mute_until", UNMUTED_WITH_END)
+    until = fields.moment("mute_until", request.mute_until) if has_end else None
+    return Mute(until=until) if request.muted else None
+
+
+def _tag_changes(fields: Fields, request: pb.UpdateTagRequest) -> TagChanges:
+    changed = fields.update_mask(
+        "update_mask", request.update_mask.paths, allowed=_CHANGEABLE_OF_TAG
+    )
+    changes_end, mute_until = "mute_until" in changed, None
+    if changes_end and request.tag.HasField("mute_until"):
+        mute_until = fields.moment("tag.mute_until", request.tag.mute_until)
+    return TagChanges(
+        name=_tag_name(fields, "tag.name", request.tag.name) if "name" in changed else None,
+        is_muted=request.tag.muted if "muted" in changed else None,
+        changes_end=changes_end,
+        mute_until=mute_until,
+    )
 
 
 def _members(

@@ -2,14 +2,17 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
+from typing import Final
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from feed_service import queries
 from feed_service.connections_cache import CachedViewer
-from feed_service.queries.tags import MemberRow, TagRow
+from feed_service.queries.tags import MemberRow, Mute, TagRow
 from feed_service.resources import Resources
 from feed_service.safe_read import steady_read
 from feed_service.versions import require_version
@@ -19,9 +22,37 @@ from kith.exceptions import (
     ConflictError,
     PreconditionError,
     ResourceNotFoundError,
+    ValidationError,
 )
 from shared.api.idempotency import Call, M, once, once_prepared
 from shared.api.paging import BELOW_ALL_IDS, ById, Page, Scope
+
+UNMUTED_WITH_END: Final = "must be unset unless the tag is muted"
+"""What is wrong with `mute_until` of a tag that is not muted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TagChanges:
+    """The changes of a tag; None for a name that stays, and for a tag that stays muted or not.
+
+    The mute ends at `mute_until`, never if that is None, if `changes_end`; otherwise as it did.
+    """
+
+    name: str | None = None
+    is_muted: bool | None = None
+    changes_end: bool = False
+    mute_until: datetime | None = None
+
+    def mute(self, current: Mute | None) -> Mute | None:
+        """Return what becomes of a mute; raises ValidationError for an end without a mute."""
+        is_muted = current is not None if self.is_muted is None else self.is_muted
+        if not is_muted:
+            if self.mute_until is not None:
+                raise ValidationError.of("tag.mute_until", UNMUTED_WITH_END)
+            return None
+        if self.changes_end:
+            return Mute(until=self.mute_until)
+        return current or Mute()
 
 
 class Tags:
@@ -34,10 +65,13 @@ class Tags:
         self._tokens = resources.tokens
         self._max_tags = max_tags
 
-    def create(self, call: Call[TagRow, M], *, name: str, shown: Callable[[M], int]) -> M:
+    def create(
+        self, call: Call[TagRow, M], *, name: str, mute: Mute | None, shown: Callable[[M], int]
+    ) -> M:
         """Create a tag; repeating the request returns the first one's answer.
 
-        `shown` reads from such an answer the id of the tag that it shows.
+        `shown` reads from such an answer the id of the tag that it shows. Raises ValidationError
+        naming `mute_until` for a mute that has ended already.
         """
         owner_id = call.user_id
 
@@ -50,7 +84,10 @@ class Tags:
                     metadata={"limit": str(self._max_tags)},
                 )
             with _one_of_a_name():
-                return queries.tags.insert_tag(connection, owner_user_id=owner_id, name=name)
+                tag_id = queries.tags.insert_tag(
+                    connection, owner_user_id=owner_id, name=name, mute=mute
+                )
+            return _stored(connection, owner_id, tag_id, mute=mute, end="mute_until")
 
         response, _ = once(
             self._database,
@@ -77,18 +114,19 @@ class Tags:
         )
         return self._tokens.cut(scope, rows, size=page_size, position=lambda row: ById(row.id))
 
-    def rename(
+    def update(
         self,
         call: Call[TagRow, M],
         tag_id: int,
+        changes: TagChanges,
         *,
-        name: str,
         version: int | None,
         shown: Callable[[M], int],
     ) -> M:
-        """Rename a tag; with a version, only if it is the current one.
+        """Change a tag; with a version, only if it is the current one.
 
-        `shown` is as in `create`.
+        `shown` is as in `create`. Raises ValidationError naming `tag.mute_until` for a mute that
+        has ended already, and for an end of a tag that is not muted.
         """
         owner_id = call.user_id
 
@@ -97,10 +135,16 @@ class Tags:
                 queries.tags.locked_tag(connection, owner_user_id=owner_id, tag_id=tag_id)
             )
             require_version(version, current=current.version)
+            mute = changes.mute(current.mute)
             with _one_of_a_name():
-                return queries.tags.rename_tag(
-                    connection, owner_user_id=owner_id, tag_id=tag_id, name=name
+                queries.tags.update_tag(
+                    connection,
+                    owner_user_id=owner_id,
+                    tag_id=tag_id,
+                    name=current.name if changes.name is None else changes.name,
+                    mute=mute,
                 )
+            return _stored(connection, owner_id, tag_id, mute=mute, end="tag.mute_until")
 
         response, _ = once(
             self._database,
@@ -210,6 +254,19 @@ class Tags:
             )
 
         return steady_read(self._graph, owner_id, read)
+
+
+def _stored(
+    connection: Connection, owner_id: int, tag_id: int, *, mute: Mute | None, end: str
+) -> TagRow:
+    """Return a tag as it is stored; raises ValidationError naming `end` if its mute is over.
+
+    The clock of the database decides, because a mute ends by it.
+    """
+    row = _required(queries.tags.tag(connection, owner_user_id=owner_id, tag_id=tag_id))
+    if mute is not None and not row.is_muted:
+        raise ValidationError.of(end, "must be in the future")
+    return row
 
 
 def _required(row: TagRow | None) -> TagRow:

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from feed_service.models import ALL, TAGS
+from feed_service.mutes import not_muted
 from feed_service.visibility import DECIDING_TAGS, Clause, tag_holds
 
 CHOSEN: Final = """user_tags AS chosen
@@ -31,15 +32,17 @@ CHOSEN: Final = """user_tags AS chosen
 CONNECTIONS: Final = f"""
     SELECT connected.id
     FROM unnest(CAST(:author_ids AS bigint[])) AS connected (id)
-    WHERE NOT :by_tags OR EXISTS (
+    WHERE (NOT :by_tags OR EXISTS (
         SELECT FROM {CHOSEN}
         WHERE chosen.owner_user_id = :viewer_id
           AND chosen.target_user_id = connected.id
           AND chosen.tag_id = ANY (CAST(:tag_ids AS bigint[]))
-          AND {tag_holds("chosen", peer="connected.id", revisions=":own_revisions")})
+          AND {tag_holds("chosen", peer="connected.id", revisions=":own_revisions")}))
+      AND (:with_muted OR {not_muted("connected.id")})
 """
 """The viewer's connections in :author_ids; when :by_tags, only those with one of the viewer's
-:tag_ids. For a CTE `connections`, from which the others read."""
+:tag_ids; unless :with_muted, only those that the viewer has not muted. For a CTE `connections`,
+from which the others read."""
 
 NOT_EXCLUDED: Final = f"NOT EXISTS ({DECIDING_TAGS[Clause.EXCLUDED]} OFFSET 0)"
 """Whether the author of row `p` of posts has never given the viewer a tag that it excludes."""

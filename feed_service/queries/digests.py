@@ -8,6 +8,7 @@ from typing import Final
 from sqlalchemy import Connection, text
 
 from feed_service.models import LOW_IMPORTANCE, UTC_DAY
+from feed_service.mutes import not_muted
 from feed_service.queries.posts import POST_COLUMNS, PostRow, name_literals
 from feed_service.settings import DigestRules, HubScan
 from feed_service.viewers import Viewer
@@ -230,6 +231,7 @@ def digest_choice(
             "with_own": include_own_posts,
             "by_tags": bool(tag_ids),
             "tag_ids": array_literal(tag_ids),
+            "with_muted": bool(tag_ids),
             "end": week.end,
             "min_importance": rules.min_importance,
             "posts_per_author_per_day": rules.posts_per_author_per_day,
@@ -253,6 +255,7 @@ _FROZEN_CHOICE = Statement(
         JOIN posts AS p ON p.author_id = item.author_id AND p.id = item.post_id AND {VISIBLE}
         WHERE item.user_id = frozen.user_id AND item.start_at = frozen.start_at
           AND item.fingerprint = frozen.fingerprint
+          AND (:with_muted OR {not_muted("item.author_id")})
     ) AS shown ON true
     WHERE frozen.user_id = :viewer_id AND frozen.start_at = :start
       AND frozen.fingerprint = :fingerprint
@@ -261,10 +264,21 @@ _FROZEN_CHOICE = Statement(
 )
 
 
-def frozen_choice(reader: Reader, *, viewer: Viewer, name: FrozenName) -> Choice | None:
-    """What the viewer may still see of a frozen digest; None when it was never frozen."""
+def frozen_choice(
+    reader: Reader, *, viewer: Viewer, name: FrozenName, with_muted: bool
+) -> Choice | None:
+    """What is still shown of a frozen digest; None when it was never frozen.
+
+    Shown is what the viewer may still see and, unless `with_muted`, is by nobody they have muted.
+    """
     rows = reader.rows(
-        _FROZEN_CHOICE, {**viewer.parameters, **week_parameters(name.week), **name.parameters}
+        _FROZEN_CHOICE,
+        {
+            **viewer.parameters,
+            **week_parameters(name.week),
+            **name.parameters,
+            "with_muted": with_muted,
+        },
     )
     return _choice(rows, is_frozen=True) if rows else None
 

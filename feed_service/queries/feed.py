@@ -51,12 +51,14 @@ class FeedFilter:
     """The authors whose posts of a viewer's feed are wanted.
 
     `author_ids` is the literal of connections of the viewer; when there are `tag_ids`, only
-    connections that the viewer has given one of these tags.
+    connections that the viewer has given one of these tags. Unless `with_muted`, only those that
+    the viewer has not muted.
     """
 
     author_ids: str
     tag_ids: Sequence[int] = ()
     with_own: bool = True
+    with_muted: bool = False
 
 
 IN_PART: Final = """(created_at, id) < (:before_time, :before_id)
@@ -169,6 +171,7 @@ def feed_page(
             "by_tags": bool(among.tag_ids),
             "tag_ids": array_literal(among.tag_ids),
             "with_own": among.with_own,
+            "with_muted": among.with_muted,
             **part.parameters,
             "limit": limit,
             "hub_degree": hub_scan.degree,

@@ -4,6 +4,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, text
 
+from feed_service.mutes import not_muted
 from feed_service.viewers import Viewer
 from feed_service.visibility import VISIBLE
 
@@ -39,12 +40,13 @@ _UNREAD_COUNT = text(f"""
               AND p.created_at > position.read_at
               AND {VISIBLE}
             LIMIT :limit) AS unread
+        WHERE {not_muted("author.id")}
         LIMIT :limit) AS unread
 """)
 
 
 def unread_count(connection: Connection, *, viewer: Viewer, limit: int) -> int:
-    """How many posts by others the viewer may see behind their position, at most `limit`."""
+    """How many posts of the viewer's feed, by others, are behind their position, up to `limit`."""
     count: int = connection.execute(
         _UNREAD_COUNT, {**viewer.parameters, "limit": limit}
     ).scalar_one()

@@ -16,13 +16,30 @@ from shared.database.database import violates
 
 @dataclass(frozen=True, kw_only=True)
 class TagRow:
-    """A tag; deleted ones are there as long as a post excludes people by them."""
+    """A tag; deleted ones are there as long as a post excludes people by them.
+
+    `is_muted` is so now, and until `mute_until`, or without an end if that is None.
+    """
 
     id: int
     name: str
     version: int
     created_at: datetime
     deleted_at: datetime | None
+    is_muted: bool
+    mute_until: datetime | None
+
+    @property
+    def mute(self) -> "Mute | None":
+        """The mute of the tag, None when it is not muted."""
+        return Mute(until=self.mute_until) if self.is_muted else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mute:
+    """That a tag is muted, until a moment or without an end."""
+
+    until: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,24 +114,36 @@ def lock_and_count_tags(connection: Connection, *, owner_user_id: int) -> int:
     return count
 
 
+# A deleted tag mutes nobody, and neither does one whose mute has ended.
+_MUTES: Final = "tag.deleted_at IS NULL AND coalesce(tag.muted_until > now(), false)"
+_TAG_COLUMNS: Final = f"""tag.id, tag.name, tag.version, tag.created_at, tag.deleted_at,
+           {_MUTES} AS is_muted,
+           CASE WHEN {_MUTES} THEN nullif(tag.muted_until, 'infinity') END AS mute_until"""
+
 _INSERT_TAG = text("""
-    INSERT INTO tags (owner_user_id, name) VALUES (:owner_user_id, :name)
-    RETURNING id, name, version, created_at, deleted_at
+    INSERT INTO tags (owner_user_id, name, muted_until)
+    VALUES (:owner_user_id, :name, CAST(:muted_until AS timestamptz))
+    RETURNING id
 """)
 
 
-def insert_tag(connection: Connection, *, owner_user_id: int, name: str) -> TagRow:
-    """The new tag; fails with `is_name_taken` when the owner has one of this name."""
-    row = connection.execute(_INSERT_TAG, {"owner_user_id": owner_user_id, "name": name})
-    return TagRow(**row.mappings().one())
+def insert_tag(connection: Connection, *, owner_user_id: int, name: str, mute: Mute | None) -> int:
+    """The id of the new tag; fails with `is_name_taken` when the owner has one of this name."""
+    tag_id: int = connection.execute(
+        _INSERT_TAG,
+        {"owner_user_id": owner_user_id, "name": name, "muted_until": _muted_until(mute)},
+    ).scalar_one()
+    return tag_id
+
+
+def _muted_until(mute: Mute | None) -> datetime | str | None:
+    return None if mute is None else mute.until or "infinity"
 
 
 def is_name_taken(error: IntegrityError) -> bool:
     """Whether a tag was not stored because its owner has another one of this name."""
     return violates(error, "uq_tag_name")
 
-
-_TAG_COLUMNS = "tag.id, tag.name, tag.version, tag.created_at, tag.deleted_at"
 
 _TAG = text(f"""
     SELECT {_TAG_COLUMNS} FROM tags AS tag
@@ -171,19 +200,26 @@ def tag_page(
     return [TagRow(**row) for row in rows.mappings()]
 
 
-_RENAME_TAG = text(f"""
-    UPDATE tags AS tag SET name = :name, version = tag.version + 1
-    WHERE tag.owner_user_id = :owner_user_id AND tag.id = :tag_id
-    RETURNING {_TAG_COLUMNS}
+_UPDATE_TAG = text("""
+    UPDATE tags SET name = :name, muted_until = CAST(:muted_until AS timestamptz),
+                    version = version + 1
+    WHERE owner_user_id = :owner_user_id AND id = :tag_id
 """)
 
 
-def rename_tag(connection: Connection, *, owner_user_id: int, tag_id: int, name: str) -> TagRow:
-    """The tag with its new name; fails with `is_name_taken` when another tag has it."""
-    row = connection.execute(
-        _RENAME_TAG, {"owner_user_id": owner_user_id, "tag_id": tag_id, "name": name}
+def update_tag(
+    connection: Connection, *, owner_user_id: int, tag_id: int, name: str, mute: Mute | None
+) -> None:
+    """Store a locked tag's name and mute; fails with `is_name_taken` when another tag has it."""
+    connection.execute(
+        _UPDATE_TAG,
+        {
+            "owner_user_id": owner_user_id,
+            "tag_id": tag_id,
+            "name": name,
+            "muted_until": _muted_until(mute),
+        },
     )
-    return TagRow(**row.mappings().one())
 
 
 _END_INCLUSIONS = text("""

@@ -166,14 +166,20 @@ class Fields:
 
     def past(self, field: str, value: Timestamp, *, now: datetime) -> datetime:
         """Read a time that must be valid, not before the year 1 and not in the future."""
-        try:
-            moment = value.ToDatetime(UTC)
-        except (ValueError, OverflowError):
-            self.reject(field, "must be a valid time")
+        moment = self.moment(field, value)
+        if moment is None:
             return now
         if moment > now:
             self.reject(field, "must not be in the future")
         return moment
+
+    def moment(self, field: str, value: Timestamp) -> datetime | None:
+        """Read a time that must be valid: not before the year 1 and not after the year 9999."""
+        try:
+            return value.ToDatetime(UTC)
+        except (ValueError, OverflowError):
+            self.reject(field, "must be a valid time")
+            return None
 
     def request_id(self, field: str, value: str) -> uuid.UUID | None:
         """Read an optional UUID, of which all spellings are the same."""

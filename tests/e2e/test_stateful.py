@@ -131,6 +131,17 @@ class Lives(RuleBasedStateMachine):
         refused = refusal(self.pair.feed.UpdateTag, request)
         assert refused == self._oracle.rename_tag(tag, label)
 
+    @rule(any_tag=_any, muted=st.booleans())
+    def mute_tag(self, any_tag: int, *, muted: bool) -> None:
+        tag = _one_of(self._tag_ids, any_tag)
+        request = feed.UpdateTagRequest(
+            user_id=self._oracle.owners[tag],
+            tag=feed.Tag(tag_id=self._tag_ids[tag], muted=muted),
+            update_mask=FieldMask(paths=["muted"]),
+        )
+        refused = refusal(self.pair.feed.UpdateTag, request)
+        assert refused == self._oracle.set_muted(tag, muted=muted)
+
     @rule(any_tag=_any)
     def delete_tag(self, any_tag: int) -> None:
         tag = _one_of(self._tag_ids, any_tag)
@@ -340,9 +351,10 @@ class Lives(RuleBasedStateMachine):
                 if self._oracle.owners[tag] == viewer and tag not in self._oracle.deleted_tags
             )
         )
+        is_filtered = bool(authors or tags)
         expected = [
             name
-            for name in self._oracle.feed(viewer)
+            for name in (self._oracle.visible(viewer) if is_filtered else self._oracle.feed(viewer))
             if (not authors or self._oracle.posts[name].author in authors)
             and (not tags or self._oracle.posts[name].author in chosen)
         ]

@@ -85,8 +85,14 @@ class _Worlds:
             self._post(pick.choice(busy), self._moment(middle, zone, days=days), importances)
             for _ in range(pick.choice(counts))
         ]
+        muted = pick.choice([frozenset(), self._some(_tags(viewer))])
         world = oracle.World(
-            viewer=viewer, connected=connected, members=members, former=former, posts=posts
+            viewer=viewer,
+            connected=connected,
+            members=members,
+            former=former,
+            posts=posts,
+            muted=muted,
         )
         return world, zone, middle
 
@@ -222,7 +228,11 @@ def _answer(
 
 
 def _store(connection: Connection, worlds: list[oracle.World]) -> None:
-    tags = [(tag // 10, tag) for world in worlds for tag in world.members]
+    tags = [
+        (tag // 10, tag, "infinity" if tag in world.muted else None)
+        for world in worlds
+        for tag in world.members
+    ]
     given = [
         (tag // 10, tag, person, revision)
         for world in worlds
@@ -238,7 +248,11 @@ def _store(connection: Connection, worlds: list[oracle.World]) -> None:
         for excluded, post_tags in ((False, post.tags), (True, post.excluded))
         for tag in post_tags
     ]
-    _insert(connection, "tags (owner_user_id, id, name)", [(*tag, f"tag {tag[1]}") for tag in tags])
+    _insert(
+        connection,
+        "tags (owner_user_id, id, muted_until, name)",
+        [(*tag, f"tag {tag[1]}") for tag in tags],
+    )
     _insert(
         connection,
         "user_tags (owner_user_id, tag_id, target_user_id, owner_revision)",

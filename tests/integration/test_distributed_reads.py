@@ -102,7 +102,7 @@ def _page(
     return pages.page(
         reader,
         viewer=Viewer(user_id=_VIEWER, connected_ids=literal),
-        among=FeedFilter(author_ids=literal),
+        among=FeedFilter(author_ids=literal, with_muted=True),
         part=part,
         limit=_LIMIT,
         hub_scan=hub_scan,
@@ -120,6 +120,36 @@ def _counted(read: Callable[[], object]) -> int:
 
 def test_a_page_of_few_authors_is_one_statement(reader: Reader) -> None:
     assert _counted(lambda: _page(FeedPages(), reader, _AUTHORS[:39])) == 1
+
+
+def test_a_page_without_those_whom_the_viewer_has_muted_is_one_statement_more(
+    reader: Reader, database: Connection
+) -> None:
+    viewer, muted = _AUTHORS[1], _AUTHORS[2]
+    database.execute(
+        text(f"""
+            INSERT INTO tags (owner_user_id, name, muted_until)
+            VALUES ({viewer}, 'loud', 'infinity')""")
+    )
+    database.execute(
+        text(f"""
+            INSERT INTO user_tags (owner_user_id, tag_id, target_user_id, owner_revision)
+            SELECT owner_user_id, id, {muted}, 1 FROM tags WHERE owner_user_id = {viewer}""")
+    )
+
+    def read() -> list[PostRow]:
+        literal = array_literal(_AUTHORS[2:6])
+        return FeedPages().page(
+            reader,
+            viewer=Viewer(user_id=viewer, connected_ids=literal),
+            among=FeedFilter(author_ids=literal, with_own=False),
+            part=_NEWEST,
+            limit=_LIMIT,
+            hub_scan=_MANY,
+        )
+
+    assert _counted(read) == 2
+    assert {post.author_id for post in read()} == set(_AUTHORS[3:6])
 
 
 def test_pages_of_many_are_one_statement_each_once_one_of_them_was_read(reader: Reader) -> None:
@@ -155,7 +185,7 @@ def test_own_posts_are_shown_with_their_tags_for_one_statement_more(
         return FeedPages().page(
             reader,
             viewer=Viewer(user_id=viewer, connected_ids="{2}"),
-            among=FeedFilter(author_ids="{2}"),
+            among=FeedFilter(author_ids="{2}", with_muted=True),
             part=part,
             limit=_LIMIT,
             hub_scan=_MANY,
@@ -227,13 +257,13 @@ def _set_deleted(database: Connection, post: PostRow, *, at: str) -> None:
     )
 
 
-def test_a_digest_is_chosen_in_two_statements_and_read_again_in_two(
+def test_a_digest_is_chosen_in_three_statements_and_read_again_in_two(
     url: str, reader: Reader
 ) -> None:
     viewer = Viewer(user_id=_VIEWER, connected_ids=array_literal(_AUTHORS))
     name = FrozenName(viewer_id=_VIEWER, week=_WEEK, fingerprint=b"read again")
 
-    assert _counted(lambda: _choice(reader, viewer)) == 2
+    assert _counted(lambda: _choice(reader, viewer)) == 3
     chosen = _choice(reader, viewer)
     with_database = new_database(url)
     assert with_database.read(
@@ -241,8 +271,11 @@ def test_a_digest_is_chosen_in_two_statements_and_read_again_in_two(
     )
     with_database.close()
 
-    assert _counted(lambda: DISTRIBUTED.frozen_choice(reader, viewer=viewer, name=name)) == 2
-    frozen = DISTRIBUTED.frozen_choice(reader, viewer=viewer, name=name)
+    def read_again() -> Choice | None:
+        return DISTRIBUTED.frozen_choice(reader, viewer=viewer, name=name, with_muted=False)
+
+    assert _counted(read_again) == 2
+    frozen = read_again()
     assert frozen is not None
     assert (frozen.posts, frozen.left_out_count) == (chosen.posts, chosen.left_out_count)
 
@@ -289,7 +322,7 @@ def test_an_erasure_waits_for_a_digest_that_is_being_frozen_and_leaves_nothing_i
     assert not database.execute(
         text("SELECT FROM frozen_digest_items WHERE author_id = :id"), {"id": erased}
     ).all()
-    frozen = DISTRIBUTED.frozen_choice(reader, viewer=viewer, name=name)
+    frozen = DISTRIBUTED.frozen_choice(reader, viewer=viewer, name=name, with_muted=False)
     assert frozen is not None
     assert frozen.posts == []
 

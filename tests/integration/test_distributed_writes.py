@@ -48,7 +48,7 @@ def _post(connection: Connection, layout: Layout, audience: Audience) -> PostRow
 
 def test_a_new_post_is_read_as_it_was_returned(connection: Connection, layout: Layout) -> None:
     family, work = (
-        queries.tags.insert_tag(connection, owner_user_id=_AUTHOR, name=name).id
+        queries.tags.insert_tag(connection, owner_user_id=_AUTHOR, name=name, mute=None)
         for name in ("family", "work")
     )
 
@@ -65,7 +65,7 @@ def test_a_new_post_is_read_as_it_was_returned(connection: Connection, layout: L
 def test_only_tags_that_their_owners_have_are_locked(
     connection: Connection, layout: Layout
 ) -> None:
-    tag = queries.tags.insert_tag(connection, owner_user_id=_AUTHOR, name="family").id
+    tag = queries.tags.insert_tag(connection, owner_user_id=_AUTHOR, name="family", mute=None)
 
     names = {(_AUTHOR, tag), (_AUTHOR, tag + 1), (_COMMENTER, tag)}
 

@@ -34,6 +34,7 @@ _BATCH = 250
 _FILTERS = 8
 _PAGES = 5
 _NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
+_LATER = datetime(2100, 1, 1, tzinfo=UTC)
 _END_OF_TIME = (datetime(9999, 1, 1, tzinfo=UTC), 2**63 - 1)
 _BEGINNING = (datetime(1970, 1, 1, tzinfo=UTC), 0)
 _NEVER_A_HUB = HubScan(degree=1_000, rows=8_000)
@@ -109,6 +110,7 @@ class _Worlds:
             ),
             tag_ids=pick.choice([(), (), self._some(world.own_tags)]),
             with_own=pick.random() < 0.8,
+            with_muted=pick.random() < 0.3,
         )
 
     def part(self, rows: Sequence[PostRow]) -> FeedPart:
@@ -139,7 +141,8 @@ class _Worlds:
         for tag in _tags(owner):
             # A deleted tag that still excludes has its members, as any other.
             deleted = _NOON if self._pick.random() < 0.1 else None
-            self.tags.append((owner, tag, f"tag {tag}", deleted))
+            muted = self._pick.choice([None, None, None, "infinity", _LATER, _NOON])
+            self.tags.append((owner, tag, f"tag {tag}", deleted, muted))
             self.given += [
                 (owner, tag, person, self._pick.randint(1, 4)) for person in self._some(people)
             ]
@@ -241,7 +244,7 @@ def _compared(
 
 def _store(connection: Connection, worlds: _Worlds) -> None:
     connection.execute(text("TRUNCATE posts, tags, authors CASCADE"))
-    _insert(connection, "tags (owner_user_id, id, name, deleted_at)", worlds.tags)
+    _insert(connection, "tags (owner_user_id, id, name, deleted_at, muted_until)", worlds.tags)
     _insert(
         connection,
         "user_tags (owner_user_id, tag_id, target_user_id, owner_revision)",

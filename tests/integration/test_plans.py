@@ -332,6 +332,7 @@ def test_a_feed_page_is_read_stream_by_stream(loaded_feed: Connection) -> None:
         "idx_post_created_at",
         "idx_user_tag_target",
     }
+    assert "idx_tag_muted" in _indexes(plan)
     assert not _scanned_tables(plan)
 
 
@@ -365,6 +366,7 @@ def test_the_posts_of_a_week_are_read_stream_by_stream(loaded_feed: Connection) 
         "idx_post_important",
         "idx_user_tag_target",
     } <= set(conditions)
+    assert "idx_tag_muted" in _indexes(plan)
     assert not _scanned_tables(plan)
 
 
@@ -375,10 +377,11 @@ def test_a_frozen_digest_is_read_by_its_name(loaded_feed: Connection) -> None:
             reader,
             viewer=Viewer(user_id=77, connected_ids="{78}"),
             name=FrozenName(viewer_id=77, week=_WEEK, fingerprint=b"arguments"),
+            with_muted=False,
         ),
     )
 
-    assert {"pk_frozen_digests", "pk_frozen_digest_items"} <= _indexes(plan)
+    assert {"pk_frozen_digests", "pk_frozen_digest_items", "idx_tag_muted"} <= _indexes(plan)
     assert not _scanned_tables(plan)
 
 
@@ -541,6 +544,7 @@ def test_unread_posts_are_counted_author_by_author(loaded_feed: Connection) -> N
     ]
     assert "author_id = author.id" in conditions
     assert "(created_at >" in conditions
+    assert "idx_tag_muted" in _indexes(plan)
     assert not _scanned_tables(plan)
     assert not [node for node in _nodes(plan) if "Sort" in node["Node Type"]]
 

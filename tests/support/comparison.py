@@ -35,10 +35,10 @@ class Comparison:
     def what_is_cheap(self) -> None:
         """Compare what few calls tell of all posts."""
         for user in self.people:
-            visible = self.feed_of(user)
+            in_feed = self.feed_of(user)
             self.lists_for(user)
             self.batch_for(user)
-            self.digest_of(user, visible)
+            self.digest_of(user, in_feed)
             self.unread_of(user)
             self.checks_for(user)
 
@@ -105,13 +105,16 @@ class Comparison:
         assert list(mutual.mutual_user_ids) == sorted(oracle.mutual(user, other))
 
     def tags_of(self, user: int) -> None:
-        """Compare a user's tags, their names, who has them and who is still kept out by them."""
+        """Compare a user's tags, their names and mutes, and who has them or is kept out by them."""
         listed = self.pair.feed.ListTags(feed.ListTagsRequest(user_id=user, show_deleted=True)).tags
         owned = [tag for tag, owner in self.oracle.owners.items() if owner == user]
         assert {tag.tag_id: (tag.name, tag.HasField("delete_time")) for tag in listed} == {
             self.tag_ids[tag]: (self.oracle.labels[tag], tag in self.oracle.deleted_tags)
             for tag in owned
             if self.oracle.is_there(tag)
+        }
+        assert {tag.tag_id for tag in listed if tag.muted} == {
+            self.tag_ids[tag] for tag in self.oracle.tags_of(user) & self.oracle.muted_tags
         }
         for tag in owned:
             self.members_of(user, tag)
@@ -162,7 +165,9 @@ class Comparison:
             request = feed.ListPostsRequest(user_id=user, author_id=author, page_size=100)
             listed = [post.post_id for post in self.pair.feed.ListPosts(request).posts]
             by_author = [
-                name for name in self.oracle.feed(user) if self.oracle.posts[name].author == author
+                name
+                for name in self.oracle.visible(user)
+                if self.oracle.posts[name].author == author
             ]
             assert listed == self._ids(by_author)
         self._count(len(self.post_ids))
@@ -189,11 +194,11 @@ class Comparison:
         assert refusal(self.pair.feed.GetPost, request) == expected
         self._count(1)
 
-    def digest_of(self, user: int, visible: Sequence[str]) -> None:
+    def digest_of(self, user: int, in_feed: Sequence[str]) -> None:
         """Compare the digest of this week, by rules that leave nothing out, with the feed."""
         request = feed.GetDigestRequest(user_id=user, include_own_posts=True)
         response = self.pair.feed.GetDigest(request)
-        assert [item.post.post_id for item in response.items] == self._ids(visible[::-1])
+        assert [item.post.post_id for item in response.items] == self._ids(in_feed[::-1])
         assert response.left_out_count == 0
         self._count(len(self.post_ids))
 

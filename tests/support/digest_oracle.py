@@ -32,13 +32,17 @@ class Post:
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """A viewer, their connections, who has which tag or had it, and what was posted."""
+    """A viewer, their connections, who has which tag or had it, and what was posted.
+
+    `muted` are tags of the viewer.
+    """
 
     viewer: int
     connected: frozenset[int]
     members: Mapping[int, frozenset[int]]
     former: Mapping[int, frozenset[int]]
     posts: Sequence[Post]
+    muted: frozenset[int] = frozenset()
 
     def sees(self, post: Post) -> bool:
         """Whether the viewer sees a post."""
@@ -89,11 +93,7 @@ def digest(world: World, question: Question) -> tuple[list[Chosen], int]:
         for post in world.posts
         for day in days
         if (post.author != world.viewer or question.own)
-        and (
-            not question.tags
-            or post.author == world.viewer
-            or any(post.author in world.members[tag] for tag in question.tags)
-        )
+        and (post.author == world.viewer or _is_wanted(world, question, post.author))
         and world.sees(post)
         and first_moment(day, question.zone) <= post.at < first_moment(day + _DAY, question.zone)
     ]
@@ -133,6 +133,13 @@ def digest(world: World, question: Question) -> tuple[list[Chosen], int]:
         for post in sorted(reasons, key=lambda post: (post.at, post.id))
     ]
     return chosen, min(len(visible) - len(chosen), MOST_LEFT_OUT)
+
+
+def _is_wanted(world: World, question: Question, author: int) -> bool:
+    """Whether an author has one of the tags of a question or, if it has none, is not muted."""
+    if question.tags:
+        return any(author in world.members[tag] for tag in question.tags)
+    return not any(author in world.members[tag] for tag in world.muted)
 
 
 def week(moment: datetime, zone: ZoneInfo, start_day: int) -> list[date]:

@@ -40,6 +40,7 @@ class Oracle:
     declined: set[tuple[int, int]] = field(default_factory=set)
     owners: dict[str, int] = field(default_factory=dict)
     deleted_tags: set[str] = field(default_factory=set)
+    muted_tags: set[str] = field(default_factory=set)
     members: dict[str, set[int]] = field(default_factory=dict)
     given_ever: dict[str, set[int]] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
@@ -188,6 +189,18 @@ class Oracle:
         """Delete a tag: it lets nobody see anything, and goes on keeping people from posts."""
         self.deleted_tags.add(tag)
 
+    def set_muted(self, tag: str, *, muted: bool) -> str:
+        """Mute a tag, or end its mute."""
+        if tag in self.deleted_tags:
+            return "TAG_NOT_FOUND"
+        (self.muted_tags.add if muted else self.muted_tags.discard)(tag)
+        return ""
+
+    def muted_by(self, owner: int) -> set[int]:
+        """The people that an owner has muted: those who have one of the muted tags now."""
+        muted = self.tags_of(owner) & self.muted_tags
+        return {person for tag in muted for person in self.members[tag]}
+
     def give(self, tag: str, person: int) -> str:
         """Give a tag to a connection."""
         if tag in self.deleted_tags:
@@ -273,9 +286,14 @@ class Oracle:
         """Tell whether a viewer sees a post."""
         return self.clause(viewer, name)[0] in {"AUTHOR", "AUDIENCE_ALL", "HAS_TAG"}
 
-    def feed(self, viewer: int) -> list[str]:
+    def visible(self, viewer: int) -> list[str]:
         """The posts that a viewer sees, newest first."""
         return [name for name in reversed(self.posts) if self.may_see(viewer, name)]
+
+    def feed(self, viewer: int) -> list[str]:
+        """Those of them that are by nobody whom the viewer has muted."""
+        muted = self.muted_by(viewer)
+        return [name for name in self.visible(viewer) if self.posts[name].author not in muted]
 
     def mark_read(self, viewer: int, name: str) -> str:
         """Move a read position forward."""
@@ -288,12 +306,9 @@ class Oracle:
 
     def unread(self, viewer: int) -> int:
         """How many posts by others are newer than the read position."""
-        order = list(self.posts)
+        order, shown = list(self.posts), set(self.feed(viewer))
         after = order.index(self.read[viewer]) + 1 if viewer in self.read else 0
-        return sum(
-            self.posts[name].author != viewer and self.may_see(viewer, name)
-            for name in order[after:]
-        )
+        return sum(self.posts[name].author != viewer and name in shown for name in order[after:])
 
     # Comments.
 

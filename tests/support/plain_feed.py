@@ -13,7 +13,7 @@ from shared.database.arrays import array_literal
 _AUTHORS = f"""
     SELECT author_id
     FROM unnest(CAST(:author_ids AS bigint[])) AS author_id
-    WHERE NOT :by_tags OR author_id = :viewer_id OR EXISTS (
+    WHERE (NOT :by_tags OR author_id = :viewer_id OR EXISTS (
         SELECT FROM user_tags AS chosen
         WHERE chosen.owner_user_id = :viewer_id
           AND chosen.target_user_id = author_id
@@ -21,9 +21,19 @@ _AUTHORS = f"""
           AND EXISTS (SELECT FROM tags AS tag
                       WHERE tag.owner_user_id = :viewer_id AND tag.id = chosen.tag_id
                         AND tag.deleted_at IS NULL)
-          AND {tag_holds("chosen", peer="author_id", revisions=":own_revisions")})
+          AND {tag_holds("chosen", peer="author_id", revisions=":own_revisions")}))
+      AND (:with_muted OR NOT EXISTS (
+        SELECT FROM user_tags AS muted
+        WHERE muted.owner_user_id = :viewer_id
+          AND muted.target_user_id = author_id
+          AND EXISTS (SELECT FROM tags AS tag
+                      WHERE tag.owner_user_id = :viewer_id AND tag.id = muted.tag_id
+                        AND tag.deleted_at IS NULL
+                        AND tag.muted_until IS NOT NULL AND tag.muted_until > clock_timestamp())
+          AND {tag_holds("muted", peer="author_id", revisions=":own_revisions")}))
 """
-"""All :author_ids; when :by_tags, only those with one of the viewer's :tag_ids."""
+"""All :author_ids; when :by_tags, only those with one of the viewer's :tag_ids; unless :with_muted,
+only those without a tag that the viewer has muted."""
 
 # OFFSET 0 keeps the rule from being mixed with whose posts are asked for.
 _FEED = text(f"""
@@ -60,6 +70,7 @@ def plain_feed(connection: Connection, *, viewer: Viewer, among: FeedFilter) -> 
             "author_ids": array_literal([*asked, *own]),
             "by_tags": bool(among.tag_ids),
             "tag_ids": array_literal(among.tag_ids),
+            "with_muted": among.with_muted,
         },
     )
     return PlainFeed(rows=[PostRow._make(row) for row in rows])

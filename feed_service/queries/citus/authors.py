@@ -4,9 +4,11 @@ Such a statement is planned anew on every shard it goes to, which takes longer t
 these are few, and as short as they can be.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
+from feed_service.mutes import MUTED
 from feed_service.viewers import Viewer
 from feed_service.visibility import tag_holds
 from feed_service.visibility_streams import CHOSEN
@@ -44,6 +46,13 @@ class Asked:
         others = f",{self.literal[1:-1]}" if self.count else ""
         return Asked(literal=f"{{{user_id}{others}}}", count=self.count + 1)
 
+    def without(self, user_ids: Collection[int]) -> "Asked":
+        """Return those of them that are not among these users."""
+        if not user_ids or not self.count:
+            return self
+        others = set(map(int, self.literal[1:-1].split(","))).difference(user_ids)
+        return Asked(literal=array_literal(others), count=len(others))
+
 
 def asked(literal: str) -> Asked:
     """Return the authors of a literal."""
@@ -67,3 +76,14 @@ def tagged_authors(reader: Reader, *, viewer: Viewer, literal: str, tag_ids: str
     """Those of the viewer's connections in a literal who have one of the viewer's tags."""
     rows = reader.rows(_TAGGED, {**viewer.parameters, "author_ids": literal, "tag_ids": tag_ids})
     return Asked(literal=array_literal(author_id for (author_id,) in rows), count=len(rows))
+
+
+# The viewer's tags are on one shard, that of the viewer.
+_MUTED = Statement("muted_people", MUTED)
+
+
+def unmuted(reader: Reader, *, viewer: Viewer, authors: Asked) -> Asked:
+    """Those of the authors, connections of the viewer, whom the viewer has not muted."""
+    if not authors.count:
+        return authors
+    return authors.without({user_id for (user_id,) in reader.rows(_MUTED, viewer.parameters)})

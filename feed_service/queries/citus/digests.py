@@ -1,8 +1,9 @@
 """Weekly digests in a distributed database: the same posts as `digests`, in more statements.
 
-A choice takes two, to the shards of the authors: what is there, and, now that it is known whether
-the week has a post of HIGH importance, the first by the rules. A frozen one takes two as well, for
-its names are with the viewer and its posts with their authors. Freezing is a transaction.
+A choice takes three: to the viewer's shard, whom the viewer has muted, or has given the tags that
+are asked for; and to the shards of the authors, what is there, and, now that it is known whether
+the week has a post of HIGH importance, the first by the rules. A frozen one takes two, for its
+names are with the viewer and its posts with their authors. Freezing is a transaction.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,8 @@ from typing import Final
 from sqlalchemy import Connection, text
 
 from feed_service.models import LOW_IMPORTANCE
-from feed_service.queries.citus.authors import FEW, MANY, asked, tagged_authors
+from feed_service.mutes import not_muted
+from feed_service.queries.citus.authors import FEW, MANY, asked, tagged_authors, unmuted
 from feed_service.queries.digests import (
     DAY,
     HIGH,
@@ -101,6 +103,8 @@ def digest_choice(
     if tag_ids:
         tags = array_literal(tag_ids)
         authors = tagged_authors(reader, viewer=viewer, literal=viewer.connected_ids, tag_ids=tags)
+    else:
+        authors = unmuted(reader, viewer=viewer, authors=authors)
     if include_own_posts:
         authors = authors.and_also(viewer.user_id)
     parameters = {
@@ -124,12 +128,13 @@ def digest_choice(
 
 _FROZEN_NAMES = Statement(
     "frozen_names",
-    """
+    f"""
     SELECT frozen.left_out_count, item.author_id, item.post_id, item.importance, item.reason
     FROM frozen_digests AS frozen
     LEFT JOIN frozen_digest_items AS item
       ON item.user_id = frozen.user_id AND item.start_at = frozen.start_at
      AND item.fingerprint = frozen.fingerprint
+     AND (:with_muted OR {not_muted("item.author_id")})
     WHERE frozen.user_id = :viewer_id AND frozen.start_at = :start
       AND frozen.fingerprint = :fingerprint
 """,
@@ -145,9 +150,16 @@ _NAMED: Final = f"""
 _FROZEN_POSTS = Statement("frozen_posts", f"SELECT {POST_COLUMNS}, {DAY} {_NAMED} AND {VISIBLE}")
 
 
-def frozen_choice(reader: Reader, *, viewer: Viewer, name: FrozenName) -> Choice | None:
-    """What the viewer may still see of a frozen digest; None when it was never frozen."""
-    frozen = reader.rows(_FROZEN_NAMES, name.parameters)
+def frozen_choice(
+    reader: Reader, *, viewer: Viewer, name: FrozenName, with_muted: bool
+) -> Choice | None:
+    """What is still shown of a frozen digest; None when it was never frozen.
+
+    Shown is what the viewer may still see and, unless `with_muted`, is by nobody they have muted.
+    """
+    frozen = reader.rows(
+        _FROZEN_NAMES, {**viewer.parameters, **name.parameters, "with_muted": with_muted}
+    )
     if not frozen:
         return None
     items = {

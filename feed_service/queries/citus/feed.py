@@ -10,8 +10,8 @@ what it reads hardly matters. So a page is one statement where possible, and thr
 
 The last alone is enough where there are fewer than `FEED_HUB_DEGREE` authors, for it reads no more
 than a page of each; and `FEED_HUB_SCAN_ROWS=0` leaves out the first. Two more go to one shard: the
-people with the viewer's tags, if the feed is limited to tags, and the tags of the viewer's own
-posts on the page.
+people with the viewer's tags, if the feed is limited to tags, or else the people that the viewer
+has muted; and the tags of the viewer's own posts on the page.
 
 Each statement decides on every shard by one snapshot what is shown, and so the page is safe as
 `safe_read` has it. But shards and statements have snapshots of their own: a post that comes while a
@@ -32,6 +32,7 @@ from feed_service.queries.citus.authors import (
     Asked,
     asked,
     tagged_authors,
+    unmuted,
 )
 from feed_service.queries.feed import IN_PART, NEWEST, FeedFilter, FeedPart
 from feed_service.queries.posts import (
@@ -219,10 +220,11 @@ class FeedPages:
 
 
 def _authors(reader: Reader, viewer: Viewer, among: FeedFilter) -> Asked:
-    if not among.tag_ids:
-        return asked(among.author_ids)
-    tag_ids = array_literal(among.tag_ids)
-    return tagged_authors(reader, viewer=viewer, literal=among.author_ids, tag_ids=tag_ids)
+    authors = asked(among.author_ids)
+    if among.tag_ids:
+        tag_ids = array_literal(among.tag_ids)
+        authors = tagged_authors(reader, viewer=viewer, literal=authors.literal, tag_ids=tag_ids)
+    return authors if among.with_muted else unmuted(reader, viewer=viewer, authors=authors)
 
 
 def _by_heads(reader: Reader, question: _Question) -> list[PostRow]:

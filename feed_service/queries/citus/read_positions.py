@@ -1,15 +1,22 @@
 """How much of a feed is unread, in a distributed database: the same number as `read_positions`.
 
-In two statements, for the position is with the viewer.
+In two statements, for the position and the mutes are with the viewer.
 """
 
 from sqlalchemy import Connection, text
 
+from feed_service.mutes import MUTED
 from feed_service.queries.citus.authors import FEW, MANY, asked
 from feed_service.viewers import Viewer
 from feed_service.visibility import VISIBLE_OF_CONNECTION
 
-_POSITION = text("SELECT read_at FROM read_positions WHERE user_id = :viewer_id")
+# The position is in the one row without a user.
+_POSITION_AND_MUTED = text(f"""
+    SELECT CAST(NULL AS bigint) AS user_id, max(read_at) AS read_at
+    FROM read_positions WHERE user_id = :viewer_id
+    UNION ALL
+    SELECT muted.target_user_id, NULL FROM ({MUTED}) AS muted
+""")
 
 
 # One row for each, so that no shard looks for more of them than are counted.
@@ -31,9 +38,11 @@ _UNREAD = {False: text(_unread(FEW)), True: text(_unread(MANY))}
 
 
 def unread_count(connection: Connection, *, viewer: Viewer, limit: int) -> int:
-    """How many posts by others the viewer may see behind their position, at most `limit`."""
-    read_at = connection.execute(_POSITION, {"viewer_id": viewer.user_id}).scalar()
-    authors = asked(viewer.connected_ids)
+    """How many posts of the viewer's feed, by others, are behind their position, up to `limit`."""
+    of_viewer = connection.execute(_POSITION_AND_MUTED, viewer.parameters).all()
+    [read_at] = [moment for user_id, moment in of_viewer if user_id is None]
+    muted = {user_id for user_id, _ in of_viewer if user_id is not None}
+    authors = asked(viewer.connected_ids).without(muted)
     rows = connection.execute(
         _UNREAD[authors.are_many],
         {

@@ -387,6 +387,8 @@ class Tag(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     DELETE_TIME_FIELD_NUMBER: _builtins.int
+    MUTED_FIELD_NUMBER: _builtins.int
+    MUTE_UNTIL_FIELD_NUMBER: _builtins.int
     tag_id: _builtins.int
     """Its id."""
     name: _builtins.str
@@ -395,6 +397,12 @@ class Tag(_message.Message):
     """
     etag: _builtins.str
     """Changes with every change of the tag."""
+    muted: _builtins.bool
+    """The people who have the tag are muted: the user's feed, count of unread posts and digests leave
+    them out. Everything else is as before: who sees what does not change, and calls that name a
+    post, an author or a tag still return their posts, as GetFeed with `author_ids` or `tag_ids`
+    does. Nobody else learns of a mute. A deleted tag mutes nobody.
+    """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was created."""
@@ -402,6 +410,12 @@ class Tag(_message.Message):
     @_builtins.property
     def delete_time(self) -> _timestamp_pb2.Timestamp:
         """When it was deleted; unset when it is not."""
+
+    @_builtins.property
+    def mute_until(self) -> _timestamp_pb2.Timestamp:
+        """When the mute ends, by the clock of the database: `muted` is false from then on. Unset if it has
+        no end, or if the tag is not muted.
+        """
 
     def __init__(
         self,
@@ -411,10 +425,12 @@ class Tag(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
         delete_time: _timestamp_pb2.Timestamp | None = ...,
+        muted: _builtins.bool = ...,
+        mute_until: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "delete_time", b"delete_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "delete_time", b"delete_time", "mute_until", b"mute_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "delete_time", b"delete_time", "etag", b"etag", "name", b"name", "tag_id", b"tag_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "delete_time", b"delete_time", "etag", b"etag", "mute_until", b"mute_until", "muted", b"muted", "name", b"name", "tag_id", b"tag_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -528,8 +544,9 @@ class GetFeedRequest(_message.Message):
     newer_than: _builtins.str
     """The `refresh_token` of an earlier first page with the same filters: only posts created since,
     by `create_time`. A post that became visible to the user since, because of a changed audience,
-    a new connection or tag, an import or UndeletePost, is among them only if it is newer than ten seconds
-    before the newest post of that page: to see older ones, omit `newer_than`. Empty for no bound.
+    a new connection or tag, the end of a mute, an import or UndeletePost, is among them only if it
+    is newer than ten seconds before the newest post of that page: to see older ones, omit
+    `newer_than`. Empty for no bound.
     """
     @_builtins.property
     def tag_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
@@ -1244,22 +1261,32 @@ class CreateTagRequest(_message.Message):
     USER_ID_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    MUTED_FIELD_NUMBER: _builtins.int
+    MUTE_UNTIL_FIELD_NUMBER: _builtins.int
     user_id: _builtins.int
     """The owner."""
     name: _builtins.str
     """Its name; see Tag."""
     request_id: _builtins.str
     """A UUID by which the call can be repeated; see FeedService. Empty for none."""
+    muted: _builtins.bool
+    """See Tag."""
+    @_builtins.property
+    def mute_until(self) -> _timestamp_pb2.Timestamp:
+        """See Tag. In the future if it is given, and only with `muted`."""
+
     def __init__(
         self,
         *,
         user_id: _builtins.int = ...,
         name: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        muted: _builtins.bool = ...,
+        mute_until: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["mute_until", b"mute_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "request_id", b"request_id", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mute_until", b"mute_until", "muted", b"muted", "name", b"name", "request_id", b"request_id", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1371,7 +1398,11 @@ class UpdateTagRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Which fields to change: `name`, or `*`; must be given."""
+        """Which of `name`, `muted` and `mute_until` to change, or `*` for all three; must be given. With
+        `muted` alone, a tag that is muted already keeps its end, and another one is muted without an
+        end. `mute_until` must be in the future if it is given, and can be given only if the tag is
+        muted then.
+        """
 
     def __init__(
         self,
@@ -2512,7 +2543,7 @@ class CountUnreadPostsResponse(_message.Message):
     UNREAD_COUNT_FIELD_NUMBER: _builtins.int
     MORE_FIELD_NUMBER: _builtins.int
     unread_count: _builtins.int
-    """Visible posts by others that are newer than the read position, up to 1,000."""
+    """Posts of the feed by others that are newer than the read position, up to 1,000."""
     more: _builtins.bool
     """There are more than 1,000."""
     def __init__(

@@ -288,7 +288,8 @@ class FeedServiceServicer:
         full unless the feed ends with it, with one exception: if connections of the user with authors
         on the page change while it is read, and again during each of seven further reads (two if the
         call has less than a second left), the posts of these authors are missing. Such a page has a
-        `next_page_token` too. INVALID_PAGE_TOKEN.
+        `next_page_token` too. Posts by people whom the user has muted, see Tag, are omitted unless the
+        request has `tag_ids` or `author_ids`. INVALID_PAGE_TOKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -301,6 +302,9 @@ class FeedServiceServicer:
         is stored for the user, the week, the `time_zone` as it was named, the first day of the week,
         the set of `tag_ids` and `include_own_posts`: a call that changes one of them gets a choice of
         its own.
+
+        Without `tag_ids`, posts by people whom the user has muted, see Tag, are not chosen. From a
+        choice that is stored they are missing while the mute lasts, also if it began later.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -397,7 +401,8 @@ class FeedServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateTag(self, request, context):
-        """CreateTag creates a private label for people. TAG_NAME_TAKEN, TAG_LIMIT_REACHED.
+        """CreateTag creates a private label for people, possibly a muted one. TAG_NAME_TAKEN,
+        TAG_LIMIT_REACHED; INVALID_FIELD for a `mute_until` that is over.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -411,7 +416,8 @@ class FeedServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateTag(self, request, context):
-        """UpdateTag renames a tag. TAG_NOT_FOUND, TAG_NAME_TAKEN, ETAG_MISMATCH.
+        """UpdateTag renames a tag, mutes it, or ends its mute. TAG_NOT_FOUND, TAG_NAME_TAKEN,
+        ETAG_MISMATCH; INVALID_FIELD for a `mute_until` that is over, or of a tag that is not muted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -564,7 +570,7 @@ class FeedServiceServicer:
 
     def CountUnreadPosts(self, request, context):
         """CountUnreadPosts counts the posts in the user's feed, by others, that are newer than the read
-        position.
+        position. Posts by people whom the user has muted do not count.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

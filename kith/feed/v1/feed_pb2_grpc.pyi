@@ -78,7 +78,8 @@ class FeedServiceStub:
     full unless the feed ends with it, with one exception: if connections of the user with authors
     on the page change while it is read, and again during each of seven further reads (two if the
     call has less than a second left), the posts of these authors are missing. Such a page has a
-    `next_page_token` too. INVALID_PAGE_TOKEN.
+    `next_page_token` too. Posts by people whom the user has muted, see Tag, are omitted unless the
+    request has `tag_ids` or `author_ids`. INVALID_PAGE_TOKEN.
     """
     GetDigest: _grpc.UnaryUnaryMultiCallable[_feed_pb2.GetDigestRequest, _feed_pb2.GetDigestResponse]
     """GetDigest returns the most important posts of one week that the user may see, by the rules in
@@ -87,6 +88,9 @@ class FeedServiceStub:
     is stored for the user, the week, the `time_zone` as it was named, the first day of the week,
     the set of `tag_ids` and `include_own_posts`: a call that changes one of them gets a choice of
     its own.
+
+    Without `tag_ids`, posts by people whom the user has muted, see Tag, are not chosen. From a
+    choice that is stored they are missing while the mute lasts, also if it began later.
     """
     CreatePost: _grpc.UnaryUnaryMultiCallable[_feed_pb2.CreatePostRequest, _feed_pb2.CreatePostResponse]
     """CreatePost publishes a post and returns it. The server sets its time. INVALID_FIELD for tags
@@ -141,11 +145,15 @@ class FeedServiceStub:
     PHOTOS_NOT_CONFIGURED.
     """
     CreateTag: _grpc.UnaryUnaryMultiCallable[_feed_pb2.CreateTagRequest, _feed_pb2.CreateTagResponse]
-    """CreateTag creates a private label for people. TAG_NAME_TAKEN, TAG_LIMIT_REACHED."""
+    """CreateTag creates a private label for people, possibly a muted one. TAG_NAME_TAKEN,
+    TAG_LIMIT_REACHED; INVALID_FIELD for a `mute_until` that is over.
+    """
     ListTags: _grpc.UnaryUnaryMultiCallable[_feed_pb2.ListTagsRequest, _feed_pb2.ListTagsResponse]
     """ListTags lists the user's own tags by id. INVALID_PAGE_TOKEN."""
     UpdateTag: _grpc.UnaryUnaryMultiCallable[_feed_pb2.UpdateTagRequest, _feed_pb2.UpdateTagResponse]
-    """UpdateTag renames a tag. TAG_NOT_FOUND, TAG_NAME_TAKEN, ETAG_MISMATCH."""
+    """UpdateTag renames a tag, mutes it, or ends its mute. TAG_NOT_FOUND, TAG_NAME_TAKEN,
+    ETAG_MISMATCH; INVALID_FIELD for a `mute_until` that is over, or of a tag that is not muted.
+    """
     DeleteTag: _grpc.UnaryUnaryMultiCallable[_feed_pb2.DeleteTagRequest, _feed_pb2.DeleteTagResponse]
     """DeleteTag deletes a tag. Only the author still sees posts whose audience was this tag alone.
     People whom the tag excludes from a post, also from a deleted one that is not yet purged, stay
@@ -233,7 +241,7 @@ class FeedServiceStub:
     """
     CountUnreadPosts: _grpc.UnaryUnaryMultiCallable[_feed_pb2.CountUnreadPostsRequest, _feed_pb2.CountUnreadPostsResponse]
     """CountUnreadPosts counts the posts in the user's feed, by others, that are newer than the read
-    position.
+    position. Posts by people whom the user has muted do not count.
     """
     ImportPosts: _grpc.StreamUnaryMultiCallable[_feed_pb2.ImportPostsRequest, _feed_pb2.ImportPostsResponse]
     """ImportPosts imports posts with their times. Each message is one transaction and may be sent
@@ -322,7 +330,8 @@ class FeedServiceAsyncStub(FeedServiceStub):
     full unless the feed ends with it, with one exception: if connections of the user with authors
     on the page change while it is read, and again during each of seven further reads (two if the
     call has less than a second left), the posts of these authors are missing. Such a page has a
-    `next_page_token` too. INVALID_PAGE_TOKEN.
+    `next_page_token` too. Posts by people whom the user has muted, see Tag, are omitted unless the
+    request has `tag_ids` or `author_ids`. INVALID_PAGE_TOKEN.
     """
     GetDigest: _aio.UnaryUnaryMultiCallable[_feed_pb2.GetDigestRequest, _feed_pb2.GetDigestResponse]  # type: ignore[assignment]
     """GetDigest returns the most important posts of one week that the user may see, by the rules in
@@ -331,6 +340,9 @@ class FeedServiceAsyncStub(FeedServiceStub):
     is stored for the user, the week, the `time_zone` as it was named, the first day of the week,
     the set of `tag_ids` and `include_own_posts`: a call that changes one of them gets a choice of
     its own.
+
+    Without `tag_ids`, posts by people whom the user has muted, see Tag, are not chosen. From a
+    choice that is stored they are missing while the mute lasts, also if it began later.
     """
     CreatePost: _aio.UnaryUnaryMultiCallable[_feed_pb2.CreatePostRequest, _feed_pb2.CreatePostResponse]  # type: ignore[assignment]
     """CreatePost publishes a post and returns it. The server sets its time. INVALID_FIELD for tags
@@ -385,11 +397,15 @@ class FeedServiceAsyncStub(FeedServiceStub):
     PHOTOS_NOT_CONFIGURED.
     """
     CreateTag: _aio.UnaryUnaryMultiCallable[_feed_pb2.CreateTagRequest, _feed_pb2.CreateTagResponse]  # type: ignore[assignment]
-    """CreateTag creates a private label for people. TAG_NAME_TAKEN, TAG_LIMIT_REACHED."""
+    """CreateTag creates a private label for people, possibly a muted one. TAG_NAME_TAKEN,
+    TAG_LIMIT_REACHED; INVALID_FIELD for a `mute_until` that is over.
+    """
     ListTags: _aio.UnaryUnaryMultiCallable[_feed_pb2.ListTagsRequest, _feed_pb2.ListTagsResponse]  # type: ignore[assignment]
     """ListTags lists the user's own tags by id. INVALID_PAGE_TOKEN."""
     UpdateTag: _aio.UnaryUnaryMultiCallable[_feed_pb2.UpdateTagRequest, _feed_pb2.UpdateTagResponse]  # type: ignore[assignment]
-    """UpdateTag renames a tag. TAG_NOT_FOUND, TAG_NAME_TAKEN, ETAG_MISMATCH."""
+    """UpdateTag renames a tag, mutes it, or ends its mute. TAG_NOT_FOUND, TAG_NAME_TAKEN,
+    ETAG_MISMATCH; INVALID_FIELD for a `mute_until` that is over, or of a tag that is not muted.
+    """
     DeleteTag: _aio.UnaryUnaryMultiCallable[_feed_pb2.DeleteTagRequest, _feed_pb2.DeleteTagResponse]  # type: ignore[assignment]
     """DeleteTag deletes a tag. Only the author still sees posts whose audience was this tag alone.
     People whom the tag excludes from a post, also from a deleted one that is not yet purged, stay
@@ -477,7 +493,7 @@ class FeedServiceAsyncStub(FeedServiceStub):
     """
     CountUnreadPosts: _aio.UnaryUnaryMultiCallable[_feed_pb2.CountUnreadPostsRequest, _feed_pb2.CountUnreadPostsResponse]  # type: ignore[assignment]
     """CountUnreadPosts counts the posts in the user's feed, by others, that are newer than the read
-    position.
+    position. Posts by people whom the user has muted do not count.
     """
     ImportPosts: _aio.StreamUnaryMultiCallable[_feed_pb2.ImportPostsRequest, _feed_pb2.ImportPostsResponse]  # type: ignore[assignment]
     """ImportPosts imports posts with their times. Each message is one transaction and may be sent
@@ -569,7 +585,8 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         full unless the feed ends with it, with one exception: if connections of the user with authors
         on the page change while it is read, and again during each of seven further reads (two if the
         call has less than a second left), the posts of these authors are missing. Such a page has a
-        `next_page_token` too. INVALID_PAGE_TOKEN.
+        `next_page_token` too. Posts by people whom the user has muted, see Tag, are omitted unless the
+        request has `tag_ids` or `author_ids`. INVALID_PAGE_TOKEN.
         """
 
     @_abc_1.abstractmethod
@@ -584,6 +601,9 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         is stored for the user, the week, the `time_zone` as it was named, the first day of the week,
         the set of `tag_ids` and `include_own_posts`: a call that changes one of them gets a choice of
         its own.
+
+        Without `tag_ids`, posts by people whom the user has muted, see Tag, are not chosen. From a
+        choice that is stored they are missing while the mute lasts, also if it began later.
         """
 
     @_abc_1.abstractmethod
@@ -698,7 +718,9 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _feed_pb2.CreateTagRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_feed_pb2.CreateTagResponse, _abc.Awaitable[_feed_pb2.CreateTagResponse]]:
-        """CreateTag creates a private label for people. TAG_NAME_TAKEN, TAG_LIMIT_REACHED."""
+        """CreateTag creates a private label for people, possibly a muted one. TAG_NAME_TAKEN,
+        TAG_LIMIT_REACHED; INVALID_FIELD for a `mute_until` that is over.
+        """
 
     @_abc_1.abstractmethod
     def ListTags(
@@ -714,7 +736,9 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _feed_pb2.UpdateTagRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_feed_pb2.UpdateTagResponse, _abc.Awaitable[_feed_pb2.UpdateTagResponse]]:
-        """UpdateTag renames a tag. TAG_NOT_FOUND, TAG_NAME_TAKEN, ETAG_MISMATCH."""
+        """UpdateTag renames a tag, mutes it, or ends its mute. TAG_NOT_FOUND, TAG_NAME_TAKEN,
+        ETAG_MISMATCH; INVALID_FIELD for a `mute_until` that is over, or of a tag that is not muted.
+        """
 
     @_abc_1.abstractmethod
     def DeleteTag(
@@ -898,7 +922,7 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_feed_pb2.CountUnreadPostsResponse, _abc.Awaitable[_feed_pb2.CountUnreadPostsResponse]]:
         """CountUnreadPosts counts the posts in the user's feed, by others, that are newer than the read
-        position.
+        position. Posts by people whom the user has muted do not count.
         """
 
     @_abc_1.abstractmethod
