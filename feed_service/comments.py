@@ -7,7 +7,6 @@ confirmed.
 """
 
 from collections.abc import Callable
-from functools import partial
 
 from sqlalchemy import Connection
 
@@ -65,7 +64,9 @@ class Comments:
             call,
             prepare=prepare,
             work=create,
-            still_there=partial(_is_there, shown=shown),
+            still_there=lambda connection, answer: queries.comments.is_there(
+                connection, name=shown(answer)
+            ),
         )
         return response
 
@@ -101,12 +102,8 @@ class Comments:
         *,
         body: str,
         version: int | None,
-        shown: Callable[[M], CommentName],
     ) -> M:
-        """Change one of the author's own comments; with a version, only if it is the current one.
-
-        `shown` is as in `create`.
-        """
+        """Change a comment of the author's own; with a version, only if it is the current one."""
         author_id, post = call.user_id, name[:2]
 
         def prepare() -> Viewer:
@@ -129,7 +126,7 @@ class Comments:
             call,
             prepare=prepare,
             work=work,
-            still_there=partial(_is_there, shown=shown),
+            still_there=lambda connection, _: queries.comments.is_there(connection, name=name),
         )
         return response
 
@@ -163,8 +160,3 @@ def _not_found() -> ResourceNotFoundError:
         "the comment does not exist, is not the user's, or is on a post that the user may not see",
         reason=errors_pb2.ERROR_REASON_COMMENT_NOT_FOUND,
     )
-
-
-def _is_there(connection: Connection, answer: M, *, shown: Callable[[M], CommentName]) -> bool:
-    """Whether neither the comment of an earlier answer nor its post has been deleted since."""
-    return queries.comments.is_there(connection, name=shown(answer))

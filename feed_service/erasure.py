@@ -19,7 +19,7 @@ from feed_service.graph_client import GraphClient
 from feed_service.layouts import Layout
 from feed_service.metrics import POSTS
 from feed_service.object_store import LAST_ARRIVAL
-from shared.api import idempotency_keys
+from shared.api import idempotency
 from shared.api.idempotency import Call, M, once_prepared
 from shared.database.database import Database
 from shared.database.totals import add_to_totals
@@ -43,7 +43,7 @@ def _steps(layout: Layout) -> Sequence[_Step]:
         queries.erasure.hasten_removals,
         layout.erase_comments,
         queries.erasure.erase_tags_given_to,
-        idempotency_keys.forget_about,
+        idempotency.forget_about,
         queries.erasure.erase_comments_under,
         queries.erasure.erase_posts,
         queries.erasure.erase_author,
@@ -51,7 +51,7 @@ def _steps(layout: Layout) -> Sequence[_Step]:
         queries.erasure.erase_tagged,
         queries.erasure.erase_tags,
         partial(queries.erasure.erase_uploads, valid_for=LAST_ARRIVAL),
-        idempotency_keys.forget_of,
+        idempotency.forget_of,
         queries.erasure.erase_digests,
         queries.erasure.erase_read_position,
     )

@@ -268,19 +268,17 @@ def moved_position(read_at: datetime) -> pb.MarkFeedReadResponse:
     return pb.MarkFeedReadResponse(read_time=timestamp(read_at))
 
 
-def shown_post(
-    answer: pb.CreatePostResponse | pb.UpdatePostResponse | pb.UndeletePostResponse,
-) -> PostName:
+def shown_post(answer: pb.CreatePostResponse) -> PostName:
     """Return which post an answer shows."""
     return answer.post.author_id, answer.post.post_id
 
 
-def shown_tag(answer: pb.CreateTagResponse | pb.UpdateTagResponse) -> int:
+def shown_tag(answer: pb.CreateTagResponse) -> int:
     """Return the id of the tag that an answer shows."""
     return answer.tag.tag_id
 
 
-def shown_comment(answer: pb.CreateCommentResponse | pb.UpdateCommentResponse) -> CommentName:
+def shown_comment(answer: pb.CreateCommentResponse) -> CommentName:
     """Return which comment an answer shows."""
     post_name = answer.comment.post
     return post_name.author_id, post_name.post_id, answer.comment.comment_id

@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from shared.api.idempotency_keys import idempotency_keys_table
+from shared.api.idempotency import idempotency_keys_table
 from shared.database.columns import big_id, moment, new_metadata
 from shared.database.totals import totals_table
 

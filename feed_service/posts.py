@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from typing import Final
 
 from sqlalchemy import Connection
@@ -74,7 +73,10 @@ class Posts:
         `shown` reads from such an answer which post it shows.
         """
         started = time.perf_counter()
-        still_there = partial(_is_there, shown=shown)
+
+        def still_there(connection: Connection, answer: M) -> bool:
+            return queries.posts.is_there(connection, name=shown(answer))
+
         if draft.photos:
             response, is_new = once_prepared(
                 self._database,
@@ -152,14 +154,13 @@ class Posts:
         changes: Changes,
         *,
         version: int | None,
-        shown: Callable[[M], PostName],
     ) -> M:
-        """Change one of the author's own posts; with a version, only if it is the current one.
-
-        `shown` is as in `create`.
-        """
+        """Change one of the author's own posts; with a version, only if it is the current one."""
         name = (call.user_id, post_id)
-        still_there = partial(_is_there, shown=shown)
+
+        def still_there(connection: Connection, _answer: M) -> bool:
+            return queries.posts.is_there(connection, name=name)
+
         if drafts := changes.photos:
             response, is_new = once_prepared(
                 self._database,
@@ -202,13 +203,8 @@ class Posts:
             self._metrics.post_deletions.inc()
         return response
 
-    def undelete(
-        self, call: Call[PostRow, M], post_id: int, *, shown: Callable[[M], PostName]
-    ) -> M:
-        """Show one of the author's own posts again, as it was before it was deleted.
-
-        `shown` is as in `create`.
-        """
+    def undelete(self, call: Call[PostRow, M], post_id: int) -> M:
+        """Show one of the author's own posts again, as it was before it was deleted."""
         name = (call.user_id, post_id)
 
         def work(connection: Connection) -> PostRow:
@@ -225,7 +221,12 @@ class Posts:
                 add_to_totals(connection, amounts={POSTS: 1})
             return post
 
-        response, _ = once(self._database, call, work, still_there=partial(_is_there, shown=shown))
+        response, _ = once(
+            self._database,
+            call,
+            work,
+            still_there=lambda connection, _: queries.posts.is_there(connection, name=name),
+        )
         return response
 
     def deleted_page(
@@ -395,8 +396,3 @@ def not_found() -> ResourceNotFoundError:
         "the post does not exist, or the user may not see it",
         reason=errors_pb2.ERROR_REASON_POST_NOT_FOUND,
     )
-
-
-def _is_there(connection: Connection, answer: M, *, shown: Callable[[M], PostName]) -> bool:
-    """Whether the post of an earlier answer has not been deleted since."""
-    return queries.posts.is_there(connection, name=shown(answer))

@@ -39,8 +39,7 @@ from kith.feed.v1 import feed_pb2 as pb
 from kith.feed.v1 import feed_pb2_grpc
 from kith.timestamps import timestamp
 from shared.api.fields import Fields
-from shared.api.idempotency import Call, M
-from shared.api.idempotency_keys import NOBODY
+from shared.api.idempotency import NOBODY, Call, M
 from shared.api.limits import limits
 
 R = TypeVar("R")
@@ -260,7 +259,6 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
             post_id,
             Changes(body=body, audience=audience, photos=photos, attributes=attributes),
             version=messages.version(request.post.etag),
-            shown=messages.shown_post,
         )
 
     def DeletePost(
@@ -277,7 +275,7 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         with Fields() as fields:
             call = _call(fields, request, pb.UndeletePostResponse, self._restored_post)
             post_id = fields.identifier("post_id", request.post_id)
-        return self._posts.undelete(call, post_id, shown=messages.shown_post)
+        return self._posts.undelete(call, post_id)
 
     def ListDeletedPosts(
         self, request: pb.ListDeletedPostsRequest, context: grpc.ServicerContext
@@ -347,7 +345,6 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
             tag_id,
             changes,
             version=messages.version(request.tag.etag),
-            shown=messages.shown_tag,
         )
 
     def DeleteTag(
@@ -453,7 +450,6 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
             (*post, comment_id),
             body=body,
             version=messages.version(request.comment.etag),
-            shown=messages.shown_comment,
         )
 
     def DeleteComment(

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from typing import Final
 
 from sqlalchemy import Connection
@@ -93,7 +92,7 @@ class Tags:
             self._database,
             call,
             create,
-            still_there=partial(_is_there, owner_id=owner_id, shown=shown),
+            still_there=lambda connection, answer: _is_there(connection, owner_id, shown(answer)),
         )
         return response
 
@@ -121,12 +120,11 @@ class Tags:
         changes: TagChanges,
         *,
         version: int | None,
-        shown: Callable[[M], int],
     ) -> M:
         """Change a tag; with a version, only if it is the current one.
 
-        `shown` is as in `create`. Raises ValidationError naming `tag.mute_until` for a mute that
-        has ended already, and for an end of a tag that is not muted.
+        Raises ValidationError naming `tag.mute_until` for a mute that has ended already, and for an
+        end of a tag that is not muted.
         """
         owner_id = call.user_id
 
@@ -150,7 +148,7 @@ class Tags:
             self._database,
             call,
             work,
-            still_there=partial(_is_there, owner_id=owner_id, shown=shown),
+            still_there=lambda connection, _: _is_there(connection, owner_id, tag_id),
         )
         return response
 
@@ -295,9 +293,6 @@ def _one_of_a_name() -> Iterator[None]:
         ) from error
 
 
-def _is_there(
-    connection: Connection, answer: M, *, owner_id: int, shown: Callable[[M], int]
-) -> bool:
-    """Whether the tag of an earlier answer has not been deleted since."""
-    found = queries.tags.tag(connection, owner_user_id=owner_id, tag_id=shown(answer))
-    return found is not None
+def _is_there(connection: Connection, owner_id: int, tag_id: int) -> bool:
+    """Whether a tag has not been deleted."""
+    return queries.tags.tag(connection, owner_user_id=owner_id, tag_id=tag_id) is not None

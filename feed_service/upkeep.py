@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from feed_service import queries
 from feed_service.object_store import ObjectStore
-from shared.api import idempotency_keys
+from shared.api import idempotency
 from shared.database.database import Database
 
 _BATCH: Final = 500
@@ -44,7 +44,7 @@ class Upkeep:
                     connection, age=self._purge_after, limit=_BATCH
                 )
             )
-        for forget in (idempotency_keys.purge, queries.upkeep.drop_unused_tags):
+        for forget in (idempotency.purge, queries.upkeep.drop_unused_tags):
             self._in_batches(
                 lambda connection, forget=forget: forget(connection, limit=_BATCH)  # type: ignore[misc]  # as above
             )

@@ -8,7 +8,7 @@ from graph_service.conflicts import erased_meanwhile
 from graph_service.metrics import ACTIVE_CONNECTIONS, USERS
 from graph_service.queries import erasure, neighbours, users
 from kith.exceptions import AbortedError
-from shared.api import idempotency_keys
+from shared.api import idempotency
 from shared.api.idempotency import Call, M, once
 from shared.database.database import Database
 from shared.database.totals import add_to_totals
@@ -31,8 +31,8 @@ class Erasure:
             # between: one who came has no lock yet, so the call is repeated.
             before = _related(connection, user_id)
             locked = users.lock_users(connection, user_ids={user_id, *before})
-            idempotency_keys.forget_of(connection, user_id=user_id)
-            idempotency_keys.forget_about(connection, user_id=user_id)
+            idempotency.forget_of(connection, user_id=user_id)
+            idempotency.forget_about(connection, user_id=user_id)
             if user_id not in locked:
                 raise erased_meanwhile()
             amounts = _related(connection, user_id)

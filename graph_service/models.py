@@ -20,7 +20,7 @@ from sqlalchemy import (
     text,
 )
 
-from shared.api.idempotency_keys import idempotency_keys_table
+from shared.api.idempotency import idempotency_keys_table
 from shared.database.columns import big_id, moment, new_metadata
 from shared.database.totals import totals_table
 

@@ -20,8 +20,7 @@ from kith.exceptions import RateLimitError
 from kith.graph.v1 import graph_pb2 as pb
 from kith.graph.v1 import graph_pb2_grpc
 from shared.api.fields import Fields
-from shared.api.idempotency import Call, M
-from shared.api.idempotency_keys import NOBODY
+from shared.api.idempotency import NOBODY, Call, M
 from shared.api.limits import limits
 
 _Change: TypeAlias = (

@@ -11,7 +11,7 @@ from typing import Final
 from sqlalchemy import Connection
 
 from graph_service.queries import upkeep
-from shared.api import idempotency_keys
+from shared.api import idempotency
 from shared.database.database import Database
 
 _BATCH: Final = 500
@@ -29,7 +29,7 @@ class Upkeep:
 
     def run(self) -> None:
         """Clean up everything that is due."""
-        self._in_batches(lambda connection: idempotency_keys.purge(connection, limit=_BATCH))
+        self._in_batches(lambda connection: idempotency.purge(connection, limit=_BATCH))
         self._in_batches(
             lambda connection: upkeep.purge_declines(
                 connection, age=self._request_pause, limit=_BATCH

@@ -16,7 +16,7 @@ from feed_service.viewers import Viewer
 from graph_service.queries import connected_ids
 from kith.environment import SettingsError
 from kith.exceptions import UnavailableError
-from shared.api import idempotency_keys
+from shared.api import idempotency
 from shared.api.paging import NEWER_THAN_ALL, OLDER_THAN_ALL
 from shared.database import schema
 from shared.database.embedded_postgres import EmbeddedPostgres
@@ -142,7 +142,7 @@ def test_every_migration_can_be_taken_back_and_repeated_with_data(feed_url: str)
                     " SELECT author_id, id, 7, 'hello' FROM posts LIMIT 100"
                 )
             )
-            idempotency_keys.purge(connection, limit=10)
+            idempotency.purge(connection, limit=10)
             schema.downgrade("feed", feed_url, "feed_0001")
 
         assert connection.execute(text("SELECT count(*) FROM posts")).scalar_one() == 12_000

@@ -28,7 +28,7 @@ from graph_service.queries import (
     upkeep,
 )
 from kith.environment import Environment
-from shared.api import idempotency_keys
+from shared.api import idempotency
 from shared.database.arrays import array_literal
 from tests.support.pair import Databases
 from tests.support.reading import plan_of
@@ -627,15 +627,15 @@ def test_kept_answers_are_found_by_whose_they_are_whom_they_name_and_their_age(
 ) -> None:
     steps: list[tuple[Callable[[], object], str]] = [
         (
-            lambda: idempotency_keys.forget_of(loaded_feed, user_id=30, limit=500),
+            lambda: idempotency.forget_of(loaded_feed, user_id=30, limit=500),
             "pk_idempotency_keys",
         ),
         (
-            lambda: idempotency_keys.forget_about(loaded_feed, user_id=30, limit=500),
+            lambda: idempotency.forget_about(loaded_feed, user_id=30, limit=500),
             "idx_idempotency_key_about_user",
         ),
         (
-            lambda: idempotency_keys.purge(loaded_feed, limit=500),
+            lambda: idempotency.purge(loaded_feed, limit=500),
             "idx_idempotency_key_created_at",
         ),
     ]

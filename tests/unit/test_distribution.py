@@ -10,7 +10,7 @@ from sqlalchemy.sql.elements import TextClause
 
 from feed_service import queries
 from feed_service.models import DISTRIBUTED_BY, metadata
-from shared.api import idempotency_keys
+from shared.api import idempotency
 from shared.database.reader import Statement
 from tests.support.joins import loose_tables
 
@@ -54,7 +54,7 @@ def _statements() -> Iterator[tuple[str, str]]:
         importlib.import_module(module.name)
         for module in pkgutil.walk_packages(queries.__path__, f"{queries.__name__}.")
     ]
-    for module in (*modules, idempotency_keys):
+    for module in (*modules, idempotency):
         module_name = module.__name__.removeprefix(f"{queries.__name__}.")
         for name, value in vars(module).items():
             forms = value if isinstance(value, dict) else {"": value}
