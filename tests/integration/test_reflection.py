@@ -5,6 +5,7 @@ buf is such a client, written in Go, on a gRPC that shares no code with the serv
 
 import base64
 import json
+import shlex
 import subprocess
 import sysconfig
 from pathlib import Path
@@ -15,10 +16,12 @@ from google.rpc import error_details_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 
+from kith.client.settings import FEED
 from kith.feed.v1 import feed_pb2
 from tests.support.pair import Pair, another_feed
 from tests.support.people import People
 
+_README = Path(__file__).parents[2] / "README.md"
 _BUF = Path(sysconfig.get_path("scripts")) / "buf"
 _FEED = "kith.feed.v1.FeedService"
 _NOT_FOUND = 5
@@ -61,6 +64,19 @@ def test_a_foreign_client_calls_what_it_has_found(pair: Pair, people: People) ->
     told = _buf(pair.feed_server.address, f"/{_FEED}/GetFeed", "-d", json.dumps({"userId": author}))
 
     assert [post["postId"] for post in json.loads(told.stdout)["posts"]] == [str(post_id)]
+
+
+def test_the_call_in_the_readme_is_answered(pair: Pair) -> None:
+    [line] = [
+        line for line in _README.read_text().splitlines() if line.lstrip().startswith("grpcurl ")
+    ]
+    *options, message, address, method = shlex.split(line)
+
+    told = _buf(pair.feed_server.address, f"/{method}", "-d", message)
+
+    # buf makes the same call with the same message, by reflection as well.
+    assert (options, address) == (["grpcurl", "-plaintext", "-d"], FEED)
+    assert (told.returncode, told.stderr) == (0, "")
 
 
 def test_a_foreign_client_is_told_the_details_of_an_error(pair: Pair, people: People) -> None:
