@@ -5,6 +5,8 @@
 -- two of the contracts. The transcoder takes more than JSON, such as names without quotes. What is
 -- not JSON is refused here, or it could see a field where this file sees none.
 
+local find, match, sub, byte, char = string.find, string.match, string.sub, string.byte, string.char
+
 local MOST_STEPS = 100000 -- far more than any call takes; it bounds the time
 local MOST_HEADER_BYTES = 8192 -- with what is added on the way, less than the services take
 local MOST_SHOWN = 100 -- characters of a name that is quoted in an error
@@ -15,14 +17,24 @@ local FIRST = { -- what a value begins with
   text = { characters = '"', named = "a string" },
   message = { characters = "{", named = "an object" },
 }
--- What a map of texts has: a text under any name. Its names are no parts of a parameter's name.
-MESSAGES["map<string, string>"] = setmetatable({}, {
-  __index = function(_, name)
-    return { name = name, kind = "text" }
-  end,
-})
+-- What the names of a map must be, as patterns. A number and a flag have one spelling here, so that
+-- two names are never the same value; the transcoder takes more.
+local NAMES = {
+  flag = { patterns = { "^true$", "^false$" }, named = "true or false" },
+  number = { patterns = { "^0$", "^-?[1-9]%d*$" }, named = "a whole number" },
+  text = { patterns = { "" } },
+}
+local ESCAPED = {
+  ['"'] = '"',
+  ["\\"] = "\\",
+  ["/"] = "/",
+  b = "\b",
+  f = "\f",
+  n = "\n",
+  r = "\r",
+  t = "\t",
+}
 local BACKSLASH = 92
-local find, match, sub, byte = string.find, string.match, string.sub, string.byte
 
 local function refuse(field, why)
   error({ field = field, why = why }, 0)
@@ -30,7 +42,7 @@ end
 
 local function unescaped(text)
   local decoded = string.gsub(text, "%%(%x%x)", function(digits)
-    return string.char(tonumber(digits, 16))
+    return char(tonumber(digits, 16))
   end)
   return decoded
 end
@@ -89,7 +101,7 @@ end
 local function check_parameter(route, said, seen, name)
   local fields, inner, way, field = MESSAGES[route.message], said, {}, nil
   for part in string.gmatch(name .. ".", "([^.]*)%.") do
-    field = fields and rawget(fields, part)
+    field = fields and fields[part]
     if not field then
       refuse(name, "is not a parameter of this call")
     end
@@ -190,6 +202,77 @@ local function scalar(scan, first, at)
   return text, stop
 end
 
+local function utf8(code)
+  if code < 0x80 then
+    return char(code)
+  end
+  local rest = char(0x80 + code % 0x40)
+  code = math.floor(code / 0x40)
+  if code < 0x20 then
+    return char(0xC0 + code) .. rest
+  end
+  rest = char(0x80 + code % 0x40) .. rest
+  code = math.floor(code / 0x40)
+  if code < 0x10 then
+    return char(0xE0 + code) .. rest
+  end
+  return char(0xF0 + math.floor(code / 0x40), 0x80 + code % 0x40) .. rest
+end
+
+-- Returns the character that an escape at `at` stands for, and where the escape ends; nothing if it
+-- stands for none, as half of a surrogate pair does.
+local function escaped(text, at)
+  local kind = sub(text, at + 1, at + 1)
+  if kind ~= "u" then
+    return ESCAPED[kind], at + 1
+  end
+  local code = tonumber(match(text, "^%x%x%x%x", at + 2) or "", 16)
+  if not code or code < 0xD800 or code > 0xDFFF then
+    return code and utf8(code), at + 5
+  end
+  local low = tonumber(match(text, "^\\u([dD][c-fC-F]%x%x)", at + 6) or "", 16)
+  if not low or code > 0xDBFF then
+    return nil
+  end
+  return utf8(0x10000 + (code - 0xD800) * 0x400 + low - 0xDC00), at + 11
+end
+
+-- Returns a string without its escapes: two strings that mean the same are then equal.
+local function meaning(scan, text)
+  local parts, from = {}, 1
+  local at = find(text, "\\", 1, true)
+  while at do
+    step(scan)
+    local character, stop = escaped(text, at)
+    if not character then
+      refuse_here(scan, "has an escape that stands for no character")
+    end
+    parts[#parts + 1] = sub(text, from, at - 1) .. character
+    from = stop + 1
+    at = find(text, "\\", from, true)
+  end
+  return table.concat(parts) .. sub(text, from)
+end
+
+-- Returns what a name in an object is given to: a field of a message, or the values of a map. And
+-- the name that all spellings have in common.
+local function named(scan, fields, map, name)
+  if not map then
+    local field = fields[name]
+    if not field then
+      refuse_here(scan, "is not a field of this call")
+    end
+    return field, field.name
+  end
+  local kind, common = NAMES[map.names], meaning(scan, name)
+  for _, pattern in ipairs(kind.patterns) do
+    if find(common, pattern) then
+      return map, common
+    end
+  end
+  refuse_here(scan, "must have a name that is " .. kind.named)
+end
+
 local object
 
 -- Reads one value, which begins at `at`; returns where it ends.
@@ -203,7 +286,7 @@ local function value(scan, field, said, first, at)
     refuse_here(scan, "must be " .. kind.named)
   end
   if first == "{" then
-    return object(scan, MESSAGES[field.message], said, at)
+    return object(scan, field, said, at)
   end
   local text, stop = scalar(scan, first, at)
   if said and text ~= said then
@@ -250,13 +333,14 @@ local function given(scan, field, said, first, at)
   return value(scan, field, said, first, at)
 end
 
--- Reads an object of a message, which begins at `at`; returns where it ends. `said` is what the path
--- says of its fields.
-function object(scan, fields, said, at)
+-- Reads an object of a message or a map, which begins at `at`; returns where it ends. `said` is what
+-- the path says of a message's fields.
+function object(scan, kind, said, at)
   local first, stop = next_character(scan, at + 1)
   if first == "}" then
     return stop
   end
+  local fields, map = MESSAGES[kind.message], kind.map
   local depth, seen = scan.depth + 1, {}
   scan.depth = depth
   while true do
@@ -265,21 +349,23 @@ function object(scan, fields, said, at)
     end
     local quote = string_end(scan, stop)
     local name = sub(scan.text, stop + 1, quote - 1)
-    local field = fields[name]
     scan.way[depth] = name
-    if not field then
-      refuse_here(scan, "is not a field of this call")
-    end
-    if seen[field.name] then
+    local field, common = named(scan, fields, map, name)
+    if seen[common] then
       refuse_here(scan, "is given twice")
     end
-    seen[field.name] = true
+    seen[common] = true
     first, stop = next_character(scan, quote + 1)
     if first ~= ":" then
       malformed(stop)
     end
     first, stop = next_character(scan, stop + 1)
-    stop = given(scan, field, said and said[field.name], first, stop)
+    if map then
+      -- In a map null stands for no default that callers could know.
+      stop = value(scan, field, nil, first, stop)
+    else
+      stop = given(scan, field, said and said[common], first, stop)
+    end
     first, stop = next_character(scan, stop + 1)
     if first == "}" then
       scan.depth = depth - 1
@@ -296,17 +382,17 @@ local function check_body(route, said, text)
   if not route.body then
     refuse(nil, "this call takes no body")
   end
-  local message = route.message
+  local kind = { message = route.message }
   if route.body ~= "*" then
-    local field = MESSAGES[message][route.body]
-    message, said = field.message, said[field.name]
+    kind = MESSAGES[route.message][route.body]
+    said = said[kind.name]
   end
   local scan = { text = text, steps = 0, way = {}, depth = 0 }
   local first, at = next_character(scan, 1)
   if first ~= "{" then
     malformed(at)
   end
-  local stop = object(scan, MESSAGES[message], said, at)
+  local stop = object(scan, kind, said, at)
   local rest = find(text, "[^ \t\r\n]", stop + 1)
   if rest then
     malformed(rest)

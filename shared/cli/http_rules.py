@@ -32,8 +32,6 @@ _KINDS: Final[Mapping[int, str]] = {
     FieldDescriptor.CPPTYPE_UINT32: "number",
     FieldDescriptor.CPPTYPE_UINT64: "number",
 }
-# As requests.lua names it.
-_MAP_OF_TEXTS: Final = "map<string, string>"
 _TEXTS: Final = {
     "google.protobuf.Duration",
     "google.protobuf.FieldMask",
@@ -112,32 +110,29 @@ def _add_message(messages: Table, message: Descriptor) -> None:
         return
     fields = messages[message.full_name] = Table()
     for field in message.fields:
-        if _is_map_of_texts(field):
-            fields[field.name] = fields[field.json_name] = {
-                "name": field.name,
-                "kind": "message",
-                "message": _MAP_OF_TEXTS,
-            }
-            continue
-        inner = _message(field)
         fields[field.name] = fields[field.json_name] = {
             "name": field.name,
-            "kind": "text" if field.message_type and not inner else _KINDS[field.cpp_type],
-            "message": inner and inner.full_name,
-            "is_repeated": field.is_repeated or None,
+            **_contents(messages, field),
         }
-        if inner:
-            _add_message(messages, inner)
 
 
-def _is_map_of_texts(field: FieldDescriptor) -> bool:
-    """Whether the JSON of a field is an object with any names, and texts as values."""
+def _contents(messages: Table, field: FieldDescriptor) -> Table:
+    """Return how JSON has what is in a field, and add the messages inside it."""
     entry = field.message_type
-    return bool(
-        entry
-        and entry.GetOptions().map_entry
-        and all(part.cpp_type == FieldDescriptor.CPPTYPE_STRING for part in entry.fields)
-    )
+    if entry and entry.GetOptions().map_entry:
+        names, values = entry.fields
+        return {
+            "kind": "message",
+            "map": {"names": _KINDS[names.cpp_type], **_contents(messages, values)},
+        }
+    inner = _message(field)
+    if inner:
+        _add_message(messages, inner)
+    return {
+        "kind": "text" if field.message_type and not inner else _KINDS[field.cpp_type],
+        "message": inner and inner.full_name,
+        "is_repeated": field.is_repeated or None,
+    }
 
 
 def _message(field: FieldDescriptor) -> Descriptor | None:
@@ -145,7 +140,7 @@ def _message(field: FieldDescriptor) -> Descriptor | None:
     message = field.message_type
     if not message or message.full_name in _TEXTS:
         return None
-    if message.GetOptions().map_entry or message.file.package == "google.protobuf":
+    if message.file.package == "google.protobuf":
         raise ValueError(f"{field.full_name}: requests.lua does not know how JSON has it")
     return message
 

@@ -6,10 +6,12 @@ Calls and fields are taken from the contracts, so a new one is tested without a 
 import base64
 import json
 import random
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import closing
 from http.client import HTTPConnection, HTTPResponse
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import grpc
@@ -31,12 +33,16 @@ pytest.importorskip("envoy", reason="there is no wheel with Envoy for this syste
 
 Way: TypeAlias = tuple[FieldDescriptor, ...]
 
+_ROOT = Path(__file__).parents[2]
 _WITH_BODY = [rpc for rpc in exposed() if body_of(rpc)]
 _WITHOUT_BODY = [rpc for rpc in exposed() if not body_of(rpc)]
 # The same number for a client that reads ids as floats.
 _ID, _OTHER_ID = 2**53 + 1, 2**53
 _UNKNOWN = "excludedTagsIds"
 _MUTATIONS = 300
+_SPELLINGS = 30
+# Of one, two, three and four bytes in UTF-8; some that JSON must escape or may escape by a letter.
+_CHARACTERS = 'aB.0 "\\/[]%\n\täß\u0800€\uffee\U00010000\U0001f642\U0010fffd'
 
 
 @pytest.fixture(scope="module")
@@ -74,14 +80,17 @@ def _refused(answer: Answer) -> list[str]:
     ]
 
 
+def _is_map(field: FieldDescriptor) -> bool:
+    return field.message_type is not None and field.message_type.GetOptions().map_entry
+
+
 def _ways(message: Descriptor) -> Iterator[Way]:
     """Yield the ways to a message itself and to all that are inside it."""
     yield ()
     for field in message.fields:
         inner = field.message_type
         # A map has names of any kind.
-        is_map = inner and inner.GetOptions().map_entry
-        if inner and not is_map and inner.file.package != "google.protobuf":
+        if inner and not _is_map(field) and inner.file.package != "google.protobuf":
             yield from ((field, *way) for way in _ways(inner))
 
 
@@ -180,6 +189,23 @@ def test_a_repeated_parameter_may_be_given_several_times(gateway: Gateway) -> No
     assert answer.status == 200
 
 
+_COMMAND = re.compile(
+    r"^    curl '?127\.0\.0\.1:(\d+)(/[^' ]*)'?(?: --json '(.*?)')?", re.MULTILINE
+)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/gateway.md"])
+def test_the_calls_of_a_guide_are_answered(gateway: Gateway, page: str) -> None:
+    text = (_ROOT / page).read_text()
+    commands = _COMMAND.findall(text)
+
+    assert len(commands) == text.count("    curl ")
+    for port, path, body in commands:
+        sent = body.encode() if body else None
+        answer = gateway.call("POST" if sent else "GET", path, sent)
+        assert (port, answer.status) == ("8080", 200)
+
+
 @pytest.mark.parametrize(
     ("body", "named"),
     [
@@ -200,13 +226,107 @@ def test_a_field_that_is_hidden_given_twice_or_of_another_type_is_refused(
     assert _refused(gateway.call("POST", "/v1/users/7/tags", body.encode())) == [named]
 
 
-def test_attributes_may_have_any_names(gateway: Gateway) -> None:
-    draft = {"body": "hello", "audience": {"kind": "AUDIENCE_KIND_ALL"}}
-    sent = {**draft, "attributes": {"place": "Berlin", "bodÿ": "", "user_id": "8"}}
+def _maps() -> Iterator[tuple[Rpc, Way, FieldDescriptor]]:
+    """Yield every map in the body of a call, and the way to the message that has it."""
+    for rpc in _WITH_BODY:
+        body = body_of(rpc)
+        assert body
+        for way in _ways(body):
+            message = (way[-1].message_type or body) if way else body
+            yield from ((rpc, way, field) for field in message.fields if _is_map(field))
 
-    answer = gateway.call("POST", "/v1/users/7/posts", json.dumps(sent).encode())
 
-    assert json.loads(answer.body)["post"]["attributes"] == sent["attributes"]
+_MAPS = [
+    pytest.param(rpc, way, field, id=f"{rpc} {_named(way, field.name)}")
+    for rpc, way, field in _maps()
+]
+
+
+def _spelled(text: str, chance: random.Random) -> str:
+    """Return a text as a string of JSON, of which there are many for each text."""
+    parts = list[str]()
+    for character in text:
+        units = character.encode("utf-16-be").hex()
+        digits = [units[at : at + 4] for at in range(0, len(units), 4)]
+        parts.append(
+            chance.choice(
+                [
+                    json.dumps(character, ensure_ascii=False)[1:-1],
+                    "".join(f"\\u{four}" for four in digits),
+                    "".join(f"\\u{four.upper()}" for four in digits),
+                    "\\/" if character == "/" else json.dumps(character)[1:-1],
+                ]
+            )
+        )
+    return f'"{"".join(parts)}"'
+
+
+def _text(chance: random.Random) -> str:
+    return "".join(chance.choices(_CHARACTERS, k=chance.randint(1, 4)))
+
+
+def _shown(name: str) -> str:
+    """Return what an error says of a name: printable ASCII, a question mark for other bytes."""
+    return re.sub(rb"[^ -~]", b"?", name.encode()).decode()
+
+
+def _with_map(way: Way, field: FieldDescriptor, contents: str) -> bytes:
+    """Return a body that has a map, and nothing else."""
+    return json.dumps(_inside(way, {field.json_name: 0})).replace(": 0", f": {contents}").encode()
+
+
+@pytest.mark.parametrize(("rpc", "way", "field"), _MAPS)
+def test_a_name_of_a_map_is_given_once_in_all_its_spellings(
+    gateway: Gateway, rpc: Rpc, way: Way, field: FieldDescriptor
+) -> None:
+    chance, sent = random.Random(7), _request(rpc)
+
+    for _ in range(_SPELLINGS):
+        name, other = _text(chance), _text(chance)
+        first, between, again = (_spelled(text, chance) for text in (name, f"{other}-", name))
+        contents = f'{{{first}: "a", {between}: "b", {again}: "a"}}'
+        answer = gateway.call(sent.verb, sent.path, _with_map(way, field, contents))
+        assert _refused(answer) == [_shown(_named(way, f"{field.json_name}.{again[1:-1]}"))]
+
+
+@pytest.mark.parametrize(("rpc", "way", "field"), _MAPS)
+def test_a_map_gives_no_name_null(
+    gateway: Gateway, rpc: Rpc, way: Way, field: FieldDescriptor
+) -> None:
+    sent = _request(rpc)
+
+    answer = gateway.call(sent.verb, sent.path, _with_map(way, field, '{"a": "b", "c": null}'))
+
+    assert _refused(answer) == [_named(way, f"{field.json_name}.c")]
+
+
+@pytest.mark.parametrize(("rpc", "way", "field"), _MAPS)
+@pytest.mark.parametrize(
+    "name",
+    [r"\ud800", r"\udc00", r"\ud800x", r"\ud800\u0041", r"\udc00\ud800", r"\u12", r"\x", r"\U0041"],
+)
+def test_a_name_of_a_map_is_made_of_characters(
+    gateway: Gateway, rpc: Rpc, way: Way, field: FieldDescriptor, name: str
+) -> None:
+    sent, body = _request(rpc), _with_map(way, field, f'{{"{name}": "a"}}')
+
+    answer = gateway.call(sent.verb, sent.path, body)
+
+    assert _refused(answer) == [_named(way, f"{field.json_name}.{name}")]
+
+
+def test_attributes_are_understood_as_they_are_written(gateway: Gateway) -> None:
+    chance = random.Random(7)
+    draft = {"body": "hello", "audience": {"kind": "AUDIENCE_KIND_ALL"}, "attributes": 0}
+
+    for _ in range(_SPELLINGS):
+        meant = {_text(chance): _text(chance) for _ in range(5)}
+        written = ", ".join(
+            f"{_spelled(name, chance)}: {_spelled(text, chance)}" for name, text in meant.items()
+        )
+        body = json.dumps(draft).replace(": 0", f": {{{written}}}").encode()
+        answer = gateway.call("POST", "/v1/users/7/posts", body)
+        assert answer.json["post"]["attributes"] == meant
 
 
 @pytest.mark.parametrize(

@@ -6,17 +6,22 @@ from typing import Any, Final
 import pytest
 from google.api import annotations_pb2
 from google.protobuf.descriptor import MethodDescriptor
-from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
+from google.protobuf.descriptor_pb2 import (
+    DescriptorProto,
+    FieldDescriptorProto,
+    FileDescriptorProto,
+)
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.struct_pb2 import DESCRIPTOR as STRUCT
 
 from shared.cli.http_rules import http_rules
 
 _HTTP: Final[Any] = annotations_pb2.http  # as an extension, which its stub does not say
+_STRUCT: Final = ".google.protobuf.Struct"
 
 
 def _methods(
-    *paths: str, has_stream: bool = False, has_struct: bool = False
+    *paths: str, has_stream: bool = False, has_struct: bool = False, has_structs: bool = False
 ) -> Sequence[MethodDescriptor]:
     """Return calls with these paths, all of them with one request."""
     file = FileDescriptorProto(name="rules.proto", package="rules", syntax="proto3")
@@ -29,8 +34,11 @@ def _methods(
             name="any",
             number=3,
             type=FieldDescriptorProto.TYPE_MESSAGE,
-            type_name=".google.protobuf.Struct",
+            type_name=_STRUCT,
         )
+    if has_structs:
+        _add_map(request, "any_by_id", 4, FieldDescriptorProto.TYPE_INT64, _STRUCT)
+    _add_map(request, "request_by_id", 5, FieldDescriptorProto.TYPE_INT64, ".rules.Request")
     service = file.service.add(name="Service")
     for number, path in enumerate(paths):
         method = service.method.add(
@@ -50,6 +58,30 @@ def _methods(
     )
 
 
+def _add_map(message: DescriptorProto, name: str, number: int, keys: Any, values: str) -> None:
+    """Add a map with messages as values."""
+    entry = message.nested_type.add(name=f"{name.title().replace('_', '')}Entry")
+    entry.options.map_entry = True
+    entry.field.add(name="key", number=1, type=keys)
+    entry.field.add(
+        name="value", number=2, type=FieldDescriptorProto.TYPE_MESSAGE, type_name=values
+    )
+    message.field.add(
+        name=name,
+        number=number,
+        label=FieldDescriptorProto.LABEL_REPEATED,
+        type=FieldDescriptorProto.TYPE_MESSAGE,
+        type_name=f".rules.{message.name}.{entry.name}",
+    )
+
+
+def test_a_map_is_known_by_its_names_and_by_what_they_are_given() -> None:
+    rules = http_rules(_methods("/v1/users/{user_id}"))
+
+    known = '["map"]={["names"]="number",["kind"]="message",["message"]="rules.Request"}'
+    assert f'["requestById"]={{["name"]="request_by_id",["kind"]="message",{known}}}' in rules
+
+
 def test_a_field_is_known_by_both_of_its_names() -> None:
     rules = http_rules(_methods("/v1/users/{user_id}/peers/{peer_id}:call"))
 
@@ -64,8 +96,15 @@ def test_a_field_is_known_by_both_of_its_names() -> None:
         (["/v1/{user_id=users/*}"], {}),
         (["/v1/users/{user_id}"], {"has_stream": True}),
         (["/v1/users/{user_id}"], {"has_struct": True}),
+        (["/v1/users/{user_id}"], {"has_structs": True}),
     ],
-    ids=["two paths that meet", "a variable of several parts", "a stream", "JSON of any form"],
+    ids=[
+        "two paths that meet",
+        "a variable of several parts",
+        "a stream",
+        "JSON of any form",
+        "JSON of any form in a map",
+    ],
 )
 def test_what_the_gateway_could_not_look_at_is_refused_at_its_start(
     paths: Sequence[str], contents: Mapping[str, bool]
