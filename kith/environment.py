@@ -98,8 +98,10 @@ class Environment:
             self.problem(name, f"cannot be used: {error}")
 
     def problem(self, name: str, description: str) -> None:
-        """Note that a variable cannot be used."""
-        self._problems.append(f"{name} {description}")
+        """Note that a variable cannot be used, once: several settings may read the same one."""
+        problem = f"{name} {description}"
+        if problem not in self._problems:
+            self._problems.append(problem)
 
     def check(self) -> None:
         """Raise SettingsError if any variable could not be used."""

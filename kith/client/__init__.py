@@ -21,6 +21,10 @@ the primary, and so sees everything. The key may be sent several times, and then
 counts: only the service can tell which of several concurrent writes was the latest. A write that
 began after the response to another is later than that one, so its token stands for both. A
 `Session` does this for one person.
+
+**Tokens of users.** A service that acts on behalf of users shows the token of each beside its own
+credentials: `kith.session(user_token=...)`. A single call takes it as metadata, under
+`kith.user_tokens.KEY`.
 """
 
 from kith.client.paging import items, pages

@@ -7,10 +7,10 @@ service what is to be around it, and the types of the stubs stay true but for wh
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import cycle
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import grpc
 from google.protobuf.message import Message
@@ -26,11 +26,26 @@ from kith.exceptions import (
     is_status,
 )
 from kith.trace_context import outgoing
+from kith.user_tokens import KEY as USER_TOKEN
 
 T = TypeVar("T")
 C = TypeVar("C")
 
 UNARY = "unary_unary"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Person:
+    """The person of a session: what is sent with their calls and remembered of the answers."""
+
+    positions: Positions | None = None
+    """None to remember nothing and to read from the primary."""
+    token: str | None = field(default=None, repr=False)
+    """The person's own token, which a service shows besides its own."""
+
+
+NO_PERSON: Final = Person()
+"""Calls are not made for one person."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,30 +89,27 @@ class Line(Generic[C]):
 
 
 class Calls(grpc.Channel):
-    """What the stubs of a session make their calls on. Thread-safe.
+    """What the stubs of a session make their calls on. Thread-safe."""
 
-    Without positions nothing is remembered, and the primary answers.
-    """
-
-    def __init__(self, line: Line[grpc.Channel], known: Positions | None = None) -> None:
+    def __init__(self, line: Line[grpc.Channel], person: Person = NO_PERSON) -> None:
         self._line = line
-        self._known = known
+        self._person = person
 
     def unary_unary(self, *arguments: Any, **keywords: Any) -> Any:
         """Return a method to call."""
-        return _Unary(self._line.method(UNARY, *arguments, **keywords), self._known)
+        return _Unary(self._line.method(UNARY, *arguments, **keywords), self._person)
 
     def stream_unary(self, *arguments: Any, **keywords: Any) -> Any:
         """Return a method to call."""
-        return _Unary(self._line.method("stream_unary", *arguments, **keywords), self._known)
+        return _Unary(self._line.method("stream_unary", *arguments, **keywords), self._person)
 
     def unary_stream(self, *arguments: Any, **keywords: Any) -> Any:
         """Return a method to call."""
-        return _Streaming(self._line.method("unary_stream", *arguments, **keywords), self._known)
+        return _Streaming(self._line.method("unary_stream", *arguments, **keywords), self._person)
 
     def stream_stream(self, *arguments: Any, **keywords: Any) -> Any:
         """Return a method to call."""
-        return _Streaming(self._line.method("stream_stream", *arguments, **keywords), self._known)
+        return _Streaming(self._line.method("stream_stream", *arguments, **keywords), self._person)
 
     def subscribe(self, callback: Any, try_to_connect: bool = False) -> None:  # noqa: FBT001, FBT002 -- as gRPC has it
         """Refuse: there are several channels, each with a state of its own."""
@@ -114,9 +126,9 @@ class Calls(grpc.Channel):
 class _Unary:
     """Calls a method that gives one answer."""
 
-    def __init__(self, method: Method, known: Positions | None) -> None:
+    def __init__(self, method: Method, person: Person) -> None:
         self._method = method
-        self._known = known
+        self._person = person
 
     def __call__(
         self, request: Any, timeout: float | None = None, metadata: Any = None, **others: Any
@@ -128,7 +140,7 @@ class _Unary:
         self, request: Any, timeout: float | None = None, metadata: Any = None, **others: Any
     ) -> Any:
         """Call it, and return the call beside the answer."""
-        noting = Noting(self._known)
+        noting = Noting(self._person)
         sent = noting.sent(metadata)
         try:
             answer, call = self._method.turn().with_call(
@@ -143,7 +155,7 @@ class _Unary:
         self, request: Any, timeout: float | None = None, metadata: Any = None, **others: Any
     ) -> Any:
         """Call it and do not wait."""
-        noting = Noting(self._known)
+        noting = Noting(self._person)
         sent = noting.sent(metadata)
         call = self._method.turn().future(
             identified(request), self._method.seconds_of(timeout), sent, **others
@@ -154,35 +166,41 @@ class _Unary:
 class _Streaming:
     """Calls a method that gives many answers."""
 
-    def __init__(self, method: Method, known: Positions | None) -> None:
+    def __init__(self, method: Method, person: Person) -> None:
         self._method = method
-        self._known = known
+        self._person = person
 
     def __call__(
         self, request: Any, timeout: float | None = None, metadata: Any = None, **others: Any
     ) -> Any:
         """Call it."""
-        sent = Noting(self._known).sent(metadata)
+        sent = Noting(self._person).sent(metadata)
         return _Stream(self._method.turn()(request, timeout, sent, **others))
 
 
 class Noting:
-    """What a call tells of positions, and what it is told."""
+    """What a call sends beside its message, and what it notes of the answer."""
 
-    __slots__ = ("_before", "_known")
+    __slots__ = ("_before", "_positions", "_shown")
 
-    def __init__(self, known: Positions | None) -> None:
-        self._known = known
-        self._before = known.known if known else frozenset[str]()
+    def __init__(self, person: Person) -> None:
+        self._positions = person.positions
+        self._before = person.positions.known if person.positions else frozenset[str]()
+        self._shown = () if person.token is None else ((USER_TOKEN, person.token),)
 
     def sent(self, given: Any) -> tuple[tuple[str, str], ...]:
         """Return what the call sends beside its message."""
-        return (*(given or ()), *written.metadata(self._before), *(outgoing() or ()))
+        return (
+            *(given or ()),
+            *self._shown,
+            *written.metadata(self._before),
+            *(outgoing() or ()),
+        )
 
     def note(self, answered: Iterable[tuple[str, str | bytes]] | None) -> None:
         """Remember the position in the initial metadata of the answer."""
-        if self._known is not None:
-            self._known.note(answered, before=self._before)
+        if self._positions is not None:
+            self._positions.note(answered, before=self._before)
 
 
 class _Future:

@@ -5,10 +5,10 @@ from typing import Final, Self
 
 import grpc
 
-from kith.client.calls import Calls, Line
+from kith.client.calls import Calls, Line, Person
 from kith.client.channel_options import client_options, usual_seconds
 from kith.client.channels import open_channel
-from kith.client.settings import Targets, TargetSettings
+from kith.client.settings import Targets, TargetSettings, require_token
 from kith.client.written import Positions, Reads, first_positions, tokens
 from kith.feed.v1.feed_pb2_grpc import FeedServiceStub
 from kith.graph.v1.graph_pb2_grpc import GraphServiceStub
@@ -46,6 +46,7 @@ class KithClient:
                 usual_seconds(service),
             )
 
+        self._permits_tokens = access.permits_tokens(graph, feed)
         self._graph, self._feed = line("graph", graph), line("feed", feed)
         self.graph_channel: grpc.Channel = Calls(self._graph)
         """For stubs of what graph_service offers besides, such as grpc.health.v1."""
@@ -79,16 +80,32 @@ class KithClient:
         )
 
     def session(
-        self, *, reads: Reads = "primary", positions: Mapping[str, Sequence[str]] | None = None
+        self,
+        *,
+        reads: Reads = "primary",
+        positions: Mapping[str, Sequence[str]] | None = None,
+        user_token: str | None = None,
     ) -> "Session":
-        """Return what one person calls through; it costs next to nothing.
+        """Return what one person calls through; it opens no connection.
 
         Until the person has written something, the primary databases answer, or replicas if
         `reads` says that what others have just written may be missing. `positions` are those of an
         earlier session of the person, perhaps in another process.
+
+        `user_token` is the person's own token, for a service that calls on their behalf: every call
+        of the session sends it as `kith-user-token`, beside what the client shows of itself. When
+        the token is renewed, open another session with the `positions` of this one.
+
+        Raises ValueError for an empty token, and SettingsError for one that would be sent
+        unencrypted to another machine.
         """
+        if user_token is not None:
+            require_token(user_token, is_permitted=self._permits_tokens)
         return Session(
-            graph=self._graph, feed=self._feed, positions=first_positions(reads, positions)
+            graph=self._graph,
+            feed=self._feed,
+            positions=first_positions(reads, positions),
+            user_token=user_token,
         )
 
     def close(self) -> None:
@@ -115,10 +132,15 @@ class Session:
         graph: Line[grpc.Channel],
         feed: Line[grpc.Channel],
         positions: dict[str, Positions],
+        user_token: str | None = None,
     ) -> None:
         self._positions = positions
-        self.graph = GraphServiceStub(Calls(graph, positions["graph"]))
-        self.feed = FeedServiceStub(Calls(feed, positions["feed"]))
+
+        def calls(line: Line[grpc.Channel], service: str) -> Calls:
+            return Calls(line, Person(positions=positions[service], token=user_token))
+
+        self.graph = GraphServiceStub(calls(graph, "graph"))
+        self.feed = FeedServiceStub(calls(feed, "feed"))
 
     @property
     def positions(self) -> dict[str, list[str]]:

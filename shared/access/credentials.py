@@ -10,6 +10,7 @@ import grpc
 
 from kith.errors.v1 import errors_pb2
 from kith.exceptions import UnauthenticatedError, UnauthorizedError
+from kith.user_tokens import KEY as USER_TOKEN
 from shared.access.callers import Caller
 from shared.access.settings import AuthSettings
 from shared.access.tokens import RefusedCredentialsError, Tokens
@@ -17,7 +18,6 @@ from shared.access.tokens import RefusedCredentialsError, Tokens
 _USER_ID: Final = re.compile(r"[1-9][0-9]{0,18}")
 _MAX_USER_ID = 2**63 - 1
 _SCHEME = "bearer "
-_USER_TOKEN: Final = "kith-user-token"  # noqa: S105 -- the name of what callers send
 # A certificate's names as gRPC tells them: URIs such as spiffe://, and host names.
 _NAMES_OF_SERVICES = ("peer_uri", "peer_dns")
 _log = logging.getLogger("kith.access")
@@ -59,14 +59,14 @@ class Credentials:
         Raises UnauthorizedError, UnauthenticatedError for a token that is not valid, and
         UnavailableError without keys.
         """
-        shown = _shown(context, _USER_TOKEN)
+        shown = _shown(context, USER_TOKEN)
         if not shown and not service.acts_on_behalf:
             return
         with _refusals_told_to_the_log_alone(context):
             is_of_the_user = bool(shown) and self._user(self._subject(shown)).user_id == user_id
         if not is_of_the_user:
             raise UnauthorizedError(
-                f"{_USER_TOKEN} must hold the token of the user of the call",
+                f"{USER_TOKEN} must hold the token of the user of the call",
                 reason=errors_pb2.ERROR_REASON_USER_TOKEN_REQUIRED,
             )
 

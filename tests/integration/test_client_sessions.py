@@ -10,12 +10,15 @@ from typing import Any
 import grpc
 import pytest
 
-from kith import trace_context
+from kith import trace_context, user_tokens
+from kith.environment import SettingsError
 from kith.feed.v1 import feed_pb2 as pb
+from kith.graph.v1 import graph_pb2 as graph_pb
 from kith.trace_context import Trace
 from tests.support.processes import until
 
 _KEY = "kith-position"
+_TOKEN = "kith-user-token"
 _CEILING_SECONDS = 30
 _PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
@@ -74,7 +77,7 @@ def service(address: tuple[_Service, str]) -> _Service:
 
 @pytest.fixture
 def kith(address: tuple[_Service, str], library: Any) -> Iterator[Any]:
-    with library.KithClient.from_environment(feed=address[1]) as client:
+    with library.KithClient.from_environment(graph=address[1], feed=address[1]) as client:
         yield client
 
 
@@ -95,6 +98,56 @@ def test_a_session_reads_what_it_has_written_last(service: _Service, kith: Any) 
         assert service.sent(_KEY) == [position]
     _read(other)
     assert service.sent(_KEY) == []
+
+
+def test_every_call_of_a_session_shows_the_token_of_its_person(
+    service: _Service, kith: Any
+) -> None:
+    session = kith.session(user_token="one")
+
+    _write(session.feed, "position")
+    assert service.sent(_TOKEN) == ["one"]
+    session.graph.GetConnection(graph_pb.GetConnectionRequest())
+    assert service.sent(_TOKEN) == ["one"]
+    list(session.feed.ExportUser(pb.ExportUserRequest()))
+    assert service.sent(_TOKEN) == ["one"]
+
+
+def test_a_token_is_shown_in_no_other_session(service: _Service, kith: Any) -> None:
+    session, other = kith.session(user_token="one"), kith.session(user_token="two")
+
+    _read(session)
+    _read(other)
+    assert service.sent(_TOKEN) == ["two"]
+    for without in (kith.session(), kith):
+        _read(without)
+        assert service.sent(_TOKEN) == []
+
+
+def test_a_single_call_may_show_a_token(service: _Service, kith: Any) -> None:
+    kith.feed.GetFeed(pb.GetFeedRequest(), metadata=[(user_tokens.KEY, "one")])
+
+    assert service.sent(_TOKEN) == ["one"]
+
+
+def test_an_empty_token_does_not_count_as_none(kith: Any) -> None:
+    with pytest.raises(ValueError, match="empty"):
+        kith.session(user_token="")
+
+
+@pytest.mark.parametrize("away", ["graph", "feed"])
+def test_a_token_of_a_user_leaves_the_machine_encrypted_or_by_permission(
+    library: Any, monkeypatch: pytest.MonkeyPatch, away: str
+) -> None:
+    targets = {"graph": "127.0.0.1:1", "feed": "127.0.0.1:1", away: "kith.example:50051"}
+
+    with library.KithClient.from_environment(**targets) as kith:
+        kith.session()
+        with pytest.raises(SettingsError, match=r"token of a user .* TARGET_CA_FILE"):
+            kith.session(user_token="one")
+    monkeypatch.setenv("ALLOW_PLAINTEXT", "on")
+    with library.KithClient.from_environment(**targets) as kith:
+        kith.session(user_token="one")
 
 
 def test_until_it_has_written_a_session_may_read_from_any_replica(

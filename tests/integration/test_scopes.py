@@ -3,11 +3,15 @@
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 import yaml
 
+from kith.client.settings import TargetSettings
+from kith.environment import Environment
+from kith.exceptions import UnauthorizedError
 from kith.feed.v1 import feed_pb2
 from kith.graph.v1 import graph_pb2
 from tests.support.credentials import Issuer, put
@@ -16,7 +20,7 @@ from tests.support.pair import Databases
 from tests.support.people import ALL
 from tests.support.processes import until
 from tests.support.rpcs import RPCS, Rpc
-from tests.support.secured import Clients, bearer, secured_pair
+from tests.support.secured import Clients, SecuredPair, bearer, secured_pair
 
 _USER, _OTHER = 17, 18
 _DEPLOYED = Path(__file__).parents[2] / "deploy" / "kubernetes" / "settings.yaml"
@@ -28,14 +32,21 @@ _SERVICES = """
 
 
 @pytest.fixture(scope="module")
-def clients(databases: Databases, issuer: Issuer) -> Iterator[Clients]:
-    """Clients of both services, whose callers have scopes; they show nothing of themselves."""
+def secured(databases: Databases, issuer: Issuer) -> Iterator[SecuredPair]:
+    """Both services, whose callers have scopes."""
     token = issuer.jwks.parent / "feed.token"
     put(token, issuer.token("feed").encode())
     services = f"{_SERVICES}; {_deployed()}"
     graph = {**issuer.environment, "AUTH_SERVICES": services, "AUTH_ON_BEHALF": "web"}
     feed = {**graph, "TARGET_TOKEN_FILE": str(token)}
-    with secured_pair(databases, graph=graph, feed=feed) as pair, pair.clients() as clients:
+    with secured_pair(databases, graph=graph, feed=feed) as pair:
+        yield pair
+
+
+@pytest.fixture(scope="module")
+def clients(secured: SecuredPair) -> Iterator[Clients]:
+    """Clients of both services, which show nothing of themselves."""
+    with secured.clients() as clients:
         yield clients
 
 
@@ -164,6 +175,24 @@ def test_a_service_that_acts_on_behalf_of_users_calls_for_those_whose_token_it_b
     with pytest.raises(grpc.RpcError) as caught:
         clients.feed.GetFeed(request, metadata=(*web, *_on_behalf(issuer.token(_OTHER))))
     assert reason_of(caught.value) == "USER_TOKEN_REQUIRED"
+
+
+def test_the_client_in_python_calls_on_behalf_of_the_user_of_its_session(
+    secured: SecuredPair, issuer: Issuer, library: Any, tmp_path: Path
+) -> None:
+    token = tmp_path / "web.token"
+    put(token, issuer.token("web").encode())
+    targets = {"graph": secured.graph_server.address, "feed": secured.feed_server.address}
+    environment = Environment({"TARGET_TOKEN_FILE": str(token)})
+    access = TargetSettings.read(environment, *targets.values())
+    request = feed_pb2.GetFeedRequest(user_id=_USER)
+
+    with library.KithClient(**targets, access=access) as kith:
+        kith.session(user_token=issuer.token(_USER)).feed.GetFeed(request)
+        for session in (kith.session(), kith.session(user_token=issuer.token(_OTHER))):
+            with pytest.raises(UnauthorizedError) as caught:
+                session.feed.GetFeed(request)
+            assert caught.value.reason_name == "USER_TOKEN_REQUIRED"
 
 
 def test_a_users_token_opens_no_call_outside_the_scope(clients: Clients, issuer: Issuer) -> None:

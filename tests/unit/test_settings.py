@@ -29,6 +29,7 @@ def test_every_variable_that_cannot_be_used_is_named() -> None:
         "FEED_PORT": "many",
         "MAX_TAGS": "501",
         "LOG_LEVEL": "chatty",
+        "ALLOW_PLAINTEXT": "perhaps",  # which both the server and its calls read
         "PAGE_TOKEN_KEYS": "short",
     }
 

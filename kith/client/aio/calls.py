@@ -6,35 +6,40 @@ from typing import Any, Self
 
 import grpc
 
-from kith.client.calls import UNARY, Line, Method, Noting, identified, translated
-from kith.client.written import Positions
+from kith.client.calls import (
+    NO_PERSON,
+    UNARY,
+    Line,
+    Method,
+    Noting,
+    Person,
+    identified,
+    translated,
+)
 
 
 class Calls(grpc.aio.Channel):
-    """What the stubs of a session make their calls on.
+    """What the stubs of a session make their calls on."""
 
-    Without positions nothing is remembered, and the primary answers.
-    """
-
-    def __init__(self, line: Line[grpc.aio.Channel], known: Positions | None = None) -> None:
+    def __init__(self, line: Line[grpc.aio.Channel], person: Person = NO_PERSON) -> None:
         self._line = line
-        self._known = known
+        self._person = person
 
     def unary_unary(self, *arguments: Any, **keywords: Any) -> Any:
         """Return a method to call."""
-        return _Unary(self._line.method(UNARY, *arguments, **keywords), self._known)
+        return _Unary(self._line.method(UNARY, *arguments, **keywords), self._person)
 
     def stream_unary(self, *arguments: Any, **keywords: Any) -> Any:
         """Return a method to call."""
-        return _Unary(self._line.method("stream_unary", *arguments, **keywords), self._known)
+        return _Unary(self._line.method("stream_unary", *arguments, **keywords), self._person)
 
     def unary_stream(self, *arguments: Any, **keywords: Any) -> Any:
         """Return a method to call."""
-        return _Streaming(self._line.method("unary_stream", *arguments, **keywords), self._known)
+        return _Streaming(self._line.method("unary_stream", *arguments, **keywords), self._person)
 
     def stream_stream(self, *arguments: Any, **keywords: Any) -> Any:
         """Return a method to call."""
-        return _Streaming(self._line.method("stream_stream", *arguments, **keywords), self._known)
+        return _Streaming(self._line.method("stream_stream", *arguments, **keywords), self._person)
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:  # noqa: FBT001, FBT002 -- as gRPC has it
         """Refuse: there are several channels, each with a state of its own."""
@@ -61,15 +66,15 @@ class Calls(grpc.aio.Channel):
 class _Unary:
     """Calls a method that gives one answer."""
 
-    def __init__(self, method: Method, known: Positions | None) -> None:
+    def __init__(self, method: Method, person: Person) -> None:
         self._method = method
-        self._known = known
+        self._person = person
 
     def __call__(
         self, request: Any = None, timeout: float | None = None, metadata: Any = None, **others: Any
     ) -> Any:
         """Call it."""
-        noting = Noting(self._known)
+        noting = Noting(self._person)
         call = self._method.turn()(
             identified(request),
             timeout=self._method.seconds_of(timeout),
@@ -82,15 +87,15 @@ class _Unary:
 class _Streaming:
     """Calls a method that gives many answers."""
 
-    def __init__(self, method: Method, known: Positions | None) -> None:
+    def __init__(self, method: Method, person: Person) -> None:
         self._method = method
-        self._known = known
+        self._person = person
 
     def __call__(
         self, request: Any = None, timeout: float | None = None, metadata: Any = None, **others: Any
     ) -> Any:
         """Call it."""
-        sent = Noting(self._known).sent(metadata)
+        sent = Noting(self._person).sent(metadata)
         return _Stream(self._method.turn()(request, timeout=timeout, metadata=sent, **others))
 
 
