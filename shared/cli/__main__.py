@@ -51,7 +51,9 @@ def _add_operator_commands(add_parser: AddParser) -> None:
         metavar="REVISION",
         help="target revision, forward or back, such as graph_0005; needs --service",
     )
-    add_command(add_parser, "doctor", _doctor, "check settings, databases and clocks")
+    add_command(
+        add_parser, "doctor", _doctor, "check settings, databases, clocks and the photo bucket"
+    )
 
 
 def _add_shards(add_parser: AddParser) -> None:

@@ -1,9 +1,12 @@
 """Whether all is as the services need it, for a person or an init container."""
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
 from typing import Final
 
 import grpc
@@ -35,6 +38,9 @@ from shared.server.settings import ServerSettings
 _MOST_SECONDS_APART: Final = 5
 _LATE_SECONDS: Final = 60
 _ANSWER_SECONDS: Final = 2
+# A dozen requests, each within seconds.
+_BUCKET_SECONDS: Final = 60
+_NO_START: Final = 2
 _CLOCK = Statement("clock", "SELECT CAST(extract(epoch FROM clock_timestamp()) AS float)")
 _FOLLOWED = Statement(
     "followed", "SELECT CAST(extract(epoch FROM now() - updated_at) AS float) FROM followed"
@@ -44,8 +50,8 @@ _FOLLOWED = Statement(
 def examine(console: Console) -> None:
     """Print what was found; raises CommandError when a service could not be ready.
 
-    That a service does not answer yet, that the follower is late or that Redis is away is printed
-    but is no failure.
+    That a service does not answer yet, that the follower is late, that Redis is away or that the
+    photo bucket cannot be used is printed but is no failure.
     """
     environment = Environment(os.environ)
     settings = {name: DatabaseSettings.read(environment, name.upper()) for name in SERVICES}
@@ -62,12 +68,15 @@ def examine(console: Console) -> None:
     }
     access = TargetSettings.read(environment, *targets.values())
     redis_settings = RedisSettings.read(environment)
+    has_bucket = bool(environment.text("S3_BUCKET", ""))
     environment.check()
     console.print("settings: good")
     failed = [name for name, database in settings.items() if not _examined(name, database, console)]
     tokens = server.auth.tokens if server.auth else None
     if tokens and not _passes("signing keys", lambda: _require_keys(tokens), console):
         failed.append("signing keys")
+    if has_bucket and not _bucket_is_settled(console):
+        failed.append("photo bucket")
     if redis_settings:
         _passes("redis", lambda: _require_redis(redis_settings), console)
     for name, target in targets.items():
@@ -79,6 +88,29 @@ def examine(console: Console) -> None:
 def _require_keys(tokens: TokenSettings) -> None:
     with closing(open_keys(tokens.keys)) as keys:
         keys.check()
+
+
+def _bucket_is_settled(console: Console) -> bool:
+    """Try the photo bucket; returns whether feed_service would start with its settings.
+
+    In a process of feed_service, because this package knows the services only as processes.
+    """
+    try:
+        tried = subprocess.run(
+            [sys.executable, "-m", "feed_service.photo_bucket"],
+            check=False,
+            capture_output=True,
+            cwd=Path(__file__).parents[2],
+            text=True,
+            timeout=_BUCKET_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        console.print(f"photo bucket: was not tried within {_BUCKET_SECONDS} seconds")
+        return True
+    said = tried.stdout.strip() or tried.stderr.strip().rpartition("\n")[2]
+    outcome = said if tried.returncode else "good"
+    console.print(f"photo bucket: {outcome}", markup=False, highlight=False, soft_wrap=True)
+    return tried.returncode != _NO_START
 
 
 def _require_redis(settings: RedisSettings) -> None:

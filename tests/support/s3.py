@@ -54,6 +54,8 @@ class S3Server:
     secret_key: str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
     region: str = "us-east-1"
     port: int = 0
+    is_public: bool = False
+    """Whether objects can be read without a signature."""
     objects: dict[str, Stored] = field(default_factory=dict)
     requests: list[tuple[str, str]] = field(default_factory=list)
     """The method and key of everything that was asked."""
@@ -212,7 +214,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._check_query(query)
         elif "Authorization" in self.headers:
             self._check_headers(query)
-        else:
+        elif not self.store.is_public:
             raise RefusedError(403, "AccessDenied", "Anonymous access is not allowed.")
 
     def _check_query(self, query: dict[str, str]) -> None:
