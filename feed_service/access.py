@@ -1,6 +1,6 @@
 """Who may make which call of feed_service, how often, at what cost, and what is written down.
 
-A user acts for themselves alone; whether they see a post of somebody else is decided by the
+A user acts for themselves alone; whether they see another user's post is decided by the
 visibility rule, not here. What the contract calls internal is for services. So are exports and
 erasure: the service that keeps the account asks its owner first, so that a stolen token is not
 enough.

@@ -93,7 +93,7 @@ class Audiences:
         return self._page(scope, page_size, steady_read(self._graph, author_id, read))
 
     def viewers(self, name: PostName, *, page_size: int, page_token: str) -> Viewers:
-        """Return who sees a post now, its author among them; nobody where there is no such post.
+        """Return who sees a post now, its author among them; no users if there is no such post.
 
         At most MOST_COUNTED are counted.
         """

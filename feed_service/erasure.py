@@ -96,7 +96,7 @@ class Erasure:
     def complete(self, user_id: int, *, revision: int, goes_on: Callable[[], bool]) -> None:
         """Erase what is left of a user that the graph has erased at a revision.
 
-        Changes nothing when that was done already, for the id may be somebody else's by now.
+        Changes nothing when that was done already: the id may belong to another user by now.
         Raises InterruptedError when it should not go on.
         """
 

@@ -3,7 +3,7 @@
 When a connection ends, the tags of the two for each other end. When a user is erased, what the feed
 has of them is erased. No answer about connections waits for it, because all answers use the
 connections that the graph tells (see `visibility`), and a new user with the id of a user whose
-erasure is not finished counts as connected with nobody (see `graph_client`). The ending is also
+erasure is not finished counts as without connections (see `graph_client`). The ending is also
 stored with the tag, so that no tag comes back to life when the graph forgets an ending, for
 instance when it is restored from a backup.
 
@@ -69,7 +69,7 @@ class Follower:
                 with self._database.advisory_lock(_LOCK) as locked:
                     if locked is not None:
                         self._follow(locked)
-            except Exception as error:  # noqa: BLE001 -- the next attempt may go better, whatever it was
+            except Exception as error:  # noqa: BLE001 -- the next attempt may succeed after any error
                 self._tell(error)
             self._stopping.wait(_PAUSE_SECONDS)
 

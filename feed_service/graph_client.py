@@ -113,8 +113,8 @@ class GraphClient:
     ) -> dict[int, CachedViewer]:
         """Return the cached connections of many users, or fetch them, with ids of blocks if wanted.
 
-        They may be out of date: see `current_all`. Somebody of whom an erasure is pending is
-        connected with nobody, and their blocks are not known.
+        They may be out of date: see `current_all`. A user whose erasure is pending has no
+        connections here, and their blocks are not known.
 
         Raises UnavailableError when graph_service cannot be reached in time, and RateLimitError
         when a hundred users have more connections or blocks than it can tell in one answer.
@@ -267,7 +267,7 @@ class GraphClient:
             for user_id, known in asked.items()
         ]
         request = pb.GetConnectedUserIdsRequest(users=queries, include_blocked=with_blocked)
-        # Whatever is fetched is validated afterwards, so it may come from a replica.
+        # The answer is validated afterwards, so it may come from a replica.
         is_known = any(asked.values())
         brought = _metadata() if is_known else (*_ANY_POSITION, *_metadata())
         with self._measured("GetConnectedUserIds"):

@@ -90,7 +90,7 @@ def fill_deleted_post(message: pb.Post, row: DeletedPostRow, *, download_url: Do
 
 
 def _fill_photo(message: pb.Photo, key: str, signed: SignedUrl | None) -> None:
-    """Make a message a photo, which has no URL while nobody can sign one."""
+    """Make a message a photo, which has no URL while URLs cannot be signed."""
     message.key = key
     if signed is not None:
         message.url = signed.url
@@ -154,7 +154,7 @@ def member(row: MemberRow) -> pb.TagMember:
 
 
 def tagged_user(row: TaggedRow) -> pb.ExportUserResponse.TaggedUser:
-    """Return a tag with somebody who has it, or had it."""
+    """Return a tag with a person who has it, or had it."""
     return pb.ExportUserResponse.TaggedUser(tag_id=row.tag_id, member=member(row))
 
 

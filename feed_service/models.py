@@ -67,7 +67,7 @@ posts = Table(
     moment("edited_at", nullable=True),
     moment("deleted_at", nullable=True),
     # Until when a deleted post can be restored. NULL for posts that are not deleted, and for those
-    # that were deleted by a version which did not keep whom they excluded.
+    # that were deleted by a version which did not keep the tags that they excluded.
     moment("purge_at", nullable=True),
     CheckConstraint(f"audience IN ('{ALL}', '{TAGS}', '{PRIVATE}')", name="known_audience"),
     # Empty only if the post has photos.
@@ -160,7 +160,7 @@ post_photos = Table(
     # In pixels, as it is shown. NULL for photos that were posted before there were these columns.
     Column("width", Integer),
     Column("height", Integer),
-    # What the photo shows, in words; empty if nobody has said.
+    # What the photo shows, in words; empty if the author gave no description.
     Column("alt_text", Text, nullable=False, server_default=text("''")),
     ForeignKeyConstraint(
         ["author_id", "post_id"], ["posts.author_id", "posts.id"], ondelete="CASCADE"
@@ -258,7 +258,7 @@ Index(
     tags.c.muted_until,
     postgresql_where=text("muted_until IS NOT NULL"),
 )
-# insert_tag, update_tag: a name once for each owner, whatever its case.
+# insert_tag, update_tag: a name once for each owner, in upper or lower case.
 Index(
     "uq_tag_name",
     tags.c.owner_user_id,
@@ -377,7 +377,7 @@ frozen_digest_items = Table(
 Index("idx_frozen_digest_item_author", frozen_digest_items.c.author_id)
 
 # Up to which erasure of an id everything of the erased user is gone from here. As long as the graph
-# tells of a later one, the user with this id counts as connected with nobody: see graph_client.
+# tells of a later one, the user with this id counts as without connections: see graph_client.
 erased_users = Table(
     "erased_users",
     metadata,

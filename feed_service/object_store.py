@@ -1,4 +1,4 @@
-"""The only caller of the object store: S3, or whatever speaks its protocol.
+"""The only caller of the object store: S3, or another store with its protocol.
 
 A signed form permits one upload, a signed URL one kind of read; both are signed locally. Reading,
 storing and removing objects calls the store.

@@ -44,7 +44,7 @@ from shared.api.idempotency import Call, M, once
 from shared.database.database import Database
 
 DownloadUrl = Callable[[str], SignedUrl | None]
-"""Where an object can be read, by its key; None while nobody can sign a URL."""
+"""Where an object can be read, by its key; None while URLs cannot be signed."""
 
 _SUFFIXES: Final = {
     "image/jpeg": "jpg",
@@ -158,7 +158,7 @@ class Photos:
         drafts: Sequence[PhotoDraft],
         made: Mapping[str, NewPhoto],
     ) -> None:
-        """Use uploads, and what was made of them, for a post; nobody can use them again.
+        """Use uploads, and what was made of them, for a post; no other post can use them.
 
         In the transaction that creates or changes the post.
         """
@@ -184,7 +184,7 @@ class Photos:
     def download_urls(self) -> DownloadUrl:
         """Return what says where to get a photo, for what is answered now.
 
-        It says None while nobody can sign a URL, which hides no post.
+        It says None while URLs cannot be signed, which hides no post.
         """
         if self._store is None:
             return _nowhere

@@ -597,7 +597,7 @@ def _call(
     *,
     about_user_id: int | None = None,
 ) -> Call[R, M]:
-    """Return a user's call, of which the answer may name somebody else."""
+    """Return a user's call, of which the answer may name another user."""
     return Call(
         message=request,
         user_id=fields.identifier("user_id", request.user_id),
@@ -614,7 +614,7 @@ def _service_call(
     answered_by: type[M],
     answer: Callable[[R], M],
 ) -> Call[R, M]:
-    """Return a call that services make, on behalf of nobody."""
+    """Return a call that services make, for no user."""
     return Call(
         message=request,
         user_id=NOBODY,

@@ -153,7 +153,7 @@ class Tags:
         return response
 
     def delete(self, call: Call[None, M], tag_id: int) -> M:
-        """Delete a tag; nobody sees a post by it any more, nobody sees more than before."""
+        """Delete a tag; it shows posts to no one, and still excludes its people from posts."""
         owner_id = call.user_id
 
         def work(connection: Connection) -> None:

@@ -50,7 +50,7 @@ class Upkeep:
             )
 
     def remove_objects(self) -> None:
-        """Remove from the object store what nobody shows any more; failures are tried again."""
+        """Remove from the object store what no post shows any more; failures are tried again."""
         if self._store is None:
             return
         while claimed := self._database.write(

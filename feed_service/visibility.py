@@ -2,12 +2,12 @@
 
 A viewer sees a post when they are its author; or they are connected with the author, the author has
 never given the viewer a tag that the post excludes, and the audience is ALL, or TAGS and the viewer
-has at least one of its tags. PRIVATE is the author alone. A deleted post is seen by nobody. Blocks
+has at least one of its tags. PRIVATE is the author alone. A deleted post has no viewers. Blocks
 need no clause of their own: a block ends the connection in the same transaction, and the ids are
 those of the graph. Comments do, for two people with a block may both be connected with the author
 of a post: see NOT_BLOCKED.
 
-A tag lets somebody in during the connection in which it was given, and keeps them out for good. It
+A tag lets a viewer in during the connection in which it was given, and keeps them out for good. It
 was stored with the author's revision of then, and lets in if that is above the author's revision
 right after the last ending of a connection between the two; there is one only where the present
 connection is not the first. The row stays when the connection ends, and keeps out as long as it is
@@ -78,7 +78,7 @@ def deciding_tags(
 ) -> str:
     """Return the query for those tags of a post that let the viewer in, or keep them out.
 
-    A tag keeps out whatever has become of the connection in which it was given.
+    A tag keeps out also after the connection in which it was given has ended.
 
     IS NOT TRUE, because no index is made for that: by `NOT excluded` PostgreSQL would go through
     all tagged posts of the author in idx_post_audience_tag_lookup, to save looking at one row.
@@ -151,7 +151,7 @@ VISIBLE: Final = visible(CLAUSE)
 """True for a row `p` of posts that :viewer_id may see. To be bound to `Viewer.parameters`."""
 
 VISIBLE_OF_CONNECTION: Final = visible(clause(is_connected="true"))
-"""The same for a row by somebody who is known to be a connection, or the viewer."""
+"""The same for a row by a known connection of the viewer, or by the viewer."""
 
 CLAUSE_OF_AUTHOR: Final = clause(author=":author_id")
 """CLAUSE, for statements about posts of :author_id alone."""

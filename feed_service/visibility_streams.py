@@ -11,7 +11,7 @@ posts that it admits are a union of streams, which indexes have in the order of 
 
 Posts that are private or for other people's tags are in none of them, so they cost nothing. What is
 left to be asked of an entry is whether its post excludes the viewer, and, of the entry of a tag,
-whether its post is there and for TAGS: whatever a writer leaves behind in post_audience_tags shows
+whether its post is there and for TAGS: rows that a writer leaves behind in post_audience_tags show
 nothing. So the streams need nothing that has to be maintained.
 
 The tests compare the two forms on thousands of random questions.
@@ -98,7 +98,7 @@ def tagged_posts(*, author: str, tag: str, part: str) -> str:
 
 
 def shown_post(entry: str, *, audiences: Sequence[str]) -> str:
-    """Return the query for the post of an entry, if it is for these and excludes nobody here.
+    """Return the query for an entry's post, if it has one of these audiences and excludes no viewer.
 
     OFFSET 0 keeps PostgreSQL from joining all posts of the author; so each entry is looked up in
     idx_post_author alone.

@@ -33,7 +33,7 @@ _ALPHA: Final = b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha"
 _ALPHAS: Final = frozenset({_ALPHA, b"urn:mpeg:hevc:2015:auxid:1"})
 # Properties that turn a picture, and which bits of theirs say how.
 _TURNS: Final = {b"irot": 3, b"imir": 1}
-# What nobody can show a picture without.
+# What every reader needs to show a picture.
 _ESSENTIAL: Final = frozenset({b"av1C", b"irot", b"imir", b"a1op", b"lsel"})
 _CONFIGURATION_VERSION: Final = 0x81
 _CROP: Final = b"clap"
@@ -323,7 +323,7 @@ def _data(
             if method == _FILE and not any(a <= start and end <= b for a, b in inside):
                 raise UnfitPhotoError("is cut off or damaged")
         joined[item_id] = b"".join(whole[method][start:end] for method, start, end in ranges)
-        # Items may share their data, for which nobody has more use than this.
+        # Items may share their data; no photo needs to share more than this.
         if sum(map(len, joined.values())) > 2 * len(content):
             raise UnfitPhotoError("is cut off or damaged")
     return joined

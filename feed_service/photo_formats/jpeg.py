@@ -99,7 +99,7 @@ def _segments(content: memoryview) -> Iterator[_Segment]:
 def _marker(reader: Reader) -> int:
     if reader.number(1) != 0xFF:  # noqa: PLR2004 -- the byte with which T.81 lets markers begin
         raise UnfitPhotoError("is cut off or damaged")
-    # Any number of them may fill the space before a code; nobody has seen many.
+    # Any number of them may fill the space before a code; encoders write few.
     for _ in range(_MOST_FILLING):
         if (code := reader.number(1)) != 0xFF:  # noqa: PLR2004 -- as above
             return code

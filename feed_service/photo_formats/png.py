@@ -66,7 +66,7 @@ def cleaned(content: bytes) -> CleanPhoto:
 
 
 def _chunks(content: memoryview) -> Iterator[_Chunk]:
-    """Yield the chunks up to the last, whatever comes after it."""
+    """Yield the chunks up to the last, and no bytes behind it."""
     reader = Reader(content)
     reader.take(len(_START))
     name, number = b"", 0

@@ -142,7 +142,7 @@ def viewers(
 ) -> tuple[int, list[int]]:
     """How many people see a post of the author, and up to `limit` of them behind an id, by id.
 
-    The author is one of them. Nobody sees a post that is not there. Up to `most_counted` are
+    The author is one of them. A post that does not exist has no viewers. Up to `most_counted` are
     counted.
     """
     rows = connection.execute(

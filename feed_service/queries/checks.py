@@ -73,7 +73,7 @@ def visible_checks(
 ) -> set[Check]:
     """Those of the checks whose viewer sees the post or comment.
 
-    `blocks` are the ids of those with whom each viewer of a comment has a block.
+    `blocks` has, for each viewer of a comment, the ids of the users with a block between them.
     """
     rows = connection.execute(_VISIBLE, check_parameters(asked, blocks))
     return set(map(Check._make, rows))

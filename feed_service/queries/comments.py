@@ -142,7 +142,7 @@ _LOCK_COMMENT = text(f"""
 
 
 def lock_comment(connection: Connection, *, name: CommentName, author_id: int) -> int | None:
-    """The version of the author's comment, which nobody else can change meanwhile."""
+    """The version of the author's comment, locked until the transaction ends."""
     found: int | None = connection.execute(
         _LOCK_COMMENT, {**_parameters(name), "author_id": author_id}
     ).scalar()

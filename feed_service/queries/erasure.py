@@ -1,7 +1,7 @@
 """Erasing a user, a limited number of rows at a time; every function says how many rows there were.
 
 What a function does it does whole, so a user can be erased from wherever it was broken off. Posts
-are hidden before anything of theirs goes, so that nobody sees one in parts.
+are hidden before their rows are deleted, so that no viewer sees parts of a post.
 """
 
 from collections.abc import Collection
@@ -72,9 +72,9 @@ _HIDE_POSTS = text("""
 
 
 def hide_posts(connection: Connection, *, user_id: int, limit: int) -> int:
-    """How many posts of the user nobody sees any more.
+    """How many posts of the user are hidden now.
 
-    Their photos are nobody's any more, as when a post is deleted.
+    Their photos belong to no post any more, as when a post is deleted.
     """
     hidden: int
     hidden, object_keys = connection.execute(
@@ -121,7 +121,7 @@ def comments_gone(*, locked: str) -> str:
 
 # The comments are locked before the counts, as everywhere, and both in an order of their own, so
 # that two erasures on the same posts do not wait for each other. What a comment's row says when it
-# goes decides whether it is counted off: somebody may be deleting it at the same time.
+# goes decides whether it is counted off: another call may delete it at the same time.
 _ERASE_COMMENTS = text(f"""
     WITH {comments_gone(locked="FOR UPDATE")},
     locked AS (
@@ -225,7 +225,7 @@ _ERASE_TAGGED = text("""
 
 
 def erase_tagged(connection: Connection, *, user_id: int, limit: int) -> int:
-    """How many tags the user had given to people; nobody has one now."""
+    """How many tags the user had given to people; they are taken back now."""
     return connection.execute(_ERASE_TAGGED, {"user_id": user_id, "limit": limit}).rowcount
 
 

@@ -20,7 +20,7 @@ class Ending:
 
 @dataclass(frozen=True, kw_only=True)
 class Owner:
-    """Somebody who has given tags, with their connections as of a revision.
+    """A user who has given tags, with their connections as of a revision.
 
     Tags that were given up to this revision are compared with the connections.
     """

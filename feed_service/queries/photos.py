@@ -15,7 +15,7 @@ ObjectName = tuple[int, str]
 class NewPhoto(NamedTuple):
     """A photo that is stored under its final key, and its size in pixels as it is shown.
 
-    The size is 0 if it is not known, and `alt_text` is empty if nobody has described the photo.
+    The size is 0 if it is not known, and `alt_text` is empty if the photo has no description.
     """
 
     object_key: str
@@ -72,7 +72,7 @@ _TAKE_UPLOADS = text("""
 def take_uploads(
     connection: Connection, *, owner_user_id: int, object_keys: Sequence[str]
 ) -> dict[str, datetime]:
-    """When those of the keys were permitted that no post had used; nobody can use them any more."""
+    """When the unused ones of these keys were permitted; no other post can use them now."""
     rows = connection.execute(
         _TAKE_UPLOADS, {"owner_user_id": owner_user_id, "object_keys": list(object_keys)}
     )
@@ -195,7 +195,7 @@ _CLAIM_REMOVALS = text("""
 
 
 def claim_removals(connection: Connection, *, limit: int) -> list[ObjectName]:
-    """Up to `limit` objects that are due to be removed, and now nobody else's to remove."""
+    """Up to `limit` objects that are due to be removed; no other process removes them now."""
     return [
         (owner_user_id, object_key)
         for owner_user_id, object_key in connection.execute(_CLAIM_REMOVALS, {"limit": limit})

@@ -399,7 +399,7 @@ _LOCK_POST = text("""
 
 
 def lock_post(connection: Connection, *, author_id: int, post_id: int) -> int | None:
-    """The version of the author's post, which nobody else can change until the transaction ends."""
+    """The version of the author's post, locked until the transaction ends."""
     found: int | None = connection.execute(
         _LOCK_POST, {"author_id": author_id, "post_id": post_id}
     ).scalar()
@@ -577,7 +577,7 @@ _SET_IMPORTANCE = text("""
 
 
 def set_importance(connection: Connection, *, importances: Mapping[PostName, float]) -> int:
-    """How many of the posts exist; they have their importance now, whatever it was before."""
+    """How many of the posts exist; they have the new importance now."""
     return connection.execute(
         _SET_IMPORTANCE,
         {**name_literals(importances), "importances": list(importances.values())},

@@ -168,7 +168,7 @@ _LOCKED_TAG = text(f"""
 def locked_tag(
     connection: Connection, *, owner_user_id: int, tag_id: int, with_deleted: bool = False
 ) -> TagRow | None:
-    """The tag, if the owner has it; nobody else can change it until the transaction ends."""
+    """The tag, if the owner has it; locked until the transaction ends."""
     row = connection.execute(
         _LOCKED_TAG,
         {"owner_user_id": owner_user_id, "tag_id": tag_id, "with_deleted": with_deleted},

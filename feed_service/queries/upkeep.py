@@ -53,5 +53,5 @@ _DROP_UNUSED_TAGS = text("""
 
 
 def drop_unused_tags(connection: Connection, *, limit: int) -> int:
-    """How many deleted tags kept nobody from any post any more; they are gone."""
+    """How many deleted tags excluded no person from a post any more; they are gone."""
     return connection.execute(_DROP_UNUSED_TAGS, {"limit": limit}).rowcount

@@ -51,7 +51,7 @@ from shared.database.reader import Reader, Statement
 _ATTEMPTS: Final = 3
 
 # From so many authors on, the recent posts are looked for among those of everybody. The more people
-# there are, the more of these are nobody's here; so it is half of the connections one may have.
+# there are, the fewer of these are by authors of the feed; so it is half the limit of connections.
 _AMONG_ALL_FROM: Final = 2_500
 
 
