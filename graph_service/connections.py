@@ -57,7 +57,7 @@ class Connections:
         return self._change(call, peer_id, _remove)
 
     def block(self, call: Call[LockedPair, M], peer_id: int) -> M:
-        """Block the peer and end whatever is between the two."""
+        """Block the peer, and end the connection and the requests of the two."""
         return self._change(
             call,
             peer_id,

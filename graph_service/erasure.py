@@ -24,7 +24,7 @@ class Erasure:
         """Erase the user who has the id now; the result is how many connections ended."""
 
         def work(connection: Connection) -> int:
-            # Somebody without connections may have posts, and the id may be about to get a
+            # A user without connections may have posts, and the id may be about to get a
             # connection: with a row for all cases, everything that concerns it waits for the lock.
             created = users.create_user(connection, user_id=user_id)
             # Neighbours can be locked only once they are known, and one may come or go in

@@ -29,7 +29,7 @@ metadata = new_metadata()
 PENDING: Final = "pending"
 ACCEPTED: Final = "accepted"
 WITHHELD: Final = "withheld"
-"""A request to somebody who blocks the requester: open for the requester, absent for the other."""
+"""A request to a user who blocks the requester: open for the requester, absent for the other."""
 
 
 class EventKind(StrEnum):
@@ -162,7 +162,7 @@ declines = Table(
     big_id("decliner_id", primary_key=True),
     moment("declined_at"),
 )
-# erase_user: what somebody has declined.
+# erase_user: the requests that a user has declined.
 Index("idx_decline_decliner", declines.c.decliner_id)
 # purge_declines.
 Index("idx_decline_oldest", declines.c.declined_at)
@@ -178,14 +178,14 @@ users = Table(
     Column("revision", BigInteger, nullable=False, server_default=text("0")),
     Column("connection_count", Integer, nullable=False, server_default=text("0")),
     Column("shown_revision", BigInteger, nullable=False, server_default=text("1")),
-    # A connection was made with somebody whose id had been erased before, or by such a user: only
+    # A connection was made with a user whose id had been erased before, or by such a user: only
     # then connected_user_ids looks for the erasures of all connections.
     Column("meets_erased", Boolean, nullable=False, server_default=text("false")),
     CheckConstraint("connection_count >= 0", name="count_not_negative"),
 )
 
 # One row for each id that was ever erased: a service that keeps something of users learns from the
-# revision that what it had before belonged to somebody else. It outlives the event, so that events
+# revision that what it had before belonged to another user. It outlives the event, so that events
 # can be purged.
 erasures = Table(
     "erasures",
@@ -212,7 +212,7 @@ endings = Table(
     CheckConstraint("user_a_id < user_b_id", name="ordered_pair"),
 )
 # connected_user_ids, with the primary key for the other side; erase_user. Both hold the
-# revisions, so that the endings of somebody who parted with many are read from the index alone.
+# revisions, so that the endings of a user with many endings are read from the index alone.
 Index(
     "idx_ending_reverse",
     endings.c.user_b_id,

@@ -24,7 +24,7 @@ class PairLimits:
     max_open_requests: int
     """How many requests of a user may wait for an answer: MAX_OPEN_REQUESTS."""
     request_pause: timedelta
-    """For how long a user cannot ask somebody again who has declined: REQUEST_PAUSE_DAYS."""
+    """How long a user must wait to ask a person again who has declined: REQUEST_PAUSE_DAYS."""
 
     @classmethod
     def read(cls, environment: Environment) -> "PairLimits":

@@ -197,7 +197,7 @@ class Watches:
             return []
         with self._readers:
             told = events.event_page(self._reader, after=after, until=until, limit=BATCH)
-            # Asked afterwards, so that whatever the read has missed is known by now.
+            # After the read, so that it notices events that were purged during the read.
             self._require_kept(after)
         return told
 
@@ -228,7 +228,7 @@ class Watches:
         while self._is_needed():
             try:
                 self._tell(frontier.advance(self._reader))
-            except Exception:  # noqa: BLE001 -- whatever it is, the streams must not hang on in silence
+            except Exception:  # noqa: BLE001 -- after any error the streams must be told
                 _log.warning("events cannot be read", exc_info=True)
                 frontier = _Frontier()
                 self._fail()
@@ -305,7 +305,7 @@ class _Frontier:
         else:
             last = events.last_event_number(reader)
             if last != self._settled:
-                # Only now, or somebody could draw a number and commit it in between unseen.
+                # Only now, or a transaction could draw a number and commit it in between unseen.
                 self._writers = events.event_writers(reader)
             self._candidate = last
         if not self._writers:
