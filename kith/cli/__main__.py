@@ -27,7 +27,7 @@ def _has_services() -> bool:
     """Whether the services lie beside this package, as in a checkout and in the image.
 
     An entry point could not say so: wheel and checkout have the same metadata. In site-packages,
-    where the wheel puts this package, a `shared` would be somebody else's, which must not run.
+    where the wheel puts this package, a `shared` would be of another project and must not run.
     """
     beside = Path(kith.__file__).resolve().parents[1]
     if not all((beside / name).is_dir() for name in ("feed_service", "graph_service")):

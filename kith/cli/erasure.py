@@ -17,7 +17,7 @@ _PAGE = 500
 
 
 def erase_user(user_id: int, kith: KithClient, console: Console, *, is_agreed: bool) -> None:
-    """Erase a person, first from the graph, so that nobody sees more of them.
+    """Erase a person, first from the graph, which hides them from all others at once.
 
     Unless it `is_agreed`, this shows what there is and asks at the terminal. Raises UsageError when
     there is no terminal, CommandError when the answer is no.

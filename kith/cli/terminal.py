@@ -47,7 +47,7 @@ class RowsRefusedError(CommandError):
 
 
 class InterruptedCommandError(CommandError):
-    """Somebody stopped the command in the middle."""
+    """A person stopped the command before its end."""
 
     status = Status.INTERRUPTED
 
