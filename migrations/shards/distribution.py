@@ -77,7 +77,7 @@ _SET_SHARD_COUNT = text("SELECT set_config('citus.shard_count', CAST(:count AS t
 _DISTRIBUTE = text("""
     SELECT create_distributed_table(:table, :column, colocate_with => :colocate_with)
 """)
-# What was copied to the shards is still in the table itself, where nobody sees it.
+# What was copied to the shards is still in the table itself, where no query reads it.
 _LEFT_BEHIND = text("""
     SELECT name FROM unnest(CAST(:tables AS text[])) WITH ORDINALITY AS listed (name, place)
     WHERE pg_relation_size(CAST(name AS regclass)) > 0 ORDER BY place

@@ -1,4 +1,4 @@
-"""The authors, from whom pages are read where the database is distributed.
+"""The authors whose pages are read where the database is distributed.
 
 Empty: a single database reads its pages from the ids that it is asked about, and `kith shards
 create` fills the table.

@@ -1,7 +1,7 @@
 """Deleted posts can be restored until `purge_at`.
 
 Only posts that this version deletes have a `purge_at`. The version before takes the tags and photos
-from the posts that it deletes, so that nobody could tell any more whom they excluded: these stay
+from the posts that it deletes, so their excluded people would be unknown: these stay
 deleted. It leaves `purge_at` as it is, in posts that it neither restores nor deletes anew.
 
 Every step can be repeated.

@@ -33,7 +33,7 @@ _BACKFILL = """
 
 
 def upgrade() -> None:
-    """Create endings, fill them from what has happened so far, and drop what nobody ever read."""
+    """Create endings, fill them from what has happened so far, and drop what was never read."""
     op.create_table(
         "endings",
         sa.Column("user_a_id", sa.BigInteger(), autoincrement=False, nullable=False),

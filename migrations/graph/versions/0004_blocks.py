@@ -1,10 +1,10 @@
 """Requests that are withheld from who has blocked who asks, and revisions that tell no time.
 
-May meet the code of the version before. It shows a withheld request to nobody but who asked; when
+May meet the code of the version before. It shows a withheld request to the requester alone; when
 it lifts a block it leaves the request behind, which counts for nothing once the new code runs. What
 it changes raises no shown revision, and its blocks no revision: start the new code of the graph on
 all machines before that of the feed, which caches blocks. A tag that the feed of the version before
-then gives to somebody who has connected again counts for nothing, and has to be given once more.
+then gives to a person who has connected again counts for nothing, and has to be given once more.
 
 An index that changes is built under another name first, and takes its name in the moment in which
 the old one gives it up. Every step can be repeated.
