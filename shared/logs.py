@@ -28,7 +28,7 @@ _service = ""
 
 
 class JsonFormatter(logging.Formatter):
-    """Time, level, logger, message, request id, trace id, and whatever was passed as `extra`."""
+    """Time, level, logger, message, request id, trace id, and the fields in `extra`."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line of JSON."""

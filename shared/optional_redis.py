@@ -126,7 +126,7 @@ class OptionalRedis:
             self._metrics.errors.labels(operation, "unusable").inc()
             raise GarbageError from error
         except Exception as error:
-            # Whatever it is that answers there, and whatever a parser makes of it.
+            # Another program may answer there, and the parser may raise any error.
             self._lost(error)
             self._metrics.errors.labels(operation, "away").inc()
             raise RedisAwayError from error
@@ -148,7 +148,7 @@ class OptionalRedis:
 
         Raises RedisAwayError or GarbageError.
         """
-        # GET would fetch half a gigabyte, if somebody has put that there.
+        # GET would fetch half a gigabyte, if another program has stored that.
         return self.ask("read", lambda: self._start(PREFIX + key, most_bytes))
 
     def write(self, key: str, value: bytes, *, seconds: int) -> None:

@@ -44,7 +44,7 @@ class Periodic:
             try:
                 self._work()
                 failures = 0
-            except Exception:  # noqa: BLE001 -- the next round may go better, whatever it was
+            except Exception:  # noqa: BLE001 -- the next round may succeed after any error
                 failures += 1
                 if failures.bit_count() == 1:
                     said = {"round": self._name, "failures": failures}

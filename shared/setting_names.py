@@ -116,7 +116,7 @@ NAMES: Final = frozenset(
         "WORKER_MAX_MEMORY_BYTES",
     }
 )
-# Nobody else's variables begin so.
+# Variables of other programs do not begin so.
 _OURS: Final = ("GRAPH_", "FEED_", "GATEWAY_", "RATE_LIMIT_")
 # One letter of twelve may be wrong. At 0.8 the common DATABASE_URL would be taken for one of ours.
 _CUTOFF: Final = 0.85

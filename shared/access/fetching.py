@@ -1,4 +1,4 @@
-"""Fetching a document over HTTP within one time limit, whatever the pace of its server.
+"""Fetching a document over HTTP within one time limit, also from a slow server.
 
 The timeouts of `urllib` are for each step: a server that sends a byte a second never meets one.
 """
@@ -19,7 +19,7 @@ def fetched(url: str, *, seconds: float, max_bytes: int) -> bytes:
 
     To connect, to encrypt, the headers and the body all have to come within the time. Two waits
     cannot be cut short: looking up the name, and the second address of a host whose first is mute.
-    So nobody should wait for the thread that fetches.
+    So no call should wait for the thread that fetches.
     """
     until = time.monotonic() + seconds
     with _opener(until).open(url, timeout=seconds) as response:

@@ -25,7 +25,7 @@ _ALGORITHMS_OF: Final[Mapping[tuple[str, str | None], Sequence[str]]] = {
 ALGORITHMS: Final = tuple(sorted({name for names in _ALGORITHMS_OF.values() for name in names}))
 _MEMBERS: Final = {"RSA": ("n", "e"), "EC": ("crv", "x", "y"), "OKP": ("crv", "x")}
 _MEMBERS_OF_ALL: Final = ("kty", "kid", "use", "key_ops", "alg")
-# Every member that the registry of RFC 7517 calls private, whatever the `kty`.
+# Every member that the registry of RFC 7517 calls private, for any `kty`.
 _SECRET_MEMBERS: Final = {"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"}
 # NIST SP 800-131A allows no less. A signature of more than 8,192 bits costs too much to verify, and
 # BoringSSL, which is Envoy's, refuses it.
@@ -69,7 +69,7 @@ def parse(document: bytes) -> Jwks:
             made.setdefault(key.key_id, key)
     for key_id, found in by_id.items():
         if any(_identity(public) != _identity(found[0]) for public in found):
-            # Which of them is meant nobody can say.
+            # No token could tell which of them it means.
             del made[key_id]
             left_out.append(f"{len(found)} keys have the kid {key_id!r}, or none")
     return Jwks(keys=made, public=[by_id[key_id][0] for key_id in made], left_out=left_out)

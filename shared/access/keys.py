@@ -173,7 +173,7 @@ class FetchedKeys:
                 self._document = document
         except (OSError, HTTPException, ValueError) as error:
             return repr(error)
-        except Exception as error:  # noqa: BLE001 -- the thread has to live: nobody else fetches
+        except Exception as error:  # noqa: BLE001 -- the thread has to live: it alone fetches
             _log.exception("signing keys could not be fetched", extra={"url": self._url})
             return repr(error)
         return ""

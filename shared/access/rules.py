@@ -57,4 +57,4 @@ class Rule:
 
 
 Access: TypeAlias = Mapping[str, Rule]
-"""The rules of a service by the names of its calls. A call that it does not name admits nobody."""
+"""The rules of a service by the names of its calls. Other calls are permitted to no caller."""

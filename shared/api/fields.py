@@ -91,7 +91,7 @@ class Fields:
             self.reject(field, f"must have at most {max_items:,} items; has {count:,}")
 
     def other(self, field: str, value: int, *, than: int) -> int:
-        """Read the id of somebody else than the user."""
+        """Read the id of another user."""
         if value == than > 0:
             self.reject(field, "must not be the user")
         return self.identifier(field, value)

@@ -34,7 +34,7 @@ _WINDOW = 1_000
 
 
 def is_empty(kith: KithClient) -> bool:
-    """Whether nobody is connected with anybody."""
+    """Whether there are no connections."""
     chunks = kith.graph.ExportConnections(graph_pb2.ExportConnectionsRequest())
     first = next(iter(chunks), None)
     chunks.cancel()

@@ -69,7 +69,7 @@ def run(console: Console) -> None:
         try:
             _run(setup, stack, console)
         finally:
-            # What is started has to be stopped, however often somebody asks for it.
+            # Everything has to be stopped, also when Ctrl-C is pressed again meanwhile.
             for number in _SIGNALS:
                 signal.signal(number, signal.SIG_IGN)
             console.print("Stopping ...")
@@ -193,7 +193,7 @@ def _service(
 
 
 def _load_once(setup: _Setup, kith: KithClient, console: Console) -> None:
-    """Load the sample unless it was loaded before, or the graph holds somebody else's data."""
+    """Load the sample unless it was loaded before, or the graph holds other data."""
     loading, loaded = setup.data_dir / "sample.loading", setup.data_dir / "sample.loaded"
     if loaded.exists():
         return

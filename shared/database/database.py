@@ -234,11 +234,11 @@ def connect_arguments(
     milliseconds = round(settings.statement_timeout.total_seconds() * 1000)
     return {
         "application_name": name,
-        # Whatever the role, the database or PGCLIENTENCODING says.
+        # Instead of what the role, the database or PGCLIENTENCODING says.
         "client_encoding": "utf8",
         "connect_timeout": _CONNECT_TIMEOUT_SECONDS,
         "options": f"-c statement_timeout={milliseconds} -c timezone=UTC -c jit=off "
-        # Several statements in one message count on it, whatever a database's default is.
+        # Several statements in one message count on it, also if a database has another default.
         f"-c default_transaction_isolation=read\\ committed {_SERVER_KEEPALIVES} {options}",
         "keepalives_idle": 10,
         "keepalives_interval": 5,

@@ -54,7 +54,7 @@ _POLL_SECONDS = 0.05
 _PR_SET_PDEATHSIG = 1
 _PID_FILE_LINES = 8
 # Below the ports that systems give to outgoing connections: a client that tries to reconnect to one
-# of those while nobody listens may by chance be connected with itself, and hold it.
+# of those while no server listens may by chance be connected with itself, and keep it bound.
 _PORTS = range(20_000, 32_000)
 _OPTIONS = {
     "jit": "off",
@@ -63,7 +63,7 @@ _OPTIONS = {
     "log_min_error_statement": "panic",
     "log_line_prefix": "%m [%p] ",
     "max_connections": "200",
-    # They make guessing slow, and nobody guesses 256 bits.
+    # They make guessing slow, and 256 bits cannot be guessed.
     "scram_iterations": "1",
     "shared_buffers": "256MB",
     "timezone": "UTC",
@@ -276,7 +276,7 @@ class _Guardian:
             fresh.rename(self._files.cluster)
 
     def _set_password(self) -> None:
-        """Let in who knows a new password, and nobody else.
+        """Admit only clients that know a new password.
 
         Also where an earlier version of Kith let everybody in. Repeated if it breaks off.
         """
@@ -371,7 +371,7 @@ class _Guardian:
         """Remove the pid file of a server that is gone if its pid is no running server's.
 
         PostgreSQL takes any process for the server, also another program that was given its pid, or
-        a zombie that nobody waits for, as in a container without an init.
+        a zombie whose parent does not wait for it, as in a container without an init.
         """
         with contextlib.suppress(FileNotFoundError, ProcessLookupError, IndexError):
             process = Path("/proc") / self._files.pid_lines()[0] / "stat"

@@ -3,7 +3,7 @@
 PostgreSQL is told with each statement how long it may take. That is not enough: a caller can leave
 before, and a server that is cut off or stopped says nothing at all, for which psycopg2 would wait
 for ever. So a guard looks after the sessions that are at work, and shuts down the socket of one
-whose caller has left or that has outlived its call. That frees the thread whatever the server does,
+whose caller has left or that has outlived its call. That frees the thread even if the server hangs,
 and PostgreSQL, which looks after its clients as well (`client_connection_check_interval`), ends the
 statement.
 

@@ -75,7 +75,7 @@ class StoredTotals(Collector):
         """Read the totals and return the gauges."""
         try:
             totals = self._read()
-        except Exception:  # noqa: BLE001 -- a scrape must show the other metrics whatever fails here
+        except Exception:  # noqa: BLE001 -- a scrape must show the other metrics after any error here
             return
         for name, text in self._gauges.items():
             yield UnknownMetricFamily(name, text, value=totals.get(name, 0))

@@ -63,7 +63,7 @@ wanted: ContextVar[Position | None] = ContextVar("wanted_position", default=None
 """How far the reads of a call have to see; None for all there is, which the primary alone has."""
 
 commits: ContextVar[list[Position] | None] = ContextVar("commit_positions", default=None)
-"""Where the commits of a call are noted; None when nobody wants to know."""
+"""Where the commits of a call are noted; None when the caller does not need them."""
 
 proof: ContextVar[str] = ContextVar("proof", default="")
 """What is put before a statement to prove how far the server has come."""

@@ -62,7 +62,7 @@ class PrimaryLog:
             self._history = (system, position.timeline)
 
     def at(self, moment: float) -> Position | None:
-        """Return a position at or behind that of a moment; None when nobody has looked since."""
+        """Return a position at or behind that of a moment; None when the log was not read since."""
         with self._lock:
             index = bisect_left(self._moments, moment)
             return self._positions[index] if index < len(self._moments) else None

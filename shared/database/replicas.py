@@ -147,7 +147,7 @@ class Replicas:
         try:
             with deadlines.within(ANSWER_SECONDS), positions.proving(required):
                 answer = ask(replica)
-        except Exception as error:  # whatever it is, the primary knows better
+        except Exception as error:  # after any error the primary answers
             if deadlines.is_over():
                 raise
             self._note(replica, error)

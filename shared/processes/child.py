@@ -2,7 +2,7 @@
 
 child.py PARENT MODULE [ARGUMENT ...], where the path of a program can stand for the module
 
-On Linux the kernel ends it with its parent, whatever ends the parent. That is asked for here, after
+On Linux the kernel ends it with its parent, also if that is killed. That is asked for here, after
 the fork, because between fork and exec a process that had threads may hardly do anything.
 """
 

@@ -19,7 +19,7 @@ from shared.server.handlers import Call, Hooks, Method, Step
 # No call takes a longer list of ids, so what is cut off was refused.
 _MAX_IDS: Final = 1_000
 _log = logging.getLogger("kith.audit")
-# An audit has no levels: it is written whatever LOG_LEVEL keeps out of the log.
+# An audit has no levels: it is written at every LOG_LEVEL.
 _log.setLevel(logging.INFO)
 
 

@@ -48,7 +48,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
         self._draining = False
         self._lock = threading.Lock()
         self._watchers = set[threading.Event]()
-        # A name comes with its call, or somebody is wasting our threads.
+        # A client that sends no name with its call only takes threads.
         self._timeouts = MessageTimeouts(many=0)
         self._answers = ThreadPoolExecutor(_ANSWER_THREADS, thread_name_prefix="health")
         self._watches = ThreadPoolExecutor(

@@ -60,7 +60,7 @@ class UsageMetrics:
             gauge("db_connections_in_use", "Connections of a pool that are in use.", "pool"),
             gauge("db_connections_waiting", "Calls that wait for a connection of a pool.", "pool"),
         )
-        self._idle = gauge("db_connections_idle", "Open connections that nobody uses.", "pool")
+        self._idle = gauge("db_connections_idle", "Open connections that are not in use.", "pool")
         self.observe()
 
     def observe(self) -> None:

@@ -217,7 +217,7 @@ def _wait(windows: Windows, rate: RateLimitItem, key: str) -> float:
         return _LEAST_WAIT
     left = oldest + seconds - time.time()
     if left > seconds:
-        # A call of the future: a clock was set back, or somebody else wrote it. It would count
+        # A call of the future: a clock was set back, or another program wrote it. It would count
         # against the user until that time.
         windows.clear(key)
         return 0.0

@@ -71,7 +71,7 @@ class Readiness:
                 check()
                 self._last_good[name] = time.monotonic()
                 self._report(name, 1)
-            except Exception as error:  # noqa: BLE001 -- whatever a check raises means not ready
+            except Exception as error:  # noqa: BLE001 -- any error of a check means not ready
                 self._report(name, 0)
                 if not self._is_in_grace(name):
                     failures[name] = why(error)

@@ -187,7 +187,7 @@ class RunningServer:
         )
         memory = FreeMemory()
         service.start()
-        # Whoever joins others on a port gets a share of the calls at once.
+        # A worker that joins others on a port gets a share of the calls at once.
         self._readiness.check()
         self.port = self._bind()
         self._server.start()
@@ -292,7 +292,7 @@ def _options(settings: ServerSettings) -> Sequence[tuple[str, int]]:
         # For workers. Who did not mean to share the port is refused by `reserved`.
         ("grpc.so_reuseport", 1),
         ("grpc.max_concurrent_streams", max(STREAMS_OF_A_CONNECTION, 2 * settings.threads)),
-        # Calls that nobody has looked at yet: beyond a thousand gRPC ends some, and beyond three
+        # Calls that no thread has taken yet: beyond a thousand gRPC ends some, and beyond three
         # thousand all, as CANCELLED and without a word; here each gets an answer that says why.
         ("grpc.server.max_pending_requests", _PENDING_CALLS),
         ("grpc.server.max_pending_requests_hard_limit", _PENDING_CALLS),

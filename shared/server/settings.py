@@ -36,7 +36,7 @@ class ServerSettings:
     certificates: CertificateFiles | None
     """TLS_CERT_FILE, without which nothing is encrypted, TLS_KEY_FILE and TLS_CLIENT_CA_FILE."""
     auth: AuthSettings | None
-    """Who callers may be; None when nobody is asked."""
+    """Who callers may be; None when authentication is not enabled."""
     reflection: bool
     """Whether the contracts can be asked for: REFLECTION."""
 
@@ -84,7 +84,7 @@ class ServerSettings:
         return settings
 
     def _check_exposure(self, environment: Environment, prefix: str) -> None:
-        """Refuse to listen to strangers, unless somebody says that something else is in front."""
+        """Refuse to listen to strangers, unless a setting says that something else is in front."""
         may_know_nobody = environment.switch("ALLOW_UNAUTHENTICATED", default=False)
         may_be_overheard = environment.switch("ALLOW_PLAINTEXT", default=False)
         if is_loopback(self.host):
