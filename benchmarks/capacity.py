@@ -177,7 +177,7 @@ def write_page(costs: Costs) -> None:
 
 
 def _daily(assumed: Assumptions) -> dict[str, float]:
-    """Return how often somebody makes each call in a day."""
+    """Return how often a person makes each call in a day."""
     return {
         "GetFeed": assumed.pages,
         "GetDigest, first reading": assumed.digests,

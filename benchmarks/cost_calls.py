@@ -27,7 +27,7 @@ class CostCalls:
         self._graph, self._feed = kith.graph, kith.feed
         self._people = dataset.ordinary_ids
         self._viewers = cycle(viewers)
-        # Nobody reads a week twice, but for the last.
+        # No viewer reads a week twice, except the last one.
         self._weeks = product(_WEEKS[:-1], viewers)
         self._last_week = cycle(product(_WEEKS[-1:], viewers))
         # New people without connections, so that every two of them are strangers.

@@ -62,7 +62,7 @@ class Dataset:
     feed_url: str
     viewers: Sequence[SpecialViewer]
     ordinary_ids: Sequence[int]
-    """Some of those who are nobody special."""
+    """Some of the ordinary people."""
 
     def viewer_ids(self, degree: int, kind: Kind = Kind.ORDINARY) -> list[int]:
         """Return the viewers of exactly so many connections; none if the world is too small."""
@@ -130,7 +130,7 @@ def copied(cluster: EmbeddedPostgres, dataset: Dataset, name: str) -> Dataset:
 
 
 def empty(cluster: EmbeddedPostgres, name: str) -> Dataset:
-    """Return a data set of nobody, with the newest schema; an earlier one of this name is gone."""
+    """Return an empty data set with the newest schema; an earlier one of this name is gone."""
     drop(cluster, name)
     urls = {service: _url(cluster, service, name) for service in ("graph", "feed")}
     for service, url in urls.items():
@@ -204,7 +204,7 @@ class _Lines:
         self._chunks = chunks
 
     def read(self, _size: int = 0, /) -> bytes:
-        """Return the next part, whatever its size; psycopg2 takes it to pieces."""
+        """Return the next part, of any size; psycopg2 takes it to pieces."""
         return next(self._chunks, "").encode()
 
     readline = read

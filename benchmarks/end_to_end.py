@@ -63,7 +63,7 @@ def p50_by_degree(segments: Segments) -> list[Row]:
 
 
 def vs_plain(segments: Segments) -> Row:
-    """How much more Python the same SQL costs when nobody looks at it."""
+    """How much more Python the same SQL costs in a plain program."""
     return comparison(
         "plain vs GetFeed, degree 150: Python CPU",
         segments,

@@ -71,7 +71,7 @@ class Result:
 
 @dataclass(kw_only=True)
 class Caller:
-    """Somebody who calls, and what they remember of earlier calls for later ones."""
+    """A person who calls, and what they remember of earlier calls for later ones."""
 
     pair: RunningPair
     dataset: Dataset
@@ -84,7 +84,7 @@ class Caller:
     pages: deque[tuple[int, str]] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
 
     def person(self) -> int:
-        """Return somebody who is nobody special."""
+        """Return an ordinary person."""
         return self.random.choice(self.dataset.ordinary_ids)
 
     def two(self) -> tuple[int, int]:

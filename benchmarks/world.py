@@ -5,10 +5,10 @@ Newman, SIAM Review 51, 2009), and the number of posts a log-normal one. Some pe
 
 - viewers of exactly so many connections, whose feeds are measured. Those of the kind ORDINARY are
   connected with anybody; RARE with people who hardly ever post; INVISIBLE with people of whose
-  posts nobody sees any;
-- those people who hardly post, and those whose posts nobody sees.
+  posts they see none;
+- those people who hardly post, and those whose posts are hidden from all.
 
-Nobody special has other connections than these, so that the degrees are exact.
+These people have no other connections, so that the degrees are exact.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ Ids = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
 YEAR_MICROSECONDS: Final = 365 * 24 * 3600 * 10**6
-# Tags of an owner by their index: those that people are given, and those that nobody ever is.
+# Tags of an owner by their index: those that people are given, and those that are never given.
 GIVEN_TAGS: Final = 5
 TAGS_PER_OWNER: Final = 8
 
@@ -58,8 +58,8 @@ class Kind(StrEnum):
 class Size:
     """How much there is of everything.
 
-    `special_people` is the number of people who rarely post, and as many again whose posts nobody
-    sees. `degrees` are those of the ordinary viewers, the largest also that of the others.
+    `special_people` is the number of people who rarely post, and as many again whose posts are
+    hidden. `degrees` are those of the ordinary viewers, the largest also that of the others.
     """
 
     name: str
@@ -94,7 +94,7 @@ FULL = Size(
 
 @dataclass(frozen=True, kw_only=True)
 class SpecialViewer:
-    """Somebody whose feed is measured."""
+    """A viewer whose feed is measured."""
 
     user_id: int
     degree: int
