@@ -16,7 +16,7 @@ ALTER ROLE :"serving" PASSWORD :'serving_password';
 SQL
 }
 
-# Nobody but superusers has work in the databases that every server has.
+# Only superusers work in the databases that every server has.
 psql --quiet --no-psqlrc -d postgres -v ON_ERROR_STOP=1 \
   -c 'REVOKE CONNECT, TEMPORARY ON DATABASE postgres, template1 FROM PUBLIC'
 set_up graph GRAPH_PASSWORD

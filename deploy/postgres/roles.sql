@@ -5,7 +5,7 @@
 --
 -- To be run as a superuser, before the first migration or any time after it, as often as one likes.
 -- The roles are kith_graph_owner and kith_graph, and so for feed; they have no password until
--- somebody gives them one (\password kith_graph). `make migrate` takes the owner's URL, and the
+-- you give them one (\password kith_graph). `make migrate` takes the owner's URL, and the
 -- service the other.
 --
 -- The serving role, also when it is stolen, can read and change rows, and no more: not empty or drop
@@ -48,11 +48,11 @@ REVOKE ALL ON DATABASE :"DBNAME" FROM PUBLIC;
 GRANT CONNECT ON DATABASE :"DBNAME" TO :"serving";
 REVOKE ALL ON SCHEMA public FROM PUBLIC;
 -- The owner's too, though it owns the database: checks of foreign keys are made in its name, and a
--- copy of the database may be somebody else's.
+-- copy of the database may have another owner.
 GRANT ALL ON SCHEMA public TO :"owner";
 GRANT USAGE ON SCHEMA public TO :"serving";
 
--- What was migrated by somebody else. Indexes and sequences go with their tables.
+-- What was migrated by another role. Indexes and sequences go with their tables.
 SELECT format('ALTER TABLE %s OWNER TO %I', oid::regclass, :'owner')
 FROM pg_class
 WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')
