@@ -153,7 +153,7 @@ class Tags:
         return response
 
     def delete(self, call: Call[None, M], tag_id: int) -> M:
-        """Delete a tag; it shows posts to no one, and still excludes its people from posts."""
+        """Delete a tag: it stops showing posts, and still excludes its people from posts."""
         owner_id = call.user_id
 
         def work(connection: Connection) -> None:

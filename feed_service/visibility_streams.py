@@ -98,7 +98,7 @@ def tagged_posts(*, author: str, tag: str, part: str) -> str:
 
 
 def shown_post(entry: str, *, audiences: Sequence[str]) -> str:
-    """Return the query for an entry's post, if it has one of these audiences and excludes no viewer.
+    """Return the query for an entry's post, if it has one of the audiences and excludes no viewer.
 
     OFFSET 0 keeps PostgreSQL from joining all posts of the author; so each entry is looked up in
     idx_post_author alone.

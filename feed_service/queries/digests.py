@@ -108,7 +108,7 @@ _OF_EVERYBODY: Final = " UNION ALL ".join(
 #             first ones that are visible.
 # suffices    whether the posts of their authors are all that has to be read. That takes as many
 #             authors as a digest has posts, each with one of these posts that the second rule keeps
-#             with any other posts by the author: then the digest has this post or a better one of each
+#             in any case: then the digest has this post or a better one of each
 #             of them, and no other author has a post of a higher rank. It also takes so many posts
 #             to leave out, among the first few hundred, that they need not be counted.
 # authors     the authors of the posts that are read: theirs, or else all connections.

@@ -38,7 +38,7 @@ class PhotoStore(ServiceProcess):
 
     @property
     def settings(self) -> dict[str, str]:
-        """The settings with which feed_service uses it, instead of a person's own for other stores."""
+        """The settings with which feed_service uses it, and not a person's own for other stores."""
         return {
             "S3_BUCKET": _BUCKET,
             "S3_ENDPOINT_URL": self.url,
