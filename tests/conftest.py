@@ -45,7 +45,7 @@ def cluster() -> Iterator[EmbeddedPostgres]:
     with EmbeddedPostgres(directory / "postgres") as running:
         _prepare(running.url("postgres"))
         yield running
-    # Its ten thousands of files take a disk up to a minute; nobody waits for it.
+    # Its ten thousands of files take a disk up to a minute; no test waits for it.
     os.posix_spawnp("rm", ["rm", "-rf", str(directory)], os.environ, setsid=True)
 
 
@@ -100,7 +100,7 @@ def pair(databases: Databases) -> Iterator[Pair]:
 
 @pytest.fixture
 def people(pair: Pair) -> People:
-    """A maker of people nobody else uses, and of what is between them."""
+    """A maker of people that no other test uses, and of what is between them."""
     return People(pair)
 
 

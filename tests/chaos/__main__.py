@@ -28,7 +28,7 @@ _FAULTS = {fault.name: fault for fault in FAULTS}
 def main() -> int:
     """Run what the command line names; returns the exit status."""
     arguments = _arguments()
-    # So that whatever was started is ended.
+    # So that everything that was started is ended.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     names = arguments.faults or [name for name in _FAULTS if name not in _ON_REQUEST]

@@ -1,4 +1,4 @@
-"""Calls that keep coming at a rate, whatever becomes of them, from a process of their own.
+"""Calls that keep coming at a rate, also when they fail, from a process of their own.
 
 python -m tests.chaos.flood TARGET RATE SECONDS
     Read one's own posts so often, and print how many calls were answered, how many were refused and

@@ -1,4 +1,4 @@
-"""Somebody with many connections who asks for suggestions all the time."""
+"""A user with many connections who asks for suggestions all the time."""
 
 import threading
 import time

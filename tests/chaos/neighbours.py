@@ -47,7 +47,7 @@ UNLIMITED: Final = {
     "RATE_LIMITS": "on",
     **{f"RATE_LIMIT_{name}": _RATE for name in sorted(_limits())},
 }
-"""Settings by which calls are counted, and nobody calls too often."""
+"""Settings by which calls are counted, and no user calls too often."""
 
 
 def graph_down(stage: Stage, effort: Effort) -> Iterator[Row]:
@@ -188,7 +188,7 @@ def redis_down(stage: Stage, effort: Effort) -> Iterator[Row]:
     """Take Redis away from services that ask it in every call, and fill it with garbage."""
     seconds = max(2, effort.of(5))
     with running_redis() as redis, FaultProxy("127.0.0.1", redis.port) as between:
-        # All connections are read through Redis; nobody calls so often that they are turned away.
+        # All connections are read through Redis; no user calls so often that they are refused.
         shared = {
             "REDIS_URL": f"redis://{between.address}/0",
             "CONNECTIONS_CACHE_BYTES": "0",

@@ -12,7 +12,7 @@ from tests.support.credentials import Authority, Issuer, Shown, put
 
 _FEED: Final = "spiffe://kith.test/feed"
 _LOADER: Final = "loader"
-# Files are looked at once a second; how late exactly, nobody can see from outside.
+# Files are looked at once a second; how late exactly cannot be seen from outside.
 _LOOK_SECONDS: Final = 1.3
 
 

@@ -77,7 +77,7 @@ class Scene:
 
 
 class Stage:
-    """One PostgreSQL for all faults, which nobody else holds."""
+    """One PostgreSQL for all faults, which no other test uses."""
 
     def __init__(self, directory: Path, cluster: EmbeddedPostgres) -> None:
         self._directory = directory

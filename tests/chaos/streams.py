@@ -1,4 +1,4 @@
-"""Very many calls at once that nobody ends, from a process of their own.
+"""Very many calls at once that their client does not end, from a process of their own.
 
 python -m tests.chaos.streams watch|silent TARGET NUMBER
     Open so many streams of changes, or calls of which no message is ever sent; print `open`, and

@@ -19,7 +19,7 @@ _SOON: Final = {"MAX_CONNECTION_AGE_SECONDS": "1"}
 _REPLACED_SECONDS: Final = 60
 _SETTLING_SECONDS: Final = 1.0
 _INSTANCES: Final = 2
-# Clients try an address at which nobody was once a second; hence minReadySeconds in Kubernetes.
+# Clients try an address without a server once a second; hence minReadySeconds in Kubernetes.
 _FOUND_SECONDS: Final = 2.0
 
 

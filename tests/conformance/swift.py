@@ -1,6 +1,6 @@
 """OpenStack Swift with its S3 API, from Debian's packages: one node in a directory of its own.
 
-An implementation of S3 that is nobody's of ours, and that refuses what it should.
+An implementation of S3 that is not ours, and that refuses what it should.
 """
 
 import getpass

@@ -1,6 +1,6 @@
 """What Kith asks of an object store, asked of stores that verify signatures.
 
-One is OpenStack Swift, one is the server that the other tests use, and the third is whatever the
+One is OpenStack Swift, one is the server that the other tests use, and the third is the one that
 S3_* variables name, so that a store can be tried before people's photos go there.
 """
 
@@ -113,7 +113,7 @@ def tried_with_forms(request: pytest.FixtureRequest) -> Tried:
 
 @pytest.fixture
 def key(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A key that nobody else uses, of characters that are easily encoded in two ways."""
+    """A key that no other test uses, of characters that are easily encoded in two ways."""
     name = next(name for name in request.fixturenames if name.startswith("tried"))
     tried: Tried = request.getfixturevalue(name)
     unique = f"kith-conformance/{uuid.uuid4()}/a b+ü~(1)&=%.jpg"

@@ -46,7 +46,7 @@ pytest.importorskip("envoy", reason="there is no wheel with Envoy for this syste
 
 _ORIGIN = "https://app.example"
 _TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-# An upload is permitted by a signature, for which nobody is asked.
+# An upload is permitted by a signature, which takes no call to the store.
 _PHOTOS = {
     "S3_BUCKET": "photos",
     "S3_ENDPOINT_URL": "http://127.0.0.1:1",
@@ -422,7 +422,7 @@ def test_a_call_that_takes_too_long_ends_with_its_deadline_whoever_has_set_it(
         session.rows("LOCK TABLE posts IN ACCESS EXCLUSIVE MODE")
         answer = behind.gateway.call("GET", f"/v1/users/{world.me}/feed", headers=headers)
 
-    # Whether the service or gRPC itself says so first, and with which details, nobody can tell.
+    # Whether the service or gRPC itself says so first, and with which details, is not certain.
     assert (answer.status, answer.json["code"]) == (504, grpc.StatusCode.DEADLINE_EXCEEDED.value[0])
 
 

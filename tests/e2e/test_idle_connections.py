@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="descriptors are counted in /proc"),
     pytest.mark.skipif(
         resource.RLIM_INFINITY != _HARD_LIMIT < 2 * _CONNECTIONS,
-        reason="the hard limit of this system lets nobody have as many connections",
+        reason="the hard limit of this system permits fewer connections",
     ),
 ]
 

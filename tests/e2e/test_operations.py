@@ -52,7 +52,7 @@ _CALLS: dict[str, Callable[[ProcessPair], object]] = {
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[EmbeddedPostgres]:
-    """A PostgreSQL that may be stopped and broken: nobody but this test holds it."""
+    """A PostgreSQL that may be stopped and broken: only this test uses it."""
     directory = Path(tempfile.mkdtemp(prefix="kith-operations-"))
     directory.chmod(0o755)
     with EmbeddedPostgres(directory) as running:

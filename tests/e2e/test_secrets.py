@@ -1,4 +1,4 @@
-"""Nothing secret is in what a service logs or answers, whatever goes wrong, at the finest level."""
+"""No secret is in what a service logs or answers, after any error and at the finest level."""
 
 import uuid
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ _PASSWORD = "the-password-of-the-database"
 _PAGE_KEY = "the-key-of-page-tokens-that-is-long-enough"
 _STORE_KEY = "the-secret-key-of-the-store"
 _SESSION = "the-session-token-of-the-store"
-# Nobody listens there.
+# No server listens there.
 _NOWHERE = "127.0.0.1:9"
 
 
@@ -86,7 +86,7 @@ def _answer(pair: ProcessPair, rpc: Rpc, token: str) -> str:
 
 
 def _try_photo(pair: ProcessPair, token: str) -> str:
-    """Return the answer to a post with a photo that nobody can look for."""
+    """Return the answer to a post with a photo that cannot be looked for."""
     shown = bearer(token)
     draft = feed_pb2.CreatePhotoUploadsRequest.PhotoUploadDraft(
         content_type=feed_pb2.PHOTO_CONTENT_TYPE_JPEG

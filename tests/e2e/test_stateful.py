@@ -54,7 +54,7 @@ _kind = st.sampled_from([ALL, ALL, TAGS, TAGS, PRIVATE])
 
 
 class Lives(RuleBasedStateMachine):
-    """Commands for people nobody else knows, and comparisons of everything they can see."""
+    """Commands for people that no other test uses, and comparisons of everything they can see."""
 
     pair: Pair
 

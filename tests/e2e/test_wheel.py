@@ -218,7 +218,7 @@ def test_the_script_has_the_commands_of_an_operator_only_where_the_services_are(
     checkout = Path(sys.executable).with_name("kith")
 
     everything = subprocess.run([checkout, "--help"], capture_output=True, text=True, check=True)
-    # Somebody else's package of the same name lies where the client does.
+    # Another project's package of the same name lies where the client does.
     [package] = with_extras.folder.rglob("site-packages/kith")
     for name in ("shared", "shared/cli"):
         folder = package.parent / name

@@ -1,4 +1,4 @@
-"""Nobody makes a call that is not for them, whatever they show; tried with every call there is."""
+"""No caller makes a call that is not for them, with any credentials; tried with every call."""
 
 import base64
 import hashlib

@@ -1,4 +1,4 @@
-"""Authors learn why somebody sees a post, and who would see a draft."""
+"""Authors learn why a person sees a post, and who would see a draft."""
 
 import grpc
 import pytest

@@ -284,7 +284,7 @@ def loss(urls: Urls, backups: Backups) -> Loss:
 
 
 def _tagged(url: str, user_id: int) -> list[int]:
-    """Return the revisions at which somebody was given tags; 0 for tags that have ended."""
+    """Return the revisions at which people were given tags; 0 for tags that have ended."""
     with Session(url) as session:
         rows = session.rows(
             f"SELECT owner_revision FROM user_tags WHERE target_user_id = {user_id}"

@@ -1,4 +1,4 @@
-"""Whatever a user does, somebody who blocks them answers like somebody who only declines.
+"""To everything that a user does, a blocker answers like a person who only declines.
 
 In each random life two users make the same calls, each to a peer of their own. One peer blocks and
 unblocks; the other removes the connection and declines instead. All answers must be equal.

@@ -1,4 +1,4 @@
-"""A block ends what is between two people, is told to nobody, and hides each from the other."""
+"""A block ends what is between two people, is not told, and hides each from the other."""
 
 from collections.abc import Iterator
 

@@ -1,6 +1,6 @@
 """Services are told who sees what: many pairs at once, and all viewers of one post.
 
-The answers are those of GetPost and ListComments, whatever has happened between the people.
+The answers are those of GetPost and ListComments, after any events between the people.
 """
 
 import random
@@ -67,7 +67,7 @@ def _listed(pair: Pair, viewer_id: int, post: pb.PostName) -> list[int]:
 
 @dataclass
 class _World:
-    """People to whom everything has happened that decides who sees what, in a random order."""
+    """People with every event that decides who sees what, in a random order."""
 
     pair: Pair
     people: People
@@ -305,7 +305,7 @@ def test_a_bad_list_of_viewers_is_named(pair: Pair) -> None:
     assert fields_of(caught) == ["post.author_id", "post.post_id", "page_size"]
 
 
-# What is asked while somebody acts between any two steps of the read.
+# What is asked while another user acts between any two steps of the read.
 
 Ask = Callable[[Pair, int, pb.PostName, int], bool]
 """Whether a viewer is said to see a post, or a comment on it, by one of the calls."""
@@ -344,7 +344,7 @@ def pause(pair: Pair) -> Iterator[Pause]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Hidden:
-    """A post by Alice, with a comment by Carol, that nobody else sees; Bob is a connection."""
+    """A post by Alice, with a comment by Carol, that no third person sees; Bob is a connection."""
 
     pair: Pair
     people: People

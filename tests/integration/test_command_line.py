@@ -28,7 +28,7 @@ from tests.support.people import People
 
 HEADER = "first_user_id,second_user_id,connect_time\n"
 TOO_LARGE = str(2**63)
-# What nobody listens on: a port that may not be bound by anybody.
+# An address without a server: a port that no ordinary process may bind.
 NOWHERE = "127.0.0.1:1"
 _SECONDS = 240
 

@@ -566,7 +566,7 @@ def test_ones_own_posts_are_commented_without_the_graph_but_not_read(databases: 
         comments.delete(author, first)
 
         assert comments.count(author, own) == 1
-        # Nobody can say whether somebody with a block has commented meanwhile.
+        # Without the graph the service does not know who has a block with the user now.
         assert _refusal(comments.all, author, own) == "GRAPH_UNAVAILABLE"
         assert _refusal(comments.all, author, others) == "GRAPH_UNAVAILABLE"
         assert _refusal(comments.write, author, others) == "GRAPH_UNAVAILABLE"

@@ -1,4 +1,4 @@
-"""Weekly digests: which posts, for how long, and that nobody sees more in them than elsewhere."""
+"""Weekly digests: which posts, for how long, and that they show no more than feeds do."""
 
 import random
 from collections.abc import Callable, Iterator

@@ -41,7 +41,7 @@ _NEWEST = FeedPart(
 _WEEK = Week.around(_NOON, ZoneInfo("UTC"), start_day=1)
 
 # Each author posts every hour, in a minute of their own; the quiet ones did so a year ago, and what
-# one in two of them wrote was for nobody.
+# one in two of them wrote was hidden from all.
 _LOAD = f"""
     INSERT INTO posts (author_id, body, importance, audience, created_at)
     SELECT author, 'post', 2 + number % 8,

@@ -1,4 +1,4 @@
-"""A user who is erased is in no table any more, and nobody else loses anything."""
+"""A user who is erased is in no table any more, and other users lose nothing."""
 
 import random
 import uuid
@@ -58,7 +58,7 @@ def _world(databases: Databases) -> Iterator[World]:
 
 @dataclass(frozen=True)
 class Life:
-    """Somebody with something in every table, and two friends who have something to do with it."""
+    """A user with something in every table, and two friends who have something to do with it."""
 
     user: int
     friends: tuple[int, int]
@@ -146,7 +146,7 @@ def _live(world: World) -> Life:
     feed.MarkFeedRead(
         pb.MarkFeedReadRequest(user_id=user, post=pb.PostName(author_id=alice, post_id=theirs))
     )
-    # Somebody in between, so that there are endings and events in the graph.
+    # A user in between, so that there are endings and events in the graph.
     [carol] = people.new(1)
     people.connect(user, carol)
     people.remove(user, carol)

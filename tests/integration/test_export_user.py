@@ -51,7 +51,7 @@ def _import(pair: Pair, author_id: int, bodies: list[str]) -> None:
 
 @pytest.fixture
 def life(pair: Pair, people: People) -> int:
-    """Somebody with two of everything, beside others who have things of their own."""
+    """A user with two of everything, beside others who have things of their own."""
     user, alice, bob = people.connected(3)
     people.connect(alice, bob)
     family, work = people.tag(user, "family", alice, bob), people.tag(user, "work", alice)

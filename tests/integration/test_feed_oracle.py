@@ -153,7 +153,7 @@ class _Worlds:
         # So few moments that many posts share one.
         at = _NOON - timedelta(minutes=pick.choice([1, 1, pick.randint(1, 90)]))
         audience = pick.choice(["all", "all", "tags", "tags", "private"])
-        # Some rows say what no writer means: tags of a post for ALL or for nobody.
+        # Some rows say what no writer means: tags of a post for ALL or for PRIVATE.
         included = self._some(_tags(author)) if audience == "tags" or pick.random() < 0.1 else ()
         excluded = self._some(_tags(author)) if pick.random() < excluding else ()
         deleted = at if pick.random() < 0.1 else None

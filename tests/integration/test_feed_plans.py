@@ -1,4 +1,4 @@
-"""A page of a feed or a digest reads few pages of the database, whatever state that is in.
+"""A page of a feed or a digest reads few pages of the database, in any state of it.
 
 The statistics of the planner are those of an almost empty database throughout, and it never sees
 the numbers of connections; in the end a part of all posts has been changed and nothing vacuumed.

@@ -34,7 +34,7 @@ def _post_of_size(size: int) -> feed.CreatePostRequest:
 
 
 def _import_of_size(size: int) -> graph.ImportConnectionsRequest:
-    # A field that nobody knows is parsed and passed over: here, a text of the length that is left.
+    # A field that is not known is parsed and passed over: here, a text of the length that is left.
     request = graph.ImportConnectionsRequest()
     field_and_length_bytes = 6
     filler = size - field_and_length_bytes

@@ -1,4 +1,4 @@
-"""No log holds what people write: neither the services' nor PostgreSQL's, whatever goes wrong.
+"""No log holds what people write: neither the services' nor PostgreSQL's, after any error.
 
 A secret is put into every text of every call that changes something, and into every text that is
 stored already. Then the database fails in one of several ways.

@@ -26,7 +26,7 @@ _FEED = "kith.feed.v1.FeedService"
 
 @pytest.fixture(scope="module")
 def pair(databases: Databases) -> Iterator[Pair]:
-    """A pair that nobody else moves the metrics of."""
+    """A pair whose metrics no other test moves."""
     with running_pair(databases) as running:
         yield running
 

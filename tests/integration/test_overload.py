@@ -94,7 +94,7 @@ def test_calls_whose_deadline_expired_leave_the_queue(small: Pair) -> None:
     with ThreadPoolExecutor(_CALLS) as callers, _stuck(small):
         impatient = [callers.submit(_list_posts, small, timeout=0.3) for _ in range(_CALLS)]
         assert all(call.result() is not None for call in impatient)
-        # Nobody can be served yet, but neither is anybody in the way.
+        # No call can be served yet, but none is in the way either.
         until(lambda: _code(_list_posts(small, timeout=0.3)) is grpc.StatusCode.DEADLINE_EXCEEDED)
     assert _list_posts(small) is None
 

@@ -117,7 +117,7 @@ class Cluster:
         ]
 
     def close(self) -> None:
-        """Kill whatever a failed test may have left."""
+        """Kill the processes that a failed test may have left."""
         for holder in self._holders:
             holder.kill()
         _until(lambda: not self.processes())
@@ -254,7 +254,7 @@ def test_a_killed_guardian_is_replaced_by_the_next_holder(cluster: Cluster) -> N
     ("command", "is_over"),
     [
         pytest.param(["sleep", "600"], False, id="another program"),
-        # Nobody waits for it here, and nobody does in a container without an init.
+        # No process waits for it here, as in a container without an init.
         pytest.param([binaries() / "postgres", "--version"], True, id="a zombie"),
     ],
 )

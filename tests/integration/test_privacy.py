@@ -197,7 +197,7 @@ _CALLS: Final[Mapping[str, Callable[[World, int], Message]]] = {
     "MarkFeedRead": lambda w, o: feed.MarkFeedReadRequest(user_id=w.me, post=w.post_of(o)),
     "CountUnreadPosts": lambda w, _: feed.CountUnreadPostsRequest(user_id=w.me),
 }
-# They change something of the user's own and name nobody else: each time another answer.
+# They change something of the user's own and name no other user: each time another answer.
 _OWN: Final = {
     "CreatePost",
     "CreatePhotoUploads",

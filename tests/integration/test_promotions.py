@@ -87,7 +87,7 @@ def notes(cluster: ReplicatedCluster) -> Iterator[Notes]:
     variables = {
         "GRAPH_DATABASE_URL": anywhere(urls),
         "GRAPH_REPLICA_URLS": ",".join(urls),
-        # So that nobody leaves for having fallen behind.
+        # So that no replica leaves for having fallen behind.
         "REPLICA_MAX_LAG_SECONDS": "600",
     }
     settings = DatabaseSettings.read(Environment(variables), "GRAPH")

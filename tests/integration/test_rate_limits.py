@@ -1,4 +1,4 @@
-"""Who calls too often is told so at once, and when to come again; nobody else notices."""
+"""A user who calls too often is told when to call again; no other user notices."""
 
 import itertools
 import time

@@ -31,7 +31,7 @@ from tests.support.replication import ReplicatedCluster, Server, replicated_clus
 from tests.support.scrape import scrape
 
 _ANY = ((KEY, "any"),)
-# Whatever the other tests are run on.
+# Also when the other tests run on a Citus.
 _SINGLE = {"FEED_LAYOUT": "single"}
 # After this, feed_service mostly knows where its primary has been.
 _A_LOOK = 0.15
@@ -495,7 +495,7 @@ def test_after_a_promotion_the_services_find_the_new_primary_and_what_was_acknow
     standby.catch_up(replicated.primary)
 
     replicated.primary.kill()
-    # As of a machine that is gone: nobody listens.
+    # As of a machine that is gone: no server listens.
     pair.graph_tap.close()
     pair.feed_tap.close()
     assert not _is_published(pair, author)

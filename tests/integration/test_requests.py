@@ -1,4 +1,4 @@
-"""What no client should send is refused as such, and who sends nothing keeps nobody out."""
+"""What no client should send is refused, and clients that send nothing keep no others out."""
 
 import random
 import sys

@@ -1,4 +1,4 @@
-"""A change that is repeated has one effect and one answer, whatever became of the first reply."""
+"""A change that is repeated has one effect and one answer, also when the first reply was lost."""
 
 import uuid
 from collections.abc import Callable, Iterator

@@ -26,7 +26,7 @@ _PAST_WEEK = Timestamp(seconds=int(datetime(2024, 3, 4, tzinfo=UTC).timestamp())
 
 @dataclass(frozen=True)
 class World:
-    """A pair, somebody whose id will return, and their friend."""
+    """A pair, a user whose id will return, and their friend."""
 
     pair: Pair
     people: People
@@ -103,7 +103,7 @@ def _frozen_digest(world: World) -> list[int]:
 
 
 def _checked(world: World, viewer_id: int, post: pb.PostName) -> list[bool]:
-    """Whether services are told that somebody sees a post, by its author's and by their side."""
+    """Whether services are told that a user sees a post, by its author's and by their side."""
     another = pb.PostName(author_id=post.author_id + 1_000_000_000, post_id=1)
     requests = [
         pb.CheckVisibilityRequest(

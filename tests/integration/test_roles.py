@@ -45,7 +45,7 @@ _FORBIDDEN = {
 
 @pytest.fixture(scope="module")
 def urls(cluster: EmbeddedPostgres) -> dict[str, str]:
-    """The databases of both services, migrated by somebody else before there were roles."""
+    """The databases of both services, migrated by another role before there were these."""
     urls = {service: cluster.url(f"roles_{service}") for service in _SERVICES}
     for service, url in urls.items():
         schema.upgrade(service, url)

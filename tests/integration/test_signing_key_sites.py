@@ -1,4 +1,4 @@
-"""Keys are fetched from sites that may be slow, broken or careless, and nobody waits for those."""
+"""Keys are fetched from sites that may be slow, broken or careless, and no call waits for those."""
 
 import json
 import socket

@@ -218,7 +218,7 @@ def test_to_check_a_hundred_people_more_is_one_statement_more_in_the_graph(
         ]
     )
 
-    # Nobody has a revision, so nothing is in the cache twice.
+    # No user has a revision, so nothing is in the cache twice.
     assert _counts(pair, lambda: pair.feed.CheckVisibility(by_viewer)) == (1, 2)
     assert _counts(pair, lambda: pair.feed.CheckVisibility(by_many)) == (1, 2)
     assert _counts(pair, lambda: pair.feed.CheckVisibility(both)) == (1, 4)

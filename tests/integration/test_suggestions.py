@@ -1,4 +1,4 @@
-"""Suggestions to somebody whose connections have more connections than a call may look at."""
+"""Suggestions to a user whose connections have more connections than a call may look at."""
 
 import json
 from collections.abc import Iterator

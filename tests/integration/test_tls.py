@@ -311,7 +311,7 @@ def _authors(clients: Clients, viewer: int) -> list[int]:
 
 
 def _outlast_a_look() -> None:
-    """Files are looked at once a second; how late exactly, nobody can see from outside."""
+    """Files are looked at once a second; how late exactly cannot be seen from outside."""
     time.sleep(2)
 
 

@@ -163,7 +163,7 @@ def test_nobody_restores_a_post_of_somebody_else(pair: Pair, people: People) -> 
     "change",
     [
         "UPDATE posts SET purge_at = now() WHERE id = :id",
-        # As the version before leaves it, which has forgotten whom the post excludes.
+        # As the version before leaves it, which has forgotten the people that the post excludes.
         "UPDATE posts SET purge_at = NULL WHERE id = :id",
     ],
     ids=["its time has passed", "another version deleted it"],

@@ -32,7 +32,7 @@ _ENVIRONMENT = {
     "MAX_CONNECTION_AGE_SECONDS": "0",
     "WATCH_HEARTBEAT_SECONDS": "0.3",
 }
-# Without probes the client takes 64 KiB that nobody reads, and not whatever it thinks best.
+# Without probes the client takes at most 64 KiB that its program does not read.
 _OPTIONS = [("grpc.http2.bdp_probe", 0)]
 _BACKLOG = 30_000
 _PATIENCE = 40
@@ -502,7 +502,7 @@ def test_a_cursor_of_another_database_is_refused(graph: _Graph, databases: Datab
 
 @contextmanager
 def _restored(databases: Databases, backup: str) -> Iterator[_Graph]:
-    """Run on a copy of a database of which nobody writes."""
+    """Run on a copy of a database without writers."""
     with _running_on(databases.copy(backup)) as running:
         yield running
 

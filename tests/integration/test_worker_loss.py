@@ -24,7 +24,7 @@ _SECONDS = 10
 
 @dataclass(kw_only=True)
 class _Writer:
-    """Somebody who writes one thing after the other, each again until it is acknowledged.
+    """A user who writes one thing after the other, each again until it is acknowledged.
 
     `write` takes a request id and returns the id of what was made.
     """

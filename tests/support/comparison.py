@@ -89,7 +89,7 @@ class Comparison:
         }
 
     def counts_for(self, user: int, other: int) -> None:
-        """Compare how many connections somebody has, and which of them the two have in common."""
+        """Compare how many connections a user has, and which of them the two have in common."""
         calls, oracle = self.pair.graph, self.oracle
         request = graph.CountConnectionsRequest(user_id=user, user_ids=[user, other])
         if oracle.are_connected(user, other):

@@ -157,7 +157,7 @@ class Issuer:
 
 
 def put(path: Path, content: bytes) -> None:
-    """Put content into a file so that nobody reads half of it."""
+    """Put content into a file so that no process reads half of it."""
     fresh = path.with_suffix(".fresh")
     fresh.write_bytes(content)
     fresh.replace(path)

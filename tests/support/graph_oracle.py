@@ -25,7 +25,7 @@ class GraphOracle:
         return sorted(self.neighbours)
 
     def mutual(self, user: int, peer: int) -> list[int]:
-        """Who is connected with both, by id; nobody where there is a block between the two."""
+        """Who is connected with both, by id; no one if there is a block between the two."""
         if frozenset((user, peer)) in self.blocks:
             return []
         return sorted(self.neighbours[user] & self.neighbours[peer])

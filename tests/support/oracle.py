@@ -169,7 +169,7 @@ class Oracle:
     # Tags.
 
     def create_tag(self, tag: str, owner: int) -> None:
-        """Create a tag that nobody has yet, under a label that its owner has for no other."""
+        """Create a tag without members, under a label that its owner has for no other."""
         self.owners[tag] = owner
         self.labels[tag] = tag
         self.members[tag] = set()
@@ -186,7 +186,7 @@ class Oracle:
         return ""
 
     def delete_tag(self, tag: str) -> None:
-        """Delete a tag: it lets nobody see anything, and goes on keeping people from posts."""
+        """Delete a tag: it shows no post any more, and still excludes people from posts."""
         self.deleted_tags.add(tag)
 
     def set_muted(self, tag: str, *, muted: bool) -> str:

@@ -112,7 +112,7 @@ class Databases:
         return self._copy(_TEMPLATES[service], f"test_{service}_{next(self._numbers)}")
 
     def copy(self, url: str) -> str:
-        """Return the URL of a copy of a database to which nobody is connected."""
+        """Return the URL of a copy of a database without connections."""
         name = sqlalchemy.make_url(url).database
         return self._copy(str(name), f"{name}_copy_{next(self._numbers)}")
 

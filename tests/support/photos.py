@@ -72,7 +72,7 @@ def variants() -> tuple[tuple[str, bytes], ...]:
 
 @cache
 def personal_profile() -> bytes:
-    """Return sRGB under the name of somebody's screen."""
+    """Return sRGB under the name of a person's screen."""
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     name = "sRGB built-in".encode("utf-16-be")
     assert name in profile

@@ -8,8 +8,8 @@ from itertools import cycle
 from typing import Final
 
 # Below those that systems give to outgoing connections and to listeners that ask for any, and apart
-# from those of the embedded PostgreSQL: between the choice and the start of the program nobody else
-# takes them. Processes of one run of tests have ports apart from each other's.
+# from those of the embedded PostgreSQL: between the choice and the start of the program no other
+# program takes them. Processes of one run of tests have ports apart from each other's.
 _FIRST: Final = 10_000
 _EACH: Final = 500
 _PROCESS: Final = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
@@ -17,7 +17,7 @@ _ports: Final = cycle(random.sample(range(_FIRST, _FIRST + _EACH), _EACH))
 
 
 def free_ports(number: int) -> list[int]:
-    """Return different ports of 127.0.0.1 on which nobody listens."""
+    """Return different ports of 127.0.0.1 on which no server listens."""
     found = list[int]()
     while len(found) < number:
         port = next(_ports) + _PROCESS * _EACH

@@ -49,7 +49,7 @@ _BUILDS = pytest.mark.parametrize("build", [_graph, _feed])
 
 @pytest.fixture
 def listener() -> Iterator[socket.socket]:
-    """A port that takes connections for whatever a service needs, and never answers."""
+    """A port that takes connections for all that a service needs, and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.settimeout(0)
         yield listening

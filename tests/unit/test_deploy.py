@@ -133,7 +133,7 @@ def test_every_part_is_used_and_stays_itself() -> None:
             assert any(name in str(service.get(kind, "")) for service in services), name
     for service in services:
         assert re.fullmatch(r"[a-z/-]+:v?\d+\.\d+(\.\d+)?", service["image"])
-    # A name that nobody sets is a typing error.
+    # A name that is set nowhere is a typing error.
     assert not [name for name in required_variables() if text.count(f"${{{name}") == 0]
 
 

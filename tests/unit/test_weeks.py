@@ -1,4 +1,4 @@
-"""Weeks begin where clocks say so, whatever the clocks do."""
+"""Weeks begin where clocks say so, also when clocks are changed."""
 
 import subprocess
 import sys
