@@ -201,30 +201,20 @@ def _export(part: ExportedRows, items: Sequence[Message], last: object) -> pb.Ex
     return response
 
 
-def created_post(
-    row: PostRow, *, download_urls: Callable[[], DownloadUrl]
-) -> pb.CreatePostResponse:
+def created_post(row: PostRow, *, download_url: DownloadUrl) -> pb.CreatePostResponse:
     """Return the answer to the creation of a post, as its author sees it."""
-    return pb.CreatePostResponse(
-        post=post(row, viewer_id=row.author_id, download_url=download_urls())
-    )
+    return pb.CreatePostResponse(post=post(row, viewer_id=row.author_id, download_url=download_url))
 
 
-def changed_post(
-    row: PostRow, *, download_urls: Callable[[], DownloadUrl]
-) -> pb.UpdatePostResponse:
+def changed_post(row: PostRow, *, download_url: DownloadUrl) -> pb.UpdatePostResponse:
     """Return the answer to the change of a post, as its author sees it."""
-    return pb.UpdatePostResponse(
-        post=post(row, viewer_id=row.author_id, download_url=download_urls())
-    )
+    return pb.UpdatePostResponse(post=post(row, viewer_id=row.author_id, download_url=download_url))
 
 
-def restored_post(
-    row: PostRow, *, download_urls: Callable[[], DownloadUrl]
-) -> pb.UndeletePostResponse:
+def restored_post(row: PostRow, *, download_url: DownloadUrl) -> pb.UndeletePostResponse:
     """Return the answer when a post is there again, as its author sees it."""
     return pb.UndeletePostResponse(
-        post=post(row, viewer_id=row.author_id, download_url=download_urls())
+        post=post(row, viewer_id=row.author_id, download_url=download_url)
     )
 
 

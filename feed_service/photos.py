@@ -194,6 +194,10 @@ class Photos:
             _log.warning("no URLs for photos", exc_info=True)
             return _nowhere
 
+    def download_url(self, key: str) -> SignedUrl | None:
+        """Return where to get one photo; None while URLs cannot be signed."""
+        return self.download_urls()(key)
+
     @contextmanager
     def _slot(self) -> Iterator[None]:
         """Bound how many photos are in memory; raises DeadlineError for a call that ends first."""

@@ -106,9 +106,9 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         self._digests = digests
         self._posts = posts
         self._photos = photos
-        self._created_post = partial(messages.created_post, download_urls=photos.download_urls)
-        self._changed_post = partial(messages.changed_post, download_urls=photos.download_urls)
-        self._restored_post = partial(messages.restored_post, download_urls=photos.download_urls)
+        self._created_post = partial(messages.created_post, download_url=photos.download_url)
+        self._changed_post = partial(messages.changed_post, download_url=photos.download_url)
+        self._restored_post = partial(messages.restored_post, download_url=photos.download_url)
         self._tags = tags
         self._comments = comments
         self._audiences = audiences
