@@ -2,7 +2,7 @@
 
 import os
 import sys
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -25,11 +25,16 @@ _MOST_SHARDS = 64_000  # Citus has no more
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command, of this process's arguments for None; returns the exit status."""
+    return outcome(lambda: run_command(command_parser(), arguments))
+
+
+def command_parser() -> ArgumentParser:
+    """Return the parser of all commands."""
     parser, add_parser = command_line("A social graph and the feed behind it.")
     _add_operator_commands(add_parser)
     add_client_commands(add_parser)
     _add_shards(add_parser)
-    return outcome(lambda: run_command(parser, arguments))
+    return parser
 
 
 def _add_operator_commands(add_parser: AddParser) -> None:

@@ -1,6 +1,7 @@
 """What the documentation points to exists."""
 
 import re
+import shlex
 import tomllib
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+
+from shared.cli.__main__ import command_parser
 
 _ROOT: Final = Path(__file__).parents[2]
 _PAGES: Final = sorted(
@@ -89,6 +92,25 @@ def test_every_module_that_something_runs_is_in_the_tree() -> None:
     }
 
     assert not missing
+
+
+def test_every_command_of_kith_in_a_page_can_be_given() -> None:
+    command = re.compile(r"^ +(?:\.venv/bin/)?kith (.+)$", re.MULTILINE)
+
+    commands = [line for page in _PAGES for line in command.findall(page.read_text())]
+
+    assert commands
+    for arguments in commands:
+        command_parser().parse_args(shlex.split(arguments, comments=True))
+
+
+def test_every_target_of_make_in_a_page_is_in_the_makefile() -> None:
+    target = re.compile(r"(?:^ +|`)make ([a-z-]+)", re.MULTILINE)
+    targets = set(re.findall(r"^([a-z-]+):", (_ROOT / "Makefile").read_text(), re.MULTILINE))
+
+    named = {name for page in _PAGES for name in target.findall(page.read_text())}
+
+    assert named <= targets
 
 
 def test_every_pattern_of_ignored_rules_has_a_file() -> None:
