@@ -45,7 +45,7 @@ def build(settings: GraphSettings, database_url: str) -> Service:
         servicer = GraphServicer(
             lookups=Lookups(parts.reads, parts.reader, tokens),
             connections=Connections(database, limits, GraphMetrics(parts.registry)),
-            imports=Imports(database, max_connections=limits.max_connections),
+            imports=Imports(database, limits),
             exports=Exports(database, tokens),
             watches=watches,
             erasure=Erasure(database),

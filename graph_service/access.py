@@ -38,6 +38,7 @@ ACCESS: Final[Access] = {
     "UnblockUser": Rule(admits=Admits.THE_USER, limit=_BLOCKS, audit=("peer_id",)),
     "ImportConnections": Rule(admits=Admits.SERVICES, weight=Weight.HEAVY, audit=()),
     "ExportConnections": Rule(admits=Admits.SERVICES, weight=Weight.HEAVY, audit=()),
+    "ExportUser": Rule(admits=Admits.THE_USER, limit=HEAVY, weight=Weight.HEAVY, audit=()),
     "WatchConnections": Rule(admits=Admits.SERVICES, audit=None),
     "DeleteUser": Rule(admits=Admits.SERVICES, audit=()),
 }

@@ -78,9 +78,10 @@ connections = Table(
     CheckConstraint("requested_by IN (user_a_id, user_b_id)", name="requested_by_one_of_them"),
 )
 
-# connected_user_ids, mutual_user_ids, suggestions: the two sides of a pair, each read from its
-# index alone. `status` is in the predicate and must not become a third key column: PostgreSQL 18's
-# skip scan then chooses the wrong side and reads a large part of the index for one user.
+# connected_user_ids, mutual_user_ids, suggestions, peers_of_user: the two sides of a pair, each of
+# which is read from its index alone. `status` is in the predicate and must not become a third key
+# column: PostgreSQL 18's skip scan then chooses the wrong side and reads a large part of the index
+# for one user.
 Index(
     "idx_connection_lookup",
     connections.c.user_a_id,
@@ -125,7 +126,7 @@ Index(
     connections.c.id.desc(),
     postgresql_where=_PENDING,
 )
-# erase_user: all requests of a user, of either side.
+# erase_user, peers_of_user: all requests of a user, of either side.
 Index(
     "idx_connection_pending_b",
     connections.c.user_b_id,

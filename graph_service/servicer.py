@@ -11,7 +11,13 @@ from graph_service import messages
 from graph_service.connections import Connections
 from graph_service.erasure import Erasure
 from graph_service.exports import Exports
-from graph_service.imports import ImportedPair, Imports
+from graph_service.imports import (
+    Chunk,
+    ImportedBlock,
+    ImportedPair,
+    ImportedRequest,
+    Imports,
+)
 from graph_service.lookups import AskedUser, Lookups
 from graph_service.queries.pairs import LockedPair
 from graph_service.watches import Watches
@@ -32,6 +38,10 @@ _Change: TypeAlias = (
     | pb.BlockUserRequest
     | pb.UnblockUserRequest
 )
+
+_Directed: TypeAlias = pb.ImportConnectionsRequest.OpenRequest | pb.ImportConnectionsRequest.Block
+_REQUEST_FIELDS = ("requester_id", "addressee_id")
+_BLOCK_FIELDS = ("blocker_id", "blocked_id")
 
 _MAX_BATCH = limits(pb.GetConnectedUserIdsRequest, "users").max_items
 _MAX_PEERS = limits(pb.CheckConnectionsRequest, "peer_ids").max_items
@@ -256,6 +266,8 @@ class GraphServicer(graph_pb2_grpc.GraphServiceServicer):
             blocked_count=result.blocked,
             over_limit_count=result.over_limit,
             committed_chunks=result.committed_chunks,
+            imported_request_count=result.imported_requests,
+            imported_block_count=result.imported_blocks,
         )
 
     def ExportConnections(
@@ -264,6 +276,17 @@ class GraphServicer(graph_pb2_grpc.GraphServiceServicer):
         for chunk in self._exports.export(request.cursor):
             yield pb.ExportConnectionsResponse(
                 connections=[messages.pair(row) for row in chunk.pairs], cursor=chunk.cursor
+            )
+
+    def ExportUser(
+        self, request: pb.ExportUserRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.ExportUserResponse]:
+        with Fields() as fields:
+            user_id = fields.identifier("user_id", request.user_id)
+        for chunk in self._exports.export_user(user_id, request.cursor):
+            yield pb.ExportUserResponse(
+                connections=[messages.connection(peer) for peer in chunk.peers],
+                cursor=chunk.cursor,
             )
 
     def WatchConnections(
@@ -321,26 +344,57 @@ def _change(request: _Change, answered_by: type[M]) -> tuple[Call[LockedPair, M]
     return call, peer_id
 
 
-def _chunk(request: pb.ImportConnectionsRequest) -> list[ImportedPair]:
+def _chunk(request: pb.ImportConnectionsRequest) -> Chunk:
     now = datetime.now(UTC)
     with Fields() as fields:
-        fields.count(
-            "connections", len(request.connections), min_items=0, max_items=_MAX_IMPORT_CHUNK
+        for name in ("connections", "requests", "blocks"):
+            items = getattr(request, name)
+            fields.count(name, len(items), min_items=0, max_items=_MAX_IMPORT_CHUNK)
+        return Chunk(
+            pairs=[
+                _imported_pair(fields, index, pair, now=now)
+                for index, pair in enumerate(request.connections[:_MAX_IMPORT_CHUNK])
+            ],
+            requests=[
+                ImportedRequest(
+                    *_directed(fields, f"requests[{index}]", each, *_REQUEST_FIELDS),
+                    _time(fields, f"requests[{index}].create_time", each, now=now),
+                )
+                for index, each in enumerate(request.requests[:_MAX_IMPORT_CHUNK])
+            ],
+            blocks=[
+                ImportedBlock(
+                    *_directed(fields, f"blocks[{index}]", block, *_BLOCK_FIELDS),
+                    _time(fields, f"blocks[{index}].create_time", block, now=now),
+                )
+                for index, block in enumerate(request.blocks[:_MAX_IMPORT_CHUNK])
+            ],
         )
-        return [
-            _imported_pair(fields, index, pair, now=now)
-            for index, pair in enumerate(request.connections[:_MAX_IMPORT_CHUNK])
-        ]
 
 
 def _imported_pair(
     fields: Fields, index: int, pair: pb.ConnectionPair, *, now: datetime
 ) -> ImportedPair:
-    first_id, second_id, connected_at = pair.first_user_id, pair.second_user_id, None
+    first_id, second_id = pair.first_user_id, pair.second_user_id
+    connected_at, requested_at = None, None
     # A field is named only when there is something to say about it: names cost more than checks.
     if not 0 < first_id != second_id > 0:
         fields.identifier(f"connections[{index}].first_user_id", first_id)
         fields.other(f"connections[{index}].second_user_id", second_id, than=first_id)
     if pair.HasField("connect_time"):
         connected_at = fields.past(f"connections[{index}].connect_time", pair.connect_time, now=now)
-    return ImportedPair(first_id, second_id, connected_at)
+    if pair.HasField("request_time"):
+        requested_at = fields.past(f"connections[{index}].request_time", pair.request_time, now=now)
+    return ImportedPair(first_id, second_id, connected_at, requested_at)
+
+
+def _directed(fields: Fields, at: str, item: _Directed, first: str, second: str) -> tuple[int, int]:
+    """Read who asks or blocks, and whom."""
+    first_id = fields.identifier(f"{at}.{first}", getattr(item, first))
+    return first_id, fields.other(f"{at}.{second}", getattr(item, second), than=first_id)
+
+
+def _time(fields: Fields, field: str, item: _Directed, *, now: datetime) -> datetime | None:
+    if not item.HasField("create_time"):
+        return None
+    return fields.past(field, item.create_time, now=now)

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
-from typing import Final
+from typing import NamedTuple
 
 from sqlalchemy import Connection, text
 
@@ -88,31 +88,55 @@ _NOTE_RETURNS = text("""
 
 def note_returns(connection: Connection, *, pairs: Collection[tuple[int, int]]) -> None:
     """Store which of these pairs' locked users have to look for erasures among their peers."""
-    connection.execute(_NOTE_RETURNS, _pair_literals(pairs))
+    connection.execute(_NOTE_RETURNS, pair_literals(pairs))
 
 
-BLOCKED: Final = "blocked"
-"""The state of a pair with a block, in either direction, beside the states of `connections`."""
+class PairState(NamedTuple):
+    """The row of a pair: its status, and who asked."""
+
+    status: str
+    requested_by: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Between:
+    """What there is between some pairs: their rows, and their blocks by blocker and blocked."""
+
+    states: Mapping[tuple[int, int], PairState]
+    blocks: Collection[tuple[int, int]]
+
 
 _BETWEEN = text("""
     WITH asked AS (
         SELECT a, b
         FROM unnest(CAST(:user_a_ids AS bigint[]), CAST(:user_b_ids AS bigint[])) AS asked (a, b)
     )
-    SELECT a, b, c.status
+    SELECT a, b, c.status, c.requested_by
     FROM asked JOIN connections AS c ON c.user_a_id = asked.a AND c.user_b_id = asked.b
-    WHERE c.status <> 'withheld'
     UNION ALL
-    SELECT a, b, 'blocked'
+    SELECT blocker_id, blocked_id, NULL, NULL
     FROM asked JOIN blocks ON blocker_id IN (asked.a, asked.b) AND blocked_id IN (asked.a, asked.b)
 """)
 
 
-def between(
-    connection: Connection, *, asked: Collection[tuple[int, int]]
-) -> dict[tuple[int, int], str]:
-    """PENDING, ACCEPTED or BLOCKED for each asked pair that has a state."""
-    return {(a, b): state for a, b, state in connection.execute(_BETWEEN, _pair_literals(asked))}
+def between(connection: Connection, *, asked: Collection[tuple[int, int]]) -> Between:
+    """What there is between the asked pairs."""
+    states, blocks = dict[tuple[int, int], PairState](), set[tuple[int, int]]()
+    for first_id, second_id, status, requested_by in connection.execute(
+        _BETWEEN, pair_literals(asked)
+    ):
+        if status is None:
+            blocks.add((first_id, second_id))
+        else:
+            states[first_id, second_id] = PairState(status, requested_by)
+    return Between(states=states, blocks=blocks)
+
+
+class ConnectedPair(NamedTuple):
+    """When a pair was connected, None for now, and when one asked, None for the same moment."""
+
+    connected_at: datetime | None = None
+    requested_at: datetime | None = None
 
 
 _COUNT_IMPORTED = f"""
@@ -127,9 +151,11 @@ _COUNT_IMPORTED = f"""
 # In the order of the index, of which each page is then found in memory.
 _INSERT_PAIRS = """
     INSERT INTO connections (user_a_id, user_b_id, status, requested_by, created_at, updated_at)
-    SELECT a, b, 'accepted', a, coalesce(connected_at, now()), coalesce(connected_at, now())
+    SELECT a, b, 'accepted', a, coalesce(requested_at, connected_at, now()),
+           coalesce(connected_at, now())
     FROM unnest(CAST(:user_a_ids AS bigint[]), CAST(:user_b_ids AS bigint[]),
-                CAST(:connected_at AS timestamptz[])) AS imported (a, b, connected_at)
+                CAST(:connected_at AS timestamptz[]), CAST(:requested_at AS timestamptz[]))
+         AS imported (a, b, connected_at, requested_at)
     ORDER BY a, b
 """
 
@@ -149,18 +175,17 @@ _RECORD_IMPORTED = """
 def import_pairs(
     connection: Connection,
     *,
-    connected_at: Mapping[tuple[int, int], datetime | None],
+    pairs: Mapping[tuple[int, int], ConnectedPair],
     revision: int,
     has_requests: bool,
     totals: Mapping[str, int],
 ) -> None:
-    """Store that the pairs are connected since the given moment or now, count and record it.
+    """Store that the pairs are connected, and count and record it.
 
     The users are locked and get the revision. `has_requests` says whether any pair has a row
     already. The totals change as well.
     """
-    amounts = Counter(chain.from_iterable(connected_at))
-    moments = (moment and moment.isoformat() for moment in connected_at.values())
+    amounts = Counter(chain.from_iterable(pairs))
     connection.execute(
         message(
             _COUNT_IMPORTED,
@@ -170,21 +195,23 @@ def import_pairs(
         ),
         {
             **amount_literals(amounts),
-            **_pair_literals(connected_at),
+            **pair_literals(pairs),
             **total_parameters(totals),
-            "connected_at": _literal(moments),
+            "connected_at": moments_literal(pair.connected_at for pair in pairs.values()),
+            "requested_at": moments_literal(pair.requested_at for pair in pairs.values()),
             "revision": revision,
         },
     )
 
 
-def _pair_literals(pairs: Collection[tuple[int, int]]) -> dict[str, str]:
+def pair_literals(pairs: Collection[tuple[int, int]]) -> dict[str, str]:
+    """Pairs as the two arrays that statements take."""
     return {
         "user_a_ids": array_literal(first for first, _ in pairs),
         "user_b_ids": array_literal(second for _, second in pairs),
     }
 
 
-def _literal(values: Iterable[object]) -> str:
-    """Values that need no quotes and may be None as an array literal."""
-    return f"{{{','.join('NULL' if value is None else str(value) for value in values)}}}"
+def moments_literal(moments: Iterable[datetime | None]) -> str:
+    """Moments, of which any may be None, as an array literal."""
+    return f"{{{','.join('NULL' if each is None else each.isoformat() for each in moments)}}}"

@@ -19,6 +19,7 @@ from google.rpc import error_details_pb2
 
 from kith.feed.v1 import feed_pb2
 from kith.graph.v1 import graph_pb2
+from kith.options.v1 import options_pb2
 from shared.cli.gateway_settings import GatewaySettings, hosts, system_authorities
 from shared.cli.http_rules import http_rules
 from shared.processes.ports import reachable
@@ -27,6 +28,7 @@ _FOLDER: Final = Path(__file__).parents[2] / "deploy" / "envoy"
 _GRAPH: Final[ServiceDescriptor] = graph_pb2.DESCRIPTOR.services_by_name["GraphService"]
 _FEED: Final[ServiceDescriptor] = feed_pb2.DESCRIPTOR.services_by_name["FeedService"]
 _HTTP: Final[Any] = annotations_pb2.http  # as an extension, which its stub does not say
+_CALLERS_USER: Final = options_pb2.CALLERS_USER
 # What of an HTTP method may be repeated is said by RFC 9110, section 9.2.2.
 _IDEMPOTENT = {"get", "put", "delete"}
 # Characters of JSON that a byte of protobuf becomes at worst, as control characters may.
@@ -44,11 +46,19 @@ def configuration(settings: GatewaySettings) -> list[Any]:
 
 
 def _exposed(service: ServiceDescriptor) -> Iterator[tuple[MethodDescriptor, str]]:
-    """Yield the calls that the gateway lets through, each with its method in HTTP."""
+    """Yield the calls that can be made over HTTP, each with its method there."""
     for method in service.methods:
         options = method.GetOptions()
         if options.HasExtension(_HTTP):
             yield method, options.Extensions[_HTTP].WhichOneof("pattern")
+
+
+def _streams_of_users(service: ServiceDescriptor) -> Iterator[MethodDescriptor]:
+    """Yield the streams that users may read. A document of JSON has no place for their errors."""
+    for method in service.methods:
+        is_of_users = method.GetOptions().Extensions[options_pb2.callers] == _CALLERS_USER
+        if is_of_users and method.server_streaming:
+            yield method
 
 
 def _values(settings: GatewaySettings) -> Mapping[str, object]:
@@ -108,7 +118,10 @@ def _requests_lua() -> str:
 
 def _paths(prefix: str, service: ServiceDescriptor) -> Mapping[str, str]:
     """Return as regular expressions the paths of calls that may be repeated, and of the others."""
-    calls = [(method.name, verb in _IDEMPOTENT) for method, verb in _exposed(service)]
+    calls = [
+        *((method.name, verb in _IDEMPOTENT) for method, verb in _exposed(service)),
+        *((method.name, True) for method in _streams_of_users(service)),
+    ]
 
     def pattern(*, is_idempotent: bool) -> str:
         names = "|".join(name for name, may_be in calls if may_be is is_idempotent)

@@ -5,6 +5,7 @@ import sqlalchemy
 from sqlalchemy import text
 
 from graph_service.queries import imports
+from graph_service.queries.imports import ConnectedPair
 from shared.database import schema
 from shared.database.embedded_postgres import EmbeddedPostgres
 
@@ -27,7 +28,7 @@ _SCANNED = text("""
     SELECT relname FROM pg_stat_xact_user_tables
     WHERE seq_scan > 0 AND relname IN ('users', 'connections', 'blocks')
 """)
-_CHUNK = {(n, n + 20): None for n in range(1, 8_000)}
+_CHUNK = {(n, n + 20): ConnectedPair() for n in range(1, 8_000)}
 _USERS = dict.fromkeys(range(1, 8_020), 2)
 
 
@@ -48,7 +49,7 @@ def test_a_chunk_is_written_without_reading_a_whole_table(
         imports.between(connection, asked=_CHUNK)
         imports.import_pairs(
             connection,
-            connected_at=_CHUNK,
+            pairs=_CHUNK,
             revision=locked.revision,
             has_requests=has_requests,
             totals={"pairs": len(_CHUNK)},

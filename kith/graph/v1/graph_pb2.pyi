@@ -1334,6 +1334,7 @@ class ConnectionPair(_message.Message):
     FIRST_USER_ID_FIELD_NUMBER: _builtins.int
     SECOND_USER_ID_FIELD_NUMBER: _builtins.int
     CONNECT_TIME_FIELD_NUMBER: _builtins.int
+    REQUEST_TIME_FIELD_NUMBER: _builtins.int
     first_user_id: _builtins.int
     """One of the two."""
     second_user_id: _builtins.int
@@ -1342,16 +1343,23 @@ class ConnectionPair(_message.Message):
     def connect_time(self) -> _timestamp_pb2.Timestamp:
         """When they were connected; the time of the import when unset. Not in the future."""
 
+    @_builtins.property
+    def request_time(self) -> _timestamp_pb2.Timestamp:
+        """When the request was made that led to the connection; `connect_time` when unset. Not in the
+        future. Exports of the whole graph leave it out.
+        """
+
     def __init__(
         self,
         *,
         first_user_id: _builtins.int = ...,
         second_user_id: _builtins.int = ...,
         connect_time: _timestamp_pb2.Timestamp | None = ...,
+        request_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["connect_time", b"connect_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["connect_time", b"connect_time", "request_time", b"request_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["connect_time", b"connect_time", "first_user_id", b"first_user_id", "second_user_id", b"second_user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["connect_time", b"connect_time", "first_user_id", b"first_user_id", "request_time", b"request_time", "second_user_id", b"second_user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1363,19 +1371,95 @@ class ImportConnectionsRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class OpenRequest(_message.Message):
+        """OpenRequest is a request for a connection that has not been answered."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        REQUESTER_ID_FIELD_NUMBER: _builtins.int
+        ADDRESSEE_ID_FIELD_NUMBER: _builtins.int
+        CREATE_TIME_FIELD_NUMBER: _builtins.int
+        requester_id: _builtins.int
+        """Who asked."""
+        addressee_id: _builtins.int
+        """Who was asked; not the same."""
+        @_builtins.property
+        def create_time(self) -> _timestamp_pb2.Timestamp:
+            """When; the time of the import when unset. Not in the future."""
+
+        def __init__(
+            self,
+            *,
+            requester_id: _builtins.int = ...,
+            addressee_id: _builtins.int = ...,
+            create_time: _timestamp_pb2.Timestamp | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["addressee_id", b"addressee_id", "create_time", b"create_time", "requester_id", b"requester_id"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Block(_message.Message):
+        """Block is one user's block of another."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        BLOCKER_ID_FIELD_NUMBER: _builtins.int
+        BLOCKED_ID_FIELD_NUMBER: _builtins.int
+        CREATE_TIME_FIELD_NUMBER: _builtins.int
+        blocker_id: _builtins.int
+        """Who blocks."""
+        blocked_id: _builtins.int
+        """Who is blocked; not the same."""
+        @_builtins.property
+        def create_time(self) -> _timestamp_pb2.Timestamp:
+            """When; the time of the import when unset. Not in the future."""
+
+        def __init__(
+            self,
+            *,
+            blocker_id: _builtins.int = ...,
+            blocked_id: _builtins.int = ...,
+            create_time: _timestamp_pb2.Timestamp | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["blocked_id", b"blocked_id", "blocker_id", b"blocker_id", "create_time", b"create_time"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     CONNECTIONS_FIELD_NUMBER: _builtins.int
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    BLOCKS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def connections(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConnectionPair]:
         """Up to 10,000 pairs. An open request between the two becomes a connection."""
+
+    @_builtins.property
+    def requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImportConnectionsRequest.OpenRequest]:
+        """Up to 10,000 requests. One to somebody who has blocked the requester stays hidden from them, as
+        in RequestConnection. One to somebody who has asked the requester connects the two.
+        """
+
+    @_builtins.property
+    def blocks(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImportConnectionsRequest.Block]:
+        """Up to 10,000 blocks. Each ends a connection of the two, and the blocker's request. A request by
+        the blocked user stays open for them, hidden from the blocker.
+        """
 
     def __init__(
         self,
         *,
         connections: _abc.Iterable[Global___ConnectionPair] | None = ...,
+        requests: _abc.Iterable[Global___ImportConnectionsRequest.OpenRequest] | None = ...,
+        blocks: _abc.Iterable[Global___ImportConnectionsRequest.Block] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["connections", b"connections"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks", b"blocks", "connections", b"connections", "requests", b"requests"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1383,7 +1467,7 @@ Global___ImportConnectionsRequest: _TypeAlias = ImportConnectionsRequest  # noqa
 
 @_typing.final
 class ImportConnectionsResponse(_message.Message):
-    """ImportConnectionsResponse is the result for the pairs."""
+    """ImportConnectionsResponse is the result for the pairs, requests and blocks."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1392,16 +1476,28 @@ class ImportConnectionsResponse(_message.Message):
     BLOCKED_COUNT_FIELD_NUMBER: _builtins.int
     OVER_LIMIT_COUNT_FIELD_NUMBER: _builtins.int
     COMMITTED_CHUNKS_FIELD_NUMBER: _builtins.int
+    IMPORTED_REQUEST_COUNT_FIELD_NUMBER: _builtins.int
+    IMPORTED_BLOCK_COUNT_FIELD_NUMBER: _builtins.int
     imported_count: _builtins.int
     """Pairs that this import connected."""
     existing_count: _builtins.int
-    """Pairs that were already connected, or repeated in the import."""
+    """Pairs that were already connected, requests between two who are connected, requests and blocks
+    that there were already, and all that is repeated in the import.
+    """
     blocked_count: _builtins.int
-    """Pairs skipped because one of the two has blocked the other."""
+    """Pairs skipped because one of the two has blocked the other, and requests skipped because the
+    requester has blocked the addressee.
+    """
     over_limit_count: _builtins.int
-    """Pairs skipped because one of the two has reached the connection limit."""
+    """Pairs, requests and blocks skipped because a user has reached the limit of connections, open
+    requests or blocks.
+    """
     committed_chunks: _builtins.int
     """How many messages took effect."""
+    imported_request_count: _builtins.int
+    """Requests that this import made, and those that connected the two."""
+    imported_block_count: _builtins.int
+    """Blocks that this import made."""
     def __init__(
         self,
         *,
@@ -1410,10 +1506,12 @@ class ImportConnectionsResponse(_message.Message):
         blocked_count: _builtins.int = ...,
         over_limit_count: _builtins.int = ...,
         committed_chunks: _builtins.int = ...,
+        imported_request_count: _builtins.int = ...,
+        imported_block_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocked_count", b"blocked_count", "committed_chunks", b"committed_chunks", "existing_count", b"existing_count", "imported_count", b"imported_count", "over_limit_count", b"over_limit_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocked_count", b"blocked_count", "committed_chunks", b"committed_chunks", "existing_count", b"existing_count", "imported_block_count", b"imported_block_count", "imported_count", b"imported_count", "imported_request_count", b"imported_request_count", "over_limit_count", b"over_limit_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1468,6 +1566,62 @@ class ExportConnectionsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExportConnectionsResponse: _TypeAlias = ExportConnectionsResponse  # noqa: Y015
+
+@_typing.final
+class ExportUserRequest(_message.Message):
+    """ExportUserRequest starts or continues an export."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.int
+    """Whose connections, requests and blocks."""
+    cursor: _builtins.str
+    """The cursor of the last message received; empty to start."""
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.int = ...,
+        cursor: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportUserRequest: _TypeAlias = ExportUserRequest  # noqa: Y015
+
+@_typing.final
+class ExportUserResponse(_message.Message):
+    """ExportUserResponse is one chunk of a user's data in graph_service."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONNECTIONS_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    cursor: _builtins.str
+    """An interrupted export continues from here."""
+    @_builtins.property
+    def connections(self) -> _containers.RepeatedCompositeFieldContainer[Global___Connection]:
+        """Up to 1,000 pairs of the user, in state CONNECTED, REQUEST_SENT, REQUEST_RECEIVED or BLOCKED, by
+        `peer_id`.
+        """
+
+    def __init__(
+        self,
+        *,
+        connections: _abc.Iterable[Global___Connection] | None = ...,
+        cursor: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["connections", b"connections", "cursor", b"cursor"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportUserResponse: _TypeAlias = ExportUserResponse  # noqa: Y015
 
 @_typing.final
 class DeleteUserRequest(_message.Message):

@@ -157,6 +157,11 @@ class GraphServiceStub:
                 request_serializer=kith_dot_graph_dot_v1_dot_graph__pb2.ExportConnectionsRequest.SerializeToString,
                 response_deserializer=kith_dot_graph_dot_v1_dot_graph__pb2.ExportConnectionsResponse.FromString,
                 _registered_method=True)
+        self.ExportUser = channel.unary_stream(
+                '/kith.graph.v1.GraphService/ExportUser',
+                request_serializer=kith_dot_graph_dot_v1_dot_graph__pb2.ExportUserRequest.SerializeToString,
+                response_deserializer=kith_dot_graph_dot_v1_dot_graph__pb2.ExportUserResponse.FromString,
+                _registered_method=True)
         self.WatchConnections = channel.unary_stream(
                 '/kith.graph.v1.GraphService/WatchConnections',
                 request_serializer=kith_dot_graph_dot_v1_dot_graph__pb2.WatchConnectionsRequest.SerializeToString,
@@ -339,8 +344,9 @@ class GraphServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ImportConnections(self, request_iterator, context):
-        """ImportConnections imports connections. Each message is one transaction and may be sent again:
-        existing connections are counted, not repeated. If the stream fails, ErrorInfo's metadata
+        """ImportConnections imports connections, open requests and blocks, with their times. Each message
+        is one transaction, in which blocks come first, then connections, then requests. It may be sent
+        again: what exists is counted, not repeated. If the stream fails, ErrorInfo's metadata
         `committed_chunks` says how many messages took effect, so that a client can continue after
         them. Internal: not exposed by the gateway.
         """
@@ -352,6 +358,17 @@ class GraphServiceServicer:
         """ExportConnections streams every connection once, ordered by pair. Each message has a cursor
         from which an interrupted export continues. It contains all pairs that are connected during the
         whole export. Internal: not exposed by the gateway.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportUser(self, request, context):
+        """ExportUser streams everything about one user that the user may know: connections, open requests
+        of either direction, and the users whom the user has blocked, each as GetConnection returns it,
+        by the id of the other user. Blocks by others do not show. Each message has a cursor from which
+        an interrupted export continues. A pair whose state does not change during the export is in it
+        once. INVALID_PAGE_TOKEN for a cursor. The gateway exposes the call over gRPC alone.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -475,6 +492,11 @@ def add_GraphServiceServicer_to_server(servicer, server):
                     servicer.ExportConnections,
                     request_deserializer=kith_dot_graph_dot_v1_dot_graph__pb2.ExportConnectionsRequest.FromString,
                     response_serializer=kith_dot_graph_dot_v1_dot_graph__pb2.ExportConnectionsResponse.SerializeToString,
+            ),
+            'ExportUser': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportUser,
+                    request_deserializer=kith_dot_graph_dot_v1_dot_graph__pb2.ExportUserRequest.FromString,
+                    response_serializer=kith_dot_graph_dot_v1_dot_graph__pb2.ExportUserResponse.SerializeToString,
             ),
             'WatchConnections': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchConnections,
@@ -1006,6 +1028,33 @@ class GraphService:
             '/kith.graph.v1.GraphService/ExportConnections',
             kith_dot_graph_dot_v1_dot_graph__pb2.ExportConnectionsRequest.SerializeToString,
             kith_dot_graph_dot_v1_dot_graph__pb2.ExportConnectionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/kith.graph.v1.GraphService/ExportUser',
+            kith_dot_graph_dot_v1_dot_graph__pb2.ExportUserRequest.SerializeToString,
+            kith_dot_graph_dot_v1_dot_graph__pb2.ExportUserResponse.FromString,
             options,
             channel_credentials,
             insecure,

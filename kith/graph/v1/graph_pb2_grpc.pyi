@@ -131,8 +131,9 @@ class GraphServiceStub:
     made meanwhile is gone.
     """
     ImportConnections: _grpc.StreamUnaryMultiCallable[_graph_pb2.ImportConnectionsRequest, _graph_pb2.ImportConnectionsResponse]
-    """ImportConnections imports connections. Each message is one transaction and may be sent again:
-    existing connections are counted, not repeated. If the stream fails, ErrorInfo's metadata
+    """ImportConnections imports connections, open requests and blocks, with their times. Each message
+    is one transaction, in which blocks come first, then connections, then requests. It may be sent
+    again: what exists is counted, not repeated. If the stream fails, ErrorInfo's metadata
     `committed_chunks` says how many messages took effect, so that a client can continue after
     them. Internal: not exposed by the gateway.
     """
@@ -140,6 +141,13 @@ class GraphServiceStub:
     """ExportConnections streams every connection once, ordered by pair. Each message has a cursor
     from which an interrupted export continues. It contains all pairs that are connected during the
     whole export. Internal: not exposed by the gateway.
+    """
+    ExportUser: _grpc.UnaryStreamMultiCallable[_graph_pb2.ExportUserRequest, _graph_pb2.ExportUserResponse]
+    """ExportUser streams everything about one user that the user may know: connections, open requests
+    of either direction, and the users whom the user has blocked, each as GetConnection returns it,
+    by the id of the other user. Blocks by others do not show. Each message has a cursor from which
+    an interrupted export continues. A pair whose state does not change during the export is in it
+    once. INVALID_PAGE_TOKEN for a cursor. The gateway exposes the call over gRPC alone.
     """
     WatchConnections: _grpc.UnaryStreamMultiCallable[_graph_pb2.WatchConnectionsRequest, _graph_pb2.WatchConnectionsResponse]
     """WatchConnections streams every change of the graph, each once, in an order in which the changes
@@ -263,8 +271,9 @@ class GraphServiceAsyncStub(GraphServiceStub):
     made meanwhile is gone.
     """
     ImportConnections: _aio.StreamUnaryMultiCallable[_graph_pb2.ImportConnectionsRequest, _graph_pb2.ImportConnectionsResponse]  # type: ignore[assignment]
-    """ImportConnections imports connections. Each message is one transaction and may be sent again:
-    existing connections are counted, not repeated. If the stream fails, ErrorInfo's metadata
+    """ImportConnections imports connections, open requests and blocks, with their times. Each message
+    is one transaction, in which blocks come first, then connections, then requests. It may be sent
+    again: what exists is counted, not repeated. If the stream fails, ErrorInfo's metadata
     `committed_chunks` says how many messages took effect, so that a client can continue after
     them. Internal: not exposed by the gateway.
     """
@@ -272,6 +281,13 @@ class GraphServiceAsyncStub(GraphServiceStub):
     """ExportConnections streams every connection once, ordered by pair. Each message has a cursor
     from which an interrupted export continues. It contains all pairs that are connected during the
     whole export. Internal: not exposed by the gateway.
+    """
+    ExportUser: _aio.UnaryStreamMultiCallable[_graph_pb2.ExportUserRequest, _graph_pb2.ExportUserResponse]  # type: ignore[assignment]
+    """ExportUser streams everything about one user that the user may know: connections, open requests
+    of either direction, and the users whom the user has blocked, each as GetConnection returns it,
+    by the id of the other user. Blocks by others do not show. Each message has a cursor from which
+    an interrupted export continues. A pair whose state does not change during the export is in it
+    once. INVALID_PAGE_TOKEN for a cursor. The gateway exposes the call over gRPC alone.
     """
     WatchConnections: _aio.UnaryStreamMultiCallable[_graph_pb2.WatchConnectionsRequest, _graph_pb2.WatchConnectionsResponse]  # type: ignore[assignment]
     """WatchConnections streams every change of the graph, each once, in an order in which the changes
@@ -494,8 +510,9 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_graph_pb2.ImportConnectionsRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_graph_pb2.ImportConnectionsResponse, _abc.Awaitable[_graph_pb2.ImportConnectionsResponse]]:
-        """ImportConnections imports connections. Each message is one transaction and may be sent again:
-        existing connections are counted, not repeated. If the stream fails, ErrorInfo's metadata
+        """ImportConnections imports connections, open requests and blocks, with their times. Each message
+        is one transaction, in which blocks come first, then connections, then requests. It may be sent
+        again: what exists is counted, not repeated. If the stream fails, ErrorInfo's metadata
         `committed_chunks` says how many messages took effect, so that a client can continue after
         them. Internal: not exposed by the gateway.
         """
@@ -509,6 +526,19 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
         """ExportConnections streams every connection once, ordered by pair. Each message has a cursor
         from which an interrupted export continues. It contains all pairs that are connected during the
         whole export. Internal: not exposed by the gateway.
+        """
+
+    @_abc_1.abstractmethod
+    def ExportUser(
+        self,
+        request: _graph_pb2.ExportUserRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_graph_pb2.ExportUserResponse], _abc.AsyncIterator[_graph_pb2.ExportUserResponse]]:
+        """ExportUser streams everything about one user that the user may know: connections, open requests
+        of either direction, and the users whom the user has blocked, each as GetConnection returns it,
+        by the id of the other user. Blocks by others do not show. Each message has a cursor from which
+        an interrupted export continues. A pair whose state does not change during the export is in it
+        once. INVALID_PAGE_TOKEN for a cursor. The gateway exposes the call over gRPC alone.
         """
 
     @_abc_1.abstractmethod
