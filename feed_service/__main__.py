@@ -7,6 +7,7 @@ from feed_service import layouts, queries
 from feed_service.access import ACCESS
 from feed_service.audiences import Audiences
 from feed_service.checks import Checks
+from feed_service.comment_imports import CommentImports
 from feed_service.comments import Comments
 from feed_service.connections_cache import ConnectionsCache, SharedConnections
 from feed_service.digest import Digests
@@ -24,6 +25,7 @@ from feed_service.read_positions import ReadPositions
 from feed_service.resources import Resources
 from feed_service.servicer import FeedServicer
 from feed_service.settings import FeedSettings
+from feed_service.tag_imports import TagImports
 from feed_service.tags import Tags
 from feed_service.upkeep import Upkeep
 from kith.feed.v1 import feed_pb2_grpc
@@ -90,7 +92,9 @@ def build(settings: FeedSettings, database_url: str) -> Service:
             audiences=Audiences(shared),
             checks=Checks(shared),
             read_positions=ReadPositions(shared),
-            imports=Imports(shared),
+            tag_imports=TagImports(shared, max_tags=settings.max_tags),
+            imports=Imports(shared, photos),
+            comment_imports=CommentImports(shared),
             exports=Exports(shared),
             erasure=erasure(parts.database),
         )

@@ -1,9 +1,9 @@
 """Who may make which call of feed_service, how often, at what cost, and what is written down.
 
 A user acts for themselves alone; whether they see another user's post is decided by the
-visibility rule, not here. What the contract calls internal is for services. So are exports and
-erasure: the service that keeps the account asks its owner first, so that a stolen token is not
-enough.
+visibility rule, not here. What the contract calls internal is for services. So is erasure: the
+service that keeps the account asks its owner first, so that a stolen token is not enough. An export
+of one's own tells that token nothing that it could not read call by call.
 """
 
 from typing import Final
@@ -68,7 +68,9 @@ ACCESS: Final[Access] = {
     ),
     "MarkFeedRead": Rule(admits=Admits.THE_USER, audit=None),
     "CountUnreadPosts": Rule(admits=Admits.THE_USER, audit=None),
+    "ImportTags": Rule(admits=Admits.SERVICES, weight=Weight.HEAVY, audit=()),
     "ImportPosts": Rule(admits=Admits.SERVICES, weight=Weight.HEAVY, audit=()),
-    "ExportUser": Rule(admits=Admits.SERVICES, limit=HEAVY, weight=Weight.HEAVY, audit=()),
+    "ImportComments": Rule(admits=Admits.SERVICES, weight=Weight.HEAVY, audit=()),
+    "ExportUser": Rule(admits=Admits.THE_USER, limit=HEAVY, weight=Weight.HEAVY, audit=()),
     "DeleteUser": Rule(admits=Admits.SERVICES, audit=()),
 }

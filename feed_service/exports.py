@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -24,6 +25,8 @@ class Section(StrEnum):
     TAGGED_USERS = "tagged_users"
     POSTS = "posts"
     COMMENTS = "comments"
+    READ_TIME = "read_time"
+    FROZEN_DIGESTS = "frozen_digests"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +42,11 @@ class ExportedRows:
 
 
 class _Position(NamedTuple):
-    """The position of a row in its section: tag and person, time and id, or an id and 0."""
+    """The position of a row in its section: tag and person, time and id, or an id and 0.
+
+    That of a digest is the first moment of its week and a number among those of the week, and that
+    of the read position, which is alone in its section, is 1 and 0.
+    """
 
     first: int
     second: int
@@ -54,6 +61,8 @@ class _Cursor(NamedTuple):
 
 
 _BEFORE_ALL: Final = _Position(0, 0)
+# The week of the first day of 1970 begins before it.
+_BEFORE_ALL_WEEKS: Final = ByTime.of(datetime(1969, 12, 1, tzinfo=UTC), 1 - 2**63)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +72,7 @@ class _Listing:
     section: Section
     read: Callable[[Connection, Viewer, _Position, int], Sequence[Any]]
     position: Callable[[Any], _Position]
+    start: _Position = _BEFORE_ALL
     needs_connections: bool = False
 
 
@@ -101,6 +111,23 @@ _LISTINGS: Final = (
         ),
         position=lambda row: _Position(row.id, 0),
     ),
+    _Listing(
+        section=Section.READ_TIME,
+        read=lambda connection, user, after, _limit: (
+            []
+            if after.first
+            else queries.exports.exported_read_times(connection, user_id=user.user_id)
+        ),
+        position=lambda _: _Position(1, 0),
+    ),
+    _Listing(
+        section=Section.FROZEN_DIGESTS,
+        read=lambda connection, user, after, limit: queries.exports.exported_digests(
+            connection, user_id=user.user_id, after=ByTime(*after).key, limit=limit
+        ),
+        position=lambda row: _Position(*ByTime.of(row.start_at, row.number)),
+        start=_Position(*_BEFORE_ALL_WEEKS),
+    ),
 )
 
 
@@ -121,6 +148,8 @@ class Exports:
         start = self._tokens.read(scope, cursor, start=_Cursor(0, *_BEFORE_ALL), field="cursor")
         position = _Position(start.first, start.second)
         for number, listing in enumerate(_LISTINGS[start.section :], start.section):
+            if number > start.section:
+                position = listing.start
             while rows := self._rows(listing, user_id, position):
                 position = listing.position(rows[-1])
                 yield ExportedRows(
@@ -128,7 +157,6 @@ class Exports:
                     rows=rows,
                     cursor=partial(self._cursor, scope, number, listing),
                 )
-            position = _BEFORE_ALL
 
     def _cursor(self, scope: Scope, number: int, listing: _Listing, row: object) -> str:
         return self._tokens.issue(scope, _Cursor(number, *listing.position(row)))

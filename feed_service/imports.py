@@ -1,8 +1,12 @@
-"""Imports: many posts from elsewhere, chunk by chunk."""
+"""Imports: many posts from elsewhere, chunk by chunk.
+
+The photos of a chunk are made first, as those of a new post are, and only for posts that were not
+imported before: a chunk that is sent again no longer needs its uploads.
+"""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
 
@@ -10,9 +14,14 @@ from feed_service import queries
 from feed_service.audiences import foreign_tags, named_tags
 from feed_service.layouts import Layout
 from feed_service.metrics import POSTS
-from feed_service.queries.imports import ImportedPost
+from feed_service.photos import Photos
+from feed_service.queries.imported_tags import ExternalTag
+from feed_service.queries.imports import ExternalName, ImportedPost
+from feed_service.queries.photos import NewPhoto
+from feed_service.queries.posts import Audience, PostName
 from feed_service.resources import Resources
-from kith.exceptions import ValidationError
+from feed_service.tag_imports import NO_SUCH_TAG
+from kith.exceptions import FieldViolation, ValidationError
 from shared.api.imports import import_chunks
 from shared.database.totals import add_to_totals
 
@@ -37,9 +46,10 @@ class ImportResult:
 class Imports:
     """Imports of posts by any number of authors."""
 
-    def __init__(self, resources: Resources) -> None:
+    def __init__(self, resources: Resources, photos: Photos) -> None:
         self._database = resources.database
         self._layout = resources.layout
+        self._photos = photos
 
     def import_chunks(self, chunks: Iterable[Sequence[ImportedPost]]) -> ImportResult:
         """Import each chunk as `shared.api.imports` says."""
@@ -48,7 +58,58 @@ class Imports:
     def _import(self, chunk: Sequence[ImportedPost]) -> ImportResult:
         if not chunk:
             return ImportResult(committed_chunks=1)
-        return self._database.write(lambda connection: _import_in(connection, chunk, self._layout))
+        made = self._made(chunk)
+        result = self._database.write(lambda connection: self._import_in(connection, chunk, made))
+        if made:
+            self._photos.remove_soon()
+        return result
+
+    def _made(self, chunk: Sequence[ImportedPost]) -> Mapping[str, NewPhoto]:
+        """Store final objects for the photos of the new posts, which have the same author."""
+        posts = [post for post in chunk if post.photos]
+        if not posts:
+            return {}
+        known = self._database.read(
+            lambda connection: queries.imports.imported_posts(
+                connection, names=[post.key for post in posts]
+            )
+        )
+        drafts = [draft for post in posts if post.key not in known for draft in post.photos]
+        return self._photos.make(posts[0].author_id, drafts) if drafts else {}
+
+    def _import_in(
+        self, connection: Connection, chunk: Sequence[ImportedPost], made: Mapping[str, NewPhoto]
+    ) -> ImportResult:
+        _lock_own_tags(connection, chunk, self._layout)
+        audiences = _with_imported_tags(connection, chunk, self._layout)
+        names = self._layout.insert_posts(connection, posts=chunk)
+        queries.posts.insert_audience_tags(
+            connection, audiences={name: audiences[key] for key, name in names.items()}
+        )
+        self._insert_photos(connection, chunk, names, made)
+        add_to_totals(connection, amounts={POSTS: len(names)})
+        return ImportResult(
+            imported=len(names), existing=len(chunk) - len(names), committed_chunks=1
+        )
+
+    def _insert_photos(
+        self,
+        connection: Connection,
+        chunk: Sequence[ImportedPost],
+        names: Mapping[ExternalName, PostName],
+        made: Mapping[str, NewPhoto],
+    ) -> None:
+        """Use the photos that were made for those posts that are new."""
+        new = [post for post in chunk if post.photos and post.key in names]
+        if not new:
+            return
+        drafts = [draft for post in new for draft in post.photos]
+        shown = {draft.key: made[draft.key] for draft in drafts}
+        self._photos.take(connection, new[0].author_id, drafts, shown)
+        queries.imports.insert_photos(
+            connection,
+            photos={names[post.key]: [shown[draft.key] for draft in post.photos] for post in new},
+        )
 
 
 def _lock_own_tags(connection: Connection, chunk: Sequence[ImportedPost], layout: Layout) -> None:
@@ -70,14 +131,58 @@ def _lock_own_tags(connection: Connection, chunk: Sequence[ImportedPost], layout
         raise ValidationError.of_all(violations)
 
 
-def _import_in(
+def _with_imported_tags(
     connection: Connection, chunk: Sequence[ImportedPost], layout: Layout
-) -> ImportResult:
-    _lock_own_tags(connection, chunk, layout)
-    names = layout.insert_posts(connection, posts=chunk)
-    new = {(post.author_id, post.external_id): post.audience for post in chunk}
-    queries.posts.insert_audience_tags(
-        connection, audiences={name: new[external] for external, name in names.items()}
-    )
-    add_to_totals(connection, amounts={POSTS: len(names)})
-    return ImportResult(imported=len(names), existing=len(chunk) - len(names), committed_chunks=1)
+) -> dict[ExternalName, Audience]:
+    """Return the audiences of the posts with the tags that an importer names, which are locked.
+
+    Raises ValidationError naming those that were not imported. One that is deleted lets nobody in,
+    and keeps people out.
+    """
+    keys = {
+        (post.author_id, external_id)
+        for post in chunk
+        for external_id in (*post.tag_external_ids, *post.excluded_tag_external_ids)
+    }
+    found = layout.lock_imported_tags(connection, keys=keys)
+    present = {key for key, tag in found.items() if not tag.is_deleted}
+    violations = [
+        violation
+        for index, post in enumerate(chunk)
+        for violation in _unknown_tags(post, present, found, field=f"posts[{index}]")
+    ]
+    if violations:
+        raise ValidationError.of_all(violations)
+    return {
+        post.key: replace(
+            post.audience,
+            tag_ids=[
+                *post.audience.tag_ids,
+                *(found[post.author_id, each].id for each in post.tag_external_ids),
+            ],
+            excluded_tag_ids=[
+                *post.audience.excluded_tag_ids,
+                *(found[post.author_id, each].id for each in post.excluded_tag_external_ids),
+            ],
+        )
+        for post in chunk
+    }
+
+
+def _unknown_tags(
+    post: ImportedPost,
+    present: Collection[ExternalTag],
+    found: Collection[ExternalTag],
+    *,
+    field: str,
+) -> list[FieldViolation]:
+    lists = {
+        "tag_external_ids": (post.tag_external_ids, present),
+        "excluded_tag_external_ids": (post.excluded_tag_external_ids, found),
+    }
+    return [
+        FieldViolation(field=f"{field}.{name}[{index}]", description=NO_SUCH_TAG)
+        for name, (external_ids, allowed) in lists.items()
+        for index, external_id in enumerate(external_ids)
+        if (post.author_id, external_id) not in allowed
+    ]

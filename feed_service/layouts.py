@@ -28,6 +28,7 @@ class Layout:
     insert_post = staticmethod(queries.posts.insert_post)
     insert_posts = staticmethod(queries.imports.insert_posts)
     lock_tags = staticmethod(queries.imports.lock_tags)
+    lock_imported_tags = staticmethod(queries.imported_tags.lock_imported_tags)
     erase_comments = staticmethod(queries.erasure.erase_comments)
 
 
@@ -44,6 +45,7 @@ class _Distributed(Layout):
     insert_post = staticmethod(queries.citus.posts.insert_post)
     insert_posts = staticmethod(queries.citus.imports.insert_posts)
     lock_tags = staticmethod(queries.citus.imports.lock_tags)
+    lock_imported_tags = staticmethod(queries.citus.imports.lock_imported_tags)
     erase_comments = staticmethod(queries.citus.erasure.erase_comments)
 
 

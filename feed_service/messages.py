@@ -15,7 +15,7 @@ from feed_service.photos import DownloadUrl, PermittedUpload
 from feed_service.queries.audiences import Explanation
 from feed_service.queries.comments import CommentName, CommentRow
 from feed_service.queries.digests import ChosenPost, Reason
-from feed_service.queries.exports import TaggedRow
+from feed_service.queries.exports import FrozenDigestRow, TaggedRow
 from feed_service.queries.posts import DeletedPostRow, PostName, PostRow
 from feed_service.queries.tags import MemberRow, TagRow
 from feed_service.url_signer import SignedUrl
@@ -171,6 +171,23 @@ def comment(row: CommentRow) -> pb.Comment:
     )
 
 
+def frozen_digest(row: FrozenDigestRow) -> pb.ExportUserResponse.FrozenDigest:
+    """Return the choice of posts of a past week."""
+    return pb.ExportUserResponse.FrozenDigest(
+        start_time=timestamp(row.start_at),
+        create_time=timestamp(row.created_at),
+        items=[
+            pb.ExportUserResponse.FrozenDigest.FrozenItem(
+                post=pb.PostName(author_id=item.author_id, post_id=item.post_id),
+                importance=item.importance,
+                reason=_DIGEST_REASONS[item.reason],
+            )
+            for item in row.items
+        ],
+        left_out_count=row.left_out_count,
+    )
+
+
 def exported(part: ExportedRows, *, download_url: DownloadUrl) -> Iterator[pb.ExportUserResponse]:
     """Yield the rows, as many in a message as fit, each with the cursor behind its last row."""
     encode = _exported_items(download_url)[part.section]
@@ -192,12 +209,19 @@ def _exported_items(download_url: DownloadUrl) -> Mapping[Section, Callable[[Any
         Section.TAGGED_USERS: tagged_user,
         Section.POSTS: lambda row: post(row, viewer_id=row.author_id, download_url=download_url),
         Section.COMMENTS: comment,
+        Section.READ_TIME: timestamp,
+        Section.FROZEN_DIGESTS: frozen_digest,
     }
 
 
 def _export(part: ExportedRows, items: Sequence[Message], last: object) -> pb.ExportUserResponse:
     response = pb.ExportUserResponse(cursor=part.cursor(last))
-    getattr(response, part.section).extend(items)
+    field = getattr(response, part.section)
+    if isinstance(field, Message):
+        [item] = items
+        field.CopyFrom(item)
+    else:
+        field.extend(items)
     return response
 
 

@@ -210,6 +210,8 @@ comments = Table(
     moment("created_at"),
     moment("edited_at", nullable=True),
     moment("deleted_at", nullable=True),
+    # The name that an importer has for the comment.
+    Column("external_id", Text),
     ForeignKeyConstraint(
         ["post_author_id", "post_id"], ["posts.author_id", "posts.id"], ondelete="CASCADE"
     ),
@@ -223,6 +225,16 @@ Index(
     comments.c.created_at,
     comments.c.id,
     postgresql_where=text("deleted_at IS NULL"),
+)
+# insert_comments: a comment of an importer once for each author under a post.
+Index(
+    "uq_comment_external_id",
+    comments.c.post_author_id,
+    comments.c.post_id,
+    comments.c.author_id,
+    comments.c.external_id,
+    unique=True,
+    postgresql_where=text("external_id IS NOT NULL"),
 )
 # exported_comments, erase_comments.
 Index("idx_comment_author", comments.c.author_id, comments.c.id)
@@ -247,7 +259,19 @@ tags = Table(
     # Until when the people of the tag stay out of its owner's feed: infinity for a mute without an
     # end, NULL for none. See mutes.
     moment("muted_until", nullable=True),
+    # The name that an importer has for the tag, and when it was imported the last time: one that
+    # was deleted elsewhere waits for its posts. NULL for tags that were made here.
+    Column("external_id", Text),
+    moment("imported_at", nullable=True),
     CheckConstraint(f"char_length(name) BETWEEN 1 AND {TAG_NAME_LENGTH}", name="name_length"),
+)
+# imported_tags, lock_imported_tags: a tag of an importer once for each owner.
+Index(
+    "uq_tag_external_id",
+    tags.c.owner_user_id,
+    tags.c.external_id,
+    unique=True,
+    postgresql_where=text("external_id IS NOT NULL"),
 )
 # drop_unused_tags.
 Index("idx_tag_deleted_at", tags.c.deleted_at, postgresql_where=text("deleted_at IS NOT NULL"))

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from threading import BoundedSemaphore
-from typing import Final, NamedTuple
+from typing import Final
 
 from sqlalchemy import Connection
 
@@ -29,7 +29,7 @@ from feed_service.object_store import (
 )
 from feed_service.photo_formats.clean_photo import CleanPhoto, UnfitPhotoError
 from feed_service.photo_formats.formats import cleaned
-from feed_service.queries.photos import NewPhoto
+from feed_service.queries.photos import NewPhoto, PhotoDraft
 from feed_service.url_signer import SignedUrl
 from kith.errors.v1 import errors_pb2
 from kith.exceptions import (
@@ -66,14 +66,6 @@ class PermittedUpload:
 
     key: str
     permission: UploadPermission
-
-
-class PhotoDraft(NamedTuple):
-    """A photo that a post is to show: whose key it is, and how the request calls this key."""
-
-    key: str
-    alt_text: str
-    field: str
 
 
 class Photos:

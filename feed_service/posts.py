@@ -12,8 +12,8 @@ from feed_service import queries
 from feed_service.audiences import WITHOUT_TAGS, lock_own_tags
 from feed_service.metrics import POSTS
 from feed_service.models import TAGS
-from feed_service.photos import PhotoDraft, Photos, require
-from feed_service.queries.photos import NewPhoto
+from feed_service.photos import Photos, require
+from feed_service.queries.photos import NewPhoto, PhotoDraft
 from feed_service.queries.posts import Audience, DeletedPostRow, PostName, PostRow
 from feed_service.resources import Resources
 from feed_service.safe_read import read_of_author, safe_read

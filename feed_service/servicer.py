@@ -1,6 +1,6 @@
 """FeedService: every RPC in the order of the proto. Decodes, calls, encodes."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import TypeAlias, TypeVar
@@ -11,6 +11,7 @@ import grpc
 from feed_service import messages
 from feed_service.audiences import WITHOUT_TAGS, Audiences
 from feed_service.checks import Checks
+from feed_service.comment_imports import CommentImports
 from feed_service.comments import Comments
 from feed_service.digest import DigestQuery, Digests
 from feed_service.erasure import Erasure
@@ -26,14 +27,18 @@ from feed_service.models import (
     TAG_NAME_LENGTH,
     TAGS,
 )
-from feed_service.photos import PhotoDraft, Photos
+from feed_service.photos import Photos
 from feed_service.posts import Changes, Draft, Posts
 from feed_service.queries.checks import Check
+from feed_service.queries.imported_comments import ImportedComment
+from feed_service.queries.imported_tags import ImportedMember, ImportedTag
 from feed_service.queries.imports import ImportedPost
+from feed_service.queries.photos import PhotoDraft
 from feed_service.queries.posts import Audience, PostName, PostRow
 from feed_service.queries.tags import Mute
 from feed_service.read_positions import ReadPositions
 from feed_service.tags import UNMUTED_WITH_END, TagChanges, Tags
+from feed_service.tag_imports import Chunk, TagImports
 from feed_service.weeks import MONDAY, SUNDAY, time_zones
 from kith.feed.v1 import feed_pb2 as pb
 from kith.feed.v1 import feed_pb2_grpc
@@ -74,6 +79,7 @@ _KEY_LENGTH = limits(pb.CreatePostRequest, "photo_keys").max_length
 _MAX_SCORES = limits(pb.SetPostImportanceRequest, "scores").max_items
 _MAX_CHECKS = limits(pb.CheckVisibilityRequest, "checks").max_items
 _MAX_IMPORT_CHUNK = limits(pb.ImportPostsRequest, "posts").max_items
+_MAX_IMPORTED_PHOTOS = 100
 _MAX_IMPORTANCE = limits(pb.ImportPostsRequest.ImportedPost, "importance").maximum
 _FIRST_MOMENT = datetime(1970, 1, 1, tzinfo=UTC)
 _UTC = ZoneInfo("UTC")
@@ -98,7 +104,9 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         audiences: Audiences,
         checks: Checks,
         read_positions: ReadPositions,
+        tag_imports: TagImports,
         imports: Imports,
+        comment_imports: CommentImports,
         exports: Exports,
         erasure: Erasure,
     ) -> None:
@@ -114,7 +122,9 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         self._audiences = audiences
         self._checks = checks
         self._read_positions = read_positions
+        self._tag_imports = tag_imports
         self._imports = imports
+        self._comment_imports = comment_imports
         self._exports = exports
         self._erasure = erasure
 
@@ -251,7 +261,7 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
                     fields, "post.audience", request.post.audience, may_be_as_read=True
                 )
             if "photos" in changed:
-                photos = _changed_photos(fields, request.post.photos)
+                photos = _photos(fields, "post.photos", request.post.photos)
             if "attributes" in changed:
                 attributes = _attributes(fields, "post.attributes", request.post.attributes)
         return self._posts.update(
@@ -549,11 +559,38 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         unread = self._read_positions.unread(user_id)
         return pb.CountUnreadPostsResponse(unread_count=unread.count, more=unread.more)
 
+    def ImportTags(
+        self, request_iterator: Iterator[pb.ImportTagsRequest], context: grpc.ServicerContext
+    ) -> pb.ImportTagsResponse:
+        result = self._tag_imports.import_chunks(
+            _chunk_of_tags(request) for request in request_iterator
+        )
+        return pb.ImportTagsResponse(
+            imported_count=result.imported,
+            existing_count=result.existing,
+            imported_member_count=result.imported_members,
+            existing_member_count=result.existing_members,
+            unconnected_member_count=result.unconnected_members,
+            committed_chunks=result.committed_chunks,
+        )
+
     def ImportPosts(
         self, request_iterator: Iterator[pb.ImportPostsRequest], context: grpc.ServicerContext
     ) -> pb.ImportPostsResponse:
         result = self._imports.import_chunks(_chunk(request) for request in request_iterator)
         return pb.ImportPostsResponse(
+            imported_count=result.imported,
+            existing_count=result.existing,
+            committed_chunks=result.committed_chunks,
+        )
+
+    def ImportComments(
+        self, request_iterator: Iterator[pb.ImportCommentsRequest], context: grpc.ServicerContext
+    ) -> pb.ImportCommentsResponse:
+        result = self._comment_imports.import_chunks(
+            _chunk_of_comments(request) for request in request_iterator
+        )
+        return pb.ImportCommentsResponse(
             imported_count=result.imported,
             existing_count=result.existing,
             committed_chunks=result.committed_chunks,
@@ -741,21 +778,116 @@ def _members(
     return tag_id, target_ids
 
 
+def _chunk_of_tags(request: pb.ImportTagsRequest) -> Chunk:
+    now = datetime.now(UTC)
+    with Fields() as fields:
+        fields.count("tags", len(request.tags), min_items=0, max_items=_MAX_IMPORT_CHUNK)
+        fields.count("members", len(request.members), min_items=0, max_items=_MAX_IMPORT_CHUNK)
+        tags = [
+            _imported_tag(fields, f"tags[{index}]", tag, now=now)
+            for index, tag in enumerate(request.tags[:_MAX_IMPORT_CHUNK])
+        ]
+        members = [
+            _imported_member(fields, f"members[{index}]", member, now=now)
+            for index, member in enumerate(request.members[:_MAX_IMPORT_CHUNK])
+        ]
+        _reject_repeated(fields, "tags", "external_id", [tag.key for tag in tags])
+        given = [(member.tag, member.target_user_id) for member in members]
+        _reject_repeated(fields, "members", "target_user_id", given)
+    return Chunk(tags=tags, members=members)
+
+
+def _imported_tag(
+    fields: Fields, at: str, tag: pb.ImportTagsRequest.ImportedTag, *, now: datetime
+) -> ImportedTag:
+    created_at = _create_time(fields, f"{at}.create_time", tag, now=now)
+    return ImportedTag(
+        owner_id=fields.identifier(f"{at}.owner_id", tag.owner_id),
+        external_id=_external_id(fields, f"{at}.external_id", tag.external_id),
+        name=_tag_name(fields, f"{at}.name", tag.name),
+        created_at=created_at,
+        deleted_at=_later_time(fields, at, tag, "delete_time", than=created_at, now=now),
+    )
+
+
+def _imported_member(
+    fields: Fields, at: str, member: pb.ImportTagsRequest.ImportedMember, *, now: datetime
+) -> ImportedMember:
+    owner_id = fields.identifier(f"{at}.owner_id", member.owner_id)
+    return ImportedMember(
+        owner_id=owner_id,
+        tag_external_id=_external_id(fields, f"{at}.tag_external_id", member.tag_external_id),
+        target_user_id=fields.other(f"{at}.target_user_id", member.target_user_id, than=owner_id),
+        created_at=_create_time(fields, f"{at}.create_time", member, now=now),
+        is_former=member.former,
+    )
+
+
 def _chunk(request: pb.ImportPostsRequest) -> list[ImportedPost]:
     now = datetime.now(UTC)
-    seen = set[tuple[int, str]]()
     with Fields() as fields:
         fields.count("posts", len(request.posts), min_items=0, max_items=_MAX_IMPORT_CHUNK)
         posts = [
             _imported_post(fields, f"posts[{index}]", post, now=now)
             for index, post in enumerate(request.posts[:_MAX_IMPORT_CHUNK])
         ]
-        for index, post in enumerate(posts):
-            name = (post.author_id, post.external_id)
-            if name in seen:
-                fields.reject(f"posts[{index}].external_id", "must not be given twice")
-            seen.add(name)
+        _reject_repeated(fields, "posts", "external_id", [post.key for post in posts])
+        _check_photos(fields, posts)
     return posts
+
+
+def _check_photos(fields: Fields, posts: Sequence[ImportedPost]) -> None:
+    """Check that no two posts have a photo in common, and that there are not too many in all."""
+    seen = set[str]()
+    for post in posts:
+        for draft in post.photos:
+            if draft.key in seen:
+                fields.reject(draft.field, "must not be given twice")
+        seen.update(draft.key for draft in post.photos)
+    if sum(len(post.photos) for post in posts) > _MAX_IMPORTED_PHOTOS:
+        fields.reject("posts", f"must have at most {_MAX_IMPORTED_PHOTOS} photos in all")
+    if len({post.author_id for post in posts if post.photos}) > 1:
+        fields.reject("posts", "must have one author, as far as they have photos")
+
+
+def _chunk_of_comments(request: pb.ImportCommentsRequest) -> list[ImportedComment]:
+    now = datetime.now(UTC)
+    with Fields() as fields:
+        fields.count("comments", len(request.comments), min_items=0, max_items=_MAX_IMPORT_CHUNK)
+        comments = [
+            _imported_comment(fields, f"comments[{index}]", comment, now=now)
+            for index, comment in enumerate(request.comments[:_MAX_IMPORT_CHUNK])
+        ]
+        keys = [(comment.post, comment.author_id, comment.external_id) for comment in comments]
+        _reject_repeated(fields, "comments", "external_id", keys)
+    return comments
+
+
+def _imported_comment(
+    fields: Fields, at: str, comment: pb.ImportCommentsRequest.ImportedComment, *, now: datetime
+) -> ImportedComment:
+    created_at = _create_time(fields, f"{at}.create_time", comment, now=now)
+    return ImportedComment(
+        author_id=fields.identifier(f"{at}.author_id", comment.author_id),
+        external_id=_external_id(fields, f"{at}.external_id", comment.external_id),
+        post_author_id=fields.identifier(f"{at}.post_author_id", comment.post_author_id),
+        post_external_id=_external_id(fields, f"{at}.post_external_id", comment.post_external_id),
+        body=fields.text(f"{at}.body", comment.body, max_length=COMMENT_LENGTH),
+        created_at=created_at,
+        edited_at=_later_time(fields, at, comment, "edit_time", than=created_at, now=now),
+    )
+
+
+def _reject_repeated(fields: Fields, items: str, field: str, keys: Sequence[Hashable]) -> None:
+    seen = set[Hashable]()
+    for index, key in enumerate(keys):
+        if key in seen:
+            fields.reject(f"{items}[{index}].{field}", "must not be given twice")
+        seen.add(key)
+
+
+def _external_id(fields: Fields, field: str, value: str) -> str:
+    return fields.text(field, value, max_length=EXTERNAL_ID_LENGTH)
 
 
 def _new_photos(fields: Fields, request: pb.CreatePostRequest) -> list[PhotoDraft]:
@@ -771,8 +903,7 @@ def _new_photos(fields: Fields, request: pb.CreatePostRequest) -> list[PhotoDraf
     ]
 
 
-def _changed_photos(fields: Fields, photos: Sequence[pb.Photo]) -> list[PhotoDraft]:
-    at = "post.photos"
+def _photos(fields: Fields, at: str, photos: Sequence[pb.Photo]) -> list[PhotoDraft]:
     fields.count(at, len(photos), min_items=0, max_items=_MAX_PHOTOS)
     drafts, seen = list[PhotoDraft](), set[str]()
     for index, photo in enumerate(photos[:_MAX_PHOTOS]):
@@ -797,29 +928,88 @@ def _attributes(fields: Fields, field: str, values: Mapping[str, str]) -> Mappin
 def _imported_post(
     fields: Fields, at: str, post: pb.ImportPostsRequest.ImportedPost, *, now: datetime
 ) -> ImportedPost:
+    author_id = fields.identifier(f"{at}.author_id", post.author_id)
+    external_id = _external_id(fields, f"{at}.external_id", post.external_id)
+    body = fields.text(
+        f"{at}.body", post.body, max_length=BODY_LENGTH, may_be_empty=bool(post.photos)
+    )
+    created_at = _create_time(fields, f"{at}.create_time", post, now=now)
+    audience = _audience(fields, f"{at}.audience", post.audience, may_be_as_read=True)
+    tags, excluded_tags = _external_tags(fields, at, post, audience)
     is_scored = post.HasField("importance")
     if is_scored:
         fields.number(f"{at}.importance", post.importance, maximum=_MAX_IMPORTANCE)
     return ImportedPost(
-        author_id=fields.identifier(f"{at}.author_id", post.author_id),
-        external_id=fields.text(
-            f"{at}.external_id", post.external_id, max_length=EXTERNAL_ID_LENGTH
-        ),
-        body=fields.text(f"{at}.body", post.body, max_length=BODY_LENGTH),
-        created_at=_create_time(fields, f"{at}.create_time", post, now=now),
-        audience=_audience(fields, f"{at}.audience", post.audience),
+        author_id=author_id,
+        external_id=external_id,
+        body=body,
+        created_at=created_at,
+        edited_at=_later_time(fields, at, post, "edit_time", than=created_at, now=now),
+        audience=audience,
+        tag_external_ids=tags,
+        excluded_tag_external_ids=excluded_tags,
         importance=post.importance if is_scored else None,
         attributes=_attributes(fields, f"{at}.attributes", post.attributes),
+        photos=_photos(fields, f"{at}.photos", post.photos),
     )
 
 
-def _create_time(
-    fields: Fields, field: str, post: pb.ImportPostsRequest.ImportedPost, *, now: datetime
-) -> datetime:
-    if not post.HasField("create_time"):
+def _external_tags(
+    fields: Fields, at: str, post: pb.ImportPostsRequest.ImportedPost, audience: Audience
+) -> tuple[list[str], list[str]]:
+    """Read the imported tags of an audience, which has no others then."""
+    shown, excluded = (
+        fields.texts(
+            f"{at}.{name}",
+            getattr(post, name),
+            max_items=_MAX_AUDIENCE_TAGS,
+            max_length=EXTERNAL_ID_LENGTH,
+        )
+        for name in ("tag_external_ids", "excluded_tag_external_ids")
+    )
+    if shown and (audience.kind != TAGS or audience.tag_ids):
+        fields.reject(
+            f"{at}.tag_external_ids", "must be empty unless kind is TAGS and tag_ids are empty"
+        )
+    if excluded and (audience.kind == PRIVATE or audience.excluded_tag_ids):
+        fields.reject(
+            f"{at}.excluded_tag_external_ids",
+            "must be empty if kind is PRIVATE or there are excluded_tag_ids",
+        )
+    for index, external_id in enumerate(excluded):
+        if external_id in shown:
+            fields.reject(
+                f"{at}.excluded_tag_external_ids[{index}]",
+                "must not also be in tag_external_ids",
+            )
+    return shown, excluded
+
+
+_Timed: TypeAlias = (
+    pb.ImportTagsRequest.ImportedTag
+    | pb.ImportTagsRequest.ImportedMember
+    | pb.ImportPostsRequest.ImportedPost
+    | pb.ImportCommentsRequest.ImportedComment
+)
+
+
+def _create_time(fields: Fields, field: str, item: _Timed, *, now: datetime) -> datetime:
+    if not item.HasField("create_time"):
         fields.reject(field, "must be given")
         return now
-    moment = fields.past(field, post.create_time, now=now)
+    moment = fields.past(field, item.create_time, now=now)
     if moment < _FIRST_MOMENT:
         fields.reject(field, "must not be before 1970")
+    return moment
+
+
+def _later_time(
+    fields: Fields, at: str, item: _Timed, name: str, *, than: datetime, now: datetime
+) -> datetime | None:
+    """Read when something was changed or deleted that was created before."""
+    if not item.HasField(name):  # type: ignore[arg-type]  # each is a field of the items it is for
+        return None
+    moment = fields.past(f"{at}.{name}", getattr(item, name), now=now)
+    if moment < than:
+        fields.reject(f"{at}.{name}", "must not be before create_time")
     return moment

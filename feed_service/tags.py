@@ -82,7 +82,7 @@ class Tags:
                     reason=errors_pb2.ERROR_REASON_TAG_LIMIT_REACHED,
                     metadata={"limit": str(self._max_tags)},
                 )
-            with _one_of_a_name():
+            with one_of_a_name():
                 tag_id = queries.tags.insert_tag(
                     connection, owner_user_id=owner_id, name=name, mute=mute
                 )
@@ -134,7 +134,7 @@ class Tags:
             )
             require_version(version, current=current.version)
             mute = changes.mute(current.mute)
-            with _one_of_a_name():
+            with one_of_a_name():
                 queries.tags.update_tag(
                     connection,
                     owner_user_id=owner_id,
@@ -280,7 +280,7 @@ def _not_found() -> ResourceNotFoundError:
 
 
 @contextmanager
-def _one_of_a_name() -> Iterator[None]:
+def one_of_a_name() -> Iterator[None]:
     """Raise ConflictError when a tag gets the name of another of its owner's."""
     try:
         yield

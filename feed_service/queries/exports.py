@@ -1,11 +1,13 @@
 """Everything of one user, section by section."""
 
+import json
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, text
 
 from feed_service.queries.comments import COMMENT_COLUMNS, CommentRow
+from feed_service.queries.digests import Reason
 from feed_service.queries.posts import POST_COLUMNS_OF_AUTHOR, PostRow
 from feed_service.queries.tags import IS_THERE, MemberRow
 from feed_service.viewers import Viewer
@@ -90,3 +92,85 @@ def exported_comments(
         _EXPORTED_COMMENTS, {"user_id": user_id, "after_id": after_id, "limit": limit}
     )
     return [CommentRow(**row) for row in rows.mappings()]
+
+
+_EXPORTED_READ_TIMES = text("SELECT read_at FROM read_positions WHERE user_id = :user_id")
+
+
+def exported_read_times(connection: Connection, *, user_id: int) -> list[datetime]:
+    """Up to when the user has read their feed; nothing if they never did."""
+    return list(connection.execute(_EXPORTED_READ_TIMES, {"user_id": user_id}).scalars())
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrozenItemRow:
+    """A post of a frozen digest."""
+
+    author_id: int
+    post_id: int
+    importance: float
+    reason: Reason
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrozenDigestRow:
+    """A frozen digest, and its number among those of its week."""
+
+    start_at: datetime
+    number: int
+    created_at: datetime
+    left_out_count: int
+    items: list[FrozenItemRow]
+
+
+# A week has as many as there were ways of asking for it, and the beginning of a digest of these
+# tells them apart.
+_NUMBER = """
+    CAST(CAST('x' || encode(substr(digest.fingerprint, 1, 8), 'hex') AS bit(64)) AS bigint)"""
+
+_EXPORTED_DIGESTS = text(f"""
+    SELECT digest.start_at, {_NUMBER} AS number, digest.created_at, digest.left_out_count,
+           (SELECT CAST(json_agg(json_build_array(item.author_id, item.post_id,
+                                                  item.importance, item.reason)
+                                 ORDER BY item.author_id, item.post_id) AS text)
+            FROM frozen_digest_items AS item
+            WHERE item.user_id = :user_id AND item.start_at = digest.start_at
+              AND item.fingerprint = digest.fingerprint) AS items
+    FROM frozen_digests AS digest
+    WHERE digest.user_id = :user_id
+      AND (digest.start_at, {_NUMBER}) > (:after_time, :after_number)
+    ORDER BY digest.start_at, number LIMIT :limit
+""")
+
+
+def exported_digests(
+    connection: Connection, *, user_id: int, after: tuple[datetime, int], limit: int
+) -> list[FrozenDigestRow]:
+    """Up to `limit` frozen digests of the user after a position, by week, with all their items."""
+    rows = connection.execute(
+        _EXPORTED_DIGESTS,
+        {
+            "user_id": user_id,
+            "after_time": after[0],
+            "after_number": after[1],
+            "limit": limit,
+        },
+    )
+    return [
+        FrozenDigestRow(
+            start_at=row.start_at,
+            number=row.number,
+            created_at=row.created_at,
+            left_out_count=row.left_out_count,
+            items=[
+                FrozenItemRow(
+                    author_id=author_id,
+                    post_id=post_id,
+                    importance=importance,
+                    reason=Reason(reason),
+                )
+                for author_id, post_id, importance, reason in json.loads(row.items or "[]")
+            ],
+        )
+        for row in rows
+    ]

@@ -8,6 +8,7 @@ from typing import Final
 from sqlalchemy import Connection, TextClause, text
 
 from feed_service.importance import heuristic
+from feed_service.queries.photos import NewPhoto, PhotoDraft
 from feed_service.queries.posts import Audience, PostName, attributes_json
 from shared.database.arrays import array_literal
 
@@ -19,15 +20,28 @@ ExternalName = tuple[int, str]
 
 @dataclass(frozen=True, kw_only=True)
 class ImportedPost:
-    """A post from elsewhere; `importance` None leaves the scoring to Kith."""
+    """A post from elsewhere; `importance` None leaves the scoring to Kith.
+
+    `audience` has the tags by their ids; `tag_external_ids` and `excluded_tag_external_ids` are
+    further ones, by the names of an importer.
+    """
 
     author_id: int
     external_id: str
     body: str
     created_at: datetime
+    edited_at: datetime | None
     audience: Audience
+    tag_external_ids: Sequence[str]
+    excluded_tag_external_ids: Sequence[str]
     importance: float | None
     attributes: Mapping[str, str]
+    photos: Sequence[PhotoDraft]
+
+    @property
+    def key(self) -> ExternalName:
+        """What it goes by."""
+        return self.author_id, self.external_id
 
 
 NAMED_TAGS: Final = """
@@ -65,17 +79,19 @@ def tags_locked_by(
 # other.
 _INSERT_POSTS = text(f"""
     INSERT INTO posts
-        (author_id, external_id, body, audience, created_at, importance, importance_given,
-         attributes)
-    SELECT author_id, external_id, body, audience, created_at,
-           coalesce(importance, {heuristic(body="body", photo_count="0")}),
+        (author_id, external_id, body, audience, created_at, edited_at, importance,
+         importance_given, attributes)
+    SELECT author_id, external_id, body, audience, created_at, edited_at,
+           coalesce(importance, {heuristic(body="body", photo_count="photo_count")}),
            importance IS NOT NULL,
            CAST(attributes AS jsonb)
     FROM unnest(CAST(:author_ids AS bigint[]), CAST(:external_ids AS text[]),
                 CAST(:bodies AS text[]), CAST(:audiences AS text[]),
-                CAST(:created_at AS timestamptz[]), CAST(:importances AS double precision[]),
+                CAST(:created_at AS timestamptz[]), CAST(:edited_at AS timestamptz[]),
+                CAST(:importances AS double precision[]), CAST(:photo_counts AS integer[]),
                 CAST(:attributes AS text[]))
-         AS imported (author_id, external_id, body, audience, created_at, importance, attributes)
+         AS imported (author_id, external_id, body, audience, created_at, edited_at, importance,
+                      photo_count, attributes)
     ORDER BY author_id, external_id
     ON CONFLICT (author_id, external_id) WHERE external_id IS NOT NULL DO NOTHING
     RETURNING author_id, external_id, id
@@ -85,7 +101,10 @@ _INSERT_POSTS = text(f"""
 def insert_posts(
     connection: Connection, *, posts: Sequence[ImportedPost]
 ) -> dict[ExternalName, PostName]:
-    """The names of those posts that had not been imported before; their tags are still to come."""
+    """The names of those posts that had not been imported before.
+
+    Their tags and photos are still to come.
+    """
     rows = connection.execute(
         _INSERT_POSTS,
         {
@@ -94,8 +113,69 @@ def insert_posts(
             "bodies": [post.body for post in posts],
             "audiences": [post.audience.kind for post in posts],
             "created_at": [post.created_at.isoformat() for post in posts],
+            "edited_at": [post.edited_at and post.edited_at.isoformat() for post in posts],
             "importances": [post.importance for post in posts],
+            "photo_counts": array_literal(len(post.photos) for post in posts),
             "attributes": [attributes_json(post.attributes) for post in posts],
         },
     )
     return {(author_id, external_id): (author_id, id_) for author_id, external_id, id_ in rows}
+
+
+_IMPORTED_POSTS = text("""
+    SELECT p.author_id, p.external_id, p.id
+    FROM unnest(CAST(:author_ids AS bigint[]), CAST(:external_ids AS text[]))
+         AS named (author_id, external_id)
+    JOIN posts AS p ON p.author_id = named.author_id AND p.external_id = named.external_id
+                   AND p.external_id IS NOT NULL
+""")
+
+
+def imported_posts(
+    connection: Connection, *, names: Collection[ExternalName]
+) -> dict[ExternalName, PostName]:
+    """The names of those of the posts that were imported, and not purged since."""
+    if not names:
+        return {}
+    rows = connection.execute(
+        _IMPORTED_POSTS,
+        {
+            "author_ids": array_literal(author_id for author_id, _ in names),
+            "external_ids": [external_id for _, external_id in names],
+        },
+    )
+    return {(author_id, external_id): (author_id, id_) for author_id, external_id, id_ in rows}
+
+
+_INSERT_PHOTOS = text("""
+    INSERT INTO post_photos (author_id, post_id, place, object_key, width, height, alt_text)
+    SELECT author_id, post_id, place, object_key, width, height, alt_text
+    FROM unnest(CAST(:author_ids AS bigint[]), CAST(:post_ids AS bigint[]),
+                CAST(:places AS smallint[]), CAST(:object_keys AS text[]),
+                CAST(:widths AS integer[]), CAST(:heights AS integer[]),
+                CAST(:alt_texts AS text[]))
+         AS imported (author_id, post_id, place, object_key, width, height, alt_text)
+""")
+
+
+def insert_photos(connection: Connection, *, photos: Mapping[PostName, Sequence[NewPhoto]]) -> None:
+    """Store the photos of these posts, in their order."""
+    rows = [
+        (*name, place, photo)
+        for name, shown in photos.items()
+        for place, photo in enumerate(shown, 1)
+    ]
+    if rows:
+        author_ids, post_ids, places, stored = zip(*rows, strict=True)
+        connection.execute(
+            _INSERT_PHOTOS,
+            {
+                "author_ids": array_literal(author_ids),
+                "post_ids": array_literal(post_ids),
+                "places": array_literal(places),
+                "object_keys": [photo.object_key for photo in stored],
+                "widths": array_literal(photo.width for photo in stored),
+                "heights": array_literal(photo.height for photo in stored),
+                "alt_texts": [photo.alt_text for photo in stored],
+            },
+        )

@@ -24,6 +24,14 @@ class NewPhoto(NamedTuple):
     alt_text: str = ""
 
 
+class PhotoDraft(NamedTuple):
+    """A photo that a post is to show: whose key it is, and how the request calls this key."""
+
+    key: str
+    alt_text: str
+    field: str
+
+
 _INSERT_UPLOADS = text("""
     INSERT INTO photo_uploads (owner_user_id, object_key, content_type)
     SELECT :owner_user_id, object_key, content_type

@@ -39,11 +39,13 @@ def purge_comments(connection: Connection, *, age: timedelta, limit: int) -> int
     return connection.execute(_PURGE_COMMENTS, {"age": age, "limit": limit}).rowcount
 
 
-# A deleted tag stays for as long as a post excludes people by it.
+# A deleted tag stays for as long as a post excludes people by it. One that was imported as deleted
+# comes before its posts.
 _DROP_UNUSED_TAGS = text("""
     DELETE FROM tags AS tag
     USING (SELECT owner_user_id, id FROM tags AS deleted
            WHERE deleted_at IS NOT NULL
+             AND (imported_at IS NULL OR imported_at < now() - interval '1 day')
              AND NOT EXISTS (SELECT FROM post_audience_tags AS audience
                              WHERE audience.author_id = deleted.owner_user_id
                                AND audience.tag_id = deleted.id)

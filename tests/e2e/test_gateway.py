@@ -234,7 +234,30 @@ def test_every_exposed_call_is_answered_over_http(behind: Behind, world: World, 
         assert told == getattr(stub, rpc.name)(request)
 
 
-@pytest.mark.parametrize("rpc", [rpc for rpc in RPCS if not is_exposed(rpc.method)], ids=str)
+_EXPORTS = [rpc for rpc in RPCS if rpc.name == "ExportUser"]
+
+
+@pytest.mark.parametrize("rpc", _EXPORTS, ids=str)
+def test_an_export_of_ones_own_comes_over_grpc_alone(
+    behind: Behind, world: World, rpc: Rpc
+) -> None:
+    request = rpc.request()
+    request.user_id = world.me
+    with grpc.insecure_channel(behind.gateway.address) as channel:
+        stubs = _Stubs(graph=GraphServiceStub(channel), feed=FeedServiceStub(channel))
+        through = list(getattr(getattr(stubs, rpc.service), rpc.name)(request))
+
+    directly = list(getattr(getattr(behind.pair, rpc.service), rpc.name)(request))
+    path = f"/{rpc.method.containing_service.full_name}/{rpc.name}"
+    assert through == directly != []
+    assert behind.gateway.call("POST", path, {}).status == 404
+
+
+@pytest.mark.parametrize(
+    "rpc",
+    [rpc for rpc in RPCS if not is_exposed(rpc.method) and rpc not in _EXPORTS],
+    ids=str,
+)
 def test_a_call_without_a_path_cannot_be_reached_in_any_way(behind: Behind, rpc: Rpc) -> None:
     path = f"/{rpc.method.containing_service.full_name}/{rpc.name}"
     with grpc.insecure_channel(behind.gateway.address) as channel:

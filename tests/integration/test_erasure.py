@@ -183,6 +183,13 @@ def _without(theirs: pb.ExportUserResponse, life: Life) -> pb.ExportUserResponse
     left.comments.extend(
         comment for comment in theirs.comments if comment.post.author_id != life.user
     )
+    left.frozen_digests.extend(theirs.frozen_digests)
+    for digest in left.frozen_digests:
+        items = [item for item in digest.items if item.post.author_id != life.user]
+        digest.ClearField("items")
+        digest.items.extend(items)
+    if theirs.HasField("read_time"):
+        left.read_time.CopyFrom(theirs.read_time)
     return left
 
 

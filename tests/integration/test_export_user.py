@@ -8,7 +8,9 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from feed_service import exports
+from graph_service import exports as graph_exports
 from kith.feed.v1 import feed_pb2 as pb
+from kith.graph.v1 import graph_pb2
 from tests.support import photos
 from tests.support.browser import get, post_form
 from tests.support.errors import fields_of, reason_of
@@ -184,6 +186,115 @@ def test_a_cursor_of_somebody_else_is_refused(pair: Pair, people: People, life: 
 
     assert fields_of(caught) == ["cursor"]
     assert reason_of(caught.value) == "INVALID_PAGE_TOKEN"
+
+
+_PAST_WEEK = Timestamp(seconds=1_600_000_000)
+
+
+def test_the_read_position_and_the_digests_of_past_weeks_are_exported(
+    pair: Pair, people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exports, "_CHUNK", 1)
+    user, friend = people.connected(2)
+    _import(pair, friend, ["from a past week"])
+    requests = [
+        pb.GetDigestRequest(user_id=user, week_of=_PAST_WEEK, time_zone=zone)
+        for zone in ("", "Europe/Lisbon")
+    ]
+    [item] = pair.feed.GetDigest(requests[0]).items
+    digests = [pair.feed.GetDigest(request) for request in requests]
+    name = pb.PostName(author_id=friend, post_id=item.post.post_id)
+    read = pair.feed.MarkFeedRead(pb.MarkFeedReadRequest(user_id=user, post=name))
+
+    messages = _export(pair, user)
+
+    found = _joined(messages)
+    assert found.read_time == read.read_time
+    assert sorted(digest.start_time.seconds for digest in found.frozen_digests) == sorted(
+        digest.start_time.seconds for digest in digests
+    )
+    assert {
+        (digest.items[0].post.post_id, digest.items[0].reason) for digest in (found.frozen_digests)
+    } == {(item.post.post_id, item.reason)}
+    rests = [_joined(_export(pair, user, message.cursor)) for message in messages]
+    assert rests == [_joined(messages[number + 1 :]) for number in range(len(messages))]
+
+
+def _export_of_graph(
+    pair: Pair, user_id: int, cursor: str = ""
+) -> list[graph_pb2.ExportUserResponse]:
+    request = graph_pb2.ExportUserRequest(user_id=user_id, cursor=cursor)
+    return list(pair.graph.ExportUser(request))
+
+
+def _peers(messages: list[graph_pb2.ExportUserResponse]) -> list[graph_pb2.Connection]:
+    return [peer for message in messages for peer in message.connections]
+
+
+@pytest.fixture
+def acquainted(pair: Pair, people: People) -> tuple[int, list[int]]:
+    """Somebody with each kind of peer, in the order of their ids, and the ids of these."""
+    user, *peers = people.new(7)
+    friend, asked, asking, blocked, blocker, unblocked = peers
+    people.connect(user, friend)
+    people.block(blocker, user)
+    for requester, addressee in ((user, asked), (asking, user), (user, blocker)):
+        pair.graph.RequestConnection(
+            graph_pb2.RequestConnectionRequest(user_id=requester, peer_id=addressee)
+        )
+    people.block(user, blocked)
+    pair.graph.RequestConnection(graph_pb2.RequestConnectionRequest(user_id=blocked, peer_id=user))
+    people.block(unblocked, user)
+    return user, peers
+
+
+def test_the_graphs_export_holds_each_pair_as_the_user_sees_it_and_no_block_by_others(
+    pair: Pair, acquainted: tuple[int, list[int]]
+) -> None:
+    user, peers = acquainted
+
+    found = _peers(_export_of_graph(pair, user))
+
+    shown = [
+        pair.graph.GetConnection(
+            graph_pb2.GetConnectionRequest(user_id=user, peer_id=peer)
+        ).connection
+        for peer in peers
+    ]
+    assert found == shown[:-1]
+    assert [peer.state for peer in found] == [
+        graph_pb2.CONNECTION_STATE_CONNECTED,
+        graph_pb2.CONNECTION_STATE_REQUEST_SENT,
+        graph_pb2.CONNECTION_STATE_REQUEST_RECEIVED,
+        graph_pb2.CONNECTION_STATE_BLOCKED,
+        graph_pb2.CONNECTION_STATE_REQUEST_SENT,
+    ]
+
+
+def test_the_graphs_export_goes_on_from_any_of_its_cursors(
+    pair: Pair, acquainted: tuple[int, list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user, peers = acquainted
+    monkeypatch.setattr(graph_exports, "_PEERS_CHUNK", 1)
+    messages = _export_of_graph(pair, user)
+
+    rests = [_export_of_graph(pair, user, message.cursor) for message in messages]
+
+    assert len(messages) == len(peers) - 1
+    assert rests == [messages[number + 1 :] for number in range(len(messages))]
+
+
+def test_a_cursor_of_somebody_elses_graph_is_refused(
+    pair: Pair, people: People, acquainted: tuple[int, list[int]]
+) -> None:
+    [other] = people.new(1)
+    cursor = _export_of_graph(pair, acquainted[0])[-1].cursor
+
+    with pytest.raises(grpc.RpcError) as caught:
+        _export_of_graph(pair, other, cursor)
+
+    assert fields_of(caught) == ["cursor"]
+    assert _export_of_graph(pair, other) == []
 
 
 @pytest.fixture

@@ -32,6 +32,9 @@ _RELATIONS: Final = {
     "must not also be in tag_ids",
     "must be empty or have one item for each of photo_keys",
     "must have at least 1 item if kind is TAGS",
+    "must be empty unless kind is TAGS and tag_ids are empty",
+    "must be empty if kind is PRIVATE or there are excluded_tag_ids",
+    "must not also be in tag_external_ids",
     "must be one of the user's own tags",
 }
 

@@ -12,9 +12,12 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import text
 
 from kith.feed.v1 import feed_pb2 as pb
+from tests.support import photos
+from tests.support.browser import get, post_form
 from tests.support.errors import decoded, fields_of, reason_of
 from tests.support.pair import Databases, Pair, running_pair
 from tests.support.people import ALL, PRIVATE, People, all_without, tagged
+from tests.support.s3 import S3Server
 
 ImportedPost = pb.ImportPostsRequest.ImportedPost
 
@@ -44,6 +47,11 @@ def _post(
 
 def _with_attributes(post: ImportedPost, attributes: Mapping[str, str]) -> ImportedPost:
     post.attributes.update(attributes)
+    return post
+
+
+def _changed(post: ImportedPost, moment: datetime) -> ImportedPost:
+    post.edit_time.FromDatetime(moment)
     return post
 
 
@@ -217,7 +225,21 @@ _REFUSED = {
         "attributes",
     ),
     "no audience": (_without("audience"), "audience.kind"),
-    "no tags": (_post(1, audience=tagged()), "audience.tag_ids"),
+    "a change before it was written": (
+        _changed(_post(1), _LONG_AGO - timedelta(seconds=1)),
+        "edit_time",
+    ),
+    "a tag by name and by id": (
+        ImportedPost(
+            author_id=1,
+            external_id="1",
+            body="1",
+            create_time=Timestamp(seconds=1),
+            audience=tagged(5),
+            tag_external_ids=["x"],
+        ),
+        "tag_external_ids",
+    ),
     "a tag twice": (_post(1, audience=tagged(5, 5)), "audience.tag_ids[1]"),
     "too important": (_post(1, importance=10.5), "importance"),
     "negative importance": (_post(1, importance=-0.1), "importance"),
@@ -274,6 +296,103 @@ def test_a_chunk_can_hold_1000_posts_and_no_more(pair: Pair, people: People) -> 
 
     assert fields_of(caught) == ["posts"]
     assert _counts(_import(pair, posts[:1_000])) == (1_000, 0, 1)
+
+
+def test_a_post_keeps_the_time_of_its_last_change(pair: Pair, people: People) -> None:
+    [author] = people.new(1)
+    post = _post(author)
+    post.edit_time.FromDatetime(_LONG_AGO + timedelta(days=1))
+
+    _import(pair, [post])
+
+    [seen] = _posts(pair, author, author)
+    assert seen.edit_time == post.edit_time
+
+
+def test_a_post_whose_tags_are_gone_is_seen_by_its_author_alone(pair: Pair, people: People) -> None:
+    author, friend = people.connected(2)
+
+    _import(pair, [_post(author, audience=tagged())])
+
+    assert len(_posts(pair, author, author)) == 1
+    assert _posts(pair, friend, author) == []
+
+
+@pytest.fixture
+def with_photos(databases: Databases) -> Iterator[Pair]:
+    """A pair with an object store."""
+    with S3Server() as store, running_pair(databases, store.environment) as running:
+        yield running
+
+
+def _upload(pair: Pair, user_id: int, content: bytes) -> str:
+    draft = pb.CreatePhotoUploadsRequest.PhotoUploadDraft(content_type=pb.PHOTO_CONTENT_TYPE_PNG)
+    request = pb.CreatePhotoUploadsRequest(user_id=user_id, photos=[draft])
+    [upload] = pair.feed.CreatePhotoUploads(request).uploads
+    post_form(upload.url, upload.fields, content)
+    return upload.key
+
+
+def _with_photos(post: ImportedPost, *keys: str) -> ImportedPost:
+    post.photos.extend(pb.Photo(key=key, alt_text=f"photo {key[-8:]}") for key in keys)
+    return post
+
+
+def test_photos_are_made_of_uploads_once_and_in_their_order(with_photos: Pair) -> None:
+    [author] = People(with_photos).new(1)
+    pictures = [photos.plain("image/png", number=number) for number in range(3)]
+    keys = [_upload(with_photos, author, picture) for picture in pictures]
+    chunk = [
+        _with_photos(_post(author, "two", body=""), *keys[:2]),
+        _post(author, "none"),
+        _with_photos(_post(author, "one", moment=_LONG_AGO + timedelta(days=1)), keys[2]),
+    ]
+
+    first, again = _import(with_photos, chunk), _import(with_photos, chunk)
+
+    assert (_counts(first), _counts(again)) == ((3, 0, 1), (0, 3, 1))
+    one, *others = _posts(with_photos, author, author)
+    [two] = [post for post in others if post.photos]
+    shown = [*two.photos, *one.photos]
+    assert [photo.alt_text for photo in shown] == [f"photo {key[-8:]}" for key in keys]
+    for photo, picture in zip(shown, pictures, strict=True):
+        assert photos.pixels(get(photo.url).body) == photos.pixels(picture)
+
+
+def test_photos_that_no_post_can_show_are_refused_by_name(with_photos: Pair) -> None:
+    author, other = People(with_photos).new(2)
+    fine = _upload(with_photos, author, photos.plain("image/png"))
+    broken = _upload(with_photos, author, b"no photo")
+    foreign = _upload(with_photos, other, photos.plain("image/png"))
+
+    faults = []
+    for chunk in (
+        [_post(author, "1"), _with_photos(_post(author, "2"), fine, broken)],
+        [_with_photos(_post(author, "1"), fine, foreign)],
+        [_with_photos(_post(author, "1"), fine), _with_photos(_post(author, "2"), fine)],
+        [_with_photos(_post(author, "1"), fine), _with_photos(_post(other, "2"), foreign)],
+    ):
+        with pytest.raises(grpc.RpcError) as caught:
+            _import(with_photos, chunk)
+        faults.append(fields_of(caught))
+
+    assert faults == [
+        ["posts[1].photos[1].key"],
+        ["posts[0].photos[1].key"],
+        ["posts[1].photos[0].key"],
+        ["posts"],
+    ]
+    assert _posts(with_photos, author, author) == []
+    assert _counts(_import(with_photos, [_with_photos(_post(author), fine)])) == (1, 0, 1)
+
+
+def test_without_an_object_store_photos_are_refused(pair: Pair, people: People) -> None:
+    [author] = people.new(1)
+
+    with pytest.raises(grpc.RpcError) as caught:
+        _import(pair, [_with_photos(_post(author), "uploads/1/x.png")])
+
+    assert reason_of(caught.value) == "PHOTOS_NOT_CONFIGURED"
 
 
 @pytest.fixture

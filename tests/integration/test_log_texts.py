@@ -34,6 +34,8 @@ _TIMEOUT: Final = {"DATABASE_STATEMENT_TIMEOUT_SECONDS": "0.5"}
 # an object store: those of a post's photos go the same way.
 _NO_TEXTS: Final = {
     "alt_texts",
+    "tag_external_ids",
+    "excluded_tag_external_ids",
     "request_id",
     "etag",
     "photo_keys",
@@ -147,6 +149,38 @@ def _import_posts() -> feed.ImportPostsRequest:
     return feed.ImportPostsRequest(posts=[post])
 
 
+def _import_tags() -> feed.ImportTagsRequest:
+    made = Timestamp(seconds=1)
+    tag = feed.ImportTagsRequest.ImportedTag(
+        owner_id=1, external_id="x", name="x", create_time=made
+    )
+    member = feed.ImportTagsRequest.ImportedMember(
+        owner_id=1, tag_external_id="x", target_user_id=2, create_time=made
+    )
+    return feed.ImportTagsRequest(tags=[tag], members=[member])
+
+
+def _import_comments() -> feed.ImportCommentsRequest:
+    comment = feed.ImportCommentsRequest.ImportedComment(
+        author_id=2,
+        external_id="x",
+        post_author_id=1,
+        post_external_id="x",
+        body="x",
+        create_time=Timestamp(seconds=1),
+    )
+    return feed.ImportCommentsRequest(comments=[comment])
+
+
+def _imports() -> dict[str, Any]:
+    """Return a message for each import."""
+    return {
+        "ImportTags": _import_tags(),
+        "ImportPosts": _import_posts(),
+        "ImportComments": _import_comments(),
+    }
+
+
 def _plant(message: Message) -> set[str]:
     """Put the secret into every text of a message; returns the full names of the fields."""
     planted = set[str]()
@@ -215,8 +249,9 @@ def test_no_log_holds_a_text_when_the_database_fails(
     _store_secrets(own_pair)
     for _, request in calls:
         _plant(request)
-    imported = _import_posts()
-    _plant(imported)
+    imports = _imports()
+    for message in imports.values():
+        _plant(message)
     log = _log_of_postgres(own_pair.feed_url)
     before = log.stat().st_size
 
@@ -225,7 +260,8 @@ def test_no_log_holds_a_text_when_the_database_fails(
             str(mutation): _code(partial(mutation.send, own_pair, request))
             for mutation, request in calls
         }
-        codes["ImportPosts"] = _code(lambda: own_pair.feed.ImportPosts(iter([imported])))
+        for name, message in imports.items():
+            codes[name] = _code(partial(getattr(own_pair.feed, name), iter([message])))
 
     with log.open("rb") as file:
         file.seek(before)
@@ -252,7 +288,7 @@ def test_a_fault_is_logged_with_its_code_and_the_name_of_the_constraint(
 def test_every_text_of_every_call_that_changes_something_is_among_them(own_pair: Pair) -> None:
     scene = Scene(stubs=own_pair, people=People(own_pair))
     planted = {name for mutation in MUTATIONS for name in _plant(mutation.request(scene))}
-    planted |= _plant(_import_posts())
+    planted |= {name for message in _imports().values() for name in _plant(message)}
 
     texts = {
         field.full_name

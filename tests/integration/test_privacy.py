@@ -23,7 +23,7 @@ from tests.support.errors import decoded, reason_of
 from tests.support.over_http import exposed
 from tests.support.pair import Databases, Pair, running_pair
 from tests.support.people import ALL, People
-from tests.support.rpcs import Rpc
+from tests.support.rpcs import RPCS, Rpc
 
 _TABLE: Final = Path(__file__).parents[2] / "docs" / "privacy.md"
 _ROW: Final = re.compile(r"^\| `(\w+)` \| (.+?) \| (.+?) \| (.+?) \|$", re.MULTILINE)
@@ -301,3 +301,23 @@ def test_a_change_of_ones_own_tells_of_nobody_else(pair: Pair, world: World, rpc
     assert told.reason == ""
     assert not re.search("the other|their", str(told.answer))
     assert set(_rows()[rpc.name]) == {"nothing", "the same"}
+
+
+_EXPORTS: Final = [rpc for rpc in RPCS if rpc.name == "ExportUser"]
+
+
+@pytest.mark.parametrize("rpc", _EXPORTS, ids=str)
+def test_an_export_tells_of_others_only_what_the_user_did_whatever_they_have_done(
+    pair: Pair, world: World, rpc: Rpc
+) -> None:
+    def exported() -> list[Any]:
+        request = rpc.request()
+        request.user_id = world.me
+        stub = pair.graph if rpc.service == "graph" else pair.feed
+        return [MessageToDict(message) for message in stub.ExportUser(request)]
+
+    before = exported()
+    _live(pair, world)
+
+    assert exported() == before != []
+    assert str(world.blocker) not in str(before)

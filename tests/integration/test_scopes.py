@@ -27,7 +27,7 @@ _DEPLOYED = Path(__file__).parents[2] / "deploy" / "kubernetes" / "settings.yaml
 _SERVICES = """
     importer;
     notifier=WatchConnections, GetPost, BlockUser; eraser=FeedService.DeleteUser;
-    keeper=DeleteUser; web=GetFeed,CreateTag,CountConnections,ExportUser
+    keeper=DeleteUser; web=GetFeed,CreateTag,CountConnections,ExportUser,ImportConnections
 """
 
 
@@ -202,16 +202,16 @@ def test_a_users_token_opens_no_call_outside_the_scope(clients: Clients, issuer:
 
     assert permitted == {
         *("feed GetFeed", "feed CreateTag", "graph CountConnections"),
-        "feed ExportUser",
+        *("feed ExportUser", "graph ExportUser", "graph ImportConnections"),
     }
 
 
 def test_a_call_that_is_for_services_alone_needs_no_users_token(
     clients: Clients, issuer: Issuer
 ) -> None:
-    export = feed_pb2.ExportUserRequest(user_id=_USER)
+    nothing = graph_pb2.ImportConnectionsRequest()
 
-    list(clients.feed.ExportUser(export, metadata=bearer(issuer.token("web"))))
+    clients.graph.ImportConnections(iter([nothing]), metadata=bearer(issuer.token("web")))
 
 
 def test_a_service_that_acts_on_behalf_of_users_counts_for_no_user_but_them(

@@ -134,7 +134,9 @@ _ON_ALL_SHARDS = {
     "GetDigest",
     "CountUnreadPosts",
     "SetPostImportance",
+    "ImportTags",
     "ImportPosts",
+    "ImportComments",
     "ExportUser",
     "DeleteUser",
 }

@@ -7,7 +7,8 @@ from collections.abc import Collection, Sequence
 
 from sqlalchemy import Connection, text
 
-from feed_service.queries import imports
+from feed_service.queries import imported_tags, imports
+from feed_service.queries.imported_tags import NAMED_EXTERNALLY, ExternalTag, FoundTag
 from feed_service.queries.imports import NAMED_TAGS, ExternalName, ImportedPost, TagName
 from feed_service.queries.posts import PostName
 from shared.database.arrays import array_literal
@@ -22,6 +23,20 @@ _LOCK_TAGS = text(f"""
 def lock_tags(connection: Connection, *, names: Collection[TagName]) -> set[TagName]:
     """Those of the tags that their owners have; they stay so until the transaction ends."""
     return imports.tags_locked_by(connection, _LOCK_TAGS, names=names)
+
+
+_LOCK_IMPORTED_TAGS = text(f"""
+    UPDATE tags AS tag SET version = tag.version FROM {NAMED_EXTERNALLY}
+    WHERE tag.owner_user_id = named.owner_id AND tag.external_id = named.external_id
+    RETURNING tag.owner_user_id, tag.external_id, tag.id, tag.deleted_at IS NOT NULL
+""")
+
+
+def lock_imported_tags(
+    connection: Connection, *, keys: Collection[ExternalTag]
+) -> dict[ExternalTag, FoundTag]:
+    """Those of the tags that were imported; they stay as they are until the transaction ends."""
+    return imported_tags.tags_found_by(connection, _LOCK_IMPORTED_TAGS, keys=keys)
 
 
 _ADD_AUTHORS = text("""

@@ -2599,6 +2599,10 @@ class ImportPostsRequest(_message.Message):
         AUDIENCE_FIELD_NUMBER: _builtins.int
         IMPORTANCE_FIELD_NUMBER: _builtins.int
         ATTRIBUTES_FIELD_NUMBER: _builtins.int
+        TAG_EXTERNAL_IDS_FIELD_NUMBER: _builtins.int
+        EXCLUDED_TAG_EXTERNAL_IDS_FIELD_NUMBER: _builtins.int
+        PHOTOS_FIELD_NUMBER: _builtins.int
+        EDIT_TIME_FIELD_NUMBER: _builtins.int
         author_id: _builtins.int
         """Who wrote it."""
         external_id: _builtins.str
@@ -2606,7 +2610,7 @@ class ImportPostsRequest(_message.Message):
         again is not imported twice.
         """
         body: _builtins.str
-        """The text, 1 to 10,000 characters."""
+        """The text, 1 to 10,000 characters, not only white space. It may be empty if the post has photos."""
         importance: _builtins.float
         """0 to 10; scored by Kith when unset."""
         @_builtins.property
@@ -2615,11 +2619,36 @@ class ImportPostsRequest(_message.Message):
 
         @_builtins.property
         def audience(self) -> Global___Audience:
-            """Who may see it."""
+            """Who may see it. TAGS without any tag, as a post has whose tags were deleted, shows it to its
+            author alone.
+            """
 
         @_builtins.property
         def attributes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
             """See Post."""
+
+        @_builtins.property
+        def tag_external_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+            """Imported tags of the author, by the `external_id` of ImportTags, in place of the `tag_ids` of
+            the audience, which are then empty. Up to 50, each at most once.
+            """
+
+        @_builtins.property
+        def excluded_tag_external_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+            """The same in place of the `excluded_tag_ids`. A tag that was imported as deleted may be among
+            these. Up to 50, each at most once, none of them in `tag_external_ids`.
+            """
+
+        @_builtins.property
+        def photos(self) -> _containers.RepeatedCompositeFieldContainer[Global___Photo]:
+            """Its photos in their order, of which `key` and `alt_text` are read. A `key` is one of
+            CreatePhotoUploads for the author, whose file has been uploaded, each at most once in a message
+            and in no other post. The file must be what CreatePost takes: see `photo_keys` there.
+            """
+
+        @_builtins.property
+        def edit_time(self) -> _timestamp_pb2.Timestamp:
+            """When it was last changed; unset if never. Not before `create_time` and not in the future."""
 
         def __init__(
             self,
@@ -2631,10 +2660,14 @@ class ImportPostsRequest(_message.Message):
             audience: Global___Audience | None = ...,
             importance: _builtins.float | None = ...,
             attributes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+            tag_external_ids: _abc.Iterable[_builtins.str] | None = ...,
+            excluded_tag_external_ids: _abc.Iterable[_builtins.str] | None = ...,
+            photos: _abc.Iterable[Global___Photo] | None = ...,
+            edit_time: _timestamp_pb2.Timestamp | None = ...,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["_importance", b"_importance", "audience", b"audience", "create_time", b"create_time", "importance", b"importance"]  # noqa: Y015
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_importance", b"_importance", "audience", b"audience", "create_time", b"create_time", "edit_time", b"edit_time", "importance", b"importance"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["_importance", b"_importance", "attributes", b"attributes", "audience", b"audience", "author_id", b"author_id", "body", b"body", "create_time", b"create_time", "external_id", b"external_id", "importance", b"importance"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_importance", b"_importance", "attributes", b"attributes", "audience", b"audience", "author_id", b"author_id", "body", b"body", "create_time", b"create_time", "edit_time", b"edit_time", "excluded_tag_external_ids", b"excluded_tag_external_ids", "external_id", b"external_id", "importance", b"importance", "photos", b"photos", "tag_external_ids", b"tag_external_ids"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         _WhichOneofReturnType__importance: _TypeAlias = _typing.Literal["importance"]  # noqa: Y015
         _WhichOneofArgType__importance: _TypeAlias = _typing.Literal["_importance", b"_importance"]  # noqa: Y015
@@ -2643,7 +2676,7 @@ class ImportPostsRequest(_message.Message):
     POSTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def posts(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImportPostsRequest.ImportedPost]:
-        """Up to 1,000 posts."""
+        """Up to 1,000 posts. Those with photos have the same author, and 100 photos in all at most."""
 
     def __init__(
         self,
@@ -2687,6 +2720,269 @@ class ImportPostsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ImportPostsResponse: _TypeAlias = ImportPostsResponse  # noqa: Y015
+
+@_typing.final
+class ImportTagsRequest(_message.Message):
+    """ImportTagsRequest is one chunk, applied in one transaction."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ImportedTag(_message.Message):
+        """ImportedTag is one tag from elsewhere."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        OWNER_ID_FIELD_NUMBER: _builtins.int
+        EXTERNAL_ID_FIELD_NUMBER: _builtins.int
+        NAME_FIELD_NUMBER: _builtins.int
+        CREATE_TIME_FIELD_NUMBER: _builtins.int
+        DELETE_TIME_FIELD_NUMBER: _builtins.int
+        owner_id: _builtins.int
+        """The owner."""
+        external_id: _builtins.str
+        """The importer's own name for it, 1 to 100 characters; unique per owner, so that a chunk sent
+        again is not imported twice.
+        """
+        name: _builtins.str
+        """Its name; see Tag."""
+        @_builtins.property
+        def create_time(self) -> _timestamp_pb2.Timestamp:
+            """When it was created; must be given, not before 1970 and not in the future."""
+
+        @_builtins.property
+        def delete_time(self) -> _timestamp_pb2.Timestamp:
+            """When it was deleted; unset when it is not. Not before `create_time` and not in the future. A
+            deleted tag lets nobody in, and keeps people from posts that exclude by it. Such posts must be
+            imported within a day, or the tag is deleted completely.
+            """
+
+        def __init__(
+            self,
+            *,
+            owner_id: _builtins.int = ...,
+            external_id: _builtins.str = ...,
+            name: _builtins.str = ...,
+            create_time: _timestamp_pb2.Timestamp | None = ...,
+            delete_time: _timestamp_pb2.Timestamp | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "delete_time", b"delete_time"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "delete_time", b"delete_time", "external_id", b"external_id", "name", b"name", "owner_id", b"owner_id"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class ImportedMember(_message.Message):
+        """ImportedMember is one person to whom an imported tag was given."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        OWNER_ID_FIELD_NUMBER: _builtins.int
+        TAG_EXTERNAL_ID_FIELD_NUMBER: _builtins.int
+        TARGET_USER_ID_FIELD_NUMBER: _builtins.int
+        CREATE_TIME_FIELD_NUMBER: _builtins.int
+        FORMER_FIELD_NUMBER: _builtins.int
+        owner_id: _builtins.int
+        """The owner of the tag."""
+        tag_external_id: _builtins.str
+        """The tag, which was imported before or is in the same message."""
+        target_user_id: _builtins.int
+        """The person; not the owner."""
+        former: _builtins.bool
+        """See TagMember. Somebody who is not connected with the owner becomes a former member too: the
+        tag lets them in nowhere, and keeps them out.
+        """
+        @_builtins.property
+        def create_time(self) -> _timestamp_pb2.Timestamp:
+            """When they were given the tag; must be given, not before 1970 and not in the future."""
+
+        def __init__(
+            self,
+            *,
+            owner_id: _builtins.int = ...,
+            tag_external_id: _builtins.str = ...,
+            target_user_id: _builtins.int = ...,
+            create_time: _timestamp_pb2.Timestamp | None = ...,
+            former: _builtins.bool = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "former", b"former", "owner_id", b"owner_id", "tag_external_id", b"tag_external_id", "target_user_id", b"target_user_id"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    TAGS_FIELD_NUMBER: _builtins.int
+    MEMBERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImportTagsRequest.ImportedTag]:
+        """Up to 1,000 tags, each at most once."""
+
+    @_builtins.property
+    def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImportTagsRequest.ImportedMember]:
+        """Up to 1,000 people, each at most once for a tag."""
+
+    def __init__(
+        self,
+        *,
+        tags: _abc.Iterable[Global___ImportTagsRequest.ImportedTag] | None = ...,
+        members: _abc.Iterable[Global___ImportTagsRequest.ImportedMember] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["members", b"members", "tags", b"tags"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportTagsRequest: _TypeAlias = ImportTagsRequest  # noqa: Y015
+
+@_typing.final
+class ImportTagsResponse(_message.Message):
+    """ImportTagsResponse is the result for the tags and their members."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMPORTED_COUNT_FIELD_NUMBER: _builtins.int
+    EXISTING_COUNT_FIELD_NUMBER: _builtins.int
+    IMPORTED_MEMBER_COUNT_FIELD_NUMBER: _builtins.int
+    EXISTING_MEMBER_COUNT_FIELD_NUMBER: _builtins.int
+    UNCONNECTED_MEMBER_COUNT_FIELD_NUMBER: _builtins.int
+    COMMITTED_CHUNKS_FIELD_NUMBER: _builtins.int
+    imported_count: _builtins.int
+    """Tags that were created."""
+    existing_count: _builtins.int
+    """Tags that were imported before, and still exist."""
+    imported_member_count: _builtins.int
+    """Members that were stored."""
+    existing_member_count: _builtins.int
+    """People who had the tag already, or have had it."""
+    unconnected_member_count: _builtins.int
+    """Those of `imported_member_count` who are former members only because they are not connected with
+    the owner.
+    """
+    committed_chunks: _builtins.int
+    """How many messages took effect."""
+    def __init__(
+        self,
+        *,
+        imported_count: _builtins.int = ...,
+        existing_count: _builtins.int = ...,
+        imported_member_count: _builtins.int = ...,
+        existing_member_count: _builtins.int = ...,
+        unconnected_member_count: _builtins.int = ...,
+        committed_chunks: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["committed_chunks", b"committed_chunks", "existing_count", b"existing_count", "existing_member_count", b"existing_member_count", "imported_count", b"imported_count", "imported_member_count", b"imported_member_count", "unconnected_member_count", b"unconnected_member_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportTagsResponse: _TypeAlias = ImportTagsResponse  # noqa: Y015
+
+@_typing.final
+class ImportCommentsRequest(_message.Message):
+    """ImportCommentsRequest is one chunk, applied in one transaction."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ImportedComment(_message.Message):
+        """ImportedComment is one comment from elsewhere."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        AUTHOR_ID_FIELD_NUMBER: _builtins.int
+        EXTERNAL_ID_FIELD_NUMBER: _builtins.int
+        POST_AUTHOR_ID_FIELD_NUMBER: _builtins.int
+        POST_EXTERNAL_ID_FIELD_NUMBER: _builtins.int
+        BODY_FIELD_NUMBER: _builtins.int
+        CREATE_TIME_FIELD_NUMBER: _builtins.int
+        EDIT_TIME_FIELD_NUMBER: _builtins.int
+        author_id: _builtins.int
+        """Who wrote it."""
+        external_id: _builtins.str
+        """The importer's own name for it, 1 to 100 characters; unique per author and post, so that a
+        chunk sent again is not imported twice.
+        """
+        post_author_id: _builtins.int
+        """Who wrote the post."""
+        post_external_id: _builtins.str
+        """The post, by its `external_id` of ImportPosts."""
+        body: _builtins.str
+        """The text, 1 to 2,000 characters."""
+        @_builtins.property
+        def create_time(self) -> _timestamp_pb2.Timestamp:
+            """When it was written; must be given, not before 1970 and not in the future."""
+
+        @_builtins.property
+        def edit_time(self) -> _timestamp_pb2.Timestamp:
+            """When it was last changed; unset if never. Not before `create_time` and not in the future."""
+
+        def __init__(
+            self,
+            *,
+            author_id: _builtins.int = ...,
+            external_id: _builtins.str = ...,
+            post_author_id: _builtins.int = ...,
+            post_external_id: _builtins.str = ...,
+            body: _builtins.str = ...,
+            create_time: _timestamp_pb2.Timestamp | None = ...,
+            edit_time: _timestamp_pb2.Timestamp | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "edit_time", b"edit_time"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["author_id", b"author_id", "body", b"body", "create_time", b"create_time", "edit_time", b"edit_time", "external_id", b"external_id", "post_author_id", b"post_author_id", "post_external_id", b"post_external_id"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    COMMENTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def comments(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImportCommentsRequest.ImportedComment]:
+        """Up to 1,000 comments, each at most once."""
+
+    def __init__(
+        self,
+        *,
+        comments: _abc.Iterable[Global___ImportCommentsRequest.ImportedComment] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comments", b"comments"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportCommentsRequest: _TypeAlias = ImportCommentsRequest  # noqa: Y015
+
+@_typing.final
+class ImportCommentsResponse(_message.Message):
+    """ImportCommentsResponse is the result for the comments."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMPORTED_COUNT_FIELD_NUMBER: _builtins.int
+    EXISTING_COUNT_FIELD_NUMBER: _builtins.int
+    COMMITTED_CHUNKS_FIELD_NUMBER: _builtins.int
+    imported_count: _builtins.int
+    """Comments that were created."""
+    existing_count: _builtins.int
+    """Comments that were imported before, including those deleted since and not yet purged."""
+    committed_chunks: _builtins.int
+    """How many messages took effect."""
+    def __init__(
+        self,
+        *,
+        imported_count: _builtins.int = ...,
+        existing_count: _builtins.int = ...,
+        committed_chunks: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["committed_chunks", b"committed_chunks", "existing_count", b"existing_count", "imported_count", b"imported_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportCommentsResponse: _TypeAlias = ImportCommentsResponse  # noqa: Y015
 
 @_typing.final
 class ExportUserRequest(_message.Message):
@@ -2746,11 +3042,83 @@ class ExportUserResponse(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class FrozenDigest(_message.Message):
+        """FrozenDigest is the choice of posts of one past week, as it was stored at its first reading."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        @_typing.final
+        class FrozenItem(_message.Message):
+            """FrozenItem is one post of the choice."""
+
+            DESCRIPTOR: _descriptor.Descriptor
+
+            POST_FIELD_NUMBER: _builtins.int
+            IMPORTANCE_FIELD_NUMBER: _builtins.int
+            REASON_FIELD_NUMBER: _builtins.int
+            importance: _builtins.float
+            """Its importance when it was chosen, 0 to 10."""
+            reason: Global___DigestReason.ValueType
+            """Why it was chosen."""
+            @_builtins.property
+            def post(self) -> Global___PostName:
+                """The post. It may have been deleted or hidden from the user since."""
+
+            def __init__(
+                self,
+                *,
+                post: Global___PostName | None = ...,
+                importance: _builtins.float = ...,
+                reason: Global___DigestReason.ValueType = ...,
+            ) -> None: ...
+            _HasFieldArgType: _TypeAlias = _typing.Literal["post", b"post"]  # noqa: Y015
+            def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+            _ClearFieldArgType: _TypeAlias = _typing.Literal["importance", b"importance", "post", b"post", "reason", b"reason"]  # noqa: Y015
+            def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+            def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+        START_TIME_FIELD_NUMBER: _builtins.int
+        CREATE_TIME_FIELD_NUMBER: _builtins.int
+        ITEMS_FIELD_NUMBER: _builtins.int
+        LEFT_OUT_COUNT_FIELD_NUMBER: _builtins.int
+        left_out_count: _builtins.int
+        """See GetDigestResponse."""
+        @_builtins.property
+        def start_time(self) -> _timestamp_pb2.Timestamp:
+            """The first moment of the week. A week has several choices if GetDigest was called with several
+            time zones, tags or other arguments.
+            """
+
+        @_builtins.property
+        def create_time(self) -> _timestamp_pb2.Timestamp:
+            """When the choice was stored."""
+
+        @_builtins.property
+        def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExportUserResponse.FrozenDigest.FrozenItem]:
+            """The posts, by author and id; at most DIGEST_MAX_POSTS."""
+
+        def __init__(
+            self,
+            *,
+            start_time: _timestamp_pb2.Timestamp | None = ...,
+            create_time: _timestamp_pb2.Timestamp | None = ...,
+            items: _abc.Iterable[Global___ExportUserResponse.FrozenDigest.FrozenItem] | None = ...,
+            left_out_count: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "start_time", b"start_time"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "items", b"items", "left_out_count", b"left_out_count", "start_time", b"start_time"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     POSTS_FIELD_NUMBER: _builtins.int
     COMMENTS_FIELD_NUMBER: _builtins.int
     TAGS_FIELD_NUMBER: _builtins.int
     TAGGED_USERS_FIELD_NUMBER: _builtins.int
     CURSOR_FIELD_NUMBER: _builtins.int
+    READ_TIME_FIELD_NUMBER: _builtins.int
+    FROZEN_DIGESTS_FIELD_NUMBER: _builtins.int
     cursor: _builtins.str
     """An interrupted export continues from here."""
     @_builtins.property
@@ -2769,6 +3137,14 @@ class ExportUserResponse(_message.Message):
     def tagged_users(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExportUserResponse.TaggedUser]:
         """The people to whom the user gave tags, including former members."""
 
+    @_builtins.property
+    def read_time(self) -> _timestamp_pb2.Timestamp:
+        """The moment up to which the user has read their feed; set in one message at most."""
+
+    @_builtins.property
+    def frozen_digests(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExportUserResponse.FrozenDigest]:
+        """The digests of past weeks, by week."""
+
     def __init__(
         self,
         *,
@@ -2777,10 +3153,12 @@ class ExportUserResponse(_message.Message):
         tags: _abc.Iterable[Global___Tag] | None = ...,
         tagged_users: _abc.Iterable[Global___ExportUserResponse.TaggedUser] | None = ...,
         cursor: _builtins.str = ...,
+        read_time: _timestamp_pb2.Timestamp | None = ...,
+        frozen_digests: _abc.Iterable[Global___ExportUserResponse.FrozenDigest] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["read_time", b"read_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["comments", b"comments", "cursor", b"cursor", "posts", b"posts", "tagged_users", b"tagged_users", "tags", b"tags"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comments", b"comments", "cursor", b"cursor", "frozen_digests", b"frozen_digests", "posts", b"posts", "read_time", b"read_time", "tagged_users", b"tagged_users", "tags", b"tags"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -223,10 +223,20 @@ class FeedServiceStub:
                 request_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.CountUnreadPostsRequest.SerializeToString,
                 response_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.CountUnreadPostsResponse.FromString,
                 _registered_method=True)
+        self.ImportTags = channel.stream_unary(
+                '/kith.feed.v1.FeedService/ImportTags',
+                request_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.ImportTagsRequest.SerializeToString,
+                response_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.ImportTagsResponse.FromString,
+                _registered_method=True)
         self.ImportPosts = channel.stream_unary(
                 '/kith.feed.v1.FeedService/ImportPosts',
                 request_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.ImportPostsRequest.SerializeToString,
                 response_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.ImportPostsResponse.FromString,
+                _registered_method=True)
+        self.ImportComments = channel.stream_unary(
+                '/kith.feed.v1.FeedService/ImportComments',
+                request_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.ImportCommentsRequest.SerializeToString,
+                response_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.ImportCommentsResponse.FromString,
                 _registered_method=True)
         self.ExportUser = channel.unary_stream(
                 '/kith.feed.v1.FeedService/ExportUser',
@@ -576,12 +586,37 @@ class FeedServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ImportTags(self, request_iterator, context):
+        """ImportTags imports tags and the people who have them, with their times. Each message is one
+        transaction, in which the tags come first, and may be sent again: what was imported before is
+        counted, not repeated, also when its owner has changed it since. Import the members of a tag
+        before the posts that exclude by it: until then these posts are visible to them. If the stream
+        fails, ErrorInfo's metadata `committed_chunks` says how many messages took effect. INVALID_FIELD
+        for a name that another tag of the owner has, and for tags beyond the limit of tags.
+        GRAPH_UNAVAILABLE. Internal: not exposed by the gateway.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ImportPosts(self, request_iterator, context):
         """ImportPosts imports posts with their times. Each message is one transaction and may be sent
         again: posts that were imported before are counted, not repeated. If the stream fails,
         ErrorInfo's metadata `committed_chunks` says how many messages took effect, so that a client
-        can continue after them. INVALID_FIELD for tags that are not their author's own. Internal: not
-        exposed by the gateway.
+        can continue after them. INVALID_FIELD for tags that are not their author's own. Photos are
+        uploads of their author, which this call checks and cleans as CreatePost does:
+        PHOTOS_NOT_CONFIGURED, OBJECT_STORE_UNAVAILABLE. Internal: not exposed by the gateway.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportComments(self, request_iterator, context):
+        """ImportComments imports comments on imported posts, with their times. Nothing is asked of their
+        authors: they need not see the post now. Each message is one transaction and may be sent again:
+        comments that were imported before are counted, not repeated. If the stream fails, ErrorInfo's
+        metadata `committed_chunks` says how many messages took effect. INVALID_FIELD for a post that
+        was not imported. Internal: not exposed by the gateway.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -590,9 +625,10 @@ class FeedServiceServicer:
     def ExportUser(self, request, context):
         """ExportUser streams all data of a user in feed_service that is not deleted: tags, also deleted
         tags by which a post still excludes people; people who have or had the tags; posts, oldest
-        first; comments. A message has at most 500 items, and a cursor from which an interrupted export
-        continues. Everything that exists during the whole export is in it once. INVALID_PAGE_TOKEN for
-        a cursor. Internal: not exposed by the gateway.
+        first; comments; the read position; the choices of posts of past weeks' digests. A message has at
+        most 500 items, and a cursor from which an interrupted export continues. Everything that exists
+        during the whole export is in it once. INVALID_PAGE_TOKEN for a cursor. The gateway exposes the
+        call over gRPC alone.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -777,10 +813,20 @@ def add_FeedServiceServicer_to_server(servicer, server):
                     request_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.CountUnreadPostsRequest.FromString,
                     response_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.CountUnreadPostsResponse.SerializeToString,
             ),
+            'ImportTags': grpc.stream_unary_rpc_method_handler(
+                    servicer.ImportTags,
+                    request_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.ImportTagsRequest.FromString,
+                    response_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.ImportTagsResponse.SerializeToString,
+            ),
             'ImportPosts': grpc.stream_unary_rpc_method_handler(
                     servicer.ImportPosts,
                     request_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.ImportPostsRequest.FromString,
                     response_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.ImportPostsResponse.SerializeToString,
+            ),
+            'ImportComments': grpc.stream_unary_rpc_method_handler(
+                    servicer.ImportComments,
+                    request_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.ImportCommentsRequest.FromString,
+                    response_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.ImportCommentsResponse.SerializeToString,
             ),
             'ExportUser': grpc.unary_stream_rpc_method_handler(
                     servicer.ExportUser,
@@ -1653,6 +1699,33 @@ class FeedService:
             _registered_method=True)
 
     @staticmethod
+    def ImportTags(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/kith.feed.v1.FeedService/ImportTags',
+            kith_dot_feed_dot_v1_dot_feed__pb2.ImportTagsRequest.SerializeToString,
+            kith_dot_feed_dot_v1_dot_feed__pb2.ImportTagsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ImportPosts(request_iterator,
             target,
             options=(),
@@ -1669,6 +1742,33 @@ class FeedService:
             '/kith.feed.v1.FeedService/ImportPosts',
             kith_dot_feed_dot_v1_dot_feed__pb2.ImportPostsRequest.SerializeToString,
             kith_dot_feed_dot_v1_dot_feed__pb2.ImportPostsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportComments(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/kith.feed.v1.FeedService/ImportComments',
+            kith_dot_feed_dot_v1_dot_feed__pb2.ImportCommentsRequest.SerializeToString,
+            kith_dot_feed_dot_v1_dot_feed__pb2.ImportCommentsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -243,19 +243,37 @@ class FeedServiceStub:
     """CountUnreadPosts counts the posts in the user's feed, by others, that are newer than the read
     position. Posts by people whom the user has muted do not count.
     """
+    ImportTags: _grpc.StreamUnaryMultiCallable[_feed_pb2.ImportTagsRequest, _feed_pb2.ImportTagsResponse]
+    """ImportTags imports tags and the people who have them, with their times. Each message is one
+    transaction, in which the tags come first, and may be sent again: what was imported before is
+    counted, not repeated, also when its owner has changed it since. Import the members of a tag
+    before the posts that exclude by it: until then these posts are visible to them. If the stream
+    fails, ErrorInfo's metadata `committed_chunks` says how many messages took effect. INVALID_FIELD
+    for a name that another tag of the owner has, and for tags beyond the limit of tags.
+    GRAPH_UNAVAILABLE. Internal: not exposed by the gateway.
+    """
     ImportPosts: _grpc.StreamUnaryMultiCallable[_feed_pb2.ImportPostsRequest, _feed_pb2.ImportPostsResponse]
     """ImportPosts imports posts with their times. Each message is one transaction and may be sent
     again: posts that were imported before are counted, not repeated. If the stream fails,
     ErrorInfo's metadata `committed_chunks` says how many messages took effect, so that a client
-    can continue after them. INVALID_FIELD for tags that are not their author's own. Internal: not
-    exposed by the gateway.
+    can continue after them. INVALID_FIELD for tags that are not their author's own. Photos are
+    uploads of their author, which this call checks and cleans as CreatePost does:
+    PHOTOS_NOT_CONFIGURED, OBJECT_STORE_UNAVAILABLE. Internal: not exposed by the gateway.
+    """
+    ImportComments: _grpc.StreamUnaryMultiCallable[_feed_pb2.ImportCommentsRequest, _feed_pb2.ImportCommentsResponse]
+    """ImportComments imports comments on imported posts, with their times. Nothing is asked of their
+    authors: they need not see the post now. Each message is one transaction and may be sent again:
+    comments that were imported before are counted, not repeated. If the stream fails, ErrorInfo's
+    metadata `committed_chunks` says how many messages took effect. INVALID_FIELD for a post that
+    was not imported. Internal: not exposed by the gateway.
     """
     ExportUser: _grpc.UnaryStreamMultiCallable[_feed_pb2.ExportUserRequest, _feed_pb2.ExportUserResponse]
     """ExportUser streams all data of a user in feed_service that is not deleted: tags, also deleted
     tags by which a post still excludes people; people who have or had the tags; posts, oldest
-    first; comments. A message has at most 500 items, and a cursor from which an interrupted export
-    continues. Everything that exists during the whole export is in it once. INVALID_PAGE_TOKEN for
-    a cursor. Internal: not exposed by the gateway.
+    first; comments; the read position; the choices of posts of past weeks' digests. A message has at
+    most 500 items, and a cursor from which an interrupted export continues. Everything that exists
+    during the whole export is in it once. INVALID_PAGE_TOKEN for a cursor. The gateway exposes the
+    call over gRPC alone.
     """
     DeleteUser: _grpc.UnaryUnaryMultiCallable[_feed_pb2.DeleteUserRequest, _feed_pb2.DeleteUserResponse]
     """DeleteUser erases a user: posts with their photos and comments, the user's comments, tags in
@@ -495,19 +513,37 @@ class FeedServiceAsyncStub(FeedServiceStub):
     """CountUnreadPosts counts the posts in the user's feed, by others, that are newer than the read
     position. Posts by people whom the user has muted do not count.
     """
+    ImportTags: _aio.StreamUnaryMultiCallable[_feed_pb2.ImportTagsRequest, _feed_pb2.ImportTagsResponse]  # type: ignore[assignment]
+    """ImportTags imports tags and the people who have them, with their times. Each message is one
+    transaction, in which the tags come first, and may be sent again: what was imported before is
+    counted, not repeated, also when its owner has changed it since. Import the members of a tag
+    before the posts that exclude by it: until then these posts are visible to them. If the stream
+    fails, ErrorInfo's metadata `committed_chunks` says how many messages took effect. INVALID_FIELD
+    for a name that another tag of the owner has, and for tags beyond the limit of tags.
+    GRAPH_UNAVAILABLE. Internal: not exposed by the gateway.
+    """
     ImportPosts: _aio.StreamUnaryMultiCallable[_feed_pb2.ImportPostsRequest, _feed_pb2.ImportPostsResponse]  # type: ignore[assignment]
     """ImportPosts imports posts with their times. Each message is one transaction and may be sent
     again: posts that were imported before are counted, not repeated. If the stream fails,
     ErrorInfo's metadata `committed_chunks` says how many messages took effect, so that a client
-    can continue after them. INVALID_FIELD for tags that are not their author's own. Internal: not
-    exposed by the gateway.
+    can continue after them. INVALID_FIELD for tags that are not their author's own. Photos are
+    uploads of their author, which this call checks and cleans as CreatePost does:
+    PHOTOS_NOT_CONFIGURED, OBJECT_STORE_UNAVAILABLE. Internal: not exposed by the gateway.
+    """
+    ImportComments: _aio.StreamUnaryMultiCallable[_feed_pb2.ImportCommentsRequest, _feed_pb2.ImportCommentsResponse]  # type: ignore[assignment]
+    """ImportComments imports comments on imported posts, with their times. Nothing is asked of their
+    authors: they need not see the post now. Each message is one transaction and may be sent again:
+    comments that were imported before are counted, not repeated. If the stream fails, ErrorInfo's
+    metadata `committed_chunks` says how many messages took effect. INVALID_FIELD for a post that
+    was not imported. Internal: not exposed by the gateway.
     """
     ExportUser: _aio.UnaryStreamMultiCallable[_feed_pb2.ExportUserRequest, _feed_pb2.ExportUserResponse]  # type: ignore[assignment]
     """ExportUser streams all data of a user in feed_service that is not deleted: tags, also deleted
     tags by which a post still excludes people; people who have or had the tags; posts, oldest
-    first; comments. A message has at most 500 items, and a cursor from which an interrupted export
-    continues. Everything that exists during the whole export is in it once. INVALID_PAGE_TOKEN for
-    a cursor. Internal: not exposed by the gateway.
+    first; comments; the read position; the choices of posts of past weeks' digests. A message has at
+    most 500 items, and a cursor from which an interrupted export continues. Everything that exists
+    during the whole export is in it once. INVALID_PAGE_TOKEN for a cursor. The gateway exposes the
+    call over gRPC alone.
     """
     DeleteUser: _aio.UnaryUnaryMultiCallable[_feed_pb2.DeleteUserRequest, _feed_pb2.DeleteUserResponse]  # type: ignore[assignment]
     """DeleteUser erases a user: posts with their photos and comments, the user's comments, tags in
@@ -926,6 +962,21 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def ImportTags(
+        self,
+        request_iterator: _MaybeAsyncIterator[_feed_pb2.ImportTagsRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_feed_pb2.ImportTagsResponse, _abc.Awaitable[_feed_pb2.ImportTagsResponse]]:
+        """ImportTags imports tags and the people who have them, with their times. Each message is one
+        transaction, in which the tags come first, and may be sent again: what was imported before is
+        counted, not repeated, also when its owner has changed it since. Import the members of a tag
+        before the posts that exclude by it: until then these posts are visible to them. If the stream
+        fails, ErrorInfo's metadata `committed_chunks` says how many messages took effect. INVALID_FIELD
+        for a name that another tag of the owner has, and for tags beyond the limit of tags.
+        GRAPH_UNAVAILABLE. Internal: not exposed by the gateway.
+        """
+
+    @_abc_1.abstractmethod
     def ImportPosts(
         self,
         request_iterator: _MaybeAsyncIterator[_feed_pb2.ImportPostsRequest],
@@ -934,8 +985,22 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         """ImportPosts imports posts with their times. Each message is one transaction and may be sent
         again: posts that were imported before are counted, not repeated. If the stream fails,
         ErrorInfo's metadata `committed_chunks` says how many messages took effect, so that a client
-        can continue after them. INVALID_FIELD for tags that are not their author's own. Internal: not
-        exposed by the gateway.
+        can continue after them. INVALID_FIELD for tags that are not their author's own. Photos are
+        uploads of their author, which this call checks and cleans as CreatePost does:
+        PHOTOS_NOT_CONFIGURED, OBJECT_STORE_UNAVAILABLE. Internal: not exposed by the gateway.
+        """
+
+    @_abc_1.abstractmethod
+    def ImportComments(
+        self,
+        request_iterator: _MaybeAsyncIterator[_feed_pb2.ImportCommentsRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_feed_pb2.ImportCommentsResponse, _abc.Awaitable[_feed_pb2.ImportCommentsResponse]]:
+        """ImportComments imports comments on imported posts, with their times. Nothing is asked of their
+        authors: they need not see the post now. Each message is one transaction and may be sent again:
+        comments that were imported before are counted, not repeated. If the stream fails, ErrorInfo's
+        metadata `committed_chunks` says how many messages took effect. INVALID_FIELD for a post that
+        was not imported. Internal: not exposed by the gateway.
         """
 
     @_abc_1.abstractmethod
@@ -946,9 +1011,10 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_feed_pb2.ExportUserResponse], _abc.AsyncIterator[_feed_pb2.ExportUserResponse]]:
         """ExportUser streams all data of a user in feed_service that is not deleted: tags, also deleted
         tags by which a post still excludes people; people who have or had the tags; posts, oldest
-        first; comments. A message has at most 500 items, and a cursor from which an interrupted export
-        continues. Everything that exists during the whole export is in it once. INVALID_PAGE_TOKEN for
-        a cursor. Internal: not exposed by the gateway.
+        first; comments; the read position; the choices of posts of past weeks' digests. A message has at
+        most 500 items, and a cursor from which an interrupted export continues. Everything that exists
+        during the whole export is in it once. INVALID_PAGE_TOKEN for a cursor. The gateway exposes the
+        call over gRPC alone.
         """
 
     @_abc_1.abstractmethod
