@@ -37,8 +37,8 @@ from feed_service.queries.photos import PhotoDraft
 from feed_service.queries.posts import Audience, PostName, PostRow
 from feed_service.queries.tags import Mute
 from feed_service.read_positions import ReadPositions
-from feed_service.tags import UNMUTED_WITH_END, TagChanges, Tags
 from feed_service.tag_imports import Chunk, TagImports
+from feed_service.tags import UNMUTED_WITH_END, TagChanges, Tags
 from feed_service.weeks import MONDAY, SUNDAY, time_zones
 from kith.feed.v1 import feed_pb2 as pb
 from kith.feed.v1 import feed_pb2_grpc

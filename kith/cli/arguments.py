@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from kith.cli.terminal import UsageError
 
 LARGEST_ID = 2**63 - 1
+_SOURCE = re.compile(r"[A-Za-z0-9.-]{1,40}")
 _WHOLE = re.compile(r"[+-]?[0-9]{1,30}")
 
 
@@ -48,6 +49,15 @@ def whole(minimum: int, maximum: int) -> Callable[[str], int]:
 
 
 identifier = whole(1, LARGEST_ID)
+
+
+def source_name(text: str) -> str:
+    """Read the name of a system, which is a part of the names of what comes from there."""
+    if not _SOURCE.fullmatch(text):
+        raise ArgumentTypeError(
+            f"must be 1 to 40 letters, digits, hyphens or dots, not {_shortened(text)}"
+        )
+    return text
 
 
 def day(text: str) -> date:

@@ -7,8 +7,17 @@ from typing import TypeAlias
 
 from rich.console import Console
 
-from kith.cli import erasure, exports, imports, pages
-from kith.cli.arguments import LARGEST_ID, Parser, Version, day, identifier, whole, zone
+from kith.cli import document_imports, erasure, exports, imports, pages
+from kith.cli.arguments import (
+    LARGEST_ID,
+    Parser,
+    Version,
+    day,
+    identifier,
+    source_name,
+    whole,
+    zone,
+)
 from kith.cli.clients import connected
 from kith.cli.files import written
 from kith.cli.imports import Spread
@@ -142,6 +151,24 @@ def add_client_commands(add_parser: AddParser) -> None:
         help="seed of the random authors and times (default 1)",
     )
 
+    document = add_command(
+        imports.add_parser,
+        "user",
+        _import_user,
+        "import a person from the document that `kith export user` writes",
+    )
+    document.add_argument("file", type=Path, help=_INPUT)
+    document.add_argument(
+        "--photos", type=Path, metavar="FOLDER", help="folder that `kith export --photos` filled"
+    )
+    document.add_argument(
+        "--source",
+        type=source_name,
+        default="kith",
+        help="name of the system that the document is from; ids of different systems are different"
+        " (default kith)",
+    )
+
     exports = add_parser("export", help="export data").add_subparsers(required=True, metavar="WHAT")
     out = add_command(
         exports.add_parser, "connections", _export_connections, "export connections as CSV"
@@ -152,13 +179,19 @@ def add_client_commands(add_parser: AddParser) -> None:
     )
     person.add_argument("user", type=identifier)
     person.add_argument("file", type=Path, nargs="?", help=_OUTPUT)
+    person.add_argument(
+        "--photos", type=Path, metavar="FOLDER", help="also store the pictures, in this folder"
+    )
     erase = add_command(add_parser, "erase", _erase, "erase a person from both services")
     erase.add_argument("user", type=identifier)
     erase.add_argument("--yes", action="store_true", help="do not ask for confirmation")
     erase.add_argument(
         "--dry-run", action="store_true", help="print what would be erased, erase nothing"
     )
-    for command in (feed, digest, explain, connections, edges, texts, out, person, erase):
+    for command in (
+        *(feed, digest, explain, connections),
+        *(edges, texts, document, out, person, erase),
+    ):
         _add_targets(command)
 
 
@@ -215,6 +248,13 @@ def _import_posts(arguments: Namespace, console: Console) -> None:
         )
 
 
+def _import_user(arguments: Namespace, console: Console) -> None:
+    with connected(graph=arguments.graph, feed=arguments.feed) as kith:
+        document_imports.import_user(
+            arguments.file, kith, console, photos=arguments.photos, source=arguments.source
+        )
+
+
 def _export_connections(arguments: Namespace, _console: Console) -> None:
     with (
         connected(graph=arguments.graph, feed=arguments.feed) as kith,
@@ -228,7 +268,7 @@ def _export_user(arguments: Namespace, _console: Console) -> None:
         connected(graph=arguments.graph, feed=arguments.feed) as kith,
         written(arguments.file) as out,
     ):
-        exports.export_user(arguments.user, kith, out)
+        exports.export_user(arguments.user, kith, out, photos=arguments.photos)
 
 
 def _erase(arguments: Namespace, console: Console) -> None:

@@ -6,6 +6,7 @@ from collections import Counter
 from rich.console import Console
 
 from kith.cli.clients import sentence
+from kith.cli.documents import CURSOR
 from kith.cli.terminal import CommandError, UsageError
 from kith.client import KithClient, items, resumed
 from kith.exceptions import AppException
@@ -73,6 +74,6 @@ def _counts(user_id: int, kith: KithClient) -> Counter[str]:
     counts["blocked people"] += sum(1 for _ in blocked)
     for chunk in resumed(kith.feed.ExportUser, feed_pb2.ExportUserRequest(user_id=user_id)):
         for field, values in chunk.ListFields():
-            if field.name != "cursor":
-                counts[field.name.replace("_", " ")] += len(values)
+            if field.name != CURSOR:
+                counts[field.name.replace("_", " ")] += len(values) if field.is_repeated else 1
     return counts

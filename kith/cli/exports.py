@@ -2,10 +2,11 @@
 
 import csv
 from datetime import UTC
+from pathlib import Path
 from typing import TextIO
 
-from google.protobuf.json_format import MessageToJson
-
+from kith.cli.documents import Writer
+from kith.cli.photos import fetch_photos
 from kith.cli.rows import PAIR_COLUMNS
 from kith.client import KithClient, resumed
 from kith.feed.v1 import feed_pb2
@@ -28,12 +29,19 @@ def export_connections(kith: KithClient, out: TextIO) -> None:
         )
 
 
-def export_user(user_id: int, kith: KithClient, out: TextIO) -> None:
-    """Write everything that feed_service stores of a person, one JSON object in each line."""
-    request = feed_pb2.ExportUserRequest(user_id=user_id)
-    for chunk in resumed(kith.feed.ExportUser, request):
-        for section, items in chunk.ListFields():
-            if section.name != "cursor":
-                out.writelines(
-                    f'{{"{section.name}": {MessageToJson(item, indent=None)}}}\n' for item in items
-                )
+def export_user(user_id: int, kith: KithClient, out: TextIO, *, photos: Path | None) -> None:
+    """Write everything that both services store of a person, as `documents` says.
+
+    With a folder for `photos`, the pictures of the posts are stored there too, each under the last
+    part of its key. Raises CommandError when a picture cannot be fetched.
+    """
+    document = Writer(out, user_id=user_id)
+    in_graph = graph_pb2.ExportUserRequest(user_id=user_id)
+    for connections in resumed(kith.graph.ExportUser, in_graph):
+        document.add(connections)
+    in_feed = feed_pb2.ExportUserRequest(user_id=user_id)
+    for chunk in resumed(kith.feed.ExportUser, in_feed):
+        document.add(chunk)
+        if photos is not None:
+            fetch_photos((photo for post in chunk.posts for photo in post.photos), photos)
+    document.end()

@@ -44,6 +44,7 @@ _CONNECTIONS = {
     "blocked_count": "skipped (blocked)",
     "over_limit_count": "skipped (connection limit)",
 }
+_SKIPPED = ("blocked_count", "over_limit_count")
 _POSTS = {"imported_count": "imported", "existing_count": "there already"}
 
 
@@ -78,7 +79,7 @@ def import_connections(path: Path, kith: KithClient, console: Console, *, id_off
     Raises RowsRefusedError at the end when pairs were skipped, and CommandError that names the line
     of the file, and how much took effect, when it ends before.
     """
-    with opened(path) as source, _effect(source, console, "connections", _CONNECTIONS) as effect:
+    with opened(path) as source, counted(source, console, "connections", _CONNECTIONS) as effect:
         rows = read_pairs(source, id_offset=id_offset)
         while chunk := list(islice(rows, IMPORT_CHUNK)):
             lines = [line for line, _ in chunk]
@@ -88,7 +89,7 @@ def import_connections(path: Path, kith: KithClient, console: Console, *, id_off
                 raise CommandError(_located(error, lines)) from error
             effect.add(done, lines)
     console.print(effect.summary(), soft_wrap=True)
-    if skipped := effect.counts["blocked_count"] + effect.counts["over_limit_count"]:
+    if skipped := sum(effect.counts[_CONNECTIONS[name]] for name in _SKIPPED):
         raise RowsRefusedError(f"{skipped:,} pairs were skipped")
 
 
@@ -124,7 +125,7 @@ def import_posts(
         column = "text"
     refused, first_refusal = 0, ""
     now = datetime.now(UTC)
-    with opened(path) as source, _effect(source, console, "posts", _POSTS) as effect:
+    with opened(path) as source, counted(source, console, "posts", _POSTS) as effect:
         for chunk in _chunks(assigned(read_texts(source, column=column), spread)):
             posts = [_imported_post(draft, spread, now) for draft in chunk]
             done, faults = import_posts_chunk(kith, posts)
@@ -205,19 +206,24 @@ def _chunks(drafts: Iterable[Draft]) -> Iterator[list[Draft]]:
 
 
 @dataclass(kw_only=True)
-class _Effect:
-    """What an import has done so far."""
+class Effect:
+    """What an import has done so far, counted by what is said of it."""
 
     labels: Mapping[str, str]
+    """What is said of each field of an answer; of several answers, `KIND.FIELD`."""
     advance: Callable[[int], None]
+    shows_zeros: bool = True
     counts: Counter[str] = field(default_factory=Counter)
     line: int = 0
     rows: int = 0
     started: float = field(default_factory=time.monotonic)
 
-    def add(self, done: Message, lines: Sequence[int]) -> None:
-        """Count a chunk of these lines, which took effect."""
-        self.counts.update({name: getattr(done, name) for name in self.labels})
+    def add(self, done: Message, lines: Sequence[int], *, kind: str = "") -> None:
+        """Count a chunk of these lines, which took effect; of the answers of one kind."""
+        for name, label in self.labels.items():
+            of, _, field_name = name.rpartition(".")
+            if of == kind:
+                self.counts[label] += getattr(done, field_name)
         self.line = lines[-1]
         self.rows += len(lines)
         self.advance(self.rows)
@@ -236,18 +242,28 @@ class _Effect:
         return f"the rows up to line {self.line} took effect{more}: {self._counts()}"
 
     def _counts(self) -> str:
-        return ", ".join(f"{self.counts[name]:,} {label}" for name, label in self.labels.items())
+        told = {label: self.counts[label] for label in self.labels.values()}
+        listed = [
+            f"{count:,} {label}" for label, count in told.items() if count or self.shows_zeros
+        ]
+        return ", ".join(listed) or "nothing"
 
 
 @contextmanager
-def _effect(
-    source: Input, console: Console, what: str, labels: Mapping[str, str]
-) -> Iterator[_Effect]:
+def counted(
+    source: Input,
+    console: Console,
+    what: str,
+    labels: Mapping[str, str],
+    *,
+    shows_zeros: bool = True,
+) -> Iterator[Effect]:
     """Count an import and show its progress; errors say how many rows took effect."""
     with reading(console) as bar:
         task = bar.add_task(what, total=source.size, rows=0)
-        effect = _Effect(
+        effect = Effect(
             labels=labels,
+            shows_zeros=shows_zeros,
             advance=lambda rows: bar.update(task, completed=source.position, rows=rows),
         )
         try:

@@ -6,7 +6,13 @@ from copy import deepcopy
 from random import uniform
 from typing import Final, Protocol, TypeVar
 
-from kith.exceptions import AbortedError, AppException, RateLimitError, UnavailableError
+from kith.exceptions import (
+    AbortedError,
+    AppException,
+    DeadlineError,
+    RateLimitError,
+    UnavailableError,
+)
 
 # Errors that pass by themselves.
 PASSING: Final = (AbortedError, RateLimitError, UnavailableError)
@@ -59,20 +65,24 @@ def resumed(
 ) -> Generator[Told, None, None]:
     """Yield the messages of a stream, which is resumed after the last one when it breaks off.
 
+    A stream that a gateway ends when its time is over is resumed too, if it has brought a message.
     Raises the error of the last attempt when so many in a row have brought no message; with None it
     is resumed for ever. The stream ends with the iterator: close the iterator, or leave it to the
     garbage collector.
     """
     asked, backoff = deepcopy(request), Backoff(attempts)
     while True:
-        stream = call(asked)
+        stream, has_come = call(asked), False
         try:
             for message in stream:
-                backoff = Backoff(attempts)
+                backoff, has_come = Backoff(attempts), True
                 asked.cursor = message.cursor
                 yield message
         except PASSING as error:
             time.sleep(backoff.seconds_after(error))
+        except DeadlineError:
+            if not has_come:
+                raise
         else:
             return
         finally:

@@ -207,7 +207,10 @@ def test_the_commands_of_the_client_call_running_services(
     assert "has 1 connections" in kith("connections", first)
     people.post(first)
     assert f"The feed of person {second}" in kith("feed", second)
-    assert '"posts"' in kith("export", "user", first)
+    document = tmp_path / "person.jsonl"
+    kith("export", "user", first, document)
+    assert '"posts"' in document.read_text()
+    assert "1 posts, 1 there already" in kith("import", "user", document)
     assert f"Person {first} is erased" in kith("erase", first, "--yes")
     assert "has 0 connections" in kith("connections", second)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,13 @@ from typing import Any
 import grpc
 import pytest
 
-from kith.client import aio
+from kith.client import aio, resumed
 from kith.client.settings import TargetSettings
 from kith.environment import Environment
 from kith.exceptions import DeadlineError, UnavailableError, ValidationError
 from kith.feed.v1 import feed_pb2 as feed
 from kith.graph.v1 import graph_pb2 as graph
+from tests.support.clients import ThreadsLibrary
 from tests.support.gate import Gate
 from tests.support.pair import Pair
 from tests.support.people import ALL, People
@@ -175,6 +177,25 @@ def test_a_stream_that_breaks_off_goes_on_behind_its_last_message(
     changes.close()
 
     assert told == peers
+
+
+def test_a_stream_whose_time_is_over_goes_on_behind_its_last_message(
+    pair: Pair, people: People
+) -> None:
+    first, second = people.new(2)
+    with _client(ThreadsLibrary, pair) as kith:
+        changes = resumed(
+            lambda asked: kith.graph.WatchConnections(asked, timeout=0.2),
+            graph.WatchConnectionsRequest(),
+        )
+        next(changes)
+        time.sleep(0.3)
+
+        people.connect(first, second)
+        events = next(chunk.events for chunk in changes if chunk.events)
+        changes.close()
+
+    assert [event.actor_id for event in events] == [first]
 
 
 def test_an_import_whose_answer_was_lost_is_sent_again_until_it_is_known(

@@ -18,6 +18,7 @@ from kith.client.streams import (
     Told,
     Told_co,
 )
+from kith.exceptions import DeadlineError
 
 
 class Import(Protocol[Sent_contra, Done_co]):
@@ -47,20 +48,25 @@ async def resumed(
 ) -> AsyncGenerator[Told, None]:
     """Yield the messages of a stream, which is resumed after the last one when it breaks off.
 
+    A stream that a gateway ends when its time is over is resumed too, if it has brought a message.
     Raises the error of the last attempt when so many in a row have brought no message; with None it
     is resumed for ever. The stream ends with the iterator: close the iterator, as by
     `contextlib.aclosing`, or read it to its end.
     """
     asked, backoff = deepcopy(request), Backoff(attempts)
     while True:
-        stream = call(asked)
+        stream, has_come = call(asked), False
         try:
             async for message in stream:
-                backoff = Backoff(attempts)
+                backoff, has_come = Backoff(attempts), True
                 asked.cursor = message.cursor
                 yield message
         except PASSING as error:
             pause = backoff.seconds_after(error)
+        except DeadlineError:
+            if not has_come:
+                raise
+            pause = 0.0
         else:
             return
         finally:
