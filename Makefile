@@ -4,6 +4,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Tests start hundreds of processes. Where bytecode is not kept, as in many containers, each of them
+# compiles all of Kith again, and every process of pytest all tests.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run gateway up down test test-unit test-citus oracle chaos soak replicas conformance fuzz-photos bench bench-full bench-load bench-costs lint format check proto migrate revision clean
