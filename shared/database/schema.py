@@ -1,6 +1,7 @@
 """The schema of a service's database: which revision it is at, and how it is brought to another.
 
-The two histories are in migrations/, where Alembic finds them: `graph` and `feed`.
+The two histories are in migrations/, where Alembic finds them: `graph` and `feed`. Every process
+that serves asks which revisions there are, so the names of the files tell that without Alembic.
 """
 
 from collections.abc import Callable
@@ -9,10 +10,6 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 import sqlalchemy
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext, MigrationInfo
-from alembic.script import ScriptDirectory
 from psycopg2.errors import UndefinedTable
 
 from kith.exceptions import UnavailableError
@@ -22,18 +19,10 @@ LOCK: Final = 7_215_118
 """The advisory lock of every change of a schema. Any number would do."""
 
 _HISTORIES = Path(__file__).parents[2] / "migrations"
+_TABLE = "alembic_version"
+_READ = "SELECT version_num FROM alembic_version"
 # Asked all the time, to say whether a service is ready.
-_CURRENT = Statement("alembic_version", "SELECT version_num FROM alembic_version")
-
-
-def configuration(service: str, url: str = "") -> Config:
-    """Return Alembic's configuration for `graph` or `feed`."""
-    config = Config(str(_HISTORIES / "alembic.ini"), ini_section=service)
-    if url:
-        # Alembic interpolates, so a percent sign in a password must be doubled.
-        config.set_main_option("sqlalchemy.url", url.replace("%", "%%"))
-    return config
-
+_CURRENT = Statement("alembic_version", _READ)
 
 Progress: TypeAlias = Callable[[str], None]
 """Called with each revision once it is applied, or taken back."""
@@ -46,24 +35,20 @@ def upgrade(
 
     A database at a revision of a later version has all that `head` means to this version.
     """
+    from shared.database import history  # noqa: PLC0415 -- imports Alembic, which serving does without
+
     if revision == "head" and is_later(service, current(url)):
         return
-    command.upgrade(_reporting(configuration(service, url), progress), revision)
+    history.upgrade(service, url, revision, progress)
 
 
 def downgrade(
     service: str, url: str, revision: str, *, progress: Progress = lambda _: None
 ) -> None:
     """Bring a database back to a revision; `base` is the empty one."""
-    command.downgrade(_reporting(configuration(service, url), progress), revision)
+    from shared.database import history  # noqa: PLC0415 -- as above
 
-
-def _reporting(config: Config, progress: Progress) -> Config:
-    def report(*, step: MigrationInfo, **_others: object) -> None:
-        progress(str(step.up_revision_id))
-
-    config.attributes["on_version_apply"] = report  # for env.py
-    return config
+    history.downgrade(service, url, revision, progress)
 
 
 def engine(url: str) -> sqlalchemy.Engine:
@@ -84,14 +69,20 @@ def engine(url: str) -> sqlalchemy.Engine:
 def current(url: str) -> str | None:
     """Return the revision of a database, or None if it was never migrated. Changes nothing."""
     with engine(url).connect() as connection:
-        return MigrationContext.configure(connection).get_current_revision()
+        if not sqlalchemy.inspect(connection).has_table(_TABLE):
+            return None
+        found: str | None = connection.exec_driver_sql(_READ).scalar()
+        return found
 
 
 @cache
 def revisions(service: str) -> tuple[str, ...]:
-    """Return the revisions of a history, from the oldest to the newest."""
-    script = ScriptDirectory.from_config(configuration(service))
-    return tuple(revision.revision for revision in script.walk_revisions())[::-1]
+    """Return the revisions of a history, from the oldest to the newest.
+
+    The file of a revision begins with its number.
+    """
+    files = sorted((_HISTORIES / service / "versions").glob("[0-9]*.py"))
+    return tuple(f"{service}_{file.name.partition('_')[0]}" for file in files)
 
 
 def head(service: str) -> str:
