@@ -16,12 +16,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final, TypeVar
 
-import redis
 from limits.storage import RedisStorage
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from redis.backoff import NoBackoff
-from redis.connection import parse_url
-from redis.retry import Retry
 
 from kith.environment import Environment
 from shared.circuit import Circuit
@@ -99,7 +95,12 @@ class OptionalRedis:
     """Asks Redis. Thread-safe."""
 
     def __init__(self, settings: RedisSettings, metrics: RedisMetrics) -> None:
+        import redis  # noqa: PLC0415 -- takes a tenth of what a service takes to start
+        from redis.backoff import NoBackoff  # noqa: PLC0415 -- as above
+        from redis.retry import Retry  # noqa: PLC0415 -- as above
+
         seconds = settings.timeout.total_seconds()
+        self._refusals = (redis.ResponseError, ValueError)
         self._pool = redis.ConnectionPool.from_url(
             settings.url,
             socket_timeout=seconds,
@@ -121,7 +122,7 @@ class OptionalRedis:
         started = time.perf_counter()
         try:
             answer = work()
-        except (redis.ResponseError, ValueError) as error:
+        except self._refusals as error:
             self._came()
             self._metrics.errors.labels(operation, "unusable").inc()
             raise GarbageError from error
@@ -183,6 +184,8 @@ class OptionalRedis:
 
 def _is_redis(url: str) -> bool:
     """Whether the client of Redis can use a URL; what it says of others may hold a password."""
+    from redis.connection import parse_url  # noqa: PLC0415 -- as above
+
     try:
         parse_url(url)  # type: ignore[no-untyped-call]  # the library does not type it
     except ValueError:
