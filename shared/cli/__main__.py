@@ -1,4 +1,8 @@
-"""The whole command line: the operator's commands, and beside them those of the client."""
+"""The whole command line: the operator's commands, and beside them those of the client.
+
+Those of the client are called most often and take twice the time where the libraries of a server
+are imported for them, so each of the operator's commands imports what it needs.
+"""
 
 import os
 import sys
@@ -15,9 +19,7 @@ from kith.cli.commands import (
     command_line,
     run_command,
 )
-from shared.cli import databases, schemas, shards
-from shared.cli.outcome import outcome
-from shared.cli.run import run
+from kith.cli.outcome import outcome
 from shared.setting_names import unknown_settings
 
 _MOST_SHARDS = 64_000  # Citus has no more
@@ -25,7 +27,7 @@ _MOST_SHARDS = 64_000  # Citus has no more
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command, of this process's arguments for None; returns the exit status."""
-    return outcome(lambda: run_command(command_parser(), arguments))
+    return outcome(lambda: run_command(command_parser(), arguments), explain=_explanation)
 
 
 def command_parser() -> ArgumentParser:
@@ -49,7 +51,7 @@ def _add_operator_commands(add_parser: AddParser) -> None:
         help="print what would be applied, change nothing; exit status 1 if anything",
     )
     schema.add_argument(
-        "--service", choices=databases.SERVICES, help="migrate the database of this service only"
+        "--service", choices=("graph", "feed"), help="migrate the database of this service only"
     )
     schema.add_argument(
         "--to",
@@ -85,24 +87,34 @@ def _add_shards(add_parser: AddParser) -> None:
     )
 
 
+def _explanation(error: BaseException) -> str | None:
+    from shared.cli.outcome import explanation  # noqa: PLC0415 -- see above
+
+    return explanation(error)
+
+
 def _point_out_unknown_settings() -> None:
     for name, meant in unknown_settings(os.environ).items():
         sys.stderr.write(f"kith: {name} is not a setting{meant and f'; {meant} is'}\n")
 
 
 def _run(_arguments: Namespace, console: Console) -> None:
+    from shared.cli.run import run  # noqa: PLC0415 -- see above
+
     _point_out_unknown_settings()
     run(console)
 
 
 def _gateway(_arguments: Namespace, console: Console) -> None:
-    from shared.cli.gateway import gateway  # noqa: PLC0415 -- other commands need no Envoy
+    from shared.cli.gateway import gateway  # noqa: PLC0415 -- see above
 
     _point_out_unknown_settings()
     gateway(console)
 
 
 def _migrate(arguments: Namespace, console: Console) -> None:
+    from shared.cli import databases, schemas  # noqa: PLC0415 -- see above
+
     _point_out_unknown_settings()
     services = [arguments.service] if arguments.service else databases.SERVICES
     if arguments.to is not None:
@@ -112,17 +124,21 @@ def _migrate(arguments: Namespace, console: Console) -> None:
 
 
 def _doctor(_arguments: Namespace, console: Console) -> None:
-    from shared.cli import doctor  # noqa: PLC0415 -- other commands wait for no database driver
+    from shared.cli import doctor  # noqa: PLC0415 -- see above
 
     _point_out_unknown_settings()
     doctor.examine(console)
 
 
 def _create_shards(arguments: Namespace, _console: Console) -> None:
+    from shared.cli import shards  # noqa: PLC0415 -- see above
+
     shards.become("create", "--count", str(arguments.count))
 
 
 def _report_shards(_arguments: Namespace, _console: Console) -> None:
+    from shared.cli import shards  # noqa: PLC0415 -- see above
+
     shards.become("report")
 
 

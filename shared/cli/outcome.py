@@ -11,10 +11,11 @@ from shared.database.embedded_postgres import EmbeddedPostgresError
 
 def outcome(work: Callable[[], object]) -> Status:
     """Run a command to its end; says on standard error what went wrong, and returns the status."""
-    return client_outcome(work, explain=_explanation)
+    return client_outcome(work, explain=explanation)
 
 
-def _explanation(error: BaseException) -> str | None:
+def explanation(error: BaseException) -> str | None:
+    """Return what to say of an error that a database or its driver has raised; None for others."""
     match error:
         case EmbeddedPostgresError():
             return str(error)

@@ -306,6 +306,7 @@ def test_an_image_has_everything_that_its_programs_read_when_they_begin(tmp_path
     begin = (
         "import feed_service.__main__, graph_service.__main__\n"
         "import shared.cli.__main__, shared.server.probe\n"
+        "import shared.cli.doctor, shared.cli.schemas, shared.cli.shards, shared.database.history\n"
         "from kith.client.channel_options import client_options, __file__ as where\n"
         "print(where, *map(len, (client_options('graph'), client_options('feed'))))\n"
     )
