@@ -1,8 +1,11 @@
 """What is stored, seen from outside."""
 
-import sqlalchemy
+from collections.abc import Collection, Mapping
+from functools import cache
+from typing import Final
 
 from tests.support.pair import Pair
+from tests.support.processes import Session
 
 # Written by what goes on beside the calls.
 _BESIDE_CALLS = {"followed"}
@@ -14,57 +17,68 @@ _NO_EFFECTS = _BESIDE_CALLS | {
     "object_removals",
 }
 _EFFECTS = {"tags": "deleted_at IS NULL"}
+_ALL_ROWS: Final[Mapping[str, str]] = {}
 
 
 def row_counts(pair: Pair) -> dict[str, int]:
     """Return the number of rows in every table of either database that calls write to."""
-    counts = dict[str, int]()
-    for service, url in (("graph", pair.graph_url), ("feed", pair.feed_url)):
-        engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
-        with engine.connect() as connection:
-            for table in set(sqlalchemy.inspect(connection).get_table_names()) - _BESIDE_CALLS:
-                count = sqlalchemy.select(sqlalchemy.func.count())
-                counts[f"{service}.{table}"] = connection.execute(
-                    count.select_from(sqlalchemy.table(table))
-                ).scalar_one()
-    return counts
+    return {
+        f"{service}.{table}": int(str(count))
+        for service, url in (("graph", pair.graph_url), ("feed", pair.feed_url))
+        for table, count in _of_each(_tables(url) - _BESIDE_CALLS, url, "count(*)").items()
+    }
 
 
 def contents(url: str) -> dict[str, str]:
     """Return a digest of the rows of every table in which a call of a service has effects."""
     expression = "md5(string_agg(CAST(stored AS text), ' ' ORDER BY CAST(stored AS text)))"
-    return {table: str(digest) for table, digest in _of_each_table(url, expression).items()}
+    return {table: str(digest) for table, digest in _of_effects(url, expression).items()}
 
 
 def sizes(url: str) -> dict[str, int]:
     """Return the number of rows of every such table, and of the totals what they add up to."""
-    counts = _of_each_table(url, "count(*)")
-    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
-    with engine.connect() as connection:
-        added_up = sqlalchemy.text("SELECT CAST(coalesce(sum(value), 0) AS bigint) FROM totals")
-        counts["totals"] = connection.execute(added_up).scalar_one()
+    counts = _of_effects(url, "count(*)")
+    counts |= _of_each({"totals"}, url, "CAST(coalesce(sum(value), 0) AS bigint)")
     return {table: int(str(count)) for table, count in counts.items()}
 
 
-def _of_each_table(url: str, expression: str) -> dict[str, object]:
-    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
-    with engine.connect() as connection:
-        return {
-            table: connection.execute(
-                sqlalchemy.text(
-                    f"SELECT {expression} FROM {table} AS stored"
-                    f" WHERE {_EFFECTS.get(table, 'true')}"
-                )
-            ).scalar_one()
-            for table in set(sqlalchemy.inspect(connection).get_table_names()) - _NO_EFFECTS
-        }
+def _of_effects(url: str, expression: str) -> dict[str, object]:
+    return _of_each(_tables(url) - _NO_EFFECTS, url, expression, _EFFECTS)
+
+
+def _of_each(
+    tables: Collection[str], url: str, expression: str, conditions: Mapping[str, str] = _ALL_ROWS
+) -> dict[str, object]:
+    """Return what an expression is for each table, or for those of its rows that are asked for."""
+    of_each = [
+        f"SELECT '{table}', {expression} FROM {table} AS stored"
+        f" WHERE {conditions.get(table, 'true')}"
+        for table in tables
+    ]
+    session = _session(url)
+    found = session.rows(" UNION ALL ".join(of_each))
+    session.commit()
+    return {str(table): value for table, value in found}
+
+
+@cache
+def _session(url: str) -> Session:
+    """Return a session that stays: hundreds of tests count before and after what they do."""
+    return Session(url)
+
+
+@cache
+def _tables(url: str) -> frozenset[str]:
+    """Return the tables of a database, whose schema stays what it is."""
+    with Session(url) as session:
+        found = session.rows("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+    return frozenset(table for (table,) in found)
 
 
 def last_statements(url: str) -> list[str]:
     """Return what a database's operator sees of its sessions: the last statement of each."""
-    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
-    with engine.connect() as connection:
-        sessions = sqlalchemy.text(
+    with Session(url) as session:
+        sessions = session.rows(
             "SELECT query FROM pg_stat_activity WHERE datname = current_database()"
         )
-        return list(connection.execute(sessions).scalars())
+    return [statement for (statement,) in sessions]
