@@ -47,7 +47,7 @@ _PING_SECONDS = 1.0
 # After so many calls in a row without an answer, all others fail at once for so long.
 _FAILURES = 5
 _PAUSE = timedelta(seconds=0.5)
-# Who gave it less time than this has only themselves to blame.
+# A call with less time than this fails by its own deadline.
 _FAIR_SECONDS = 0.1
 # As many users as GetConnectedUserIds takes.
 _MOST_USERS = 100

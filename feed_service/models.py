@@ -39,7 +39,7 @@ PRIVATE: Final = "private"
 LOW_IMPORTANCE: Final = 4.0
 """Posts of this importance and below are not told of a week that has an important one."""
 UTC_DAY: Final = "CAST(created_at AT TIME ZONE 'UTC' AS date)"
-"""The day of a post, as far as it does not depend on who asks."""
+"""The day of a post, as far as it does not depend on the viewer."""
 
 ALT_TEXT_LENGTH: Final = 1_000
 BODY_LENGTH: Final = 10_000

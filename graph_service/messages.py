@@ -29,7 +29,7 @@ def connection(peer: PeerRow) -> pb.Connection:
             state=pb.CONNECTION_STATE_BLOCKED,
             create_time=timestamp(peer.blocked_at),
         )
-    # Who was asked has the request withheld from them also when their block is gone.
+    # The request stays withheld from the asked user also when their block is gone.
     is_hidden = peer.status == WITHHELD and peer.requested_by == peer.peer_id
     if is_hidden or peer.created_at is None or peer.updated_at is None:
         return pb.Connection(peer_id=peer.peer_id, state=pb.CONNECTION_STATE_NONE)

@@ -110,7 +110,7 @@ Index(
     postgresql_where=_ACCEPTED,
 )
 
-# peer_page: requests, by direction. A withheld request is in the list of who asked, and in no
+# peer_page: requests, by direction. A withheld request is in the requester's list, and in no
 # other.
 Index(
     "idx_connection_outgoing",
@@ -171,7 +171,7 @@ Index("idx_decline_oldest", declines.c.declined_at)
 # One row for each user who ever had a connection, a request or a block. `revision` grows with every
 # change of the user's connections and of blocks in either direction; it tells a time, so it is for
 # services. `shown_revision` is for the user: it grows with the connections alone, by random steps.
-# It begins where it is for who has no row, for others make the row, by a request or a block.
+# It begins as for a user without a row, because others make the row, by a request or a block.
 users = Table(
     "users",
     metadata,

@@ -124,9 +124,9 @@ def _body(
     if body == "*":
         without = [way[0] for way in bound]
         return _json_content(schemas.message(method.input_type, without=without))
-    [held] = [held for held, _ in schemas.fields(method.input_type) if held.name == body]
+    [field] = [field for field, _ in schemas.fields(method.input_type) if field.name == body]
     inside = [way[1] for way in bound if way[0] == body and len(way) > 1]
-    return _json_content(schemas.message(held.type_name, without=inside))
+    return _json_content(schemas.message(field.type_name, without=inside))
 
 
 def _error(schemas: Schemas) -> Schema:

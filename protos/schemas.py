@@ -1,7 +1,7 @@
 """The messages and enums of the contracts as JSON schemas, with their comments."""
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 from google.protobuf.descriptor_pb2 import (
@@ -44,7 +44,7 @@ _WELL_KNOWN: Final[Mapping[str, Schema]] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Commented:
     """A message or an enum; its comments are at paths that begin with it."""
 
@@ -59,18 +59,18 @@ class Commented:
             yield f"- `{name}`: {self.comments.get((_VALUES, number), '')}"
 
 
-@dataclass
+@dataclasses.dataclass
 class Schemas:
     """The schemas that have been needed so far, of everything that is named."""
 
     named: Mapping[str, Commented]
-    made: dict[str, Schema] = field(default_factory=dict)
+    made: dict[str, Schema] = dataclasses.field(default_factory=dict)
 
     def fields(self, type_name: str) -> Iterator[tuple[FieldDescriptorProto, str]]:
         """Yield the fields of a message with their comments."""
         message = self.named[type_name]
-        for number, held in enumerate(message.descriptor.field):
-            yield held, message.comments.get((_FIELDS, number), "")
+        for number, field in enumerate(message.descriptor.field):
+            yield field, message.comments.get((_FIELDS, number), "")
 
     def reference(self, type_name: str) -> Schema:
         """Return how to name a schema, which is made when it is named first."""
@@ -87,50 +87,50 @@ class Schemas:
     def message(self, type_name: str, *, without: Sequence[str]) -> Schema:
         """Return the schema of a message, but for some fields."""
         properties = {
-            held.json_name: self.value(held, comment)
-            for held, comment in self.fields(type_name)
-            if held.name not in without
+            field.json_name: self.value(field, comment)
+            for field, comment in self.fields(type_name)
+            if field.name not in without
         }
         schema = _described(self.named[type_name].comments.get((), ""), {"type": "object"})
         return {**schema, "properties": properties} if properties else schema
 
-    def value(self, held: FieldDescriptorProto, comment: str) -> Schema:
+    def value(self, field: FieldDescriptorProto, comment: str) -> Schema:
         """Return the schema of a field."""
-        limits = held.options.Extensions[options_pb2.limits]
+        limits = field.options.Extensions[options_pb2.limits]
         # JSON Schema counts no bytes.
         size = _stated(limits, **{"x-max-bytes": "max_bytes"})
-        schema = {**self.single(held), **_limits_of_one(held, limits), **size}
-        if held.label == FieldDescriptorProto.LABEL_REPEATED and not self.is_map(held):
+        schema = {**self.single(field), **_limits_of_one(field, limits), **size}
+        if field.label == FieldDescriptorProto.LABEL_REPEATED and not self.is_map(field):
             numbers = _stated(limits, minItems="min_items", maxItems="max_items")
             schema = {"type": "array", "items": schema, **numbers}
         return _described(comment, schema)
 
-    def single(self, held: FieldDescriptorProto) -> Schema:
+    def single(self, field: FieldDescriptorProto) -> Schema:
         """Return the schema of one value of a field."""
-        if held.type in _SCALARS:
-            return dict(_SCALARS[held.type])
-        if held.type_name in _WELL_KNOWN:
-            return dict(_WELL_KNOWN[held.type_name])
-        if self.is_map(held):
-            [_, value] = self.named[held.type_name].descriptor.field
+        if field.type in _SCALARS:
+            return dict(_SCALARS[field.type])
+        if field.type_name in _WELL_KNOWN:
+            return dict(_WELL_KNOWN[field.type_name])
+        if self.is_map(field):
+            [_, value] = self.named[field.type_name].descriptor.field
             return {"type": "object", "additionalProperties": self.single(value)}
-        return self.reference(held.type_name)
+        return self.reference(field.type_name)
 
-    def is_map(self, held: FieldDescriptorProto) -> bool:
+    def is_map(self, field: FieldDescriptorProto) -> bool:
         """Whether a field is a map, which protobuf has as a list of entries."""
-        told = self.named.get(held.type_name)
+        told = self.named.get(field.type_name)
         message = told.descriptor if told else None
         return isinstance(message, DescriptorProto) and message.options.map_entry
 
     def leaves(self, type_name: str, *outer: str) -> Iterator[tuple[Sequence[str], Schema]]:
         """Yield the fields of a message that a query or a path can name, and their schemas."""
-        for held, comment in self.fields(type_name):
-            way = (*outer, held.name)
-            is_message = held.type == FieldDescriptorProto.TYPE_MESSAGE
-            if is_message and held.type_name not in _WELL_KNOWN:
-                yield from self.leaves(held.type_name, *way)
+        for field, comment in self.fields(type_name):
+            way = (*outer, field.name)
+            is_message = field.type == FieldDescriptorProto.TYPE_MESSAGE
+            if is_message and field.type_name not in _WELL_KNOWN:
+                yield from self.leaves(field.type_name, *way)
             else:
-                yield way, self.value(held, comment)
+                yield way, self.value(field, comment)
 
 
 def _enum(told: Commented) -> Schema:
@@ -150,9 +150,9 @@ def named_in(file: FileDescriptorProto) -> Iterator[tuple[str, Commented]]:
         return f".{file.package}.{name}", told
 
     def messages(
-        held: Sequence[DescriptorProto], path: Path, *outer: str
+        field: Sequence[DescriptorProto], path: Path, *outer: str
     ) -> Iterator[tuple[str, Commented]]:
-        for number, message in enumerate(held):
+        for number, message in enumerate(field):
             at = (*path, number)
             yield commented(message, at, *outer)
             yield from messages(message.nested_type, (*at, _NESTED), *outer, message.name)
@@ -171,10 +171,10 @@ def comments_of(file: FileDescriptorProto) -> Mapping[Path, str]:
     }
 
 
-def _limits_of_one(held: FieldDescriptorProto, limits: options_pb2.Limits) -> Schema:
+def _limits_of_one(field: FieldDescriptorProto, limits: options_pb2.Limits) -> Schema:
     """Return the limits of a field's value, or of each of its items."""
     lengths = _stated(limits, minLength="min_length", maxLength="max_length")
-    if held.type == FieldDescriptorProto.TYPE_INT64 and limits.HasField("minimum"):
+    if field.type == FieldDescriptorProto.TYPE_INT64 and limits.HasField("minimum"):
         return {"pattern": _TEXTS_FROM[limits.minimum]}
     numbers = _stated(limits, minimum="minimum", maximum="maximum")
     return {**lengths, **numbers, **_FORMATS.get(limits.format, {})}

@@ -35,7 +35,7 @@ class ListedPeer:
 
 @dataclass(frozen=True, kw_only=True)
 class CountRow:
-    """A user's number of connections, and whether the user who asks may know it."""
+    """A user's number of connections, and whether the user of the call may know it."""
 
     user_id: int
     connection_count: int

@@ -82,7 +82,7 @@ class LockedPair:
 
     @property
     def is_withheld(self) -> bool:
-        """What is between the two is a request that is not shown to who was asked."""
+        """What is between the two is a request that is not shown to the asked user."""
         return self.seen.status == WITHHELD
 
     @property
@@ -232,7 +232,7 @@ def change_pair(
     """The locked pair after a change by the user, which is made, counted and recorded.
 
     It is counted as a connection more, one less, or none. The totals change with it. A request that
-    is withheld from the peer is recorded nowhere else, for who reads the events would tell them.
+    is withheld from the peer is recorded nowhere else, for readers of the events would tell them.
     """
     counted = (CHANGE_USERS,) if amount or kind in _OF_BLOCKS else ()
     recorded = () if is_withheld else (_INSERT_EVENTS,)

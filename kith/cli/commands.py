@@ -29,7 +29,7 @@ Command: TypeAlias = Callable[[Namespace, Console], None]
 AddParser: TypeAlias = Callable[..., ArgumentParser]
 """Adds a command by its name, as the `add_parser` of argparse does."""
 
-# Who writes what is drawn for all authors at once, in memory.
+# The author of each text is drawn for all texts at once, in memory.
 _MOST_AUTHORS = 1_000_000
 _MOST_DAYS = 20_000  # posts are not from before 1970
 _MOST_PAGES = 1_000_000

@@ -20,7 +20,7 @@ KEEPALIVE_SECONDS: Final = 30
 """How often a client asks whether an idle server is still there while it waits for an answer."""
 
 LEAST_PING_SECONDS: Final = KEEPALIVE_SECONDS / 3
-"""Who asks a server more often than this is disconnected; the rest is for the network's delays."""
+"""A client that pings more often than this is disconnected; the rest is for delays."""
 
 # A client's own limit is 4 MiB, which the ids of a hundred hubs would pass.
 _MAX_MESSAGE_BYTES: Final = 64 * 1024 * 1024

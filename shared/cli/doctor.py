@@ -58,7 +58,7 @@ def examine(console: Console) -> None:
     for database in settings.values():
         if database.url:
             page_token_keys(environment, database)
-    # What both services read of who callers are is the same.
+    # Both services read the same settings of callers.
     server, *_ = [
         ServerSettings.read(environment, name.upper(), port=0, metrics_port=0) for name in SERVICES
     ]

@@ -49,7 +49,7 @@ _TICK_SECONDS: Final = 0.1
 _READY_SECONDS: Final = 60.0
 _FIRST_DELAY_SECONDS: Final = 0.1
 _LONGEST_DELAY_SECONDS: Final = 10.0
-# Who has lived for so long did not die of how it was started.
+# A worker that has run for so long did not die of its start.
 _SETTLED_SECONDS: Final = 30.0
 _LOOK_SECONDS: Final = 1.0
 # Between replacements for memory: a limit that new workers pass as well must not keep the service

@@ -219,7 +219,7 @@ class _Person:
         for _ in range(self._traffic.calls_a_channel):
             if self._stopping.wait(max(0.0, due - time.monotonic())):
                 return
-            # Who is late does not make up for more than one call.
+            # A late client does not make up for more than one call.
             due = max(due, time.monotonic() - interval) + interval
             if self._pending is not None:
                 self._write(self._pending)

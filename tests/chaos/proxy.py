@@ -110,7 +110,7 @@ class FaultProxy:
         self._writers.add(there_writer)
         ways = [self._pass(reader, there_writer), self._pass(there_reader, writer)]
         tasks = [asyncio.ensure_future(way) for way in ways]
-        # Who hangs up on one side has hung up.
+        # A side that hangs up has hung up on both.
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in tasks:
             task.cancel()

@@ -1,4 +1,4 @@
-"""Who was kept from a post by a tag stays kept from it, until the author says otherwise."""
+"""A person whom a tag excluded from a post stays excluded, until the author says otherwise."""
 
 from collections.abc import Callable
 

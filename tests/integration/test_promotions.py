@@ -121,7 +121,7 @@ def test_a_standby_that_is_ahead_of_the_one_that_was_promoted_is_not_asked_any_m
     # Far beyond where the other one is.
     lesser.rows("SELECT pg_switch_wal()")
     # A busy machine may be late with an answer, and a server that is late is not asked either: only
-    # who knows the new primary does not come back to the one that has another history.
+    # a service that knows the new primary does not come back to the one that has another history.
     until(lambda: notes.is_primary(lesser) and notes.asked() == 0)
     wrote = notes.write("is new")
 

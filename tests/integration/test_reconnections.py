@@ -1,4 +1,4 @@
-"""Who connects again is told apart from who never parted, by the revisions of the last ending."""
+"""A second connection of two people is told from a first by the revisions of the last ending."""
 
 from collections.abc import Iterator
 

@@ -92,7 +92,7 @@ class Shown:
         }
 
     def client(self, name: str) -> Mapping[str, str]:
-        """Return the settings of who calls."""
+        """Return the settings of the caller."""
         return {
             "TARGET_CERT_FILE": str(self.folder / f"{name}.crt"),
             "TARGET_KEY_FILE": str(self.folder / f"{name}.key"),

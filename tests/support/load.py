@@ -16,7 +16,7 @@ _TIMEOUT_SECONDS = 120
 _CALLS_A_CHANNEL = 50
 _REQUEST = graph.CountConnectionsRequest(user_ids=[1])
 
-# Who calls with these has no policy for retries. gRPC itself repeats a call that a server has not
+# A client with these has no policy for retries. gRPC itself repeats a call that a server has not
 # looked at, as when it crosses with the server's good-bye; clients would have to switch that off.
 PLAIN: Sequence[tuple[str, Any]] = (("grpc.use_local_subchannel_pool", 1),)
 

@@ -1,4 +1,4 @@
-"""Requests that are withheld from who has blocked who asks, and revisions that tell no time.
+"""Requests that are withheld from a user who blocks the requester, and revisions without time.
 
 May meet the code of the version before. It shows a withheld request to the requester alone; when
 it lifts a block it leaves the request behind, which counts for nothing once the new code runs. What
