@@ -28,9 +28,12 @@ from feed_service.settings import FeedSettings
 from feed_service.tag_imports import TagImports
 from feed_service.tags import Tags
 from feed_service.upkeep import Upkeep
+from feed_service.watches import ContentWatches
 from kith.feed.v1 import feed_pb2_grpc
+from shared.api.watches import WatchMetrics
 from shared.database import schema
-from shared.database.database import Database
+from shared.database.database import BACKGROUND, Database
+from shared.database.reader import Reader
 from shared.metrics import ClientMetrics
 from shared.periodic import Periodic
 from shared.server.parts import Parts, build_parts
@@ -62,7 +65,12 @@ def build(settings: FeedSettings, database_url: str) -> Service:
             resources.callback(store.close)
         upkeep = Periodic(
             "upkeep",
-            Upkeep(parts.background_database, store, purge_after=settings.purge_after).run,
+            Upkeep(
+                parts.background_database,
+                store,
+                purge_after=settings.purge_after,
+                events_kept=settings.events_kept,
+            ).run,
             interval_seconds=_UPKEEP_SECONDS,
         )
         photos = Photos(parts.database, store, remove_soon=upkeep.soon)
@@ -72,6 +80,13 @@ def build(settings: FeedSettings, database_url: str) -> Service:
 
         follower = Follower(
             parts.background_database, graph, erasure(parts.background_database), metrics
+        )
+        watches = ContentWatches(
+            resources.enter_context(closing(Reader(parts.endpoint, name=BACKGROUND))),
+            parts.tokens,
+            settings.watches,
+            WatchMetrics(parts.registry),
+            layout=layout,
         )
         shared = Resources(
             database=parts.database,
@@ -96,6 +111,7 @@ def build(settings: FeedSettings, database_url: str) -> Service:
             imports=Imports(shared, photos),
             comment_imports=CommentImports(shared),
             exports=Exports(shared),
+            watches=watches,
             erasure=erasure(parts.database),
         )
 
@@ -113,6 +129,8 @@ def build(settings: FeedSettings, database_url: str) -> Service:
             connections={"calls": parts.database.usage},
             checks={"database": check_database, "graph": graph.ping},
             check_grace={"graph": settings.graph_ready_grace.total_seconds()},
+            stream_threads={"WatchPosts": settings.watches.max_watchers},
+            drain=watches.drain,
             background=[*parts.background, upkeep, follower],
             resources=resources.pop_all(),
         )

@@ -72,5 +72,6 @@ ACCESS: Final[Access] = {
     "ImportPosts": Rule(admits=Admits.SERVICES, weight=Weight.HEAVY, audit=()),
     "ImportComments": Rule(admits=Admits.SERVICES, weight=Weight.HEAVY, audit=()),
     "ExportUser": Rule(admits=Admits.THE_USER, limit=HEAVY, weight=Weight.HEAVY, audit=()),
+    "WatchPosts": Rule(admits=Admits.SERVICES, audit=None),
     "DeleteUser": Rule(admits=Admits.SERVICES, audit=()),
 }

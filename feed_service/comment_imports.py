@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from feed_service import queries
+from feed_service.models import EventKind
 from feed_service.queries.imported_comments import ImportedComment
 from feed_service.resources import Resources
 from kith.exceptions import FieldViolation, ValidationError
@@ -56,9 +57,11 @@ def _import_in(connection: Connection, chunk: Sequence[ImportedComment]) -> Comm
     ]
     if violations:
         raise ValidationError.of_all(violations)
-    imported = queries.imported_comments.insert_comments(
+    amounts = queries.imported_comments.insert_comments(
         connection, comments=[(posts[comment.post], comment) for comment in chunk]
     )
+    queries.events.record_import(connection, EventKind.COMMENTS_IMPORTED, posts=amounts)
+    imported = amounts.total()
     return CommentImportResult(
         imported=imported, existing=len(chunk) - imported, committed_chunks=1
     )

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from sqlalchemy import Connection
 
 from feed_service import posts, queries
+from feed_service.models import EventKind
 from feed_service.queries.comments import CommentName, CommentRow
 from feed_service.queries.posts import PostName
 from feed_service.resources import Resources
@@ -55,9 +56,13 @@ class Comments:
         def create(connection: Connection, author: Viewer) -> CommentRow:
             if not queries.posts.lock_visible_post(connection, viewer=author, name=post):
                 raise posts.not_found()
-            return queries.comments.insert_comment(
+            row = queries.comments.insert_comment(
                 connection, post=post, author_id=author_id, body=body
             )
+            queries.events.record_comment(
+                connection, EventKind.COMMENT_CREATED, name=(*post, row.id), author_id=author_id
+            )
+            return row
 
         response, _ = once_prepared(
             self._database,
@@ -119,6 +124,9 @@ class Comments:
             if current is None:
                 raise _not_found()
             require_version(version, current=current)
+            queries.events.record_comment(
+                connection, EventKind.COMMENT_EDITED, name=name, author_id=author_id
+            )
             return queries.comments.update_comment(connection, name=name, body=body)
 
         response, _ = once_prepared(
@@ -134,8 +142,15 @@ class Comments:
         """Delete a comment that the user has written, or that is on a post of the user's."""
 
         def work(connection: Connection) -> None:
-            if not queries.comments.delete_comment(connection, name=name, user_id=call.user_id):
+            found, author_id = queries.comments.delete_comment(
+                connection, name=name, user_id=call.user_id
+            )
+            if not found:
                 raise _not_found()
+            if author_id is not None:
+                queries.events.record_comment(
+                    connection, EventKind.COMMENT_DELETED, name=name, author_id=author_id
+                )
 
         response, _ = once(self._database, call, work)
         return response

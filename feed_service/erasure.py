@@ -54,6 +54,8 @@ def _steps(layout: Layout) -> Sequence[_Step]:
         idempotency.forget_of,
         queries.erasure.erase_digests,
         queries.erasure.erase_read_position,
+        queries.events.erase_events_of_author,
+        queries.events.erase_events_of_comments,
     )
 
 
@@ -87,6 +89,8 @@ class Erasure:
             return revision
 
         def record(connection: Connection, revision: int) -> None:
+            # Also when nothing was left: a call that erased it may have broken off before this.
+            queries.events.record_erasure(connection, user_id=user_id)
             if revision:
                 queries.erasure.record_erasure(connection, user_id=user_id, revision=revision)
 
@@ -106,11 +110,12 @@ class Erasure:
             return erased_up_to < revision
 
         self._erase(user_id, is_due=is_due)
-        self._database.write(
-            lambda connection: queries.erasure.record_erasure(
-                connection, user_id=user_id, revision=revision
-            )
-        )
+
+        def record(connection: Connection) -> None:
+            if queries.erasure.record_erasure(connection, user_id=user_id, revision=revision):
+                queries.events.record_erasure(connection, user_id=user_id)
+
+        self._database.write(record)
 
     def _erase(self, user_id: int, *, is_due: Callable[[int], bool]) -> None:
         """Repeat all steps until none finds anything, because calls may write meanwhile."""

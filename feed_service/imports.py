@@ -14,6 +14,7 @@ from feed_service import queries
 from feed_service.audiences import foreign_tags, named_tags
 from feed_service.layouts import Layout
 from feed_service.metrics import POSTS
+from feed_service.models import EventKind
 from feed_service.photos import Photos
 from feed_service.queries.imported_tags import ExternalTag
 from feed_service.queries.imports import ExternalName, ImportedPost
@@ -87,6 +88,7 @@ class Imports:
             connection, audiences={name: audiences[key] for key, name in names.items()}
         )
         self._insert_photos(connection, chunk, names, made)
+        queries.events.record_import(connection, EventKind.POSTS_IMPORTED, posts=names.values())
         add_to_totals(connection, amounts={POSTS: len(names)})
         return ImportResult(
             imported=len(names), existing=len(chunk) - len(names), committed_chunks=1

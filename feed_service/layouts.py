@@ -6,12 +6,14 @@ is right for both. Those that are not are chosen here and nowhere else: what Pos
 one statement Citus may refuse, or run on every shard.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 from feed_service import queries
 from feed_service.models import DISTRIBUTED_BY
 from feed_service.settings import LayoutName
 from kith.exceptions import UnavailableError
+from shared.database.event_log import Writers
 from shared.database.reader import Reader
 
 
@@ -30,6 +32,7 @@ class Layout:
     lock_tags = staticmethod(queries.imports.lock_tags)
     lock_imported_tags = staticmethod(queries.imported_tags.lock_imported_tags)
     erase_comments = staticmethod(queries.erasure.erase_comments)
+    event_writers: Sequence[Writers] = ()
 
 
 class _Distributed(Layout):
@@ -47,6 +50,7 @@ class _Distributed(Layout):
     lock_tags = staticmethod(queries.citus.imports.lock_tags)
     lock_imported_tags = staticmethod(queries.citus.imports.lock_imported_tags)
     erase_comments = staticmethod(queries.citus.erasure.erase_comments)
+    event_writers = (queries.citus.events.prepared_transactions,)
 
 
 SINGLE: Final = Layout()

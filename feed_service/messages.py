@@ -9,12 +9,13 @@ from typing import Any, Final
 from google.protobuf.message import Message
 
 from feed_service.exports import ExportedRows, Section
-from feed_service.models import ALL, PRIVATE, TAGS
+from feed_service.models import ALL, PRIVATE, TAGS, EventKind
 from feed_service.object_store import MAX_PHOTO_BYTES
 from feed_service.photos import DownloadUrl, PermittedUpload
 from feed_service.queries.audiences import Explanation
 from feed_service.queries.comments import CommentName, CommentRow
 from feed_service.queries.digests import ChosenPost, Reason
+from feed_service.queries.events import EventRow
 from feed_service.queries.exports import FrozenDigestRow, TaggedRow
 from feed_service.queries.posts import DeletedPostRow, PostName, PostRow
 from feed_service.queries.tags import MemberRow, TagRow
@@ -34,12 +35,18 @@ CONTENT_TYPES = {
     pb.PHOTO_CONTENT_TYPE_WEBP: "image/webp",
     pb.PHOTO_CONTENT_TYPE_AVIF: "image/avif",
 }
+EVENT_KINDS: Mapping[pb.ContentEventKind.ValueType, EventKind] = {
+    pb.ContentEventKind.Value(f"CONTENT_EVENT_KIND_{kind.name}"): kind for kind in EventKind
+}
 # A client's own limit is 4 MiB unless it was raised.
 _EXPORT_BYTES: Final = 1024 * 1024
 _ETAG: Final = re.compile(r'"([1-9][0-9]{0,17})"')
 # Versions are counted from 1.
 _NO_VERSION: Final = 0
 _KIND_OF_AUDIENCE = {audience: kind for kind, audience in AUDIENCE_KINDS.items()}
+_KINDS_OF_EVENTS: Mapping[str, pb.ContentEventKind.ValueType] = {
+    kind: value for value, kind in EVENT_KINDS.items()
+}
 _CLAUSES = {
     clause: pb.VisibilityClause.Value(f"VISIBILITY_CLAUSE_{clause.name}") for clause in Clause
 }
@@ -296,6 +303,22 @@ def shown_comment(answer: pb.CreateCommentResponse) -> CommentName:
     """Return which comment an answer shows."""
     post_name = answer.comment.post
     return post_name.author_id, post_name.post_id, answer.comment.comment_id
+
+
+def event(row: EventRow) -> pb.ContentEvent:
+    """Return one change of posts or comments."""
+    return pb.ContentEvent(
+        sequence=row.seq,
+        kind=_KINDS_OF_EVENTS[row.kind],
+        author_id=row.author_id,
+        post_id=row.post_id,
+        comment_id=row.comment_id,
+        comment_author_id=row.comment_author_id,
+        posts=[
+            pb.PostName(author_id=author_id, post_id=post_id) for author_id, post_id in row.posts
+        ],
+        event_time=timestamp(row.occurred_at),
+    )
 
 
 def etag(version: int) -> str:

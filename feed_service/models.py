@@ -4,6 +4,7 @@ The author's or owner's id leads every primary key and every join, so that the s
 distributed by it without a change.
 """
 
+from enum import StrEnum
 from typing import Final
 
 from sqlalchemy import (
@@ -24,10 +25,11 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from shared.api.idempotency import idempotency_keys_table
 from shared.database.columns import big_id, moment, new_metadata
+from shared.database.event_log import erased_events_table, purged_events_table
 from shared.database.totals import totals_table
 
 metadata = new_metadata()
@@ -35,6 +37,26 @@ metadata = new_metadata()
 ALL: Final = "all"
 TAGS: Final = "tags"
 PRIVATE: Final = "private"
+
+
+class EventKind(StrEnum):
+    """What happened to posts or comments, as `content_events` keeps it."""
+
+    POST_CREATED = "post_created"
+    POST_EDITED = "post_edited"
+    POST_AUDIENCE_CHANGED = "post_audience_changed"
+    POST_DELETED = "post_deleted"
+    POST_RESTORED = "post_restored"
+    POST_MODERATED = "post_moderated"
+    POSTS_IMPORTED = "posts_imported"
+    COMMENTS_IMPORTED = "comments_imported"
+    COMMENT_CREATED = "comment_created"
+    COMMENT_EDITED = "comment_edited"
+    COMMENT_DELETED = "comment_deleted"
+    COMMENT_HIDDEN = "comment_hidden"
+    COMMENT_MODERATED = "comment_moderated"
+    USER_ERASED = "user_erased"
+
 
 LOW_IMPORTANCE: Final = 4.0
 """Posts of this importance and below are not told of a week that has an important one."""
@@ -419,13 +441,42 @@ followed = Table(
     moment("updated_at"),
 )
 
+# What consumers of WatchPosts read. Rows are only added, erased with a user, and purged from the
+# lowest number on. Numbers are handed out while the post is locked, so their order is that of each
+# post's changes; but a lower one may be committed later. The rows of an import, one for each
+# author, share a number: they are one event.
+content_events = Table(
+    "content_events",
+    metadata,
+    # The author of the post; of the event of an erasure, who was erased.
+    big_id("author_id", primary_key=True),
+    Column("seq", BigInteger, Identity(always=False), primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("post_id", BigInteger),
+    Column("comment_id", BigInteger),
+    Column("comment_author_id", BigInteger),
+    # The posts of an import, or those on which comments were imported.
+    Column("post_ids", ARRAY(BigInteger)),
+    moment("occurred_at"),
+)
+# event_page, note_purge, purge_events, erase_events_of_comments.
+Index("idx_content_event_seq", content_events.c.seq)
+# erase_events_of_comments.
+Index(
+    "idx_content_event_comment_author",
+    content_events.c.comment_author_id,
+    postgresql_where=text("comment_author_id IS NOT NULL"),
+)
+erased_content_events = erased_events_table("erased_content_events", metadata)
+purged_content_events = purged_events_table("purged_content_events", metadata)
+
 totals = totals_table(metadata)
 
 DISTRIBUTED_BY: Final = {
     table.name: key.name
     for table in metadata.sorted_tables
     for key in list(table.primary_key)[:1]
-    if isinstance(key.type, BigInteger)
+    if key.name.endswith("_id")
 }
 """By which column each table is spread over shards: whose rows they are, the first of its key.
 

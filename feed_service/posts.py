@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from feed_service import queries
 from feed_service.audiences import WITHOUT_TAGS, lock_own_tags
 from feed_service.metrics import POSTS
-from feed_service.models import TAGS
+from feed_service.models import TAGS, EventKind
 from feed_service.photos import Photos, require
 from feed_service.queries.photos import NewPhoto, PhotoDraft
 from feed_service.queries.posts import Audience, DeletedPostRow, PostName, PostRow
@@ -44,6 +44,15 @@ class Changes:
     audience: Audience | None
     photos: Sequence[PhotoDraft] | None
     attributes: Mapping[str, str] | None
+
+    @property
+    def events(self) -> list[EventKind]:
+        """What happens to the post."""
+        edited = any(part is not None for part in (self.body, self.photos, self.attributes))
+        return [
+            *([EventKind.POST_EDITED] if edited else []),
+            *([EventKind.POST_AUDIENCE_CHANGED] if self.audience is not None else []),
+        ]
 
     @property
     def depend_on_present(self) -> bool:
@@ -196,6 +205,9 @@ class Posts:
             )
             if not found:
                 raise not_found()
+            if deleted:
+                name = (call.user_id, post_id)
+                queries.events.record_post(connection, EventKind.POST_DELETED, name=name)
             add_to_totals(connection, amounts={POSTS: -int(deleted)})
 
         response, is_new = once(self._database, call, work)
@@ -218,6 +230,7 @@ class Posts:
                 # The time ended while this went on, and the photos are being removed.
                 if kept < len(keys):
                     raise not_found()
+                queries.events.record_post(connection, EventKind.POST_RESTORED, name=name)
                 add_to_totals(connection, amounts={POSTS: 1})
             return post
 
@@ -267,7 +280,7 @@ class Posts:
         lock_own_tags(connection, author_id, draft.audience, field="audience")
         if draft.photos:
             self._photos.take(connection, author_id, draft.photos, made)
-        return self._layout.insert_post(
+        post = self._layout.insert_post(
             connection,
             author_id=author_id,
             body=draft.body,
@@ -276,6 +289,8 @@ class Posts:
             attributes=draft.attributes,
             totals={POSTS: 1},
         )
+        queries.events.record_post(connection, EventKind.POST_CREATED, name=(author_id, post.id))
+        return post
 
     def _made_for(
         self, name: PostName, drafts: Sequence[PhotoDraft], *, version: int | None
@@ -316,6 +331,7 @@ class Posts:
             photos=photos,
             attributes=changes.attributes,
         )
+        queries.events.record_post(connection, *changes.events, name=name)
         return _as_author(connection, name)
 
     def _exchange(

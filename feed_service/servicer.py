@@ -30,6 +30,7 @@ from feed_service.models import (
 from feed_service.photos import Photos
 from feed_service.posts import Changes, Draft, Posts
 from feed_service.queries.checks import Check
+from feed_service.queries.events import EventFilter
 from feed_service.queries.imported_comments import ImportedComment
 from feed_service.queries.imported_tags import ImportedMember, ImportedTag
 from feed_service.queries.imports import ImportedPost
@@ -39,6 +40,7 @@ from feed_service.queries.tags import Mute
 from feed_service.read_positions import ReadPositions
 from feed_service.tag_imports import Chunk, TagImports
 from feed_service.tags import UNMUTED_WITH_END, TagChanges, Tags
+from feed_service.watches import ContentWatches
 from feed_service.weeks import MONDAY, SUNDAY, time_zones
 from kith.feed.v1 import feed_pb2 as pb
 from kith.feed.v1 import feed_pb2_grpc
@@ -80,6 +82,8 @@ _MAX_SCORES = limits(pb.SetPostImportanceRequest, "scores").max_items
 _MAX_CHECKS = limits(pb.CheckVisibilityRequest, "checks").max_items
 _MAX_IMPORT_CHUNK = limits(pb.ImportPostsRequest, "posts").max_items
 _MAX_IMPORTED_PHOTOS = 100
+_MAX_KINDS = limits(pb.WatchPostsRequest, "kinds").max_items
+_MAX_WATCHED = limits(pb.WatchPostsRequest, "user_ids").max_items
 _MAX_IMPORTANCE = limits(pb.ImportPostsRequest.ImportedPost, "importance").maximum
 _FIRST_MOMENT = datetime(1970, 1, 1, tzinfo=UTC)
 _UTC = ZoneInfo("UTC")
@@ -108,6 +112,7 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         imports: Imports,
         comment_imports: CommentImports,
         exports: Exports,
+        watches: ContentWatches,
         erasure: Erasure,
     ) -> None:
         self._feed = feed
@@ -126,6 +131,7 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         self._imports = imports
         self._comment_imports = comment_imports
         self._exports = exports
+        self._watches = watches
         self._erasure = erasure
 
     def GetFeed(
@@ -603,6 +609,23 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
             user_id = fields.identifier("user_id", request.user_id)
         for part in self._exports.export(user_id, request.cursor):
             yield from messages.exported(part, download_url=self._photos.download_urls())
+
+    def WatchPosts(
+        self, request: pb.WatchPostsRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.WatchPostsResponse]:
+        with Fields() as fields:
+            wanted = EventFilter(
+                kinds=fields.choices(
+                    "kinds", request.kinds, choices=messages.EVENT_KINDS, max_items=_MAX_KINDS
+                ),
+                user_ids=fields.identifiers("user_ids", request.user_ids, max_items=_MAX_WATCHED),
+            )
+        for changes in self._watches.follow(
+            request.cursor, context, wanted, from_oldest=request.from_oldest
+        ):
+            yield pb.WatchPostsResponse(
+                events=[messages.event(row) for row in changes.events], cursor=changes.cursor
+            )
 
     def DeleteUser(
         self, request: pb.DeleteUserRequest, context: grpc.ServicerContext

@@ -13,6 +13,7 @@ from feed_service.access import ACCESS
 from kith.client.settings import TargetSettings
 from kith.environment import Environment
 from shared.api.page_token_keys import page_token_keys
+from shared.api.watches import WatchSettings
 from shared.database.settings import DatabaseSettings
 from shared.optional_redis import RedisSettings
 from shared.server.rate_limits import RateLimitSettings
@@ -182,6 +183,9 @@ class FeedSettings:
     """How many tags a user may have: MAX_TAGS."""
     purge_after: timedelta
     """How long deleted posts and comments are kept, hidden: PURGE_DAYS."""
+    events_kept: timedelta
+    """How long changes can be followed after they were made: CONTENT_EVENTS_DAYS."""
+    watches: WatchSettings
     hub_scan: HubScan
     """How feeds of very many connections are read: FEED_HUB_DEGREE and its companion."""
     digest: DigestRules
@@ -244,6 +248,10 @@ class FeedSettings:
             purge_after=timedelta(
                 days=environment.integer("PURGE_DAYS", 30, minimum=0, maximum=3650)
             ),
+            events_kept=timedelta(
+                days=environment.integer("CONTENT_EVENTS_DAYS", 30, minimum=1, maximum=3650)
+            ),
+            watches=WatchSettings.read(environment, "FEED"),
             hub_scan=HubScan.read(environment, layout_name),
             digest=DigestRules.read(environment),
             object_store=ObjectStoreSettings.read(environment),

@@ -24,11 +24,17 @@ class Upkeep:
     """One round of cleaning up, to be run again and again."""
 
     def __init__(
-        self, database: Database, store: ObjectStore | None, *, purge_after: timedelta
+        self,
+        database: Database,
+        store: ObjectStore | None,
+        *,
+        purge_after: timedelta,
+        events_kept: timedelta,
     ) -> None:
         self._database = database
         self._store = store
         self._purge_after = purge_after
+        self._events_kept = events_kept
 
     def run(self) -> None:
         """Clean up everything that is due."""
@@ -48,6 +54,19 @@ class Upkeep:
             self._in_batches(
                 lambda connection, forget=forget: forget(connection, limit=_BATCH)  # type: ignore[misc]  # as above
             )
+
+        self.purge_events()
+
+    def purge_events(self) -> None:
+        """Purge the changes of posts and comments that are too old to be followed."""
+        # Also what was noted before a process ended.
+        self._database.write(queries.events.purge_events)
+        while self._database.write(
+            lambda connection: queries.events.note_purge(
+                connection, age=self._events_kept, limit=_BATCH
+            )
+        ):
+            self._database.write(queries.events.purge_events)
 
     def remove_objects(self) -> None:
         """Remove from the object store what no post shows any more; failures are tried again."""

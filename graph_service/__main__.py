@@ -13,8 +13,9 @@ from graph_service.metrics import GAUGES, GraphMetrics
 from graph_service.servicer import GraphServicer
 from graph_service.settings import GraphSettings
 from graph_service.upkeep import Upkeep
-from graph_service.watches import Watches
+from graph_service.watches import ConnectionWatches
 from kith.graph.v1 import graph_pb2_grpc
+from shared.api.watches import WatchMetrics
 from shared.database import schema
 from shared.database.database import BACKGROUND
 from shared.database.reader import Reader
@@ -41,7 +42,7 @@ def build(settings: GraphSettings, database_url: str) -> Service:
         )
         database, tokens, limits = parts.database, parts.tokens, settings.limits
         events = resources.enter_context(closing(Reader(parts.endpoint, name=BACKGROUND)))
-        watches = Watches(events, tokens, settings.watches)
+        watches = ConnectionWatches(events, tokens, settings.watches, WatchMetrics(parts.registry))
         servicer = GraphServicer(
             lookups=Lookups(parts.reads, parts.reader, tokens),
             connections=Connections(database, limits, GraphMetrics(parts.registry)),

@@ -16,8 +16,11 @@ from kith.timestamps import timestamp
 
 M = TypeVar("M", bound=Message)
 
-_EVENT_KINDS: Mapping[str, pb.ConnectionEventKind.ValueType] = {
-    kind: pb.ConnectionEventKind.Value(f"CONNECTION_EVENT_KIND_{kind.name}") for kind in EventKind
+EVENT_KINDS: Mapping[pb.ConnectionEventKind.ValueType, EventKind] = {
+    pb.ConnectionEventKind.Value(f"CONNECTION_EVENT_KIND_{kind.name}"): kind for kind in EventKind
+}
+_KINDS_OF_EVENTS: Mapping[str, pb.ConnectionEventKind.ValueType] = {
+    kind: value for value, kind in EVENT_KINDS.items()
 }
 
 
@@ -117,7 +120,7 @@ def event(row: EventRow) -> pb.ConnectionEvent:
     """Return one change of the graph."""
     return pb.ConnectionEvent(
         sequence=row.seq,
-        kind=_EVENT_KINDS[row.kind],
+        kind=_KINDS_OF_EVENTS[row.kind],
         actor_id=row.actor_id,
         peer_id=row.peer_id or 0,
         actor_revision=row.actor_revision,

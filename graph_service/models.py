@@ -9,7 +9,6 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     Computed,
-    DateTime,
     Identity,
     Index,
     Integer,
@@ -22,6 +21,7 @@ from sqlalchemy import (
 
 from shared.api.idempotency import idempotency_keys_table
 from shared.database.columns import big_id, moment, new_metadata
+from shared.database.event_log import erased_events_table, purged_events_table
 from shared.database.totals import totals_table
 
 metadata = new_metadata()
@@ -239,25 +239,8 @@ connection_events = Table(
 Index("idx_connection_event_actor", connection_events.c.actor_id)
 Index("idx_connection_event_peer", connection_events.c.peer_id)
 
-# The events that an erasure removed: their numbers and times without anybody's id. A cursor is of
-# one event, and resuming from it must not depend on whether the event's users are still there.
-erased_events = Table(
-    "erased_events",
-    metadata,
-    big_id("seq", primary_key=True),
-    Column("occurred_at", DateTime(timezone=True), nullable=False),
-)
-
-# At most one row: the number and time of the last event that was purged for its age. A follower who
-# has not come so far has missed something, and one who has come exactly so far has not.
-purged_events = Table(
-    "purged_events",
-    metadata,
-    Column("is_single", Boolean, primary_key=True, server_default=text("true")),
-    Column("until_seq", BigInteger, nullable=False),
-    Column("occurred_at", DateTime(timezone=True), nullable=False),
-    CheckConstraint("is_single", name="single_row"),
-)
+erased_events = erased_events_table("erased_events", metadata)
+purged_events = purged_events_table("purged_events", metadata)
 
 idempotency_keys = idempotency_keys_table(metadata)
 totals = totals_table(metadata)

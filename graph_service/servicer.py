@@ -19,8 +19,9 @@ from graph_service.imports import (
     Imports,
 )
 from graph_service.lookups import AskedUser, Lookups
+from graph_service.queries.events import EventFilter
 from graph_service.queries.pairs import LockedPair
-from graph_service.watches import Watches
+from graph_service.watches import ConnectionWatches
 from kith.errors.v1 import errors_pb2
 from kith.exceptions import RateLimitError
 from kith.graph.v1 import graph_pb2 as pb
@@ -47,6 +48,8 @@ _MAX_BATCH = limits(pb.GetConnectedUserIdsRequest, "users").max_items
 _MAX_PEERS = limits(pb.CheckConnectionsRequest, "peer_ids").max_items
 _MAX_COUNTED = limits(pb.CountConnectionsRequest, "user_ids").max_items
 _MAX_IMPORT_CHUNK = limits(pb.ImportConnectionsRequest, "connections").max_items
+_MAX_KINDS = limits(pb.WatchConnectionsRequest, "kinds").max_items
+_MAX_WATCHED = limits(pb.WatchConnectionsRequest, "user_ids").max_items
 _PAGE = {"default": 50, "maximum": 500}
 _DIRECTIONS = {
     pb.REQUEST_DIRECTION_INCOMING: ("incoming", pb.CONNECTION_STATE_REQUEST_RECEIVED),
@@ -64,7 +67,7 @@ class GraphServicer(graph_pb2_grpc.GraphServiceServicer):
         connections: Connections,
         imports: Imports,
         exports: Exports,
-        watches: Watches,
+        watches: ConnectionWatches,
         erasure: Erasure,
         max_message_bytes: int,
     ) -> None:
@@ -292,7 +295,14 @@ class GraphServicer(graph_pb2_grpc.GraphServiceServicer):
     def WatchConnections(
         self, request: pb.WatchConnectionsRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.WatchConnectionsResponse]:
-        for changes in self._watches.follow(request.cursor, context):
+        with Fields() as fields:
+            wanted = EventFilter(
+                kinds=fields.choices(
+                    "kinds", request.kinds, choices=messages.EVENT_KINDS, max_items=_MAX_KINDS
+                ),
+                user_ids=fields.identifiers("user_ids", request.user_ids, max_items=_MAX_WATCHED),
+            )
+        for changes in self._watches.follow(request.cursor, context, wanted):
             yield pb.WatchConnectionsResponse(
                 events=[messages.event(row) for row in changes.events], cursor=changes.cursor
             )

@@ -7,6 +7,7 @@ from datetime import timedelta
 from graph_service.access import ACCESS
 from kith.environment import Environment
 from shared.api.page_token_keys import page_token_keys
+from shared.api.watches import WatchSettings
 from shared.database.settings import DatabaseSettings
 from shared.optional_redis import RedisSettings
 from shared.server.rate_limits import RateLimitSettings
@@ -40,27 +41,6 @@ class PairLimits:
             request_pause=timedelta(
                 days=environment.integer("REQUEST_PAUSE_DAYS", 7, minimum=0, maximum=365)
             ),
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class WatchSettings:
-    """How streams of changes behave."""
-
-    max_watchers: int
-    """How many streams of changes may be open at once: GRAPH_MAX_WATCHERS."""
-    heartbeat: timedelta
-    """After how long a silence a stream sends a heartbeat: WATCH_HEARTBEAT_SECONDS."""
-    send_limit: timedelta
-    """How long a message may wait for a stream's consumer: WATCH_SEND_SECONDS."""
-
-    @classmethod
-    def read(cls, environment: Environment) -> "WatchSettings":
-        """Read the variables; what cannot be used is noted in the environment."""
-        return cls(
-            max_watchers=environment.integer("GRAPH_MAX_WATCHERS", 64, minimum=1, maximum=1_024),
-            heartbeat=environment.duration("WATCH_HEARTBEAT_SECONDS", 5, minimum=0.1, maximum=3600),
-            send_limit=environment.duration("WATCH_SEND_SECONDS", 30, minimum=0.1, maximum=3600),
         )
 
 
@@ -103,5 +83,5 @@ class GraphSettings:
             events_kept=timedelta(
                 days=environment.integer("CONNECTION_EVENTS_DAYS", 90, minimum=1, maximum=3650)
             ),
-            watches=WatchSettings.read(environment),
+            watches=WatchSettings.read(environment, "GRAPH"),
         )

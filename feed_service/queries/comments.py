@@ -172,26 +172,28 @@ _DELETE_COMMENT = text(f"""
         UPDATE comments AS c SET deleted_at = now(), version = c.version + 1
         FROM found
         WHERE {_NAMED} AND found.deleted_at IS NULL
-        RETURNING c.post_author_id, c.post_id
+        RETURNING c.post_author_id, c.post_id, c.author_id
     ),
     counted AS (
         UPDATE post_stats AS stats SET comment_count = stats.comment_count - 1
         FROM deleted
         WHERE stats.author_id = :post_author_id AND stats.post_id = deleted.post_id
     )
-    SELECT count(*) FROM found
+    SELECT (SELECT count(*) FROM found), (SELECT deleted.author_id FROM deleted)
 """)
 
 
-def delete_comment(connection: Connection, *, name: CommentName, user_id: int) -> bool:
+def delete_comment(
+    connection: Connection, *, name: CommentName, user_id: int
+) -> tuple[bool, int | None]:
     """Whether there is such a comment, by the user or on the user's post; it is deleted now.
 
-    It is taken off the count only by the first to delete it.
+    And who wrote it, if it was deleted now. Only then it is taken off the count.
     """
-    found: int = connection.execute(
+    found, author_id = connection.execute(
         _DELETE_COMMENT, {**_parameters(name), "user_id": user_id}
-    ).scalar_one()
-    return bool(found)
+    ).one()
+    return bool(found), author_id
 
 
 def _parameters(name: CommentName) -> Mapping[str, int]:

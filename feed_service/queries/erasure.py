@@ -48,9 +48,13 @@ _RECORD_ERASURE = text("""
 """)
 
 
-def record_erasure(connection: Connection, *, user_id: int, revision: int) -> None:
-    """Store that nothing is left of the users who had the id before this revision."""
-    connection.execute(_RECORD_ERASURE, {"user_id": user_id, "revision": revision})
+def record_erasure(connection: Connection, *, user_id: int, revision: int) -> bool:
+    """Store that nothing is left of the users who had the id before this revision.
+
+    Returns whether that was not known.
+    """
+    stored = connection.execute(_RECORD_ERASURE, {"user_id": user_id, "revision": revision})
+    return stored.rowcount > 0
 
 
 _HIDE_POSTS = text("""

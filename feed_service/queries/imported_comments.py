@@ -59,8 +59,8 @@ _COUNT_COMMENTS = text("""
 
 def insert_comments(
     connection: Connection, *, comments: Sequence[tuple[PostName, ImportedComment]]
-) -> int:
-    """How many of the comments had not been imported before; they are counted at their posts."""
+) -> Counter[PostName]:
+    """How many comments each post has more, which had not been imported before."""
     rows = connection.execute(
         _INSERT_COMMENTS,
         {
@@ -85,4 +85,4 @@ def insert_comments(
                 "amounts": array_literal(amounts.values()),
             },
         )
-    return amounts.total()
+    return amounts

@@ -1,8 +1,13 @@
 """The recorded changes, as those read them who follow the graph."""
 
+from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
+from graph_service.models import EventKind
+from shared.database.arrays import array_literal
+from shared.database.event_log import EventLog
 from shared.database.reader import Reader, Statement
 
 
@@ -21,6 +26,16 @@ class EventRow(NamedTuple):
     occurred_at: datetime
 
 
+@dataclass(frozen=True, kw_only=True)
+class EventFilter:
+    """Which events a follower wants: of these kinds and about these users, or all if empty."""
+
+    kinds: Collection[EventKind] = ()
+    user_ids: Collection[int] = ()
+
+
+EVERY_EVENT: Final = EventFilter()
+
 _EVENTS = Statement(
     "events",
     """
@@ -31,73 +46,44 @@ _EVENTS = Statement(
 """,
 )
 
+# Apart, for an import is followed while it runs, by consumers who want all.
+_WANTED_EVENTS = Statement(
+    "wanted_events",
+    """
+    SELECT seq, kind, actor_id, peer_id, actor_revision, peer_revision, occurred_at
+    FROM connection_events
+    WHERE seq > :after AND seq <= :until
+      AND (:of_any_kind OR kind = ANY (CAST(:kinds AS text[])))
+      AND (:of_anybody OR actor_id = ANY (CAST(:user_ids AS bigint[]))
+                       OR peer_id = ANY (CAST(:user_ids AS bigint[])))
+    ORDER BY seq LIMIT :limit
+""",
+)
 
-def event_page(reader: Reader, *, after: int, until: int, limit: int) -> list[EventRow]:
-    """Up to `limit` events behind one number and not behind another, in order."""
-    rows = reader.rows(_EVENTS, {"after": after, "until": until, "limit": limit})
+
+def event_page(
+    reader: Reader, *, wanted: EventFilter = EVERY_EVENT, after: int, until: int, limit: int
+) -> list[EventRow]:
+    """Up to `limit` wanted events behind one number and not behind another, in order."""
+    bounds = {"after": after, "until": until, "limit": limit}
+    if wanted.kinds or wanted.user_ids:
+        rows = reader.rows(_WANTED_EVENTS, {**bounds, **_wanted_parameters(wanted)})
+    else:
+        rows = reader.rows(_EVENTS, bounds)
     return [EventRow._make(row) for row in rows]
 
 
-_PURGED_UNTIL = Statement("purged_until", "SELECT coalesce(max(until_seq), 0) FROM purged_events")
+def _wanted_parameters(wanted: EventFilter) -> dict[str, object]:
+    return {
+        "of_any_kind": not wanted.kinds,
+        "kinds": list(wanted.kinds),
+        "of_anybody": not wanted.user_ids,
+        "user_ids": array_literal(wanted.user_ids),
+    }
 
 
-def purged_until(reader: Reader) -> int:
-    """The highest number of an event that was purged, 0 if none was."""
-    [(number,)] = reader.rows(_PURGED_UNTIL, {})
-    return int(number)
-
-
-_LAST_EVENT_NUMBER = Statement(
-    "last_event_number",
-    """
-    SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM connection_events_seq_seq
-""",
-)
-
-
-def last_event_number(reader: Reader) -> int:
-    """The highest number that an event was given, whether it is committed or not."""
-    [(number,)] = reader.rows(_LAST_EVENT_NUMBER, {})
-    return int(number)
-
-
-# Erased events, and the last purged one, count as well: a follower who was told of one must find it
-# again.
-_NEWEST_EVENT = Statement(
-    "newest_event",
-    """
-    SELECT seq, occurred_at FROM (
-        (SELECT seq, occurred_at FROM connection_events
-         WHERE seq <= :until ORDER BY seq DESC LIMIT 1)
-        UNION ALL
-        (SELECT seq, occurred_at FROM erased_events WHERE seq <= :until ORDER BY seq DESC LIMIT 1)
-        UNION ALL
-        (SELECT until_seq, occurred_at FROM purged_events WHERE until_seq <= :until)
-    ) AS newest
-    ORDER BY seq DESC LIMIT 1
-""",
-)
-
-
-def newest_event(reader: Reader, *, until: int) -> tuple[int, datetime] | None:
-    """The number and time of the newest event up to a number, also when it is erased since."""
-    for seq, occurred_at in reader.rows(_NEWEST_EVENT, {"until": until}):
-        return seq, occurred_at
-    return None
-
-
-# The mode that INSERT takes; what locks more to change the table takes this one as well.
-_EVENT_WRITERS = Statement(
-    "event_writers",
-    """
-    SELECT virtualtransaction FROM pg_locks
-    WHERE locktype = 'relation' AND relation = CAST('connection_events' AS regclass)
-      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-      AND mode = 'RowExclusiveLock' AND granted
-""",
-)
-
-
-def event_writers(reader: Reader) -> set[str]:
-    """The transactions under way that may have given a number to an event."""
-    return {transaction for (transaction,) in reader.rows(_EVENT_WRITERS, {})}
+def event_log(reader: Reader) -> EventLog:
+    """What must be known of the events to tell each once."""
+    return EventLog(
+        reader, events="connection_events", erased="erased_events", purged="purged_events"
+    )

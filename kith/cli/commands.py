@@ -1,5 +1,6 @@
 """The command line of the client: parsing it, and running one of its commands."""
 
+import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import TypeAlias
 
 from rich.console import Console
 
-from kith.cli import document_imports, erasure, exports, imports, pages
+from kith.cli import document_imports, erasure, exports, imports, pages, watches
 from kith.cli.arguments import (
     LARGEST_ID,
     Parser,
@@ -24,6 +25,8 @@ from kith.cli.imports import Spread
 from kith.cli.outcome import outcome
 from kith.cli.terminal import Terminal
 from kith.client.settings import FEED, GRAPH
+from kith.feed.v1 import feed_pb2
+from kith.graph.v1 import graph_pb2
 
 Command: TypeAlias = Callable[[Namespace, Console], None]
 AddParser: TypeAlias = Callable[..., ArgumentParser]
@@ -191,8 +194,44 @@ def add_client_commands(add_parser: AddParser) -> None:
     for command in (
         *(feed, digest, explain, connections),
         *(edges, texts, document, out, person, erase),
+        *_add_watches(add_parser),
     ):
         _add_targets(command)
+
+
+def _add_watches(add_parser: AddParser) -> tuple[ArgumentParser, ArgumentParser]:
+    watching = add_parser("watch", help="print changes as they happen, as JSON lines")
+    add_watch = watching.add_subparsers(required=True, metavar="WHAT").add_parser
+    graph = add_command(
+        add_watch, "connections", _watch_connections, "print changes of connections as JSON lines"
+    )
+    feed = add_command(
+        add_watch, "posts", _watch_posts, "print changes of posts and comments as JSON lines"
+    )
+    feed.add_argument(
+        "--from-oldest", action="store_true", help="start with the oldest change that is stored"
+    )
+    for watch, kinds in ((graph, watches.CONNECTION_KINDS), (feed, watches.CONTENT_KINDS)):
+        watch.add_argument("--cursor", default="", help="continue after a line with this cursor")
+        watch.add_argument(
+            "--kind",
+            action="append",
+            default=[],
+            choices=kinds,
+            metavar="KIND",
+            help=f"print changes of this kind; may be repeated: {', '.join(kinds)}",
+        )
+        watch.add_argument(
+            "--user",
+            type=identifier,
+            action="append",
+            default=[],
+            help="print changes about this person; may be repeated",
+        )
+        watch.add_argument(
+            "--count", type=whole(1, LARGEST_ID), help="end after so many changes (default never)"
+        )
+    return graph, feed
 
 
 def _add_targets(parser: ArgumentParser) -> None:
@@ -269,6 +308,29 @@ def _export_user(arguments: Namespace, _console: Console) -> None:
         written(arguments.file) as out,
     ):
         exports.export_user(arguments.user, kith, out, photos=arguments.photos)
+
+
+def _watch_connections(arguments: Namespace, _console: Console) -> None:
+    request = graph_pb2.WatchConnectionsRequest(
+        cursor=arguments.cursor,
+        kinds=watches.connection_kinds(arguments.kind),
+        user_ids=arguments.user,
+    )
+    with connected(graph=arguments.graph, feed=arguments.feed) as kith:
+        watches.write_changes(
+            kith.graph.WatchConnections, request, sys.stdout, count=arguments.count
+        )
+
+
+def _watch_posts(arguments: Namespace, _console: Console) -> None:
+    request = feed_pb2.WatchPostsRequest(
+        cursor=arguments.cursor,
+        from_oldest=arguments.from_oldest,
+        kinds=watches.content_kinds(arguments.kind),
+        user_ids=arguments.user,
+    )
+    with connected(graph=arguments.graph, feed=arguments.feed) as kith:
+        watches.write_changes(kith.feed.WatchPosts, request, sys.stdout, count=arguments.count)
 
 
 def _erase(arguments: Namespace, console: Console) -> None:

@@ -164,6 +164,21 @@ class Fields:
             return next(iter(choices.values()))
         return choices[value]
 
+    def choices(
+        self, field: str, values: Sequence[K], *, choices: Mapping[K, T], max_items: int
+    ) -> list[T]:
+        """Read a list of known enum values, none twice, within the given number of items."""
+        self.count(field, len(values), min_items=0, max_items=max_items)
+        seen = set[K]()
+        for index, value in enumerate(values[:max_items]):
+            if value in seen:
+                self.reject(f"{field}[{index}]", "must not be given twice")
+            seen.add(value)
+        return [
+            self.choice(f"{field}[{index}]", value, choices=choices)
+            for index, value in enumerate(values[:max_items])
+        ]
+
     def past(self, field: str, value: Timestamp, *, now: datetime) -> datetime:
         """Read a time that must be valid, not before the year 1 and not in the future."""
         moment = self.moment(field, value)

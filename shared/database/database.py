@@ -12,7 +12,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any, TypeVar, cast
@@ -276,21 +276,31 @@ def send_with_begin(
 def send_with_commit(
     connection: Connection, statement: str, parameters: Mapping[str, object]
 ) -> None:
-    """Have a statement sent in the message of the transaction's COMMIT, as above."""
-    connection.info[_WITH_COMMIT] = (statement, parameters)
+    """Have a statement sent in the message of the transaction's COMMIT, as above.
+
+    There may be several, which are sent in this order.
+    """
+    connection.info.setdefault(_WITH_COMMIT, []).append((statement, parameters))
 
 
 def _commit(connection: Connection) -> None:
     noted = positions.commits.get()
     commit = "COMMIT" if noted is None else _TELLING_COMMIT
-    if (before := connection.info.get(_WITH_COMMIT)) is None:
-        told = connection.exec_driver_sql(commit)
-    else:
-        statement, parameters = before
-        told = connection.exec_driver_sql(f"{statement}; {commit}", parameters)
+    before = _with_commit(connection) if _WITH_COMMIT in connection.info else ""
+    told = connection.exec_driver_sql(f"{before}{commit}")
     if noted is not None:
         [position] = told
         noted.append(Position.of(*position))
+
+
+def _with_commit(connection: Connection) -> str:
+    """Return what is to be sent before the COMMIT of a transaction."""
+    with closing(connection.connection.cursor()) as cursor:
+        return "".join(_bound(cursor, *sent) for sent in connection.info[_WITH_COMMIT])
+
+
+def _bound(cursor: Any, statement: str, parameters: Mapping[str, object]) -> str:
+    return f"{cursor.mogrify(statement, parameters).decode()}; "
 
 
 def _position(connection: Connection) -> Position:
@@ -368,8 +378,7 @@ def _with_begin(connection: Connection, cursor: Any) -> str:
     """Return what is to be sent before the first statement of a transaction."""
     if (before := connection.info.get(_WITH_BEGIN)) is None:
         return ""
-    statement, parameters = before
-    return f"{cursor.mogrify(statement, parameters).decode()}; "
+    return _bound(cursor, *before)
 
 
 def _leave_block(connection: Connection) -> None:

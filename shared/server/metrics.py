@@ -82,7 +82,7 @@ def call_threads(registry: CollectorRegistry) -> Gauge:
     """Return the gauge of how many calls a service can work on at once, in all its workers."""
     return Gauge(
         "grpc_server_threads",
-        "Calls that can run at once; WatchConnections has threads of its own.",
+        "Calls that can run at once; streams of changes have threads of their own.",
         registry=registry,
         multiprocess_mode="livesum",
     )

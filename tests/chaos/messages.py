@@ -172,7 +172,7 @@ class _Sender:
     def _call(self, rpc: Rpc, message: bytes, chosen: random.Random) -> None:
         channel: Any = self._channels[rpc.service]
         path = f"/{rpc.method.containing_service.full_name}/{rpc.name}"
-        is_watch = rpc.name == "WatchConnections"
+        is_watch = rpc.name in {"WatchConnections", "WatchPosts"}
         given: dict[str, Any] = {
             "timeout": _WATCH_SECONDS if is_watch else _TIMEOUT_SECONDS,
             "metadata": chosen.choice(_METADATA),

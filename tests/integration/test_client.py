@@ -198,6 +198,27 @@ def test_a_stream_whose_time_is_over_goes_on_behind_its_last_message(
     assert [event.actor_id for event in events] == [first]
 
 
+def test_a_stream_of_posts_that_breaks_off_is_resumed_from_the_oldest_only_once(
+    lossy: tuple[Any, Callable[[str], None]], people: People, library: Any
+) -> None:
+    kith, lose = lossy
+    [user] = people.new(1)
+    posts = [people.post(user)]
+    request = feed.WatchPostsRequest(from_oldest=True, user_ids=[user])
+    changes = library.resumed(kith.feed.WatchPosts, request)
+    told = list[int]()
+    while not told:
+        told += [event.post_id for event in next(changes).events]
+
+    lose("WatchPosts")
+    posts.append(people.post(user))
+    while len(told) < len(posts):
+        told += [event.post_id for event in next(changes).events]
+    changes.close()
+
+    assert told == posts
+
+
 def test_an_import_whose_answer_was_lost_is_sent_again_until_it_is_known(
     lossy: tuple[Any, Callable[[str], None]], people: People, library: Any
 ) -> None:

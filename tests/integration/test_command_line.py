@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import json
 import os
 import re
 import shlex
@@ -117,6 +118,10 @@ def _is_one_line(text: str) -> bool:
         "import posts x.txt --authors 3 --days 99999999",
         f"import posts x.txt --authors 3 --seed {'9' * 40}",
         "shards create --count 0",
+        "watch posts --kind nothing",
+        "watch connections --kind post_created",
+        f"watch posts --user {TOO_LARGE}",
+        "watch posts --count 0",
     ],
 )
 def test_arguments_that_cannot_be_used_are_told_in_one_line_with_status_2(
@@ -413,6 +418,29 @@ def test_an_export_takes_the_place_of_a_file_behind_its_link_with_its_mode(
     assert former.stat().st_mode & 0o777 == 0o640
     assert former.read_text().startswith("first_user_id,second_user_id,connect_time")
     assert sorted(tmp_path.iterdir()) == [link, former]
+
+
+def test_changes_are_printed_with_the_cursor_to_go_on_from(
+    kith: Kith, pair: Pair, people: People
+) -> None:
+    person, friend = people.new(2)
+    first = people.post(person)
+    about = ("--user", person, "--count", 1)
+    _, out, _ = kith("watch", "posts", "--from-oldest", *about)
+    printed = json.loads(out)
+    second = people.post(person)
+
+    _, out, _ = kith("watch", "posts", "--cursor", printed["cursor"], *about)
+    [resumed] = json.loads(out)["events"]
+    start = next(pair.graph.WatchConnections(graph_pb2.WatchConnectionsRequest())).cursor
+    people.connect(person, friend)
+    kind = ("--kind", "imported")
+    status, out, _ = kith("watch", "connections", "--cursor", start, *kind, *about)
+    [connected] = json.loads(out)["events"]
+
+    assert [int(event["postId"]) for event in printed["events"]] == [first]
+    assert int(resumed["postId"]) == second
+    assert (status, connected["kind"]) == (0, "CONNECTION_EVENT_KIND_IMPORTED")
 
 
 def test_an_export_goes_to_standard_output_for_a_dash_or_no_file(

@@ -94,7 +94,8 @@ def _fill(message: Message) -> None:
             _fill(item.add() if field.is_repeated else item)
         elif field.enum_type is not None:
             is_audience = field.enum_type.name == "AudienceKind"
-            setattr(message, field.name, feed_pb2.AUDIENCE_KIND_TAGS if is_audience else 1)
+            value = feed_pb2.AUDIENCE_KIND_TAGS if is_audience else 1
+            _set(message, field, [value] if field.is_repeated else value)
         elif field.name == "update_mask":
             getattr(message, field.name).paths.append("*")
         elif field.GetOptions().HasExtension(options_pb2.limits) and not _is_map(field):

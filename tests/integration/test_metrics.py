@@ -162,6 +162,26 @@ def test_an_event_moves_the_metrics_that_count_it(pair: Pair, people: People, ev
     assert {name: after[name] - before[name] for name in expected} == expected
 
 
+def test_streams_of_changes_and_their_events_are_counted(pair: Pair, people: People) -> None:
+    [user] = people.new(1)
+
+    def counted() -> list[float]:
+        seen = scrape(pair.feed_server)
+        return [seen.value(name) for name in ("watch_streams", "watch_events_total")]
+
+    stream = pair.feed.WatchPosts(feed.WatchPostsRequest())
+    next(stream)
+    assert counted() == [1, 0]
+
+    people.post(user)
+    next(message for message in stream if message.events)
+    stream.cancel()
+
+    until(lambda: counted() == [0, 1])
+    # The feed follows the graph.
+    until(lambda: scrape(pair.graph_server).value("watch_streams") == 1)
+
+
 def test_tags_that_end_are_counted_and_the_graph_is_seen_to_be_followed(
     pair: Pair, people: People
 ) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, event, text
 from feed_service import queries as feed
 from feed_service.queries.checks import Check, Relation
 from feed_service.queries.digests import FrozenName
+from feed_service.queries.events import EventFilter
 from feed_service.queries.feed import FeedFilter, FeedPart
 from feed_service.queries.following import Ending
 from feed_service.settings import DigestRules, HubScan
@@ -111,6 +112,10 @@ _LOAD_FEED = [
     f"""INSERT INTO idempotency_keys (user_id, request_id, fingerprint, response, about_user_id)
         SELECT a, gen_random_uuid(), 'arguments', 'answer', a % {_AUTHORS} + 1
         FROM generate_series(1, {_PEOPLE}) AS a, generate_series(1, 3) AS n""",
+    """INSERT INTO content_events (kind, author_id, post_id)
+        SELECT 'post_created', author_id, id FROM posts""",
+    """INSERT INTO content_events (kind, author_id, post_id, comment_id, comment_author_id)
+        SELECT 'comment_created', post_author_id, post_id, id, author_id FROM comments""",
     f"""INSERT INTO photo_uploads (owner_user_id, object_key, content_type)
         SELECT a, 'photos/' || a || '/' || n, 'image/png'
         FROM generate_series(1, {_PEOPLE}) AS a, generate_series(1, 3) AS n""",
@@ -619,6 +624,35 @@ def test_what_is_erased_of_a_user_is_found_by_an_index(loaded_feed: Connection, 
     )
 
     assert _indexes(plan) & _ERASED[step]
+    assert not _scanned_tables(plan)
+
+
+@pytest.mark.parametrize(
+    ("step", "index"),
+    [
+        (feed.events.erase_events_of_author, "pk_content_events"),
+        (feed.events.erase_events_of_comments, "idx_content_event_comment_author"),
+    ],
+)
+def test_what_was_told_of_a_user_is_found_by_an_index(
+    loaded_feed: Connection, step: Callable[..., int], index: str
+) -> None:
+    plan = _plan(loaded_feed, lambda: step(loaded_feed, user_id=30, limit=500))
+
+    assert index in _indexes(plan)
+    assert not _scanned_tables(plan)
+
+
+@pytest.mark.parametrize("wanted", [EventFilter(), EventFilter(user_ids=[30])])
+def test_changes_of_posts_are_read_in_the_order_of_their_numbers(
+    loaded_feed: Connection, wanted: EventFilter
+) -> None:
+    plan = plan_of(
+        loaded_feed,
+        lambda reader: feed.events.event_page(reader, wanted=wanted, after=20_000, until=90_000),
+    )
+
+    assert _indexes(plan) == {"idx_content_event_seq"}
     assert not _scanned_tables(plan)
 
 

@@ -16,7 +16,7 @@ from tests.support.pair import Pair
 from tests.support.rpcs import RPCS, Rpc
 
 # They ask about everybody, so there is nothing they need to be given.
-_ASK_FOR_EVERYTHING = {"ExportConnections", "WatchConnections"}
+_ASK_FOR_EVERYTHING = {"ExportConnections", "WatchConnections", "WatchPosts"}
 # An empty chunk imports nothing, as when a stream ends with the size of a chunk.
 _MAY_BE_EMPTY = {"ImportConnections", "ImportTags", "ImportPosts", "ImportComments"}
 _MESSAGE = FieldDescriptor.TYPE_MESSAGE

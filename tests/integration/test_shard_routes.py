@@ -138,6 +138,7 @@ _ON_ALL_SHARDS = {
     "ImportPosts",
     "ImportComments",
     "ExportUser",
+    "WatchPosts",
     "DeleteUser",
 }
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import count, islice, pairwise
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import grpc
 import pytest
@@ -58,9 +58,9 @@ class _Graph:
     server: RunningServer
     url: str
 
-    def watch(self, cursor: str = "") -> "_Stream":
+    def watch(self, cursor: str = "", **wanted: Any) -> "_Stream":
         """Open a stream; it has begun when its first message is there."""
-        return self.stub.WatchConnections(pb.WatchConnectionsRequest(cursor=cursor))
+        return self.stub.WatchConnections(pb.WatchConnectionsRequest(cursor=cursor, **wanted))
 
     def begun(self, cursor: str = "") -> "tuple[_Stream, str]":
         """Return a stream that has begun, and its first cursor."""
@@ -194,6 +194,51 @@ def test_an_import_and_an_erasure_are_told(graph: _Graph) -> None:
     stream.cancel()
     assert (_kind(imported), imported.actor_id, imported.peer_id) == ("IMPORTED", alice, bob)
     assert (_kind(erased), erased.actor_id, erased.peer_id) == ("USER_DELETED", bob, 0)
+
+
+def test_only_wanted_kinds_are_told(graph: _Graph) -> None:
+    alice, bob = _new(2)
+    _, cursor = graph.begun()
+    for method in ("RequestConnection", "CancelConnectionRequest", "BlockUser", "UnblockUser"):
+        graph.change(method, alice, bob)
+    kinds = [pb.CONNECTION_EVENT_KIND_UNBLOCKED, pb.CONNECTION_EVENT_KIND_CANCELLED]
+
+    stream = graph.watch(cursor, kinds=kinds)
+    told = _events(stream, 2)
+
+    stream.cancel()
+    assert [_kind(event) for event in told] == ["CANCELLED", "UNBLOCKED"]
+
+
+def test_only_changes_about_wanted_users_are_told(graph: _Graph) -> None:
+    alice, bob, carol, dave = _new(4)
+    _, cursor = graph.begun()
+    for asking, asked in ((alice, carol), (bob, carol), (carol, dave), (dave, alice)):
+        graph.change("RequestConnection", asking, asked)
+
+    stream = graph.watch(cursor, user_ids=[alice, bob])
+    told = _events(stream, 3)
+
+    stream.cancel()
+    assert [(event.actor_id, event.peer_id) for event in told] == [
+        (alice, carol),
+        (bob, carol),
+        (dave, alice),
+    ]
+
+
+def test_a_silent_stream_has_cursors_behind_what_is_not_wanted(graph: _Graph) -> None:
+    alice, bob = _new(2)
+    stream = graph.watch(user_ids=_new(1))
+    first = next(stream).cursor
+    graph.change("RequestConnection", alice, bob)
+    cursor = next(message.cursor for message in stream if message.cursor != first)
+    stream.cancel()
+    graph.change("CancelConnectionRequest", alice, bob)
+
+    [told] = _events(graph.watch(cursor), 1)
+
+    assert _kind(told) == "CANCELLED"
 
 
 def _write(graph: _Graph, ids: list[int], seed: int) -> None:

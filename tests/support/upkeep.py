@@ -1,10 +1,13 @@
-"""Runs of graph_service's upkeep that a test makes itself."""
+"""Runs of the services' upkeep that a test makes itself."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from datetime import timedelta
 
 from prometheus_client import CollectorRegistry
 
+from feed_service.settings import FeedSettings
+from feed_service.upkeep import Upkeep as FeedUpkeep
 from graph_service.settings import GraphSettings
 from graph_service.upkeep import Upkeep
 from shared.database.database import Database
@@ -25,4 +28,19 @@ def cleaning(pair: Pair, environment: Mapping[str, str] | None = None) -> Iterat
             database,
             request_pause=settings.limits.request_pause,
             events_kept=settings.events_kept,
+        )
+
+
+@contextmanager
+def cleaning_feed(pair: Pair, *, events_kept: timedelta | None = None) -> Iterator[FeedUpkeep]:
+    """Yield the upkeep of a pair's feed, which has no object store and may keep events for less."""
+    url = serving("feed", pair.feed_url)
+    settings = FeedSettings.read({**ENVIRONMENT, "FEED_DATABASE_URL": url})
+    endpoint = Endpoint.of(settings.database, url, database_latency(CollectorRegistry()))
+    with closing(endpoint.guard), closing(Database(endpoint)) as database:
+        yield FeedUpkeep(
+            database,
+            None,
+            purge_after=settings.purge_after,
+            events_kept=settings.events_kept if events_kept is None else events_kept,
         )

@@ -8,10 +8,21 @@ from feed_service.queries.citus import (
     checks,
     digests,
     erasure,
+    events,
     feed,
     imports,
     posts,
     read_positions,
 )
 
-__all__ = ["authors", "checks", "digests", "erasure", "feed", "imports", "posts", "read_positions"]
+__all__ = [
+    "authors",
+    "checks",
+    "digests",
+    "erasure",
+    "events",
+    "feed",
+    "imports",
+    "posts",
+    "read_positions",
+]

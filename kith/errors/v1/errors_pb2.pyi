@@ -152,13 +152,13 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     some days after the decline; metadata has the number of days as `limit`.
     """
     ERROR_REASON_CURSOR_OF_ANOTHER_HISTORY: _ErrorReason.ValueType  # 43
-    """INVALID_ARGUMENT. The event of a WatchConnections cursor is not in this database, which was
-    restored from a backup or replaced. Delivered changes may be undone and others missing. Start
-    again with an empty cursor, then read the state of the graph.
+    """INVALID_ARGUMENT. The event of a cursor of WatchConnections or WatchPosts is not in this database,
+    which was restored from a backup or replaced. Delivered changes may be undone and others missing.
+    Start again with an empty cursor, then read the state of the service.
     """
     ERROR_REASON_CURSOR_EXPIRED: _ErrorReason.ValueType  # 44
     """INVALID_ARGUMENT. Some events after the cursor are no longer stored. Start again with an empty
-    cursor, then read the state of the graph.
+    cursor, then read the state of the service.
     """
     ERROR_REASON_OUT_OF_SCOPE: _ErrorReason.ValueType  # 45
     """PERMISSION_DENIED. The caller is a service, and AUTH_SERVICES gives it a scope without this call;
@@ -305,13 +305,13 @@ ERROR_REASON_REQUEST_PAUSED: ErrorReason.ValueType  # 42
 some days after the decline; metadata has the number of days as `limit`.
 """
 ERROR_REASON_CURSOR_OF_ANOTHER_HISTORY: ErrorReason.ValueType  # 43
-"""INVALID_ARGUMENT. The event of a WatchConnections cursor is not in this database, which was
-restored from a backup or replaced. Delivered changes may be undone and others missing. Start
-again with an empty cursor, then read the state of the graph.
+"""INVALID_ARGUMENT. The event of a cursor of WatchConnections or WatchPosts is not in this database,
+which was restored from a backup or replaced. Delivered changes may be undone and others missing.
+Start again with an empty cursor, then read the state of the service.
 """
 ERROR_REASON_CURSOR_EXPIRED: ErrorReason.ValueType  # 44
 """INVALID_ARGUMENT. Some events after the cursor are no longer stored. Start again with an empty
-cursor, then read the state of the graph.
+cursor, then read the state of the service.
 """
 ERROR_REASON_OUT_OF_SCOPE: ErrorReason.ValueType  # 45
 """PERMISSION_DENIED. The caller is a service, and AUTH_SERVICES gives it a scope without this call;

@@ -105,6 +105,88 @@ DIGEST_REASON_FILLED_PLACE: DigestReason.ValueType  # 2
 """Added because the digest was not full after every author had their share."""
 Global___DigestReason: _TypeAlias = DigestReason  # noqa: Y015
 
+class _ContentEventKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ContentEventKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ContentEventKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CONTENT_EVENT_KIND_UNSPECIFIED: _ContentEventKind.ValueType  # 0
+    """Not used."""
+    CONTENT_EVENT_KIND_POST_CREATED: _ContentEventKind.ValueType  # 1
+    """A post was published."""
+    CONTENT_EVENT_KIND_POST_EDITED: _ContentEventKind.ValueType  # 2
+    """The text, the photos or the attributes of a post were changed."""
+    CONTENT_EVENT_KIND_POST_AUDIENCE_CHANGED: _ContentEventKind.ValueType  # 3
+    """The audience of a post was written anew. The same call may have edited the post: that is an event
+    of its own, before this one.
+    """
+    CONTENT_EVENT_KIND_POST_DELETED: _ContentEventKind.ValueType  # 4
+    """An author deleted a post. Its comments are hidden with it, without events of their own."""
+    CONTENT_EVENT_KIND_POST_RESTORED: _ContentEventKind.ValueType  # 5
+    """An author restored a deleted post, with its comments."""
+    CONTENT_EVENT_KIND_POST_MODERATED: _ContentEventKind.ValueType  # 6
+    """A moderator hid a post or showed it again."""
+    CONTENT_EVENT_KIND_POSTS_IMPORTED: _ContentEventKind.ValueType  # 7
+    """A message of ImportPosts created the posts in `posts`."""
+    CONTENT_EVENT_KIND_COMMENT_CREATED: _ContentEventKind.ValueType  # 8
+    """A comment was written."""
+    CONTENT_EVENT_KIND_COMMENT_EDITED: _ContentEventKind.ValueType  # 9
+    """The text of a comment was changed."""
+    CONTENT_EVENT_KIND_COMMENT_DELETED: _ContentEventKind.ValueType  # 10
+    """A comment was deleted, by its author or the author of the post."""
+    CONTENT_EVENT_KIND_COMMENT_HIDDEN: _ContentEventKind.ValueType  # 11
+    """The author of a post hid a comment or showed it again."""
+    CONTENT_EVENT_KIND_COMMENT_MODERATED: _ContentEventKind.ValueType  # 12
+    """A moderator hid a comment or showed it again."""
+    CONTENT_EVENT_KIND_COMMENTS_IMPORTED: _ContentEventKind.ValueType  # 14
+    """A message of ImportComments created comments on the posts in `posts`: list their comments again."""
+    CONTENT_EVENT_KIND_USER_ERASED: _ContentEventKind.ValueType  # 13
+    """A user was erased, with all their posts, the comments on these, and their comments elsewhere. The
+    earlier events of these posts and comments are no longer delivered. Erasing a user once more can
+    repeat the event.
+    """
+
+class ContentEventKind(_ContentEventKind, metaclass=_ContentEventKindEnumTypeWrapper):
+    """ContentEventKind says what happened to posts or comments."""
+
+CONTENT_EVENT_KIND_UNSPECIFIED: ContentEventKind.ValueType  # 0
+"""Not used."""
+CONTENT_EVENT_KIND_POST_CREATED: ContentEventKind.ValueType  # 1
+"""A post was published."""
+CONTENT_EVENT_KIND_POST_EDITED: ContentEventKind.ValueType  # 2
+"""The text, the photos or the attributes of a post were changed."""
+CONTENT_EVENT_KIND_POST_AUDIENCE_CHANGED: ContentEventKind.ValueType  # 3
+"""The audience of a post was written anew. The same call may have edited the post: that is an event
+of its own, before this one.
+"""
+CONTENT_EVENT_KIND_POST_DELETED: ContentEventKind.ValueType  # 4
+"""An author deleted a post. Its comments are hidden with it, without events of their own."""
+CONTENT_EVENT_KIND_POST_RESTORED: ContentEventKind.ValueType  # 5
+"""An author restored a deleted post, with its comments."""
+CONTENT_EVENT_KIND_POST_MODERATED: ContentEventKind.ValueType  # 6
+"""A moderator hid a post or showed it again."""
+CONTENT_EVENT_KIND_POSTS_IMPORTED: ContentEventKind.ValueType  # 7
+"""A message of ImportPosts created the posts in `posts`."""
+CONTENT_EVENT_KIND_COMMENT_CREATED: ContentEventKind.ValueType  # 8
+"""A comment was written."""
+CONTENT_EVENT_KIND_COMMENT_EDITED: ContentEventKind.ValueType  # 9
+"""The text of a comment was changed."""
+CONTENT_EVENT_KIND_COMMENT_DELETED: ContentEventKind.ValueType  # 10
+"""A comment was deleted, by its author or the author of the post."""
+CONTENT_EVENT_KIND_COMMENT_HIDDEN: ContentEventKind.ValueType  # 11
+"""The author of a post hid a comment or showed it again."""
+CONTENT_EVENT_KIND_COMMENT_MODERATED: ContentEventKind.ValueType  # 12
+"""A moderator hid a comment or showed it again."""
+CONTENT_EVENT_KIND_COMMENTS_IMPORTED: ContentEventKind.ValueType  # 14
+"""A message of ImportComments created comments on the posts in `posts`: list their comments again."""
+CONTENT_EVENT_KIND_USER_ERASED: ContentEventKind.ValueType  # 13
+"""A user was erased, with all their posts, the comments on these, and their comments elsewhere. The
+earlier events of these posts and comments are no longer delivered. Erasing a user once more can
+repeat the event.
+"""
+Global___ContentEventKind: _TypeAlias = ContentEventKind  # noqa: Y015
+
 class _VisibilityClause:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -375,6 +457,64 @@ class PostName(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PostName: _TypeAlias = PostName  # noqa: Y015
+
+@_typing.final
+class ContentEvent(_message.Message):
+    """ContentEvent is one change of posts or comments, as WatchPosts delivers it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    AUTHOR_ID_FIELD_NUMBER: _builtins.int
+    POST_ID_FIELD_NUMBER: _builtins.int
+    COMMENT_ID_FIELD_NUMBER: _builtins.int
+    COMMENT_AUTHOR_ID_FIELD_NUMBER: _builtins.int
+    POSTS_FIELD_NUMBER: _builtins.int
+    EVENT_TIME_FIELD_NUMBER: _builtins.int
+    sequence: _builtins.int
+    """The position of the event in the order of all events."""
+    kind: Global___ContentEventKind.ValueType
+    """What happened."""
+    author_id: _builtins.int
+    """The author of the post, also if the event is about a comment; the user of USER_ERASED; 0 for
+    POSTS_IMPORTED and COMMENTS_IMPORTED.
+    """
+    post_id: _builtins.int
+    """The post; 0 for POSTS_IMPORTED, COMMENTS_IMPORTED and USER_ERASED."""
+    comment_id: _builtins.int
+    """The comment; 0 if the event is not about one."""
+    comment_author_id: _builtins.int
+    """Who wrote the comment; 0 if the event is not about one."""
+    @_builtins.property
+    def posts(self) -> _containers.RepeatedCompositeFieldContainer[Global___PostName]:
+        """The posts of POSTS_IMPORTED and COMMENTS_IMPORTED, up to 1,000, without those of users who have
+        been erased since, and with `user_ids` those of these users alone.
+        """
+
+    @_builtins.property
+    def event_time(self) -> _timestamp_pb2.Timestamp:
+        """When it happened."""
+
+    def __init__(
+        self,
+        *,
+        sequence: _builtins.int = ...,
+        kind: Global___ContentEventKind.ValueType = ...,
+        author_id: _builtins.int = ...,
+        post_id: _builtins.int = ...,
+        comment_id: _builtins.int = ...,
+        comment_author_id: _builtins.int = ...,
+        posts: _abc.Iterable[Global___PostName] | None = ...,
+        event_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event_time", b"event_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author_id", b"author_id", "comment_author_id", b"comment_author_id", "comment_id", b"comment_id", "event_time", b"event_time", "kind", b"kind", "post_id", b"post_id", "posts", b"posts", "sequence", b"sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ContentEvent: _TypeAlias = ContentEvent  # noqa: Y015
 
 @_typing.final
 class Tag(_message.Message):
@@ -3163,6 +3303,80 @@ class ExportUserResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExportUserResponse: _TypeAlias = ExportUserResponse  # noqa: Y015
+
+@_typing.final
+class WatchPostsRequest(_message.Message):
+    """WatchPostsRequest starts or resumes a stream of changes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CURSOR_FIELD_NUMBER: _builtins.int
+    FROM_OLDEST_FIELD_NUMBER: _builtins.int
+    KINDS_FIELD_NUMBER: _builtins.int
+    USER_IDS_FIELD_NUMBER: _builtins.int
+    cursor: _builtins.str
+    """The cursor of the last message handled; empty to start with changes from now on. A cursor does
+    not depend on `kinds` and `user_ids`: a stream can be resumed with others.
+    """
+    from_oldest: _builtins.bool
+    """Starts with the oldest change that is stored instead. Ignored with a cursor, so that the same
+    request can be resumed.
+    """
+    @_builtins.property
+    def kinds(self) -> _containers.RepeatedScalarFieldContainer[Global___ContentEventKind.ValueType]:
+        """Up to 20 kinds of changes to deliver, each at most once; empty for all. A consumer that stores
+        anything about posts, comments or people wants USER_ERASED too.
+        """
+
+    @_builtins.property
+    def user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Up to 100 users, each at most once: deliver changes of their posts, of comments on these, and of
+        their comments elsewhere; empty for all.
+        """
+
+    def __init__(
+        self,
+        *,
+        cursor: _builtins.str = ...,
+        from_oldest: _builtins.bool = ...,
+        kinds: _abc.Iterable[Global___ContentEventKind.ValueType] | None = ...,
+        user_ids: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "from_oldest", b"from_oldest", "kinds", b"kinds", "user_ids", b"user_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchPostsRequest: _TypeAlias = WatchPostsRequest  # noqa: Y015
+
+@_typing.final
+class WatchPostsResponse(_message.Message):
+    """WatchPostsResponse is some events, or a heartbeat without any."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    cursor: _builtins.str
+    """Resume from here."""
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContentEvent]:
+        """Events in order; empty in a heartbeat."""
+
+    def __init__(
+        self,
+        *,
+        events: _abc.Iterable[Global___ContentEvent] | None = ...,
+        cursor: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "events", b"events"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchPostsResponse: _TypeAlias = WatchPostsResponse  # noqa: Y015
 
 @_typing.final
 class DeleteUserRequest(_message.Message):

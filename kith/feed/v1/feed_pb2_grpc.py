@@ -243,6 +243,11 @@ class FeedServiceStub:
                 request_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.ExportUserRequest.SerializeToString,
                 response_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.ExportUserResponse.FromString,
                 _registered_method=True)
+        self.WatchPosts = channel.unary_stream(
+                '/kith.feed.v1.FeedService/WatchPosts',
+                request_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.WatchPostsRequest.SerializeToString,
+                response_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.WatchPostsResponse.FromString,
+                _registered_method=True)
         self.DeleteUser = channel.unary_unary(
                 '/kith.feed.v1.FeedService/DeleteUser',
                 request_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.DeleteUserRequest.SerializeToString,
@@ -634,6 +639,28 @@ class FeedServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchPosts(self, request, context):
+        """WatchPosts streams what happens to posts and comments, each change once, in an order in which the
+        changes of each post and each comment follow each other as they happened. It names posts and
+        comments by their ids alone: read what they are now by BatchGetPosts or ListComments, and who sees
+        them by CheckVisibility. A change of who sees a post that is not a change of the post itself, such
+        as the end of a connection or a tag that is given or deleted, is not among them.
+
+        The first message of a stream has a cursor. The stream continues while the consumer reads it;
+        without changes it sends a heartbeat every few seconds. A consumer resumes an interrupted stream
+        from the last cursor received. With `kinds` or `user_ids` it delivers those changes alone; the
+        cursors pass the others too. Posts and comments from before there was this call have no events.
+
+        CONSUMER_TOO_SLOW if the consumer does not read messages in time, DRAINING if the server stops,
+        OVERLOADED if there are too many streams, INVALID_PAGE_TOKEN if the cursor is damaged,
+        CURSOR_OF_ANOTHER_HISTORY if a restored backup does not have its event, CURSOR_EXPIRED if events
+        after it are no longer stored: they are stored for CONTENT_EVENTS_DAYS. Internal: not exposed by
+        the gateway.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteUser(self, request, context):
         """DeleteUser erases a user: posts with their photos and comments, the user's comments, tags in
         either direction, digests, read position. The work is done in steps that each commit. Repeat a
@@ -832,6 +859,11 @@ def add_FeedServiceServicer_to_server(servicer, server):
                     servicer.ExportUser,
                     request_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.ExportUserRequest.FromString,
                     response_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.ExportUserResponse.SerializeToString,
+            ),
+            'WatchPosts': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchPosts,
+                    request_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.WatchPostsRequest.FromString,
+                    response_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.WatchPostsResponse.SerializeToString,
             ),
             'DeleteUser': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteUser,
@@ -1796,6 +1828,33 @@ class FeedService:
             '/kith.feed.v1.FeedService/ExportUser',
             kith_dot_feed_dot_v1_dot_feed__pb2.ExportUserRequest.SerializeToString,
             kith_dot_feed_dot_v1_dot_feed__pb2.ExportUserResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchPosts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/kith.feed.v1.FeedService/WatchPosts',
+            kith_dot_feed_dot_v1_dot_feed__pb2.WatchPostsRequest.SerializeToString,
+            kith_dot_feed_dot_v1_dot_feed__pb2.WatchPostsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -275,6 +275,24 @@ class FeedServiceStub:
     during the whole export is in it once. INVALID_PAGE_TOKEN for a cursor. The gateway exposes the
     call over gRPC alone.
     """
+    WatchPosts: _grpc.UnaryStreamMultiCallable[_feed_pb2.WatchPostsRequest, _feed_pb2.WatchPostsResponse]
+    """WatchPosts streams what happens to posts and comments, each change once, in an order in which the
+    changes of each post and each comment follow each other as they happened. It names posts and
+    comments by their ids alone: read what they are now by BatchGetPosts or ListComments, and who sees
+    them by CheckVisibility. A change of who sees a post that is not a change of the post itself, such
+    as the end of a connection or a tag that is given or deleted, is not among them.
+
+    The first message of a stream has a cursor. The stream continues while the consumer reads it;
+    without changes it sends a heartbeat every few seconds. A consumer resumes an interrupted stream
+    from the last cursor received. With `kinds` or `user_ids` it delivers those changes alone; the
+    cursors pass the others too. Posts and comments from before there was this call have no events.
+
+    CONSUMER_TOO_SLOW if the consumer does not read messages in time, DRAINING if the server stops,
+    OVERLOADED if there are too many streams, INVALID_PAGE_TOKEN if the cursor is damaged,
+    CURSOR_OF_ANOTHER_HISTORY if a restored backup does not have its event, CURSOR_EXPIRED if events
+    after it are no longer stored: they are stored for CONTENT_EVENTS_DAYS. Internal: not exposed by
+    the gateway.
+    """
     DeleteUser: _grpc.UnaryUnaryMultiCallable[_feed_pb2.DeleteUserRequest, _feed_pb2.DeleteUserResponse]
     """DeleteUser erases a user: posts with their photos and comments, the user's comments, tags in
     either direction, digests, read position. The work is done in steps that each commit. Repeat a
@@ -544,6 +562,24 @@ class FeedServiceAsyncStub(FeedServiceStub):
     most 500 items, and a cursor from which an interrupted export continues. Everything that exists
     during the whole export is in it once. INVALID_PAGE_TOKEN for a cursor. The gateway exposes the
     call over gRPC alone.
+    """
+    WatchPosts: _aio.UnaryStreamMultiCallable[_feed_pb2.WatchPostsRequest, _feed_pb2.WatchPostsResponse]  # type: ignore[assignment]
+    """WatchPosts streams what happens to posts and comments, each change once, in an order in which the
+    changes of each post and each comment follow each other as they happened. It names posts and
+    comments by their ids alone: read what they are now by BatchGetPosts or ListComments, and who sees
+    them by CheckVisibility. A change of who sees a post that is not a change of the post itself, such
+    as the end of a connection or a tag that is given or deleted, is not among them.
+
+    The first message of a stream has a cursor. The stream continues while the consumer reads it;
+    without changes it sends a heartbeat every few seconds. A consumer resumes an interrupted stream
+    from the last cursor received. With `kinds` or `user_ids` it delivers those changes alone; the
+    cursors pass the others too. Posts and comments from before there was this call have no events.
+
+    CONSUMER_TOO_SLOW if the consumer does not read messages in time, DRAINING if the server stops,
+    OVERLOADED if there are too many streams, INVALID_PAGE_TOKEN if the cursor is damaged,
+    CURSOR_OF_ANOTHER_HISTORY if a restored backup does not have its event, CURSOR_EXPIRED if events
+    after it are no longer stored: they are stored for CONTENT_EVENTS_DAYS. Internal: not exposed by
+    the gateway.
     """
     DeleteUser: _aio.UnaryUnaryMultiCallable[_feed_pb2.DeleteUserRequest, _feed_pb2.DeleteUserResponse]  # type: ignore[assignment]
     """DeleteUser erases a user: posts with their photos and comments, the user's comments, tags in
@@ -1015,6 +1051,30 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         most 500 items, and a cursor from which an interrupted export continues. Everything that exists
         during the whole export is in it once. INVALID_PAGE_TOKEN for a cursor. The gateway exposes the
         call over gRPC alone.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchPosts(
+        self,
+        request: _feed_pb2.WatchPostsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_feed_pb2.WatchPostsResponse], _abc.AsyncIterator[_feed_pb2.WatchPostsResponse]]:
+        """WatchPosts streams what happens to posts and comments, each change once, in an order in which the
+        changes of each post and each comment follow each other as they happened. It names posts and
+        comments by their ids alone: read what they are now by BatchGetPosts or ListComments, and who sees
+        them by CheckVisibility. A change of who sees a post that is not a change of the post itself, such
+        as the end of a connection or a tag that is given or deleted, is not among them.
+
+        The first message of a stream has a cursor. The stream continues while the consumer reads it;
+        without changes it sends a heartbeat every few seconds. A consumer resumes an interrupted stream
+        from the last cursor received. With `kinds` or `user_ids` it delivers those changes alone; the
+        cursors pass the others too. Posts and comments from before there was this call have no events.
+
+        CONSUMER_TOO_SLOW if the consumer does not read messages in time, DRAINING if the server stops,
+        OVERLOADED if there are too many streams, INVALID_PAGE_TOKEN if the cursor is damaged,
+        CURSOR_OF_ANOTHER_HISTORY if a restored backup does not have its event, CURSOR_EXPIRED if events
+        after it are no longer stored: they are stored for CONTENT_EVENTS_DAYS. Internal: not exposed by
+        the gateway.
         """
 
     @_abc_1.abstractmethod

@@ -1678,16 +1678,34 @@ class WatchConnectionsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CURSOR_FIELD_NUMBER: _builtins.int
+    KINDS_FIELD_NUMBER: _builtins.int
+    USER_IDS_FIELD_NUMBER: _builtins.int
     cursor: _builtins.str
-    """The cursor of the last message handled; empty to start with changes from now on."""
+    """The cursor of the last message handled; empty to start with changes from now on. A cursor does
+    not depend on `kinds` and `user_ids`: a stream can be resumed with others.
+    """
+    @_builtins.property
+    def kinds(self) -> _containers.RepeatedScalarFieldContainer[Global___ConnectionEventKind.ValueType]:
+        """Up to 20 kinds of changes to deliver, each at most once; empty for all. A consumer that stores
+        anything about people wants USER_DELETED too.
+        """
+
+    @_builtins.property
+    def user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Up to 100 users, each at most once: deliver changes of which one of them is the actor or the peer;
+        empty for all.
+        """
+
     def __init__(
         self,
         *,
         cursor: _builtins.str = ...,
+        kinds: _abc.Iterable[Global___ConnectionEventKind.ValueType] | None = ...,
+        user_ids: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "kinds", b"kinds", "user_ids", b"user_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -378,7 +378,8 @@ class GraphServiceServicer:
         """WatchConnections streams every change of the graph, each once, in an order in which the changes
         of each user follow each other as they happened. The first message of a stream has a cursor.
         The stream continues while the consumer reads it; without changes it sends a heartbeat every
-        few seconds. A consumer resumes an interrupted stream from the last cursor received.
+        few seconds. A consumer resumes an interrupted stream from the last cursor received. With `kinds`
+        or `user_ids` it delivers those changes alone; the cursors pass the others too.
         CONSUMER_TOO_SLOW if the consumer does not read messages in time, DRAINING if the server stops,
         OVERLOADED if there are too many streams, INVALID_PAGE_TOKEN if the cursor is damaged,
         CURSOR_OF_ANOTHER_HISTORY if a restored backup does not have its event, CURSOR_EXPIRED if
