@@ -18,6 +18,7 @@ from feed_service.follower import Follower
 from feed_service.graph_client import GraphClient
 from feed_service.imports import Imports
 from feed_service.metrics import GAUGES, FeedMetrics
+from feed_service.moderation import Moderation
 from feed_service.object_store import ObjectStore
 from feed_service.photos import Photos
 from feed_service.posts import Posts
@@ -106,6 +107,7 @@ def build(settings: FeedSettings, database_url: str) -> Service:
             comments=Comments(shared),
             audiences=Audiences(shared),
             checks=Checks(shared),
+            moderation=Moderation(shared, purge_after=settings.purge_after),
             read_positions=ReadPositions(shared),
             tag_imports=TagImports(shared, max_tags=settings.max_tags),
             imports=Imports(shared, photos),

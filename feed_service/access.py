@@ -54,6 +54,12 @@ ACCESS: Final[Access] = {
         admits=Admits.THE_USER, audit=("post.author_id", "post.post_id", "comment_id")
     ),
     "SetPostImportance": Rule(admits=Admits.SERVICES, audit=None),
+    "SetModeration": Rule(
+        admits=Admits.SERVICES,
+        audit=("post.author_id", "post.post_id", "comment_id", "state"),
+    ),
+    "ListModerated": Rule(admits=Admits.SERVICES, audit=()),
+    "InspectPost": Rule(admits=Admits.SERVICES, audit=("post.author_id", "post.post_id")),
     "ExplainVisibility": Rule(admits=Admits.THE_USER, audit=("post_id", "viewer_id")),
     "PreviewAudience": Rule(
         admits=Admits.THE_USER,

@@ -16,7 +16,7 @@ from feed_service.queries.comments import CommentName, CommentRow
 from feed_service.queries.posts import PostName
 from feed_service.resources import Resources
 from feed_service.safe_read import read_of_author, steady_read
-from feed_service.versions import require_version
+from feed_service.versions import require_no_hold, require_version
 from feed_service.viewers import Viewer
 from kith.errors.v1 import errors_pb2
 from kith.exceptions import ResourceNotFoundError
@@ -123,7 +123,8 @@ class Comments:
             current = queries.comments.lock_comment(connection, name=name, author_id=author_id)
             if current is None:
                 raise _not_found()
-            require_version(version, current=current)
+            require_version(version, current=current.version)
+            require_no_hold(is_held=current.is_held)
             queries.events.record_comment(
                 connection, EventKind.COMMENT_EDITED, name=name, author_id=author_id
             )

@@ -6,6 +6,9 @@ Data that others can see goes first.
 
 The keys of photos stay in `object_removals` until the object store has removed the objects: they
 are the only trace, and the only way to go on after the store could not be reached.
+
+A hold keeps its post or comment as evidence, which nobody but services sees any more. Upkeep erases
+it when the hold ends.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,12 +22,16 @@ from feed_service.graph_client import GraphClient
 from feed_service.layouts import Layout
 from feed_service.metrics import POSTS
 from feed_service.object_store import LAST_ARRIVAL
+from feed_service.queries.moderation import KeptRow
 from shared.api import idempotency
 from shared.api.idempotency import Call, M, once_prepared
 from shared.database.database import Database
 from shared.database.totals import add_to_totals
 
 _BATCH: Final = 500
+
+MOST_KEPT_LISTED: Final = 1_000
+"""How many of the posts and comments that holds keep are named to those who erase a user."""
 
 
 class _Step(Protocol):
@@ -40,12 +47,16 @@ def _hide_posts(connection: Connection, *, user_id: int, limit: int) -> int:
 def _steps(layout: Layout) -> Sequence[_Step]:
     return (
         _hide_posts,
+        queries.erasure.note_kept_photos,
+        queries.erasure.withhold_posts,
         queries.erasure.hasten_removals,
+        queries.erasure.hide_held_comments,
         layout.erase_comments,
         queries.erasure.erase_tags_given_to,
         idempotency.forget_about,
         queries.erasure.erase_comments_under,
         queries.erasure.erase_posts,
+        queries.erasure.untag_kept_posts,
         queries.erasure.erase_author,
         queries.erasure.erase_from_digests,
         queries.erasure.erase_tagged,
@@ -75,8 +86,10 @@ class Erasure:
         self._steps = _steps(layout)
         self._remove_soon = remove_soon
 
-    def delete_user(self, call: Call[None, M], user_id: int) -> M:
+    def delete_user(self, call: Call[Sequence[KeptRow], M], user_id: int) -> M:
         """Erase the user with this id; returns once all steps have found nothing left.
+
+        The answer is made of what holds keep; it goes when they end.
 
         A call that breaks off is not answered by its request id, so that a repeat finishes it.
         Raises UnavailableError when graph_service cannot be reached.
@@ -88,11 +101,12 @@ class Erasure:
             self._erase(user_id, is_due=lambda _: True)
             return revision
 
-        def record(connection: Connection, revision: int) -> None:
+        def record(connection: Connection, revision: int) -> Sequence[KeptRow]:
             # Also when nothing was left: a call that erased it may have broken off before this.
             queries.events.record_erasure(connection, user_id=user_id)
             if revision:
                 queries.erasure.record_erasure(connection, user_id=user_id, revision=revision)
+            return queries.moderation.kept(connection, user_id=user_id, limit=MOST_KEPT_LISTED)
 
         response, _ = once_prepared(self._database, call, prepare=erase, work=record)
         return response

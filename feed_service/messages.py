@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 
 from feed_service.exports import ExportedRows, Section
 from feed_service.models import ALL, PRIVATE, TAGS, EventKind
+from feed_service.moderation import Inspection
 from feed_service.object_store import MAX_PHOTO_BYTES
 from feed_service.photos import DownloadUrl, PermittedUpload
 from feed_service.queries.audiences import Explanation
@@ -17,6 +18,12 @@ from feed_service.queries.comments import CommentName, CommentRow
 from feed_service.queries.digests import ChosenPost, Reason
 from feed_service.queries.events import EventRow
 from feed_service.queries.exports import FrozenDigestRow, TaggedRow
+from feed_service.queries.moderation import (
+    InspectedComment,
+    KeptRow,
+    ModerationRow,
+    ModerationState,
+)
 from feed_service.queries.posts import DeletedPostRow, PostName, PostRow
 from feed_service.queries.tags import MemberRow, TagRow
 from feed_service.url_signer import SignedUrl
@@ -37,6 +44,16 @@ CONTENT_TYPES = {
 }
 EVENT_KINDS: Mapping[pb.ContentEventKind.ValueType, EventKind] = {
     pb.ContentEventKind.Value(f"CONTENT_EVENT_KIND_{kind.name}"): kind for kind in EventKind
+}
+MODERATION_STATES = {
+    pb.MODERATION_STATE_VISIBLE: ModerationState.VISIBLE,
+    pb.MODERATION_STATE_HIDDEN: ModerationState.HIDDEN,
+    pb.MODERATION_STATE_HELD: ModerationState.HELD,
+}
+HIDING_STATES = {
+    number: state
+    for number, state in MODERATION_STATES.items()
+    if state is not ModerationState.VISIBLE
 }
 # A client's own limit is 4 MiB unless it was raised.
 _EXPORT_BYTES: Final = 1024 * 1024
@@ -87,6 +104,7 @@ def fill_post(message: pb.Post, row: PostRow, *, viewer_id: int, download_url: D
         message.audience.kind = _KIND_OF_AUDIENCE[row.audience]
         message.audience.tag_ids.extend(row.tag_ids)
         message.audience.excluded_tag_ids.extend(row.excluded_tag_ids)
+        message.moderated = row.is_moderated
 
 
 def fill_deleted_post(message: pb.Post, row: DeletedPostRow, *, download_url: DownloadUrl) -> None:
@@ -175,6 +193,58 @@ def comment(row: CommentRow) -> pb.Comment:
         create_time=timestamp(row.created_at),
         edit_time=None if row.edited_at is None else timestamp(row.edited_at),
         etag=etag(row.version),
+        moderated=row.is_moderated,
+    )
+
+
+def moderation(row: ModerationRow | None) -> pb.Moderation:
+    """Return how a post or a comment is moderated, None for one that is visible."""
+    if row is None:
+        return pb.Moderation(state=pb.MODERATION_STATE_VISIBLE)
+    is_held = row.held_until is not None
+    return pb.Moderation(
+        state=pb.MODERATION_STATE_HELD if is_held else pb.MODERATION_STATE_HIDDEN,
+        reason=row.reason,
+        set_time=timestamp(row.moderated_at),
+        expire_time=None if row.held_until is None else timestamp(row.held_until),
+    )
+
+
+def moderated_item(row: ModerationRow) -> pb.ListModeratedResponse.ModeratedItem:
+    """Return a post or a comment that is moderated, and how."""
+    return pb.ListModeratedResponse.ModeratedItem(
+        post=pb.PostName(author_id=row.author_id, post_id=row.post_id),
+        comment_id=row.comment_id,
+        author_id=row.written_by,
+        moderation=moderation(row),
+    )
+
+
+def inspection(found: Inspection, *, download_url: DownloadUrl) -> pb.InspectPostResponse:
+    """Return a post and comments on it, whatever hides them."""
+    of_post = found.post
+    response = pb.InspectPostResponse(
+        moderation=moderation(of_post.moderation),
+        comments=[_inspected_comment(row) for row in found.comments.items],
+        next_page_token=found.comments.next_page_token,
+    )
+    row = of_post.post
+    fill_post(response.post, row, viewer_id=row.author_id, download_url=download_url)
+    for field, moment in (
+        (response.post.delete_time, of_post.deleted_at),
+        (response.post.purge_time, of_post.purge_at),
+        (response.hold_expire_time, of_post.kept_until),
+    ):
+        if moment is not None:
+            set_timestamp(field, moment)
+    return response
+
+
+def _inspected_comment(row: InspectedComment) -> pb.InspectPostResponse.InspectedComment:
+    return pb.InspectPostResponse.InspectedComment(
+        comment=comment(row.comment),
+        delete_time=None if row.deleted_at is None else timestamp(row.deleted_at),
+        moderation=moderation(row.moderation),
     )
 
 
@@ -282,6 +352,25 @@ def changed_comment(row: CommentRow) -> pb.UpdateCommentResponse:
 def scored_posts(count: int) -> pb.SetPostImportanceResponse:
     """Return the answer when so many posts got their score."""
     return pb.SetPostImportanceResponse(scored_count=count)
+
+
+def decided(row: ModerationRow | None) -> pb.SetModerationResponse:
+    """Return the answer when a post or a comment is moderated."""
+    return pb.SetModerationResponse(moderation=moderation(row))
+
+
+def erased_user(kept: Sequence[KeptRow]) -> pb.DeleteUserResponse:
+    """Return the answer when a user is erased, except for these posts and comments."""
+    return pb.DeleteUserResponse(
+        kept=[
+            pb.DeleteUserResponse.KeptItem(
+                post=pb.PostName(author_id=row.author_id, post_id=row.post_id),
+                comment_id=row.comment_id,
+                hold_expire_time=timestamp(row.kept_until),
+            )
+            for row in kept
+        ]
+    )
 
 
 def moved_position(read_at: datetime) -> pb.MarkFeedReadResponse:

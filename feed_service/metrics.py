@@ -41,6 +41,12 @@ class FeedMetrics:
             registry=registry,
         )
         self.post_deletions = Counter("post_deletions_total", "Posts deleted.", registry=registry)
+        self.moderation_actions = Counter(
+            "moderation_actions_total",
+            "Decisions of SetModeration, by the state that they set.",
+            ["state"],
+            registry=registry,
+        )
         self.s3_latency = Histogram(
             "s3_operation_latency_seconds",
             "Time of one call to the object store.",

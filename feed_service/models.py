@@ -37,6 +37,8 @@ metadata = new_metadata()
 ALL: Final = "all"
 TAGS: Final = "tags"
 PRIVATE: Final = "private"
+MODERATED: Final = "moderated"
+"""The audience of a post that a service has hidden. What its author chose is `chosen_audience`."""
 
 
 class EventKind(StrEnum):
@@ -67,6 +69,7 @@ ALT_TEXT_LENGTH: Final = 1_000
 BODY_LENGTH: Final = 10_000
 COMMENT_LENGTH: Final = 2_000
 EXTERNAL_ID_LENGTH: Final = 100
+MODERATION_REASON_LENGTH: Final = 500
 TAG_NAME_LENGTH: Final = 50
 
 posts = Table(
@@ -91,7 +94,28 @@ posts = Table(
     # Until when a deleted post can be restored. NULL for posts that are not deleted, and for those
     # that were deleted by a version which did not keep the tags that they excluded.
     moment("purge_at", nullable=True),
-    CheckConstraint(f"audience IN ('{ALL}', '{TAGS}', '{PRIVATE}')", name="known_audience"),
+    # Set while a service hides the post, with why. Then `audience` is MODERATED, which is in no
+    # stream and in no index of what others see, and `chosen_audience` is what the author chose.
+    Column("chosen_audience", Text),
+    moment("moderated_at", nullable=True),
+    Column("moderation_reason", Text),
+    # Until when a hold keeps the post as evidence.
+    moment("held_until", nullable=True),
+    # Until when the row stays whatever is deleted: the latest end of a hold on the post or one of
+    # its comments. In the past once these holds have ended.
+    moment("kept_until", nullable=True),
+    CheckConstraint(
+        f"audience IN ('{ALL}', '{TAGS}', '{PRIVATE}', '{MODERATED}')", name="known_audience"
+    ),
+    # A version that knows nothing of moderation cannot show the post again by another audience.
+    CheckConstraint(
+        f"(audience = '{MODERATED}') = (moderated_at IS NOT NULL)"
+        " AND (moderated_at IS NULL) = (chosen_audience IS NULL)",
+        name="moderation",
+    ),
+    CheckConstraint(
+        f"char_length(moderation_reason) <= {MODERATION_REASON_LENGTH}", name="reason_length"
+    ),
     # Empty only if the post has photos.
     CheckConstraint(f"char_length(body) <= {BODY_LENGTH}", name="body_length"),
     CheckConstraint("importance BETWEEN 0 AND 10", name="importance_range"),
@@ -152,6 +176,28 @@ Index(
     posts.c.deleted_at.desc(),
     posts.c.id.desc(),
     postgresql_where=text("purge_at IS NOT NULL"),
+)
+# moderated_page.
+Index(
+    "idx_post_moderated",
+    posts.c.moderated_at.desc(),
+    posts.c.id.desc(),
+    postgresql_where=text("moderated_at IS NOT NULL"),
+)
+# moderated_page: those that are held, which are few.
+Index(
+    "idx_post_held",
+    posts.c.moderated_at.desc(),
+    posts.c.id.desc(),
+    postgresql_where=text("held_until IS NOT NULL"),
+)
+# kept, untag_kept_posts.
+Index("idx_post_kept", posts.c.author_id, postgresql_where=text("kept_until IS NOT NULL"))
+# purge_kept_posts.
+Index(
+    "idx_post_kept_until",
+    posts.c.kept_until,
+    postgresql_where=text("kept_until IS NOT NULL AND deleted_at IS NOT NULL AND purge_at IS NULL"),
 )
 
 # Everybody who has ever posted, in a distributed database alone, whose shards go from here to the
@@ -234,10 +280,19 @@ comments = Table(
     moment("deleted_at", nullable=True),
     # The name that an importer has for the comment.
     Column("external_id", Text),
+    # Set while a service hides the comment from everybody but who wrote it, with why.
+    moment("moderated_at", nullable=True),
+    Column("moderation_reason", Text),
+    # Until when a hold keeps the comment as evidence, and until when the row stays: see posts.
+    moment("held_until", nullable=True),
+    moment("kept_until", nullable=True),
     ForeignKeyConstraint(
         ["post_author_id", "post_id"], ["posts.author_id", "posts.id"], ondelete="CASCADE"
     ),
     CheckConstraint(f"char_length(body) BETWEEN 1 AND {COMMENT_LENGTH}", name="body_length"),
+    CheckConstraint(
+        f"char_length(moderation_reason) <= {MODERATION_REASON_LENGTH}", name="reason_length"
+    ),
 )
 # comment_page.
 Index(
@@ -265,6 +320,35 @@ Index(
     "idx_comment_deleted_at",
     comments.c.deleted_at,
     postgresql_where=text("deleted_at IS NOT NULL"),
+)
+# moderated_page.
+Index(
+    "idx_comment_moderated",
+    comments.c.moderated_at.desc(),
+    comments.c.post_id.desc(),
+    comments.c.id.desc(),
+    postgresql_where=text("moderated_at IS NOT NULL"),
+)
+# moderated_page: those that are held, which are few.
+Index(
+    "idx_comment_held",
+    comments.c.moderated_at.desc(),
+    comments.c.post_id.desc(),
+    comments.c.id.desc(),
+    postgresql_where=text("held_until IS NOT NULL"),
+)
+# keep_post.
+Index(
+    "idx_comment_kept",
+    comments.c.post_author_id,
+    comments.c.post_id,
+    postgresql_where=text("kept_until IS NOT NULL"),
+)
+# purge_kept_comments.
+Index(
+    "idx_comment_kept_until",
+    comments.c.kept_until,
+    postgresql_where=text("kept_until IS NOT NULL AND deleted_at IS NOT NULL"),
 )
 
 tags = Table(

@@ -17,7 +17,7 @@ from feed_service.queries.photos import NewPhoto, PhotoDraft
 from feed_service.queries.posts import Audience, DeletedPostRow, PostName, PostRow
 from feed_service.resources import Resources
 from feed_service.safe_read import read_of_author, safe_read
-from feed_service.versions import require_version
+from feed_service.versions import require_no_hold, require_version
 from feed_service.viewers import Viewer
 from kith.errors.v1 import errors_pb2
 from kith.exceptions import ResourceNotFoundError, ValidationError
@@ -314,7 +314,8 @@ class Posts:
         current = queries.posts.lock_post(connection, author_id=name[0], post_id=name[1])
         if current is None:
             raise not_found()
-        require_version(version, current=current)
+        require_version(version, current=current.version)
+        require_no_hold(is_held=current.is_held)
         photos = None
         if changes.depend_on_present:
             present = _as_author(connection, name)

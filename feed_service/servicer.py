@@ -1,7 +1,7 @@
 """FeedService: every RPC in the order of the proto. Decodes, calls, encodes."""
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TypeAlias, TypeVar
 from zoneinfo import ZoneInfo
@@ -23,10 +23,12 @@ from feed_service.models import (
     BODY_LENGTH,
     COMMENT_LENGTH,
     EXTERNAL_ID_LENGTH,
+    MODERATION_REASON_LENGTH,
     PRIVATE,
     TAG_NAME_LENGTH,
     TAGS,
 )
+from feed_service.moderation import Moderation
 from feed_service.photos import Photos
 from feed_service.posts import Changes, Draft, Posts
 from feed_service.queries.checks import Check
@@ -34,6 +36,7 @@ from feed_service.queries.events import EventFilter
 from feed_service.queries.imported_comments import ImportedComment
 from feed_service.queries.imported_tags import ImportedMember, ImportedTag
 from feed_service.queries.imports import ImportedPost
+from feed_service.queries.moderation import ContentName, Decision, ModerationState
 from feed_service.queries.photos import PhotoDraft
 from feed_service.queries.posts import Audience, PostName, PostRow
 from feed_service.queries.tags import Mute
@@ -91,6 +94,9 @@ _POST_PAGE = {"default": 20, "maximum": 100}
 _COMMENT_PAGE = {"default": 50, "maximum": 200}
 _MEMBER_PAGE = {"default": 50, "maximum": 1_000}
 _VIEWER_PAGE = {"default": 50, "maximum": 1_000}
+_MODERATED_PAGE = {"default": 50, "maximum": 1_000}
+# Ten years; SetModeration can hold anew.
+_LONGEST_HOLD = timedelta(days=3_650)
 
 
 class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
@@ -107,6 +113,7 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         comments: Comments,
         audiences: Audiences,
         checks: Checks,
+        moderation: Moderation,
         read_positions: ReadPositions,
         tag_imports: TagImports,
         imports: Imports,
@@ -126,6 +133,7 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         self._comments = comments
         self._audiences = audiences
         self._checks = checks
+        self._moderation = moderation
         self._read_positions = read_positions
         self._tag_imports = tag_imports
         self._imports = imports
@@ -499,6 +507,46 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
             ]
         return self._posts.score(call, dict(zip(names, importances, strict=True)))
 
+    def SetModeration(
+        self, request: pb.SetModerationRequest, context: grpc.ServicerContext
+    ) -> pb.SetModerationResponse:
+        with Fields() as fields:
+            name = _content_name(fields, request)
+            call = _service_call(
+                fields,
+                request,
+                pb.SetModerationResponse,
+                messages.decided,
+                about_user_id=name.author_id,
+            )
+            decision = _decision(fields, request)
+        return self._moderation.decide(call, name, decision)
+
+    def ListModerated(
+        self, request: pb.ListModeratedRequest, context: grpc.ServicerContext
+    ) -> pb.ListModeratedResponse:
+        with Fields() as fields:
+            state = None
+            if request.state:
+                state = fields.choice("state", request.state, choices=messages.HIDING_STATES)
+            page_size = fields.page_size("page_size", request.page_size, **_MODERATED_PAGE)
+        page = self._moderation.page(state, page_size=page_size, page_token=request.page_token)
+        return pb.ListModeratedResponse(
+            items=[messages.moderated_item(row) for row in page.items],
+            next_page_token=page.next_page_token,
+        )
+
+    def InspectPost(
+        self, request: pb.InspectPostRequest, context: grpc.ServicerContext
+    ) -> pb.InspectPostResponse:
+        with Fields() as fields:
+            post = _post_name(fields, "post", request.post)
+            page_size = fields.page_size("page_size", request.page_size, **_COMMENT_PAGE)
+        inspection = self._moderation.inspect(
+            post, page_size=page_size, page_token=request.page_token
+        )
+        return messages.inspection(inspection, download_url=self._photos.download_urls())
+
     def ExplainVisibility(
         self, request: pb.ExplainVisibilityRequest, context: grpc.ServicerContext
     ) -> pb.ExplainVisibilityResponse:
@@ -631,9 +679,7 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         self, request: pb.DeleteUserRequest, context: grpc.ServicerContext
     ) -> pb.DeleteUserResponse:
         with Fields() as fields:
-            call = _service_call(
-                fields, request, pb.DeleteUserResponse, _done(pb.DeleteUserResponse)
-            )
+            call = _service_call(fields, request, pb.DeleteUserResponse, messages.erased_user)
             user_id = fields.identifier("user_id", request.user_id)
         return self._erasure.delete_user(call, user_id)
 
@@ -670,17 +716,20 @@ def _call(
 
 def _service_call(
     fields: Fields,
-    request: pb.SetPostImportanceRequest | pb.DeleteUserRequest,
+    request: pb.SetPostImportanceRequest | pb.SetModerationRequest | pb.DeleteUserRequest,
     answered_by: type[M],
     answer: Callable[[R], M],
+    *,
+    about_user_id: int | None = None,
 ) -> Call[R, M]:
-    """Return a call that services make, for no user."""
+    """Return a call that services make, for no user; its answer may be about one."""
     return Call(
         message=request,
         user_id=NOBODY,
         request_id=fields.request_id("request_id", request.request_id),
         answered_by=answered_by,
         answer=answer,
+        about_user_id=about_user_id,
     )
 
 
@@ -735,6 +784,36 @@ def _check(fields: Fields, field: str, check: pb.CheckVisibilityRequest.Visibili
         post_id=post_id,
         comment_id=check.comment_id,
     )
+
+
+def _content_name(fields: Fields, request: pb.SetModerationRequest) -> ContentName:
+    if request.comment_id < 0:
+        fields.reject("comment_id", "must be a positive integer, or 0 for the post itself")
+    return ContentName(*_post_name(fields, "post", request.post), request.comment_id)
+
+
+def _decision(fields: Fields, request: pb.SetModerationRequest) -> Decision:
+    state = fields.choice("state", request.state, choices=messages.MODERATION_STATES)
+    is_visible = state is ModerationState.VISIBLE
+    reason = fields.text(
+        "reason", request.reason, max_length=MODERATION_REASON_LENGTH, may_be_empty=is_visible
+    )
+    if is_visible and reason:
+        fields.reject("reason", "must be empty if state is VISIBLE")
+    return Decision(state=state, reason=reason, held_until=_hold_end(fields, request, state))
+
+
+def _hold_end(
+    fields: Fields, request: pb.SetModerationRequest, state: ModerationState
+) -> datetime | None:
+    if state is not ModerationState.HELD:
+        if request.HasField("expire_time"):
+            fields.reject("expire_time", "must be empty unless state is HELD")
+        return None
+    if not request.HasField("expire_time"):
+        fields.reject("expire_time", "must be given if state is HELD")
+        return None
+    return fields.future("expire_time", request.expire_time, most=_LONGEST_HOLD)
 
 
 def _audience(

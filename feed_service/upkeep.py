@@ -50,7 +50,12 @@ class Upkeep:
                     connection, age=self._purge_after, limit=_BATCH
                 )
             )
-        for forget in (idempotency.purge, queries.upkeep.drop_unused_tags):
+        for forget in (
+            queries.upkeep.purge_kept_posts,
+            queries.upkeep.purge_kept_comments,
+            idempotency.purge,
+            queries.upkeep.drop_unused_tags,
+        ):
             self._in_batches(
                 lambda connection, forget=forget: forget(connection, limit=_BATCH)  # type: ignore[misc]  # as above
             )

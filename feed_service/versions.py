@@ -1,7 +1,7 @@
-"""Versions of what users change: how a change is made only to what its author has seen."""
+"""What users may change: only what they have seen, and nothing that a service holds as evidence."""
 
 from kith.errors.v1 import errors_pb2
-from kith.exceptions import AbortedError
+from kith.exceptions import AbortedError, PreconditionError
 
 
 def require_version(wanted: int | None, *, current: int) -> None:
@@ -13,4 +13,13 @@ def require_version(wanted: int | None, *, current: int) -> None:
         raise AbortedError(
             "the resource was changed meanwhile; read it again",
             reason=errors_pb2.ERROR_REASON_ETAG_MISMATCH,
+        )
+
+
+def require_no_hold(*, is_held: bool) -> None:
+    """Raise PreconditionError with CONTENT_HELD for a post or a comment that is held."""
+    if is_held:
+        raise PreconditionError(
+            "a service holds this content, so it cannot be changed; it can be deleted",
+            reason=errors_pb2.ERROR_REASON_CONTENT_HELD,
         )

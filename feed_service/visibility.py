@@ -2,10 +2,10 @@
 
 A viewer sees a post when they are its author; or they are connected with the author, the author has
 never given the viewer a tag that the post excludes, and the audience is ALL, or TAGS and the viewer
-has at least one of its tags. PRIVATE is the author alone. A deleted post has no viewers. Blocks
-need no clause of their own: a block ends the connection in the same transaction, and the ids are
-those of the graph. Comments do, for two people with a block may both be connected with the author
-of a post: see NOT_BLOCKED.
+has at least one of its tags. PRIVATE is the author alone, and so is MODERATED, the audience of a
+post while a service hides it. A deleted post has no viewers. Blocks need no clause of their own: a
+block ends the connection in the same transaction, and the ids are those of the graph. Comments do,
+for two people with a block may both be connected with the author of a post: see NOT_BLOCKED.
 
 A tag lets a viewer in during the connection in which it was given, and keeps them out for good. It
 was stored with the author's revision of then, and lets in if that is above the author's revision
@@ -20,6 +20,8 @@ It fails closed. An audience it does not know, and TAGS without tags, are seen b
 from enum import StrEnum
 from typing import Final
 
+from feed_service.models import MODERATED
+
 
 class Clause(StrEnum):
     """The part of the rule that decided."""
@@ -32,6 +34,7 @@ class Clause(StrEnum):
     EXCLUDED = "excluded"
     NO_TAG = "no_tag"
     DELETED = "deleted"
+    MODERATED = "moderated"
 
     @property
     def is_visible(self) -> bool:
@@ -123,6 +126,7 @@ def clause(
     return f"""CASE
         WHEN p.deleted_at IS NOT NULL THEN '{Clause.DELETED}'
         WHEN p.author_id = {viewer} THEN '{Clause.AUTHOR}'
+        WHEN p.audience = '{MODERATED}' THEN '{Clause.MODERATED}'
         WHEN ({is_connected}) IS NOT TRUE THEN '{Clause.NOT_CONNECTED}'
         WHEN p.audience = 'private' THEN '{Clause.PRIVATE}'
         WHEN {has_tag(excluded=True)} THEN '{Clause.EXCLUDED}'
@@ -172,6 +176,12 @@ NOT_BLOCKED_OF_MANY: Final = """
 Each is one text, of which PostgreSQL makes a hash table; of pairs of numbers in an array it cannot.
 Viewers whose blocks are not known must not be among the rows.
 """
+
+
+def shown_comment(*, viewer: str = ":viewer_id") -> str:
+    """Return whether row `c` of comments is not hidden by a service, or the viewer wrote it."""
+    return f"(c.moderated_at IS NULL OR c.author_id = {viewer})"
+
 
 DECIDING_TAGS: Final = {
     Clause.HAS_TAG: deciding_tags(excluded=False),

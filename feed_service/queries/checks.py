@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, TextClause, text
 
-from feed_service.visibility import NOT_BLOCKED_OF_MANY, clause, visible
+from feed_service.visibility import NOT_BLOCKED_OF_MANY, clause, shown_comment, visible
 from shared.database.arrays import array_literal
 
 
@@ -54,6 +54,7 @@ def visible_statement(*, posts: str, author: str = "p.author_id") -> TextClause:
           SELECT FROM comments AS c
           WHERE c.post_author_id = {author} AND c.post_id = p.id AND c.id = asked.comment_id
             AND c.deleted_at IS NULL
+            AND {shown_comment(viewer="asked.viewer_id")}
             AND {NOT_BLOCKED_OF_MANY} OFFSET 0) END
 """)
 

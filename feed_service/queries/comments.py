@@ -6,12 +6,13 @@ Every transaction locks a comment before the count of its post, so no two wait f
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from sqlalchemy import Connection, text
 
 from feed_service.queries.posts import PostName
 from feed_service.viewers import Viewer
-from feed_service.visibility import NOT_BLOCKED, VISIBLE_OF_AUTHOR
+from feed_service.visibility import NOT_BLOCKED, VISIBLE_OF_AUTHOR, shown_comment
 
 CommentName = tuple[int, int, int]
 """The name of a post, and the id of one of its comments."""
@@ -29,10 +30,19 @@ class CommentRow:
     version: int
     created_at: datetime
     edited_at: datetime | None
+    is_moderated: bool
+
+
+class LockedComment(NamedTuple):
+    """The version of a comment, and whether a hold keeps it from being changed."""
+
+    version: int
+    is_held: bool
 
 
 COMMENT_COLUMNS = """
-    c.post_author_id, c.post_id, c.id, c.author_id, c.body, c.version, c.created_at, c.edited_at
+    c.post_author_id, c.post_id, c.id, c.author_id, c.body, c.version, c.created_at, c.edited_at,
+    c.moderated_at IS NOT NULL AS is_moderated
 """
 """What CommentRow holds, of a row `c` of comments."""
 
@@ -94,7 +104,7 @@ _COMMENT_PAGE = text(f"""
         FROM comments AS c
         WHERE c.post_author_id = :author_id AND c.post_id = p.id AND c.deleted_at IS NULL
           AND (c.created_at, c.id) > (:after_time, :after_id)
-          AND {NOT_BLOCKED}
+          AND {NOT_BLOCKED} AND {shown_comment()}
         ORDER BY c.created_at, c.id LIMIT :limit) AS comment ON true
     WHERE p.author_id = :author_id AND p.id = :post_id AND {VISIBLE_OF_AUTHOR}
     ORDER BY comment.created_at, comment.id
@@ -111,7 +121,8 @@ def comment_page(
 ) -> list[CommentRow] | None:
     """Up to `limit` comments on a post behind a position, oldest first.
 
-    Comments of blocked people are left out. None when the viewer may not see the post.
+    Comments of blocked people are left out, and those that a service hides from the viewer. None
+    when the viewer may not see the post.
     """
     rows = (
         connection.execute(
@@ -135,18 +146,20 @@ def comment_page(
 
 
 _LOCK_COMMENT = text(f"""
-    SELECT c.version FROM comments AS c
+    SELECT c.version, coalesce(c.held_until > now(), false) FROM comments AS c
     WHERE {_NAMED} AND c.author_id = :author_id AND c.deleted_at IS NULL
     FOR NO KEY UPDATE
 """)
 
 
-def lock_comment(connection: Connection, *, name: CommentName, author_id: int) -> int | None:
-    """The version of the author's comment, locked until the transaction ends."""
-    found: int | None = connection.execute(
+def lock_comment(
+    connection: Connection, *, name: CommentName, author_id: int
+) -> LockedComment | None:
+    """The author's comment, locked until the transaction ends."""
+    found = connection.execute(
         _LOCK_COMMENT, {**_parameters(name), "author_id": author_id}
-    ).scalar()
-    return found
+    ).one_or_none()
+    return None if found is None else LockedComment._make(found)
 
 
 _UPDATE_COMMENT = text(f"""
@@ -162,22 +175,25 @@ def update_comment(connection: Connection, *, name: CommentName, body: str) -> C
     return CommentRow(**row.mappings().one())
 
 
+# Comments that a service hides are not counted, and not there for the author of the post.
 _DELETE_COMMENT = text(f"""
     WITH found AS (
         SELECT c.post_author_id, c.post_id, c.id, c.deleted_at FROM comments AS c
-        WHERE {_NAMED} AND :user_id IN (c.author_id, c.post_author_id)
+        WHERE {_NAMED} AND (c.author_id = :user_id
+                            OR c.post_author_id = :user_id AND c.moderated_at IS NULL)
         FOR NO KEY UPDATE
     ),
     deleted AS (
         UPDATE comments AS c SET deleted_at = now(), version = c.version + 1
         FROM found
         WHERE {_NAMED} AND found.deleted_at IS NULL
-        RETURNING c.post_author_id, c.post_id, c.author_id
+        RETURNING c.post_author_id, c.post_id, c.author_id, c.moderated_at
     ),
     counted AS (
         UPDATE post_stats AS stats SET comment_count = stats.comment_count - 1
         FROM deleted
         WHERE stats.author_id = :post_author_id AND stats.post_id = deleted.post_id
+          AND deleted.moderated_at IS NULL
     )
     SELECT (SELECT count(*) FROM found), (SELECT deleted.author_id FROM deleted)
 """)

@@ -57,18 +57,21 @@ def record_erasure(connection: Connection, *, user_id: int, revision: int) -> bo
     return stored.rowcount > 0
 
 
-_HIDE_POSTS = text("""
+_IS_KEPT = "(p.kept_until > now()) IS TRUE"
+"""Whether a hold keeps row `p` of posts, whose author is being erased, and its photos."""
+
+_HIDE_POSTS = text(f"""
     WITH hidden AS (
-        UPDATE posts AS p SET deleted_at = now(), version = p.version + 1
+        UPDATE posts AS p SET deleted_at = now(), external_id = NULL, version = p.version + 1
         FROM (SELECT id FROM posts
               WHERE author_id = :user_id AND deleted_at IS NULL
               ORDER BY id LIMIT :limit FOR UPDATE) AS found
         WHERE p.author_id = :user_id AND p.id = found.id
-        RETURNING p.id
+        RETURNING p.id, {_IS_KEPT} AS is_kept
     ),
     photos AS (
         DELETE FROM post_photos AS photo USING hidden
-        WHERE photo.author_id = :user_id AND photo.post_id = hidden.id
+        WHERE photo.author_id = :user_id AND photo.post_id = hidden.id AND NOT hidden.is_kept
         RETURNING photo.object_key
     )
     SELECT (SELECT count(*) FROM hidden), ARRAY(SELECT object_key FROM photos)
@@ -78,7 +81,8 @@ _HIDE_POSTS = text("""
 def hide_posts(connection: Connection, *, user_id: int, limit: int) -> int:
     """How many posts of the user are hidden now.
 
-    Their photos belong to no post any more, as when a post is deleted.
+    Their photos belong to no post any more, as when a post is deleted, except for those of a post
+    that a hold keeps.
     """
     hidden: int
     hidden, object_keys = connection.execute(
@@ -88,21 +92,64 @@ def hide_posts(connection: Connection, *, user_id: int, limit: int) -> int:
     return hidden
 
 
+# Of all hidden posts that still have photos: a hold that ends meanwhile must leave none behind.
+_NOTE_KEPT_PHOTOS = text("""
+    INSERT INTO object_removals (owner_user_id, object_key, due_at)
+    SELECT photo.author_id, photo.object_key, greatest(p.kept_until, now())
+    FROM post_photos AS photo
+    JOIN posts AS p ON p.author_id = photo.author_id AND p.id = photo.post_id
+    WHERE photo.author_id = :user_id AND p.author_id = :user_id AND p.deleted_at IS NOT NULL
+      AND NOT EXISTS (SELECT FROM object_removals AS noted
+                      WHERE noted.owner_user_id = :user_id
+                        AND noted.object_key = photo.object_key)
+    LIMIT :limit
+""")
+
+
+def note_kept_photos(connection: Connection, *, user_id: int, limit: int) -> int:
+    """How many photos of hidden posts are to be removed when the hold ends that keeps their post.
+
+    Not those that were to be removed anyway.
+    """
+    return connection.execute(_NOTE_KEPT_PHOTOS, {"user_id": user_id, "limit": limit}).rowcount
+
+
+# Before the photos of deleted posts are due, so that a hold finds a post with its photos, or none.
+_WITHHOLD_POSTS = text("""
+    UPDATE posts AS p SET purge_at = NULL, external_id = NULL
+    FROM (SELECT id FROM posts
+          WHERE author_id = :user_id AND purge_at IS NOT NULL
+          ORDER BY id LIMIT :limit FOR UPDATE) AS found
+    WHERE p.author_id = :user_id AND p.id = found.id
+""")
+
+
+def withhold_posts(connection: Connection, *, user_id: int, limit: int) -> int:
+    """How many posts the user could have restored; nobody can now."""
+    return connection.execute(_WITHHOLD_POSTS, {"user_id": user_id, "limit": limit}).rowcount
+
+
 # Those of posts that the user had deleted are noted for when these can be restored no longer.
 _HASTEN_REMOVALS = text("""
-    UPDATE object_removals AS removal SET due_at = now()
-    FROM (SELECT noted.object_key FROM post_photos AS photo
+    UPDATE object_removals AS removal SET due_at = found.due_at
+    FROM (SELECT noted.object_key, greatest(p.kept_until, now()) AS due_at
+          FROM post_photos AS photo
+          JOIN posts AS p ON p.author_id = photo.author_id AND p.id = photo.post_id
           JOIN object_removals AS noted
             ON noted.owner_user_id = photo.author_id AND noted.object_key = photo.object_key
-          WHERE photo.author_id = :user_id AND noted.owner_user_id = :user_id
-            AND noted.due_at > now() AND noted.attempts = 0
+          WHERE photo.author_id = :user_id AND p.author_id = :user_id
+            AND noted.owner_user_id = :user_id
+            AND noted.due_at > greatest(p.kept_until, now()) AND noted.attempts = 0
           ORDER BY noted.object_key LIMIT :limit) AS found
     WHERE removal.owner_user_id = :user_id AND removal.object_key = found.object_key
 """)
 
 
 def hasten_removals(connection: Connection, *, user_id: int, limit: int) -> int:
-    """How many photos of the user's deleted posts were to be removed later; they are due now."""
+    """How many photos of the user's deleted posts were to be removed later than they are now.
+
+    They are due now, or when the hold ends that keeps their post.
+    """
     return connection.execute(_HASTEN_REMOVALS, {"user_id": user_id, "limit": limit}).rowcount
 
 
@@ -112,14 +159,15 @@ def comments_gone(*, locked: str) -> str:
     gone AS (
         DELETE FROM comments AS c
         USING (SELECT post_author_id, post_id, id FROM comments
-               WHERE author_id = :user_id ORDER BY id LIMIT :limit {locked}) AS found
+               WHERE author_id = :user_id AND (kept_until > now()) IS NOT TRUE
+               ORDER BY id LIMIT :limit {locked}) AS found
         WHERE c.post_author_id = found.post_author_id AND c.post_id = found.post_id
-          AND c.id = found.id
-        RETURNING c.post_author_id, c.post_id, c.deleted_at
+          AND c.id = found.id AND (c.kept_until > now()) IS NOT TRUE
+        RETURNING c.post_author_id, c.post_id, c.deleted_at, c.moderated_at
     ),
     fewer AS (
         SELECT post_author_id, post_id, count(*) AS number FROM gone
-        WHERE deleted_at IS NULL GROUP BY post_author_id, post_id
+        WHERE deleted_at IS NULL AND moderated_at IS NULL GROUP BY post_author_id, post_id
     )"""
 
 
@@ -155,6 +203,19 @@ def comments_erased_by(
     return erased
 
 
+# What is held is moderated, and so is not counted.
+_HIDE_HELD_COMMENTS = text("""
+    UPDATE comments AS c
+    SET deleted_at = now(), external_id = NULL, version = c.version + 1
+    WHERE c.author_id = :user_id AND c.deleted_at IS NULL AND c.kept_until > now()
+""")
+
+
+def hide_held_comments(connection: Connection, *, user_id: int, limit: int) -> int:  # noqa: ARG001 -- as the other steps; few comments are held
+    """How many comments of the user are kept by a hold; nobody sees them any more."""
+    return connection.execute(_HIDE_HELD_COMMENTS, {"user_id": user_id}).rowcount
+
+
 _ERASE_TAGS_GIVEN_TO = text("""
     DELETE FROM user_tags AS given
     USING (SELECT owner_user_id, tag_id, target_user_id FROM user_tags
@@ -170,17 +231,22 @@ def erase_tags_given_to(connection: Connection, *, user_id: int, limit: int) -> 
 
 
 # A post that everybody comments on would make the deletion of the post itself last too long.
-_ERASE_COMMENTS_UNDER = text("""
+_ERASE_COMMENTS_UNDER = text(f"""
     DELETE FROM comments AS c
-    USING (SELECT post_id, id FROM comments
+    USING (SELECT post_id, id FROM comments AS under
            WHERE post_author_id = :user_id
+             AND NOT EXISTS (SELECT FROM posts AS p
+                             WHERE p.author_id = :user_id AND p.id = under.post_id AND {_IS_KEPT})
            ORDER BY post_id, id LIMIT :limit FOR UPDATE) AS found
     WHERE c.post_author_id = :user_id AND c.post_id = found.post_id AND c.id = found.id
 """)
 
 
 def erase_comments_under(connection: Connection, *, user_id: int, limit: int) -> int:
-    """How many comments there were on the user's posts, which are hidden already."""
+    """How many comments there were on the user's posts, which are hidden already.
+
+    Those on posts that a hold keeps stay with them.
+    """
     return connection.execute(_ERASE_COMMENTS_UNDER, {"user_id": user_id, "limit": limit}).rowcount
 
 
@@ -191,15 +257,34 @@ _ERASE_POSTS = text("""
     DELETE FROM posts AS p
     USING (SELECT id FROM posts
            WHERE author_id = :user_id AND deleted_at IS NOT NULL
+             AND (kept_until > now()) IS NOT TRUE
            ORDER BY id LIMIT :limit FOR UPDATE) AS found
     WHERE p.author_id = :user_id AND p.id = found.id
 """)
 
 
 def erase_posts(connection: Connection, *, user_id: int, limit: int) -> int:
-    """How many hidden posts of the user are gone, with what belonged to them."""
+    """How many hidden posts of the user that no hold keeps are gone, with what belonged to them."""
     connection.execute(_LOCK_POSTS, {"user_id": user_id})
     return connection.execute(_ERASE_POSTS, {"user_id": user_id, "limit": limit}).rowcount
+
+
+_UNTAG_KEPT_POSTS = text(f"""
+    DELETE FROM post_audience_tags AS audience
+    USING (SELECT p.id, tagged.tag_id FROM posts AS p
+           JOIN post_audience_tags AS tagged
+             ON tagged.author_id = p.author_id AND tagged.post_id = p.id
+           WHERE p.author_id = :user_id AND tagged.author_id = :user_id
+             AND p.deleted_at IS NOT NULL AND {_IS_KEPT}
+           LIMIT :limit) AS found
+    WHERE audience.author_id = :user_id AND audience.post_id = found.id
+      AND audience.tag_id = found.tag_id
+""")
+
+
+def untag_kept_posts(connection: Connection, *, user_id: int, limit: int) -> int:
+    """How many tags the audiences of posts had that a hold keeps; they have none now."""
+    return connection.execute(_UNTAG_KEPT_POSTS, {"user_id": user_id, "limit": limit}).rowcount
 
 
 # After the posts: freezing a digest locks the posts that it names.

@@ -38,6 +38,7 @@ class PostRow(NamedTuple):
     id: int
     body: str
     audience: str
+    """What its author chose, also while a service hides the post."""
     version: int
     created_at: datetime
     edited_at: datetime | None
@@ -49,6 +50,14 @@ class PostRow(NamedTuple):
     """The key, the width, the height and the description of each; 0 for a size that is not known,
     and empty for no description."""
     comment_count: int
+    is_moderated: bool
+
+
+class LockedPost(NamedTuple):
+    """The version of a post, and whether a hold keeps it from being changed."""
+
+    version: int
+    is_held: bool
 
 
 # Deleted tags are among those that exclude: they go on doing so, and an author who writes back what
@@ -68,7 +77,8 @@ def _audience_tags(author: str, *, excluded: bool) -> str:
 
 def _columns(author: str, *, tag_ids: str, excluded_tag_ids: str) -> str:
     return f"""
-    p.author_id, p.id, p.body, p.audience, p.version, p.created_at, p.edited_at,
+    p.author_id, p.id, p.body, coalesce(p.chosen_audience, p.audience) AS audience, p.version,
+    p.created_at, p.edited_at,
     CAST(p.attributes AS text) AS attributes,
     {tag_ids} AS tag_ids,
     {excluded_tag_ids} AS excluded_tag_ids,
@@ -78,7 +88,8 @@ def _columns(author: str, *, tag_ids: str, excluded_tag_ids: str) -> str:
           WHERE photo.author_id = {author} AND photo.post_id = p.id
           ORDER BY photo.place) AS photos,
     coalesce((SELECT stats.comment_count FROM post_stats AS stats
-              WHERE stats.author_id = {author} AND stats.post_id = p.id), 0) AS comment_count
+              WHERE stats.author_id = {author} AND stats.post_id = p.id), 0) AS comment_count,
+    p.moderated_at IS NOT NULL AS is_moderated
 """
 
 
@@ -325,6 +336,7 @@ def new_post(
             for photo in photos
         ],
         comment_count=0,
+        is_moderated=False,
         **stored,
     )
 
@@ -392,24 +404,28 @@ def _tags(audience: Audience) -> list[tuple[int, bool]]:
 
 
 _LOCK_POST = text("""
-    SELECT version FROM posts
+    SELECT version, coalesce(held_until > now(), false) FROM posts
     WHERE author_id = :author_id AND id = :post_id AND deleted_at IS NULL
     FOR NO KEY UPDATE
 """)
 
 
-def lock_post(connection: Connection, *, author_id: int, post_id: int) -> int | None:
-    """The version of the author's post, locked until the transaction ends."""
-    found: int | None = connection.execute(
+def lock_post(connection: Connection, *, author_id: int, post_id: int) -> LockedPost | None:
+    """The author's post, locked until the transaction ends."""
+    found = connection.execute(
         _LOCK_POST, {"author_id": author_id, "post_id": post_id}
-    ).scalar()
-    return found
+    ).one_or_none()
+    return None if found is None else LockedPost._make(found)
 
 
+# While a service hides the post, its author's choice shows it to nobody.
 _UPDATE_POST = text(f"""
     UPDATE posts AS p
     SET body = coalesce(:body, p.body),
-        audience = coalesce(:audience, p.audience),
+        audience = CASE WHEN p.moderated_at IS NULL THEN coalesce(:audience, p.audience)
+                   ELSE p.audience END,
+        chosen_audience = CASE WHEN p.moderated_at IS NOT NULL
+                          THEN coalesce(:audience, p.chosen_audience) END,
         attributes = CASE WHEN :has_attributes THEN CAST(:attributes AS jsonb)
                      ELSE p.attributes END,
         importance = CASE WHEN p.importance_given OR NOT :is_scored THEN p.importance
@@ -493,9 +509,10 @@ _DELETE_POST = text("""
             version = p.version + 1
         FROM found
         WHERE p.author_id = :author_id AND p.id = found.id AND found.deleted_at IS NULL
-        RETURNING p.id
+        RETURNING p.id, greatest(CAST(:purge_after AS interval), p.kept_until - now()) AS due_after
     )
     SELECT (SELECT count(*) FROM found), (SELECT count(*) FROM deleted),
+           (SELECT due_after FROM deleted),
            ARRAY(SELECT photo.object_key FROM post_photos AS photo
                  JOIN deleted ON photo.post_id = deleted.id WHERE photo.author_id = :author_id)
 """)
@@ -506,15 +523,15 @@ def delete_post(
 ) -> tuple[bool, bool]:
     """Whether the author has such a post, deleted or not, and whether it was deleted now.
 
-    Its photos are noted to be removed when it can be restored no longer.
+    Its photos are noted to be removed when it can be restored no longer, and no hold keeps it.
     """
-    found, deleted, object_keys = connection.execute(
+    found, deleted, due_after, object_keys = connection.execute(
         _DELETE_POST,
         {"author_id": author_id, "post_id": post_id, "purge_after": purge_after},
     ).one()
     if object_keys:
         note_objects(
-            connection, owner_user_id=author_id, object_keys=object_keys, due_after=purge_after
+            connection, owner_user_id=author_id, object_keys=object_keys, due_after=due_after
         )
     return bool(found), bool(deleted)
 

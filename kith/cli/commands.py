@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from rich.console import Console
 
-from kith.cli import document_imports, erasure, exports, imports, pages, watches
+from kith.cli import document_imports, erasure, exports, imports, moderation, pages, watches
 from kith.cli.arguments import (
     LARGEST_ID,
     Parser,
@@ -191,9 +191,24 @@ def add_client_commands(add_parser: AddParser) -> None:
     erase.add_argument(
         "--dry-run", action="store_true", help="print what would be erased, erase nothing"
     )
+    moderate = add_command(
+        add_parser, "moderate", _moderate, "hide a post or a comment, hold it, or show it again"
+    )
+    moderate.add_argument("author", type=identifier, help="id of the post's author")
+    moderate.add_argument("post", type=identifier, help="id of the post")
+    moderate.add_argument("state", choices=moderation.STATES)
+    moderate.add_argument(
+        "--comment", type=identifier, default=0, help="id of a comment on the post, which is meant"
+    )
+    moderate.add_argument(
+        "--reason", default="", help="for the record, which users never see; needed to hide or hold"
+    )
+    moderate.add_argument(
+        "--until", type=day, help="day, as YYYY-MM-DD, at whose beginning in UTC a hold ends"
+    )
     for command in (
         *(feed, digest, explain, connections),
-        *(edges, texts, document, out, person, erase),
+        *(edges, texts, document, out, person, erase, moderate),
         *_add_watches(add_parser),
     ):
         _add_targets(command)
@@ -331,6 +346,19 @@ def _watch_posts(arguments: Namespace, _console: Console) -> None:
     )
     with connected(graph=arguments.graph, feed=arguments.feed) as kith:
         watches.write_changes(kith.feed.WatchPosts, request, sys.stdout, count=arguments.count)
+
+
+def _moderate(arguments: Namespace, console: Console) -> None:
+    with connected(graph=arguments.graph, feed=arguments.feed) as kith:
+        moderation.moderate(
+            feed_pb2.PostName(author_id=arguments.author, post_id=arguments.post),
+            kith,
+            console,
+            comment_id=arguments.comment,
+            state=arguments.state,
+            reason=arguments.reason,
+            until=arguments.until,
+        )
 
 
 def _erase(arguments: Namespace, console: Console) -> None:

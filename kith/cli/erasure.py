@@ -2,6 +2,7 @@
 
 import sys
 from collections import Counter
+from datetime import UTC
 
 from rich.console import Console
 
@@ -27,7 +28,9 @@ def erase_user(user_id: int, kith: KithClient, console: Console, *, is_agreed: b
         _ask(user_id, kith, console)
     erased = kith.graph.DeleteUser(graph_pb2.DeleteUserRequest(user_id=user_id))
     try:
-        kith.feed.DeleteUser(feed_pb2.DeleteUserRequest(user_id=user_id), timeout=_TIMEOUT_SECONDS)
+        answer = kith.feed.DeleteUser(
+            feed_pb2.DeleteUserRequest(user_id=user_id), timeout=_TIMEOUT_SECONDS
+        )
     except AppException as error:
         raise CommandError(
             f"person {user_id} is erased from graph_service, and not or in part from feed_service; "
@@ -37,6 +40,15 @@ def erase_user(user_id: int, kith: KithClient, console: Console, *, is_agreed: b
         f"Person {user_id} is erased; {erased.removed_connection_count:,} connections ended.",
         highlight=False,
     )
+    for kept in answer.kept:
+        what = f"comment {kept.comment_id} on post" if kept.comment_id else "post"
+        ends = kept.hold_expire_time.ToDatetime(UTC)
+        console.print(
+            f"A hold keeps {what} {kept.post.post_id} of person {kept.post.author_id} until"
+            f" {ends:%Y-%m-%d %H:%M} UTC.",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def print_erasure(user_id: int, kith: KithClient, console: Console) -> None:

@@ -30,6 +30,7 @@ _CLAUSES = {
     feed_pb2.VISIBILITY_CLAUSE_EXCLUDED: "it is not for those with the tag {tags}.",
     feed_pb2.VISIBILITY_CLAUSE_NO_TAG: "they have none of its tags.",
     feed_pb2.VISIBILITY_CLAUSE_DELETED: "it is deleted.",
+    feed_pb2.VISIBILITY_CLAUSE_MODERATED: "a service hides it.",
 }
 
 

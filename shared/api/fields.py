@@ -11,7 +11,7 @@ then the values may be invalid, so a block only reads.
 import re
 import uuid
 from collections.abc import Collection, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -195,6 +195,13 @@ class Fields:
         except (ValueError, OverflowError):
             self.reject(field, "must be a valid time")
             return None
+
+    def future(self, field: str, value: Timestamp, *, most: timedelta) -> datetime | None:
+        """Read a time that must be valid, in the future, and at most so far ahead."""
+        moment, now = self.moment(field, value), datetime.now(UTC)
+        if moment is not None and not now < moment <= now + most:
+            self.reject(field, f"must be in the future, at most {most.days:,} days ahead")
+        return moment
 
     def request_id(self, field: str, value: str) -> uuid.UUID | None:
         """Read an optional UUID, of which all spellings are the same."""

@@ -5,10 +5,12 @@ The number of lives is that of KITH_LIVES; `make oracle` lives for longer than `
 
 import os
 import sys
+import time
 from collections.abc import Iterable, Iterator
 
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -24,7 +26,7 @@ from kith.feed.v1 import feed_pb2 as feed
 from kith.graph.v1 import graph_pb2 as graph
 from tests.support.comparison import Comparison
 from tests.support.errors import refusal
-from tests.support.oracle import ALL, PRIVATE, TAGS, Oracle, Post
+from tests.support.oracle import ALL, HELD, HIDDEN, PRIVATE, TAGS, VISIBLE, Oracle, Post
 from tests.support.pair import Databases, Pair, running_pair
 from tests.support.people import People
 
@@ -51,6 +53,9 @@ _ENVIRONMENT = {
 _person = st.integers(0, _PEOPLE - 1)
 _any = st.integers(0, 99)
 _kind = st.sampled_from([ALL, ALL, TAGS, TAGS, PRIVATE])
+_moderation = st.sampled_from([VISIBLE, VISIBLE, HIDDEN, HELD])
+# All lives are shorter.
+_END_OF_HOLDS = Timestamp(seconds=int(time.time()) + 86_400)
 
 
 class Lives(RuleBasedStateMachine):
@@ -223,7 +228,7 @@ class Lives(RuleBasedStateMachine):
         author = self._oracle.posts[post].author
         kind, tags, excluded = self._audience(author, kind, data)
         expected = self._oracle.change_audience(post, kind, tags, excluded)
-        if expected:
+        if expected == "POST_NOT_FOUND":
             return
         request = feed.UpdatePostRequest(
             user_id=author,
@@ -235,7 +240,7 @@ class Lives(RuleBasedStateMachine):
     @rule(any_post=_any)
     def write_an_audience_back(self, any_post: int) -> None:
         post = _one_of(self._post_ids, any_post)
-        if self._oracle.posts[post].deleted:
+        if self._oracle.posts[post].deleted or self._oracle.posts[post].moderation == HELD:
             return
         author = self._oracle.posts[post].author
         name = feed.GetPostRequest(user_id=author, author_id=author, post_id=self._post_ids[post])
@@ -309,6 +314,18 @@ class Lives(RuleBasedStateMachine):
         refused = refusal(self.pair.feed.DeleteComment, request)
         assert refused == self._oracle.delete_comment(comment, user)
 
+    @rule(any_post=_any, state=_moderation)
+    def moderate_post(self, any_post: int, state: str) -> None:
+        post = _one_of(self._post_ids, any_post)
+        self._moderate(post, state, self._compare.name_of(post))
+
+    @precondition(lambda self: self._comment_ids)
+    @rule(any_comment=_any, state=_moderation)
+    def moderate_comment(self, any_comment: int, state: str) -> None:
+        comment = _one_of(self._comment_ids, any_comment)
+        post = self._compare.name_of(self._oracle.comments[comment].post)
+        self._moderate(comment, state, post, self._comment_ids[comment])
+
     @rule(any_post=_any, person=_person)
     def mark_read(self, any_post: int, person: int) -> None:
         post = _one_of(self._post_ids, any_post)
@@ -325,7 +342,8 @@ class Lives(RuleBasedStateMachine):
     @rule(any_post=_any)
     def preview(self, any_post: int) -> None:
         post = _one_of(self._post_ids, any_post)
-        if not self._oracle.posts[post].deleted:
+        known = self._oracle.posts[post]
+        if not known.deleted and known.moderation == VISIBLE:
             self._compare.preview_of(post)
 
     @precondition(lambda self: self._is_time_to_compare())
@@ -370,6 +388,18 @@ class Lives(RuleBasedStateMachine):
     def _is_time_to_compare(self) -> bool:
         self._steps += 1
         return self._steps % _STEPS_BETWEEN_COMPARISONS == 0
+
+    def _moderate(self, name: str, state: str, post: feed.PostName, comment_id: int = 0) -> None:
+        self._oracle.moderate(name, state)
+        self.pair.feed.SetModeration(
+            feed.SetModerationRequest(
+                post=post,
+                comment_id=comment_id,
+                state=feed.ModerationState.Value(f"MODERATION_STATE_{state}"),
+                reason="" if state == VISIBLE else "rude",
+                expire_time=_END_OF_HOLDS if state == HELD else None,
+            )
+        )
 
     def _change(self, change: str, user: int, peer: int) -> None:
         if user == peer:

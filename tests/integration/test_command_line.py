@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 
@@ -504,6 +505,32 @@ def test_a_dry_run_of_erasing_says_what_there_is_and_erases_nothing(
         f"Person {person} has 2 connections, 1 open requests, 1 blocked people, 1 tags, "
         "1 tagged users, 2 posts.\n"
     )
+
+
+def test_what_somebody_wrote_can_be_hidden_held_and_shown_again(
+    kith: Kith, people: People, pair: Pair
+) -> None:
+    person, friend = people.connected(2)
+    post = feed_pb2.PostName(author_id=person, post_id=people.post(person))
+    comment = feed_pb2.CreateCommentRequest(user_id=friend, post=post, body="hi")
+    comment_id = pair.feed.CreateComment(comment).comment.comment_id
+    name = ("moderate", person, post.post_id)
+    until = f"{datetime.now(UTC) + timedelta(days=9):%Y-%m-%d}"
+
+    hidden = kith(*name, "hidden", "--reason", "spam")
+    while_hidden = (people.feed(friend), kith("explain", *name[1:], friend))
+    held = kith(*name, "held", "--reason", "spam", "--until", until, "--comment", comment_id)
+    shown = kith(*name, "visible")
+    while_shown = people.feed(friend)
+    erased = kith("erase", friend, "--yes")
+
+    of_comment = f"comment {comment_id} on post {post.post_id} of person {person}"
+    assert hidden == (0, f"Post {post.post_id} of person {person} is hidden.\n", "")
+    assert "a service hides it." in while_hidden[1][1]
+    assert held == (0, f"{of_comment.capitalize()} is held until {until}.\n", "")
+    assert shown == (0, f"Post {post.post_id} of person {person} is visible.\n", "")
+    assert (while_hidden[0], while_shown) == ([], [post.post_id])
+    assert f"A hold keeps {of_comment} until {until} 00:00 UTC." in erased[1]
 
 
 def test_an_erasure_that_reaches_one_service_says_so(kith: Kith, people: People) -> None:

@@ -157,7 +157,12 @@ class _Worlds:
         included = self._some(_tags(author)) if audience == "tags" or pick.random() < 0.1 else ()
         excluded = self._some(_tags(author)) if pick.random() < excluding else ()
         deleted = at if pick.random() < 0.1 else None
-        self.posts.append((author, post_id, f"post {post_id}", audience, 5, at, deleted))
+        shown, chosen, moderated = audience, None, None
+        if pick.random() < 0.1:
+            shown, chosen, moderated = "moderated", audience, at
+        self.posts.append(
+            (author, post_id, f"post {post_id}", shown, 5, at, deleted, chosen, moderated)
+        )
         self.named += [
             (author, post_id, tag, tag not in included, at) for tag in {*included, *excluded}
         ]
@@ -252,7 +257,8 @@ def _store(connection: Connection, worlds: _Worlds) -> None:
     )
     _insert(
         connection,
-        "posts (author_id, id, body, audience, importance, created_at, deleted_at)",
+        "posts (author_id, id, body, audience, importance, created_at, deleted_at,"
+        " chosen_audience, moderated_at)",
         worlds.posts,
     )
     _insert(

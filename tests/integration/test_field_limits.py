@@ -36,6 +36,7 @@ _RELATIONS: Final = {
     "must be empty if kind is PRIVATE or there are excluded_tag_ids",
     "must not also be in tag_external_ids",
     "must be one of the user's own tags",
+    "must be empty if state is VISIBLE",
 }
 
 

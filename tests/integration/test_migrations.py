@@ -294,6 +294,31 @@ def test_a_post_deleted_by_the_version_before_is_not_shown(feed_url: str) -> Non
     assert [row.id for row in rows] == [100]
 
 
+def test_what_is_hidden_is_shown_neither_by_the_version_before_nor_after_the_way_back(
+    feed_url: str,
+) -> None:
+    schema.upgrade("feed", feed_url)
+    with _connected(feed_url) as connection:
+        for statement in (
+            """INSERT INTO posts
+                   (author_id, id, body, importance, audience, chosen_audience, moderated_at)
+               VALUES (1, 100, 'rude', 5, 'moderated', 'all', now()),
+                      (1, 101, 'kind', 5, 'all', NULL, NULL)""",
+            """INSERT INTO comments (post_author_id, post_id, id, author_id, body, moderated_at)
+               VALUES (1, 101, 200, 2, 'rude', now()), (1, 101, 201, 2, 'kind', NULL)""",
+        ):
+            connection.execute(text(statement))
+
+        with pytest.raises(IntegrityError, match="ck_posts_moderation"):
+            connection.execute(text("UPDATE posts SET audience = 'all' WHERE id = 100"))
+        schema.downgrade("feed", feed_url, "feed_0016")
+
+        shown = connection.execute(text("SELECT id, audience FROM posts ORDER BY id")).all()
+        comments = text("SELECT id FROM comments WHERE deleted_at IS NULL")
+        assert shown == [(100, "private"), (101, "all")]
+        assert connection.execute(comments).scalars().all() == [201]
+
+
 def test_a_database_can_be_used_once_it_is_migrated_to_the_end(cluster: EmbeddedPostgres) -> None:
     url = cluster.url("migrated_at_last")
     reader = new_reader(url)

@@ -301,6 +301,96 @@ def test_a_comment_is_not_written_on_a_post_that_became_visible_after_the_connec
     assert _comments(pair, alice, name) == []
 
 
+def _hide(pair: Pair, post: feed_pb2.PostName, comment_id: int = 0) -> None:
+    pair.feed.SetModeration(
+        feed_pb2.SetModerationRequest(
+            post=post,
+            comment_id=comment_id,
+            state=feed_pb2.MODERATION_STATE_HIDDEN,
+            reason="rude",
+        )
+    )
+
+
+_BEFORE_THE_POSTS = [
+    ("cold", "before the 1st question to the graph"),
+    ("cold", "after the 1st question to the graph"),
+    ("cold", "before the posts are read"),
+    ("warm", "before the posts are read"),
+]
+
+
+@_READS
+@pytest.mark.parametrize(("start", "step"), _BEFORE_THE_POSTS)
+def test_what_was_hidden_before_the_posts_were_read_is_not_shown(
+    people: People, pause: Pause, read: Read, start: str, step: str
+) -> None:
+    bob, alice = _bob_and_alice(people, start)
+    post_id = people.post(alice)
+    hidden: list[int] = []
+
+    def hide() -> None:
+        _hide(pause.pair, feed_pb2.PostName(author_id=alice, post_id=post_id))
+        hidden.append(post_id)
+
+    pause.at(step, hide)
+    page = read(pause.pair, bob, alice)
+    pause.off()
+
+    assert hidden
+    assert post_id not in page
+
+
+@_READS
+@pytest.mark.parametrize(("start", "step"), CASES)
+def test_what_was_hidden_before_two_people_connected_is_never_shown(
+    people: People, pause: Pause, read: Read, start: str, step: str
+) -> None:
+    bob, carol = _bob_and_alice(people, start)
+    [alice] = people.new(1)
+    post_id = people.post(alice)
+    hidden: list[int] = []
+
+    def hide_and_connect() -> None:
+        _hide(pause.pair, feed_pb2.PostName(author_id=alice, post_id=post_id))
+        people.connect(alice, bob)
+        hidden.append(post_id)
+
+    pause.at(step, hide_and_connect)
+    author = alice if read is _list else carol
+    page = read(pause.pair, bob, author)
+    pause.off()
+
+    assert hidden
+    assert post_id not in page
+    assert post_id not in read(pause.pair, bob, author)
+
+
+@pytest.mark.parametrize(("start", "step"), _BEFORE_THE_POSTS)
+def test_a_comment_that_was_hidden_before_the_comments_were_read_is_not_shown(
+    people: People, pause: Pause, start: str, step: str
+) -> None:
+    pair = pause.pair
+    bob, alice = _bob_and_alice(people, start)
+    post = feed_pb2.PostName(author_id=alice, post_id=people.post(alice))
+    request = feed_pb2.CreateCommentRequest(user_id=alice, post=post, body="rude")
+    comment_id = pair.feed.CreateComment(request).comment.comment_id
+    if start == "warm":
+        _comments(pair, bob, post)
+    hidden: list[int] = []
+
+    def hide() -> None:
+        _hide(pair, post, comment_id)
+        hidden.append(comment_id)
+
+    pause.at(step, hide)
+    shown = _comments(pair, bob, post)
+    pause.off()
+
+    assert hidden
+    assert shown == []
+
+
 @pytest.mark.parametrize(("start", "step"), CASES)
 @pytest.mark.parametrize("blocker", ["bob", "carol"])
 def test_comments_written_after_a_block_are_never_shown_to_either_side(

@@ -16,6 +16,7 @@ from feed_service.queries.digests import FrozenName
 from feed_service.queries.events import EventFilter
 from feed_service.queries.feed import FeedFilter, FeedPart
 from feed_service.queries.following import Ending
+from feed_service.queries.moderation import ModerationState
 from feed_service.settings import DigestRules, HubScan
 from feed_service.viewers import Viewer
 from feed_service.weeks import Week
@@ -535,6 +536,37 @@ def test_comments_are_read_in_the_order_of_their_index(loaded_feed: Connection) 
     assert not _scanned_tables(plan)
 
 
+@pytest.mark.parametrize("state", [None, ModerationState.HIDDEN, ModerationState.HELD])
+def test_what_is_moderated_is_listed_by_its_own_indexes(
+    loaded_feed: Connection, state: ModerationState | None
+) -> None:
+    plan = _plan(
+        loaded_feed,
+        lambda: feed.moderation.moderated_page(
+            loaded_feed, state=state, before=(*_END_OF_TIME, 0), limit=51
+        ),
+    )
+
+    assert _indexes(plan) <= {
+        "idx_post_moderated",
+        "idx_post_held",
+        "idx_comment_moderated",
+        "idx_comment_held",
+    }
+    assert not _scanned_tables(plan)
+
+
+def test_comments_are_inspected_in_the_order_of_their_ids(loaded_feed: Connection) -> None:
+    plan = _plan(
+        loaded_feed,
+        lambda: feed.moderation.inspected_comments(
+            loaded_feed, post=(100, 100), after_id=0, limit=51, retained_for=timedelta(days=30)
+        ),
+    )
+
+    assert _indexes(plan) == {"pk_comments"}
+
+
 def test_unread_posts_are_counted_author_by_author(loaded_feed: Connection) -> None:
     connected = "{" + ",".join(str(number) for number in range(100, 125)) + "}"
     plan = _plan(
@@ -605,6 +637,9 @@ def test_an_export_is_read_by_the_indexes_of_its_sections(loaded_feed: Connectio
 
 _ERASED = {
     "hide_posts": {"pk_posts", "idx_post_author"},
+    "withhold_posts": {"idx_post_restorable"},
+    "hide_held_comments": {"idx_comment_author", "idx_comment_kept", "idx_comment_kept_until"},
+    "untag_kept_posts": {"idx_post_kept", "idx_post_deleted_at"},
     "erase_comments": {"idx_comment_author"},
     "erase_tags_given_to": {"idx_user_tag_target"},
     "erase_comments_under": {"pk_comments", "idx_comment_post"},

@@ -116,6 +116,14 @@ _ON_ONE_SHARD: Mapping[str, Callable[[_World], Message]] = {
         ]
     ),
     "ListViewers": lambda w: pb.ListViewersRequest(post=w.post),
+    "SetModeration": lambda w: pb.SetModerationRequest(
+        post=w.post,
+        comment_id=w.comment,
+        state=pb.MODERATION_STATE_HIDDEN,
+        reason="rude",
+        request_id=str(uuid.uuid4()),
+    ),
+    "InspectPost": lambda w: pb.InspectPostRequest(post=w.post),
     "MarkFeedRead": lambda w: pb.MarkFeedReadRequest(user_id=w.friend, post=w.post),
     "DeleteComment": lambda w: pb.DeleteCommentRequest(
         user_id=w.friend, post=w.post, comment_id=w.comment
@@ -137,6 +145,7 @@ _ON_ALL_SHARDS = {
     "ImportTags",
     "ImportPosts",
     "ImportComments",
+    "ListModerated",
     "ExportUser",
     "WatchPosts",
     "DeleteUser",

@@ -208,6 +208,45 @@ def test_what_changes_nothing_is_not_told(pair: Pair) -> None:
     assert [_kind(event) for event in told] == ["COMMENT_DELETED", "POST_DELETED", "POST_CREATED"]
 
 
+def test_what_services_hide_and_show_again_is_told_unless_it_is_deleted(pair: Pair) -> None:
+    people = People(pair)
+    author, friend = people.connected(2)
+    post = people.post(author)
+    comment = _comment(pair, friend, author, post)
+
+    def moderate(state: pb.ModerationState.ValueType, comment_id: int = 0) -> None:
+        pair.feed.SetModeration(
+            pb.SetModerationRequest(
+                post=comment.post,
+                comment_id=comment_id,
+                state=state,
+                reason="" if state == pb.MODERATION_STATE_VISIBLE else "rude",
+            )
+        )
+
+    with _watching(pair) as stream:
+        for state in (pb.MODERATION_STATE_HIDDEN, pb.MODERATION_STATE_HIDDEN):
+            moderate(state)
+            moderate(state, comment.comment_id)
+        moderate(pb.MODERATION_STATE_VISIBLE)
+        _delete_comment(pair, friend, comment)
+        moderate(pb.MODERATION_STATE_VISIBLE, comment.comment_id)
+        _delete(pair, author, post)
+        moderate(pb.MODERATION_STATE_HIDDEN)
+        people.post(author)
+        told = _events(stream, 6)
+
+    about = (post, comment.comment_id, friend)
+    assert _told(told[:-1]) == [
+        ("POST_MODERATED", author, post, 0, 0),
+        ("COMMENT_MODERATED", author, *about),
+        ("POST_MODERATED", author, post, 0, 0),
+        ("COMMENT_DELETED", author, *about),
+        ("POST_DELETED", author, post, 0, 0),
+    ]
+    assert _kind(told[-1]) == "POST_CREATED"
+
+
 def test_a_chunk_of_an_import_is_one_event_that_names_its_new_posts(pair: Pair) -> None:
     alice, bob = People(pair).new(2)
     with _watching(pair) as stream:

@@ -8,7 +8,7 @@ from kith.client import pages
 from kith.feed.v1 import feed_pb2 as feed
 from kith.graph.v1 import graph_pb2 as graph
 from tests.support.errors import refusal
-from tests.support.oracle import ALL, PRIVATE, TAGS, Oracle
+from tests.support.oracle import ALL, PRIVATE, TAGS, VISIBLE, Oracle
 from tests.support.pair import Pair
 
 KINDS = {
@@ -214,8 +214,9 @@ class Comparison:
             assert [comment.comment_id for comment in listed] == [
                 self.comment_ids[name] for name in expected
             ]
-            assert [comment.body for comment in listed] == [
-                self.oracle.comments[name].body for name in expected
+            assert [(comment.body, comment.moderated) for comment in listed] == [
+                (known.body, known.moderation != VISIBLE)
+                for known in (self.oracle.comments[name] for name in expected)
             ]
         self._count(len(self.post_ids))
 
@@ -319,7 +320,8 @@ class Comparison:
     def _post(self, viewer: int, post: feed.Post, name: str) -> None:
         known = self.oracle.posts[name]
         assert post.body == known.body
-        assert post.comment_count == len(self.oracle.comments_on(name))
+        assert post.comment_count == self.oracle.comment_count(name)
+        assert post.moderated == (known.moderation != VISIBLE)
         assert post.HasField("audience") == (viewer == known.author)
         if viewer == known.author:
             assert set(post.audience.tag_ids) == {

@@ -13,7 +13,7 @@ from kith.graph.v1 import graph_pb2 as graph
 from tests.support.people import ALL, People
 from tests.support.rpcs import RPCS, Stubs
 
-_READS = re.compile("Get|List|Check|Count|BatchGet|Explain|Preview|Suggest|Watch|Export")
+_READS = re.compile("Get|List|Check|Count|BatchGet|Explain|Inspect|Preview|Suggest|Watch|Export")
 # A message of an import may be sent again as it is: what exists is counted, not repeated.
 _IMPORTS = re.compile("Import")
 _others = count(1)
@@ -232,6 +232,15 @@ def _set_post_importance(scene: Scene) -> Any:
     return feed.SetPostImportanceRequest(scores=[score])
 
 
+def _set_moderation(scene: Scene) -> Any:
+    [user] = scene.people.new(1)
+    return feed.SetModerationRequest(
+        post=feed.PostName(author_id=user, post_id=scene.people.post(user)),
+        state=feed.MODERATION_STATE_HIDDEN,
+        reason="rude",
+    )
+
+
 def _mark_feed_read(scene: Scene) -> Any:
     user, author = scene.people.connected(2)
     post = feed.PostName(author_id=author, post_id=scene.people.post(author))
@@ -285,6 +294,7 @@ _FEED: Final = [
         ("UpdateComment", _update_comment, _change_text("comment.body")),
         ("DeleteComment", _delete_comment, _change("comment_id")),
         ("SetPostImportance", _set_post_importance, _change_score),
+        ("SetModeration", _set_moderation, _change_text("reason")),
         ("MarkFeedRead", _mark_feed_read, _change("post.post_id")),
         ("DeleteUser", _delete_user_of_feed, _change("user_id")),
     )

@@ -6,6 +6,7 @@ Every command returns the reason with which it should be refused, or nothing whe
 from dataclasses import dataclass, field
 
 ALL, TAGS, PRIVATE = "all", "tags", "private"
+VISIBLE, HIDDEN, HELD = "VISIBLE", "HIDDEN", "HELD"
 
 
 @dataclass
@@ -18,6 +19,7 @@ class Post:
     excluded: frozenset[str]
     body: str = ""
     deleted: bool = False
+    moderation: str = VISIBLE
 
 
 @dataclass
@@ -28,6 +30,7 @@ class Comment:
     author: int
     body: str
     deleted: bool = False
+    moderation: str = VISIBLE
 
 
 @dataclass
@@ -250,6 +253,8 @@ class Oracle:
         """Change a text."""
         if self.posts[name].deleted:
             return "POST_NOT_FOUND"
+        if self.posts[name].moderation == HELD:
+            return "CONTENT_HELD"
         self.posts[name].body = body
         return ""
 
@@ -260,6 +265,8 @@ class Oracle:
         post = self.posts[name]
         if post.deleted:
             return "POST_NOT_FOUND"
+        if post.moderation == HELD:
+            return "CONTENT_HELD"
         post.audience, post.tags, post.excluded = audience, tags, excluded
         return ""
 
@@ -272,6 +279,8 @@ class Oracle:
             return "DELETED", set()
         if viewer == post.author:
             return "AUTHOR", set()
+        if post.moderation != VISIBLE:
+            return "MODERATED", set()
         if not self.are_connected(viewer, post.author):
             return "NOT_CONNECTED", set()
         if post.audience == PRIVATE:
@@ -324,16 +333,27 @@ class Oracle:
         comment = self.comments[name]
         if comment.deleted or comment.author != user or not self.may_see(user, comment.post):
             return "COMMENT_NOT_FOUND"
+        if comment.moderation == HELD:
+            return "CONTENT_HELD"
         comment.body = body
         return ""
 
     def delete_comment(self, name: str, user: int) -> str:
         """Delete a comment of one's own or under a post of one's own."""
         comment = self.comments[name]
-        if user not in (comment.author, self.posts[comment.post].author):
+        is_shown = comment.moderation == VISIBLE
+        if user != comment.author and (user != self.posts[comment.post].author or not is_shown):
             return "COMMENT_NOT_FOUND"
         comment.deleted = True
         return ""
+
+    def moderate(self, name: str, state: str) -> None:
+        """Hide a post or a comment from all but its author, hold it, or show it again."""
+        (self.posts.get(name) or self.comments[name]).moderation = state
+
+    def comment_count(self, post: str) -> int:
+        """How many comments a post is said to have."""
+        return sum(self.comments[name].moderation == VISIBLE for name in self.comments_on(post))
 
     def comments_on(self, post: str) -> list[str]:
         """The comments on a post, oldest first."""
@@ -349,4 +369,5 @@ class Oracle:
             name
             for name in self.comments_on(post)
             if not self.is_block_between(viewer, self.comments[name].author)
+            and (self.comments[name].moderation == VISIBLE or self.comments[name].author == viewer)
         ]

@@ -168,6 +168,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """PERMISSION_DENIED. The caller is a service that acts on behalf of users, and the call does not
     bring the token of its `user_id` in the metadata `kith-user-token`.
     """
+    ERROR_REASON_CONTENT_HELD: _ErrorReason.ValueType  # 48
+    """FAILED_PRECONDITION. A service holds the post or comment as evidence, so it cannot be changed. It
+    can be deleted, see FeedService.SetModeration.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the `reason` of the google.rpc.ErrorInfo in every error that Kith answers, without
@@ -320,5 +324,9 @@ metadata holds the full name of the `call`.
 ERROR_REASON_USER_TOKEN_REQUIRED: ErrorReason.ValueType  # 46
 """PERMISSION_DENIED. The caller is a service that acts on behalf of users, and the call does not
 bring the token of its `user_id` in the metadata `kith-user-token`.
+"""
+ERROR_REASON_CONTENT_HELD: ErrorReason.ValueType  # 48
+"""FAILED_PRECONDITION. A service holds the post or comment as evidence, so it cannot be changed. It
+can be deleted, see FeedService.SetModeration.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

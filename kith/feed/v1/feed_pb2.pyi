@@ -211,6 +211,8 @@ class _VisibilityClauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Visi
     """Hidden: the audience is TAGS and the viewer has none of its tags."""
     VISIBILITY_CLAUSE_DELETED: _VisibilityClause.ValueType  # 8
     """Hidden: the post is deleted."""
+    VISIBILITY_CLAUSE_MODERATED: _VisibilityClause.ValueType  # 9
+    """Hidden: a service hides the post from everybody but its author."""
 
 class VisibilityClause(_VisibilityClause, metaclass=_VisibilityClauseEnumTypeWrapper):
     """VisibilityClause is the part of the visibility rule that decided."""
@@ -233,7 +235,75 @@ VISIBILITY_CLAUSE_NO_TAG: VisibilityClause.ValueType  # 7
 """Hidden: the audience is TAGS and the viewer has none of its tags."""
 VISIBILITY_CLAUSE_DELETED: VisibilityClause.ValueType  # 8
 """Hidden: the post is deleted."""
+VISIBILITY_CLAUSE_MODERATED: VisibilityClause.ValueType  # 9
+"""Hidden: a service hides the post from everybody but its author."""
 Global___VisibilityClause: _TypeAlias = VisibilityClause  # noqa: Y015
+
+class _ModerationState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ModerationStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ModerationState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MODERATION_STATE_UNSPECIFIED: _ModerationState.ValueType  # 0
+    """Not used."""
+    MODERATION_STATE_VISIBLE: _ModerationState.ValueType  # 1
+    """The rule of FeedService decides who sees it."""
+    MODERATION_STATE_HIDDEN: _ModerationState.ValueType  # 2
+    """Only its author sees it."""
+    MODERATION_STATE_HELD: _ModerationState.ValueType  # 3
+    """Only its author sees it, cannot change it, and it is kept as evidence; see SetModeration."""
+
+class ModerationState(_ModerationState, metaclass=_ModerationStateEnumTypeWrapper):
+    """ModerationState says what a service has decided about a post or a comment."""
+
+MODERATION_STATE_UNSPECIFIED: ModerationState.ValueType  # 0
+"""Not used."""
+MODERATION_STATE_VISIBLE: ModerationState.ValueType  # 1
+"""The rule of FeedService decides who sees it."""
+MODERATION_STATE_HIDDEN: ModerationState.ValueType  # 2
+"""Only its author sees it."""
+MODERATION_STATE_HELD: ModerationState.ValueType  # 3
+"""Only its author sees it, cannot change it, and it is kept as evidence; see SetModeration."""
+Global___ModerationState: _TypeAlias = ModerationState  # noqa: Y015
+
+@_typing.final
+class Moderation(_message.Message):
+    """Moderation is the record of what a service has decided about a post or a comment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    SET_TIME_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    state: Global___ModerationState.ValueType
+    """The decision. HIDDEN once a hold has ended."""
+    reason: _builtins.str
+    """Why, in the words of the service; empty if VISIBLE."""
+    @_builtins.property
+    def set_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was decided; unset if VISIBLE."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When the hold ends; unset unless HELD."""
+
+    def __init__(
+        self,
+        *,
+        state: Global___ModerationState.ValueType = ...,
+        reason: _builtins.str = ...,
+        set_time: _timestamp_pb2.Timestamp | None = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "set_time", b"set_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "reason", b"reason", "set_time", b"set_time", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Moderation: _TypeAlias = Moderation  # noqa: Y015
 
 @_typing.final
 class Audience(_message.Message):
@@ -363,6 +433,7 @@ class Post(_message.Message):
     ATTRIBUTES_FIELD_NUMBER: _builtins.int
     DELETE_TIME_FIELD_NUMBER: _builtins.int
     PURGE_TIME_FIELD_NUMBER: _builtins.int
+    MODERATED_FIELD_NUMBER: _builtins.int
     author_id: _builtins.int
     """Who wrote it."""
     post_id: _builtins.int
@@ -370,11 +441,13 @@ class Post(_message.Message):
     body: _builtins.str
     """The text, up to 10,000 characters; empty only if the post has photos."""
     comment_count: _builtins.int
-    """The number of its comments that are not deleted, including those that ListComments omits for
-    this user because of a block.
+    """The number of its comments that are neither deleted nor moderated, including those that
+    ListComments omits for this user because of a block.
     """
     etag: _builtins.str
     """Changes with every change of the post; set only when the viewer is the author."""
+    moderated: _builtins.bool
+    """A service hides it from everybody else, see SetModeration; set only when the viewer is the author."""
     @_builtins.property
     def photos(self) -> _containers.RepeatedCompositeFieldContainer[Global___Photo]:
         """The pictures, in the author's order."""
@@ -400,12 +473,12 @@ class Post(_message.Message):
 
     @_builtins.property
     def delete_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was deleted; set only by ListDeletedPosts."""
+        """When it was deleted; set only by ListDeletedPosts and InspectPost."""
 
     @_builtins.property
     def purge_time(self) -> _timestamp_pb2.Timestamp:
         """Until when UndeletePost can restore it: PURGE_DAYS after it was deleted, as the setting was
-        then. Set only by ListDeletedPosts.
+        then. Set only by ListDeletedPosts and InspectPost.
         """
 
     def __init__(
@@ -423,10 +496,11 @@ class Post(_message.Message):
         attributes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         delete_time: _timestamp_pb2.Timestamp | None = ...,
         purge_time: _timestamp_pb2.Timestamp | None = ...,
+        moderated: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "create_time", b"create_time", "delete_time", b"delete_time", "edit_time", b"edit_time", "purge_time", b"purge_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "audience", b"audience", "author_id", b"author_id", "body", b"body", "comment_count", b"comment_count", "create_time", b"create_time", "delete_time", b"delete_time", "edit_time", b"edit_time", "etag", b"etag", "photos", b"photos", "post_id", b"post_id", "purge_time", b"purge_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "audience", b"audience", "author_id", b"author_id", "body", b"body", "comment_count", b"comment_count", "create_time", b"create_time", "delete_time", b"delete_time", "edit_time", b"edit_time", "etag", b"etag", "moderated", b"moderated", "photos", b"photos", "post_id", b"post_id", "purge_time", b"purge_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -624,6 +698,7 @@ class Comment(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     EDIT_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    MODERATED_FIELD_NUMBER: _builtins.int
     comment_id: _builtins.int
     """Its id."""
     author_id: _builtins.int
@@ -632,6 +707,8 @@ class Comment(_message.Message):
     """The text, 1 to 2,000 characters."""
     etag: _builtins.str
     """Changes with every change of the comment."""
+    moderated: _builtins.bool
+    """A service hides it from everybody but its author, see SetModeration."""
     @_builtins.property
     def post(self) -> Global___PostName:
         """The post."""
@@ -654,10 +731,11 @@ class Comment(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         edit_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        moderated: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "edit_time", b"edit_time", "post", b"post"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["author_id", b"author_id", "body", b"body", "comment_id", b"comment_id", "create_time", b"create_time", "edit_time", b"edit_time", "etag", b"etag", "post", b"post"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author_id", b"author_id", "body", b"body", "comment_id", b"comment_id", "create_time", b"create_time", "edit_time", b"edit_time", "etag", b"etag", "moderated", b"moderated", "post", b"post"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2183,6 +2261,288 @@ class SetPostImportanceResponse(_message.Message):
 Global___SetPostImportanceResponse: _TypeAlias = SetPostImportanceResponse  # noqa: Y015
 
 @_typing.final
+class SetModerationRequest(_message.Message):
+    """SetModerationRequest is a decision about a post or a comment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POST_FIELD_NUMBER: _builtins.int
+    COMMENT_ID_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    comment_id: _builtins.int
+    """A comment on the post; 0 for the post itself."""
+    state: Global___ModerationState.ValueType
+    """The decision; must be given."""
+    reason: _builtins.str
+    """Why: a text or a code for the record, up to 500 characters. Must be given, and be empty if `state`
+    is VISIBLE. ListModerated and InspectPost return it; users never see it.
+    """
+    request_id: _builtins.str
+    """A UUID by which the call can be repeated; see FeedService. Empty for none."""
+    @_builtins.property
+    def post(self) -> Global___PostName:
+        """The post."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When the hold ends: in the future, at most 3,650 days ahead. Must be given if `state` is HELD, and
+        be unset otherwise. Another call can extend it.
+        """
+
+    def __init__(
+        self,
+        *,
+        post: Global___PostName | None = ...,
+        comment_id: _builtins.int = ...,
+        state: Global___ModerationState.ValueType = ...,
+        reason: _builtins.str = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "post", b"post"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment_id", b"comment_id", "expire_time", b"expire_time", "post", b"post", "reason", b"reason", "request_id", b"request_id", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetModerationRequest: _TypeAlias = SetModerationRequest  # noqa: Y015
+
+@_typing.final
+class SetModerationResponse(_message.Message):
+    """SetModerationResponse is the record."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODERATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def moderation(self) -> Global___Moderation:
+        """The decision."""
+
+    def __init__(
+        self,
+        *,
+        moderation: Global___Moderation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["moderation", b"moderation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["moderation", b"moderation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetModerationResponse: _TypeAlias = SetModerationResponse  # noqa: Y015
+
+@_typing.final
+class ListModeratedRequest(_message.Message):
+    """ListModeratedRequest asks for a page of what is moderated."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    state: Global___ModerationState.ValueType
+    """HIDDEN or HELD for those alone; unspecified for both."""
+    page_size: _builtins.int
+    """At most this many; 0 means 50, more than 1,000 means 1,000, negative is INVALID_ARGUMENT."""
+    page_token: _builtins.str
+    """The `next_page_token` of the page before; empty for the first page."""
+    def __init__(
+        self,
+        *,
+        state: Global___ModerationState.ValueType = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListModeratedRequest: _TypeAlias = ListModeratedRequest  # noqa: Y015
+
+@_typing.final
+class ListModeratedResponse(_message.Message):
+    """ListModeratedResponse is a page of what is moderated."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ModeratedItem(_message.Message):
+        """ModeratedItem is a post or a comment that is HIDDEN or HELD."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        POST_FIELD_NUMBER: _builtins.int
+        COMMENT_ID_FIELD_NUMBER: _builtins.int
+        AUTHOR_ID_FIELD_NUMBER: _builtins.int
+        MODERATION_FIELD_NUMBER: _builtins.int
+        comment_id: _builtins.int
+        """The comment on it; 0 for the post itself."""
+        author_id: _builtins.int
+        """Who wrote the post, or the comment."""
+        @_builtins.property
+        def post(self) -> Global___PostName:
+            """The post."""
+
+        @_builtins.property
+        def moderation(self) -> Global___Moderation:
+            """The record."""
+
+        def __init__(
+            self,
+            *,
+            post: Global___PostName | None = ...,
+            comment_id: _builtins.int = ...,
+            author_id: _builtins.int = ...,
+            moderation: Global___Moderation | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["moderation", b"moderation", "post", b"post"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["author_id", b"author_id", "comment_id", b"comment_id", "moderation", b"moderation", "post", b"post"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """For the next page; empty at the end of the list and only there."""
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___ListModeratedResponse.ModeratedItem]:
+        """The posts and comments, the last moderated first."""
+
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[Global___ListModeratedResponse.ModeratedItem] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListModeratedResponse: _TypeAlias = ListModeratedResponse  # noqa: Y015
+
+@_typing.final
+class InspectPostRequest(_message.Message):
+    """InspectPostRequest names a post."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POST_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """At most this many comments; 0 means 50, more than 200 means 200, negative is INVALID_ARGUMENT."""
+    page_token: _builtins.str
+    """The `next_page_token` of the page before; empty for the first page."""
+    @_builtins.property
+    def post(self) -> Global___PostName:
+        """The post."""
+
+    def __init__(
+        self,
+        *,
+        post: Global___PostName | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["post", b"post"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "post", b"post"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InspectPostRequest: _TypeAlias = InspectPostRequest  # noqa: Y015
+
+@_typing.final
+class InspectPostResponse(_message.Message):
+    """InspectPostResponse is a post with all that is stored of it, and a page of its comments."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class InspectedComment(_message.Message):
+        """InspectedComment is a comment, also a deleted one."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        COMMENT_FIELD_NUMBER: _builtins.int
+        DELETE_TIME_FIELD_NUMBER: _builtins.int
+        MODERATION_FIELD_NUMBER: _builtins.int
+        @_builtins.property
+        def comment(self) -> Global___Comment:
+            """The comment, as its author sees it."""
+
+        @_builtins.property
+        def delete_time(self) -> _timestamp_pb2.Timestamp:
+            """When it was deleted; unset if it is not."""
+
+        @_builtins.property
+        def moderation(self) -> Global___Moderation:
+            """How it is moderated."""
+
+        def __init__(
+            self,
+            *,
+            comment: Global___Comment | None = ...,
+            delete_time: _timestamp_pb2.Timestamp | None = ...,
+            moderation: Global___Moderation | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "delete_time", b"delete_time", "moderation", b"moderation"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "delete_time", b"delete_time", "moderation", b"moderation"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    POST_FIELD_NUMBER: _builtins.int
+    MODERATION_FIELD_NUMBER: _builtins.int
+    HOLD_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    COMMENTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """For the next page of comments; empty at the end of the list and only there."""
+    @_builtins.property
+    def post(self) -> Global___Post:
+        """The post, as its author sees it. `purge_time` is unset if the post is not deleted, or its author
+        is erased.
+        """
+
+    @_builtins.property
+    def moderation(self) -> Global___Moderation:
+        """How it is moderated."""
+
+    @_builtins.property
+    def hold_expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When the last hold on the post and its comments ends; unset if none keeps it."""
+
+    @_builtins.property
+    def comments(self) -> _containers.RepeatedCompositeFieldContainer[Global___InspectPostResponse.InspectedComment]:
+        """The comments, by id."""
+
+    def __init__(
+        self,
+        *,
+        post: Global___Post | None = ...,
+        moderation: Global___Moderation | None = ...,
+        hold_expire_time: _timestamp_pb2.Timestamp | None = ...,
+        comments: _abc.Iterable[Global___InspectPostResponse.InspectedComment] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["hold_expire_time", b"hold_expire_time", "moderation", b"moderation", "post", b"post"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comments", b"comments", "hold_expire_time", b"hold_expire_time", "moderation", b"moderation", "next_page_token", b"next_page_token", "post", b"post"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InspectPostResponse: _TypeAlias = InspectPostResponse  # noqa: Y015
+
+@_typing.final
 class GetDigestRequest(_message.Message):
     """GetDigestRequest asks for a week's digest."""
 
@@ -3406,16 +3766,57 @@ Global___DeleteUserRequest: _TypeAlias = DeleteUserRequest  # noqa: Y015
 
 @_typing.final
 class DeleteUserResponse(_message.Message):
-    """DeleteUserResponse is empty."""
+    """DeleteUserResponse says what is not erased yet."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class KeptItem(_message.Message):
+        """KeptItem is a post or a comment of the user that a service holds."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        POST_FIELD_NUMBER: _builtins.int
+        COMMENT_ID_FIELD_NUMBER: _builtins.int
+        HOLD_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+        comment_id: _builtins.int
+        """The comment on it; 0 for the post itself."""
+        @_builtins.property
+        def post(self) -> Global___PostName:
+            """The post."""
+
+        @_builtins.property
+        def hold_expire_time(self) -> _timestamp_pb2.Timestamp:
+            """When the last hold on it ends, unless that is ended or extended by a call. It is erased soon
+            after.
+            """
+
+        def __init__(
+            self,
+            *,
+            post: Global___PostName | None = ...,
+            comment_id: _builtins.int = ...,
+            hold_expire_time: _timestamp_pb2.Timestamp | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["hold_expire_time", b"hold_expire_time", "post", b"post"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["comment_id", b"comment_id", "hold_expire_time", b"hold_expire_time", "post", b"post"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    KEPT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def kept(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeleteUserResponse.KeptItem]:
+        """What holds keep, posts before comments; the first 1,000."""
+
     def __init__(
         self,
+        *,
+        kept: _abc.Iterable[Global___DeleteUserResponse.KeptItem] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kept", b"kept"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -30,7 +30,7 @@ class FeedServiceStub:
     may see. Tags are private labels for people, from which audiences are made.
 
     A viewer sees a post when they are its author; or they are connected with the author, the post is
-    not deleted, the author has never given the viewer a tag in its `excluded_tag_ids`, and the
+    neither deleted nor moderated (see SetModeration), the author has never given the viewer a tag in its `excluded_tag_ids`, and the
     audience is ALL, or TAGS and the viewer has at least one of its tags. Only the author sees a
     PRIVATE post. A tag grants access until the connection with its owner ends, or the tag is
     deleted. An excluded tag continues to exclude after that, also in a later connection, until the
@@ -193,6 +193,21 @@ class FeedServiceStub:
                 request_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.SetPostImportanceRequest.SerializeToString,
                 response_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.SetPostImportanceResponse.FromString,
                 _registered_method=True)
+        self.SetModeration = channel.unary_unary(
+                '/kith.feed.v1.FeedService/SetModeration',
+                request_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.SetModerationRequest.SerializeToString,
+                response_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.SetModerationResponse.FromString,
+                _registered_method=True)
+        self.ListModerated = channel.unary_unary(
+                '/kith.feed.v1.FeedService/ListModerated',
+                request_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.ListModeratedRequest.SerializeToString,
+                response_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.ListModeratedResponse.FromString,
+                _registered_method=True)
+        self.InspectPost = channel.unary_unary(
+                '/kith.feed.v1.FeedService/InspectPost',
+                request_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.InspectPostRequest.SerializeToString,
+                response_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.InspectPostResponse.FromString,
+                _registered_method=True)
         self.ExplainVisibility = channel.unary_unary(
                 '/kith.feed.v1.FeedService/ExplainVisibility',
                 request_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.ExplainVisibilityRequest.SerializeToString,
@@ -260,7 +275,7 @@ class FeedServiceServicer:
     may see. Tags are private labels for people, from which audiences are made.
 
     A viewer sees a post when they are its author; or they are connected with the author, the post is
-    not deleted, the author has never given the viewer a tag in its `excluded_tag_ids`, and the
+    neither deleted nor moderated (see SetModeration), the author has never given the viewer a tag in its `excluded_tag_ids`, and the
     audience is ALL, or TAGS and the viewer has at least one of its tags. Only the author sees a
     PRIVATE post. A tag grants access until the connection with its owner ends, or the tag is
     deleted. An excluded tag continues to exclude after that, also in a later connection, until the
@@ -371,6 +386,9 @@ class FeedServiceServicer:
         photo of the post, which keeps its key and picture, or the key of an upload, of which a photo is
         made as in CreatePost: PHOTOS_NOT_CONFIGURED, OBJECT_STORE_UNAVAILABLE. The photos that are left
         out are deleted from the object store soon after. New attributes replace all former ones.
+
+        A moderated post stays hidden whatever its audience becomes. CONTENT_HELD while a service holds
+        the post.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -380,7 +398,8 @@ class FeedServiceServicer:
         """DeletePost hides one of the user's own posts at once. After PURGE_DAYS the post is purged, and its
         photos are deleted from the object store; until then UndeletePost restores it. URLs of the photos
         that were returned before work until their `expire_time`. Deleting the post again succeeds until
-        it is purged. POST_NOT_FOUND when the user has no such post.
+        it is purged. A post that a service holds is purged when the hold ends, see SetModeration.
+        POST_NOT_FOUND when the user has no such post.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -508,7 +527,7 @@ class FeedServiceServicer:
 
     def UpdateComment(self, request, context):
         """UpdateComment changes one of the user's own comments on a post that the user may still see.
-        COMMENT_NOT_FOUND, ETAG_MISMATCH.
+        COMMENT_NOT_FOUND, ETAG_MISMATCH; CONTENT_HELD while a service holds the comment.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -517,7 +536,7 @@ class FeedServiceServicer:
     def DeleteComment(self, request, context):
         """DeleteComment deletes a comment that the user has written, whether or not the user may still
         see its post, or a comment on one of the user's own posts. Deleting it again succeeds.
-        COMMENT_NOT_FOUND.
+        COMMENT_NOT_FOUND, also for a moderated comment of somebody else.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -526,6 +545,45 @@ class FeedServiceServicer:
     def SetPostImportance(self, request, context):
         """SetPostImportance stores scores of an external scorer, which replace Kith's own. Posts that do
         not exist are ignored. Internal: not exposed by the gateway.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetModeration(self, request, context):
+        """SetModeration hides a post or a comment from everybody but its author, or shows it again. From the
+        moment of the answer no read shows it to others: not in feeds, lists, digests, counts or
+        CheckVisibility. Its author sees it, marked as `moderated`, and is not told the reason. A moderated
+        comment is not in `comment_count`. The comments on a moderated post are hidden with it.
+
+        HELD hides too, and keeps the post or comment as evidence until `expire_time`: its author cannot
+        change it (CONTENT_HELD), and what its author deletes, or DeleteUser erases, stays stored and can
+        be read by InspectPost alone. A hold on a post keeps its photos, and the comments that others do
+        not delete. A hold on a comment keeps the post as well. When a hold ends, by itself or by another
+        call, its post or comment is HIDDEN or what the call says. What has been deleted meanwhile is then
+        purged: a post after PURGE_DAYS, a comment and what was left of an erased user soon after.
+
+        Each call replaces the record of the one before. It may be about what its author has deleted, as
+        long as it is not purged. POST_NOT_FOUND, COMMENT_NOT_FOUND. Internal: not exposed by the gateway.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListModerated(self, request, context):
+        """ListModerated lists the posts and comments that are HIDDEN or HELD, also deleted ones until they
+        are purged, the last moderated first. Of those of the same moment, the one with the higher post
+        id comes first, then the one with the higher comment id. INVALID_PAGE_TOKEN. Internal: not exposed
+        by the gateway.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def InspectPost(self, request, context):
+        """InspectPost returns a post with everything that is stored of it, whether it is visible, moderated
+        or deleted, until it is purged, and a page of its comments by id. Nothing that the purge has yet
+        to delete is returned. POST_NOT_FOUND, INVALID_PAGE_TOKEN. Internal: not exposed by the gateway.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -670,6 +728,10 @@ class FeedServiceServicer:
         the graph. UNAVAILABLE while graph_service cannot be reached. Internal: not exposed by the
         gateway.
 
+        Posts and comments that services hold (see SetModeration) are hidden from everybody and kept until
+        their holds end; the response names them. They are erased then, without another call. A post that
+        is kept loses the tags of its audience.
+
         GraphService.DeleteUser is enough: feed_service follows the graph and then erases the user by
         itself, usually within a second. The id can be issued anew at any time. From the moment of
         GraphService.DeleteUser until feed_service has erased the user, by this call or by itself, the
@@ -810,6 +872,21 @@ def add_FeedServiceServicer_to_server(servicer, server):
                     request_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.SetPostImportanceRequest.FromString,
                     response_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.SetPostImportanceResponse.SerializeToString,
             ),
+            'SetModeration': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetModeration,
+                    request_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.SetModerationRequest.FromString,
+                    response_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.SetModerationResponse.SerializeToString,
+            ),
+            'ListModerated': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListModerated,
+                    request_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.ListModeratedRequest.FromString,
+                    response_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.ListModeratedResponse.SerializeToString,
+            ),
+            'InspectPost': grpc.unary_unary_rpc_method_handler(
+                    servicer.InspectPost,
+                    request_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.InspectPostRequest.FromString,
+                    response_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.InspectPostResponse.SerializeToString,
+            ),
             'ExplainVisibility': grpc.unary_unary_rpc_method_handler(
                     servicer.ExplainVisibility,
                     request_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.ExplainVisibilityRequest.FromString,
@@ -883,7 +960,7 @@ class FeedService:
     may see. Tags are private labels for people, from which audiences are made.
 
     A viewer sees a post when they are its author; or they are connected with the author, the post is
-    not deleted, the author has never given the viewer a tag in its `excluded_tag_ids`, and the
+    neither deleted nor moderated (see SetModeration), the author has never given the viewer a tag in its `excluded_tag_ids`, and the
     audience is ALL, or TAGS and the viewer has at least one of its tags. Only the author sees a
     PRIVATE post. A tag grants access until the connection with its owner ends, or the tag is
     deleted. An excluded tag continues to exclude after that, also in a later connection, until the
@@ -1558,6 +1635,87 @@ class FeedService:
             '/kith.feed.v1.FeedService/SetPostImportance',
             kith_dot_feed_dot_v1_dot_feed__pb2.SetPostImportanceRequest.SerializeToString,
             kith_dot_feed_dot_v1_dot_feed__pb2.SetPostImportanceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetModeration(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kith.feed.v1.FeedService/SetModeration',
+            kith_dot_feed_dot_v1_dot_feed__pb2.SetModerationRequest.SerializeToString,
+            kith_dot_feed_dot_v1_dot_feed__pb2.SetModerationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListModerated(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kith.feed.v1.FeedService/ListModerated',
+            kith_dot_feed_dot_v1_dot_feed__pb2.ListModeratedRequest.SerializeToString,
+            kith_dot_feed_dot_v1_dot_feed__pb2.ListModeratedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def InspectPost(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kith.feed.v1.FeedService/InspectPost',
+            kith_dot_feed_dot_v1_dot_feed__pb2.InspectPostRequest.SerializeToString,
+            kith_dot_feed_dot_v1_dot_feed__pb2.InspectPostResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -31,7 +31,7 @@ class FeedServiceStub:
     may see. Tags are private labels for people, from which audiences are made.
 
     A viewer sees a post when they are its author; or they are connected with the author, the post is
-    not deleted, the author has never given the viewer a tag in its `excluded_tag_ids`, and the
+    neither deleted nor moderated (see SetModeration), the author has never given the viewer a tag in its `excluded_tag_ids`, and the
     audience is ALL, or TAGS and the viewer has at least one of its tags. Only the author sees a
     PRIVATE post. A tag grants access until the connection with its owner ends, or the tag is
     deleted. An excluded tag continues to exclude after that, also in a later connection, until the
@@ -120,12 +120,16 @@ class FeedServiceStub:
     photo of the post, which keeps its key and picture, or the key of an upload, of which a photo is
     made as in CreatePost: PHOTOS_NOT_CONFIGURED, OBJECT_STORE_UNAVAILABLE. The photos that are left
     out are deleted from the object store soon after. New attributes replace all former ones.
+
+    A moderated post stays hidden whatever its audience becomes. CONTENT_HELD while a service holds
+    the post.
     """
     DeletePost: _grpc.UnaryUnaryMultiCallable[_feed_pb2.DeletePostRequest, _feed_pb2.DeletePostResponse]
     """DeletePost hides one of the user's own posts at once. After PURGE_DAYS the post is purged, and its
     photos are deleted from the object store; until then UndeletePost restores it. URLs of the photos
     that were returned before work until their `expire_time`. Deleting the post again succeeds until
-    it is purged. POST_NOT_FOUND when the user has no such post.
+    it is purged. A post that a service holds is purged when the hold ends, see SetModeration.
+    POST_NOT_FOUND when the user has no such post.
     """
     UndeletePost: _grpc.UnaryUnaryMultiCallable[_feed_pb2.UndeletePostRequest, _feed_pb2.UndeletePostResponse]
     """UndeletePost restores a deleted post before its `purge_time`, with its text, photos, comments and
@@ -196,16 +200,43 @@ class FeedServiceStub:
     """
     UpdateComment: _grpc.UnaryUnaryMultiCallable[_feed_pb2.UpdateCommentRequest, _feed_pb2.UpdateCommentResponse]
     """UpdateComment changes one of the user's own comments on a post that the user may still see.
-    COMMENT_NOT_FOUND, ETAG_MISMATCH.
+    COMMENT_NOT_FOUND, ETAG_MISMATCH; CONTENT_HELD while a service holds the comment.
     """
     DeleteComment: _grpc.UnaryUnaryMultiCallable[_feed_pb2.DeleteCommentRequest, _feed_pb2.DeleteCommentResponse]
     """DeleteComment deletes a comment that the user has written, whether or not the user may still
     see its post, or a comment on one of the user's own posts. Deleting it again succeeds.
-    COMMENT_NOT_FOUND.
+    COMMENT_NOT_FOUND, also for a moderated comment of somebody else.
     """
     SetPostImportance: _grpc.UnaryUnaryMultiCallable[_feed_pb2.SetPostImportanceRequest, _feed_pb2.SetPostImportanceResponse]
     """SetPostImportance stores scores of an external scorer, which replace Kith's own. Posts that do
     not exist are ignored. Internal: not exposed by the gateway.
+    """
+    SetModeration: _grpc.UnaryUnaryMultiCallable[_feed_pb2.SetModerationRequest, _feed_pb2.SetModerationResponse]
+    """SetModeration hides a post or a comment from everybody but its author, or shows it again. From the
+    moment of the answer no read shows it to others: not in feeds, lists, digests, counts or
+    CheckVisibility. Its author sees it, marked as `moderated`, and is not told the reason. A moderated
+    comment is not in `comment_count`. The comments on a moderated post are hidden with it.
+
+    HELD hides too, and keeps the post or comment as evidence until `expire_time`: its author cannot
+    change it (CONTENT_HELD), and what its author deletes, or DeleteUser erases, stays stored and can
+    be read by InspectPost alone. A hold on a post keeps its photos, and the comments that others do
+    not delete. A hold on a comment keeps the post as well. When a hold ends, by itself or by another
+    call, its post or comment is HIDDEN or what the call says. What has been deleted meanwhile is then
+    purged: a post after PURGE_DAYS, a comment and what was left of an erased user soon after.
+
+    Each call replaces the record of the one before. It may be about what its author has deleted, as
+    long as it is not purged. POST_NOT_FOUND, COMMENT_NOT_FOUND. Internal: not exposed by the gateway.
+    """
+    ListModerated: _grpc.UnaryUnaryMultiCallable[_feed_pb2.ListModeratedRequest, _feed_pb2.ListModeratedResponse]
+    """ListModerated lists the posts and comments that are HIDDEN or HELD, also deleted ones until they
+    are purged, the last moderated first. Of those of the same moment, the one with the higher post
+    id comes first, then the one with the higher comment id. INVALID_PAGE_TOKEN. Internal: not exposed
+    by the gateway.
+    """
+    InspectPost: _grpc.UnaryUnaryMultiCallable[_feed_pb2.InspectPostRequest, _feed_pb2.InspectPostResponse]
+    """InspectPost returns a post with everything that is stored of it, whether it is visible, moderated
+    or deleted, until it is purged, and a page of its comments by id. Nothing that the purge has yet
+    to delete is returned. POST_NOT_FOUND, INVALID_PAGE_TOKEN. Internal: not exposed by the gateway.
     """
     ExplainVisibility: _grpc.UnaryUnaryMultiCallable[_feed_pb2.ExplainVisibilityRequest, _feed_pb2.ExplainVisibilityResponse]
     """ExplainVisibility tells an author why one person sees or does not see one of the author's
@@ -302,6 +333,10 @@ class FeedServiceStub:
     the graph. UNAVAILABLE while graph_service cannot be reached. Internal: not exposed by the
     gateway.
 
+    Posts and comments that services hold (see SetModeration) are hidden from everybody and kept until
+    their holds end; the response names them. They are erased then, without another call. A post that
+    is kept loses the tags of its audience.
+
     GraphService.DeleteUser is enough: feed_service follows the graph and then erases the user by
     itself, usually within a second. The id can be issued anew at any time. From the moment of
     GraphService.DeleteUser until feed_service has erased the user, by this call or by itself, the
@@ -322,7 +357,7 @@ class FeedServiceAsyncStub(FeedServiceStub):
     may see. Tags are private labels for people, from which audiences are made.
 
     A viewer sees a post when they are its author; or they are connected with the author, the post is
-    not deleted, the author has never given the viewer a tag in its `excluded_tag_ids`, and the
+    neither deleted nor moderated (see SetModeration), the author has never given the viewer a tag in its `excluded_tag_ids`, and the
     audience is ALL, or TAGS and the viewer has at least one of its tags. Only the author sees a
     PRIVATE post. A tag grants access until the connection with its owner ends, or the tag is
     deleted. An excluded tag continues to exclude after that, also in a later connection, until the
@@ -408,12 +443,16 @@ class FeedServiceAsyncStub(FeedServiceStub):
     photo of the post, which keeps its key and picture, or the key of an upload, of which a photo is
     made as in CreatePost: PHOTOS_NOT_CONFIGURED, OBJECT_STORE_UNAVAILABLE. The photos that are left
     out are deleted from the object store soon after. New attributes replace all former ones.
+
+    A moderated post stays hidden whatever its audience becomes. CONTENT_HELD while a service holds
+    the post.
     """
     DeletePost: _aio.UnaryUnaryMultiCallable[_feed_pb2.DeletePostRequest, _feed_pb2.DeletePostResponse]  # type: ignore[assignment]
     """DeletePost hides one of the user's own posts at once. After PURGE_DAYS the post is purged, and its
     photos are deleted from the object store; until then UndeletePost restores it. URLs of the photos
     that were returned before work until their `expire_time`. Deleting the post again succeeds until
-    it is purged. POST_NOT_FOUND when the user has no such post.
+    it is purged. A post that a service holds is purged when the hold ends, see SetModeration.
+    POST_NOT_FOUND when the user has no such post.
     """
     UndeletePost: _aio.UnaryUnaryMultiCallable[_feed_pb2.UndeletePostRequest, _feed_pb2.UndeletePostResponse]  # type: ignore[assignment]
     """UndeletePost restores a deleted post before its `purge_time`, with its text, photos, comments and
@@ -484,16 +523,43 @@ class FeedServiceAsyncStub(FeedServiceStub):
     """
     UpdateComment: _aio.UnaryUnaryMultiCallable[_feed_pb2.UpdateCommentRequest, _feed_pb2.UpdateCommentResponse]  # type: ignore[assignment]
     """UpdateComment changes one of the user's own comments on a post that the user may still see.
-    COMMENT_NOT_FOUND, ETAG_MISMATCH.
+    COMMENT_NOT_FOUND, ETAG_MISMATCH; CONTENT_HELD while a service holds the comment.
     """
     DeleteComment: _aio.UnaryUnaryMultiCallable[_feed_pb2.DeleteCommentRequest, _feed_pb2.DeleteCommentResponse]  # type: ignore[assignment]
     """DeleteComment deletes a comment that the user has written, whether or not the user may still
     see its post, or a comment on one of the user's own posts. Deleting it again succeeds.
-    COMMENT_NOT_FOUND.
+    COMMENT_NOT_FOUND, also for a moderated comment of somebody else.
     """
     SetPostImportance: _aio.UnaryUnaryMultiCallable[_feed_pb2.SetPostImportanceRequest, _feed_pb2.SetPostImportanceResponse]  # type: ignore[assignment]
     """SetPostImportance stores scores of an external scorer, which replace Kith's own. Posts that do
     not exist are ignored. Internal: not exposed by the gateway.
+    """
+    SetModeration: _aio.UnaryUnaryMultiCallable[_feed_pb2.SetModerationRequest, _feed_pb2.SetModerationResponse]  # type: ignore[assignment]
+    """SetModeration hides a post or a comment from everybody but its author, or shows it again. From the
+    moment of the answer no read shows it to others: not in feeds, lists, digests, counts or
+    CheckVisibility. Its author sees it, marked as `moderated`, and is not told the reason. A moderated
+    comment is not in `comment_count`. The comments on a moderated post are hidden with it.
+
+    HELD hides too, and keeps the post or comment as evidence until `expire_time`: its author cannot
+    change it (CONTENT_HELD), and what its author deletes, or DeleteUser erases, stays stored and can
+    be read by InspectPost alone. A hold on a post keeps its photos, and the comments that others do
+    not delete. A hold on a comment keeps the post as well. When a hold ends, by itself or by another
+    call, its post or comment is HIDDEN or what the call says. What has been deleted meanwhile is then
+    purged: a post after PURGE_DAYS, a comment and what was left of an erased user soon after.
+
+    Each call replaces the record of the one before. It may be about what its author has deleted, as
+    long as it is not purged. POST_NOT_FOUND, COMMENT_NOT_FOUND. Internal: not exposed by the gateway.
+    """
+    ListModerated: _aio.UnaryUnaryMultiCallable[_feed_pb2.ListModeratedRequest, _feed_pb2.ListModeratedResponse]  # type: ignore[assignment]
+    """ListModerated lists the posts and comments that are HIDDEN or HELD, also deleted ones until they
+    are purged, the last moderated first. Of those of the same moment, the one with the higher post
+    id comes first, then the one with the higher comment id. INVALID_PAGE_TOKEN. Internal: not exposed
+    by the gateway.
+    """
+    InspectPost: _aio.UnaryUnaryMultiCallable[_feed_pb2.InspectPostRequest, _feed_pb2.InspectPostResponse]  # type: ignore[assignment]
+    """InspectPost returns a post with everything that is stored of it, whether it is visible, moderated
+    or deleted, until it is purged, and a page of its comments by id. Nothing that the purge has yet
+    to delete is returned. POST_NOT_FOUND, INVALID_PAGE_TOKEN. Internal: not exposed by the gateway.
     """
     ExplainVisibility: _aio.UnaryUnaryMultiCallable[_feed_pb2.ExplainVisibilityRequest, _feed_pb2.ExplainVisibilityResponse]  # type: ignore[assignment]
     """ExplainVisibility tells an author why one person sees or does not see one of the author's
@@ -590,6 +656,10 @@ class FeedServiceAsyncStub(FeedServiceStub):
     the graph. UNAVAILABLE while graph_service cannot be reached. Internal: not exposed by the
     gateway.
 
+    Posts and comments that services hold (see SetModeration) are hidden from everybody and kept until
+    their holds end; the response names them. They are erased then, without another call. A post that
+    is kept loses the tags of its audience.
+
     GraphService.DeleteUser is enough: feed_service follows the graph and then erases the user by
     itself, usually within a second. The id can be issued anew at any time. From the moment of
     GraphService.DeleteUser until feed_service has erased the user, by this call or by itself, the
@@ -609,7 +679,7 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
     may see. Tags are private labels for people, from which audiences are made.
 
     A viewer sees a post when they are its author; or they are connected with the author, the post is
-    not deleted, the author has never given the viewer a tag in its `excluded_tag_ids`, and the
+    neither deleted nor moderated (see SetModeration), the author has never given the viewer a tag in its `excluded_tag_ids`, and the
     audience is ALL, or TAGS and the viewer has at least one of its tags. Only the author sees a
     PRIVATE post. A tag grants access until the connection with its owner ends, or the tag is
     deleted. An excluded tag continues to exclude after that, also in a later connection, until the
@@ -735,6 +805,9 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         photo of the post, which keeps its key and picture, or the key of an upload, of which a photo is
         made as in CreatePost: PHOTOS_NOT_CONFIGURED, OBJECT_STORE_UNAVAILABLE. The photos that are left
         out are deleted from the object store soon after. New attributes replace all former ones.
+
+        A moderated post stays hidden whatever its audience becomes. CONTENT_HELD while a service holds
+        the post.
         """
 
     @_abc_1.abstractmethod
@@ -746,7 +819,8 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         """DeletePost hides one of the user's own posts at once. After PURGE_DAYS the post is purged, and its
         photos are deleted from the object store; until then UndeletePost restores it. URLs of the photos
         that were returned before work until their `expire_time`. Deleting the post again succeeds until
-        it is purged. POST_NOT_FOUND when the user has no such post.
+        it is purged. A post that a service holds is purged when the hold ends, see SetModeration.
+        POST_NOT_FOUND when the user has no such post.
         """
 
     @_abc_1.abstractmethod
@@ -901,7 +975,7 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_feed_pb2.UpdateCommentResponse, _abc.Awaitable[_feed_pb2.UpdateCommentResponse]]:
         """UpdateComment changes one of the user's own comments on a post that the user may still see.
-        COMMENT_NOT_FOUND, ETAG_MISMATCH.
+        COMMENT_NOT_FOUND, ETAG_MISMATCH; CONTENT_HELD while a service holds the comment.
         """
 
     @_abc_1.abstractmethod
@@ -912,7 +986,7 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_feed_pb2.DeleteCommentResponse, _abc.Awaitable[_feed_pb2.DeleteCommentResponse]]:
         """DeleteComment deletes a comment that the user has written, whether or not the user may still
         see its post, or a comment on one of the user's own posts. Deleting it again succeeds.
-        COMMENT_NOT_FOUND.
+        COMMENT_NOT_FOUND, also for a moderated comment of somebody else.
         """
 
     @_abc_1.abstractmethod
@@ -923,6 +997,51 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_feed_pb2.SetPostImportanceResponse, _abc.Awaitable[_feed_pb2.SetPostImportanceResponse]]:
         """SetPostImportance stores scores of an external scorer, which replace Kith's own. Posts that do
         not exist are ignored. Internal: not exposed by the gateway.
+        """
+
+    @_abc_1.abstractmethod
+    def SetModeration(
+        self,
+        request: _feed_pb2.SetModerationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_feed_pb2.SetModerationResponse, _abc.Awaitable[_feed_pb2.SetModerationResponse]]:
+        """SetModeration hides a post or a comment from everybody but its author, or shows it again. From the
+        moment of the answer no read shows it to others: not in feeds, lists, digests, counts or
+        CheckVisibility. Its author sees it, marked as `moderated`, and is not told the reason. A moderated
+        comment is not in `comment_count`. The comments on a moderated post are hidden with it.
+
+        HELD hides too, and keeps the post or comment as evidence until `expire_time`: its author cannot
+        change it (CONTENT_HELD), and what its author deletes, or DeleteUser erases, stays stored and can
+        be read by InspectPost alone. A hold on a post keeps its photos, and the comments that others do
+        not delete. A hold on a comment keeps the post as well. When a hold ends, by itself or by another
+        call, its post or comment is HIDDEN or what the call says. What has been deleted meanwhile is then
+        purged: a post after PURGE_DAYS, a comment and what was left of an erased user soon after.
+
+        Each call replaces the record of the one before. It may be about what its author has deleted, as
+        long as it is not purged. POST_NOT_FOUND, COMMENT_NOT_FOUND. Internal: not exposed by the gateway.
+        """
+
+    @_abc_1.abstractmethod
+    def ListModerated(
+        self,
+        request: _feed_pb2.ListModeratedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_feed_pb2.ListModeratedResponse, _abc.Awaitable[_feed_pb2.ListModeratedResponse]]:
+        """ListModerated lists the posts and comments that are HIDDEN or HELD, also deleted ones until they
+        are purged, the last moderated first. Of those of the same moment, the one with the higher post
+        id comes first, then the one with the higher comment id. INVALID_PAGE_TOKEN. Internal: not exposed
+        by the gateway.
+        """
+
+    @_abc_1.abstractmethod
+    def InspectPost(
+        self,
+        request: _feed_pb2.InspectPostRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_feed_pb2.InspectPostResponse, _abc.Awaitable[_feed_pb2.InspectPostResponse]]:
+        """InspectPost returns a post with everything that is stored of it, whether it is visible, moderated
+        or deleted, until it is purged, and a page of its comments by id. Nothing that the purge has yet
+        to delete is returned. POST_NOT_FOUND, INVALID_PAGE_TOKEN. Internal: not exposed by the gateway.
         """
 
     @_abc_1.abstractmethod
@@ -1090,6 +1209,10 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         until the object store has deleted them, and so does the id with the revision of its erasure in
         the graph. UNAVAILABLE while graph_service cannot be reached. Internal: not exposed by the
         gateway.
+
+        Posts and comments that services hold (see SetModeration) are hidden from everybody and kept until
+        their holds end; the response names them. They are erased then, without another call. A post that
+        is kept loses the tags of its audience.
 
         GraphService.DeleteUser is enough: feed_service follows the graph and then erases the user by
         itself, usually within a second. The id can be issued anew at any time. From the moment of
