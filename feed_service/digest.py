@@ -8,7 +8,8 @@ that nothing is kept that the viewer should not have seen.
 What is frozen is read where it is written. A week that is not over may be chosen from on a replica.
 
 A reading costs one statement, the first of a finished week three: looking for a frozen choice,
-choosing, freezing. A reading that finds the digest frozen by another one meanwhile reads again.
+choosing, freezing. To leave out what was read takes one more. A reading that finds the digest
+frozen by another one meanwhile reads again.
 """
 
 import hashlib
@@ -18,6 +19,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from feed_service import queries
 from feed_service.queries.digests import Choice, ChosenPost, FrozenName
 from feed_service.resources import Resources
 from feed_service.safe_read import steady_read
@@ -40,6 +42,7 @@ class DigestQuery:
     time_zone: ZoneInfo
     tag_ids: Sequence[int]
     include_own_posts: bool
+    exclude_read: bool
     week_start_day: int
 
 
@@ -116,10 +119,14 @@ class Digests:
         """Return the choice frozen under a name, or else choose."""
 
         def choose(reader: Reader, viewer: Viewer) -> Choice:
+            read_at = None
+            if query.exclude_read:
+                read_at = queries.read_positions.read_position(reader, user_id=viewer.user_id)
             return self._layout.digest_choice(
                 reader,
                 viewer=viewer,
                 week=week,
+                read_at=read_at,
                 rules=self._rules,
                 tag_ids=query.tag_ids,
                 include_own_posts=query.include_own_posts,
@@ -151,6 +158,8 @@ class Digests:
             self._start_day(query),
             sorted(query.tag_ids),
             query.include_own_posts,
+            # The names of digests without it are those of the versions that did not know it.
+            *(["exclude_read"] if query.exclude_read else []),
         )
         return FrozenName(
             viewer_id=query.viewer_id,

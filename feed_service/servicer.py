@@ -173,6 +173,7 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
                 time_zone=_time_zone(fields, "time_zone", request.time_zone),
                 tag_ids=fields.identifiers("tag_ids", request.tag_ids, max_items=_MAX_FILTER_TAGS),
                 include_own_posts=request.include_own_posts,
+                exclude_read=request.exclude_read,
                 week_start_day=request.week_start_day,
             )
             if request.week_start_day and not MONDAY <= request.week_start_day <= SUNDAY:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
@@ -216,17 +217,19 @@ def digest_choice(
     *,
     viewer: Viewer,
     week: Week,
+    read_at: datetime | None,
     rules: DigestRules,
     tag_ids: Sequence[int],
     include_own_posts: bool,
     hub_scan: HubScan,
 ) -> Choice:
-    """The posts that the rules choose for a viewer out of a week."""
+    """The posts that the rules choose for a viewer out of a week, or of what follows `read_at`."""
     rows = reader.rows(
         _CHOICE,
         {
             **viewer.parameters,
             **week_parameters(week),
+            "start": unread_start(week, read_at),
             "author_ids": viewer.connected_ids,
             "with_own": include_own_posts,
             "by_tags": bool(tag_ids),
@@ -327,6 +330,16 @@ def freeze(connection: Connection, *, name: FrozenName, choice: Choice) -> bool:
 def week_parameters(week: Week) -> dict[str, object]:
     """What DAY has to be bound to."""
     return {"start": week.start, "instants": list(week.instants)}
+
+
+def unread_start(week: Week, read_at: datetime | None) -> datetime:
+    """The first moment of a week of which not all posts are read; its end may be before that.
+
+    The moments of posts, and of read positions, are whole microseconds.
+    """
+    if read_at is None:
+        return week.start
+    return max(week.start, read_at + timedelta(microseconds=1))
 
 
 def _choice(rows: Rows, *, is_frozen: bool) -> Choice:

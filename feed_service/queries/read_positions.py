@@ -7,6 +7,7 @@ from sqlalchemy import Connection, text
 from feed_service.mutes import not_muted
 from feed_service.viewers import Viewer
 from feed_service.visibility import VISIBLE
+from shared.database.reader import Reader, Statement
 
 _MOVE_FORWARD = text("""
     INSERT INTO read_positions AS known (user_id, read_at) VALUES (:user_id, :read_at)
@@ -22,6 +23,17 @@ def move_forward(connection: Connection, *, user_id: int, read_at: datetime) -> 
     connection.execute(_MOVE_FORWARD, {"user_id": user_id, "read_at": read_at})
     moment: datetime = connection.execute(_POSITION, {"user_id": user_id}).scalar_one()
     return moment
+
+
+_READ_POSITION = Statement(
+    "read_position", "SELECT read_at FROM read_positions WHERE user_id = :user_id"
+)
+
+
+def read_position(reader: Reader, *, user_id: int) -> datetime | None:
+    """The user's position, None for a user who has never read their feed."""
+    rows = reader.rows(_READ_POSITION, {"user_id": user_id})
+    return rows[0][0] if rows else None
 
 
 # Each author's part is found by idx_post_author and stops at the limit, and so does the whole: the

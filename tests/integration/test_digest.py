@@ -216,6 +216,63 @@ def test_the_rules_and_the_first_day_can_be_set(databases: Databases) -> None:
     assert digest.start_time.ToDatetime(UTC).strftime("%A") == "Wednesday"
 
 
+def _mark_read(pair: Pair, user_id: int, author_id: int, post_id: int) -> None:
+    post = pb.PostName(author_id=author_id, post_id=post_id)
+    pair.feed.MarkFeedRead(pb.MarkFeedReadRequest(user_id=user_id, post=post))
+
+
+def test_what_is_read_is_left_out_on_demand_before_the_best_are_chosen(
+    pair: Pair, people: People, archive: Archive
+) -> None:
+    viewer, author = people.connected(2)
+    hours = [_SUNDAY + timedelta(hours=hour) for hour in range(6)]
+    posts = [archive.post(author, hour, importance=9 - hour.hour) for hour in hours]
+    everything = _digest(pair, viewer)
+
+    _mark_read(pair, viewer, author, posts[2])
+    unread = _digest(pair, viewer, exclude_read=True)
+
+    assert _ids(everything) == posts[:2]
+    assert _ids(unread) == posts[3:5]
+    assert unread.left_out_count == 1
+    assert _ids(_digest(pair, viewer)) == posts[:2]
+
+
+def test_nothing_is_read_before_the_first_mark(
+    pair: Pair, people: People, archive: Archive
+) -> None:
+    viewer, author = people.connected(2)
+    post = archive.post(author)
+
+    assert _ids(_digest(pair, viewer, exclude_read=True)) == [post]
+
+
+def test_a_week_that_is_read_to_its_end_has_an_empty_digest(
+    pair: Pair, people: People, archive: Archive
+) -> None:
+    viewer, author = people.connected(2)
+    archive.post(author)
+    _mark_read(pair, viewer, author, archive.post(author, _NEXT_SUNDAY + timedelta(days=30)))
+
+    unread = _digest(pair, viewer, exclude_read=True)
+
+    assert _ids(unread) == []
+    assert (unread.summary, unread.left_out_count, unread.frozen) == ("", 0, True)
+
+
+def test_what_is_read_after_a_digest_was_frozen_stays_in_it(
+    pair: Pair, people: People, archive: Archive
+) -> None:
+    viewer, author = people.connected(2)
+    post = archive.post(author)
+    first = _digest(pair, viewer, exclude_read=True)
+
+    _mark_read(pair, viewer, author, post)
+
+    assert _ids(first) == [post]
+    assert _digest(pair, viewer, exclude_read=True) == first
+
+
 # Weeks that are over.
 
 

@@ -105,6 +105,7 @@ class _Worlds:
             start_day=pick.choice([7, 1, pick.randint(1, 7)]),
             tags=pick.choice([frozenset(), self._some(_tags(world.viewer))]),
             own=pick.random() < 0.5,
+            read_at=pick.choice([None, None, self._moment(middle, zone)]),
             min_importance=pick.choice([1.0, 0.0, 4.0, 6.9]),
             per_author_and_day=pick.choice([2, 1, 3, 100]),
             max_posts=pick.choice([12, 12, 1, 2, 3, 7, 30]),
@@ -205,6 +206,7 @@ def _answer(
         reader,
         viewer=Viewer(user_id=world.viewer, connected_ids=array_literal(world.connected)),
         week=Week.around(question.week_of, question.zone, start_day=question.start_day),
+        read_at=question.read_at,
         rules=DigestRules(
             min_importance=question.min_importance,
             posts_per_author_per_day=question.per_author_and_day,

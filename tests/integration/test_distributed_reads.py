@@ -332,6 +332,7 @@ def _choice(reader: Reader, viewer: Viewer) -> Choice:
         reader,
         viewer=viewer,
         week=_WEEK,
+        read_at=None,
         rules=DigestRules.read(Environment({})),
         tag_ids=(),
         include_own_posts=False,

@@ -130,6 +130,7 @@ def _digest_plan(
             reader,
             viewer=Viewer(user_id=_VIEWER, connected_ids=array_literal(author_ids)),
             week=_WEEK,
+            read_at=None,
             rules=_RULES,
             tag_ids=[],
             include_own_posts=True,

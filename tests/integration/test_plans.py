@@ -350,6 +350,7 @@ def test_the_posts_of_a_week_are_read_stream_by_stream(loaded_feed: Connection) 
             reader,
             viewer=Viewer(user_id=77, connected_ids=connected),
             week=_WEEK,
+            read_at=None,
             rules=DigestRules.read(Environment({})),
             tag_ids=[],
             include_own_posts=True,

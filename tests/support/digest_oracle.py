@@ -66,6 +66,7 @@ class Question:
     start_day: int
     tags: frozenset[int]
     own: bool
+    read_at: datetime | None
     min_importance: float
     per_author_and_day: int
     max_posts: int
@@ -95,6 +96,7 @@ def digest(world: World, question: Question) -> tuple[list[Chosen], int]:
         if (post.author != world.viewer or question.own)
         and (post.author == world.viewer or _is_wanted(world, question, post.author))
         and world.sees(post)
+        and (question.read_at is None or post.at > question.read_at)
         and first_moment(day, question.zone) <= post.at < first_moment(day + _DAY, question.zone)
     ]
     important = [(post, day) for post, day in visible if post.importance > question.min_importance]

@@ -7,6 +7,7 @@ names are with the viewer and its posts with their authors. Freezing is a transa
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Final
 
 from sqlalchemy import Connection, text
@@ -23,6 +24,7 @@ from feed_service.queries.digests import (
     ChosenPost,
     FrozenName,
     Reason,
+    unread_start,
     week_parameters,
 )
 from feed_service.queries.posts import POST_COLUMNS, PostName, PostRow, name_literals
@@ -93,12 +95,13 @@ def digest_choice(
     *,
     viewer: Viewer,
     week: Week,
+    read_at: datetime | None,
     rules: DigestRules,
     tag_ids: Sequence[int],
     include_own_posts: bool,
     hub_scan: HubScan,  # noqa: ARG001 -- so `digests` takes it; here the statements are what costs
 ) -> Choice:
-    """The posts that the rules choose for a viewer out of a week."""
+    """The posts that the rules choose for a viewer out of a week, or of what follows `read_at`."""
     authors = asked(viewer.connected_ids)
     if tag_ids:
         tags = array_literal(tag_ids)
@@ -110,6 +113,7 @@ def digest_choice(
     parameters = {
         **viewer.parameters,
         **week_parameters(week),
+        "start": unread_start(week, read_at),
         "end": week.end,
         "author_ids": authors.literal,
         "posts_per_author_per_day": rules.posts_per_author_per_day,

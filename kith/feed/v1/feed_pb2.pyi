@@ -2554,6 +2554,7 @@ class GetDigestRequest(_message.Message):
     TAG_IDS_FIELD_NUMBER: _builtins.int
     INCLUDE_OWN_POSTS_FIELD_NUMBER: _builtins.int
     WEEK_START_DAY_FIELD_NUMBER: _builtins.int
+    EXCLUDE_READ_FIELD_NUMBER: _builtins.int
     user_id: _builtins.int
     """The viewer."""
     time_zone: _builtins.str
@@ -2562,6 +2563,10 @@ class GetDigestRequest(_message.Message):
     """Also the viewer's own posts, whatever `tag_ids` are."""
     week_start_day: _builtins.int
     """The first day of the week, 1 Monday to 7 Sunday as in ISO 8601; 0 for the service's setting."""
+    exclude_read: _builtins.bool
+    """Only posts behind the user's read position, see MarkFeedRead, as if nothing else had been posted
+    in the week. Of a past week, the position at the first reading decides.
+    """
     @_builtins.property
     def week_of(self) -> _timestamp_pb2.Timestamp:
         """Any moment of the week; now when unset. Not before 1970, nor in a week that has not begun."""
@@ -2581,10 +2586,11 @@ class GetDigestRequest(_message.Message):
         tag_ids: _abc.Iterable[_builtins.int] | None = ...,
         include_own_posts: _builtins.bool = ...,
         week_start_day: _builtins.int = ...,
+        exclude_read: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["week_of", b"week_of"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_own_posts", b"include_own_posts", "tag_ids", b"tag_ids", "time_zone", b"time_zone", "user_id", b"user_id", "week_of", b"week_of", "week_start_day", b"week_start_day"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exclude_read", b"exclude_read", "include_own_posts", b"include_own_posts", "tag_ids", b"tag_ids", "time_zone", b"time_zone", "user_id", b"user_id", "week_of", b"week_of", "week_start_day", b"week_start_day"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -330,8 +330,8 @@ class FeedServiceServicer:
         GetDigestResponse. The digest of a past week keeps its choice of posts from its first reading
         on; a post that the user may no longer see is missing from it and is not replaced. The choice
         is stored for the user, the week, the `time_zone` as it was named, the first day of the week,
-        the set of `tag_ids` and `include_own_posts`: a call that changes one of them gets a choice of
-        its own.
+        the set of `tag_ids`, `include_own_posts` and `exclude_read`: a call that changes one of them
+        gets a choice of its own.
 
         Without `tag_ids`, posts by people whom the user has muted, see Tag, are not chosen. From a
         choice that is stored they are missing while the mute lasts, also if it began later.
