@@ -11,6 +11,7 @@ from feed_service.comment_imports import CommentImports
 from feed_service.comments import Comments
 from feed_service.connections_cache import ConnectionsCache, SharedConnections
 from feed_service.digest import Digests
+from feed_service.digest_subscriptions import DigestSubscriptions
 from feed_service.erasure import Erasure
 from feed_service.exports import Exports
 from feed_service.feed import Feed
@@ -101,6 +102,7 @@ def build(settings: FeedSettings, database_url: str) -> Service:
         servicer = FeedServicer(
             feed=Feed(shared, hub_scan=settings.hub_scan),
             digests=Digests(shared, settings.digest, hub_scan=settings.hub_scan),
+            digest_subscriptions=DigestSubscriptions(shared, settings.digest),
             posts=Posts(shared, photos, purge_after=settings.purge_after),
             photos=photos,
             tags=Tags(shared, max_tags=settings.max_tags),

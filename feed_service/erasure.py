@@ -65,6 +65,7 @@ def _steps(layout: Layout) -> Sequence[_Step]:
         idempotency.forget_of,
         queries.erasure.erase_digests,
         queries.erasure.erase_read_position,
+        queries.erasure.erase_subscription,
         queries.events.erase_events_of_author,
         queries.events.erase_events_of_comments,
     )

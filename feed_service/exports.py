@@ -27,6 +27,7 @@ class Section(StrEnum):
     COMMENTS = "comments"
     READ_TIME = "read_time"
     FROZEN_DIGESTS = "frozen_digests"
+    DIGEST_SUBSCRIPTION = "digest_subscription"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +128,15 @@ _LISTINGS: Final = (
         ),
         position=lambda row: _Position(*ByTime.of(row.start_at, row.number)),
         start=_Position(*_BEFORE_ALL_WEEKS),
+    ),
+    _Listing(
+        section=Section.DIGEST_SUBSCRIPTION,
+        read=lambda connection, user, after, _limit: (
+            []
+            if after.first
+            else queries.exports.exported_subscriptions(connection, user_id=user.user_id)
+        ),
+        position=lambda _: _Position(1, 0),
     ),
 )
 

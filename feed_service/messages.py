@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from google.protobuf.message import Message
 
+from feed_service.digest_subscriptions import ClaimedDigest
 from feed_service.exports import ExportedRows, Section
 from feed_service.models import ALL, PRIVATE, TAGS, EventKind
 from feed_service.moderation import Inspection
@@ -15,6 +16,7 @@ from feed_service.object_store import MAX_PHOTO_BYTES
 from feed_service.photos import DownloadUrl, PermittedUpload
 from feed_service.queries.audiences import Explanation
 from feed_service.queries.comments import CommentName, CommentRow
+from feed_service.queries.digest_subscriptions import SubscriptionRow
 from feed_service.queries.digests import ChosenPost, Reason
 from feed_service.queries.events import EventRow
 from feed_service.queries.exports import FrozenDigestRow, TaggedRow
@@ -169,6 +171,26 @@ def tag(row: TagRow) -> pb.Tag:
     )
 
 
+def digest_subscription(row: SubscriptionRow) -> pb.DigestSubscription:
+    """Return a subscription to digests."""
+    return pb.DigestSubscription(
+        time_zone=row.time_zone,
+        week_start_day=row.week_start_day,
+        next_digest_time=timestamp(row.due_at),
+    )
+
+
+def claimed_digest(digest: ClaimedDigest) -> pb.ClaimDigestsResponse.ClaimedDigest:
+    """Return a digest that a mailer has claimed."""
+    return pb.ClaimDigestsResponse.ClaimedDigest(
+        user_id=digest.user_id,
+        time_zone=digest.time_zone,
+        week_start_day=digest.week_start_day,
+        start_time=timestamp(digest.week.start),
+        end_time=timestamp(digest.week.end),
+    )
+
+
 def member(row: MemberRow) -> pb.TagMember:
     """Return a person who has a tag, or had it."""
     return pb.TagMember(
@@ -288,6 +310,7 @@ def _exported_items(download_url: DownloadUrl) -> Mapping[Section, Callable[[Any
         Section.COMMENTS: comment,
         Section.READ_TIME: timestamp,
         Section.FROZEN_DIGESTS: frozen_digest,
+        Section.DIGEST_SUBSCRIPTION: digest_subscription,
     }
 
 
@@ -327,6 +350,11 @@ def created_tag(row: TagRow) -> pb.CreateTagResponse:
 def changed_tag(row: TagRow) -> pb.UpdateTagResponse:
     """Return the answer to the change of a tag."""
     return pb.UpdateTagResponse(tag=tag(row))
+
+
+def stored_subscription(row: SubscriptionRow) -> pb.SetDigestSubscriptionResponse:
+    """Return the answer to a subscription to digests."""
+    return pb.SetDigestSubscriptionResponse(subscription=digest_subscription(row))
 
 
 def added_members(count: int) -> pb.AddTagMembersResponse:

@@ -33,6 +33,14 @@ class FeedMetrics:
             buckets=LATENCY_BUCKETS,
             registry=registry,
         )
+        self.digests_claimed = Counter(
+            "digests_claimed_total", "Digests that mailers have claimed.", registry=registry
+        )
+        self.digests_acknowledged = Counter(
+            "digests_acknowledged_total",
+            "Claimed digests that mailers have acknowledged, each once.",
+            registry=registry,
+        )
         self.post_creations = Counter("post_creations_total", "Posts published.", registry=registry)
         self.post_creation_latency = Histogram(
             "post_creation_latency_seconds",

@@ -506,6 +506,24 @@ frozen_digest_items = Table(
 # erase_from_digests: a user's posts in the digests of others.
 Index("idx_frozen_digest_item_author", frozen_digest_items.c.author_id)
 
+# Who takes part in digests that are mailed.
+digest_subscriptions = Table(
+    "digest_subscriptions",
+    metadata,
+    big_id("user_id", primary_key=True),
+    Column("time_zone", Text, nullable=False),
+    Column("week_start_day", SmallInteger, nullable=False),
+    # The end of the week that is told next, or that is being told under a lease.
+    Column("due_at", DateTime(timezone=True), nullable=False),
+    # From when a mailer can claim it: `due_at`, and later than that, the end of a lease.
+    Column("claimable_at", DateTime(timezone=True), nullable=False),
+    # Of the last claim.
+    Column("lease_token", Text),
+    CheckConstraint("week_start_day BETWEEN 1 AND 7", name="known_day"),
+)
+# due_digests.
+Index("idx_digest_subscription_claimable_at", digest_subscriptions.c.claimable_at)
+
 # Up to which erasure of an id everything of the erased user is gone from here. As long as the graph
 # tells of a later one, the user with this id counts as without connections: see graph_client.
 erased_users = Table(

@@ -14,6 +14,7 @@ from feed_service.checks import Checks
 from feed_service.comment_imports import CommentImports
 from feed_service.comments import Comments
 from feed_service.digest import DigestQuery, Digests
+from feed_service.digest_subscriptions import DigestSubscriptions
 from feed_service.erasure import Erasure
 from feed_service.exports import Exports
 from feed_service.feed import Feed, FeedQuery
@@ -69,6 +70,8 @@ _Repeatable: TypeAlias = (
     | pb.UpdateCommentRequest
     | pb.DeleteCommentRequest
     | pb.MarkFeedReadRequest
+    | pb.SetDigestSubscriptionRequest
+    | pb.DeleteDigestSubscriptionRequest
 )
 
 _MAX_AUDIENCE_TAGS = limits(pb.Audience, "tag_ids").max_items
@@ -88,6 +91,11 @@ _MAX_IMPORTED_PHOTOS = 100
 _MAX_KINDS = limits(pb.WatchPostsRequest, "kinds").max_items
 _MAX_WATCHED = limits(pb.WatchPostsRequest, "user_ids").max_items
 _MAX_IMPORTANCE = limits(pb.ImportPostsRequest.ImportedPost, "importance").maximum
+_CLAIM = {"default": 100, "maximum": 1_000}
+_LEASE_SECONDS = 600
+_MAX_LEASE_SECONDS = limits(pb.ClaimDigestsRequest, "lease_seconds").maximum
+_TOKEN_LENGTH = limits(pb.AcknowledgeDigestsRequest, "lease_token").max_length
+_MAX_ACKNOWLEDGED = limits(pb.AcknowledgeDigestsRequest, "user_ids").max_items
 _FIRST_MOMENT = datetime(1970, 1, 1, tzinfo=UTC)
 _UTC = ZoneInfo("UTC")
 _POST_PAGE = {"default": 20, "maximum": 100}
@@ -107,6 +115,7 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         *,
         feed: Feed,
         digests: Digests,
+        digest_subscriptions: DigestSubscriptions,
         posts: Posts,
         photos: Photos,
         tags: Tags,
@@ -124,6 +133,7 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
     ) -> None:
         self._feed = feed
         self._digests = digests
+        self._digest_subscriptions = digest_subscriptions
         self._posts = posts
         self._photos = photos
         self._created_post = partial(messages.created_post, download_url=photos.download_url)
@@ -174,12 +184,8 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
                 tag_ids=fields.identifiers("tag_ids", request.tag_ids, max_items=_MAX_FILTER_TAGS),
                 include_own_posts=request.include_own_posts,
                 exclude_read=request.exclude_read,
-                week_start_day=request.week_start_day,
+                week_start_day=_week_start_day(fields, request),
             )
-            if request.week_start_day and not MONDAY <= request.week_start_day <= SUNDAY:
-                fields.reject(
-                    "week_start_day", "must be from 1 (Monday) to 7 (Sunday), or be left out"
-                )
         digest = self._digests.digest(query)
         download_url = self._photos.download_urls()
         return pb.GetDigestResponse(
@@ -614,6 +620,64 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         unread = self._read_positions.unread(user_id)
         return pb.CountUnreadPostsResponse(unread_count=unread.count, more=unread.more)
 
+    def SetDigestSubscription(
+        self, request: pb.SetDigestSubscriptionRequest, context: grpc.ServicerContext
+    ) -> pb.SetDigestSubscriptionResponse:
+        with Fields() as fields:
+            call = _call(
+                fields, request, pb.SetDigestSubscriptionResponse, messages.stored_subscription
+            )
+            time_zone = _time_zone(fields, "time_zone", request.time_zone)
+            week_start_day = _week_start_day(fields, request)
+        return self._digest_subscriptions.subscribe(
+            call, time_zone=time_zone, week_start_day=week_start_day
+        )
+
+    def GetDigestSubscription(
+        self, request: pb.GetDigestSubscriptionRequest, context: grpc.ServicerContext
+    ) -> pb.GetDigestSubscriptionResponse:
+        with Fields() as fields:
+            user_id = fields.identifier("user_id", request.user_id)
+        row = self._digest_subscriptions.subscription(user_id)
+        return pb.GetDigestSubscriptionResponse(
+            subscription=None if row is None else messages.digest_subscription(row)
+        )
+
+    def DeleteDigestSubscription(
+        self, request: pb.DeleteDigestSubscriptionRequest, context: grpc.ServicerContext
+    ) -> pb.DeleteDigestSubscriptionResponse:
+        with Fields() as fields:
+            answered_by = pb.DeleteDigestSubscriptionResponse
+            call = _call(fields, request, answered_by, _done(answered_by))
+        return self._digest_subscriptions.unsubscribe(call)
+
+    def ClaimDigests(
+        self, request: pb.ClaimDigestsRequest, context: grpc.ServicerContext
+    ) -> pb.ClaimDigestsResponse:
+        with Fields() as fields:
+            limit = fields.page_size("max_digests", request.max_digests, **_CLAIM)
+            fields.number("lease_seconds", request.lease_seconds, maximum=_MAX_LEASE_SECONDS)
+        lasts = timedelta(seconds=request.lease_seconds or _LEASE_SECONDS)
+        claim = self._digest_subscriptions.claim(limit=limit, lasts=lasts)
+        return pb.ClaimDigestsResponse(
+            digests=[messages.claimed_digest(digest) for digest in claim.digests],
+            lease_token=claim.lease_token,
+            expire_time=None if claim.expire_at is None else timestamp(claim.expire_at),
+        )
+
+    def AcknowledgeDigests(
+        self, request: pb.AcknowledgeDigestsRequest, context: grpc.ServicerContext
+    ) -> pb.AcknowledgeDigestsResponse:
+        with Fields() as fields:
+            token = fields.text("lease_token", request.lease_token, max_length=_TOKEN_LENGTH)
+            user_ids = fields.identifiers(
+                "user_ids", request.user_ids, min_items=1, max_items=_MAX_ACKNOWLEDGED
+            )
+        done = self._digest_subscriptions.acknowledge(lease_token=token, user_ids=user_ids)
+        return pb.AcknowledgeDigestsResponse(
+            acknowledged_count=done.count, lost_user_ids=done.lost_user_ids
+        )
+
     def ImportTags(
         self, request_iterator: Iterator[pb.ImportTagsRequest], context: grpc.ServicerContext
     ) -> pb.ImportTagsResponse:
@@ -746,6 +810,14 @@ def _week_of(fields: Fields, request: pb.GetDigestRequest) -> datetime | None:
     if moment is not None and moment < _FIRST_MOMENT:
         fields.reject("week_of", "must not be before 1970")
     return moment
+
+
+def _week_start_day(
+    fields: Fields, request: pb.GetDigestRequest | pb.SetDigestSubscriptionRequest
+) -> int:
+    if request.week_start_day and not MONDAY <= request.week_start_day <= SUNDAY:
+        fields.reject("week_start_day", "must be from 1 (Monday) to 7 (Sunday), or be left out")
+    return request.week_start_day
 
 
 def _time_zone(fields: Fields, field: str, name: str) -> ZoneInfo:

@@ -376,6 +376,14 @@ def erase_digests(connection: Connection, *, user_id: int, limit: int) -> int:
     return connection.execute(_ERASE_DIGESTS, {"user_id": user_id, "limit": limit}).rowcount
 
 
+_ERASE_SUBSCRIPTION = text("DELETE FROM digest_subscriptions WHERE user_id = :user_id")
+
+
+def erase_subscription(connection: Connection, *, user_id: int, limit: int) -> int:  # noqa: ARG001 -- as the other steps
+    """How many subscriptions to digests the user had: one, or none."""
+    return connection.execute(_ERASE_SUBSCRIPTION, {"user_id": user_id}).rowcount
+
+
 _ERASE_READ_POSITION = text("DELETE FROM read_positions WHERE user_id = :user_id")
 
 

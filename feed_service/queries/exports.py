@@ -7,6 +7,7 @@ from datetime import datetime
 from sqlalchemy import Connection, text
 
 from feed_service.queries.comments import COMMENT_COLUMNS, CommentRow
+from feed_service.queries.digest_subscriptions import SUBSCRIPTION_COLUMNS, SubscriptionRow
 from feed_service.queries.digests import Reason
 from feed_service.queries.posts import POST_COLUMNS_OF_AUTHOR, PostRow
 from feed_service.queries.tags import IS_THERE, MemberRow
@@ -174,3 +175,14 @@ def exported_digests(
         )
         for row in rows
     ]
+
+
+_EXPORTED_SUBSCRIPTIONS = text(f"""
+    SELECT {SUBSCRIPTION_COLUMNS} FROM digest_subscriptions WHERE user_id = :user_id
+""")
+
+
+def exported_subscriptions(connection: Connection, *, user_id: int) -> list[SubscriptionRow]:
+    """The user's subscription to digests; nothing if there is none."""
+    rows = connection.execute(_EXPORTED_SUBSCRIPTIONS, {"user_id": user_id})
+    return [SubscriptionRow(**row) for row in rows.mappings()]

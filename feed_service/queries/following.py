@@ -91,6 +91,7 @@ _USERS = {
     "photo_uploads": "owner_user_id",
     "read_positions": "user_id",
     "frozen_digests": "user_id",
+    "digest_subscriptions": "user_id",
 }
 _USER_IDS = text(
     "SELECT id FROM ("

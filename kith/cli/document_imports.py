@@ -40,6 +40,7 @@ _KINDS: Final = {
     "comments": _COMMENTS,
     "read_time": _NOTHING,
     "frozen_digests": _NOTHING,
+    "digest_subscription": _NOTHING,
 }
 _THERE: Final = "there already"
 _LABELS: Final = {

@@ -37,6 +37,7 @@ _ITEMS: Final[Mapping[str, type[Message]]] = {
     "comments": feed_pb2.Comment,
     "read_time": Timestamp,
     "frozen_digests": feed_pb2.ExportUserResponse.FrozenDigest,
+    "digest_subscription": feed_pb2.DigestSubscription,
 }
 
 

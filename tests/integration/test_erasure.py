@@ -146,6 +146,9 @@ def _live(world: World) -> Life:
     feed.MarkFeedRead(
         pb.MarkFeedReadRequest(user_id=user, post=pb.PostName(author_id=alice, post_id=theirs))
     )
+    feed.SetDigestSubscription(
+        pb.SetDigestSubscriptionRequest(user_id=user, request_id=str(uuid.uuid4()))
+    )
     # A user in between, so that there are endings and events in the graph.
     [carol] = people.new(1)
     people.connect(user, carol)
@@ -288,6 +291,7 @@ def test_no_table_names_a_user_who_is_erased_from_both_services(world: World) ->
         "feed content_events.author_id",
         "feed content_events.comment_author_id",
         "feed comments.post_author_id",
+        "feed digest_subscriptions.user_id",
         "feed frozen_digest_items.author_id",
         "feed frozen_digest_items.user_id",
         "feed frozen_digests.user_id",

@@ -102,6 +102,11 @@ _LOAD_FEED = [
         FROM posts, generate_series(1, 2) AS n WHERE id % 2 = 0""",
     f"""INSERT INTO read_positions (user_id, read_at, post_id)
         SELECT a, timestamptz '2026-01-01', 1 FROM generate_series(1, {_PEOPLE}) AS a""",
+    f"""INSERT INTO digest_subscriptions
+            (user_id, time_zone, week_start_day, due_at, claimable_at)
+        SELECT a, 'UTC', 7, due_at, due_at
+        FROM generate_series(1, {_PEOPLE}) AS a, LATERAL (
+            SELECT timestamptz '2026-01-04' + a % 1000 * interval '7 days') AS week (due_at)""",
     f"""INSERT INTO frozen_digests (user_id, start_at, fingerprint, left_out_count)
         SELECT a, timestamptz '2026-01-02', 'arguments', 0
         FROM generate_series(1, {_AUTHORS}) AS a""",
@@ -392,6 +397,15 @@ def test_a_frozen_digest_is_read_by_its_name(loaded_feed: Connection) -> None:
     assert not _scanned_tables(plan)
 
 
+def test_the_digests_that_are_due_are_found_without_reading_the_others(
+    loaded_feed: Connection,
+) -> None:
+    plan = _plan(loaded_feed, lambda: feed.digest_subscriptions.due_digests(loaded_feed, limit=100))
+
+    assert _indexes(plan) == {"idx_digest_subscription_claimable_at"}
+    assert not [node for node in _nodes(plan) if "Sort" in node["Node Type"]]
+
+
 def test_a_single_post_is_read_by_its_name(loaded_feed: Connection) -> None:
     plan = _plan(
         loaded_feed,
@@ -650,6 +664,7 @@ _ERASED = {
     "erase_tags": {"pk_tags", "uq_tag_name"},
     "erase_digests": {"pk_frozen_digests"},
     "erase_read_position": {"pk_read_positions"},
+    "erase_subscription": {"pk_digest_subscriptions"},
 }
 
 

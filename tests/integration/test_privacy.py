@@ -196,6 +196,9 @@ _CALLS: Final[Mapping[str, Callable[[World, int], Message]]] = {
     "PreviewAudience": lambda w, _: feed.PreviewAudienceRequest(user_id=w.me, audience=ALL),
     "MarkFeedRead": lambda w, o: feed.MarkFeedReadRequest(user_id=w.me, post=w.post_of(o)),
     "CountUnreadPosts": lambda w, _: feed.CountUnreadPostsRequest(user_id=w.me),
+    "SetDigestSubscription": lambda w, _: feed.SetDigestSubscriptionRequest(user_id=w.me),
+    "GetDigestSubscription": lambda w, _: feed.GetDigestSubscriptionRequest(user_id=w.me),
+    "DeleteDigestSubscription": lambda w, _: feed.DeleteDigestSubscriptionRequest(user_id=w.me),
 }
 # They change something of the user's own and name no other user: each time another answer.
 _OWN: Final = {

@@ -44,10 +44,10 @@ def _with_id(message: Any, request_id: str | None = None) -> Any:
     return message
 
 
-def _changed(mutation: Mutation, message: Any) -> Any:
+def _changed(change: Callable[[Any], object], message: Any) -> Any:
     other = type(message)()
     other.CopyFrom(message)
-    mutation.change(other)
+    change(other)
     return other
 
 
@@ -163,15 +163,19 @@ def test_a_repeat_after_the_commit_but_not_the_reply_is_answered_as_the_first_wo
     assert answers[0] == answers[1]
 
 
+@pytest.mark.parametrize(
+    "mutation", [mutation for mutation in MUTATIONS if mutation.change], ids=str
+)
 def test_an_id_with_other_arguments_is_refused_and_changes_nothing(
     pair: Pair, scene: Scene, mutation: Mutation
 ) -> None:
+    assert mutation.change
     message = _with_id(mutation.request(scene))
     first = mutation.send(pair, message)
     stored = _content(pair, mutation)
 
     with pytest.raises(grpc.RpcError) as caught:
-        mutation.send(pair, _changed(mutation, message))
+        mutation.send(pair, _changed(mutation.change, message))
 
     assert fields_of(caught) == ["request_id"]
     assert reason_of(caught.value) == "REQUEST_ID_REUSED"

@@ -125,6 +125,11 @@ _ON_ONE_SHARD: Mapping[str, Callable[[_World], Message]] = {
     ),
     "InspectPost": lambda w: pb.InspectPostRequest(post=w.post),
     "MarkFeedRead": lambda w: pb.MarkFeedReadRequest(user_id=w.friend, post=w.post),
+    "SetDigestSubscription": lambda w: pb.SetDigestSubscriptionRequest(
+        user_id=w.author, request_id=str(uuid.uuid4())
+    ),
+    "GetDigestSubscription": lambda w: pb.GetDigestSubscriptionRequest(user_id=w.author),
+    "DeleteDigestSubscription": lambda w: pb.DeleteDigestSubscriptionRequest(user_id=w.author),
     "DeleteComment": lambda w: pb.DeleteCommentRequest(
         user_id=w.friend, post=w.post, comment_id=w.comment
     ),
@@ -142,6 +147,8 @@ _ON_ALL_SHARDS = {
     "GetDigest",
     "CountUnreadPosts",
     "SetPostImportance",
+    "ClaimDigests",
+    "AcknowledgeDigests",
     "ImportTags",
     "ImportPosts",
     "ImportComments",

@@ -16,6 +16,8 @@ from tests.support.rpcs import RPCS, Stubs
 _READS = re.compile("Get|List|Check|Count|BatchGet|Explain|Inspect|Preview|Suggest|Watch|Export")
 # A message of an import may be sent again as it is: what exists is counted, not repeated.
 _IMPORTS = re.compile("Import")
+# What is claimed is leased, and to acknowledge it once more changes nothing.
+_LEASES = re.compile("Claim|Acknowledge")
 _others = count(1)
 
 
@@ -32,13 +34,13 @@ class Mutation:
     """A call that changes something.
 
     `request` makes a situation and returns a request that changes it, without a request id.
-    `change` gives a request other arguments.
+    `change` gives a request other arguments; None if it has none but the user, whose id it is.
     """
 
     service: str
     call: str
     request: Callable[[Scene], Any]
-    change: Callable[[Any], object]
+    change: Callable[[Any], object] | None
 
     def __str__(self) -> str:
         return f"{self.service} {self.call}"
@@ -247,6 +249,19 @@ def _mark_feed_read(scene: Scene) -> Any:
     return feed.MarkFeedReadRequest(user_id=user, post=post)
 
 
+def _set_digest_subscription(scene: Scene) -> Any:
+    [user] = scene.people.new(1)
+    return feed.SetDigestSubscriptionRequest(
+        user_id=user, time_zone="Europe/Lisbon", week_start_day=1
+    )
+
+
+def _delete_digest_subscription(scene: Scene) -> Any:
+    subscribe = _set_digest_subscription(scene)
+    scene.stubs.feed.SetDigestSubscription(subscribe)
+    return feed.DeleteDigestSubscriptionRequest(user_id=subscribe.user_id)
+
+
 def _delete_user_of_feed(scene: Scene) -> Any:
     user, friend = scene.people.connected(2)
     scene.people.post(user)
@@ -256,6 +271,10 @@ def _delete_user_of_feed(scene: Scene) -> Any:
 
 def _change_score(request: Any) -> None:
     request.scores[0].importance -= 1
+
+
+def _change_day(request: Any) -> None:
+    request.week_start_day += 1
 
 
 def _add_photo(request: Any) -> None:
@@ -296,6 +315,8 @@ _FEED: Final = [
         ("SetPostImportance", _set_post_importance, _change_score),
         ("SetModeration", _set_moderation, _change_text("reason")),
         ("MarkFeedRead", _mark_feed_read, _change("post.post_id")),
+        ("SetDigestSubscription", _set_digest_subscription, _change_day),
+        ("DeleteDigestSubscription", _delete_digest_subscription, None),
         ("DeleteUser", _delete_user_of_feed, _change("user_id")),
     )
 ]
@@ -311,6 +332,8 @@ MUTATIONS: Final = [
     *_FEED,
 ]
 TAKE_NO_REQUEST_ID: Final = [
-    rpc for rpc in RPCS if _READS.match(rpc.name) or _IMPORTS.match(rpc.name)
+    rpc
+    for rpc in RPCS
+    if _READS.match(rpc.name) or _IMPORTS.match(rpc.name) or _LEASES.match(rpc.name)
 ]
 WRITES: Final = [rpc for rpc in RPCS if rpc not in TAKE_NO_REQUEST_ID]

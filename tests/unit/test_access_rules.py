@@ -38,6 +38,8 @@ _AUDITED = {
         "ExplainVisibility",
         "PreviewAudience",
         "ListViewers",
+        "ClaimDigests",
+        "AcknowledgeDigests",
         "ImportTags",
         "SetModeration",
         "ListModerated",

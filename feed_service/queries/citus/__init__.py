@@ -6,6 +6,7 @@ Each is called as the one that it stands for; see `layouts`.
 from feed_service.queries.citus import (
     authors,
     checks,
+    digest_subscriptions,
     digests,
     erasure,
     events,
@@ -18,6 +19,7 @@ from feed_service.queries.citus import (
 __all__ = [
     "authors",
     "checks",
+    "digest_subscriptions",
     "digests",
     "erasure",
     "events",

@@ -3067,6 +3067,345 @@ class CountUnreadPostsResponse(_message.Message):
 Global___CountUnreadPostsResponse: _TypeAlias = CountUnreadPostsResponse  # noqa: Y015
 
 @_typing.final
+class DigestSubscription(_message.Message):
+    """DigestSubscription says by which weeks a user gets digests."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIME_ZONE_FIELD_NUMBER: _builtins.int
+    WEEK_START_DAY_FIELD_NUMBER: _builtins.int
+    NEXT_DIGEST_TIME_FIELD_NUMBER: _builtins.int
+    time_zone: _builtins.str
+    """An IANA time zone such as "Europe/Lisbon"."""
+    week_start_day: _builtins.int
+    """The first day of the week, 1 Monday to 7 Sunday as in ISO 8601."""
+    @_builtins.property
+    def next_digest_time(self) -> _timestamp_pb2.Timestamp:
+        """When the next digest is due, which is the end of its week; in the past if it is due now."""
+
+    def __init__(
+        self,
+        *,
+        time_zone: _builtins.str = ...,
+        week_start_day: _builtins.int = ...,
+        next_digest_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["next_digest_time", b"next_digest_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_digest_time", b"next_digest_time", "time_zone", b"time_zone", "week_start_day", b"week_start_day"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DigestSubscription: _TypeAlias = DigestSubscription  # noqa: Y015
+
+@_typing.final
+class SetDigestSubscriptionRequest(_message.Message):
+    """SetDigestSubscriptionRequest says by which weeks the user gets digests."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    TIME_ZONE_FIELD_NUMBER: _builtins.int
+    WEEK_START_DAY_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.int
+    """The user."""
+    time_zone: _builtins.str
+    """An IANA time zone such as "Europe/Lisbon"; UTC when empty."""
+    week_start_day: _builtins.int
+    """The first day of the week, 1 Monday to 7 Sunday as in ISO 8601; 0 for the service's setting as it
+    is now.
+    """
+    request_id: _builtins.str
+    """A UUID by which the call can be repeated; see FeedService. Empty for none."""
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.int = ...,
+        time_zone: _builtins.str = ...,
+        week_start_day: _builtins.int = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "time_zone", b"time_zone", "user_id", b"user_id", "week_start_day", b"week_start_day"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetDigestSubscriptionRequest: _TypeAlias = SetDigestSubscriptionRequest  # noqa: Y015
+
+@_typing.final
+class SetDigestSubscriptionResponse(_message.Message):
+    """SetDigestSubscriptionResponse is the subscription after the call."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBSCRIPTION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def subscription(self) -> Global___DigestSubscription:
+        """The subscription."""
+
+    def __init__(
+        self,
+        *,
+        subscription: Global___DigestSubscription | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["subscription", b"subscription"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["subscription", b"subscription"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetDigestSubscriptionResponse: _TypeAlias = SetDigestSubscriptionResponse  # noqa: Y015
+
+@_typing.final
+class GetDigestSubscriptionRequest(_message.Message):
+    """GetDigestSubscriptionRequest names a user."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.int
+    """The user."""
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetDigestSubscriptionRequest: _TypeAlias = GetDigestSubscriptionRequest  # noqa: Y015
+
+@_typing.final
+class GetDigestSubscriptionResponse(_message.Message):
+    """GetDigestSubscriptionResponse is the user's subscription."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBSCRIPTION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def subscription(self) -> Global___DigestSubscription:
+        """The subscription; unset if there is none."""
+
+    def __init__(
+        self,
+        *,
+        subscription: Global___DigestSubscription | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["subscription", b"subscription"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["subscription", b"subscription"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetDigestSubscriptionResponse: _TypeAlias = GetDigestSubscriptionResponse  # noqa: Y015
+
+@_typing.final
+class DeleteDigestSubscriptionRequest(_message.Message):
+    """DeleteDigestSubscriptionRequest names a user."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.int
+    """The user."""
+    request_id: _builtins.str
+    """A UUID by which the call can be repeated; see FeedService. Empty for none."""
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.int = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteDigestSubscriptionRequest: _TypeAlias = DeleteDigestSubscriptionRequest  # noqa: Y015
+
+@_typing.final
+class DeleteDigestSubscriptionResponse(_message.Message):
+    """DeleteDigestSubscriptionResponse is empty."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteDigestSubscriptionResponse: _TypeAlias = DeleteDigestSubscriptionResponse  # noqa: Y015
+
+@_typing.final
+class ClaimDigestsRequest(_message.Message):
+    """ClaimDigestsRequest asks for digests to send."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_DIGESTS_FIELD_NUMBER: _builtins.int
+    LEASE_SECONDS_FIELD_NUMBER: _builtins.int
+    max_digests: _builtins.int
+    """At most this many; 0 means 100, more than 1,000 means 1,000, negative is INVALID_ARGUMENT."""
+    lease_seconds: _builtins.int
+    """How long the lease lasts, up to a day; 0 means ten minutes."""
+    def __init__(
+        self,
+        *,
+        max_digests: _builtins.int = ...,
+        lease_seconds: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease_seconds", b"lease_seconds", "max_digests", b"max_digests"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClaimDigestsRequest: _TypeAlias = ClaimDigestsRequest  # noqa: Y015
+
+@_typing.final
+class ClaimDigestsResponse(_message.Message):
+    """ClaimDigestsResponse has digests that are leased to the caller."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ClaimedDigest(_message.Message):
+        """ClaimedDigest is the digest of one user and week."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        USER_ID_FIELD_NUMBER: _builtins.int
+        TIME_ZONE_FIELD_NUMBER: _builtins.int
+        WEEK_START_DAY_FIELD_NUMBER: _builtins.int
+        START_TIME_FIELD_NUMBER: _builtins.int
+        END_TIME_FIELD_NUMBER: _builtins.int
+        user_id: _builtins.int
+        """Whose digest it is."""
+        time_zone: _builtins.str
+        """For GetDigest: the time zone of the week."""
+        week_start_day: _builtins.int
+        """For GetDigest: the first day of the week."""
+        @_builtins.property
+        def start_time(self) -> _timestamp_pb2.Timestamp:
+            """The first moment of the week."""
+
+        @_builtins.property
+        def end_time(self) -> _timestamp_pb2.Timestamp:
+            """The first moment after the week."""
+
+        def __init__(
+            self,
+            *,
+            user_id: _builtins.int = ...,
+            time_zone: _builtins.str = ...,
+            week_start_day: _builtins.int = ...,
+            start_time: _timestamp_pb2.Timestamp | None = ...,
+            end_time: _timestamp_pb2.Timestamp | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time", "time_zone", b"time_zone", "user_id", b"user_id", "week_start_day", b"week_start_day"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    DIGESTS_FIELD_NUMBER: _builtins.int
+    LEASE_TOKEN_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    lease_token: _builtins.str
+    """For AcknowledgeDigests; empty if there are no digests."""
+    @_builtins.property
+    def digests(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClaimDigestsResponse.ClaimedDigest]:
+        """The digests, the longest due first. Without any, none is due now that could be claimed."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When the lease ends; unset if there are no digests."""
+
+    def __init__(
+        self,
+        *,
+        digests: _abc.Iterable[Global___ClaimDigestsResponse.ClaimedDigest] | None = ...,
+        lease_token: _builtins.str = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digests", b"digests", "expire_time", b"expire_time", "lease_token", b"lease_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClaimDigestsResponse: _TypeAlias = ClaimDigestsResponse  # noqa: Y015
+
+@_typing.final
+class AcknowledgeDigestsRequest(_message.Message):
+    """AcknowledgeDigestsRequest names digests that are done."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEASE_TOKEN_FIELD_NUMBER: _builtins.int
+    USER_IDS_FIELD_NUMBER: _builtins.int
+    lease_token: _builtins.str
+    """The `lease_token` of their claim."""
+    @_builtins.property
+    def user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """1 to 1,000 users of the claim, each at most once."""
+
+    def __init__(
+        self,
+        *,
+        lease_token: _builtins.str = ...,
+        user_ids: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease_token", b"lease_token", "user_ids", b"user_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AcknowledgeDigestsRequest: _TypeAlias = AcknowledgeDigestsRequest  # noqa: Y015
+
+@_typing.final
+class AcknowledgeDigestsResponse(_message.Message):
+    """AcknowledgeDigestsResponse says what was stored."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACKNOWLEDGED_COUNT_FIELD_NUMBER: _builtins.int
+    LOST_USER_IDS_FIELD_NUMBER: _builtins.int
+    acknowledged_count: _builtins.int
+    """How many of the digests are done now, including those that were acknowledged before."""
+    @_builtins.property
+    def lost_user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The users whose digest the lease does not cover any more, in the order asked: another claim has
+        got it since, or the subscription has ended.
+        """
+
+    def __init__(
+        self,
+        *,
+        acknowledged_count: _builtins.int = ...,
+        lost_user_ids: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged_count", b"acknowledged_count", "lost_user_ids", b"lost_user_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AcknowledgeDigestsResponse: _TypeAlias = AcknowledgeDigestsResponse  # noqa: Y015
+
+@_typing.final
 class ImportPostsRequest(_message.Message):
     """ImportPostsRequest is one chunk, applied in one transaction."""
 
@@ -3625,6 +3964,7 @@ class ExportUserResponse(_message.Message):
     CURSOR_FIELD_NUMBER: _builtins.int
     READ_TIME_FIELD_NUMBER: _builtins.int
     FROZEN_DIGESTS_FIELD_NUMBER: _builtins.int
+    DIGEST_SUBSCRIPTION_FIELD_NUMBER: _builtins.int
     cursor: _builtins.str
     """An interrupted export continues from here."""
     @_builtins.property
@@ -3651,6 +3991,10 @@ class ExportUserResponse(_message.Message):
     def frozen_digests(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExportUserResponse.FrozenDigest]:
         """The digests of past weeks, by week."""
 
+    @_builtins.property
+    def digest_subscription(self) -> Global___DigestSubscription:
+        """The user's subscription to digests, if there is one; set in one message at most."""
+
     def __init__(
         self,
         *,
@@ -3661,10 +4005,11 @@ class ExportUserResponse(_message.Message):
         cursor: _builtins.str = ...,
         read_time: _timestamp_pb2.Timestamp | None = ...,
         frozen_digests: _abc.Iterable[Global___ExportUserResponse.FrozenDigest] | None = ...,
+        digest_subscription: Global___DigestSubscription | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["read_time", b"read_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["digest_subscription", b"digest_subscription", "read_time", b"read_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["comments", b"comments", "cursor", b"cursor", "frozen_digests", b"frozen_digests", "posts", b"posts", "read_time", b"read_time", "tagged_users", b"tagged_users", "tags", b"tags"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comments", b"comments", "cursor", b"cursor", "digest_subscription", b"digest_subscription", "frozen_digests", b"frozen_digests", "posts", b"posts", "read_time", b"read_time", "tagged_users", b"tagged_users", "tags", b"tags"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

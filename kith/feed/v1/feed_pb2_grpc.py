@@ -54,7 +54,7 @@ class FeedServiceStub:
     SetPostImportance, which services call, are common to all users. A UUID is 32 hexadecimal digits
     of either case, with hyphens (8-4-4-4-12) or without, optionally in braces or after `urn:uuid:`;
     all spellings of one UUID are one id. ImportPosts takes none: a message that is sent again
-    imports nothing twice.
+    imports nothing twice. Neither do ClaimDigests and AcknowledgeDigests, see there.
 
     If the database has replicas, a write returns the metadata `kith-position`, an opaque token. A
     read that sends one or more of these tokens, separated by commas, may be answered by a replica
@@ -238,6 +238,31 @@ class FeedServiceStub:
                 request_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.CountUnreadPostsRequest.SerializeToString,
                 response_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.CountUnreadPostsResponse.FromString,
                 _registered_method=True)
+        self.SetDigestSubscription = channel.unary_unary(
+                '/kith.feed.v1.FeedService/SetDigestSubscription',
+                request_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.SetDigestSubscriptionRequest.SerializeToString,
+                response_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.SetDigestSubscriptionResponse.FromString,
+                _registered_method=True)
+        self.GetDigestSubscription = channel.unary_unary(
+                '/kith.feed.v1.FeedService/GetDigestSubscription',
+                request_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.GetDigestSubscriptionRequest.SerializeToString,
+                response_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.GetDigestSubscriptionResponse.FromString,
+                _registered_method=True)
+        self.DeleteDigestSubscription = channel.unary_unary(
+                '/kith.feed.v1.FeedService/DeleteDigestSubscription',
+                request_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.DeleteDigestSubscriptionRequest.SerializeToString,
+                response_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.DeleteDigestSubscriptionResponse.FromString,
+                _registered_method=True)
+        self.ClaimDigests = channel.unary_unary(
+                '/kith.feed.v1.FeedService/ClaimDigests',
+                request_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.ClaimDigestsRequest.SerializeToString,
+                response_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.ClaimDigestsResponse.FromString,
+                _registered_method=True)
+        self.AcknowledgeDigests = channel.unary_unary(
+                '/kith.feed.v1.FeedService/AcknowledgeDigests',
+                request_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.AcknowledgeDigestsRequest.SerializeToString,
+                response_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.AcknowledgeDigestsResponse.FromString,
+                _registered_method=True)
         self.ImportTags = channel.stream_unary(
                 '/kith.feed.v1.FeedService/ImportTags',
                 request_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.ImportTagsRequest.SerializeToString,
@@ -299,7 +324,7 @@ class FeedServiceServicer:
     SetPostImportance, which services call, are common to all users. A UUID is 32 hexadecimal digits
     of either case, with hyphens (8-4-4-4-12) or without, optionally in braces or after `urn:uuid:`;
     all spellings of one UUID are one id. ImportPosts takes none: a message that is sent again
-    imports nothing twice.
+    imports nothing twice. Neither do ClaimDigests and AcknowledgeDigests, see there.
 
     If the database has replicas, a write returns the metadata `kith-position`, an opaque token. A
     read that sends one or more of these tokens, separated by commas, may be answered by a replica
@@ -649,6 +674,58 @@ class FeedServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetDigestSubscription(self, request, context):
+        """SetDigestSubscription has the user take part in the digests that a mailer sends, see ClaimDigests,
+        by the weeks of a time zone and of a first day, or changes these. The first digest is that of the
+        week that is running then. After a change it is the next one by the new weeks; a digest that is
+        due already stays due, and is of the last new week that is over. The user's own GetDigest takes
+        nothing from it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetDigestSubscription(self, request, context):
+        """GetDigestSubscription returns the user's subscription to digests, if there is one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteDigestSubscription(self, request, context):
+        """DeleteDigestSubscription ends the user's subscription, also of a digest that is due. A mailer that
+        has claimed it may still send it. A call for a user without a subscription succeeds.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ClaimDigests(self, request, context):
+        """ClaimDigests hands a mailer digests that are due: of subscribed users whose week has ended, and
+        that nobody has claimed. They are leased to the mailer, longest due first. For each, the mailer
+        calls GetDigest with the `time_zone`, the `week_start_day` and, as `week_of`, the `start_time` of
+        the claim; sends it unless it has no items; and calls AcknowledgeDigests in either case. What is
+        not acknowledged before the lease ends can be claimed again: each digest is sent at least once,
+        and twice only if a mailer ends, or is slower than its lease, between sending and acknowledging.
+        Of several weeks that have ended since the last acknowledgement, only the last one is handed out.
+
+        It takes no `request_id`: what a lost answer has claimed can be claimed again when its lease has
+        ended. Internal: not exposed by the gateway.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AcknowledgeDigests(self, request, context):
+        """AcknowledgeDigests says that claimed digests were sent, or were empty: they are due again at the
+        end of the next week. It stores nothing for users whose digest another claim has got since, or
+        whose subscription has ended, and names these. A lease that has ended is good until then. It
+        takes no `request_id`: repeating it changes nothing. Internal: not exposed by the gateway.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ImportTags(self, request_iterator, context):
         """ImportTags imports tags and the people who have them, with their times. Each message is one
         transaction, in which the tags come first, and may be sent again: what was imported before is
@@ -688,9 +765,9 @@ class FeedServiceServicer:
     def ExportUser(self, request, context):
         """ExportUser streams all data of a user in feed_service that is not deleted: tags, also deleted
         tags by which a post still excludes people; people who have or had the tags; posts, oldest
-        first; comments; the read position; the choices of posts of past weeks' digests. A message has at
-        most 500 items, and a cursor from which an interrupted export continues. Everything that exists
-        during the whole export is in it once. INVALID_PAGE_TOKEN for a cursor. The gateway exposes the
+        first; comments; the read position; the choices of posts of past weeks' digests; the subscription
+        to digests. A message has at most 500 items, and a cursor from which an interrupted export
+        continues. Everything that exists during the whole export is in it once. INVALID_PAGE_TOKEN for a cursor. The gateway exposes the
         call over gRPC alone.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -721,7 +798,7 @@ class FeedServiceServicer:
 
     def DeleteUser(self, request, context):
         """DeleteUser erases a user: posts with their photos and comments, the user's comments, tags in
-        either direction, digests, read position. The work is done in steps that each commit. Repeat a
+        either direction, digests with the subscription to them, read position. The work is done in steps that each commit. Repeat a
         call that breaks off; a call that finds nothing succeeds. Concurrent calls for the user, or
         that name the user, may leave data: call again when they have ended. The keys of photos stay
         until the object store has deleted them, and so does the id with the revision of its erasure in
@@ -917,6 +994,31 @@ def add_FeedServiceServicer_to_server(servicer, server):
                     request_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.CountUnreadPostsRequest.FromString,
                     response_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.CountUnreadPostsResponse.SerializeToString,
             ),
+            'SetDigestSubscription': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetDigestSubscription,
+                    request_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.SetDigestSubscriptionRequest.FromString,
+                    response_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.SetDigestSubscriptionResponse.SerializeToString,
+            ),
+            'GetDigestSubscription': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetDigestSubscription,
+                    request_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.GetDigestSubscriptionRequest.FromString,
+                    response_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.GetDigestSubscriptionResponse.SerializeToString,
+            ),
+            'DeleteDigestSubscription': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteDigestSubscription,
+                    request_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.DeleteDigestSubscriptionRequest.FromString,
+                    response_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.DeleteDigestSubscriptionResponse.SerializeToString,
+            ),
+            'ClaimDigests': grpc.unary_unary_rpc_method_handler(
+                    servicer.ClaimDigests,
+                    request_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.ClaimDigestsRequest.FromString,
+                    response_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.ClaimDigestsResponse.SerializeToString,
+            ),
+            'AcknowledgeDigests': grpc.unary_unary_rpc_method_handler(
+                    servicer.AcknowledgeDigests,
+                    request_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.AcknowledgeDigestsRequest.FromString,
+                    response_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.AcknowledgeDigestsResponse.SerializeToString,
+            ),
             'ImportTags': grpc.stream_unary_rpc_method_handler(
                     servicer.ImportTags,
                     request_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.ImportTagsRequest.FromString,
@@ -984,7 +1086,7 @@ class FeedService:
     SetPostImportance, which services call, are common to all users. A UUID is 32 hexadecimal digits
     of either case, with hyphens (8-4-4-4-12) or without, optionally in braces or after `urn:uuid:`;
     all spellings of one UUID are one id. ImportPosts takes none: a message that is sent again
-    imports nothing twice.
+    imports nothing twice. Neither do ClaimDigests and AcknowledgeDigests, see there.
 
     If the database has replicas, a write returns the metadata `kith-position`, an opaque token. A
     read that sends one or more of these tokens, separated by commas, may be answered by a replica
@@ -1878,6 +1980,141 @@ class FeedService:
             '/kith.feed.v1.FeedService/CountUnreadPosts',
             kith_dot_feed_dot_v1_dot_feed__pb2.CountUnreadPostsRequest.SerializeToString,
             kith_dot_feed_dot_v1_dot_feed__pb2.CountUnreadPostsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetDigestSubscription(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kith.feed.v1.FeedService/SetDigestSubscription',
+            kith_dot_feed_dot_v1_dot_feed__pb2.SetDigestSubscriptionRequest.SerializeToString,
+            kith_dot_feed_dot_v1_dot_feed__pb2.SetDigestSubscriptionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetDigestSubscription(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kith.feed.v1.FeedService/GetDigestSubscription',
+            kith_dot_feed_dot_v1_dot_feed__pb2.GetDigestSubscriptionRequest.SerializeToString,
+            kith_dot_feed_dot_v1_dot_feed__pb2.GetDigestSubscriptionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteDigestSubscription(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kith.feed.v1.FeedService/DeleteDigestSubscription',
+            kith_dot_feed_dot_v1_dot_feed__pb2.DeleteDigestSubscriptionRequest.SerializeToString,
+            kith_dot_feed_dot_v1_dot_feed__pb2.DeleteDigestSubscriptionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ClaimDigests(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kith.feed.v1.FeedService/ClaimDigests',
+            kith_dot_feed_dot_v1_dot_feed__pb2.ClaimDigestsRequest.SerializeToString,
+            kith_dot_feed_dot_v1_dot_feed__pb2.ClaimDigestsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AcknowledgeDigests(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kith.feed.v1.FeedService/AcknowledgeDigests',
+            kith_dot_feed_dot_v1_dot_feed__pb2.AcknowledgeDigestsRequest.SerializeToString,
+            kith_dot_feed_dot_v1_dot_feed__pb2.AcknowledgeDigestsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -55,7 +55,7 @@ class FeedServiceStub:
     SetPostImportance, which services call, are common to all users. A UUID is 32 hexadecimal digits
     of either case, with hyphens (8-4-4-4-12) or without, optionally in braces or after `urn:uuid:`;
     all spellings of one UUID are one id. ImportPosts takes none: a message that is sent again
-    imports nothing twice.
+    imports nothing twice. Neither do ClaimDigests and AcknowledgeDigests, see there.
 
     If the database has replicas, a write returns the metadata `kith-position`, an opaque token. A
     read that sends one or more of these tokens, separated by commas, may be answered by a replica
@@ -274,6 +274,37 @@ class FeedServiceStub:
     """CountUnreadPosts counts the posts in the user's feed, by others, that are newer than the read
     position. Posts by people whom the user has muted do not count.
     """
+    SetDigestSubscription: _grpc.UnaryUnaryMultiCallable[_feed_pb2.SetDigestSubscriptionRequest, _feed_pb2.SetDigestSubscriptionResponse]
+    """SetDigestSubscription has the user take part in the digests that a mailer sends, see ClaimDigests,
+    by the weeks of a time zone and of a first day, or changes these. The first digest is that of the
+    week that is running then. After a change it is the next one by the new weeks; a digest that is
+    due already stays due, and is of the last new week that is over. The user's own GetDigest takes
+    nothing from it.
+    """
+    GetDigestSubscription: _grpc.UnaryUnaryMultiCallable[_feed_pb2.GetDigestSubscriptionRequest, _feed_pb2.GetDigestSubscriptionResponse]
+    """GetDigestSubscription returns the user's subscription to digests, if there is one."""
+    DeleteDigestSubscription: _grpc.UnaryUnaryMultiCallable[_feed_pb2.DeleteDigestSubscriptionRequest, _feed_pb2.DeleteDigestSubscriptionResponse]
+    """DeleteDigestSubscription ends the user's subscription, also of a digest that is due. A mailer that
+    has claimed it may still send it. A call for a user without a subscription succeeds.
+    """
+    ClaimDigests: _grpc.UnaryUnaryMultiCallable[_feed_pb2.ClaimDigestsRequest, _feed_pb2.ClaimDigestsResponse]
+    """ClaimDigests hands a mailer digests that are due: of subscribed users whose week has ended, and
+    that nobody has claimed. They are leased to the mailer, longest due first. For each, the mailer
+    calls GetDigest with the `time_zone`, the `week_start_day` and, as `week_of`, the `start_time` of
+    the claim; sends it unless it has no items; and calls AcknowledgeDigests in either case. What is
+    not acknowledged before the lease ends can be claimed again: each digest is sent at least once,
+    and twice only if a mailer ends, or is slower than its lease, between sending and acknowledging.
+    Of several weeks that have ended since the last acknowledgement, only the last one is handed out.
+
+    It takes no `request_id`: what a lost answer has claimed can be claimed again when its lease has
+    ended. Internal: not exposed by the gateway.
+    """
+    AcknowledgeDigests: _grpc.UnaryUnaryMultiCallable[_feed_pb2.AcknowledgeDigestsRequest, _feed_pb2.AcknowledgeDigestsResponse]
+    """AcknowledgeDigests says that claimed digests were sent, or were empty: they are due again at the
+    end of the next week. It stores nothing for users whose digest another claim has got since, or
+    whose subscription has ended, and names these. A lease that has ended is good until then. It
+    takes no `request_id`: repeating it changes nothing. Internal: not exposed by the gateway.
+    """
     ImportTags: _grpc.StreamUnaryMultiCallable[_feed_pb2.ImportTagsRequest, _feed_pb2.ImportTagsResponse]
     """ImportTags imports tags and the people who have them, with their times. Each message is one
     transaction, in which the tags come first, and may be sent again: what was imported before is
@@ -301,9 +332,9 @@ class FeedServiceStub:
     ExportUser: _grpc.UnaryStreamMultiCallable[_feed_pb2.ExportUserRequest, _feed_pb2.ExportUserResponse]
     """ExportUser streams all data of a user in feed_service that is not deleted: tags, also deleted
     tags by which a post still excludes people; people who have or had the tags; posts, oldest
-    first; comments; the read position; the choices of posts of past weeks' digests. A message has at
-    most 500 items, and a cursor from which an interrupted export continues. Everything that exists
-    during the whole export is in it once. INVALID_PAGE_TOKEN for a cursor. The gateway exposes the
+    first; comments; the read position; the choices of posts of past weeks' digests; the subscription
+    to digests. A message has at most 500 items, and a cursor from which an interrupted export
+    continues. Everything that exists during the whole export is in it once. INVALID_PAGE_TOKEN for a cursor. The gateway exposes the
     call over gRPC alone.
     """
     WatchPosts: _grpc.UnaryStreamMultiCallable[_feed_pb2.WatchPostsRequest, _feed_pb2.WatchPostsResponse]
@@ -326,7 +357,7 @@ class FeedServiceStub:
     """
     DeleteUser: _grpc.UnaryUnaryMultiCallable[_feed_pb2.DeleteUserRequest, _feed_pb2.DeleteUserResponse]
     """DeleteUser erases a user: posts with their photos and comments, the user's comments, tags in
-    either direction, digests, read position. The work is done in steps that each commit. Repeat a
+    either direction, digests with the subscription to them, read position. The work is done in steps that each commit. Repeat a
     call that breaks off; a call that finds nothing succeeds. Concurrent calls for the user, or
     that name the user, may leave data: call again when they have ended. The keys of photos stay
     until the object store has deleted them, and so does the id with the revision of its erasure in
@@ -381,7 +412,7 @@ class FeedServiceAsyncStub(FeedServiceStub):
     SetPostImportance, which services call, are common to all users. A UUID is 32 hexadecimal digits
     of either case, with hyphens (8-4-4-4-12) or without, optionally in braces or after `urn:uuid:`;
     all spellings of one UUID are one id. ImportPosts takes none: a message that is sent again
-    imports nothing twice.
+    imports nothing twice. Neither do ClaimDigests and AcknowledgeDigests, see there.
 
     If the database has replicas, a write returns the metadata `kith-position`, an opaque token. A
     read that sends one or more of these tokens, separated by commas, may be answered by a replica
@@ -597,6 +628,37 @@ class FeedServiceAsyncStub(FeedServiceStub):
     """CountUnreadPosts counts the posts in the user's feed, by others, that are newer than the read
     position. Posts by people whom the user has muted do not count.
     """
+    SetDigestSubscription: _aio.UnaryUnaryMultiCallable[_feed_pb2.SetDigestSubscriptionRequest, _feed_pb2.SetDigestSubscriptionResponse]  # type: ignore[assignment]
+    """SetDigestSubscription has the user take part in the digests that a mailer sends, see ClaimDigests,
+    by the weeks of a time zone and of a first day, or changes these. The first digest is that of the
+    week that is running then. After a change it is the next one by the new weeks; a digest that is
+    due already stays due, and is of the last new week that is over. The user's own GetDigest takes
+    nothing from it.
+    """
+    GetDigestSubscription: _aio.UnaryUnaryMultiCallable[_feed_pb2.GetDigestSubscriptionRequest, _feed_pb2.GetDigestSubscriptionResponse]  # type: ignore[assignment]
+    """GetDigestSubscription returns the user's subscription to digests, if there is one."""
+    DeleteDigestSubscription: _aio.UnaryUnaryMultiCallable[_feed_pb2.DeleteDigestSubscriptionRequest, _feed_pb2.DeleteDigestSubscriptionResponse]  # type: ignore[assignment]
+    """DeleteDigestSubscription ends the user's subscription, also of a digest that is due. A mailer that
+    has claimed it may still send it. A call for a user without a subscription succeeds.
+    """
+    ClaimDigests: _aio.UnaryUnaryMultiCallable[_feed_pb2.ClaimDigestsRequest, _feed_pb2.ClaimDigestsResponse]  # type: ignore[assignment]
+    """ClaimDigests hands a mailer digests that are due: of subscribed users whose week has ended, and
+    that nobody has claimed. They are leased to the mailer, longest due first. For each, the mailer
+    calls GetDigest with the `time_zone`, the `week_start_day` and, as `week_of`, the `start_time` of
+    the claim; sends it unless it has no items; and calls AcknowledgeDigests in either case. What is
+    not acknowledged before the lease ends can be claimed again: each digest is sent at least once,
+    and twice only if a mailer ends, or is slower than its lease, between sending and acknowledging.
+    Of several weeks that have ended since the last acknowledgement, only the last one is handed out.
+
+    It takes no `request_id`: what a lost answer has claimed can be claimed again when its lease has
+    ended. Internal: not exposed by the gateway.
+    """
+    AcknowledgeDigests: _aio.UnaryUnaryMultiCallable[_feed_pb2.AcknowledgeDigestsRequest, _feed_pb2.AcknowledgeDigestsResponse]  # type: ignore[assignment]
+    """AcknowledgeDigests says that claimed digests were sent, or were empty: they are due again at the
+    end of the next week. It stores nothing for users whose digest another claim has got since, or
+    whose subscription has ended, and names these. A lease that has ended is good until then. It
+    takes no `request_id`: repeating it changes nothing. Internal: not exposed by the gateway.
+    """
     ImportTags: _aio.StreamUnaryMultiCallable[_feed_pb2.ImportTagsRequest, _feed_pb2.ImportTagsResponse]  # type: ignore[assignment]
     """ImportTags imports tags and the people who have them, with their times. Each message is one
     transaction, in which the tags come first, and may be sent again: what was imported before is
@@ -624,9 +686,9 @@ class FeedServiceAsyncStub(FeedServiceStub):
     ExportUser: _aio.UnaryStreamMultiCallable[_feed_pb2.ExportUserRequest, _feed_pb2.ExportUserResponse]  # type: ignore[assignment]
     """ExportUser streams all data of a user in feed_service that is not deleted: tags, also deleted
     tags by which a post still excludes people; people who have or had the tags; posts, oldest
-    first; comments; the read position; the choices of posts of past weeks' digests. A message has at
-    most 500 items, and a cursor from which an interrupted export continues. Everything that exists
-    during the whole export is in it once. INVALID_PAGE_TOKEN for a cursor. The gateway exposes the
+    first; comments; the read position; the choices of posts of past weeks' digests; the subscription
+    to digests. A message has at most 500 items, and a cursor from which an interrupted export
+    continues. Everything that exists during the whole export is in it once. INVALID_PAGE_TOKEN for a cursor. The gateway exposes the
     call over gRPC alone.
     """
     WatchPosts: _aio.UnaryStreamMultiCallable[_feed_pb2.WatchPostsRequest, _feed_pb2.WatchPostsResponse]  # type: ignore[assignment]
@@ -649,7 +711,7 @@ class FeedServiceAsyncStub(FeedServiceStub):
     """
     DeleteUser: _aio.UnaryUnaryMultiCallable[_feed_pb2.DeleteUserRequest, _feed_pb2.DeleteUserResponse]  # type: ignore[assignment]
     """DeleteUser erases a user: posts with their photos and comments, the user's comments, tags in
-    either direction, digests, read position. The work is done in steps that each commit. Repeat a
+    either direction, digests with the subscription to them, read position. The work is done in steps that each commit. Repeat a
     call that breaks off; a call that finds nothing succeeds. Concurrent calls for the user, or
     that name the user, may leave data: call again when they have ended. The keys of photos stay
     until the object store has deleted them, and so does the id with the revision of its erasure in
@@ -703,7 +765,7 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
     SetPostImportance, which services call, are common to all users. A UUID is 32 hexadecimal digits
     of either case, with hyphens (8-4-4-4-12) or without, optionally in braces or after `urn:uuid:`;
     all spellings of one UUID are one id. ImportPosts takes none: a message that is sent again
-    imports nothing twice.
+    imports nothing twice. Neither do ClaimDigests and AcknowledgeDigests, see there.
 
     If the database has replicas, a write returns the metadata `kith-position`, an opaque token. A
     read that sends one or more of these tokens, separated by commas, may be answered by a replica
@@ -1117,6 +1179,67 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def SetDigestSubscription(
+        self,
+        request: _feed_pb2.SetDigestSubscriptionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_feed_pb2.SetDigestSubscriptionResponse, _abc.Awaitable[_feed_pb2.SetDigestSubscriptionResponse]]:
+        """SetDigestSubscription has the user take part in the digests that a mailer sends, see ClaimDigests,
+        by the weeks of a time zone and of a first day, or changes these. The first digest is that of the
+        week that is running then. After a change it is the next one by the new weeks; a digest that is
+        due already stays due, and is of the last new week that is over. The user's own GetDigest takes
+        nothing from it.
+        """
+
+    @_abc_1.abstractmethod
+    def GetDigestSubscription(
+        self,
+        request: _feed_pb2.GetDigestSubscriptionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_feed_pb2.GetDigestSubscriptionResponse, _abc.Awaitable[_feed_pb2.GetDigestSubscriptionResponse]]:
+        """GetDigestSubscription returns the user's subscription to digests, if there is one."""
+
+    @_abc_1.abstractmethod
+    def DeleteDigestSubscription(
+        self,
+        request: _feed_pb2.DeleteDigestSubscriptionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_feed_pb2.DeleteDigestSubscriptionResponse, _abc.Awaitable[_feed_pb2.DeleteDigestSubscriptionResponse]]:
+        """DeleteDigestSubscription ends the user's subscription, also of a digest that is due. A mailer that
+        has claimed it may still send it. A call for a user without a subscription succeeds.
+        """
+
+    @_abc_1.abstractmethod
+    def ClaimDigests(
+        self,
+        request: _feed_pb2.ClaimDigestsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_feed_pb2.ClaimDigestsResponse, _abc.Awaitable[_feed_pb2.ClaimDigestsResponse]]:
+        """ClaimDigests hands a mailer digests that are due: of subscribed users whose week has ended, and
+        that nobody has claimed. They are leased to the mailer, longest due first. For each, the mailer
+        calls GetDigest with the `time_zone`, the `week_start_day` and, as `week_of`, the `start_time` of
+        the claim; sends it unless it has no items; and calls AcknowledgeDigests in either case. What is
+        not acknowledged before the lease ends can be claimed again: each digest is sent at least once,
+        and twice only if a mailer ends, or is slower than its lease, between sending and acknowledging.
+        Of several weeks that have ended since the last acknowledgement, only the last one is handed out.
+
+        It takes no `request_id`: what a lost answer has claimed can be claimed again when its lease has
+        ended. Internal: not exposed by the gateway.
+        """
+
+    @_abc_1.abstractmethod
+    def AcknowledgeDigests(
+        self,
+        request: _feed_pb2.AcknowledgeDigestsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_feed_pb2.AcknowledgeDigestsResponse, _abc.Awaitable[_feed_pb2.AcknowledgeDigestsResponse]]:
+        """AcknowledgeDigests says that claimed digests were sent, or were empty: they are due again at the
+        end of the next week. It stores nothing for users whose digest another claim has got since, or
+        whose subscription has ended, and names these. A lease that has ended is good until then. It
+        takes no `request_id`: repeating it changes nothing. Internal: not exposed by the gateway.
+        """
+
+    @_abc_1.abstractmethod
     def ImportTags(
         self,
         request_iterator: _MaybeAsyncIterator[_feed_pb2.ImportTagsRequest],
@@ -1166,9 +1289,9 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_feed_pb2.ExportUserResponse], _abc.AsyncIterator[_feed_pb2.ExportUserResponse]]:
         """ExportUser streams all data of a user in feed_service that is not deleted: tags, also deleted
         tags by which a post still excludes people; people who have or had the tags; posts, oldest
-        first; comments; the read position; the choices of posts of past weeks' digests. A message has at
-        most 500 items, and a cursor from which an interrupted export continues. Everything that exists
-        during the whole export is in it once. INVALID_PAGE_TOKEN for a cursor. The gateway exposes the
+        first; comments; the read position; the choices of posts of past weeks' digests; the subscription
+        to digests. A message has at most 500 items, and a cursor from which an interrupted export
+        continues. Everything that exists during the whole export is in it once. INVALID_PAGE_TOKEN for a cursor. The gateway exposes the
         call over gRPC alone.
         """
 
@@ -1203,7 +1326,7 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_feed_pb2.DeleteUserResponse, _abc.Awaitable[_feed_pb2.DeleteUserResponse]]:
         """DeleteUser erases a user: posts with their photos and comments, the user's comments, tags in
-        either direction, digests, read position. The work is done in steps that each commit. Repeat a
+        either direction, digests with the subscription to them, read position. The work is done in steps that each commit. Repeat a
         call that breaks off; a call that finds nothing succeeds. Concurrent calls for the user, or
         that name the user, may leave data: call again when they have ended. The keys of photos stay
         until the object store has deleted them, and so does the id with the revision of its erasure in
