@@ -6,7 +6,7 @@ digest is sent at least once, and twice only if a mailer sent it and could not s
 
 A subscription is due at the end of a week, which is computed here, since weeks are those of the
 time zones that Python knows, not of those of the database. A claim moves it to the end of the last
-week that is over, so that nobody gets several digests at once after an outage of the mailer; an
+week that is over, so that a user gets one digest, not several, after an outage of the mailer; an
 acknowledgement moves it to the end of the week after.
 """
 
@@ -33,7 +33,7 @@ _ATTEMPTS: Final = 5
 
 @dataclass(frozen=True, kw_only=True)
 class ClaimedDigest:
-    """The digest of a week that is over, for somebody."""
+    """The digest of a user for a week that is over."""
 
     user_id: int
     time_zone: str
@@ -118,7 +118,7 @@ class DigestSubscriptions:
         return response
 
     def claim(self, *, limit: int, lasts: timedelta) -> Claim:
-        """Lease up to `limit` digests that are due and nobody else's, the longest due first."""
+        """Lease up to `limit` digests that are due and not leased, the longest due first."""
         claim = self._database.write(
             lambda connection: self._claim(connection, limit=limit, lasts=lasts)
         )
@@ -156,7 +156,7 @@ class DigestSubscriptions:
     def acknowledge(self, *, lease_token: str, user_ids: Sequence[int]) -> Acknowledged:
         """Store that digests have been sent, or need not be; repeating it changes nothing.
 
-        A lease that has ended is still good as long as nobody else has claimed the digest.
+        A lease that has ended is still good until another claim gets the digest.
         """
         found, count = self._database.write(
             lambda connection: _acknowledge(connection, lease_token, user_ids)

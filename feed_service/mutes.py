@@ -1,4 +1,4 @@
-"""Mutes: the people whom a viewer's own feed leaves out, although the viewer may see their posts.
+"""Mutes: people that a viewer's own feed leaves out, although the viewer may see their posts.
 
 A mute is a property of a tag: it lasts until `muted_until`, which is infinity where it has no end,
 and covers the people who have the tag now. It is the viewer's taste and no part of the rule of
@@ -7,7 +7,7 @@ a post, an author or a tag do not.
 
 The query is a part of the statements that read posts. So a mute counts from the moment at which it
 is stored, ends by the clock of the database, and takes an empty probe of `idx_tag_muted` for a
-viewer who mutes nobody.
+viewer without mutes.
 """
 
 from typing import Final

@@ -49,12 +49,12 @@ _LOCKED_SUBSCRIPTION = text(f"""
 
 
 def locked_subscription(connection: Connection, *, user_id: int) -> SubscriptionRow | None:
-    """The user's subscription; nobody can change or claim it until the transaction ends."""
+    """The user's subscription; no other transaction can change or claim it until this one ends."""
     row = connection.execute(_LOCKED_SUBSCRIPTION, {"user_id": user_id}).mappings().one_or_none()
     return None if row is None else SubscriptionRow(**row)
 
 
-# A lease stays: whoever has it is mailing the digest that was due.
+# A lease stays: its mailer is sending the digest that was due.
 _STORE = text("""
     INSERT INTO digest_subscriptions AS known
         (user_id, time_zone, week_start_day, due_at, claimable_at)

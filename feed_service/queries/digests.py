@@ -272,7 +272,7 @@ def frozen_choice(
 ) -> Choice | None:
     """What is still shown of a frozen digest; None when it was never frozen.
 
-    Shown is what the viewer may still see and, unless `with_muted`, is by nobody they have muted.
+    Shown are posts that the viewer may still see, by people who are not muted unless `with_muted`.
     """
     rows = reader.rows(
         _FROZEN_CHOICE,

@@ -114,7 +114,7 @@ def lock_and_count_tags(connection: Connection, *, owner_user_id: int) -> int:
     return count
 
 
-# A deleted tag mutes nobody, and neither does one whose mute has ended.
+# A deleted tag is not muted, nor is one after the end of its mute.
 _MUTES: Final = "tag.deleted_at IS NULL AND coalesce(tag.muted_until > now(), false)"
 _TAG_COLUMNS: Final = f"""tag.id, tag.name, tag.version, tag.created_at, tag.deleted_at,
            {_MUTES} AS is_muted,

@@ -29,7 +29,7 @@ def pair(databases: Databases) -> Iterator[Pair]:
 
 
 @pytest.fixture(autouse=True)
-def _nobody_else(pair: Pair) -> None:
+def _no_others(pair: Pair) -> None:
     """No subscriptions of earlier tests: a claim is for everybody's."""
     _run(pair, "DELETE FROM digest_subscriptions")
 
@@ -233,7 +233,7 @@ def test_nothing_is_due_without_a_token(pair: Pair) -> None:
     assert _claim(pair) == pb.ClaimDigestsResponse()
 
 
-def test_a_leased_digest_is_nobody_elses_until_the_lease_ends(pair: Pair, people: People) -> None:
+def test_a_leased_digest_cannot_be_claimed_until_the_lease_ends(pair: Pair, people: People) -> None:
     users = _due(pair, people, 3)
     first = _claim(pair)
 
@@ -289,9 +289,7 @@ def test_an_acknowledgement_under_a_lost_lease_is_refused(pair: Pair, people: Pe
     assert _acknowledge(pair, second.lease_token, lost) == (1, [])
 
 
-def test_a_lease_that_has_ended_is_good_until_somebody_else_claims(
-    pair: Pair, people: People
-) -> None:
+def test_a_lease_that_has_ended_is_good_until_another_claim(pair: Pair, people: People) -> None:
     [user] = _due(pair, people, 1)
     claim = _claim(pair)
 

@@ -282,7 +282,7 @@ def test_a_mute_ends_with_the_connection_in_which_the_tag_was_given(
     assert _feed(pair, viewer) == [post]
 
 
-def test_a_deleted_tag_that_still_excludes_mutes_nobody(pair: Pair, people: People) -> None:
+def test_a_deleted_tag_that_still_excludes_is_not_muted(pair: Pair, people: People) -> None:
     viewer, loud = people.connected(2)
     tag = people.tag(viewer, "loud", loud)
     _mute(pair, viewer, tag)
@@ -298,7 +298,7 @@ def test_a_deleted_tag_that_still_excludes_mutes_nobody(pair: Pair, people: Peop
     assert not deleted.muted
 
 
-def test_tokens_stay_valid_when_somebody_is_muted(pair: Pair, people: People) -> None:
+def test_tokens_stay_valid_when_an_author_is_muted(pair: Pair, people: People) -> None:
     viewer, loud, quiet = people.connected(3)
     older = [people.post(quiet) for _ in range(2)]
     people.post(loud)
@@ -312,7 +312,7 @@ def test_tokens_stay_valid_when_somebody_is_muted(pair: Pair, people: People) ->
     assert _feed(pair, viewer, newer_than=page.refresh_token) == [newer]
 
 
-def test_pages_are_full_although_somebody_is_muted(pair: Pair, people: People) -> None:
+def test_pages_are_full_although_an_author_is_muted(pair: Pair, people: People) -> None:
     viewer, loud, quiet = people.connected(3)
     _mute(pair, viewer, people.tag(viewer, "loud", loud))
     heard = list[int]()
@@ -367,7 +367,7 @@ def test_a_mute_is_exported_with_its_tag(pair: Pair, people: People) -> None:
     assert list(part.tags) == [muted]
 
 
-def test_somebody_elses_tag_cannot_be_muted(pair: Pair, people: People) -> None:
+def test_the_tag_of_another_user_cannot_be_muted(pair: Pair, people: People) -> None:
     owner, other = people.connected(2)
     tag = people.tag(owner, "loud", other)
     request = pb.UpdateTagRequest(

@@ -300,7 +300,7 @@ class Oracle:
         return [name for name in reversed(self.posts) if self.may_see(viewer, name)]
 
     def feed(self, viewer: int) -> list[str]:
-        """Those of them that are by nobody whom the viewer has muted."""
+        """Those of them that are not by people that the viewer has muted."""
         muted = self.muted_by(viewer)
         return [name for name in self.visible(viewer) if self.posts[name].author not in muted]
 

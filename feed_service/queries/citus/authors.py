@@ -83,7 +83,7 @@ _MUTED = Statement("muted_people", MUTED)
 
 
 def unmuted(reader: Reader, *, viewer: Viewer, authors: Asked) -> Asked:
-    """Those of the authors, connections of the viewer, whom the viewer has not muted."""
+    """Those of the authors, connections of the viewer, that the viewer has not muted."""
     if not authors.count:
         return authors
     return authors.without({user_id for (user_id,) in reader.rows(_MUTED, viewer.parameters)})

@@ -1,9 +1,10 @@
 """Weekly digests in a distributed database: the same posts as `digests`, in more statements.
 
-A choice takes three: to the viewer's shard, whom the viewer has muted, or has given the tags that
-are asked for; and to the shards of the authors, what is there, and, now that it is known whether
-the week has a post of HIGH importance, the first by the rules. A frozen one takes two, for its
-names are with the viewer and its posts with their authors. Freezing is a transaction.
+A choice takes three: to the viewer's shard, for the people with the tags that are asked for, or
+else for those that the viewer has muted; and to the shards of the authors, for what is there, and,
+now that it is known whether the week has a post of HIGH importance, for the first by the rules. A
+frozen one takes two, for its names are with the viewer and its posts with their authors. Freezing
+is a transaction.
 """
 
 from collections.abc import Mapping, Sequence
@@ -159,7 +160,7 @@ def frozen_choice(
 ) -> Choice | None:
     """What is still shown of a frozen digest; None when it was never frozen.
 
-    Shown is what the viewer may still see and, unless `with_muted`, is by nobody they have muted.
+    Shown are posts that the viewer may still see, by people who are not muted unless `with_muted`.
     """
     frozen = reader.rows(
         _FROZEN_NAMES, {**viewer.parameters, **name.parameters, "with_muted": with_muted}

@@ -615,7 +615,7 @@ class Tag(_message.Message):
     """The people who have the tag are muted: the user's feed, count of unread posts and digests leave
     them out. Everything else is as before: who sees what does not change, and calls that name a
     post, an author or a tag still return their posts, as GetFeed with `author_ids` or `tag_ids`
-    does. Nobody else learns of a mute. A deleted tag mutes nobody.
+    does. Other users do not learn of a mute. A deleted tag is not muted.
     """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:

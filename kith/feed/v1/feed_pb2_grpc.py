@@ -343,7 +343,7 @@ class FeedServiceServicer:
         full unless the feed ends with it, with one exception: if connections of the user with authors
         on the page change while it is read, and again during each of seven further reads (two if the
         call has less than a second left), the posts of these authors are missing. Such a page has a
-        `next_page_token` too. Posts by people whom the user has muted, see Tag, are omitted unless the
+        `next_page_token` too. Posts by people that the user has muted, see Tag, are omitted unless the
         request has `tag_ids` or `author_ids`. INVALID_PAGE_TOKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -358,7 +358,7 @@ class FeedServiceServicer:
         the set of `tag_ids`, `include_own_posts` and `exclude_read`: a call that changes one of them
         gets a choice of its own.
 
-        Without `tag_ids`, posts by people whom the user has muted, see Tag, are not chosen. From a
+        Without `tag_ids`, posts by people that the user has muted, see Tag, are not chosen. From a
         choice that is stored they are missing while the mute lasts, also if it began later.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -668,7 +668,7 @@ class FeedServiceServicer:
 
     def CountUnreadPosts(self, request, context):
         """CountUnreadPosts counts the posts in the user's feed, by others, that are newer than the read
-        position. Posts by people whom the user has muted do not count.
+        position. Posts by people that the user has muted do not count.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -702,7 +702,7 @@ class FeedServiceServicer:
 
     def ClaimDigests(self, request, context):
         """ClaimDigests hands a mailer digests that are due: of subscribed users whose week has ended, and
-        that nobody has claimed. They are leased to the mailer, longest due first. For each, the mailer
+        that are not claimed. They are leased to the mailer, longest due first. For each, the mailer
         calls GetDigest with the `time_zone`, the `week_start_day` and, as `week_of`, the `start_time` of
         the claim; sends it unless it has no items; and calls AcknowledgeDigests in either case. What is
         not acknowledged before the lease ends can be claimed again: each digest is sent at least once,

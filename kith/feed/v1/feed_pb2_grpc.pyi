@@ -78,7 +78,7 @@ class FeedServiceStub:
     full unless the feed ends with it, with one exception: if connections of the user with authors
     on the page change while it is read, and again during each of seven further reads (two if the
     call has less than a second left), the posts of these authors are missing. Such a page has a
-    `next_page_token` too. Posts by people whom the user has muted, see Tag, are omitted unless the
+    `next_page_token` too. Posts by people that the user has muted, see Tag, are omitted unless the
     request has `tag_ids` or `author_ids`. INVALID_PAGE_TOKEN.
     """
     GetDigest: _grpc.UnaryUnaryMultiCallable[_feed_pb2.GetDigestRequest, _feed_pb2.GetDigestResponse]
@@ -89,7 +89,7 @@ class FeedServiceStub:
     the set of `tag_ids`, `include_own_posts` and `exclude_read`: a call that changes one of them
     gets a choice of its own.
 
-    Without `tag_ids`, posts by people whom the user has muted, see Tag, are not chosen. From a
+    Without `tag_ids`, posts by people that the user has muted, see Tag, are not chosen. From a
     choice that is stored they are missing while the mute lasts, also if it began later.
     """
     CreatePost: _grpc.UnaryUnaryMultiCallable[_feed_pb2.CreatePostRequest, _feed_pb2.CreatePostResponse]
@@ -272,7 +272,7 @@ class FeedServiceStub:
     """
     CountUnreadPosts: _grpc.UnaryUnaryMultiCallable[_feed_pb2.CountUnreadPostsRequest, _feed_pb2.CountUnreadPostsResponse]
     """CountUnreadPosts counts the posts in the user's feed, by others, that are newer than the read
-    position. Posts by people whom the user has muted do not count.
+    position. Posts by people that the user has muted do not count.
     """
     SetDigestSubscription: _grpc.UnaryUnaryMultiCallable[_feed_pb2.SetDigestSubscriptionRequest, _feed_pb2.SetDigestSubscriptionResponse]
     """SetDigestSubscription has the user take part in the digests that a mailer sends, see ClaimDigests,
@@ -289,7 +289,7 @@ class FeedServiceStub:
     """
     ClaimDigests: _grpc.UnaryUnaryMultiCallable[_feed_pb2.ClaimDigestsRequest, _feed_pb2.ClaimDigestsResponse]
     """ClaimDigests hands a mailer digests that are due: of subscribed users whose week has ended, and
-    that nobody has claimed. They are leased to the mailer, longest due first. For each, the mailer
+    that are not claimed. They are leased to the mailer, longest due first. For each, the mailer
     calls GetDigest with the `time_zone`, the `week_start_day` and, as `week_of`, the `start_time` of
     the claim; sends it unless it has no items; and calls AcknowledgeDigests in either case. What is
     not acknowledged before the lease ends can be claimed again: each digest is sent at least once,
@@ -432,7 +432,7 @@ class FeedServiceAsyncStub(FeedServiceStub):
     full unless the feed ends with it, with one exception: if connections of the user with authors
     on the page change while it is read, and again during each of seven further reads (two if the
     call has less than a second left), the posts of these authors are missing. Such a page has a
-    `next_page_token` too. Posts by people whom the user has muted, see Tag, are omitted unless the
+    `next_page_token` too. Posts by people that the user has muted, see Tag, are omitted unless the
     request has `tag_ids` or `author_ids`. INVALID_PAGE_TOKEN.
     """
     GetDigest: _aio.UnaryUnaryMultiCallable[_feed_pb2.GetDigestRequest, _feed_pb2.GetDigestResponse]  # type: ignore[assignment]
@@ -443,7 +443,7 @@ class FeedServiceAsyncStub(FeedServiceStub):
     the set of `tag_ids`, `include_own_posts` and `exclude_read`: a call that changes one of them
     gets a choice of its own.
 
-    Without `tag_ids`, posts by people whom the user has muted, see Tag, are not chosen. From a
+    Without `tag_ids`, posts by people that the user has muted, see Tag, are not chosen. From a
     choice that is stored they are missing while the mute lasts, also if it began later.
     """
     CreatePost: _aio.UnaryUnaryMultiCallable[_feed_pb2.CreatePostRequest, _feed_pb2.CreatePostResponse]  # type: ignore[assignment]
@@ -626,7 +626,7 @@ class FeedServiceAsyncStub(FeedServiceStub):
     """
     CountUnreadPosts: _aio.UnaryUnaryMultiCallable[_feed_pb2.CountUnreadPostsRequest, _feed_pb2.CountUnreadPostsResponse]  # type: ignore[assignment]
     """CountUnreadPosts counts the posts in the user's feed, by others, that are newer than the read
-    position. Posts by people whom the user has muted do not count.
+    position. Posts by people that the user has muted do not count.
     """
     SetDigestSubscription: _aio.UnaryUnaryMultiCallable[_feed_pb2.SetDigestSubscriptionRequest, _feed_pb2.SetDigestSubscriptionResponse]  # type: ignore[assignment]
     """SetDigestSubscription has the user take part in the digests that a mailer sends, see ClaimDigests,
@@ -643,7 +643,7 @@ class FeedServiceAsyncStub(FeedServiceStub):
     """
     ClaimDigests: _aio.UnaryUnaryMultiCallable[_feed_pb2.ClaimDigestsRequest, _feed_pb2.ClaimDigestsResponse]  # type: ignore[assignment]
     """ClaimDigests hands a mailer digests that are due: of subscribed users whose week has ended, and
-    that nobody has claimed. They are leased to the mailer, longest due first. For each, the mailer
+    that are not claimed. They are leased to the mailer, longest due first. For each, the mailer
     calls GetDigest with the `time_zone`, the `week_start_day` and, as `week_of`, the `start_time` of
     the claim; sends it unless it has no items; and calls AcknowledgeDigests in either case. What is
     not acknowledged before the lease ends can be claimed again: each digest is sent at least once,
@@ -789,7 +789,7 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         full unless the feed ends with it, with one exception: if connections of the user with authors
         on the page change while it is read, and again during each of seven further reads (two if the
         call has less than a second left), the posts of these authors are missing. Such a page has a
-        `next_page_token` too. Posts by people whom the user has muted, see Tag, are omitted unless the
+        `next_page_token` too. Posts by people that the user has muted, see Tag, are omitted unless the
         request has `tag_ids` or `author_ids`. INVALID_PAGE_TOKEN.
         """
 
@@ -806,7 +806,7 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         the set of `tag_ids`, `include_own_posts` and `exclude_read`: a call that changes one of them
         gets a choice of its own.
 
-        Without `tag_ids`, posts by people whom the user has muted, see Tag, are not chosen. From a
+        Without `tag_ids`, posts by people that the user has muted, see Tag, are not chosen. From a
         choice that is stored they are missing while the mute lasts, also if it began later.
         """
 
@@ -1175,7 +1175,7 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_feed_pb2.CountUnreadPostsResponse, _abc.Awaitable[_feed_pb2.CountUnreadPostsResponse]]:
         """CountUnreadPosts counts the posts in the user's feed, by others, that are newer than the read
-        position. Posts by people whom the user has muted do not count.
+        position. Posts by people that the user has muted do not count.
         """
 
     @_abc_1.abstractmethod
@@ -1216,7 +1216,7 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_feed_pb2.ClaimDigestsResponse, _abc.Awaitable[_feed_pb2.ClaimDigestsResponse]]:
         """ClaimDigests hands a mailer digests that are due: of subscribed users whose week has ended, and
-        that nobody has claimed. They are leased to the mailer, longest due first. For each, the mailer
+        that are not claimed. They are leased to the mailer, longest due first. For each, the mailer
         calls GetDigest with the `time_zone`, the `week_start_day` and, as `week_of`, the `start_time` of
         the claim; sends it unless it has no items; and calls AcknowledgeDigests in either case. What is
         not acknowledged before the lease ends can be claimed again: each digest is sent at least once,

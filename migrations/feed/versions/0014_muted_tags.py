@@ -26,7 +26,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop the column with its index: nobody is muted any more."""
+    """Drop the column with its index, which ends all mutes."""
     with op.get_context().autocommit_block():
         op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {_INDEX}")
         op.execute("ALTER TABLE tags DROP COLUMN IF EXISTS muted_until")

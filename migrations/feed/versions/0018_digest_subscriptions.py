@@ -1,7 +1,7 @@
 """Who takes part in weekly digests that are mailed, and which of these are claimed.
 
-The version before knows nothing of it, and does not erase it: let no user be erased by that version
-after somebody has subscribed.
+The version before does not know the table, and an erasure by that version leaves the subscription
+of the user.
 """
 
 import sqlalchemy as sa
