@@ -32,6 +32,7 @@ from feed_service.tags import Tags
 from feed_service.upkeep import Upkeep
 from feed_service.watches import ContentWatches
 from kith.feed.v1 import feed_pb2_grpc
+from shared.access.suspended import REFRESH_SECONDS, SuspendedUsers
 from shared.api.watches import WatchMetrics
 from shared.database import schema
 from shared.database.database import BACKGROUND, Database
@@ -90,6 +91,7 @@ def build(settings: FeedSettings, database_url: str) -> Service:
             WatchMetrics(parts.registry),
             layout=layout,
         )
+        suspended_users = SuspendedUsers(graph.suspended)
         shared = Resources(
             database=parts.database,
             reader=parts.reader,
@@ -98,6 +100,7 @@ def build(settings: FeedSettings, database_url: str) -> Service:
             layout=layout,
             tokens=parts.tokens,
             metrics=metrics,
+            suspended=suspended_users,
         )
         servicer = FeedServicer(
             feed=Feed(shared, hub_scan=settings.hub_scan),
@@ -127,6 +130,7 @@ def build(settings: FeedSettings, database_url: str) -> Service:
             name=NAME,
             add_to=lambda to: feed_pb2_grpc.add_FeedServiceServicer_to_server(servicer, to),
             access=ACCESS,
+            suspended=suspended_users,
             rate_limits=parts.rate_limits,
             positions=parts.positions,
             registry=parts.registry,
@@ -135,7 +139,14 @@ def build(settings: FeedSettings, database_url: str) -> Service:
             check_grace={"graph": settings.graph_ready_grace.total_seconds()},
             stream_threads={"WatchPosts": settings.watches.max_watchers},
             drain=watches.drain,
-            background=[*parts.background, upkeep, follower],
+            background=[
+                *parts.background,
+                upkeep,
+                follower,
+                Periodic(
+                    "suspended users", suspended_users.refresh, interval_seconds=REFRESH_SECONDS
+                ),
+            ],
             resources=resources.pop_all(),
         )
 

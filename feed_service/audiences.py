@@ -51,6 +51,7 @@ class Audiences:
                     connection, viewer=viewer, name=name
                 )
             ),
+            is_caller=False,
         )
         if found is None:
             raise ResourceNotFoundError(
@@ -95,13 +96,15 @@ class Audiences:
     def viewers(self, name: PostName, *, page_size: int, page_token: str) -> Viewers:
         """Return who sees a post now, its author among them; no users if there is no such post.
 
-        At most MOST_COUNTED are counted.
+        Nobody sees the posts of a suspended author. At most MOST_COUNTED are counted.
         """
         author_id, post_id = name
         scope = Scope.of("viewers", author_id, post_id)
         after = self._tokens.read(scope, page_token, start=BELOW_ALL_IDS)
 
         def read(author: Viewer) -> tuple[int, list[int]]:
+            if author.is_suspended:
+                return 0, []
             return self._reads.read(
                 lambda connection: queries.audiences.viewers(
                     connection,
@@ -114,7 +117,8 @@ class Audiences:
                 since=author.since,
             )
 
-        return self._page(scope, page_size, steady_read(self._graph, author_id, read))
+        found = steady_read(self._graph, author_id, read, is_caller=False)
+        return self._page(scope, page_size, found)
 
     def _page(self, scope: Scope, page_size: int, found: tuple[int, list[int]]) -> Viewers:
         total_count, viewer_ids = found

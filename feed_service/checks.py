@@ -10,7 +10,7 @@ read.
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from feed_service.queries.checks import Check, Relation
+from feed_service.queries.checks import NO_COMMENT, Check, Relation
 from feed_service.resources import Resources
 from feed_service.safe_read import steady_read_of_many
 from feed_service.viewers import Viewer
@@ -33,15 +33,19 @@ class Checks:
         self._reads = resources.reads
         self._graph = resources.graph
         self._layout = resources.layout
+        self._suspended = resources.suspended
 
     def visible(self, checks: Collection[Check]) -> set[Check]:
         """Return those of the checks whose viewer sees the post or comment.
 
         The graph is not asked about people's own posts, which they can read when it is unreachable.
+        A suspended viewer sees nothing.
 
         Raises AbortedError when the connections between these people keep changing.
         """
-        asked = set(checks)
+        asked = {
+            check for check in checks if not (_is_own(check) and check.viewer_id in self._suspended)
+        }
         with_comments = any(check.comment_id for check in asked)
         to_decide = [check for check in asked if check.comment_id or not _is_own(check)]
         viewer_ids = {check.viewer_id for check in to_decide}
@@ -50,17 +54,21 @@ class Checks:
 
         def facts(users: Mapping[int, Viewer]) -> _Facts:
             blocks = _blocks(users) if with_comments else {}
+            suspended_viewers = {id_ for id_, user in users.items() if user.is_suspended}
             # Where no blocks are known, no comment is visible.
             decidable = [
-                check for check in asked if not check.comment_id or check.viewer_id in blocks
+                check
+                for check in asked
+                if (not check.comment_id or check.viewer_id in blocks)
+                and not (by_viewers and check.viewer_id in suspended_viewers)
             ]
             return _Facts(
                 relations=_relations(decidable, users, by_viewers=by_viewers), blocks=blocks
             )
 
-        def read(known: _Facts, since: float) -> set[Check]:
+        def read(known: _Facts, since: float) -> Mapping[Check, int]:
             if not known.relations:
-                return set()
+                return {}
             return self._reads.read(
                 lambda connection: self._layout.visible_checks(
                     connection, asked=known.relations, blocks=known.blocks
@@ -68,13 +76,15 @@ class Checks:
                 since=since,
             )
 
-        return steady_read_of_many(
+        visible, suspended = steady_read_of_many(
             self._graph,
             viewer_ids if by_viewers else author_ids,
             facts,
             read,
+            commenters=lambda found: set(found.values()) - {NO_COMMENT},
             with_blocked=with_comments,
         )
+        return {check for check, commenter_id in visible.items() if commenter_id not in suspended}
 
 
 def _relations(

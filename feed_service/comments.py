@@ -1,12 +1,13 @@
 """Comments: writing, listing, changing and deleting them.
 
 Viewers of a post can read its comments and write some, but a block hides the comments of two people
-from each other. Before a comment is written or changed, the graph says whether its author
-can see the post; the transaction checks the post again, with the connections that the graph has
-confirmed.
+from each other, and a suspension hides those of the suspended from everybody. Before a comment is
+written or changed, the graph says whether its author can see the post; the transaction checks the
+post again, with the connections that the graph has confirmed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import replace
 
 from sqlalchemy import Connection
 
@@ -15,7 +16,7 @@ from feed_service.models import EventKind
 from feed_service.queries.comments import CommentName, CommentRow
 from feed_service.queries.posts import PostName
 from feed_service.resources import Resources
-from feed_service.safe_read import read_of_author, steady_read
+from feed_service.safe_read import read_of_author, steady_read_of_comments
 from feed_service.versions import require_no_hold, require_version
 from feed_service.viewers import Viewer
 from kith.errors.v1 import errors_pb2
@@ -93,12 +94,15 @@ class Comments:
                 since=viewer.since,
             )
 
-        rows = steady_read(self._graph, viewer_id, read, with_blocked=True)
+        rows, suspended = steady_read_of_comments(
+            self._graph, viewer_id, read, commenters=_commenters
+        )
         if rows is None:
             raise posts.not_found()
-        return self._tokens.cut(
+        page = self._tokens.cut(
             scope, rows, size=page_size, position=lambda row: ByTime.of(row.created_at, row.id)
         )
+        return replace(page, items=[row for row in page.items if row.author_id not in suspended])
 
     def update(
         self,
@@ -168,6 +172,11 @@ class Comments:
             return viewer if seen else None
 
         return read_of_author(self._graph, user_id, post[0], read)
+
+
+def _commenters(rows: Collection[CommentRow] | None) -> set[int]:
+    """Return whose comments were read."""
+    return {row.author_id for row in rows or ()}
 
 
 def _not_found() -> ResourceNotFoundError:

@@ -29,7 +29,7 @@ _MOST_SHARED_BYTES = 128 * 1024
 # So long an erased user's connections can be there. Most come back to their feed sooner.
 _SHARED_SECONDS = 60 * 60
 # Page tokens are signed with the same keys, and one must never do for the other.
-_PURPOSE: Final = b"kith connections 2"
+_PURPOSE: Final = b"kith connections 3"
 _MAC_BYTES = 32
 # Of an entry that was made without asking for blocks; no array literal is empty.
 _NOT_ASKED: Final = ""
@@ -154,12 +154,14 @@ def _mac(key: bytes, payload: bytes) -> bytes:
 
 def _encoded(cached: CachedViewer) -> bytes:
     viewer = cached.viewer
-    return "\n".join((str(viewer.user_id), str(cached.revision), *_texts(viewer))).encode()
+    numbers = (viewer.user_id, cached.revision, int(viewer.is_suspended))
+    return "\n".join((*map(str, numbers), *_texts(viewer))).encode()
 
 
 def _decoded(payload: bytes) -> CachedViewer:
     """Return what `_encoded` has made, and only that: it must be known to be genuine."""
-    user_id, revision, connected, reconnected, own, peer, blocked = payload.decode().split("\n")
+    user_id, revision, is_suspended, *texts = payload.decode().split("\n")
+    connected, reconnected, own, peer, blocked = texts
     viewer = Viewer(
         user_id=int(user_id),
         connected_ids=connected,
@@ -167,6 +169,7 @@ def _decoded(payload: bytes) -> CachedViewer:
         own_revisions=own,
         peer_revisions=peer,
         blocked_ids=None if blocked == _NOT_ASKED else blocked,
+        is_suspended=is_suspended == "1",
     )
     return CachedViewer(revision=int(revision), viewer=viewer)
 

@@ -178,5 +178,5 @@ class Exports:
             )
 
         if listing.needs_connections:
-            return steady_read(self._graph, user_id, read)
+            return steady_read(self._graph, user_id, read, is_caller=False)
         return read(Viewer(user_id=user_id))

@@ -1,11 +1,11 @@
 """Follows the changes of the graph: what ends there ends here.
 
-When a connection ends, the tags of the two for each other end. When a user is erased, what the feed
-has of them is erased. No answer about connections waits for it, because all answers use the
-connections that the graph tells (see `visibility`), and a new user with the id of a user whose
-erasure is not finished counts as without connections (see `graph_client`). The ending is also
-stored with the tag, so that no tag comes back to life when the graph forgets an ending, for
-instance when it is restored from a backup.
+When a connection ends, the tags of the two for each other end. A suspension ends none. When a user
+is erased, what the feed has of them is erased. No answer about connections waits for it, because
+all answers use the connections that the graph tells (see `visibility`), and a new user with the id
+of a user whose erasure is not finished counts as without connections (see `graph_client`). The
+ending is also stored with the tag, so that no tag comes back to life when the graph forgets an
+ending, for instance when it is restored from a backup.
 
 One process at a time follows: it has an advisory lock of the database, and writes over the
 connection that the lock belongs to. When it dies, another process takes over. The cursor is stored

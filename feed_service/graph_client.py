@@ -32,6 +32,7 @@ from kith.graph.v1 import graph_pb2_grpc
 from kith.positions import ANY_WORD, KEY
 from kith.trace_context import Metadata, outgoing
 from shared import deadlines, logs
+from shared.access.suspended import Suspended
 from shared.circuit import Circuit
 from shared.database.arrays import array_literal
 from shared.metrics import ClientMetrics, MethodMetrics
@@ -39,6 +40,7 @@ from shared.metrics import ClientMetrics, MethodMetrics
 _SERVICE = "kith.graph.v1.GraphService"
 _KINDS = {
     "GetConnectedUserIds": "unary",
+    "GetSuspendedUserIds": "unary",
     "WatchConnections": "server_stream",
 }
 _ENDINGS = (pb.CONNECTION_EVENT_KIND_REMOVED, pb.CONNECTION_EVENT_KIND_BLOCKED)
@@ -98,15 +100,23 @@ class GraphClient:
         when there are more connections or blocks than it can tell in one answer.
         """
         cached = self._cache.get(user_id, with_blocked=with_blocked)
-        return cached or self._ask(user_id, known=None, with_blocked=with_blocked)
+        return cached or self._ask(user_id, with_blocked=with_blocked)
 
-    def current(self, known: CachedViewer) -> CachedViewer:
-        """Return a user's connections as of now: `known` itself when nothing has changed since."""
+    def current(
+        self, known: CachedViewer, *, among: Collection[int] = ()
+    ) -> tuple[CachedViewer, frozenset[int]]:
+        """Return a user's connections as of now: `known` itself when nothing has changed since.
+
+        And those `among` up to 1,000 other users who are suspended now.
+        """
         with_blocked = known.viewer.blocked_ids is not None
-        current = self._ask(known.viewer.user_id, known=known, with_blocked=with_blocked)
+        response = self._answers(
+            {known.viewer.user_id: known}, with_blocked=with_blocked, suspended_among=among
+        )
+        current = self._told(response.users[0], known=known, with_blocked=with_blocked)
         if current is not known:
             self._metrics.changes_met.inc()
-        return current
+        return current, frozenset(response.suspended_user_ids)
 
     def cached_all(
         self, user_ids: Collection[int], *, with_blocked: bool = False
@@ -121,33 +131,42 @@ class GraphClient:
         """
         cached = self._cache.get_here(user_ids, with_blocked=with_blocked)
         missing = {user_id: None for user_id in user_ids if user_id not in cached}
-        return {**cached, **self._ask_all(missing, with_blocked=with_blocked)}
+        fetched, _ = self._ask_all(missing, with_blocked=with_blocked)
+        return {**cached, **fetched}
 
     def current_all(
-        self, known: Mapping[int, CachedViewer], *, with_blocked: bool = False
-    ) -> dict[int, CachedViewer]:
+        self,
+        known: Mapping[int, CachedViewer],
+        *,
+        among: Collection[int] = (),
+        with_blocked: bool = False,
+    ) -> tuple[dict[int, CachedViewer], frozenset[int]]:
         """Return the connections of many users as of now, each `known` where nothing has changed.
 
-        Raises what `cached_all` does.
+        And those `among` up to 1,000 other users who are suspended now; there are none unless the
+        connections of somebody are asked for. Raises what `cached_all` does.
         """
-        current = self._ask_all(known, with_blocked=with_blocked)
+        current, suspended = self._ask_all(known, with_blocked=with_blocked, suspended_among=among)
         changed = sum(current[user_id] is not each for user_id, each in known.items())
         self._metrics.changes_met.inc(changed)
-        return current
+        return current, suspended
 
     def now(self, user_id: int) -> CachedViewer:
         """Return a user's connections as of now, for what is not validated afterwards."""
-        return self.current(self.cached(user_id))
+        current, _ = self.current(self.cached(user_id))
+        return current
 
     def connections_and_erasures(
         self, user_ids: Sequence[int]
     ) -> tuple[list[CachedViewer], dict[int, int]]:
         """Return up to 100 users with their connections as of now; they are not cached.
 
-        And those of their ids that were ever erased, with the revisions of the last erasures.
+        And those of their ids that were ever erased, with the revisions of the last erasures. A
+        suspension hides no connection here, for it has not ended.
         """
         request = pb.GetConnectedUserIdsRequest(
-            users=[pb.GetConnectedUserIdsRequest.UserQuery(user_id=id_) for id_ in user_ids]
+            users=[pb.GetConnectedUserIdsRequest.UserQuery(user_id=id_) for id_ in user_ids],
+            include_suspended=True,
         )
         with self._measured("GetConnectedUserIds"):
             response = next(self._stubs).GetConnectedUserIds(
@@ -178,6 +197,17 @@ class GraphClient:
             (erasure.revision for erasure in answer.erasures if erasure.user_id == user_id), 0
         )
 
+    def suspended(self, known_revision: int) -> Suspended:
+        """Return who is suspended now, unless that is the same as at a known revision."""
+        request = pb.GetSuspendedUserIdsRequest(known_revision=known_revision)
+        # Asked beside the calls, so it neither heeds nor changes what their circuit knows.
+        with _Measured(self._metrics_by_method["GetSuspendedUserIds"]):
+            response = next(self._stubs).GetSuspendedUserIds(request, timeout=self._timeout)
+        return Suspended(
+            revision=response.revision,
+            ids=None if response.unchanged else response.suspended_user_ids,
+        )
+
     def watch(self, cursor: str) -> "Watch":
         """Return the changes of the graph from a cursor on; the empty cursor means from now on."""
         return Watch(next(self._stubs), cursor, self._metrics_by_method["WatchConnections"])
@@ -199,10 +229,21 @@ class GraphClient:
         for channel in self._channels:
             channel.close()
 
-    def _ask(self, user_id: int, *, known: CachedViewer | None, with_blocked: bool) -> CachedViewer:
-        [answer] = self._answers({user_id: known}, with_blocked=with_blocked)
+    def _ask(self, user_id: int, *, with_blocked: bool) -> CachedViewer:
+        response = self._answers({user_id: None}, with_blocked=with_blocked)
+        return self._told(response.users[0], known=None, with_blocked=with_blocked)
+
+    def _told(
+        self,
+        answer: pb.GetConnectedUserIdsResponse.ConnectedUsers,
+        *,
+        known: CachedViewer | None,
+        with_blocked: bool,
+    ) -> CachedViewer:
+        """Return what the graph says of a user: `known` if that is the same, else it is cached."""
         if answer.unchanged and known is not None:
             return known
+        user_id = answer.user_id
         pending = self._pending(answer.erasures) if answer.erasures else frozenset[int]()
         if user_id in pending:
             raise UnavailableError(
@@ -223,17 +264,22 @@ class GraphClient:
         return current
 
     def _ask_all(
-        self, asked: Mapping[int, CachedViewer | None], *, with_blocked: bool
-    ) -> dict[int, CachedViewer]:
+        self,
+        asked: Mapping[int, CachedViewer | None],
+        *,
+        with_blocked: bool,
+        suspended_among: Collection[int] = (),
+    ) -> tuple[dict[int, CachedViewer], frozenset[int]]:
         user_ids = list(asked)
-        answers = [
-            answer
-            for first in range(0, len(user_ids), _MOST_USERS)
-            for answer in self._answers(
+        responses = [
+            self._answers(
                 {user_id: asked[user_id] for user_id in user_ids[first : first + _MOST_USERS]},
                 with_blocked=with_blocked,
+                suspended_among=() if first else suspended_among,
             )
+            for first in range(0, len(user_ids), _MOST_USERS)
         ]
+        answers = [answer for response in responses for answer in response.users]
         erasures = [erasure for answer in answers for erasure in answer.erasures]
         pending = self._pending(erasures) if erasures else frozenset[int]()
         current = dict[int, CachedViewer]()
@@ -254,11 +300,18 @@ class GraphClient:
             current[answer.user_id] = told
             if pending.isdisjoint(erasure.user_id for erasure in answer.erasures):
                 self._cache.keep_here(told)
-        return current
+        suspended = frozenset(
+            user_id for response in responses for user_id in response.suspended_user_ids
+        )
+        return current, suspended
 
     def _answers(
-        self, asked: Mapping[int, CachedViewer | None], *, with_blocked: bool
-    ) -> Sequence[pb.GetConnectedUserIdsResponse.ConnectedUsers]:
+        self,
+        asked: Mapping[int, CachedViewer | None],
+        *,
+        with_blocked: bool,
+        suspended_among: Collection[int] = (),
+    ) -> pb.GetConnectedUserIdsResponse:
         """Return the graph's answer about each of up to 100 users."""
         queries = [
             pb.GetConnectedUserIdsRequest.UserQuery(
@@ -266,15 +319,16 @@ class GraphClient:
             )
             for user_id, known in asked.items()
         ]
-        request = pb.GetConnectedUserIdsRequest(users=queries, include_blocked=with_blocked)
+        request = pb.GetConnectedUserIdsRequest(
+            users=queries, include_blocked=with_blocked, suspended_among=suspended_among
+        )
         # The answer is validated afterwards, so it may come from a replica.
         is_known = any(asked.values())
         brought = _metadata() if is_known else (*_ANY_POSITION, *_metadata())
         with self._measured("GetConnectedUserIds"):
-            response = next(self._stubs).GetConnectedUserIds(
+            return next(self._stubs).GetConnectedUserIds(
                 request, timeout=self._seconds(), metadata=brought
             )
-        return response.users
 
     def _pending(
         self, erasures: Collection[pb.GetConnectedUserIdsResponse.Erasure]
@@ -458,4 +512,5 @@ def _viewer(
         own_revisions=array_literal(peer.user_revision for peer in reconnections),
         peer_revisions=array_literal(peer.peer_revision for peer in reconnections),
         blocked_ids=array_literal(answer.blocked_user_ids) if with_blocked else None,
+        is_suspended=answer.suspended,
     )

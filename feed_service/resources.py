@@ -1,5 +1,6 @@
 """What the use cases of feed_service have in common."""
 
+from collections.abc import Container
 from dataclasses import dataclass
 
 from feed_service.graph_client import GraphClient
@@ -16,7 +17,8 @@ class Resources:
     """What use cases share: databases, the client of the graph, page tokens and metrics.
 
     `database` and `reader` are the primary, `reads` is a replica where one may answer, and `layout`
-    is the form of the statements that the database takes.
+    is the form of the statements that the database takes. `suspended` are the suspended users of a
+    second ago.
     """
 
     database: Database
@@ -26,3 +28,4 @@ class Resources:
     layout: Layout
     tokens: PageTokens
     metrics: FeedMetrics
+    suspended: Container[int]

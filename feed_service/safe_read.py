@@ -6,6 +6,10 @@ read is optimistic. The posts are read with the ids at hand, and only afterwards
 whether these are still the ids. If so, every post read was written before that moment, and the ids
 were right at that moment, so the answer is right as of then. If not, the graph answers with the
 newest ids, and the read is repeated with them.
+
+Comments are by people who need not be connected with the viewer, so their suspension does not
+change the viewer's connections. The same question afterwards names the authors of the comments that
+were read, and the read is repeated without those who are suspended.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -17,6 +21,7 @@ from feed_service.graph_client import GraphClient
 from feed_service.viewers import Viewer
 from kith.exceptions import AbortedError
 from shared import deadlines
+from shared.access.suspended import user_suspended
 from shared.database.replicas import ANY_TIME
 
 F = TypeVar("F")
@@ -34,11 +39,13 @@ class Validated(Generic[T]):
 
     `unchanged_ids` is None when the connections did not change. A viewer whose connections change
     faster than they can be read gets the last read, limited to the authors with which the viewer
-    is still connected by the same connection.
+    is still connected by the same connection. `suspended_ids` are authors of comments in it that
+    must not be shown; they are as rare.
     """
 
     value: T
     unchanged_ids: frozenset[int] | None = None
+    suspended_ids: frozenset[int] = frozenset()
 
     def allows(self, *, author_id: int, viewer_id: int) -> bool:
         """Whether an author's posts may stay in what was read."""
@@ -52,48 +59,79 @@ def safe_read(
     viewer_id: int,
     read: Callable[[Viewer], T],
     *,
-    with_blocked: bool = False,
     authors: Callable[[T], Collection[int]] | None = None,
+    commenters: Callable[[T], Collection[int]] | None = None,
+    is_caller: bool = True,
 ) -> Validated[T]:
     """Run `read` with the viewer's connections until they do not change meanwhile, at most 3 times.
 
-    `with_blocked` has the viewer know the ids of blocks, which change with the same revision. With
-    `authors`, which says whose posts are in what was read, it is read up to five times more as long
-    as some of them would have to be dropped and there is time.
+    With `authors`, which says whose posts are in what was read, it is read up to five times more as
+    long as some of them would have to be dropped and there is time. So it is with `commenters`,
+    which says whose comments are in it; the viewer then knows the ids of blocks, which change with
+    the same revision, and those of suspended commenters beside them.
 
     Raises UnavailableError when graph_service cannot be reached: without it nothing is shown.
+    Raises UnauthorizedError when the viewer is suspended, unless it is not the viewer who calls.
     """
-    known = graph.cached(viewer_id, with_blocked=with_blocked)
+    known = graph.cached(viewer_id, with_blocked=commenters is not None)
+    hidden = frozenset[int]()
     reads = 0
     while True:
-        value, read_with = read(known.viewer), known
-        known = graph.current(read_with)
+        value, read_with = read(known.viewer.without_comments_of(hidden)), known
+        known, suspended = graph.current(
+            read_with, among=() if commenters is None else commenters(value)
+        )
+        if is_caller and known.viewer.is_suspended:
+            raise user_suspended()
         reads += 1
-        if known is read_with:
+        is_unchanged = known is read_with
+        if is_unchanged and not suspended:
             return Validated(value=value)
+        hidden |= suspended
         if reads <= _MAX_REREADS:
             continue
-        unchanged_ids = known.viewer.unchanged_since(read_with.viewer)
-        keeps_all = authors is None or unchanged_ids.issuperset({*authors(value)} - {viewer_id})
+        unchanged_ids = None if is_unchanged else known.viewer.unchanged_since(read_with.viewer)
+        keeps_all = not suspended and (
+            authors is None
+            or unchanged_ids is None
+            or unchanged_ids.issuperset({*authors(value)} - {viewer_id})
+        )
         if keeps_all or reads == _MOST_READS or deadlines.seconds_left() < _ENOUGH_SECONDS:
-            return Validated(value=value, unchanged_ids=unchanged_ids)
+            return Validated(value=value, unchanged_ids=unchanged_ids, suspended_ids=suspended)
 
 
 def steady_read(
-    graph: GraphClient,
-    viewer_id: int,
-    read: Callable[[Viewer], T],
-    *,
-    with_blocked: bool = False,
+    graph: GraphClient, viewer_id: int, read: Callable[[Viewer], T], *, is_caller: bool = True
 ) -> T:
     """Do the same for an answer from which single authors cannot be dropped, such as a count.
 
     Raises AbortedError, for the call to be repeated, when the connections kept changing.
     """
-    result = safe_read(graph, viewer_id, read, with_blocked=with_blocked)
+    result = safe_read(graph, viewer_id, read, is_caller=is_caller)
+    _require_steady(result)
+    return result.value
+
+
+def steady_read_of_comments(
+    graph: GraphClient,
+    viewer_id: int,
+    read: Callable[[Viewer], T],
+    *,
+    commenters: Callable[[T], Collection[int]],
+) -> tuple[T, frozenset[int]]:
+    """Do the same for comments; returns also whose comments must be dropped, usually nobody's.
+
+    There is somebody only if suspended people fill page after page. `commenters` are as in
+    `safe_read`.
+    """
+    result = safe_read(graph, viewer_id, read, commenters=commenters)
+    _require_steady(result)
+    return result.value, result.suspended_ids
+
+
+def _require_steady(result: Validated[T]) -> None:
     if result.unchanged_ids is not None:
         raise AbortedError("the user's connections keep changing; repeat the call")
-    return result.value
 
 
 def steady_read_of_many(
@@ -102,13 +140,15 @@ def steady_read_of_many(
     taken: Callable[[Mapping[int, Viewer]], F],
     read: Callable[[F, float], T],
     *,
+    commenters: Callable[[T], Collection[int]],
     with_blocked: bool = False,
-) -> T:
+) -> tuple[T, frozenset[int]]:
     """Run `read` with what is `taken` from the connections of many users, at most three times.
 
     `read` also gets the moment of which its snapshot must be, or of a later one. Only what was
     taken is compared afterwards: it tells a connection from a later one between the same two, so
-    the other connections of these users may change meanwhile without another read.
+    the other connections of these users may change meanwhile without another read. Returned are
+    also those of the `commenters`, whose comments are in what was read, who are suspended.
 
     Raises AbortedError, for the call to be repeated, when what is taken kept changing.
     """
@@ -116,10 +156,12 @@ def steady_read_of_many(
     facts = _taken(known, taken)
     for _ in range(1 + _MAX_REREADS):
         value = read(facts, max((each.viewer.since for each in known.values()), default=ANY_TIME))
-        known = graph.current_all(known, with_blocked=with_blocked)
+        known, suspended = graph.current_all(
+            known, among=commenters(value), with_blocked=with_blocked
+        )
         facts, read_with = _taken(known, taken), facts
         if facts == read_with:
-            return value
+            return value, suspended
     raise AbortedError("the users' connections keep changing; repeat the call")
 
 

@@ -23,6 +23,7 @@ from kith.exceptions import (
     ResourceNotFoundError,
     ValidationError,
 )
+from shared.access.suspended import user_suspended
 from shared.api.idempotency import Call, M, once, once_prepared
 from shared.api.paging import BELOW_ALL_IDS, ById, Page, Scope
 
@@ -169,6 +170,8 @@ class Tags:
 
         def connections() -> CachedViewer:
             known = self._graph.now(owner_id)
+            if known.viewer.is_suspended:
+                raise user_suspended()
             connected = known.viewer.connected_to
             if unconnected := [id_ for id_ in target_ids if id_ not in connected]:
                 raise PreconditionError(

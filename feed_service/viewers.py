@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from shared.database.arrays import array_literal
 
@@ -14,7 +14,8 @@ class Viewer:
     `reconnected_ids` are those of the connected ids that had an earlier connection with the user
     which ended; `own_revisions` and `peer_revisions` are the revisions of the user and of the peer
     right after it ended. `blocked_ids` are the users who block the user or are blocked by the user,
-    None where the graph was not asked. `known_at` is the time of `time.monotonic` at which this
+    None where the graph was not asked. A viewer who `is_suspended` has no connections; a connection
+    who is suspended is not among the ids. `known_at` is the time of `time.monotonic` at which this
     process learnt of the connections.
     """
 
@@ -24,6 +25,7 @@ class Viewer:
     own_revisions: str = "{}"
     peer_revisions: str = "{}"
     blocked_ids: str | None = None
+    is_suspended: bool = False
     known_at: float = field(default_factory=time.monotonic, compare=False)
 
     @property
@@ -64,6 +66,12 @@ class Viewer:
     def connected_among(self, user_ids: Collection[int]) -> str:
         """Return those of the users that are connected with the viewer, in the same form."""
         return array_literal(set(user_ids).intersection(_ids(self.connected_ids)))
+
+    def without_comments_of(self, user_ids: Collection[int]) -> "Viewer":
+        """Return the viewer as one who has a block with these users too: see NOT_BLOCKED."""
+        if self.blocked_ids is None or not user_ids:
+            return self
+        return replace(self, blocked_ids=array_literal({*_ids(self.blocked_ids), *user_ids}))
 
     def unchanged_since(self, earlier: "Viewer") -> frozenset[int]:
         """Return the users that are connected with the viewer by the same connection as earlier."""

@@ -4,8 +4,10 @@ A viewer sees a post when they are its author; or they are connected with the au
 never given the viewer a tag that the post excludes, and the audience is ALL, or TAGS and the viewer
 has at least one of its tags. PRIVATE is the author alone, and so is MODERATED, the audience of a
 post while a service hides it. A deleted post has no viewers. Blocks need no clause of their own: a
-block ends the connection in the same transaction, and the ids are those of the graph. Comments do,
-for two people with a block may both be connected with the author of a post: see NOT_BLOCKED.
+block ends the connection in the same transaction, and the ids are those of the graph. Nor do
+suspensions, for the ids are without suspended people, and a suspended viewer has none. Comments
+need both: somebody with a block, or a suspension, may be connected with the author of a post as the
+viewer is. See NOT_BLOCKED, and `safe_read`.
 
 A tag lets a viewer in during the connection in which it was given, and keeps them out for good. It
 was stored with the author's revision of then, and lets in if that is above the author's revision

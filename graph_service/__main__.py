@@ -10,11 +10,14 @@ from graph_service.exports import Exports
 from graph_service.imports import Imports
 from graph_service.lookups import Lookups
 from graph_service.metrics import GAUGES, GraphMetrics
+from graph_service.queries import suspensions
 from graph_service.servicer import GraphServicer
 from graph_service.settings import GraphSettings
+from graph_service.suspensions import Suspensions
 from graph_service.upkeep import Upkeep
 from graph_service.watches import ConnectionWatches
 from kith.graph.v1 import graph_pb2_grpc
+from shared.access.suspended import REFRESH_SECONDS, SuspendedUsers
 from shared.api.watches import WatchMetrics
 from shared.database import schema
 from shared.database.database import BACKGROUND
@@ -43,6 +46,12 @@ def build(settings: GraphSettings, database_url: str) -> Service:
         database, tokens, limits = parts.database, parts.tokens, settings.limits
         events = resources.enter_context(closing(Reader(parts.endpoint, name=BACKGROUND)))
         watches = ConnectionWatches(events, tokens, settings.watches, WatchMetrics(parts.registry))
+        suspended_users = SuspendedUsers(
+            lambda known: suspensions.suspended_ids(events, known_revision=known)
+        )
+        refresh = Periodic(
+            "suspended users", suspended_users.refresh, interval_seconds=REFRESH_SECONDS
+        )
         servicer = GraphServicer(
             lookups=Lookups(parts.reads, parts.reader, tokens),
             connections=Connections(database, limits, GraphMetrics(parts.registry)),
@@ -50,6 +59,7 @@ def build(settings: GraphSettings, database_url: str) -> Service:
             exports=Exports(database, tokens),
             watches=watches,
             erasure=Erasure(database),
+            suspensions=Suspensions(database, parts.reader, tokens, changed=refresh.soon),
             max_message_bytes=settings.server.max_message_bytes,
         )
         upkeep = Upkeep(
@@ -61,6 +71,7 @@ def build(settings: GraphSettings, database_url: str) -> Service:
             name=NAME,
             add_to=lambda to: graph_pb2_grpc.add_GraphServiceServicer_to_server(servicer, to),
             access=ACCESS,
+            suspended=suspended_users,
             rate_limits=parts.rate_limits,
             positions=parts.positions,
             registry=parts.registry,
@@ -70,6 +81,7 @@ def build(settings: GraphSettings, database_url: str) -> Service:
             drain=watches.drain,
             background=[
                 *parts.background,
+                refresh,
                 Periodic("upkeep", upkeep.run, interval_seconds=_UPKEEP_SECONDS),
             ],
             resources=resources.pop_all(),

@@ -41,4 +41,9 @@ ACCESS: Final[Access] = {
     "ExportUser": Rule(admits=Admits.THE_USER, limit=HEAVY, weight=Weight.HEAVY, audit=()),
     "WatchConnections": Rule(admits=Admits.SERVICES, audit=None),
     "DeleteUser": Rule(admits=Admits.SERVICES, audit=()),
+    "SuspendUser": Rule(admits=Admits.SERVICES, audit=()),
+    "RestoreUser": Rule(admits=Admits.SERVICES, audit=()),
+    "ListSuspendedUsers": Rule(admits=Admits.SERVICES, audit=()),
+    # Not audited: each process of feed_service asks it once a second.
+    "GetSuspendedUserIds": Rule(admits=Admits.SERVICES, weight=Weight.VITAL, audit=None),
 }

@@ -4,6 +4,9 @@ Every change runs in one transaction that first locks both users, so the pair, i
 counts do not change while the rule is decided. A rule says what happens to the pair, if anything;
 `queries.pairs` stores it. A change that has already taken effect is a success without a second
 effect; one that is repeated by its request id is answered as it was.
+
+To a user, a suspended peer looks like a stranger who cannot be asked. What ends something between
+the two still takes effect, so that nothing comes back that somebody has ended.
 """
 
 from collections.abc import Callable
@@ -18,6 +21,7 @@ from graph_service.queries.pairs import NOTHING_ELSE, LockedPair, LookedAt
 from graph_service.settings import PairLimits
 from kith.errors.v1 import errors_pb2
 from kith.exceptions import PreconditionError, ResourceNotFoundError
+from shared.access.suspended import user_suspended
 from shared.api.idempotency import Call, M, once
 from shared.database.database import Database
 
@@ -92,6 +96,8 @@ class Connections:
             )
             if creates_users and not pair.are_users:
                 raise erased_meanwhile()
+            if pair.user_is_suspended:
+                raise user_suspended()
             kind = rule(pair)
             if kind is not None:
                 pair = _changed(connection, pair, kind)
@@ -108,6 +114,11 @@ class Connections:
         if pair.user_blocks:
             raise PreconditionError(
                 "unblock this user first", reason=errors_pb2.ERROR_REASON_PEER_BLOCKED
+            )
+        # Before all that tells what is between the two.
+        if pair.peer_is_suspended:
+            raise PreconditionError(
+                "this user cannot be asked", reason=errors_pb2.ERROR_REASON_CONNECTION_NOT_ALLOWED
             )
         if pair.is_connected or pair.has_asked:
             return None
@@ -130,9 +141,9 @@ class Connections:
         return EventKind.REQUESTED
 
     def _accept(self, pair: LockedPair) -> EventKind | None:
-        if pair.is_connected:
+        if pair.is_connected and not pair.peer_is_suspended:
             return None
-        if not pair.is_asked:
+        if not pair.is_asked or pair.peer_is_suspended:
             raise ResourceNotFoundError(
                 "this user has no open request to the user",
                 reason=errors_pb2.ERROR_REASON_CONNECTION_REQUEST_NOT_FOUND,
@@ -180,7 +191,7 @@ def _unblock(pair: LockedPair) -> EventKind | None:
 
 
 def _refuse_if_connected(pair: LockedPair) -> None:
-    if pair.is_connected:
+    if pair.is_connected and not pair.peer_is_suspended:
         raise PreconditionError(
             "the two users are already connected; use RemoveConnection",
             reason=errors_pb2.ERROR_REASON_ALREADY_CONNECTED,
@@ -199,6 +210,7 @@ def _changed(connection: Connection, pair: LockedPair, kind: EventKind) -> Locke
         peer_id=pair.peer.user_id,
         kind=kind,
         amount=amount,
+        peer_is_suspended=pair.peer_is_suspended,
         is_withheld=is_withheld,
         totals={ACTIVE_CONNECTIONS: amount, USERS: pair.created_users},
     )

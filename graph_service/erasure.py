@@ -6,7 +6,7 @@ from sqlalchemy import Connection
 
 from graph_service.conflicts import erased_meanwhile
 from graph_service.metrics import ACTIVE_CONNECTIONS, USERS
-from graph_service.queries import erasure, neighbours, users
+from graph_service.queries import erasure, neighbours, suspensions, users
 from kith.exceptions import AbortedError
 from shared.api import idempotency
 from shared.api.idempotency import Call, M, once
@@ -38,7 +38,8 @@ class Erasure:
             amounts = _related(connection, user_id)
             if amounts.keys() - before:
                 raise AbortedError("the user's connections changed; repeat the call")
-            _erase(connection, user_id, amounts, created=created)
+            is_suspended = suspensions.is_suspended(connection, user_id=user_id)
+            _erase(connection, user_id, amounts, created=created, is_suspended=is_suspended)
             return -sum(amounts.values())
 
         response, _ = once(self._database, call, work)
@@ -54,11 +55,18 @@ def _related(connection: Connection, user_id: int) -> dict[int, int]:
 
 
 def _erase(
-    connection: Connection, user_id: int, amounts: Mapping[int, int], *, created: int
+    connection: Connection,
+    user_id: int,
+    amounts: Mapping[int, int],
+    *,
+    created: int,
+    is_suspended: bool,
 ) -> None:
     erasure.erase_user(connection, user_id=user_id)
     if amounts:
-        users.change_counts(connection, amounts=amounts)
+        users.change_counts(
+            connection, amounts=amounts, suspended_amounts=amounts if is_suspended else {}
+        )
     add_to_totals(
         connection,
         amounts={ACTIVE_CONNECTIONS: sum(amounts.values()), USERS: created - 1},

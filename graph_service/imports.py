@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from graph_service.conflicts import erased_meanwhile
 from graph_service.metrics import ACTIVE_CONNECTIONS, USERS
 from graph_service.models import ACCEPTED, PENDING, WITHHELD
-from graph_service.queries import imported_blocks, imported_requests, imports
+from graph_service.queries import imported_blocks, imported_requests, imports, suspensions
 from graph_service.queries.imported_requests import NewRequest
 from graph_service.queries.imports import Between, ConnectedPair
 from graph_service.settings import PairLimits
@@ -126,11 +126,13 @@ class Imports:
             request_rooms=self._request_rooms(connection, chunk.requests),
         )
         decision.decide(chunk)
+        suspended = suspensions.suspended_among(connection, user_ids=amounts)
         if decision.blocks:
             imported_blocks.import_blocks(
                 connection,
                 blocked_at=decision.blocks,
                 ended=decision.ended,
+                suspended=suspended,
                 revision=locked.revision,
             )
         if locked.meets_erased:
@@ -140,6 +142,7 @@ class Imports:
             pairs=decision.connected,
             revision=locked.revision,
             has_requests=decision.has_rows,
+            suspended=suspended,
             totals={
                 ACTIVE_CONNECTIONS: len(decision.connected) - len(decision.ended),
                 USERS: created,

@@ -1,6 +1,6 @@
 """Reading the graph: connected ids, states of pairs, lists, counts, suggestions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from graph_service.queries import connected_ids, lookups, suggestions
@@ -30,21 +30,32 @@ class Lookups:
         self._tokens = tokens
 
     def connected_ids(
-        self, asked: Mapping[int, AskedUser], *, with_blocked: bool
-    ) -> list[ConnectedIds]:
+        self,
+        asked: Mapping[int, AskedUser],
+        *,
+        with_blocked: bool,
+        with_suspended: bool,
+        suspended_among: Collection[int],
+    ) -> tuple[list[ConnectedIds], list[int]]:
         """Return each user's revision, and the ids where the revision is not the known one.
 
-        A known revision is compared with the newest one, which the primary alone has.
+        And those of the users `suspended_among` who are suspended; nobody is left out of the ids
+        `with_suspended`. A known revision is compared with the newest one, which the primary alone
+        has.
         """
         known = {user_id: user.known_revision for user_id, user in asked.items()}
 
-        def read(reader: Reader) -> list[ConnectedIds]:
+        def read(reader: Reader) -> tuple[list[ConnectedIds], list[int]]:
             return connected_ids.connected_user_ids(
-                reader, known_revisions=known, with_blocked=with_blocked
+                reader,
+                known_revisions=known,
+                with_blocked=with_blocked,
+                with_suspended=with_suspended,
+                suspended_among=suspended_among,
             )
 
-        def suffices(answers: list[ConnectedIds]) -> bool:
-            return all(found.revision >= asked[found.user_id].min_revision for found in answers)
+        def suffices(answer: tuple[list[ConnectedIds], list[int]]) -> bool:
+            return all(found.revision >= asked[found.user_id].min_revision for found in answer[0])
 
         if any(known.values()):
             return read(self._primary)

@@ -1,6 +1,7 @@
 """What the graph knows, as protobuf messages."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, TypeVar, cast
 
 from google.protobuf.message import Message
@@ -11,6 +12,7 @@ from graph_service.queries.events import EventRow
 from graph_service.queries.exports import PairRow
 from graph_service.queries.lookups import ListedPeer, PeerRow
 from graph_service.queries.pairs import LockedPair
+from graph_service.queries.suspensions import SuspensionRow
 from kith.graph.v1 import graph_pb2 as pb
 from kith.timestamps import timestamp
 
@@ -25,7 +27,10 @@ _KINDS_OF_EVENTS: Mapping[str, pb.ConnectionEventKind.ValueType] = {
 
 
 def connection(peer: PeerRow) -> pb.Connection:
-    """Return a pair as the user sees it. The user's own block goes before everything else."""
+    """Return a pair as the user sees it. The user's own block goes before everything else.
+
+    A suspended peer looks like a stranger.
+    """
     if peer.blocked_at is not None:
         return pb.Connection(
             peer_id=peer.peer_id,
@@ -33,7 +38,8 @@ def connection(peer: PeerRow) -> pb.Connection:
             create_time=timestamp(peer.blocked_at),
         )
     # The request stays withheld from the asked user also when their block is gone.
-    is_hidden = peer.status == WITHHELD and peer.requested_by == peer.peer_id
+    is_withheld = peer.status == WITHHELD and peer.requested_by == peer.peer_id
+    is_hidden = peer.is_suspended or is_withheld
     if is_hidden or peer.created_at is None or peer.updated_at is None:
         return pb.Connection(peer_id=peer.peer_id, state=pb.CONNECTION_STATE_NONE)
     if peer.status == ACCEPTED:
@@ -67,6 +73,23 @@ def erased(ended: int) -> pb.DeleteUserResponse:
     return pb.DeleteUserResponse(removed_connection_count=ended)
 
 
+def suspended(suspended_at: datetime) -> pb.SuspendUserResponse:
+    """Return the answer to a suspension that began at a moment."""
+    return pb.SuspendUserResponse(suspend_time=timestamp(suspended_at))
+
+
+def restored(was_suspended: bool) -> pb.RestoreUserResponse:  # noqa: FBT001 -- it is the result of a call
+    """Return the answer to the end of a suspension, if there was one."""
+    return pb.RestoreUserResponse(restored=was_suspended)
+
+
+def suspended_user(row: SuspensionRow) -> pb.ListSuspendedUsersResponse.SuspendedUser:
+    """Return a suspended user as an entry of the list."""
+    return pb.ListSuspendedUsersResponse.SuspendedUser(
+        user_id=row.user_id, reason=row.reason, suspend_time=timestamp(row.suspended_at)
+    )
+
+
 def listed(peer: ListedPeer, state: pb.ConnectionState.ValueType) -> pb.Connection:
     """Return an entry of a list, all of whose entries are in one state."""
     message = pb.Connection(
@@ -85,6 +108,7 @@ def connected_users(
         user_id=answer.user_id,
         revision=answer.revision,
         unchanged=answer.ids is None,
+        suspended=answer.is_suspended,
         connected_user_ids=answer.ids or (),
         reconnections=[
             pb.GetConnectedUserIdsResponse.Reconnection(

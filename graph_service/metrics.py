@@ -6,10 +6,12 @@ from prometheus_client import CollectorRegistry, Counter
 
 ACTIVE_CONNECTIONS: Final = "active_connections_total"
 USERS: Final = "users_total"
+SUSPENDED_USERS: Final = "suspended_users_total"
 
 GAUGES: Final = {
-    ACTIVE_CONNECTIONS: "Connections: pairs of connected users.",
-    USERS: "Users who ever had a connection, a request or a block.",
+    ACTIVE_CONNECTIONS: "Connections: pairs of connected users, suspended or not.",
+    USERS: "Users who ever had a connection, a request, a block or a suspension.",
+    SUSPENDED_USERS: "Users who are suspended.",
 }
 
 

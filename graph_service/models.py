@@ -44,6 +44,8 @@ class EventKind(StrEnum):
     UNBLOCKED = "unblocked"
     IMPORTED = "imported"
     USER_DELETED = "user_deleted"
+    SUSPENDED = "suspended"
+    RESTORED = "restored"
 
 
 _ACCEPTED = text(f"status = '{ACCEPTED}'")
@@ -182,7 +184,37 @@ users = Table(
     # A connection was made with a user whose id had been erased before, or by such a user: only
     # then connected_user_ids looks for the erasures of all connections.
     Column("meets_erased", Boolean, nullable=False, server_default=text("false")),
+    # How many of the connections are with suspended users: only where there are any, reads look for
+    # them, and a count is right without looking.
+    Column("suspended_connection_count", Integer, nullable=False, server_default=text("0")),
     CheckConstraint("connection_count >= 0", name="count_not_negative"),
+)
+
+# One row for each user who is suspended. It is all that a suspension stores, so that its end leaves
+# no trace; it outlives the erasure of the user, without the reason.
+suspensions = Table(
+    "suspensions",
+    metadata,
+    big_id("user_id", primary_key=True),
+    Column("reason", Text, nullable=False, server_default=text("''")),
+    moment("suspended_at"),
+)
+# suspension_page: newest first.
+Index(
+    "idx_suspension_newest",
+    suspensions.c.suspended_at.desc(),
+    suspensions.c.user_id.desc(),
+)
+
+# At most one row, whose revision grows whenever a user is suspended or restored: who knows all
+# suspended users reads them again only then. It tells a time, so that a restored backup has no
+# revision that meant something else.
+suspension_changes = Table(
+    "suspension_changes",
+    metadata,
+    Column("is_single", Boolean, primary_key=True, server_default=text("true")),
+    Column("revision", BigInteger, nullable=False),
+    CheckConstraint("is_single", name="single_row"),
 )
 
 # One row for each id that was ever erased: a service that keeps something of users learns from the

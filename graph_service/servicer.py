@@ -21,6 +21,7 @@ from graph_service.imports import (
 from graph_service.lookups import AskedUser, Lookups
 from graph_service.queries.events import EventFilter
 from graph_service.queries.pairs import LockedPair
+from graph_service.suspensions import Suspensions
 from graph_service.watches import ConnectionWatches
 from kith.errors.v1 import errors_pb2
 from kith.exceptions import RateLimitError
@@ -45,11 +46,13 @@ _REQUEST_FIELDS = ("requester_id", "addressee_id")
 _BLOCK_FIELDS = ("blocker_id", "blocked_id")
 
 _MAX_BATCH = limits(pb.GetConnectedUserIdsRequest, "users").max_items
+_MAX_SUSPENDED_AMONG = limits(pb.GetConnectedUserIdsRequest, "suspended_among").max_items
 _MAX_PEERS = limits(pb.CheckConnectionsRequest, "peer_ids").max_items
 _MAX_COUNTED = limits(pb.CountConnectionsRequest, "user_ids").max_items
 _MAX_IMPORT_CHUNK = limits(pb.ImportConnectionsRequest, "connections").max_items
 _MAX_KINDS = limits(pb.WatchConnectionsRequest, "kinds").max_items
 _MAX_WATCHED = limits(pb.WatchConnectionsRequest, "user_ids").max_items
+_MAX_REASON = limits(pb.SuspendUserRequest, "reason").max_length
 _PAGE = {"default": 50, "maximum": 500}
 _DIRECTIONS = {
     pb.REQUEST_DIRECTION_INCOMING: ("incoming", pb.CONNECTION_STATE_REQUEST_RECEIVED),
@@ -69,6 +72,7 @@ class GraphServicer(graph_pb2_grpc.GraphServiceServicer):
         exports: Exports,
         watches: ConnectionWatches,
         erasure: Erasure,
+        suspensions: Suspensions,
         max_message_bytes: int,
     ) -> None:
         self._lookups = lookups
@@ -77,6 +81,7 @@ class GraphServicer(graph_pb2_grpc.GraphServiceServicer):
         self._exports = exports
         self._watches = watches
         self._erasure = erasure
+        self._suspensions = suspensions
         self._max_message_bytes = max_message_bytes
 
     def GetConnectedUserIds(
@@ -90,20 +95,27 @@ class GraphServicer(graph_pb2_grpc.GraphServiceServicer):
                 max_items=_MAX_BATCH,
                 within=".user_id",
             )
+            suspended_among = fields.identifiers(
+                "suspended_among", request.suspended_among, max_items=_MAX_SUSPENDED_AMONG
+            )
         asked = [
             AskedUser(known_revision=user.known_revision, min_revision=user.min_revision)
             for user in request.users
         ]
-        answers = self._lookups.connected_ids(
-            dict(zip(user_ids, asked, strict=True)), with_blocked=request.include_blocked
+        answers, suspended_ids = self._lookups.connected_ids(
+            dict(zip(user_ids, asked, strict=True)),
+            with_blocked=request.include_blocked,
+            with_suspended=request.include_suspended,
+            suspended_among=suspended_among,
         )
         response = pb.GetConnectedUserIdsResponse(
             users=[
                 messages.connected_users(answer, include_self=request.include_self)
                 for answer in answers
-            ]
+            ],
+            suspended_user_ids=suspended_ids,
         )
-        self._refuse_if_too_large(response)
+        self._refuse_if_too_large(response, advice="send fewer users at once")
         return response
 
     def CheckConnections(
@@ -321,11 +333,69 @@ class GraphServicer(graph_pb2_grpc.GraphServiceServicer):
             )
         return self._erasure.delete_user(call, user_id)
 
-    def _refuse_if_too_large(self, response: pb.GetConnectedUserIdsResponse) -> None:
+    def SuspendUser(
+        self, request: pb.SuspendUserRequest, context: grpc.ServicerContext
+    ) -> pb.SuspendUserResponse:
+        with Fields() as fields:
+            user_id = fields.identifier("user_id", request.user_id)
+            reason = fields.text(
+                "reason", request.reason, max_length=_MAX_REASON, may_be_empty=True
+            )
+            call = Call(
+                message=request,
+                user_id=NOBODY,
+                request_id=fields.request_id("request_id", request.request_id),
+                answered_by=pb.SuspendUserResponse,
+                answer=messages.suspended,
+            )
+        return self._suspensions.suspend(call, user_id, reason=reason)
+
+    def RestoreUser(
+        self, request: pb.RestoreUserRequest, context: grpc.ServicerContext
+    ) -> pb.RestoreUserResponse:
+        with Fields() as fields:
+            user_id = fields.identifier("user_id", request.user_id)
+            call = Call(
+                message=request,
+                user_id=NOBODY,
+                request_id=fields.request_id("request_id", request.request_id),
+                answered_by=pb.RestoreUserResponse,
+                answer=messages.restored,
+            )
+        return self._suspensions.restore(call, user_id)
+
+    def ListSuspendedUsers(
+        self, request: pb.ListSuspendedUsersRequest, context: grpc.ServicerContext
+    ) -> pb.ListSuspendedUsersResponse:
+        with Fields() as fields:
+            page_size = fields.page_size("page_size", request.page_size, **_PAGE)
+        page = self._suspensions.page(page_size=page_size, page_token=request.page_token)
+        return pb.ListSuspendedUsersResponse(
+            suspended_users=[messages.suspended_user(row) for row in page.items],
+            next_page_token=page.next_page_token,
+        )
+
+    def GetSuspendedUserIds(
+        self, request: pb.GetSuspendedUserIdsRequest, context: grpc.ServicerContext
+    ) -> pb.GetSuspendedUserIdsResponse:
+        suspended = self._suspensions.ids(known_revision=request.known_revision)
+        response = pb.GetSuspendedUserIdsResponse(
+            revision=suspended.revision,
+            unchanged=suspended.ids is None,
+            suspended_user_ids=suspended.ids or (),
+        )
+        self._refuse_if_too_large(response, advice="too many users are suspended")
+        return response
+
+    def _refuse_if_too_large(
+        self,
+        response: pb.GetConnectedUserIdsResponse | pb.GetSuspendedUserIdsResponse,
+        *,
+        advice: str,
+    ) -> None:
         if response.ByteSize() > self._max_message_bytes:
             raise RateLimitError(
-                f"the answer would be larger than {self._max_message_bytes:,} bytes; "
-                "send fewer users at once",
+                f"the answer would be larger than {self._max_message_bytes:,} bytes; {advice}",
                 reason=errors_pb2.ERROR_REASON_RESPONSE_TOO_LARGE,
                 metadata={"limit_bytes": str(self._max_message_bytes)},
             )

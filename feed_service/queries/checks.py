@@ -1,12 +1,15 @@
 """Which viewers see which posts and comments, many pairs at once: the rule of `visibility`."""
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, TextClause, text
 
 from feed_service.visibility import NOT_BLOCKED_OF_MANY, clause, shown_comment, visible
 from shared.database.arrays import array_literal
+
+NO_COMMENT: Final = 0
+"""Stands for the author of a comment where a post is asked about."""
 
 
 class Check(NamedTuple):
@@ -44,7 +47,11 @@ def visible_statement(*, posts: str, author: str = "p.author_id") -> TextClause:
         )
     )
     return text(f"""
-    SELECT asked.viewer_id, asked.author_id, asked.post_id, asked.comment_id
+    SELECT asked.viewer_id, asked.author_id, asked.post_id, asked.comment_id,
+           CASE asked.comment_id WHEN 0 THEN {NO_COMMENT} ELSE (
+               SELECT c.author_id FROM comments AS c
+               WHERE c.post_author_id = {author} AND c.post_id = p.id AND c.id = asked.comment_id
+           ) END AS commenter_id
     FROM unnest(CAST(:viewer_ids AS bigint[]), CAST(:author_ids AS bigint[]),
                 CAST(:post_ids AS bigint[]), CAST(:comment_ids AS bigint[]),
                 CAST(:are_connected AS boolean[]), CAST(:author_endings AS bigint[]))
@@ -71,13 +78,19 @@ _VISIBLE = visible_statement(
 
 def visible_checks(
     connection: Connection, *, asked: Mapping[Check, Relation], blocks: Mapping[int, str]
-) -> set[Check]:
-    """Those of the checks whose viewer sees the post or comment.
+) -> dict[Check, int]:
+    """Those of the checks whose viewer sees the post or comment, with the author of the comment.
 
-    `blocks` has, for each viewer of a comment, the ids of the users with a block between them.
+    Whether that author is suspended is not known here. Where a post is asked about it is
+    NO_COMMENT. `blocks` has, for each viewer of a comment, the ids of the users with a block
+    between them.
     """
-    rows = connection.execute(_VISIBLE, check_parameters(asked, blocks))
-    return set(map(Check._make, rows))
+    return visible_rows(connection.execute(_VISIBLE, check_parameters(asked, blocks)))
+
+
+def visible_rows(rows: Iterable[Sequence[int]]) -> dict[Check, int]:
+    """The rows of `visible_statement` by their checks."""
+    return {Check._make(check): commenter_id for *check, commenter_id in rows}
 
 
 def check_parameters(

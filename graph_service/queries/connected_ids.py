@@ -1,6 +1,6 @@
 """The hot read: the connections of up to a hundred users, with the revisions they are of."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -30,7 +30,8 @@ class ConnectedIds:
 
     `blocked_ids` are the users who block the user or are blocked by the user, empty unless asked
     for.
-    `erasures` are those of the user's own id and of the connected ones.
+    `erasures` are those of the user's own id and of the connected ones. `is_suspended` is false
+    where the revision is the known one, which has not changed since the user was suspended.
     """
 
     user_id: int
@@ -39,25 +40,34 @@ class ConnectedIds:
     reconnections: list[Reconnection]
     blocked_ids: list[int]
     erasures: list[ErasureRow]
+    is_suspended: bool
 
+
+# The count comes first, so that for users without suspended connections nobody is looked up.
+_IN_SIGHT = """(
+                           CAST(:with_suspended AS boolean) OR u.suspended_connection_count = 0
+                           OR NOT EXISTS (
+                               SELECT FROM suspensions WHERE user_id = {peer} OFFSET 0))"""
 
 # The two sides of a pair are read as a UNION ALL of two index-only scans. `a = ANY(ids) OR b =
 # ANY(ids)` with a single CASE would lose the edge whose two ends are both asked. A new row has the
 # revision 0, by which callers say that they know nothing: `unchanged` would hide its erasures.
 # Which of the users were erased is read once for all: hardly any was, and to look for each of them
-# would cost every batch a few hundredths.
+# would cost every batch a few hundredths. It is the same with suspensions.
 _CONNECTED_USER_IDS = Statement(
     "connected_user_ids",
-    """
+    f"""
     SELECT asked.user_id, coalesce(u.revision, 0) AS revision,
            CASE WHEN u.revision = asked.known_revision THEN NULL
            ELSE ARRAY(
                SELECT CASE WHEN c.user_a_id = asked.user_id THEN c.user_b_id ELSE c.user_a_id END
                FROM (SELECT user_a_id, user_b_id FROM connections
                      WHERE user_a_id = asked.user_id AND status = 'accepted'
+                       AND {_IN_SIGHT.format(peer="user_b_id")}
                      UNION ALL
                      SELECT user_a_id, user_b_id FROM connections
-                     WHERE user_b_id = asked.user_id AND status = 'accepted') AS c)
+                     WHERE user_b_id = asked.user_id AND status = 'accepted'
+                       AND {_IN_SIGHT.format(peer="user_a_id")}) AS c)
            END AS ids,
            CASE WHEN u.revision = asked.known_revision THEN NULL
            ELSE ARRAY(
@@ -90,7 +100,14 @@ _CONNECTED_USER_IDS = Statement(
                SELECT ARRAY[e.user_id, e.revision]
                FROM erasures AS e JOIN connections AS c ON c.user_a_id = e.user_id
                WHERE u.meets_erased AND c.user_b_id = asked.user_id AND c.status = 'accepted')
-           END AS erasures
+           END AS erasures,
+           u.revision IS DISTINCT FROM asked.known_revision AND asked.user_id = ANY (ARRAY(
+               SELECT user_id FROM suspensions WHERE user_id = ANY (CAST(:user_ids AS bigint[]))))
+           AS is_suspended,
+           CASE WHEN asked.position = 1 THEN ARRAY(
+               SELECT user_id FROM suspensions
+               WHERE user_id = ANY (CAST(:suspended_among AS bigint[])))
+           END AS suspended_ids
     FROM (SELECT user_id, nullif(known_revision, 0) AS known_revision, position
           FROM unnest(CAST(:user_ids AS bigint[]), CAST(:known_revisions AS bigint[]))
                WITH ORDINALITY AS given (user_id, known_revision, position)) AS asked
@@ -101,28 +118,50 @@ _CONNECTED_USER_IDS = Statement(
 
 
 def connected_user_ids(
-    reader: Reader, *, known_revisions: Mapping[int, int], with_blocked: bool = False
-) -> list[ConnectedIds]:
-    """Each asked user's connections, in the order asked, all at one moment."""
+    reader: Reader,
+    *,
+    known_revisions: Mapping[int, int],
+    with_blocked: bool = False,
+    with_suspended: bool = False,
+    suspended_among: Collection[int] = (),
+) -> tuple[list[ConnectedIds], list[int]]:
+    """Each asked user's connections, in the order asked, all at one moment.
+
+    And those of the users `suspended_among` who are suspended at that moment. Suspensions hide
+    nobody `with_suspended`.
+    """
     rows = reader.rows(
         _CONNECTED_USER_IDS,
         {
             "user_ids": array_literal(known_revisions),
             "known_revisions": array_literal(known_revisions.values()),
             "with_blocked": with_blocked,
+            "with_suspended": with_suspended,
+            "suspended_among": array_literal(suspended_among),
         },
     )
-    return [
+    answers = [
         ConnectedIds(
             user_id=user_id,
             revision=revision,
-            ids=ids,
+            ids=[] if ids and is_suspended and not with_suspended else ids,
             reconnections=[
                 Reconnection(peer_id=peer_id, user_revision=own, peer_revision=theirs)
                 for peer_id, own, theirs in reconnections or ()
             ],
             blocked_ids=blocked_ids or [],
             erasures=[ErasureRow(*erasure) for erasure in erasures or ()],
+            is_suspended=is_suspended,
         )
-        for user_id, revision, ids, reconnections, blocked_ids, erasures in rows
+        for (
+            user_id,
+            revision,
+            ids,
+            reconnections,
+            blocked_ids,
+            erasures,
+            is_suspended,
+            _,
+        ) in rows
     ]
+    return answers, rows[0][-1]

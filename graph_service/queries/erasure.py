@@ -55,11 +55,14 @@ _ERASE = [
     _forget_events("actor_id"),
     _forget_events("peer_id"),
     _RECORD_ERASURE,
+    # The suspension stays: what others have of the erased person, and erase later, must not come
+    # into sight until then.
+    text("UPDATE suspensions SET reason = '' WHERE user_id = :user_id AND reason <> ''"),
     text("DELETE FROM users WHERE user_id = :user_id"),
 ]
 
 
 def erase_user(connection: Connection, *, user_id: int) -> None:
-    """Store that the locked user was erased; no other row names them any more."""
+    """Store that the locked user was erased; no other row names them, but for a suspension."""
     for statement in _ERASE:
         connection.execute(statement, {"user_id": user_id})

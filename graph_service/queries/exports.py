@@ -40,10 +40,11 @@ def _side(peer: str, user: str, states: str) -> str:
     """The pairs of one side of :user_id in some states, up to :limit in the order of an index."""
     return f"""
         (SELECT {peer} AS peer_id, status, requested_by, created_at, updated_at,
-                CAST(NULL AS timestamptz) AS blocked_at
+                CAST(NULL AS timestamptz) AS blocked_at, false AS is_suspended
          FROM connections
          WHERE {user} = :user_id AND {peer} > :after_id AND {states}
            AND (status <> 'withheld' OR requested_by = :user_id)
+           AND NOT EXISTS (SELECT FROM suspensions AS s WHERE s.user_id = {peer} OFFSET 0)
          ORDER BY {peer} LIMIT :limit)"""
 
 
@@ -59,7 +60,7 @@ _PEERS_OF_USER = text(f"""
         UNION ALL
         {_side("user_a_id", "user_b_id", _OPEN)}
         UNION ALL
-        (SELECT blocked_id, NULL, NULL, NULL, NULL, created_at
+        (SELECT blocked_id, NULL, NULL, NULL, NULL, created_at, false
          FROM blocks
          WHERE blocker_id = :user_id AND blocked_id > :after_id
          ORDER BY blocked_id LIMIT :limit)

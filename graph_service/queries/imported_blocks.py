@@ -7,7 +7,7 @@ from itertools import chain
 
 from sqlalchemy import Connection, text
 
-from graph_service.queries.imports import moments_literal, pair_literals
+from graph_service.queries.imports import moments_literal, pair_literals, with_suspended
 from graph_service.queries.statements import message
 from graph_service.queries.users import SHOWN_STEP, amount_literals
 from shared.database.arrays import array_literal
@@ -65,10 +65,12 @@ _WITHHOLD_REQUESTS = """
 _COUNT_ENDED = f"""
     UPDATE users AS u
     SET connection_count = u.connection_count + change.amount, revision = :revision,
+        suspended_connection_count = u.suspended_connection_count + change.suspended_amount,
         shown_revision = u.shown_revision
             + CASE WHEN change.amount = 0 THEN 0 ELSE {SHOWN_STEP} END
-    FROM unnest(CAST(:user_ids AS bigint[]), CAST(:amounts AS bigint[]))
-         AS change (user_id, amount)
+    FROM unnest(CAST(:user_ids AS bigint[]), CAST(:amounts AS bigint[]),
+                CAST(:suspended_amounts AS bigint[]))
+         AS change (user_id, amount, suspended_amount)
     WHERE u.user_id = change.user_id
 """
 
@@ -96,14 +98,19 @@ def import_blocks(
     *,
     blocked_at: Mapping[tuple[int, int], datetime | None],
     ended: Collection[tuple[int, int]],
+    suspended: Collection[int],
     revision: int,
 ) -> None:
     """Store blocks by blocker and blocked, end what is between the two, and record it.
 
-    All users are locked and get the revision. `ended` are the pairs that are connected.
+    All users are locked and get the revision. `ended` are the pairs that are connected, `suspended`
+    the users who are suspended.
     """
     amounts = Counter(dict.fromkeys(chain.from_iterable(blocked_at), 0))
     amounts.subtract(chain.from_iterable(ended))
+    ended_with_suspended = {
+        user_id: -number for user_id, number in with_suspended(ended, suspended).items()
+    }
     connection.execute(
         message(
             _INSERT_BLOCKS,
@@ -114,7 +121,7 @@ def import_blocks(
             _RECORD_BLOCKS,
         ),
         {
-            **amount_literals(amounts),
+            **amount_literals(amounts, ended_with_suspended),
             **pair_literals(ended),
             "blocker_ids": array_literal(blocker_id for blocker_id, _ in blocked_at),
             "blocked_ids": array_literal(blocked_id for _, blocked_id in blocked_at),

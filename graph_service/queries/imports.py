@@ -68,7 +68,7 @@ def lock_importing(
 ) -> ImportingUsers:
     """What an import has to know of the users with a row, locked until the transaction ends."""
     row = connection.execute(
-        _LOCK_IMPORTING, {**amount_literals(amounts), "max_connections": max_connections}
+        _LOCK_IMPORTING, {**amount_literals(amounts, {}), "max_connections": max_connections}
     ).one()
     return ImportingUsers(
         number=row.number,
@@ -142,9 +142,11 @@ class ConnectedPair(NamedTuple):
 _COUNT_IMPORTED = f"""
     UPDATE users AS u
     SET connection_count = u.connection_count + change.amount, revision = :revision,
+        suspended_connection_count = u.suspended_connection_count + change.suspended_amount,
         shown_revision = u.shown_revision + {SHOWN_STEP}
-    FROM unnest(CAST(:user_ids AS bigint[]), CAST(:amounts AS bigint[]))
-         AS change (user_id, amount)
+    FROM unnest(CAST(:user_ids AS bigint[]), CAST(:amounts AS bigint[]),
+                CAST(:suspended_amounts AS bigint[]))
+         AS change (user_id, amount, suspended_amount)
     WHERE u.user_id = change.user_id
 """
 
@@ -178,12 +180,13 @@ def import_pairs(
     pairs: Mapping[tuple[int, int], ConnectedPair],
     revision: int,
     has_requests: bool,
+    suspended: Collection[int],
     totals: Mapping[str, int],
 ) -> None:
     """Store that the pairs are connected, and count and record it.
 
     The users are locked and get the revision. `has_requests` says whether any pair has a row
-    already. The totals change as well.
+    already, `suspended` which of the users are suspended. The totals change as well.
     """
     amounts = Counter(chain.from_iterable(pairs))
     connection.execute(
@@ -194,13 +197,27 @@ def import_pairs(
             ADD_TO_TOTALS,
         ),
         {
-            **amount_literals(amounts),
+            **amount_literals(amounts, with_suspended(pairs, suspended)),
             **pair_literals(pairs),
             **total_parameters(totals),
             "connected_at": moments_literal(pair.connected_at for pair in pairs.values()),
             "requested_at": moments_literal(pair.requested_at for pair in pairs.values()),
             "revision": revision,
         },
+    )
+
+
+def with_suspended(
+    pairs: Iterable[tuple[int, int]], suspended: Collection[int]
+) -> Mapping[int, int]:
+    """How many of the pairs each user has with a suspended one."""
+    if not suspended:
+        return {}
+    return Counter(
+        user_id
+        for first, second in pairs
+        for user_id, peer_id in ((first, second), (second, first))
+        if peer_id in suspended
     )
 
 

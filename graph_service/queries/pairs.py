@@ -21,6 +21,7 @@ from graph_service.queries.users import (
     LOCK_USERS,
     NO_SHOWN_REVISION,
     UserRow,
+    amount_literals,
 )
 from shared.database.arrays import array_literal
 from shared.database.totals import ADD_TO_TOTALS, total_parameters
@@ -50,7 +51,8 @@ class LockedPair:
     `are_users` says whether both have a row, `created_users` how many have it only since this
     transaction; after a change it means nothing. `block_count` and `open_request_count` are how
     many the user blocks and has asked, as far as that was to be counted; `is_paused` says whether
-    the peer has declined so lately that the user cannot ask.
+    the peer has declined so lately that the user cannot ask. The state is the stored one: whoever
+    shows it leaves out what is between the user and a suspended peer.
     """
 
     user: UserRow
@@ -62,6 +64,12 @@ class LockedPair:
     is_paused: bool
     are_users: bool
     created_users: int
+    user_is_suspended: bool
+
+    @property
+    def peer_is_suspended(self) -> bool:
+        """The peer is out of the user's sight."""
+        return self.seen.is_suspended
 
     @property
     def is_connected(self) -> bool:
@@ -97,6 +105,8 @@ _PAIR = """
            them.shown_revision AS peer_revision, them.connection_count AS peer_connection_count,
            c.status, c.requested_by, c.created_at, c.updated_at, mine.created_at AS blocked_at,
            theirs.blocker_id IS NOT NULL AS peer_blocks,
+           EXISTS (SELECT FROM suspensions WHERE user_id = :user_id) AS user_is_suspended,
+           EXISTS (SELECT FROM suspensions WHERE user_id = :peer_id) AS is_suspended,
            (SELECT count(*) FROM (SELECT FROM blocks WHERE blocker_id = :user_id
                                   LIMIT :counted_blocks) AS counted) AS block_count,
            (SELECT count(*) FROM (SELECT FROM connections
@@ -226,18 +236,22 @@ def change_pair(
     peer_id: int,
     kind: EventKind,
     amount: int,
+    peer_is_suspended: bool,
     is_withheld: bool,
     totals: Mapping[str, int],
 ) -> LockedPair:
     """The locked pair after a change by the user, which is made, counted and recorded.
 
-    It is counted as a connection more, one less, or none. The totals change with it. A request that
-    is withheld from the peer is recorded nowhere else, for readers of the events would tell them.
+    It is counted as a connection more, one less, or none; of the user also as one with a suspended
+    peer. The totals change with it. A request that is withheld from the peer is recorded nowhere
+    else, for readers of the events would tell them.
     """
     counted = (CHANGE_USERS,) if amount or kind in _OF_BLOCKS else ()
     recorded = () if is_withheld else (_INSERT_EVENTS,)
     ended = (_RECORD_ENDING,) if amount < 0 else ()
     added = (ADD_TO_TOTALS,) if any(totals.values()) else ()
+    ids = sorted((user_id, peer_id))
+    suspended_amounts = {user_id: amount} if peer_is_suspended else {}
     return _pair(
         connection,
         (*_CHANGES[kind], *counted, *ended, *recorded, *added),
@@ -246,7 +260,7 @@ def change_pair(
         parameters={
             **_event_parameters(kind, [(user_id, peer_id)]),
             **total_parameters(totals),
-            "amounts": array_literal((amount, amount)),
+            **amount_literals(dict.fromkeys(ids, amount), suspended_amounts),
             "status": WITHHELD if is_withheld else PENDING,
         },
     )
@@ -299,6 +313,7 @@ def _pair(
             created_at=row["created_at"],
             updated_at=row["updated_at"],
             blocked_at=row["blocked_at"],
+            is_suspended=row["is_suspended"],
         ),
         peer_blocks=row["peer_blocks"],
         block_count=row["block_count"],
@@ -306,6 +321,7 @@ def _pair(
         is_paused=row["is_paused"],
         are_users=None not in {row["user_revision"], row["peer_revision"]},
         created_users=row["created_users"],
+        user_is_suspended=row["user_is_suspended"],
     )
 
 

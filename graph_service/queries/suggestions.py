@@ -4,7 +4,7 @@ from typing import Final
 
 from sqlalchemy import Connection, text
 
-from graph_service.queries.neighbours import NEIGHBOURS
+from graph_service.queries.neighbours import NEIGHBOURS, NEIGHBOURS_IN_SIGHT
 
 SUGGESTION_ROWS: Final = 50_000
 """How many connections of the user's connections suggestions are made from."""
@@ -13,10 +13,11 @@ SUGGESTION_ROWS: Final = 50_000
 # connections are read, those with the fewest connections: their other connections are the likeliest
 # to know the user, and the choice is the same at every call. The first of them is read up to the
 # bound.
-# Candidates with a request or a block are looked for in the order of the result, until
-# the limit is reached; as a join, PostgreSQL would look for all candidates (OFFSET 0 prevents it).
+# Candidates with a request, a block or a suspension are looked for in the order of the result,
+# until the limit is reached; as a join, PostgreSQL would look for all candidates (OFFSET 0 prevents
+# it).
 _SUGGESTIONS = text(f"""
-    WITH mine AS MATERIALIZED ({NEIGHBOURS.format(user=":user_id")}),
+    WITH mine AS MATERIALIZED ({NEIGHBOURS_IN_SIGHT.format(user=":user_id")}),
     sampled AS MATERIALIZED (
         SELECT id
         FROM (SELECT mine.id, row_number() OVER fewest AS number,
@@ -44,6 +45,7 @@ _SUGGESTIONS = text(f"""
                       WHERE b.blocker_id = :user_id AND b.blocked_id = ranked.id OFFSET 0)
       AND NOT EXISTS (SELECT FROM blocks AS b
                       WHERE b.blocker_id = ranked.id AND b.blocked_id = :user_id OFFSET 0)
+      AND NOT EXISTS (SELECT FROM suspensions AS s WHERE s.user_id = ranked.id OFFSET 0)
     ORDER BY mutual_count DESC, id LIMIT :limit
 """)
 

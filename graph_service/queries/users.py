@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 from sqlalchemy import Connection
@@ -54,30 +55,50 @@ def lock_users(connection: Connection, *, user_ids: Collection[int]) -> set[int]
 # Steps of one would give old numbers a second meaning after a backup is restored.
 SHOWN_STEP = "1 + CAST(floor(random() * 4294967296) AS bigint)"
 
+NEXT_REVISION = """greatest(u.revision + 1,
+                            CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint))"""
+"""The revision after the next change of a row `u` of users; it grows when a clock is set back."""
+
 CHANGE_USERS = f"""
     UPDATE users AS u
     SET connection_count = u.connection_count + change.amount,
+        suspended_connection_count = u.suspended_connection_count + change.suspended_amount,
         meets_erased = u.meets_erased OR change.amount > 0
             AND EXISTS (SELECT FROM erasures AS e
                         WHERE e.user_id = ANY (CAST(:user_ids AS bigint[]))),
-        revision = greatest(u.revision + 1,
-                            CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)),
+        revision = {NEXT_REVISION},
         shown_revision = u.shown_revision
-            + CASE WHEN change.amount = 0 THEN 0 ELSE {SHOWN_STEP} END
-    FROM unnest(CAST(:user_ids AS bigint[]), CAST(:amounts AS bigint[]))
-         AS change (user_id, amount)
+            + CASE WHEN change.amount = change.suspended_amount THEN 0 ELSE {SHOWN_STEP} END
+    FROM unnest(CAST(:user_ids AS bigint[]), CAST(:amounts AS bigint[]),
+                CAST(:suspended_amounts AS bigint[]))
+         AS change (user_id, amount, suspended_amount)
     WHERE u.user_id = change.user_id
 """
 
 
-def change_counts(connection: Connection, *, amounts: Mapping[int, int]) -> None:
+def change_counts(
+    connection: Connection,
+    *,
+    amounts: Mapping[int, int],
+    suspended_amounts: Mapping[int, int] = MappingProxyType({}),
+) -> None:
     """Store the locked users' numbers of connections, changed by an amount, and their revisions.
 
-    A revision grows, also when the clock has been set back. An amount of 0 is for a block.
+    A revision grows, also when the clock has been set back. An amount of 0 is for a block. What
+    happens to a connection out of sight does not change what the user is shown.
     """
-    connection.execute(message(CHANGE_USERS), amount_literals(amounts))
+    connection.execute(message(CHANGE_USERS), amount_literals(amounts, suspended_amounts))
 
 
-def amount_literals(amounts: Mapping[int, int]) -> dict[str, str]:
-    """Users and amounts as the two arrays that statements take."""
-    return {"user_ids": array_literal(amounts), "amounts": array_literal(amounts.values())}
+def amount_literals(
+    amounts: Mapping[int, int], suspended_amounts: Mapping[int, int]
+) -> dict[str, str]:
+    """Users and amounts as the arrays that statements take.
+
+    `suspended_amounts` are how many of the connections are with suspended users, 0 if it has none.
+    """
+    return {
+        "user_ids": array_literal(amounts),
+        "amounts": array_literal(amounts.values()),
+        "suspended_amounts": array_literal(suspended_amounts.get(id_, 0) for id_ in amounts),
+    }

@@ -8,7 +8,16 @@ from typing import TypeAlias
 
 from rich.console import Console
 
-from kith.cli import document_imports, erasure, exports, imports, moderation, pages, watches
+from kith.cli import (
+    document_imports,
+    erasure,
+    exports,
+    imports,
+    moderation,
+    pages,
+    suspensions,
+    watches,
+)
 from kith.cli.arguments import (
     LARGEST_ID,
     Parser,
@@ -206,10 +215,21 @@ def add_client_commands(add_parser: AddParser) -> None:
     moderate.add_argument(
         "--until", type=day, help="day, as YYYY-MM-DD, at whose beginning in UTC a hold ends"
     )
+    suspend = add_command(add_parser, "suspend", _suspend, "take a person out of everybody's sight")
+    suspend.add_argument("user", type=identifier)
+    suspend.add_argument(
+        "--reason", default="", help="reason for `kith suspended`; the person is not told"
+    )
+    restore = add_command(add_parser, "restore", _restore, "end the suspension of a person")
+    restore.add_argument("user", type=identifier)
+    suspended = add_command(
+        add_parser, "suspended", _suspended, "print the suspended people, last suspended first"
+    )
     for command in (
         *(feed, digest, explain, connections),
         *(edges, texts, document, out, person, erase, moderate),
         *_add_watches(add_parser),
+        *(suspend, restore, suspended),
     ):
         _add_targets(command)
 
@@ -346,6 +366,21 @@ def _watch_posts(arguments: Namespace, _console: Console) -> None:
     )
     with connected(graph=arguments.graph, feed=arguments.feed) as kith:
         watches.write_changes(kith.feed.WatchPosts, request, sys.stdout, count=arguments.count)
+
+
+def _suspend(arguments: Namespace, console: Console) -> None:
+    with connected(graph=arguments.graph, feed=arguments.feed) as kith:
+        suspensions.suspend_user(arguments.user, kith, console, reason=arguments.reason)
+
+
+def _restore(arguments: Namespace, console: Console) -> None:
+    with connected(graph=arguments.graph, feed=arguments.feed) as kith:
+        suspensions.restore_user(arguments.user, kith, console)
+
+
+def _suspended(arguments: Namespace, console: Console) -> None:
+    with connected(graph=arguments.graph, feed=arguments.feed) as kith:
+        suspensions.print_suspended(kith, console)
 
 
 def _moderate(arguments: Namespace, console: Console) -> None:

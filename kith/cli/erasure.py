@@ -10,7 +10,8 @@ from kith.cli.clients import sentence
 from kith.cli.documents import CURSOR
 from kith.cli.terminal import CommandError, UsageError
 from kith.client import KithClient, items, resumed
-from kith.exceptions import AppException
+from kith.errors.v1 import errors_pb2
+from kith.exceptions import AppException, UnauthorizedError
 from kith.feed.v1 import feed_pb2
 from kith.graph.v1 import graph_pb2
 
@@ -72,9 +73,25 @@ def _ask(user_id: int, kith: KithClient, console: Console) -> None:
 
 def _counts(user_id: int, kith: KithClient) -> Counter[str]:
     """Return how many there are of what in both services; each item is read to be counted."""
-    graph = kith.graph
-    counted = graph.CountConnections(graph_pb2.CountConnectionsRequest(user_ids=[user_id]))
+    counted = kith.graph.CountConnections(graph_pb2.CountConnectionsRequest(user_ids=[user_id]))
     counts = Counter({"connections": counted.counts[0].connection_count})
+    try:
+        _count_pairs(user_id, kith, counts)
+    except UnauthorizedError as error:
+        if error.reason != errors_pb2.ERROR_REASON_USER_SUSPENDED:
+            raise
+        # Nobody may ask for them while there is one.
+        counts["suspension"] += 1
+    for chunk in resumed(kith.feed.ExportUser, feed_pb2.ExportUserRequest(user_id=user_id)):
+        for field, values in chunk.ListFields():
+            if field.name != CURSOR:
+                counts[field.name.replace("_", " ")] += len(values) if field.is_repeated else 1
+    return counts
+
+
+def _count_pairs(user_id: int, kith: KithClient, counts: Counter[str]) -> None:
+    """Count the user's open requests and blocks."""
+    graph = kith.graph
     for direction in (graph_pb2.REQUEST_DIRECTION_INCOMING, graph_pb2.REQUEST_DIRECTION_OUTGOING):
         asked = graph_pb2.ListConnectionRequestsRequest(
             user_id=user_id, direction=direction, page_size=_PAGE
@@ -84,8 +101,3 @@ def _counts(user_id: int, kith: KithClient) -> Counter[str]:
     blocks = graph_pb2.ListBlockedUsersRequest(user_id=user_id, page_size=_PAGE)
     blocked = items(graph.ListBlockedUsers, blocks, lambda page: page.connections)
     counts["blocked people"] += sum(1 for _ in blocked)
-    for chunk in resumed(kith.feed.ExportUser, feed_pb2.ExportUserRequest(user_id=user_id)):
-        for field, values in chunk.ListFields():
-            if field.name != CURSOR:
-                counts[field.name.replace("_", " ")] += len(values) if field.is_repeated else 1
-    return counts

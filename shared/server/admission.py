@@ -4,7 +4,7 @@ Both stand inside `report_errors`, which answers what they raise.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Final
 
 from google.protobuf.message import Message
@@ -14,6 +14,7 @@ from kith.exceptions import UnauthorizedError
 from shared.access.callers import Caller
 from shared.access.credentials import Credentials
 from shared.access.rules import Access, Admits
+from shared.access.suspended import user_suspended
 from shared.server.handlers import Call, Hooks, Method, Step
 
 # No call takes a longer list of ids, so what is cut off was refused.
@@ -44,6 +45,26 @@ def admit(credentials: Credentials, access: Access) -> Step:
                 if is_for_users:
                     user_id = getattr(call.request, "user_id", None)
                     credentials.require_user(caller, call.context, user_id)
+
+        return Hooks(begin=begin)
+
+    return step
+
+
+def refuse_suspended(suspended: Container[int], access: Access) -> Step:
+    """Refuse the calls of suspended users, also those that services make for them.
+
+    Internal calls about them are admitted.
+    """
+
+    def step(method: Method) -> Hooks:
+        rule = access.get(method.name)
+        if rule is None or rule.admits is not Admits.THE_USER:
+            return Hooks()
+
+        def begin(call: Call) -> None:
+            if getattr(call.request, "user_id", 0) in suspended:
+                raise user_suspended()
 
         return Hooks(begin=begin)
 

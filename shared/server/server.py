@@ -27,7 +27,7 @@ from shared.processes.metrics import describe_process
 from shared.processes.metrics_port import MetricsPort
 from shared.processes.ports import has_connections, reserved, stop_listening, written
 from shared.processes.workers import LISTENING, READY, WorkerSlot
-from shared.server.admission import admit, audit
+from shared.server.admission import admit, audit, refuse_suspended
 from shared.server.call_slots import CALLS_OPEN, STREAMS_OF_A_CONNECTION, CallSlots, HeavyUsers
 from shared.server.handlers import Around, Step, methods
 from shared.server.health import HealthServicer, add_to_server
@@ -230,7 +230,8 @@ class RunningServer:
         limited = [] if limits is None else [limit_rates(limits, access)]
         limited.append(limit_heavy_users(HeavyUsers(), access))
         positioned = [] if self._service.positions is None else [self._service.positions]
-        return [*outer, *admitted, *limited, *positioned, audit(access)]
+        not_suspended = refuse_suspended(self._service.suspended, access)
+        return [*outer, *admitted, not_suspended, *limited, *positioned, audit(access)]
 
     def _bind(self) -> int:
         port = self._bound.getsockname()[1] if self._bound else self._settings.port

@@ -1,6 +1,6 @@
 """What a composition root builds: one of the services, put together and not yet started."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -28,14 +28,14 @@ class Background(Protocol):
 class Service:
     """What distinguishes one of Kith's services from the other.
 
-    `add_to` registers the servicer on a server, `access` says who may make its calls and
-    `rate_limits` counts how often they do. `checks` must all pass for the service to be ready,
-    `check_grace` gives a check that was good the seconds for which it may fail. `stream_threads`
-    names the methods whose streams last for as long as their clients like, and how many of each
-    there may be: they get threads of their own, and `drain` ends them. `positions` is the step that
-    takes and tells positions, where there are replicas. `connections` are the pools whose use is a
-    metric. `background` is started by `start`, in this order. `resources` are closed by `close`, in
-    reverse order, once no call is left.
+    `add_to` registers the servicer on a server, `access` says who may make its calls, `suspended`
+    has the users whose calls are refused and `rate_limits` counts how often they call. `checks`
+    must all pass for the service to be ready, `check_grace` gives a check that was good the seconds
+    for which it may fail. `stream_threads` names the methods whose streams last for as long as
+    their clients like, and how many of each there may be: they get threads of their own, and
+    `drain` ends them. `positions` is the step that takes and tells positions, where there are
+    replicas. `connections` are the pools whose use is a metric. `background` is started by `start`,
+    in this order. `resources` are closed by `close`, in reverse order, once no call is left.
     """
 
     name: str
@@ -43,6 +43,7 @@ class Service:
     access: Access
     registry: CollectorRegistry
     checks: Mapping[str, Callable[[], None]]
+    suspended: Container[int] = frozenset()
     rate_limits: RateLimits | None = None
     positions: Step | None = None
     check_grace: Mapping[str, float] = field(default_factory=dict)

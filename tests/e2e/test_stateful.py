@@ -29,6 +29,7 @@ from tests.support.errors import refusal
 from tests.support.oracle import ALL, HELD, HIDDEN, PRIVATE, TAGS, VISIBLE, Oracle, Post
 from tests.support.pair import Databases, Pair, running_pair
 from tests.support.people import People
+from tests.support.processes import until
 
 _PEOPLE = 5
 _LIVES = int(os.environ.get("KITH_LIVES", "4"))
@@ -119,8 +120,23 @@ class Lives(RuleBasedStateMachine):
         self._change("remove", self._ids[user], self._ids[peer])
         self.connect(user, peer)
 
+    @rule(person=_person)
+    def suspend_or_restore(self, person: int) -> None:
+        user, calls = self._ids[person], self.pair.feed
+        request = feed.ListTagsRequest(user_id=user)
+        if user in self._oracle.suspended:
+            self._people.restore(user)
+            self._oracle.restore(user)
+            until(lambda: not refusal(calls.ListTags, request))
+        else:
+            self._people.suspend(user)
+            self._oracle.suspend(user)
+            until(lambda: refusal(calls.ListTags, request) == "USER_SUSPENDED")
+
     @rule(owner=_person)
     def create_tag(self, owner: int) -> None:
+        if self._ids[owner] in self._oracle.suspended:
+            return
         name = f"tag {len(self._tag_ids)}"
         self._tag_ids[name] = self._people.tag(self._ids[owner], name)
         self._oracle.create_tag(name, self._ids[owner])
@@ -128,6 +144,8 @@ class Lives(RuleBasedStateMachine):
     @rule(any_tag=_any, label=st.sampled_from(["Family", "family", "work"]))
     def rename_tag(self, any_tag: int, label: str) -> None:
         tag = _one_of(self._tag_ids, any_tag)
+        if self._oracle.owners[tag] in self._oracle.suspended:
+            return
         request = feed.UpdateTagRequest(
             user_id=self._oracle.owners[tag],
             tag=feed.Tag(tag_id=self._tag_ids[tag], name=label),
@@ -151,6 +169,8 @@ class Lives(RuleBasedStateMachine):
     def delete_tag(self, any_tag: int) -> None:
         tag = _one_of(self._tag_ids, any_tag)
         owner = self._oracle.owners[tag]
+        if owner in self._oracle.suspended:
+            return
         expected = "TAG_NOT_FOUND" if tag in self._oracle.deleted_tags else ""
         self._oracle.delete_tag(tag)
         request = feed.DeleteTagRequest(user_id=owner, tag_id=self._tag_ids[tag])
@@ -160,7 +180,7 @@ class Lives(RuleBasedStateMachine):
     def give_tag(self, any_tag: int, person: int) -> None:
         tag = _one_of(self._tag_ids, any_tag)
         owner, target = self._oracle.owners[tag], self._ids[person]
-        if owner == target:
+        if owner == target or owner in self._oracle.suspended:
             return
         request = feed.AddTagMembersRequest(
             user_id=owner, tag_id=self._tag_ids[tag], target_user_ids=[target]
@@ -171,7 +191,7 @@ class Lives(RuleBasedStateMachine):
             return
         # When both hold, either may be told first.
         either = {expected}
-        if tag in self._oracle.deleted_tags and not self._oracle.are_connected(owner, target):
+        if tag in self._oracle.deleted_tags and target not in self._oracle.connections(owner):
             either.add("NOT_CONNECTED")
         assert refusal(self.pair.feed.AddTagMembers, request) in either
 
@@ -179,7 +199,7 @@ class Lives(RuleBasedStateMachine):
     def take_tag(self, any_tag: int, person: int) -> None:
         tag = _one_of(self._tag_ids, any_tag)
         owner, target = self._oracle.owners[tag], self._ids[person]
-        if owner == target:
+        if owner == target or owner in self._oracle.suspended:
             return
         request = feed.RemoveTagMembersRequest(
             user_id=owner, tag_id=self._tag_ids[tag], target_user_ids=[target]
@@ -192,6 +212,8 @@ class Lives(RuleBasedStateMachine):
 
     @rule(author=_person, kind=_kind, data=st.data())
     def post(self, author: int, kind: str, data: st.DataObject) -> None:
+        if self._ids[author] in self._oracle.suspended:
+            return
         name = f"post {len(self._post_ids)}"
         kind, tags, excluded = self._audience(self._ids[author], kind, data)
         post = Post(
@@ -214,6 +236,8 @@ class Lives(RuleBasedStateMachine):
     @rule(any_post=_any)
     def edit_post(self, any_post: int) -> None:
         post = _one_of(self._post_ids, any_post)
+        if self._is_suspended_author(post):
+            return
         request = feed.UpdatePostRequest(
             user_id=self._oracle.posts[post].author,
             post=feed.Post(post_id=self._post_ids[post], body=f"{post} again"),
@@ -225,6 +249,8 @@ class Lives(RuleBasedStateMachine):
     @rule(any_post=_any, kind=_kind, data=st.data())
     def change_audience(self, any_post: int, kind: str, data: st.DataObject) -> None:
         post = _one_of(self._post_ids, any_post)
+        if self._is_suspended_author(post):
+            return
         author = self._oracle.posts[post].author
         kind, tags, excluded = self._audience(author, kind, data)
         expected = self._oracle.change_audience(post, kind, tags, excluded)
@@ -240,7 +266,8 @@ class Lives(RuleBasedStateMachine):
     @rule(any_post=_any)
     def write_an_audience_back(self, any_post: int) -> None:
         post = _one_of(self._post_ids, any_post)
-        if self._oracle.posts[post].deleted or self._oracle.posts[post].moderation == HELD:
+        is_held = self._oracle.posts[post].moderation == HELD
+        if self._oracle.posts[post].deleted or is_held or self._is_suspended_author(post):
             return
         author = self._oracle.posts[post].author
         name = feed.GetPostRequest(user_id=author, author_id=author, post_id=self._post_ids[post])
@@ -253,6 +280,8 @@ class Lives(RuleBasedStateMachine):
     @rule(any_post=_any)
     def delete_post(self, any_post: int) -> None:
         post = _one_of(self._post_ids, any_post)
+        if self._is_suspended_author(post):
+            return
         self._oracle.delete_post(post)
         self.pair.feed.DeletePost(
             feed.DeletePostRequest(
@@ -263,6 +292,8 @@ class Lives(RuleBasedStateMachine):
     @rule(any_post=_any)
     def undelete_post(self, any_post: int) -> None:
         post = _one_of(self._post_ids, any_post)
+        if self._is_suspended_author(post):
+            return
         self._oracle.undelete_post(post)
         self.pair.feed.UndeletePost(
             feed.UndeletePostRequest(
@@ -274,6 +305,8 @@ class Lives(RuleBasedStateMachine):
     def comment(self, any_post: int, person: int) -> None:
         post = _one_of(self._post_ids, any_post)
         name, user = f"comment {len(self._oracle.comments)}", self._ids[person]
+        if user in self._oracle.suspended:
+            return
         expected = self._oracle.comment(name, post, user, name)
         request = feed.CreateCommentRequest(
             user_id=user, post=self._compare.name_of(post), body=name
@@ -289,6 +322,8 @@ class Lives(RuleBasedStateMachine):
     def edit_comment(self, any_comment: int, person: int) -> None:
         comment = _one_of(self._comment_ids, any_comment)
         user, body = self._ids[person], f"{comment} again"
+        if user in self._oracle.suspended:
+            return
         request = feed.UpdateCommentRequest(
             user_id=user,
             comment=feed.Comment(
@@ -306,6 +341,8 @@ class Lives(RuleBasedStateMachine):
     def delete_comment(self, any_comment: int, person: int) -> None:
         comment = _one_of(self._comment_ids, any_comment)
         user = self._ids[person]
+        if user in self._oracle.suspended:
+            return
         request = feed.DeleteCommentRequest(
             user_id=user,
             post=self._compare.name_of(self._oracle.comments[comment].post),
@@ -330,6 +367,8 @@ class Lives(RuleBasedStateMachine):
     def mark_read(self, any_post: int, person: int) -> None:
         post = _one_of(self._post_ids, any_post)
         user = self._ids[person]
+        if user in self._oracle.suspended:
+            return
         request = feed.MarkFeedReadRequest(user_id=user, post=self._compare.name_of(post))
         refused = refusal(self.pair.feed.MarkFeedRead, request)
         assert refused == self._oracle.mark_read(user, post)
@@ -356,6 +395,8 @@ class Lives(RuleBasedStateMachine):
     @rule(user=_person, page_size=st.integers(1, 4), data=st.data())
     def filter_a_feed(self, user: int, page_size: int, data: st.DataObject) -> None:
         viewer = self._ids[user]
+        if viewer in self._oracle.suspended:
+            return
         authors = data.draw(st.lists(st.sampled_from(self._ids), unique=True, max_size=3))
         tags = (
             data.draw(st.lists(st.sampled_from(sorted(self._tag_ids)), unique=True, max_size=2))
@@ -407,7 +448,13 @@ class Lives(RuleBasedStateMachine):
         method = _CHANGES[change]
         request = getattr(graph, f"{method}Request")(user_id=user, peer_id=peer)
         refused = refusal(getattr(self.pair.graph, method), request)
+        if user in self._oracle.suspended:
+            assert refused == "USER_SUSPENDED"
+            return
         assert refused == getattr(self._oracle, change)(user, peer)
+
+    def _is_suspended_author(self, post: str) -> bool:
+        return self._oracle.posts[post].author in self._oracle.suspended
 
 
 def _one_of(names: Iterable[str], number: int) -> str:

@@ -461,9 +461,9 @@ def test_without_the_question_afterwards_a_removed_person_would_be_said_to_see_i
     hidden: _Hidden, pause: Pause, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def trust(
-        _self: GraphClient, known: dict[int, CachedViewer], **_options: bool
-    ) -> dict[int, CachedViewer]:
-        return known
+        _self: GraphClient, known: dict[int, CachedViewer], **_options: object
+    ) -> tuple[dict[int, CachedViewer], frozenset[int]]:
+        return known, frozenset()
 
     def end_and_show() -> None:
         hidden.people.remove(hidden.alice, hidden.bob)

@@ -604,3 +604,21 @@ def test_an_output_that_takes_nothing_is_told_in_one_line(
         env={**os.environ, "GRAPH_TARGET": pair.graph_server.address},
     )
     assert (ended.returncode, ended.stderr) == (status, told)
+
+
+def test_people_are_suspended_listed_and_restored(kith: Kith, pair: Pair, people: People) -> None:
+    person, friend = people.connected(2)
+
+    suspended = kith("suspend", person, "--reason", "sent [bold]spam")
+    hidden = _connected(pair, friend)
+    listed, dry_run = kith("suspended"), kith("erase", person, "--dry-run")
+    restored, again = kith("restore", person), kith("restore", person)
+
+    assert (suspended[0], suspended[2]) == (0, "")
+    assert hidden == []
+    assert f"person {person}  since " in listed[1]
+    assert "  sent [bold]spam\n" in listed[1]
+    assert "1 suspension" in dry_run[1]
+    assert restored == (0, f"Person {person} is restored.\n", "")
+    assert again == (0, f"Person {person} was not suspended.\n", "")
+    assert _connected(pair, friend) == [person]

@@ -40,6 +40,12 @@ _INVARIANTS = {
         WHERE u.connection_count <> (
             SELECT count(*) FROM connections
             WHERE status = 'accepted' AND u.user_id IN (user_a_id, user_b_id))""",
+    "a user's count of suspended connections is how many they are": """
+        SELECT u.user_id FROM users AS u
+        WHERE u.suspended_connection_count <> (
+            SELECT count(*) FROM connections AS c JOIN suspensions AS s
+              ON s.user_id IN (c.user_a_id, c.user_b_id) AND s.user_id <> u.user_id
+            WHERE status = 'accepted' AND u.user_id IN (user_a_id, user_b_id))""",
     "everybody in a pair has a row": """
         SELECT c.id FROM connections AS c
         WHERE (SELECT count(*) FROM users WHERE user_id IN (c.user_a_id, c.user_b_id)) <> 2""",
@@ -55,6 +61,7 @@ _INVARIANTS = {
     "the totals are what there is": """
         SELECT name FROM totals GROUP BY name HAVING sum(value) <> CASE name
             WHEN 'users_total' THEN (SELECT count(*) FROM users)
+            WHEN 'suspended_users_total' THEN (SELECT count(*) FROM suspensions)
             ELSE (SELECT count(*) FROM connections WHERE status = 'accepted') END""",
     "no connection ends without a trace": """
         SELECT e.seq FROM connection_events AS e LEFT JOIN endings AS n
@@ -177,3 +184,20 @@ def test_people_can_be_erased_while_others_connect_with_them(graph: Pair) -> Non
         return {_outcome(graph, chance.choice(_CHANGES), *chance.sample(ids, 2)) for _ in range(8)}
 
     assert _at_once(work) <= _DOCUMENTED
+
+
+def test_people_can_be_suspended_and_restored_while_others_connect_with_them(graph: Pair) -> None:
+    people = People(graph)
+    ids = people.new(12)
+
+    def work(seed: int) -> set[str]:
+        chance = random.Random(seed)
+        if seed % 5 == 0:
+            for _ in range(4):
+                chance.choice([people.suspend, people.restore])(chance.choice(ids))
+            return {"ok"}
+        if seed % 5 == 1:
+            people.connect(*chance.sample(ids, 2))
+        return {_outcome(graph, chance.choice(_CHANGES), *chance.sample(ids, 2)) for _ in range(8)}
+
+    assert _at_once(work) <= {*_DOCUMENTED, "CONNECTION_NOT_ALLOWED", "USER_SUSPENDED"}

@@ -52,6 +52,7 @@ def test_a_chunk_is_written_without_reading_a_whole_table(
             pairs=_CHUNK,
             revision=locked.revision,
             has_requests=has_requests,
+            suspended={1},
             totals={"pairs": len(_CHUNK)},
         )
         scanned = connection.execute(_SCANNED).scalars().all()

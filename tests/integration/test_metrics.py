@@ -98,6 +98,19 @@ def _delete_twice(pair: Pair, people: People) -> None:
         pair.feed.DeletePost(request)
 
 
+def _suspend(_pair: Pair, people: People) -> None:
+    user, _ = people.connected(2)
+    for _ in range(2):
+        people.suspend(user)
+
+
+def _restore(pair: Pair, people: People) -> None:
+    user, _ = people.connected(2)
+    people.suspend(user)
+    people.restore(user)
+    pair.graph.RestoreUser(graph.RestoreUserRequest(user_id=user))
+
+
 _EVENTS: dict[str, tuple[Callable[[Pair, People], None], dict[str, float]]] = {
     "a request": (
         _request,
@@ -125,6 +138,11 @@ _EVENTS: dict[str, tuple[Callable[[Pair, People], None], dict[str, float]]] = {
     "a removed connection": (_remove, {"active_connections_total": 0, "users_total": 2}),
     "an import": (_connect, {"active_connections_total": 2, "users_total": 3}),
     "an erased user": (_delete_user, {"active_connections_total": 0, "users_total": 2}),
+    "a suspended user": (
+        _suspend,
+        {"suspended_users_total": 1, "active_connections_total": 1, "users_total": 2},
+    ),
+    "a restored user": (_restore, {"suspended_users_total": 0, "users_total": 2}),
     "a feed": (_feed, {"feed_requests_total": 1, "feed_latency_seconds_count": 1}),
     "a digest": (_digest, {"digest_requests_total": 1, "digest_latency_seconds_count": 1}),
     "a post": (

@@ -150,6 +150,58 @@ def test_a_single_post_is_not_shown_when_the_connection_ended_before_it_became_v
     assert not any(_sees(pair, bob, alice, post) for post in made_visible)
 
 
+@_READS
+@pytest.mark.parametrize(("start", "step"), CASES)
+def test_what_was_posted_after_its_author_was_suspended_is_never_shown(
+    people: People, pause: Pause, read: Read, start: str, step: str
+) -> None:
+    bob, alice = _bob_and_alice(people, start)
+    posted_before = _list(pause.pair, alice, alice)
+    posts = [
+        feed_pb2.ImportPostsRequest.ImportedPost(
+            author_id=alice, external_id="after", body="after", audience=ALL, importance=6.0
+        )
+    ]
+
+    def suspend_and_post() -> None:
+        people.suspend(alice)
+        pause.pair.feed.ImportPosts(iter([feed_pb2.ImportPostsRequest(posts=posts)]))
+        posts.clear()
+
+    pause.at(step, suspend_and_post)
+    page = read(pause.pair, bob, alice)
+    pause.off()
+
+    assert not posts
+    assert set(page) <= set(posted_before)
+    assert read(pause.pair, bob, alice) == []
+
+
+@pytest.mark.parametrize(("start", "step"), CASES)
+def test_a_comment_written_just_before_its_author_was_suspended_is_never_shown(
+    people: People, pause: Pause, start: str, step: str
+) -> None:
+    pair = pause.pair
+    alice, bob, carol = people.connected(3)
+    post = feed_pb2.PostName(author_id=alice, post_id=people.post(alice))
+    if start == "warm":
+        _comments(pair, bob, post)
+    written: list[feed_pb2.Comment] = []
+
+    def write_and_suspend() -> None:
+        request = feed_pb2.CreateCommentRequest(user_id=carol, post=post, body="spam")
+        written.append(pair.feed.CreateComment(request).comment)
+        people.suspend(carol)
+
+    pause.at(step, write_and_suspend)
+    shown = _comments(pair, bob, post)
+    pause.off()
+
+    assert written
+    assert shown == []
+    assert _comments(pair, bob, post) == []
+
+
 def test_without_the_question_afterwards_the_post_would_leak(
     people: People, pause: Pause, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,8 +209,10 @@ def test_without_the_question_afterwards_the_post_would_leak(
     people.feed(bob)
     written_after: list[int] = []
 
-    def trust(_self: GraphClient, known: CachedViewer) -> CachedViewer:
-        return known
+    def trust(
+        _self: GraphClient, known: CachedViewer, **_options: object
+    ) -> tuple[CachedViewer, frozenset[int]]:
+        return known, frozenset()
 
     def end_and_post() -> None:
         people.remove(alice, bob)

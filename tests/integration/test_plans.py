@@ -74,6 +74,9 @@ _LOAD_GRAPH = [
         FROM generate_series(1, {_PEOPLE}) AS a, generate_series(2, 4) AS n""",
     f"""INSERT INTO erasures (user_id, revision)
         SELECT a + 2 * {_PEOPLE}, 1 FROM generate_series(1, {_PEOPLE}) AS a""",
+    f"""INSERT INTO suspensions (user_id, suspended_at)
+        SELECT a + 2 * {_PEOPLE}, timestamptz '2026-01-01' + a * interval '1 minute'
+        FROM generate_series(1, {_PEOPLE}) AS a""",
     "VACUUM ANALYZE",
 ]
 
@@ -205,7 +208,10 @@ def test_connected_ids_are_read_from_both_sides_indexes_alone(loaded_graph: Conn
     plan = plan_of(
         loaded_graph,
         lambda reader: connected_ids.connected_user_ids(
-            reader, known_revisions=dict.fromkeys(range(1, 101), 0), with_blocked=True
+            reader,
+            known_revisions=dict.fromkeys(range(1, 101), 0),
+            with_blocked=True,
+            suspended_among=range(1, 101),
         ),
     )
 
@@ -218,10 +224,13 @@ def test_connected_ids_are_read_from_both_sides_indexes_alone(loaded_graph: Conn
         "pk_endings",
         "idx_ending_reverse",
         "pk_erasures",
+        "pk_suspensions",
         "pk_blocks",
         "idx_block_reverse",
     }
-    assert not _scanned_tables(plan) & {"connections", "endings", "blocks", "erasures"}
+    assert not _scanned_tables(plan) & {
+        *("connections", "endings", "blocks", "erasures", "suspensions")
+    }
 
 
 def test_erasures_are_looked_for_once_for_all_users_of_a_batch(loaded_graph: Connection) -> None:
@@ -241,9 +250,12 @@ def test_erasures_are_looked_for_once_for_all_users_of_a_batch(loaded_graph: Con
 @pytest.mark.parametrize(
     ("listing", "indexes"),
     [
-        ("connected", {"idx_connection_newest_a", "idx_connection_newest_b"}),
-        ("incoming", {"idx_connection_incoming"}),
-        ("outgoing", {"idx_connection_outgoing"}),
+        (
+            "connected",
+            {*("idx_connection_newest_a", "idx_connection_newest_b"), "pk_users", "pk_suspensions"},
+        ),
+        ("incoming", {"idx_connection_incoming", "pk_suspensions"}),
+        ("outgoing", {"idx_connection_outgoing", "pk_suspensions"}),
         ("blocked", {"idx_block_newest"}),
     ],
 )

@@ -6,7 +6,7 @@ Then the three do what the user must not learn of, and the user calls again.
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
@@ -324,3 +324,23 @@ def test_an_export_tells_of_others_only_what_the_user_did_whatever_they_have_don
 
     assert exported() == before != []
     assert str(world.blocker) not in str(before)
+
+
+@pytest.mark.parametrize("rpc", [rpc for rpc in exposed() if rpc.name not in _OWN], ids=str)
+def test_a_suspended_connection_looks_like_a_stranger_who_cannot_be_asked(
+    pair: Pair, world: World, rpc: Rpc
+) -> None:
+    people = world.people
+    [bob] = people.new(1)
+    people.connect(bob, world.me, world.friend)
+    request = feed.CreateCommentRequest(user_id=bob, post=world.post, body="hello")
+    world.comments[bob] = pair.feed.CreateComment(request).comment.comment_id
+    known = replace(world, posts={**world.posts, bob: people.post(bob)})
+    people.suspend(bob)
+
+    told, of_stranger = (_told(pair, rpc, known, other) for other in (bob, world.stranger))
+
+    if rpc.name == "RequestConnection":
+        assert told.reason == "CONNECTION_NOT_ALLOWED"
+    else:
+        assert told == of_stranger

@@ -17,7 +17,11 @@ from tests.support.people import ALL, People, tagged
 # On a Citus what is chosen and counted comes from many shards, and takes a look at something first:
 # the people that the viewer has muted, and for a digest also how much there is.
 _PAGE, _CHOICE, _UNREAD = (1, 1, 1) if LAYOUT is SINGLE else (2, 3, 2)
-_OF_CHECKS = ("alembic_version", "has_citus", "distributed_tables", "pg_dist_partition")
+_OF_CHECKS = (
+    *("alembic_version", "has_citus", "distributed_tables", "pg_dist_partition"),
+    # Asked once a second beside the calls.
+    "suspended_ids",
+)
 # Lock the authors, look at what is there, and commit both.
 _FREEZING = 4
 

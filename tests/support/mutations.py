@@ -122,6 +122,16 @@ def _delete_user_of_graph(scene: Scene) -> Any:
     return graph.DeleteUserRequest(user_id=scene.people.connected(3)[0])
 
 
+def _suspend_user(scene: Scene) -> Any:
+    return graph.SuspendUserRequest(user_id=scene.people.connected(3)[0], reason="spam")
+
+
+def _restore_user(scene: Scene) -> Any:
+    user = scene.people.connected(3)[0]
+    scene.people.suspend(user)
+    return graph.RestoreUserRequest(user_id=user)
+
+
 def _create_post(scene: Scene) -> Any:
     [user] = scene.people.new(1)
     return feed.CreatePostRequest(
@@ -327,6 +337,18 @@ MUTATIONS: Final = [
         service="graph",
         call="DeleteUser",
         request=_delete_user_of_graph,
+        change=_change("user_id"),
+    ),
+    Mutation(
+        service="graph",
+        call="SuspendUser",
+        request=_suspend_user,
+        change=_change("user_id"),
+    ),
+    Mutation(
+        service="graph",
+        call="RestoreUser",
+        request=_restore_user,
         change=_change("user_id"),
     ),
     *_FEED,

@@ -41,6 +41,7 @@ class Oracle:
     requests: set[tuple[int, int]] = field(default_factory=set)
     blocks: set[tuple[int, int]] = field(default_factory=set)
     declined: set[tuple[int, int]] = field(default_factory=set)
+    suspended: set[int] = field(default_factory=set)
     owners: dict[str, int] = field(default_factory=dict)
     deleted_tags: set[str] = field(default_factory=set)
     muted_tags: set[str] = field(default_factory=set)
@@ -57,6 +58,8 @@ class Oracle:
         """Ask, or connect when asked already."""
         if (user, peer) in self.blocks:
             return "PEER_BLOCKED"
+        if peer in self.suspended:
+            return "CONNECTION_NOT_ALLOWED"
         if (peer, user) in self.requests:
             self._connect(user, peer)
         elif not self.are_connected(user, peer) and (user, peer) not in self.requests:
@@ -68,7 +71,7 @@ class Oracle:
 
     def accept(self, user: int, peer: int) -> str:
         """Accept what the peer asked."""
-        if self.are_connected(user, peer):
+        if peer in self.connections(user):
             return ""
         if peer not in self.incoming(user):
             return "CONNECTION_REQUEST_NOT_FOUND"
@@ -77,15 +80,15 @@ class Oracle:
 
     def decline(self, user: int, peer: int) -> str:
         """Refuse what the peer asked."""
-        if self.are_connected(user, peer):
+        if peer in self.connections(user):
             return "ALREADY_CONNECTED"
-        if peer in self.incoming(user):
+        if (user, peer) not in self.blocks:
             self._lose(peer, user)
         return ""
 
     def cancel(self, user: int, peer: int) -> str:
         """Take back what the user asked."""
-        if self.are_connected(user, peer):
+        if peer in self.connections(user):
             return "ALREADY_CONNECTED"
         self.requests.discard((user, peer))
         return ""
@@ -118,21 +121,33 @@ class Oracle:
             self.requests.discard((asker, asked))
             self.declined.add((asker, asked))
 
+    def suspend(self, user: int) -> None:
+        """Take a user out of everybody's sight."""
+        self.suspended.add(user)
+
+    def restore(self, user: int) -> None:
+        """Bring a user back."""
+        self.suspended.discard(user)
+
     def are_connected(self, user: int, peer: int) -> bool:
-        """Whether the two are connected."""
+        """Whether the two are connected, in sight of each other or not."""
         return frozenset((user, peer)) in self.connected
 
     def connections(self, user: int) -> set[int]:
-        """A user's connections."""
-        return {other for pair in self.connected if user in pair for other in pair - {user}}
+        """A user's connections, as far as they are in sight."""
+        if user in self.suspended:
+            return set()
+        connected = {other for pair in self.connected if user in pair for other in pair - {user}}
+        return connected - self.suspended
 
     def incoming(self, user: int) -> set[int]:
-        """Who has asked the user, and is not blocked by the user."""
-        return {asker for asker, asked in self.requests if asked == user} - self.blocked(user)
+        """Who has asked the user, is in sight and is not blocked by the user."""
+        asking = {asker for asker, asked in self.requests if asked == user}
+        return asking - self.blocked(user) - self.suspended
 
     def outgoing(self, user: int) -> set[int]:
-        """The people that the user has asked."""
-        return {asked for asker, asked in self.requests if asker == user}
+        """The people in sight that the user has asked."""
+        return {asked for asker, asked in self.requests if asker == user} - self.suspended
 
     def blocked(self, user: int) -> set[int]:
         """The people that the user has blocked."""
@@ -146,7 +161,7 @@ class Oracle:
         """What the user sees of the pair."""
         if peer in self.blocked(user):
             return "BLOCKED"
-        if self.are_connected(user, peer):
+        if peer in self.connections(user):
             return "CONNECTED"
         if peer in self.outgoing(user):
             return "REQUEST_SENT"
@@ -208,7 +223,7 @@ class Oracle:
         """Give a tag to a connection."""
         if tag in self.deleted_tags:
             return "TAG_NOT_FOUND"
-        if not self.are_connected(self.owners[tag], person):
+        if person not in self.connections(self.owners[tag]):
             return "NOT_CONNECTED"
         self.members[tag].add(person)
         self.given_ever[tag].add(person)
@@ -231,9 +246,13 @@ class Oracle:
     def former(self, tag: str) -> dict[int, bool]:
         """Return the people that a tag includes or excludes; True if it only excludes them."""
         return {
-            person: tag in self.deleted_tags or person not in self.members[tag]
+            person: tag in self.deleted_tags or person not in self.members_in_sight(tag)
             for person in self.given_ever[tag]
         }
+
+    def members_in_sight(self, tag: str) -> set[int]:
+        """The people who have a tag, as its owner sees them."""
+        return self.members[tag] - self.suspended
 
     def tags_of(self, owner: int) -> set[str]:
         """The tags that an owner has."""
@@ -281,7 +300,7 @@ class Oracle:
             return "AUTHOR", set()
         if post.moderation != VISIBLE:
             return "MODERATED", set()
-        if not self.are_connected(viewer, post.author):
+        if post.author not in self.connections(viewer):
             return "NOT_CONNECTED", set()
         if post.audience == PRIVATE:
             return "PRIVATE", set()
@@ -293,7 +312,11 @@ class Oracle:
 
     def may_see(self, viewer: int, name: str) -> bool:
         """Tell whether a viewer sees a post."""
-        return self.clause(viewer, name)[0] in {"AUTHOR", "AUDIENCE_ALL", "HAS_TAG"}
+        return viewer not in self.suspended and self.clause(viewer, name)[0] in {
+            "AUTHOR",
+            "AUDIENCE_ALL",
+            "HAS_TAG",
+        }
 
     def visible(self, viewer: int) -> list[str]:
         """The posts that a viewer sees, newest first."""
@@ -364,10 +387,14 @@ class Oracle:
         ]
 
     def comments_for(self, viewer: int, post: str) -> list[str]:
-        """Those of them that a viewer of the post sees: a block hides both sides' comments."""
+        """Those of them that a viewer of the post sees.
+
+        A block hides both sides' comments, and a suspension those of the suspended.
+        """
         return [
             name
             for name in self.comments_on(post)
             if not self.is_block_between(viewer, self.comments[name].author)
             and (self.comments[name].moderation == VISIBLE or self.comments[name].author == viewer)
+            and self.comments[name].author not in self.suspended
         ]

@@ -66,6 +66,14 @@ class People:
             graph_pb2.UnblockUserRequest(user_id=user_id, peer_id=peer_id)
         )
 
+    def suspend(self, user_id: int, reason: str = "") -> None:
+        """Suspend somebody. Calls of theirs that ask nobody may be answered for a moment."""
+        self._stubs.graph.SuspendUser(graph_pb2.SuspendUserRequest(user_id=user_id, reason=reason))
+
+    def restore(self, user_id: int) -> None:
+        """End a suspension. Calls of theirs may be refused for a moment."""
+        self._stubs.graph.RestoreUser(graph_pb2.RestoreUserRequest(user_id=user_id))
+
     def tag(self, owner_id: int, name: str, *member_ids: int) -> int:
         """Create a tag, give it to people, return its id."""
         response = self._stubs.feed.CreateTag(

@@ -26,6 +26,9 @@ _AUDITED = {
         "ExportConnections",
         "ExportUser",
         "DeleteUser",
+        "SuspendUser",
+        "RestoreUser",
+        "ListSuspendedUsers",
     },
     "feed": {
         "UpdatePost",

@@ -9,7 +9,13 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from feed_service.queries.checks import Check, Relation, check_parameters, visible_statement
+from feed_service.queries.checks import (
+    Check,
+    Relation,
+    check_parameters,
+    visible_rows,
+    visible_statement,
+)
 from feed_service.queries.citus.authors import FEW
 
 _POSTS: Final = "JOIN posts AS p ON p.author_id = asked.author_id AND p.id = asked.post_id"
@@ -21,8 +27,8 @@ _VISIBLE_OF_AUTHOR = visible_statement(
 
 def visible_checks(
     connection: Connection, *, asked: Mapping[Check, Relation], blocks: Mapping[int, str]
-) -> set[Check]:
-    """Those of the checks whose viewer sees the post or comment."""
+) -> dict[Check, int]:
+    """Those of the checks whose viewer sees the post or comment, with the author of the comment."""
     parameters = check_parameters(asked, blocks)
     author_ids = {check.author_id for check in asked}
     if len(author_ids) == 1:
@@ -30,4 +36,4 @@ def visible_checks(
         rows = connection.execute(_VISIBLE_OF_AUTHOR, parameters)
     else:
         rows = connection.execute(_VISIBLE, parameters)
-    return set(map(Check._make, rows))
+    return visible_rows(rows)

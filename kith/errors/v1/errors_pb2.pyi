@@ -53,7 +53,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_PEER_BLOCKED: _ErrorReason.ValueType  # 11
     """FAILED_PRECONDITION. The user has blocked this peer and must unblock them first."""
     ERROR_REASON_CONNECTION_NOT_ALLOWED: _ErrorReason.ValueType  # 12
-    """No longer used: a request to a peer who has blocked the user is accepted like any other."""
+    """FAILED_PRECONDITION. The peer cannot be asked for a connection, because the peer is suspended. A
+    request to a peer who has blocked the user is accepted like any other.
+    """
     ERROR_REASON_NOT_CONNECTED: _ErrorReason.ValueType  # 13
     """FAILED_PRECONDITION. AddTagMembers accepts only connections of the user; metadata has the first
     `target_user_id` that is none. CountConnections accepts only the user and their connections;
@@ -168,6 +170,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """PERMISSION_DENIED. The caller is a service that acts on behalf of users, and the call does not
     bring the token of its `user_id` in the metadata `kith-user-token`.
     """
+    ERROR_REASON_USER_SUSPENDED: _ErrorReason.ValueType  # 47
+    """PERMISSION_DENIED. The call's `user_id` is suspended; see GraphService.SuspendUser."""
     ERROR_REASON_CONTENT_HELD: _ErrorReason.ValueType  # 48
     """FAILED_PRECONDITION. A service holds the post or comment as evidence, so it cannot be changed. It
     can be deleted, see FeedService.SetModeration.
@@ -210,7 +214,9 @@ ERROR_REASON_CONNECTION_LIMIT_REACHED: ErrorReason.ValueType  # 10
 ERROR_REASON_PEER_BLOCKED: ErrorReason.ValueType  # 11
 """FAILED_PRECONDITION. The user has blocked this peer and must unblock them first."""
 ERROR_REASON_CONNECTION_NOT_ALLOWED: ErrorReason.ValueType  # 12
-"""No longer used: a request to a peer who has blocked the user is accepted like any other."""
+"""FAILED_PRECONDITION. The peer cannot be asked for a connection, because the peer is suspended. A
+request to a peer who has blocked the user is accepted like any other.
+"""
 ERROR_REASON_NOT_CONNECTED: ErrorReason.ValueType  # 13
 """FAILED_PRECONDITION. AddTagMembers accepts only connections of the user; metadata has the first
 `target_user_id` that is none. CountConnections accepts only the user and their connections;
@@ -325,6 +331,8 @@ ERROR_REASON_USER_TOKEN_REQUIRED: ErrorReason.ValueType  # 46
 """PERMISSION_DENIED. The caller is a service that acts on behalf of users, and the call does not
 bring the token of its `user_id` in the metadata `kith-user-token`.
 """
+ERROR_REASON_USER_SUSPENDED: ErrorReason.ValueType  # 47
+"""PERMISSION_DENIED. The call's `user_id` is suspended; see GraphService.SuspendUser."""
 ERROR_REASON_CONTENT_HELD: ErrorReason.ValueType  # 48
 """FAILED_PRECONDITION. A service holds the post or comment as evidence, so it cannot be changed. It
 can be deleted, see FeedService.SetModeration.

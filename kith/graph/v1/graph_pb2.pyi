@@ -29,7 +29,9 @@ class _ConnectionStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Conne
     CONNECTION_STATE_UNSPECIFIED: _ConnectionState.ValueType  # 0
     """Not used."""
     CONNECTION_STATE_NONE: _ConnectionState.ValueType  # 1
-    """Neither connected nor asked. Also what a user sees of a peer who has blocked them."""
+    """Neither connected nor asked. Also what a user sees of a peer who has blocked them, or who is
+    suspended.
+    """
     CONNECTION_STATE_REQUEST_SENT: _ConnectionState.ValueType  # 2
     """The user has asked the peer."""
     CONNECTION_STATE_REQUEST_RECEIVED: _ConnectionState.ValueType  # 3
@@ -45,7 +47,9 @@ class ConnectionState(_ConnectionState, metaclass=_ConnectionStateEnumTypeWrappe
 CONNECTION_STATE_UNSPECIFIED: ConnectionState.ValueType  # 0
 """Not used."""
 CONNECTION_STATE_NONE: ConnectionState.ValueType  # 1
-"""Neither connected nor asked. Also what a user sees of a peer who has blocked them."""
+"""Neither connected nor asked. Also what a user sees of a peer who has blocked them, or who is
+suspended.
+"""
 CONNECTION_STATE_REQUEST_SENT: ConnectionState.ValueType  # 2
 """The user has asked the peer."""
 CONNECTION_STATE_REQUEST_RECEIVED: ConnectionState.ValueType  # 3
@@ -106,6 +110,12 @@ class _ConnectionEventKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_C
     """The connection was imported."""
     CONNECTION_EVENT_KIND_USER_DELETED: _ConnectionEventKind.ValueType  # 9
     """The actor was erased; there is no peer."""
+    CONNECTION_EVENT_KIND_SUSPENDED: _ConnectionEventKind.ValueType  # 10
+    """The actor was suspended; there is no peer. The connections are out of sight and have not ended.
+    The revisions of the actor and of everybody connected with the actor have grown.
+    """
+    CONNECTION_EVENT_KIND_RESTORED: _ConnectionEventKind.ValueType  # 11
+    """The suspension of the actor has ended; there is no peer. Revisions have grown as for SUSPENDED."""
 
 class ConnectionEventKind(_ConnectionEventKind, metaclass=_ConnectionEventKindEnumTypeWrapper):
     """ConnectionEventKind is what happened to a pair."""
@@ -130,6 +140,12 @@ CONNECTION_EVENT_KIND_IMPORTED: ConnectionEventKind.ValueType  # 8
 """The connection was imported."""
 CONNECTION_EVENT_KIND_USER_DELETED: ConnectionEventKind.ValueType  # 9
 """The actor was erased; there is no peer."""
+CONNECTION_EVENT_KIND_SUSPENDED: ConnectionEventKind.ValueType  # 10
+"""The actor was suspended; there is no peer. The connections are out of sight and have not ended.
+The revisions of the actor and of everybody connected with the actor have grown.
+"""
+CONNECTION_EVENT_KIND_RESTORED: ConnectionEventKind.ValueType  # 11
+"""The suspension of the actor has ended; there is no peer. Revisions have grown as for SUSPENDED."""
 Global___ConnectionEventKind: _TypeAlias = ConnectionEventKind  # noqa: Y015
 
 @_typing.final
@@ -190,11 +206,11 @@ class ConnectionEvent(_message.Message):
     actor_id: _builtins.int
     """Who did it. For an import, the lower id of the pair."""
     peer_id: _builtins.int
-    """The other user; 0 for USER_DELETED."""
+    """The other user; 0 for USER_DELETED, SUSPENDED and RESTORED."""
     actor_revision: _builtins.int
     """The actor's revision after the event; for USER_DELETED the revision of the erasure."""
     peer_revision: _builtins.int
-    """The peer's revision after the event; 0 for USER_DELETED."""
+    """The peer's revision after the event; 0 without a peer."""
     @_builtins.property
     def event_time(self) -> _timestamp_pb2.Timestamp:
         """When it happened."""
@@ -257,13 +273,25 @@ class GetConnectedUserIdsRequest(_message.Message):
     USERS_FIELD_NUMBER: _builtins.int
     INCLUDE_SELF_FIELD_NUMBER: _builtins.int
     INCLUDE_BLOCKED_FIELD_NUMBER: _builtins.int
+    INCLUDE_SUSPENDED_FIELD_NUMBER: _builtins.int
+    SUSPENDED_AMONG_FIELD_NUMBER: _builtins.int
     include_self: _builtins.bool
     """Adds each user's own id to its ids."""
     include_blocked: _builtins.bool
     """Adds each user's `blocked_user_ids`."""
+    include_suspended: _builtins.bool
+    """Adds the connections of suspended users and those with them: for a service that compares what
+    it stores with the connections, because a suspension ends none.
+    """
     @_builtins.property
     def users(self) -> _containers.RepeatedCompositeFieldContainer[Global___GetConnectedUserIdsRequest.UserQuery]:
         """1 to 100 users, each at most once."""
+
+    @_builtins.property
+    def suspended_among(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Users of whom the answer says which are suspended, such as the authors of comments; at most
+        1,000, each at most once.
+        """
 
     def __init__(
         self,
@@ -271,10 +299,12 @@ class GetConnectedUserIdsRequest(_message.Message):
         users: _abc.Iterable[Global___GetConnectedUserIdsRequest.UserQuery] | None = ...,
         include_self: _builtins.bool = ...,
         include_blocked: _builtins.bool = ...,
+        include_suspended: _builtins.bool = ...,
+        suspended_among: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_blocked", b"include_blocked", "include_self", b"include_self", "users", b"users"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_blocked", b"include_blocked", "include_self", b"include_self", "include_suspended", b"include_suspended", "suspended_among", b"suspended_among", "users", b"users"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -299,6 +329,7 @@ class GetConnectedUserIdsResponse(_message.Message):
         RECONNECTIONS_FIELD_NUMBER: _builtins.int
         BLOCKED_USER_IDS_FIELD_NUMBER: _builtins.int
         ERASURES_FIELD_NUMBER: _builtins.int
+        SUSPENDED_FIELD_NUMBER: _builtins.int
         user_id: _builtins.int
         """The user."""
         revision: _builtins.int
@@ -309,13 +340,15 @@ class GetConnectedUserIdsResponse(_message.Message):
         """
         unchanged: _builtins.bool
         """The user's revision is the known one, so no ids are sent."""
+        suspended: _builtins.bool
+        """The user is suspended. Not sent with `unchanged`."""
         @_builtins.property
         def connected_user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
             """The connected users' ids, in no particular order."""
 
         @_builtins.property
         def reconnections(self) -> _containers.RepeatedCompositeFieldContainer[Global___GetConnectedUserIdsResponse.Reconnection]:
-            """Those of the connections that are not the first between the two."""
+            """Those of the connections that are not the first between the two, suspended or not."""
 
         @_builtins.property
         def blocked_user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
@@ -339,10 +372,11 @@ class GetConnectedUserIdsResponse(_message.Message):
             reconnections: _abc.Iterable[Global___GetConnectedUserIdsResponse.Reconnection] | None = ...,
             blocked_user_ids: _abc.Iterable[_builtins.int] | None = ...,
             erasures: _abc.Iterable[Global___GetConnectedUserIdsResponse.Erasure] | None = ...,
+            suspended: _builtins.bool = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["blocked_user_ids", b"blocked_user_ids", "connected_user_ids", b"connected_user_ids", "erasures", b"erasures", "reconnections", b"reconnections", "revision", b"revision", "unchanged", b"unchanged", "user_id", b"user_id"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["blocked_user_ids", b"blocked_user_ids", "connected_user_ids", b"connected_user_ids", "erasures", b"erasures", "reconnections", b"reconnections", "revision", b"revision", "suspended", b"suspended", "unchanged", b"unchanged", "user_id", b"user_id"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -404,18 +438,24 @@ class GetConnectedUserIdsResponse(_message.Message):
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     USERS_FIELD_NUMBER: _builtins.int
+    SUSPENDED_USER_IDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def users(self) -> _containers.RepeatedCompositeFieldContainer[Global___GetConnectedUserIdsResponse.ConnectedUsers]:
         """One answer for each user asked."""
+
+    @_builtins.property
+    def suspended_user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Those of `suspended_among` who are suspended, in no particular order."""
 
     def __init__(
         self,
         *,
         users: _abc.Iterable[Global___GetConnectedUserIdsResponse.ConnectedUsers] | None = ...,
+        suspended_user_ids: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["users", b"users"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["suspended_user_ids", b"suspended_user_ids", "users", b"users"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -814,7 +854,7 @@ class CountConnectionsResponse(_message.Message):
         user_id: _builtins.int
         """The user."""
         connection_count: _builtins.int
-        """How many connections the user has."""
+        """How many connections the user has, without those that a suspension hides."""
         def __init__(
             self,
             *,
@@ -1670,6 +1710,246 @@ class DeleteUserResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeleteUserResponse: _TypeAlias = DeleteUserResponse  # noqa: Y015
+
+@_typing.final
+class SuspendUserRequest(_message.Message):
+    """SuspendUserRequest names the user to suspend."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.int
+    """The user to suspend. A user of whom the graph knows nothing can be suspended too."""
+    reason: _builtins.str
+    """Why, for ListSuspendedUsers; up to 500 characters. The user is not told. Empty for none."""
+    request_id: _builtins.str
+    """A UUID by which the call can be repeated; see GraphService. Empty for none."""
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.int = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "request_id", b"request_id", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SuspendUserRequest: _TypeAlias = SuspendUserRequest  # noqa: Y015
+
+@_typing.final
+class SuspendUserResponse(_message.Message):
+    """SuspendUserResponse says since when the user is suspended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUSPEND_TIME_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def suspend_time(self) -> _timestamp_pb2.Timestamp:
+        """When the suspension began; before the call if the user was suspended already."""
+
+    def __init__(
+        self,
+        *,
+        suspend_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["suspend_time", b"suspend_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["suspend_time", b"suspend_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SuspendUserResponse: _TypeAlias = SuspendUserResponse  # noqa: Y015
+
+@_typing.final
+class RestoreUserRequest(_message.Message):
+    """RestoreUserRequest names the user whose suspension ends."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.int
+    """The user to restore."""
+    request_id: _builtins.str
+    """A UUID by which the call can be repeated; see GraphService. Empty for none."""
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.int = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RestoreUserRequest: _TypeAlias = RestoreUserRequest  # noqa: Y015
+
+@_typing.final
+class RestoreUserResponse(_message.Message):
+    """RestoreUserResponse says whether there was a suspension."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESTORED_FIELD_NUMBER: _builtins.int
+    restored: _builtins.bool
+    """The user was suspended until this call."""
+    def __init__(
+        self,
+        *,
+        restored: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["restored", b"restored"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RestoreUserResponse: _TypeAlias = RestoreUserResponse  # noqa: Y015
+
+@_typing.final
+class ListSuspendedUsersRequest(_message.Message):
+    """ListSuspendedUsersRequest asks for a page of suspended users."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """At most this many; 0 means 50, more than 500 means 500, negative is INVALID_ARGUMENT."""
+    page_token: _builtins.str
+    """The `next_page_token` of the page before; empty for the first page."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSuspendedUsersRequest: _TypeAlias = ListSuspendedUsersRequest  # noqa: Y015
+
+@_typing.final
+class ListSuspendedUsersResponse(_message.Message):
+    """ListSuspendedUsersResponse is a page of suspended users."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class SuspendedUser(_message.Message):
+        """SuspendedUser is one suspended user."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        USER_ID_FIELD_NUMBER: _builtins.int
+        REASON_FIELD_NUMBER: _builtins.int
+        SUSPEND_TIME_FIELD_NUMBER: _builtins.int
+        user_id: _builtins.int
+        """The user."""
+        reason: _builtins.str
+        """The reason of the last SuspendUser; empty if it had none, or the user has been erased since."""
+        @_builtins.property
+        def suspend_time(self) -> _timestamp_pb2.Timestamp:
+            """When the suspension began."""
+
+        def __init__(
+            self,
+            *,
+            user_id: _builtins.int = ...,
+            reason: _builtins.str = ...,
+            suspend_time: _timestamp_pb2.Timestamp | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["suspend_time", b"suspend_time"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "suspend_time", b"suspend_time", "user_id", b"user_id"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    SUSPENDED_USERS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """For the next page; empty at the end of the list and only there."""
+    @_builtins.property
+    def suspended_users(self) -> _containers.RepeatedCompositeFieldContainer[Global___ListSuspendedUsersResponse.SuspendedUser]:
+        """The suspended users, last suspended first."""
+
+    def __init__(
+        self,
+        *,
+        suspended_users: _abc.Iterable[Global___ListSuspendedUsersResponse.SuspendedUser] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "suspended_users", b"suspended_users"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSuspendedUsersResponse: _TypeAlias = ListSuspendedUsersResponse  # noqa: Y015
+
+@_typing.final
+class GetSuspendedUserIdsRequest(_message.Message):
+    """GetSuspendedUserIdsRequest asks who is suspended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KNOWN_REVISION_FIELD_NUMBER: _builtins.int
+    known_revision: _builtins.int
+    """The revision whose ids the caller already has; 0 for none."""
+    def __init__(
+        self,
+        *,
+        known_revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["known_revision", b"known_revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSuspendedUserIdsRequest: _TypeAlias = GetSuspendedUserIdsRequest  # noqa: Y015
+
+@_typing.final
+class GetSuspendedUserIdsResponse(_message.Message):
+    """GetSuspendedUserIdsResponse says who is suspended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    UNCHANGED_FIELD_NUMBER: _builtins.int
+    SUSPENDED_USER_IDS_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """An opaque number that grows whenever a user is suspended or restored; 0 if none ever was."""
+    unchanged: _builtins.bool
+    """The revision is the known one, so no ids are sent."""
+    @_builtins.property
+    def suspended_user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The suspended users, ascending."""
+
+    def __init__(
+        self,
+        *,
+        revision: _builtins.int = ...,
+        unchanged: _builtins.bool = ...,
+        suspended_user_ids: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "suspended_user_ids", b"suspended_user_ids", "unchanged", b"unchanged"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSuspendedUserIdsResponse: _TypeAlias = GetSuspendedUserIdsResponse  # noqa: Y015
 
 @_typing.final
 class WatchConnectionsRequest(_message.Message):

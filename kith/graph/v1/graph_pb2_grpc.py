@@ -59,6 +59,9 @@ class GraphServiceStub:
     If authentication is enabled, every call may return UNAUTHENTICATED, and PERMISSION_DENIED with
     NOT_PERMITTED to a user who is not its `user_id`. Services may act for every user. Only services
     may make internal calls.
+
+    A call whose `user_id` is suspended is PERMISSION_DENIED with USER_SUSPENDED, also when a service
+    makes it for the user; see SuspendUser. Internal calls about suspended users are answered.
     """
 
     def __init__(self, channel):
@@ -172,6 +175,26 @@ class GraphServiceStub:
                 request_serializer=kith_dot_graph_dot_v1_dot_graph__pb2.DeleteUserRequest.SerializeToString,
                 response_deserializer=kith_dot_graph_dot_v1_dot_graph__pb2.DeleteUserResponse.FromString,
                 _registered_method=True)
+        self.SuspendUser = channel.unary_unary(
+                '/kith.graph.v1.GraphService/SuspendUser',
+                request_serializer=kith_dot_graph_dot_v1_dot_graph__pb2.SuspendUserRequest.SerializeToString,
+                response_deserializer=kith_dot_graph_dot_v1_dot_graph__pb2.SuspendUserResponse.FromString,
+                _registered_method=True)
+        self.RestoreUser = channel.unary_unary(
+                '/kith.graph.v1.GraphService/RestoreUser',
+                request_serializer=kith_dot_graph_dot_v1_dot_graph__pb2.RestoreUserRequest.SerializeToString,
+                response_deserializer=kith_dot_graph_dot_v1_dot_graph__pb2.RestoreUserResponse.FromString,
+                _registered_method=True)
+        self.ListSuspendedUsers = channel.unary_unary(
+                '/kith.graph.v1.GraphService/ListSuspendedUsers',
+                request_serializer=kith_dot_graph_dot_v1_dot_graph__pb2.ListSuspendedUsersRequest.SerializeToString,
+                response_deserializer=kith_dot_graph_dot_v1_dot_graph__pb2.ListSuspendedUsersResponse.FromString,
+                _registered_method=True)
+        self.GetSuspendedUserIds = channel.unary_unary(
+                '/kith.graph.v1.GraphService/GetSuspendedUserIds',
+                request_serializer=kith_dot_graph_dot_v1_dot_graph__pb2.GetSuspendedUserIdsRequest.SerializeToString,
+                response_deserializer=kith_dot_graph_dot_v1_dot_graph__pb2.GetSuspendedUserIdsResponse.FromString,
+                _registered_method=True)
 
 
 class GraphServiceServicer:
@@ -208,13 +231,17 @@ class GraphServiceServicer:
     If authentication is enabled, every call may return UNAUTHENTICATED, and PERMISSION_DENIED with
     NOT_PERMITTED to a user who is not its `user_id`. Services may act for every user. Only services
     may make internal calls.
+
+    A call whose `user_id` is suspended is PERMISSION_DENIED with USER_SUSPENDED, also when a service
+    makes it for the user; see SuspendUser. Internal calls about suspended users are answered.
     """
 
     def GetConnectedUserIds(self, request, context):
         """GetConnectedUserIds returns the connected ids of up to 100 users, in the order asked. If a
         user's revision is still `known_revision`, the answer is `unchanged` without ids. All answers
         are as of one moment. RESPONSE_TOO_LARGE if the answer would exceed 10 MiB; answers are never
-        truncated. Ids of blocks are included on request. Internal: not exposed by the gateway.
+        truncated. Ids of blocks are included on request. A suspended user is among nobody's ids and
+        has none. Internal: not exposed by the gateway.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -267,7 +294,8 @@ class GraphServiceServicer:
     def CountConnections(self, request, context):
         """CountConnections returns how many connections each of up to 1,000 users has, in the order
         asked. A user may count themselves and their connections; NOT_CONNECTED for all other users.
-        Services that name no user may count every user.
+        Services that name no user may count every user. Connections with suspended users do not count,
+        and a suspended user has none; the limit of connections counts them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -289,7 +317,8 @@ class GraphServiceServicer:
         connected at once. A request to a peer who has blocked the user is answered and listed like any
         other, but the peer does not see it, and it is deleted when the peer lifts the block.
         PEER_BLOCKED, CONNECTION_LIMIT_REACHED; REQUEST_PAUSED for some days after the peer has
-        declined, or has removed a request by a block or its end; OPEN_REQUEST_LIMIT_REACHED.
+        declined, or has removed a request by a block or its end; OPEN_REQUEST_LIMIT_REACHED;
+        CONNECTION_NOT_ALLOWED while the peer is suspended.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -357,7 +386,7 @@ class GraphServiceServicer:
     def ExportConnections(self, request, context):
         """ExportConnections streams every connection once, ordered by pair. Each message has a cursor
         from which an interrupted export continues. It contains all pairs that are connected during the
-        whole export. Internal: not exposed by the gateway.
+        whole export, those with suspended users among them. Internal: not exposed by the gateway.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -395,7 +424,48 @@ class GraphServiceServicer:
         direction, and events about them except their numbers and times. The id stays, with the
         revision of its erasure, which GetConnectedUserIds returns if the id is issued again, and so
         does one event `USER_DELETED`. feed_service follows this event and erases the user too; its
-        DeleteUser says what holds until then. Internal: not exposed by the gateway.
+        DeleteUser says what holds until then. An erased id that was suspended stays suspended, without
+        the reason, until RestoreUser. Internal: not exposed by the gateway.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SuspendUser(self, request, context):
+        """SuspendUser takes a user out of everybody's sight at once, in both services: lists, counts,
+        mutual connections, suggestions, requests, feeds, digests and comments. Nothing is deleted.
+        Calls of the user are USER_SUSPENDED: changes of the graph and calls of the feed that ask the
+        graph at once, all others within two seconds. Other users can still block the user, remove
+        them, and decline or cancel requests between the two; these changes stay after RestoreUser. A
+        call for a user who is suspended already replaces the reason and changes nothing else. Internal:
+        not exposed by the gateway.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RestoreUser(self, request, context):
+        """RestoreUser ends a suspension: the user's connections, requests, blocks, tags, audiences, posts
+        and read position are as they would be without it. Only revisions have grown. A user who is not
+        suspended stays as they are. Internal: not exposed by the gateway.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSuspendedUsers(self, request, context):
+        """ListSuspendedUsers lists the suspended users with the reasons, last suspended first. Internal:
+        not exposed by the gateway.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetSuspendedUserIds(self, request, context):
+        """GetSuspendedUserIds returns the ids of all suspended users, for a service that refuses their
+        calls. If nobody was suspended or restored since `known_revision`, the answer is `unchanged`
+        without ids. RESPONSE_TOO_LARGE if the answer would exceed 10 MiB. Internal: not exposed by the
+        gateway.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -509,6 +579,26 @@ def add_GraphServiceServicer_to_server(servicer, server):
                     request_deserializer=kith_dot_graph_dot_v1_dot_graph__pb2.DeleteUserRequest.FromString,
                     response_serializer=kith_dot_graph_dot_v1_dot_graph__pb2.DeleteUserResponse.SerializeToString,
             ),
+            'SuspendUser': grpc.unary_unary_rpc_method_handler(
+                    servicer.SuspendUser,
+                    request_deserializer=kith_dot_graph_dot_v1_dot_graph__pb2.SuspendUserRequest.FromString,
+                    response_serializer=kith_dot_graph_dot_v1_dot_graph__pb2.SuspendUserResponse.SerializeToString,
+            ),
+            'RestoreUser': grpc.unary_unary_rpc_method_handler(
+                    servicer.RestoreUser,
+                    request_deserializer=kith_dot_graph_dot_v1_dot_graph__pb2.RestoreUserRequest.FromString,
+                    response_serializer=kith_dot_graph_dot_v1_dot_graph__pb2.RestoreUserResponse.SerializeToString,
+            ),
+            'ListSuspendedUsers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSuspendedUsers,
+                    request_deserializer=kith_dot_graph_dot_v1_dot_graph__pb2.ListSuspendedUsersRequest.FromString,
+                    response_serializer=kith_dot_graph_dot_v1_dot_graph__pb2.ListSuspendedUsersResponse.SerializeToString,
+            ),
+            'GetSuspendedUserIds': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSuspendedUserIds,
+                    request_deserializer=kith_dot_graph_dot_v1_dot_graph__pb2.GetSuspendedUserIdsRequest.FromString,
+                    response_serializer=kith_dot_graph_dot_v1_dot_graph__pb2.GetSuspendedUserIdsResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'kith.graph.v1.GraphService', rpc_method_handlers)
@@ -551,6 +641,9 @@ class GraphService:
     If authentication is enabled, every call may return UNAUTHENTICATED, and PERMISSION_DENIED with
     NOT_PERMITTED to a user who is not its `user_id`. Services may act for every user. Only services
     may make internal calls.
+
+    A call whose `user_id` is suspended is PERMISSION_DENIED with USER_SUSPENDED, also when a service
+    makes it for the user; see SuspendUser. Internal calls about suspended users are answered.
     """
 
     @staticmethod
@@ -1110,6 +1203,114 @@ class GraphService:
             '/kith.graph.v1.GraphService/DeleteUser',
             kith_dot_graph_dot_v1_dot_graph__pb2.DeleteUserRequest.SerializeToString,
             kith_dot_graph_dot_v1_dot_graph__pb2.DeleteUserResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SuspendUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kith.graph.v1.GraphService/SuspendUser',
+            kith_dot_graph_dot_v1_dot_graph__pb2.SuspendUserRequest.SerializeToString,
+            kith_dot_graph_dot_v1_dot_graph__pb2.SuspendUserResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RestoreUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kith.graph.v1.GraphService/RestoreUser',
+            kith_dot_graph_dot_v1_dot_graph__pb2.RestoreUserRequest.SerializeToString,
+            kith_dot_graph_dot_v1_dot_graph__pb2.RestoreUserResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSuspendedUsers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kith.graph.v1.GraphService/ListSuspendedUsers',
+            kith_dot_graph_dot_v1_dot_graph__pb2.ListSuspendedUsersRequest.SerializeToString,
+            kith_dot_graph_dot_v1_dot_graph__pb2.ListSuspendedUsersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSuspendedUserIds(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kith.graph.v1.GraphService/GetSuspendedUserIds',
+            kith_dot_graph_dot_v1_dot_graph__pb2.GetSuspendedUserIdsRequest.SerializeToString,
+            kith_dot_graph_dot_v1_dot_graph__pb2.GetSuspendedUserIdsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -60,6 +60,9 @@ class GraphServiceStub:
     If authentication is enabled, every call may return UNAUTHENTICATED, and PERMISSION_DENIED with
     NOT_PERMITTED to a user who is not its `user_id`. Services may act for every user. Only services
     may make internal calls.
+
+    A call whose `user_id` is suspended is PERMISSION_DENIED with USER_SUSPENDED, also when a service
+    makes it for the user; see SuspendUser. Internal calls about suspended users are answered.
     """
 
     @_typing.overload
@@ -70,7 +73,8 @@ class GraphServiceStub:
     """GetConnectedUserIds returns the connected ids of up to 100 users, in the order asked. If a
     user's revision is still `known_revision`, the answer is `unchanged` without ids. All answers
     are as of one moment. RESPONSE_TOO_LARGE if the answer would exceed 10 MiB; answers are never
-    truncated. Ids of blocks are included on request. Internal: not exposed by the gateway.
+    truncated. Ids of blocks are included on request. A suspended user is among nobody's ids and
+    has none. Internal: not exposed by the gateway.
     """
     CheckConnections: _grpc.UnaryUnaryMultiCallable[_graph_pb2.CheckConnectionsRequest, _graph_pb2.CheckConnectionsResponse]
     """CheckConnections returns the state of one user towards up to 1,000 peers, in the order asked."""
@@ -91,7 +95,8 @@ class GraphServiceStub:
     CountConnections: _grpc.UnaryUnaryMultiCallable[_graph_pb2.CountConnectionsRequest, _graph_pb2.CountConnectionsResponse]
     """CountConnections returns how many connections each of up to 1,000 users has, in the order
     asked. A user may count themselves and their connections; NOT_CONNECTED for all other users.
-    Services that name no user may count every user.
+    Services that name no user may count every user. Connections with suspended users do not count,
+    and a suspended user has none; the limit of connections counts them.
     """
     SuggestConnections: _grpc.UnaryUnaryMultiCallable[_graph_pb2.SuggestConnectionsRequest, _graph_pb2.SuggestConnectionsResponse]
     """SuggestConnections returns the users with the most connections in common with the user, without
@@ -105,7 +110,8 @@ class GraphServiceStub:
     connected at once. A request to a peer who has blocked the user is answered and listed like any
     other, but the peer does not see it, and it is deleted when the peer lifts the block.
     PEER_BLOCKED, CONNECTION_LIMIT_REACHED; REQUEST_PAUSED for some days after the peer has
-    declined, or has removed a request by a block or its end; OPEN_REQUEST_LIMIT_REACHED.
+    declined, or has removed a request by a block or its end; OPEN_REQUEST_LIMIT_REACHED;
+    CONNECTION_NOT_ALLOWED while the peer is suspended.
     """
     AcceptConnection: _grpc.UnaryUnaryMultiCallable[_graph_pb2.AcceptConnectionRequest, _graph_pb2.AcceptConnectionResponse]
     """AcceptConnection accepts the peer's request. CONNECTION_REQUEST_NOT_FOUND,
@@ -140,7 +146,7 @@ class GraphServiceStub:
     ExportConnections: _grpc.UnaryStreamMultiCallable[_graph_pb2.ExportConnectionsRequest, _graph_pb2.ExportConnectionsResponse]
     """ExportConnections streams every connection once, ordered by pair. Each message has a cursor
     from which an interrupted export continues. It contains all pairs that are connected during the
-    whole export. Internal: not exposed by the gateway.
+    whole export, those with suspended users among them. Internal: not exposed by the gateway.
     """
     ExportUser: _grpc.UnaryStreamMultiCallable[_graph_pb2.ExportUserRequest, _graph_pb2.ExportUserResponse]
     """ExportUser streams everything about one user that the user may know: connections, open requests
@@ -166,7 +172,32 @@ class GraphServiceStub:
     direction, and events about them except their numbers and times. The id stays, with the
     revision of its erasure, which GetConnectedUserIds returns if the id is issued again, and so
     does one event `USER_DELETED`. feed_service follows this event and erases the user too; its
-    DeleteUser says what holds until then. Internal: not exposed by the gateway.
+    DeleteUser says what holds until then. An erased id that was suspended stays suspended, without
+    the reason, until RestoreUser. Internal: not exposed by the gateway.
+    """
+    SuspendUser: _grpc.UnaryUnaryMultiCallable[_graph_pb2.SuspendUserRequest, _graph_pb2.SuspendUserResponse]
+    """SuspendUser takes a user out of everybody's sight at once, in both services: lists, counts,
+    mutual connections, suggestions, requests, feeds, digests and comments. Nothing is deleted.
+    Calls of the user are USER_SUSPENDED: changes of the graph and calls of the feed that ask the
+    graph at once, all others within two seconds. Other users can still block the user, remove
+    them, and decline or cancel requests between the two; these changes stay after RestoreUser. A
+    call for a user who is suspended already replaces the reason and changes nothing else. Internal:
+    not exposed by the gateway.
+    """
+    RestoreUser: _grpc.UnaryUnaryMultiCallable[_graph_pb2.RestoreUserRequest, _graph_pb2.RestoreUserResponse]
+    """RestoreUser ends a suspension: the user's connections, requests, blocks, tags, audiences, posts
+    and read position are as they would be without it. Only revisions have grown. A user who is not
+    suspended stays as they are. Internal: not exposed by the gateway.
+    """
+    ListSuspendedUsers: _grpc.UnaryUnaryMultiCallable[_graph_pb2.ListSuspendedUsersRequest, _graph_pb2.ListSuspendedUsersResponse]
+    """ListSuspendedUsers lists the suspended users with the reasons, last suspended first. Internal:
+    not exposed by the gateway.
+    """
+    GetSuspendedUserIds: _grpc.UnaryUnaryMultiCallable[_graph_pb2.GetSuspendedUserIdsRequest, _graph_pb2.GetSuspendedUserIdsResponse]
+    """GetSuspendedUserIds returns the ids of all suspended users, for a service that refuses their
+    calls. If nobody was suspended or restored since `known_revision`, the answer is `unchanged`
+    without ids. RESPONSE_TOO_LARGE if the answer would exceed 10 MiB. Internal: not exposed by the
+    gateway.
     """
 
 @_typing.type_check_only
@@ -204,6 +235,9 @@ class GraphServiceAsyncStub(GraphServiceStub):
     If authentication is enabled, every call may return UNAUTHENTICATED, and PERMISSION_DENIED with
     NOT_PERMITTED to a user who is not its `user_id`. Services may act for every user. Only services
     may make internal calls.
+
+    A call whose `user_id` is suspended is PERMISSION_DENIED with USER_SUSPENDED, also when a service
+    makes it for the user; see SuspendUser. Internal calls about suspended users are answered.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -211,7 +245,8 @@ class GraphServiceAsyncStub(GraphServiceStub):
     """GetConnectedUserIds returns the connected ids of up to 100 users, in the order asked. If a
     user's revision is still `known_revision`, the answer is `unchanged` without ids. All answers
     are as of one moment. RESPONSE_TOO_LARGE if the answer would exceed 10 MiB; answers are never
-    truncated. Ids of blocks are included on request. Internal: not exposed by the gateway.
+    truncated. Ids of blocks are included on request. A suspended user is among nobody's ids and
+    has none. Internal: not exposed by the gateway.
     """
     CheckConnections: _aio.UnaryUnaryMultiCallable[_graph_pb2.CheckConnectionsRequest, _graph_pb2.CheckConnectionsResponse]  # type: ignore[assignment]
     """CheckConnections returns the state of one user towards up to 1,000 peers, in the order asked."""
@@ -232,7 +267,8 @@ class GraphServiceAsyncStub(GraphServiceStub):
     CountConnections: _aio.UnaryUnaryMultiCallable[_graph_pb2.CountConnectionsRequest, _graph_pb2.CountConnectionsResponse]  # type: ignore[assignment]
     """CountConnections returns how many connections each of up to 1,000 users has, in the order
     asked. A user may count themselves and their connections; NOT_CONNECTED for all other users.
-    Services that name no user may count every user.
+    Services that name no user may count every user. Connections with suspended users do not count,
+    and a suspended user has none; the limit of connections counts them.
     """
     SuggestConnections: _aio.UnaryUnaryMultiCallable[_graph_pb2.SuggestConnectionsRequest, _graph_pb2.SuggestConnectionsResponse]  # type: ignore[assignment]
     """SuggestConnections returns the users with the most connections in common with the user, without
@@ -246,7 +282,8 @@ class GraphServiceAsyncStub(GraphServiceStub):
     connected at once. A request to a peer who has blocked the user is answered and listed like any
     other, but the peer does not see it, and it is deleted when the peer lifts the block.
     PEER_BLOCKED, CONNECTION_LIMIT_REACHED; REQUEST_PAUSED for some days after the peer has
-    declined, or has removed a request by a block or its end; OPEN_REQUEST_LIMIT_REACHED.
+    declined, or has removed a request by a block or its end; OPEN_REQUEST_LIMIT_REACHED;
+    CONNECTION_NOT_ALLOWED while the peer is suspended.
     """
     AcceptConnection: _aio.UnaryUnaryMultiCallable[_graph_pb2.AcceptConnectionRequest, _graph_pb2.AcceptConnectionResponse]  # type: ignore[assignment]
     """AcceptConnection accepts the peer's request. CONNECTION_REQUEST_NOT_FOUND,
@@ -281,7 +318,7 @@ class GraphServiceAsyncStub(GraphServiceStub):
     ExportConnections: _aio.UnaryStreamMultiCallable[_graph_pb2.ExportConnectionsRequest, _graph_pb2.ExportConnectionsResponse]  # type: ignore[assignment]
     """ExportConnections streams every connection once, ordered by pair. Each message has a cursor
     from which an interrupted export continues. It contains all pairs that are connected during the
-    whole export. Internal: not exposed by the gateway.
+    whole export, those with suspended users among them. Internal: not exposed by the gateway.
     """
     ExportUser: _aio.UnaryStreamMultiCallable[_graph_pb2.ExportUserRequest, _graph_pb2.ExportUserResponse]  # type: ignore[assignment]
     """ExportUser streams everything about one user that the user may know: connections, open requests
@@ -307,7 +344,32 @@ class GraphServiceAsyncStub(GraphServiceStub):
     direction, and events about them except their numbers and times. The id stays, with the
     revision of its erasure, which GetConnectedUserIds returns if the id is issued again, and so
     does one event `USER_DELETED`. feed_service follows this event and erases the user too; its
-    DeleteUser says what holds until then. Internal: not exposed by the gateway.
+    DeleteUser says what holds until then. An erased id that was suspended stays suspended, without
+    the reason, until RestoreUser. Internal: not exposed by the gateway.
+    """
+    SuspendUser: _aio.UnaryUnaryMultiCallable[_graph_pb2.SuspendUserRequest, _graph_pb2.SuspendUserResponse]  # type: ignore[assignment]
+    """SuspendUser takes a user out of everybody's sight at once, in both services: lists, counts,
+    mutual connections, suggestions, requests, feeds, digests and comments. Nothing is deleted.
+    Calls of the user are USER_SUSPENDED: changes of the graph and calls of the feed that ask the
+    graph at once, all others within two seconds. Other users can still block the user, remove
+    them, and decline or cancel requests between the two; these changes stay after RestoreUser. A
+    call for a user who is suspended already replaces the reason and changes nothing else. Internal:
+    not exposed by the gateway.
+    """
+    RestoreUser: _aio.UnaryUnaryMultiCallable[_graph_pb2.RestoreUserRequest, _graph_pb2.RestoreUserResponse]  # type: ignore[assignment]
+    """RestoreUser ends a suspension: the user's connections, requests, blocks, tags, audiences, posts
+    and read position are as they would be without it. Only revisions have grown. A user who is not
+    suspended stays as they are. Internal: not exposed by the gateway.
+    """
+    ListSuspendedUsers: _aio.UnaryUnaryMultiCallable[_graph_pb2.ListSuspendedUsersRequest, _graph_pb2.ListSuspendedUsersResponse]  # type: ignore[assignment]
+    """ListSuspendedUsers lists the suspended users with the reasons, last suspended first. Internal:
+    not exposed by the gateway.
+    """
+    GetSuspendedUserIds: _aio.UnaryUnaryMultiCallable[_graph_pb2.GetSuspendedUserIdsRequest, _graph_pb2.GetSuspendedUserIdsResponse]  # type: ignore[assignment]
+    """GetSuspendedUserIds returns the ids of all suspended users, for a service that refuses their
+    calls. If nobody was suspended or restored since `known_revision`, the answer is `unchanged`
+    without ids. RESPONSE_TOO_LARGE if the answer would exceed 10 MiB. Internal: not exposed by the
+    gateway.
     """
 
 class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -344,6 +406,9 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
     If authentication is enabled, every call may return UNAUTHENTICATED, and PERMISSION_DENIED with
     NOT_PERMITTED to a user who is not its `user_id`. Services may act for every user. Only services
     may make internal calls.
+
+    A call whose `user_id` is suspended is PERMISSION_DENIED with USER_SUSPENDED, also when a service
+    makes it for the user; see SuspendUser. Internal calls about suspended users are answered.
     """
 
     @_abc_1.abstractmethod
@@ -355,7 +420,8 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
         """GetConnectedUserIds returns the connected ids of up to 100 users, in the order asked. If a
         user's revision is still `known_revision`, the answer is `unchanged` without ids. All answers
         are as of one moment. RESPONSE_TOO_LARGE if the answer would exceed 10 MiB; answers are never
-        truncated. Ids of blocks are included on request. Internal: not exposed by the gateway.
+        truncated. Ids of blocks are included on request. A suspended user is among nobody's ids and
+        has none. Internal: not exposed by the gateway.
         """
 
     @_abc_1.abstractmethod
@@ -418,7 +484,8 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_graph_pb2.CountConnectionsResponse, _abc.Awaitable[_graph_pb2.CountConnectionsResponse]]:
         """CountConnections returns how many connections each of up to 1,000 users has, in the order
         asked. A user may count themselves and their connections; NOT_CONNECTED for all other users.
-        Services that name no user may count every user.
+        Services that name no user may count every user. Connections with suspended users do not count,
+        and a suspended user has none; the limit of connections counts them.
         """
 
     @_abc_1.abstractmethod
@@ -444,7 +511,8 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
         connected at once. A request to a peer who has blocked the user is answered and listed like any
         other, but the peer does not see it, and it is deleted when the peer lifts the block.
         PEER_BLOCKED, CONNECTION_LIMIT_REACHED; REQUEST_PAUSED for some days after the peer has
-        declined, or has removed a request by a block or its end; OPEN_REQUEST_LIMIT_REACHED.
+        declined, or has removed a request by a block or its end; OPEN_REQUEST_LIMIT_REACHED;
+        CONNECTION_NOT_ALLOWED while the peer is suspended.
         """
 
     @_abc_1.abstractmethod
@@ -527,7 +595,7 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_graph_pb2.ExportConnectionsResponse], _abc.AsyncIterator[_graph_pb2.ExportConnectionsResponse]]:
         """ExportConnections streams every connection once, ordered by pair. Each message has a cursor
         from which an interrupted export continues. It contains all pairs that are connected during the
-        whole export. Internal: not exposed by the gateway.
+        whole export, those with suspended users among them. Internal: not exposed by the gateway.
         """
 
     @_abc_1.abstractmethod
@@ -571,7 +639,56 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
         direction, and events about them except their numbers and times. The id stays, with the
         revision of its erasure, which GetConnectedUserIds returns if the id is issued again, and so
         does one event `USER_DELETED`. feed_service follows this event and erases the user too; its
-        DeleteUser says what holds until then. Internal: not exposed by the gateway.
+        DeleteUser says what holds until then. An erased id that was suspended stays suspended, without
+        the reason, until RestoreUser. Internal: not exposed by the gateway.
+        """
+
+    @_abc_1.abstractmethod
+    def SuspendUser(
+        self,
+        request: _graph_pb2.SuspendUserRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_graph_pb2.SuspendUserResponse, _abc.Awaitable[_graph_pb2.SuspendUserResponse]]:
+        """SuspendUser takes a user out of everybody's sight at once, in both services: lists, counts,
+        mutual connections, suggestions, requests, feeds, digests and comments. Nothing is deleted.
+        Calls of the user are USER_SUSPENDED: changes of the graph and calls of the feed that ask the
+        graph at once, all others within two seconds. Other users can still block the user, remove
+        them, and decline or cancel requests between the two; these changes stay after RestoreUser. A
+        call for a user who is suspended already replaces the reason and changes nothing else. Internal:
+        not exposed by the gateway.
+        """
+
+    @_abc_1.abstractmethod
+    def RestoreUser(
+        self,
+        request: _graph_pb2.RestoreUserRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_graph_pb2.RestoreUserResponse, _abc.Awaitable[_graph_pb2.RestoreUserResponse]]:
+        """RestoreUser ends a suspension: the user's connections, requests, blocks, tags, audiences, posts
+        and read position are as they would be without it. Only revisions have grown. A user who is not
+        suspended stays as they are. Internal: not exposed by the gateway.
+        """
+
+    @_abc_1.abstractmethod
+    def ListSuspendedUsers(
+        self,
+        request: _graph_pb2.ListSuspendedUsersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_graph_pb2.ListSuspendedUsersResponse, _abc.Awaitable[_graph_pb2.ListSuspendedUsersResponse]]:
+        """ListSuspendedUsers lists the suspended users with the reasons, last suspended first. Internal:
+        not exposed by the gateway.
+        """
+
+    @_abc_1.abstractmethod
+    def GetSuspendedUserIds(
+        self,
+        request: _graph_pb2.GetSuspendedUserIdsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_graph_pb2.GetSuspendedUserIdsResponse, _abc.Awaitable[_graph_pb2.GetSuspendedUserIdsResponse]]:
+        """GetSuspendedUserIds returns the ids of all suspended users, for a service that refuses their
+        calls. If nobody was suspended or restored since `known_revision`, the answer is `unchanged`
+        without ids. RESPONSE_TOO_LARGE if the answer would exceed 10 MiB. Internal: not exposed by the
+        gateway.
         """
 
 def add_GraphServiceServicer_to_server(servicer: GraphServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,54 @@
+"""The users whose calls are refused because they are suspended.
+
+graph_service knows who is suspended. To ask its database in every call would cost each a statement,
+so every process has all their ids, and asks once a second whether these have changed.
+"""
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from kith.errors.v1 import errors_pb2
+from kith.exceptions import UnauthorizedError
+
+REFRESH_SECONDS: Final = 1
+"""How often to ask whether somebody was suspended or restored."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suspended:
+    """Who is suspended: all ids, ascending, as of a revision; None if it is the known one."""
+
+    revision: int
+    ids: Sequence[int] | None
+
+
+class SuspendedUsers:
+    """The suspended users as of the last refresh; nobody before the first. Thread-safe."""
+
+    def __init__(self, read: Callable[[int], Suspended]) -> None:
+        """Call `read` with the known revision."""
+        self._read = read
+        # Eight bytes each, where a set would take sixty. They are exchanged at once, never changed.
+        self._known = (0, array("q"))
+
+    def refresh(self) -> None:
+        """Read who is suspended now."""
+        newest = self._read(self._known[0])
+        if newest.ids is not None:
+            self._known = (newest.revision, array("q", newest.ids))
+
+    def __contains__(self, user_id: object) -> bool:
+        """Tell whether a user is suspended."""
+        ids = self._known[1]
+        if not isinstance(user_id, int):
+            return False
+        position = bisect_left(ids, user_id)
+        return position < len(ids) and ids[position] == user_id
+
+
+def user_suspended() -> UnauthorizedError:
+    """Return the refusal of a suspended user's call, which says no more than that."""
+    return UnauthorizedError("the user is suspended", reason=errors_pb2.ERROR_REASON_USER_SUSPENDED)
