@@ -128,7 +128,7 @@ def suspension_page(
 
 # Both as of one snapshot, or a revision would be told with the ids of another.
 _SUSPENDED_IDS = Statement(
-    "suspended_ids",
+    "all_suspended_ids",
     """
     SELECT known.revision,
            CASE WHEN known.revision = nullif(CAST(:known_revision AS bigint), 0) THEN NULL

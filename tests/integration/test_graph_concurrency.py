@@ -196,8 +196,6 @@ def test_people_can_be_suspended_and_restored_while_others_connect_with_them(gra
             for _ in range(4):
                 chance.choice([people.suspend, people.restore])(chance.choice(ids))
             return {"ok"}
-        if seed % 5 == 1:
-            people.connect(*chance.sample(ids, 2))
         return {_outcome(graph, chance.choice(_CHANGES), *chance.sample(ids, 2)) for _ in range(8)}
 
     assert _at_once(work) <= {*_DOCUMENTED, "CONNECTION_NOT_ALLOWED", "USER_SUSPENDED"}

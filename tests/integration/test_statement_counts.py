@@ -20,7 +20,7 @@ _PAGE, _CHOICE, _UNREAD = (1, 1, 1) if LAYOUT is SINGLE else (2, 3, 2)
 _OF_CHECKS = (
     *("alembic_version", "has_citus", "distributed_tables", "pg_dist_partition"),
     # Asked once a second beside the calls.
-    "suspended_ids",
+    "all_suspended_ids",
 )
 # Lock the authors, look at what is there, and commit both.
 _FREEZING = 4
