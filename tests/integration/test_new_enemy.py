@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import grpc
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from feed_service.connections_cache import CachedViewer
 from feed_service.graph_client import GraphClient
@@ -157,9 +158,16 @@ def test_what_was_posted_after_its_author_was_suspended_is_never_shown(
 ) -> None:
     bob, alice = _bob_and_alice(people, start)
     posted_before = _list(pause.pair, alice, alice)
+    now = Timestamp()
+    now.GetCurrentTime()
     posts = [
         feed_pb2.ImportPostsRequest.ImportedPost(
-            author_id=alice, external_id="after", body="after", audience=ALL, importance=6.0
+            author_id=alice,
+            external_id="after",
+            body="after",
+            create_time=now,
+            audience=ALL,
+            importance=6.0,
         )
     ]
 
