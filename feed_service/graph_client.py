@@ -59,6 +59,8 @@ _UNAVAILABLE = grpc.StatusCode.UNAVAILABLE.name
 _LATE = grpc.StatusCode.DEADLINE_EXCEEDED.name
 # Each is a connection to one of the graph's workers; see `kith/client/channel_options.py`.
 _CHANNELS = 2
+# No call of anybody is the reason for it, and the log of the graph can say so.
+_OF_SUSPENDED = ((logs.REQUEST_ID, "suspended-users"),)
 _ANY_POSITION = ((KEY, ANY_WORD),)
 _log = logging.getLogger("kith.graph_client")
 
@@ -202,7 +204,9 @@ class GraphClient:
         request = pb.GetSuspendedUserIdsRequest(known_revision=known_revision)
         # Asked beside the calls, so it neither heeds nor changes what their circuit knows.
         with _Measured(self._metrics_by_method["GetSuspendedUserIds"]):
-            response = next(self._stubs).GetSuspendedUserIds(request, timeout=self._timeout)
+            response = next(self._stubs).GetSuspendedUserIds(
+                request, timeout=self._timeout, metadata=_OF_SUSPENDED
+            )
         return Suspended(
             revision=response.revision,
             ids=None if response.unchanged else response.suspended_user_ids,
