@@ -82,7 +82,14 @@ ACCESS: Final[Access] = {
     "ImportTags": Rule(admits=Admits.SERVICES, weight=Weight.HEAVY, audit=()),
     "ImportPosts": Rule(admits=Admits.SERVICES, weight=Weight.HEAVY, audit=()),
     "ImportComments": Rule(admits=Admits.SERVICES, weight=Weight.HEAVY, audit=()),
-    "ExportUser": Rule(admits=Admits.THE_USER, limit=HEAVY, weight=Weight.HEAVY, audit=()),
+    # Their data is theirs, and it tells nothing that a suspension hides.
+    "ExportUser": Rule(
+        admits=Admits.THE_USER,
+        limit=HEAVY,
+        weight=Weight.HEAVY,
+        audit=(),
+        also_suspended=True,
+    ),
     "WatchPosts": Rule(admits=Admits.SERVICES, audit=None),
     "DeleteUser": Rule(admits=Admits.SERVICES, audit=()),
 }

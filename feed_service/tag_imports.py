@@ -75,7 +75,10 @@ class TagImports:
 
     def _owners(self, owner_ids: Collection[int]) -> Mapping[int, CachedViewer]:
         """Return the connections of owners as of now: a tag is given as of their revision."""
-        return self._graph.current_all(self._graph.cached_all(owner_ids)) if owner_ids else {}
+        if not owner_ids:
+            return {}
+        owners, _ = self._graph.current_all(self._graph.cached_all(owner_ids))
+        return owners
 
     def _import_in(
         self, connection: Connection, chunk: Chunk, owners: Mapping[int, CachedViewer]

@@ -38,7 +38,14 @@ ACCESS: Final[Access] = {
     "UnblockUser": Rule(admits=Admits.THE_USER, limit=_BLOCKS, audit=("peer_id",)),
     "ImportConnections": Rule(admits=Admits.SERVICES, weight=Weight.HEAVY, audit=()),
     "ExportConnections": Rule(admits=Admits.SERVICES, weight=Weight.HEAVY, audit=()),
-    "ExportUser": Rule(admits=Admits.THE_USER, limit=HEAVY, weight=Weight.HEAVY, audit=()),
+    # Their data is theirs, and it tells nothing that a suspension hides.
+    "ExportUser": Rule(
+        admits=Admits.THE_USER,
+        limit=HEAVY,
+        weight=Weight.HEAVY,
+        audit=(),
+        also_suspended=True,
+    ),
     "WatchConnections": Rule(admits=Admits.SERVICES, audit=None),
     "DeleteUser": Rule(admits=Admits.SERVICES, audit=()),
     "SuspendUser": Rule(admits=Admits.SERVICES, audit=()),

@@ -54,6 +54,8 @@ class Rule:
     weight: Weight = Weight.ORDINARY
     audit: tuple[str, ...] | None
     """The ids to write down, as paths in the request; None for a call that is not audited."""
+    also_suspended: bool = False
+    """Whether the call is answered for a user who is suspended."""
 
 
 Access: TypeAlias = Mapping[str, Rule]

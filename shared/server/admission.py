@@ -59,7 +59,7 @@ def refuse_suspended(suspended: Container[int], access: Access) -> Step:
 
     def step(method: Method) -> Hooks:
         rule = access.get(method.name)
-        if rule is None or rule.admits is not Admits.THE_USER:
+        if rule is None or rule.admits is not Admits.THE_USER or rule.also_suspended:
             return Hooks()
 
         def begin(call: Call) -> None:

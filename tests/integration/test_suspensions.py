@@ -648,7 +648,7 @@ def test_a_refusal_says_that_the_user_is_suspended_and_nothing_else(
     assert (error.message, dict(error.metadata)) == ("the user is suspended", {})
 
 
-def test_internal_calls_about_a_suspended_user_are_answered(pair: Pair, people: People) -> None:
+def test_the_data_of_a_suspended_user_can_be_exported(pair: Pair, people: People) -> None:
     bob, friend = people.connected(2)
     people.tag(bob, "friends", friend)
     post = people.post(bob)
@@ -657,8 +657,12 @@ def test_internal_calls_about_a_suspended_user_are_answered(pair: Pair, people: 
     until(lambda: refusal(pair.feed.ListTags, refused) == "USER_SUSPENDED")
 
     exported = list(pair.feed.ExportUser(feed.ExportUserRequest(user_id=bob)))
+    pairs = list(pair.graph.ExportUser(pb.ExportUserRequest(user_id=bob)))
+    of_friend = list(pair.graph.ExportUser(pb.ExportUserRequest(user_id=friend)))
 
     assert [one.post_id for message in exported for one in message.posts] == [post]
+    assert [peer.peer_id for message in pairs for peer in message.connections] == [friend]
+    assert of_friend == []
 
 
 # The calls themselves.

@@ -61,7 +61,8 @@ class GraphServiceStub:
     may make internal calls.
 
     A call whose `user_id` is suspended is PERMISSION_DENIED with USER_SUSPENDED, also when a service
-    makes it for the user; see SuspendUser. Internal calls about suspended users are answered.
+    makes it for the user; see SuspendUser. ExportUser and internal calls about suspended users are
+    answered.
     """
 
     def __init__(self, channel):
@@ -233,7 +234,8 @@ class GraphServiceServicer:
     may make internal calls.
 
     A call whose `user_id` is suspended is PERMISSION_DENIED with USER_SUSPENDED, also when a service
-    makes it for the user; see SuspendUser. Internal calls about suspended users are answered.
+    makes it for the user; see SuspendUser. ExportUser and internal calls about suspended users are
+    answered.
     """
 
     def GetConnectedUserIds(self, request, context):
@@ -395,9 +397,10 @@ class GraphServiceServicer:
     def ExportUser(self, request, context):
         """ExportUser streams everything about one user that the user may know: connections, open requests
         of either direction, and the users whom the user has blocked, each as GetConnection returns it,
-        by the id of the other user. Blocks by others do not show. Each message has a cursor from which
-        an interrupted export continues. A pair whose state does not change during the export is in it
-        once. INVALID_PAGE_TOKEN for a cursor. The gateway exposes the call over gRPC alone.
+        by the id of the other user. Blocks by others do not show, nor do suspended users. Each message
+        has a cursor from which an interrupted export continues. A pair whose state does not change
+        during the export is in it once. INVALID_PAGE_TOKEN for a cursor. The gateway exposes the call
+        over gRPC alone.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -643,7 +646,8 @@ class GraphService:
     may make internal calls.
 
     A call whose `user_id` is suspended is PERMISSION_DENIED with USER_SUSPENDED, also when a service
-    makes it for the user; see SuspendUser. Internal calls about suspended users are answered.
+    makes it for the user; see SuspendUser. ExportUser and internal calls about suspended users are
+    answered.
     """
 
     @staticmethod

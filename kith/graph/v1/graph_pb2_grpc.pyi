@@ -62,7 +62,8 @@ class GraphServiceStub:
     may make internal calls.
 
     A call whose `user_id` is suspended is PERMISSION_DENIED with USER_SUSPENDED, also when a service
-    makes it for the user; see SuspendUser. Internal calls about suspended users are answered.
+    makes it for the user; see SuspendUser. ExportUser and internal calls about suspended users are
+    answered.
     """
 
     @_typing.overload
@@ -151,9 +152,10 @@ class GraphServiceStub:
     ExportUser: _grpc.UnaryStreamMultiCallable[_graph_pb2.ExportUserRequest, _graph_pb2.ExportUserResponse]
     """ExportUser streams everything about one user that the user may know: connections, open requests
     of either direction, and the users whom the user has blocked, each as GetConnection returns it,
-    by the id of the other user. Blocks by others do not show. Each message has a cursor from which
-    an interrupted export continues. A pair whose state does not change during the export is in it
-    once. INVALID_PAGE_TOKEN for a cursor. The gateway exposes the call over gRPC alone.
+    by the id of the other user. Blocks by others do not show, nor do suspended users. Each message
+    has a cursor from which an interrupted export continues. A pair whose state does not change
+    during the export is in it once. INVALID_PAGE_TOKEN for a cursor. The gateway exposes the call
+    over gRPC alone.
     """
     WatchConnections: _grpc.UnaryStreamMultiCallable[_graph_pb2.WatchConnectionsRequest, _graph_pb2.WatchConnectionsResponse]
     """WatchConnections streams every change of the graph, each once, in an order in which the changes
@@ -237,7 +239,8 @@ class GraphServiceAsyncStub(GraphServiceStub):
     may make internal calls.
 
     A call whose `user_id` is suspended is PERMISSION_DENIED with USER_SUSPENDED, also when a service
-    makes it for the user; see SuspendUser. Internal calls about suspended users are answered.
+    makes it for the user; see SuspendUser. ExportUser and internal calls about suspended users are
+    answered.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -323,9 +326,10 @@ class GraphServiceAsyncStub(GraphServiceStub):
     ExportUser: _aio.UnaryStreamMultiCallable[_graph_pb2.ExportUserRequest, _graph_pb2.ExportUserResponse]  # type: ignore[assignment]
     """ExportUser streams everything about one user that the user may know: connections, open requests
     of either direction, and the users whom the user has blocked, each as GetConnection returns it,
-    by the id of the other user. Blocks by others do not show. Each message has a cursor from which
-    an interrupted export continues. A pair whose state does not change during the export is in it
-    once. INVALID_PAGE_TOKEN for a cursor. The gateway exposes the call over gRPC alone.
+    by the id of the other user. Blocks by others do not show, nor do suspended users. Each message
+    has a cursor from which an interrupted export continues. A pair whose state does not change
+    during the export is in it once. INVALID_PAGE_TOKEN for a cursor. The gateway exposes the call
+    over gRPC alone.
     """
     WatchConnections: _aio.UnaryStreamMultiCallable[_graph_pb2.WatchConnectionsRequest, _graph_pb2.WatchConnectionsResponse]  # type: ignore[assignment]
     """WatchConnections streams every change of the graph, each once, in an order in which the changes
@@ -408,7 +412,8 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
     may make internal calls.
 
     A call whose `user_id` is suspended is PERMISSION_DENIED with USER_SUSPENDED, also when a service
-    makes it for the user; see SuspendUser. Internal calls about suspended users are answered.
+    makes it for the user; see SuspendUser. ExportUser and internal calls about suspended users are
+    answered.
     """
 
     @_abc_1.abstractmethod
@@ -606,9 +611,10 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_graph_pb2.ExportUserResponse], _abc.AsyncIterator[_graph_pb2.ExportUserResponse]]:
         """ExportUser streams everything about one user that the user may know: connections, open requests
         of either direction, and the users whom the user has blocked, each as GetConnection returns it,
-        by the id of the other user. Blocks by others do not show. Each message has a cursor from which
-        an interrupted export continues. A pair whose state does not change during the export is in it
-        once. INVALID_PAGE_TOKEN for a cursor. The gateway exposes the call over gRPC alone.
+        by the id of the other user. Blocks by others do not show, nor do suspended users. Each message
+        has a cursor from which an interrupted export continues. A pair whose state does not change
+        during the export is in it once. INVALID_PAGE_TOKEN for a cursor. The gateway exposes the call
+        over gRPC alone.
         """
 
     @_abc_1.abstractmethod
