@@ -215,7 +215,18 @@ def add_client_commands(add_parser: AddParser) -> None:
     moderate.add_argument(
         "--until", type=day, help="day, as YYYY-MM-DD, at whose beginning in UTC a hold ends"
     )
-    suspend = add_command(add_parser, "suspend", _suspend, "take a person out of everybody's sight")
+    for command in (
+        *(feed, digest, explain, connections),
+        *(edges, texts, document, out, person, erase, moderate),
+        *_add_watches(add_parser),
+        *_add_suspensions(add_parser),
+    ):
+        _add_targets(command)
+
+
+def _add_suspensions(add_parser: AddParser) -> tuple[ArgumentParser, ...]:
+    """Add the commands that suspend people, restore them, and list the suspended."""
+    suspend = add_command(add_parser, "suspend", _suspend, "take a person out of sight")
     suspend.add_argument("user", type=identifier)
     suspend.add_argument(
         "--reason", default="", help="reason for `kith suspended`; the person is not told"
@@ -225,13 +236,7 @@ def add_client_commands(add_parser: AddParser) -> None:
     suspended = add_command(
         add_parser, "suspended", _suspended, "print the suspended people, last suspended first"
     )
-    for command in (
-        *(feed, digest, explain, connections),
-        *(edges, texts, document, out, person, erase, moderate),
-        *_add_watches(add_parser),
-        *(suspend, restore, suspended),
-    ):
-        _add_targets(command)
+    return suspend, restore, suspended
 
 
 def _add_watches(add_parser: AddParser) -> tuple[ArgumentParser, ArgumentParser]:

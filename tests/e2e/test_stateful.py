@@ -157,6 +157,8 @@ class Lives(RuleBasedStateMachine):
     @rule(any_tag=_any, muted=st.booleans())
     def mute_tag(self, any_tag: int, *, muted: bool) -> None:
         tag = _one_of(self._tag_ids, any_tag)
+        if self._oracle.owners[tag] in self._oracle.suspended:
+            return
         request = feed.UpdateTagRequest(
             user_id=self._oracle.owners[tag],
             tag=feed.Tag(tag_id=self._tag_ids[tag], muted=muted),
