@@ -96,7 +96,7 @@ class Audiences:
     def viewers(self, name: PostName, *, page_size: int, page_token: str) -> Viewers:
         """Return who sees a post now, its author among them; no users if there is no such post.
 
-        Nobody sees the posts of a suspended author. At most MOST_COUNTED are counted.
+        Posts of a suspended author have no viewers. At most MOST_COUNTED are counted.
         """
         author_id, post_id = name
         scope = Scope.of("viewers", author_id, post_id)

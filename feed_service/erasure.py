@@ -7,7 +7,7 @@ Data that others can see goes first.
 The keys of photos stay in `object_removals` until the object store has removed the objects: they
 are the only trace, and the only way to go on after the store could not be reached.
 
-A hold keeps its post or comment as evidence, which nobody but services sees any more. Upkeep erases
+A hold keeps its post or comment as evidence, which only services see from now on. Upkeep erases
 it when the hold ends.
 """
 

@@ -145,8 +145,8 @@ class GraphClient:
     ) -> tuple[dict[int, CachedViewer], frozenset[int]]:
         """Return the connections of many users as of now, each `known` where nothing has changed.
 
-        And those `among` up to 1,000 other users who are suspended now; there are none unless the
-        connections of somebody are asked for. Raises what `cached_all` does.
+        And those `among` up to 1,000 other users who are suspended now; there are none unless
+        connections of users are asked for. Raises what `cached_all` does.
         """
         current, suspended = self._ask_all(known, with_blocked=with_blocked, suspended_among=among)
         changed = sum(current[user_id] is not each for user_id, each in known.items())

@@ -138,8 +138,8 @@ def _with_imported_tags(
 ) -> dict[ExternalName, Audience]:
     """Return the audiences of the posts with the tags that an importer names, which are locked.
 
-    Raises ValidationError naming those that were not imported. One that is deleted lets nobody in,
-    and keeps people out.
+    Raises ValidationError naming those that were not imported. One that is deleted shows no
+    post, and still excludes people.
     """
     keys = {
         (post.author_id, external_id)

@@ -119,9 +119,9 @@ def steady_read_of_comments(
     *,
     commenters: Callable[[T], Collection[int]],
 ) -> tuple[T, frozenset[int]]:
-    """Do the same for comments; returns also whose comments must be dropped, usually nobody's.
+    """Do the same for comments; returns also the users whose comments must be dropped.
 
-    There is somebody only if suspended people fill page after page. `commenters` are as in
+    There are any only if suspended people fill page after page. `commenters` are as in
     `safe_read`.
     """
     result = safe_read(graph, viewer_id, read, commenters=commenters)

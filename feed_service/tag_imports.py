@@ -1,7 +1,7 @@
 """Imports: tags from elsewhere and the people who have them, chunk by chunk.
 
-A tag that excludes people must not let one of them through. So nobody is left out: somebody who is
-not connected with the owner here is stored as a former member, whom the tag keeps out and lets in
+A tag that excludes people must not let one of them through. So none is skipped: a person who is
+not connected with the owner here is stored as a former member, whom the tag excludes and lets in
 nowhere, and the answer says how many these are.
 """
 

@@ -6,7 +6,7 @@ has at least one of its tags. PRIVATE is the author alone, and so is MODERATED, 
 post while a service hides it. A deleted post has no viewers. Blocks need no clause of their own: a
 block ends the connection in the same transaction, and the ids are those of the graph. Nor do
 suspensions, for the ids are without suspended people, and a suspended viewer has none. Comments
-need both: somebody with a block, or a suspension, may be connected with the author of a post as the
+need both: a person with a block, or a suspension, may be connected with the author of a post as the
 viewer is. See NOT_BLOCKED, and `safe_read`.
 
 A tag lets a viewer in during the connection in which it was given, and keeps them out for good. It

@@ -6,7 +6,7 @@ counts do not change while the rule is decided. A rule says what happens to the 
 effect; one that is repeated by its request id is answered as it was.
 
 To a user, a suspended peer looks like a stranger who cannot be asked. What ends something between
-the two still takes effect, so that nothing comes back that somebody has ended.
+the two still takes effect, so that nothing comes back that was ended.
 """
 
 from collections.abc import Callable

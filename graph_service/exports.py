@@ -59,7 +59,7 @@ class Exports:
             yield ExportChunk(pairs=pairs, cursor=self._tokens.issue(_SCOPE, after))
 
     def export_user(self, user_id: int, cursor: str) -> Iterator[PeersChunk]:
-        """Yield everybody with whom the user has something, once, by id, from a cursor on.
+        """Yield each connected, asked, asking or blocked peer once, by id, from a cursor on.
 
         Raises ValidationError naming `cursor` when it is not one of ours for this user.
         """

@@ -1,7 +1,7 @@
 """Imports: connections, open requests and blocks from elsewhere, chunk by chunk.
 
 A chunk is decided in memory and stored as a whole: the blocks first, which end connections, then
-the connections, then the requests. Whatever order people are imported in, a block holds.
+the connections, then the requests. So a block holds in any order of imports.
 """
 
 from collections import Counter
@@ -26,7 +26,7 @@ from shared.database.database import Database
 Pair = tuple[int, int]
 """The ids of two users, the lower first."""
 Directed = tuple[int, int]
-"""Who asks or blocks, and whom."""
+"""The user who asks or blocks, and the other."""
 
 
 class ImportedPair(NamedTuple):

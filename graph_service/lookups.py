@@ -39,7 +39,7 @@ class Lookups:
     ) -> tuple[list[ConnectedIds], list[int]]:
         """Return each user's revision, and the ids where the revision is not the known one.
 
-        And those of the users `suspended_among` who are suspended; nobody is left out of the ids
+        And those of the users `suspended_among` who are suspended; the ids are complete
         `with_suspended`. A known revision is compared with the newest one, which the primary alone
         has.
         """

@@ -469,7 +469,7 @@ def _imported_pair(
 
 
 def _directed(fields: Fields, at: str, item: _Directed, first: str, second: str) -> tuple[int, int]:
-    """Read who asks or blocks, and whom."""
+    """Read the user who asks or blocks, and the other."""
     first_id = fields.identifier(f"{at}.{first}", getattr(item, first))
     return first_id, fields.other(f"{at}.{second}", getattr(item, second), than=first_id)
 

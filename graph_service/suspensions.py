@@ -45,7 +45,7 @@ class Suspensions:
         """Suspend a user; the result is since when they are suspended."""
 
         def work(connection: Connection) -> datetime:
-            # With a row for all cases, whatever concerns the user waits for the lock.
+            # With a row for all cases, every change of the user's waits for the lock.
             created = users.create_user(connection, user_id=user_id)
             connected = _lock_with_connections(connection, user_id)
             since, is_new = suspensions.insert_suspension(

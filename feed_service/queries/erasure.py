@@ -125,7 +125,7 @@ _WITHHOLD_POSTS = text("""
 
 
 def withhold_posts(connection: Connection, *, user_id: int, limit: int) -> int:
-    """How many posts the user could have restored; nobody can now."""
+    """How many posts the user could have restored; they cannot be restored now."""
     return connection.execute(_WITHHOLD_POSTS, {"user_id": user_id, "limit": limit}).rowcount
 
 
@@ -212,7 +212,7 @@ _HIDE_HELD_COMMENTS = text("""
 
 
 def hide_held_comments(connection: Connection, *, user_id: int, limit: int) -> int:  # noqa: ARG001 -- as the other steps; few comments are held
-    """How many comments of the user are kept by a hold; nobody sees them any more."""
+    """How many comments of the user are kept by a hold; they are hidden now."""
     return connection.execute(_HIDE_HELD_COMMENTS, {"user_id": user_id}).rowcount
 
 

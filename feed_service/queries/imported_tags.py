@@ -80,7 +80,7 @@ _COUNT_TAGS = text("""
 def lock_and_count_tags_of_many(
     connection: Connection, *, owner_ids: Collection[int]
 ) -> dict[int, int]:
-    """How many tags each owner has who has any; nobody else creates one for them meanwhile."""
+    """How many tags each owner of tags has; locked until the transaction ends."""
     parameters = {"owner_ids": array_literal(sorted(owner_ids))}
     connection.execute(_LOCK_OWNERS, parameters)
     rows = connection.execute(_COUNT_TAGS, parameters)

@@ -418,7 +418,7 @@ def lock_post(connection: Connection, *, author_id: int, post_id: int) -> Locked
     return None if found is None else LockedPost._make(found)
 
 
-# While a service hides the post, its author's choice shows it to nobody.
+# While a service hides the post, no choice of its author shows it.
 _UPDATE_POST = text(f"""
     UPDATE posts AS p
     SET body = coalesce(:body, p.body),

@@ -43,7 +43,7 @@ def purge_comments(connection: Connection, *, age: timedelta, limit: int) -> int
     return connection.execute(_PURGE_COMMENTS, {"age": age, "limit": limit}).rowcount
 
 
-# Their author has been erased: nobody can restore them, so they do not wait to be purged.
+# Their author has been erased: they cannot be restored, so they do not wait to be purged.
 _PURGE_KEPT_POSTS = text("""
     DELETE FROM posts AS p
     USING (SELECT author_id, id FROM posts

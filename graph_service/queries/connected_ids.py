@@ -43,7 +43,7 @@ class ConnectedIds:
     is_suspended: bool
 
 
-# The count comes first, so that for users without suspended connections nobody is looked up.
+# The count comes first, so that users without suspended connections take no lookup.
 _IN_SIGHT = """(
                            CAST(:with_suspended AS boolean) OR u.suspended_connection_count = 0
                            OR NOT EXISTS (
@@ -127,8 +127,8 @@ def connected_user_ids(
 ) -> tuple[list[ConnectedIds], list[int]]:
     """Each asked user's connections, in the order asked, all at one moment.
 
-    And those of the users `suspended_among` who are suspended at that moment. Suspensions hide
-    nobody `with_suspended`.
+    And those of the users `suspended_among` who are suspended at that moment. The ids are
+    complete `with_suspended`.
     """
     rows = reader.rows(
         _CONNECTED_USER_IDS,

@@ -39,7 +39,7 @@ _INSERT_BLOCKS = """
 """
 
 # The other's request stays theirs, and is not shown: whether it came before the block or after it,
-# in this import or another, nobody can tell.
+# in this import or another, is not known.
 _END_PAIRS = """
     WITH imported AS (
         SELECT least(blocker_id, blocked_id) AS a, greatest(blocker_id, blocked_id) AS b, blocker_id

@@ -75,7 +75,7 @@ def peers_at_revision(
     return [PeerRow(**row) for row in rows], revisions[0] or NO_SHOWN_REVISION
 
 
-# Who is suspended is in no list, and is left out before the rows are counted. Users see those whom
+# A suspended user is in no list, and is left out before the rows are counted. Users see those that
 # they block, suspended or not: the block is their own.
 _NOT_SUSPENDED = "NOT EXISTS (SELECT FROM suspensions WHERE user_id = {peer} OFFSET 0)"
 

@@ -13,7 +13,7 @@ IN_SIGHT = """(
     OR NOT EXISTS (SELECT FROM suspensions WHERE user_id = {peer} OFFSET 0))"""
 """Whether a peer that is connected with a user is not suspended.
 
-The count comes first, so that users without suspended connections look nobody up. OFFSET 0 keeps
+The count comes first, so that users without suspended connections take no lookup. OFFSET 0 keeps
 PostgreSQL from reading all suspensions into a hash table.
 """
 

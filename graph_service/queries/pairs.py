@@ -51,7 +51,7 @@ class LockedPair:
     `are_users` says whether both have a row, `created_users` how many have it only since this
     transaction; after a change it means nothing. `block_count` and `open_request_count` are how
     many the user blocks and has asked, as far as that was to be counted; `is_paused` says whether
-    the peer has declined so lately that the user cannot ask. The state is the stored one: whoever
+    the peer has declined so lately that the user cannot ask. The state is the stored one: code that
     shows it leaves out what is between the user and a suspended peer.
     """
 

@@ -1,4 +1,4 @@
-"""Suspensions: who is suspended, and the users who no longer see or see again somebody."""
+"""Suspensions: the suspended users, and the users for whom that changes what they see."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass

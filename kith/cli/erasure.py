@@ -80,7 +80,7 @@ def _counts(user_id: int, kith: KithClient) -> Counter[str]:
     except UnauthorizedError as error:
         if error.reason != errors_pb2.ERROR_REASON_USER_SUSPENDED:
             raise
-        # Nobody may ask for them while there is one.
+        # No call may ask for them while there is one.
         counts["suspension"] += 1
     for chunk in resumed(kith.feed.ExportUser, feed_pb2.ExportUserRequest(user_id=user_id)):
         for field, values in chunk.ListFields():

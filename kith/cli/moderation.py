@@ -1,4 +1,4 @@
-"""Hiding and holding what somebody has written."""
+"""Hiding and holding posts and comments."""
 
 from datetime import UTC, date, datetime, time
 from typing import Final

@@ -14,7 +14,7 @@ from kith.errors.v1 import errors_pb2
 from kith.exceptions import UnauthorizedError
 
 REFRESH_SECONDS: Final = 1
-"""How often to ask whether somebody was suspended or restored."""
+"""How often to ask whether users were suspended or restored."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class Suspended:
 
 
 class SuspendedUsers:
-    """The suspended users as of the last refresh; nobody before the first. Thread-safe."""
+    """The suspended users as of the last refresh; none before the first. Thread-safe."""
 
     def __init__(self, read: Callable[[int], Suspended]) -> None:
         """Call `read` with the known revision."""

@@ -1,6 +1,6 @@
 """What services hide and hold: columns of posts and comments, and the indexes that find them.
 
-A post that is hidden has the audience `moderated`. The version before shows such a post to nobody,
+A post that is hidden has the audience `moderated`. The version before hides such a post,
 and cannot give it another audience, which the constraint `moderation` refuses. It does show a
 comment that is hidden, so hide none until that version is gone. Every step can be repeated.
 """

@@ -1,8 +1,7 @@
-"""Who is suspended.
+"""Suspended users.
 
-May meet the code of the version before, which suspends nobody and does not look for suspensions:
-nobody is to be suspended before that version is gone, and everybody is in sight again where it
-comes back.
+May meet the code of the version before, which suspends no users and does not look for suspensions:
+suspend no user before that version is gone. Where it comes back, it shows suspended users again.
 """
 
 import sqlalchemy as sa
