@@ -345,7 +345,7 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         with Fields() as fields:
             call = _call(fields, request, pb.CreateTagResponse, messages.created_tag)
             name = _tag_name(fields, "name", request.name)
-            mute = _mute(fields, request)
+            mute = _mute(fields, "mute_until", request)
         return self._tags.create(call, name=name, mute=mute, shown=messages.shown_tag)
 
     def ListTags(
@@ -917,12 +917,14 @@ def _tag_name(fields: Fields, field: str, value: str) -> str:
     return name
 
 
-def _mute(fields: Fields, request: pb.CreateTagRequest) -> Mute | None:
-    has_end = request.HasField("mute_until")
-    if has_end and not request.muted:
-        fields.reject("mute_until", UNMUTED_WITH_END)
-    until = fields.moment("mute_until", request.mute_until) if has_end else None
-    return Mute(until=until) if request.muted else None
+def _mute(
+    fields: Fields, field: str, tag: pb.CreateTagRequest | pb.ImportTagsRequest.ImportedTag
+) -> Mute | None:
+    has_end = tag.HasField("mute_until")
+    if has_end and not tag.muted:
+        fields.reject(field, UNMUTED_WITH_END)
+    until = fields.moment(field, tag.mute_until) if has_end else None
+    return Mute(until=until) if tag.muted else None
 
 
 def _tag_changes(fields: Fields, request: pb.UpdateTagRequest) -> TagChanges:
@@ -982,6 +984,7 @@ def _imported_tag(
         name=_tag_name(fields, f"{at}.name", tag.name),
         created_at=created_at,
         deleted_at=_later_time(fields, at, tag, "delete_time", than=created_at, now=now),
+        mute=_mute(fields, f"{at}.mute_until", tag),
     )
 
 

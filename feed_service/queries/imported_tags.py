@@ -7,6 +7,7 @@ from typing import Final
 
 from sqlalchemy import Connection, TextClause, text
 
+from feed_service.queries.tags import Mute, muted_until
 from shared.database.arrays import array_literal
 
 ExternalTag = tuple[int, str]
@@ -22,6 +23,7 @@ class ImportedTag:
     name: str
     created_at: datetime
     deleted_at: datetime | None
+    mute: Mute | None
 
     @property
     def key(self) -> ExternalTag:
@@ -176,12 +178,14 @@ def taken_names(connection: Connection, *, tags: Sequence[ImportedTag]) -> set[i
 
 
 _INSERT_TAGS = text("""
-    INSERT INTO tags (owner_user_id, external_id, name, created_at, deleted_at, imported_at)
-    SELECT owner_id, external_id, name, created_at, deleted_at, now()
+    INSERT INTO tags
+        (owner_user_id, external_id, name, created_at, deleted_at, muted_until, imported_at)
+    SELECT owner_id, external_id, name, created_at, deleted_at, muted_until, now()
     FROM unnest(CAST(:owner_ids AS bigint[]), CAST(:external_ids AS text[]),
                 CAST(:names AS text[]), CAST(:created_at AS timestamptz[]),
-                CAST(:deleted_at AS timestamptz[])) WITH ORDINALITY
-         AS imported (owner_id, external_id, name, created_at, deleted_at, position)
+                CAST(:deleted_at AS timestamptz[]), CAST(:muted_until AS timestamptz[]))
+         WITH ORDINALITY AS imported
+             (owner_id, external_id, name, created_at, deleted_at, muted_until, position)
     ORDER BY owner_id, position
 """)
 
@@ -197,6 +201,7 @@ def insert_tags(connection: Connection, *, tags: Sequence[ImportedTag]) -> None:
                 "names": [tag.name for tag in tags],
                 "created_at": _moments(tag.created_at for tag in tags),
                 "deleted_at": _moments(tag.deleted_at for tag in tags),
+                "muted_until": [str(muted_until(tag.mute)) if tag.mute else None for tag in tags],
             },
         )
 

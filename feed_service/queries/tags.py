@@ -131,12 +131,13 @@ def insert_tag(connection: Connection, *, owner_user_id: int, name: str, mute: M
     """The id of the new tag; fails with `is_name_taken` when the owner has one of this name."""
     tag_id: int = connection.execute(
         _INSERT_TAG,
-        {"owner_user_id": owner_user_id, "name": name, "muted_until": _muted_until(mute)},
+        {"owner_user_id": owner_user_id, "name": name, "muted_until": muted_until(mute)},
     ).scalar_one()
     return tag_id
 
 
-def _muted_until(mute: Mute | None) -> datetime | str | None:
+def muted_until(mute: Mute | None) -> datetime | str | None:
+    """A mute as the column of its end has it."""
     return None if mute is None else mute.until or "infinity"
 
 
@@ -217,7 +218,7 @@ def update_tag(
             "owner_user_id": owner_user_id,
             "tag_id": tag_id,
             "name": name,
-            "muted_until": _muted_until(mute),
+            "muted_until": muted_until(mute),
         },
     )
 

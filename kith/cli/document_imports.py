@@ -245,6 +245,8 @@ class _Move:
                 name=item.name,
                 create_time=item.create_time,
                 delete_time=item.delete_time if item.HasField("delete_time") else None,
+                muted=item.muted,
+                mute_until=item.mute_until if item.HasField("mute_until") else None,
             )
         return "members", feed_pb2.ImportTagsRequest.ImportedMember(
             owner_id=self.user_id,

@@ -177,6 +177,24 @@ def test_a_deleted_tag_waits_a_day_for_its_posts(databases: Databases) -> None:
     assert left == ["new"]
 
 
+def test_a_muted_tag_stays_muted_for_as_long_as_it_was(pair: Pair, people: People) -> None:
+    owner, friend = people.connected(2)
+    people.post(friend)
+    tags = [_tag(owner, each, f"tag {each}") for each in ("ever", "long", "over")]
+    for tag, end in zip(tags, (None, _FUTURE, _LATER), strict=True):
+        tag.muted = True
+        if end is not None:
+            tag.mute_until.CopyFrom(end)
+
+    before = people.feed(owner)
+    _import(pair, tags, [_member(owner, friend, "ever")])
+
+    listed = _listed(pair, owner)
+    assert [tag.muted for tag in listed] == [True, True, False]
+    assert listed[1].mute_until == _FUTURE
+    assert (len(before), people.feed(owner)) == (1, [])
+
+
 def test_what_is_sent_again_is_counted_and_undoes_nothing(pair: Pair, people: People) -> None:
     owner, friend, other = people.connected(3)
     tags, members = [_tag(owner)], [_member(owner, friend), _member(owner, other)]
@@ -271,6 +289,20 @@ _REFUSED = {
     "a tag that will be deleted": (
         pb.ImportTagsRequest(tags=[_tag(1, deleted=_FUTURE)]),
         "tags[0].delete_time",
+    ),
+    "the end of no mute": (
+        pb.ImportTagsRequest(
+            tags=[
+                ImportedTag(
+                    owner_id=1,
+                    external_id="1",
+                    name="x",
+                    create_time=_LONG_AGO,
+                    mute_until=_FUTURE,
+                )
+            ]
+        ),
+        "tags[0].mute_until",
     ),
     "a tag twice": (
         pb.ImportTagsRequest(tags=[_tag(1), _tag(1, name="other")]),

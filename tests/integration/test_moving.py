@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -17,9 +18,11 @@ from kith.feed.v1 import feed_pb2 as feed
 from kith.graph.v1 import graph_pb2 as graph
 from tests.support import photos
 from tests.support.browser import get, post_form
+from tests.support.credentials import Issuer, put
 from tests.support.pair import Databases, Pair, running_pair
 from tests.support.people import ALL, PRIVATE, People, all_without, tagged
 from tests.support.s3 import S3Server
+from tests.support.secured import SecuredPair, bearer, secured_pair
 
 _PEOPLE: Final = 5
 _STEPS: Final = 70
@@ -55,12 +58,12 @@ def there(databases: Databases) -> Iterator[Side]:
 
 @pytest.fixture
 def kith(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Kith:
-    """Runs a command on one of the sides; returns its status, its output and its errors."""
+    """Runs a command on a pair; returns its status, its output and its errors."""
     monkeypatch.setenv("COLUMNS", "200")
 
-    def run(side: Side, *arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setenv("GRAPH_TARGET", side.pair.graph_server.address)
-        monkeypatch.setenv("FEED_TARGET", side.pair.feed_server.address)
+    def run(pair: Pair | SecuredPair, *arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setenv("GRAPH_TARGET", pair.graph_server.address)
+        monkeypatch.setenv("FEED_TARGET", pair.feed_server.address)
         capsys.readouterr()
         status = main([str(argument) for argument in arguments])
         said = capsys.readouterr()
@@ -87,7 +90,7 @@ class _Life:
         """Do many things, of which those that are refused do not matter."""
         steps = (
             *(self._connect, self._connect, self._request, self._remove, self._block),
-            *(self._tag, self._give, self._give, self._delete_tag),
+            *(self._tag, self._give, self._give, self._mute, self._delete_tag),
             *(self._post, self._post, self._edit, self._delete_post, self._comment, self._comment),
         )
         for _ in range(_STEPS):
@@ -123,6 +126,17 @@ class _Life:
     def _tag(self) -> None:
         owner = self.random.choice(self.ids)
         self.tags.append((owner, self.people.tag(owner, f"tag {len(self.tags)}")))
+
+    def _mute(self) -> None:
+        owner, tag = self.random.choice(self.tags or [(self.ids[0], 1)])
+        changed = feed.Tag(tag_id=tag, muted=True)
+        if self.random.random() < 0.5:
+            changed.mute_until.FromDatetime(datetime.now(UTC) + timedelta(days=1))
+        self.pair.feed.UpdateTag(
+            feed.UpdateTagRequest(
+                user_id=owner, tag=changed, update_mask=FieldMask(paths=["muted", "mute_until"])
+            )
+        )
 
     def _give(self) -> None:
         owner, tag = self.random.choice(self.tags or [(self.ids[0], 1)])
@@ -218,8 +232,17 @@ def _without_ids(value: Any, tags: list[str], posts: dict[tuple[str, str], str])
 
 
 def _seen(side: Side, ids: list[int]) -> dict[tuple[int, int], list[tuple[str, list[str]]]]:
-    """Return which posts everybody sees of everybody, with the comments that they see."""
-    return {
+    """Return each one's feed, and which posts and comments each one sees of each other one."""
+    feeds = {
+        (viewer, 0): [
+            (post.body, list[str]())
+            for post in side.pair.feed.GetFeed(
+                feed.GetFeedRequest(user_id=viewer, page_size=100)
+            ).posts
+        ]
+        for viewer in ids
+    }
+    return feeds | {
         (viewer, author): [
             (post.body, _comments(side, viewer, author, post.post_id))
             for post in side.pair.feed.ListPosts(
@@ -245,7 +268,7 @@ def _exported(kith: Kith, side: Side, ids: list[int], folder: Path) -> dict[int,
     folder.mkdir()
     documents = {user: folder / f"{user}.jsonl" for user in ids}
     for user, document in documents.items():
-        assert kith(side, "export", "user", user, document) == (_DONE, "", "")
+        assert kith(side.pair, "export", "user", user, document) == (_DONE, "", "")
     return documents
 
 
@@ -260,7 +283,7 @@ def test_people_who_move_have_and_show_there_what_they_did_here(
     # Comments under posts of people who come later wait for the second time.
     for _ in range(2):
         order = life.random.sample(life.ids, _PEOPLE)
-        ends = [kith(there, "import", "user", documents[user]) for user in order]
+        ends = [kith(there.pair, "import", "user", documents[user]) for user in order]
 
     assert {status for status, _, _ in ends} <= {_DONE, _ROWS_REFUSED}
     assert all("post_external_id" in error for status, _, error in ends if status != _DONE)
@@ -306,10 +329,10 @@ def test_photos_move_through_a_folder(
     kith: Kith, here: Side, there: Side, tmp_path: Path, photographer: int
 ) -> None:
     document, folder = tmp_path / "person.jsonl", tmp_path / "photos"
-    assert kith(here, "export", "user", photographer, document, "--photos", folder)[0] == _DONE
+    assert kith(here.pair, "export", "user", photographer, document, "--photos", folder)[0] == _DONE
 
-    moved = kith(there, "import", "user", document, "--photos", folder)
-    again = kith(there, "import", "user", document, "--photos", folder)
+    moved = kith(there.pair, "import", "user", document, "--photos", folder)
+    again = kith(there.pair, "import", "user", document, "--photos", folder)
 
     assert (moved[0], again[0]) == (_DONE, _DONE)
     assert "2 posts" in moved[1]
@@ -326,11 +349,11 @@ def test_a_post_whose_photos_are_missing_is_refused_by_its_line_and_can_follow(
     kith: Kith, here: Side, there: Side, tmp_path: Path, photographer: int
 ) -> None:
     document, folder = tmp_path / "person.jsonl", tmp_path / "photos"
-    assert kith(here, "export", "user", photographer, document, "--photos", folder)[0] == _DONE
+    assert kith(here.pair, "export", "user", photographer, document, "--photos", folder)[0] == _DONE
 
-    without = kith(there, "import", "user", document)
+    without = kith(there.pair, "import", "user", document)
     after_first = len(_posts(there, photographer))
-    complete = kith(there, "import", "user", document, "--photos", folder)
+    complete = kith(there.pair, "import", "user", document, "--photos", folder)
 
     assert without[0] == _ROWS_REFUSED
     assert "1 refused" in without[2]
@@ -375,10 +398,10 @@ def test_a_document_that_is_not_whole_is_told_in_one_line(
     people.post(user)
     people.post(user)
     document = tmp_path / "person.jsonl"
-    kith(here, "export", "user", user, document)
+    kith(here.pair, "export", "user", user, document)
     document.write_text("".join(change(document.read_text().splitlines(keepends=True))))
 
-    status, _, error = kith(there, "import", "user", document)
+    status, _, error = kith(there.pair, "import", "user", document)
 
     assert status == 1
     assert told in error
@@ -394,10 +417,10 @@ def test_a_tag_that_cannot_be_imported_stops_before_the_posts_that_exclude_by_it
     tag = people.tag(user, "hidden from", friend)
     people.post(user, all_without(tag))
     document = tmp_path / "person.jsonl"
-    kith(here, "export", "user", user, document)
+    kith(here.pair, "export", "user", user, document)
     People(there.pair).tag(user, "Hidden From")
 
-    status, _, error = kith(there, "import", "user", document)
+    status, _, error = kith(there.pair, "import", "user", document)
 
     assert status == 1
     assert "line 3: INVALID_FIELD: name must not be the name of another tag of the owner" in error
@@ -411,12 +434,57 @@ def test_documents_of_two_systems_do_not_meet(
     [user] = people.new(1)
     people.post(user)
     document = tmp_path / "person.jsonl"
-    kith(here, "export", "user", user, document)
+    kith(here.pair, "export", "user", user, document)
 
     ends = [
-        kith(there, "import", "user", document, "--source", source)
+        kith(there.pair, "import", "user", document, "--source", source)
         for source in ("old", "older", "old")
     ]
 
     assert [status for status, _, _ in ends] == [_DONE] * 3
     assert len(_posts(there, user)) == 2
+
+
+@pytest.fixture(scope="module")
+def secured(databases: Databases, issuer: Issuer) -> Iterator[SecuredPair]:
+    """A pair whose callers show tokens."""
+    token = issuer.jwks.parent / "feed.token"
+    put(token, issuer.token("feed").encode())
+    graph_settings = {**issuer.environment, "AUTH_SERVICES": "feed,mover"}
+    feed_settings = {**graph_settings, "TARGET_TOKEN_FILE": str(token)}
+    with secured_pair(databases, graph=graph_settings, feed=feed_settings) as pair:
+        yield pair
+
+
+def test_users_move_themselves_out_and_services_move_them_in(
+    kith: Kith,
+    secured: SecuredPair,
+    issuer: Issuer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    user, other = 4_400_001, 4_400_002
+    token, document = tmp_path / "token", tmp_path / "person.jsonl"
+    monkeypatch.setenv("TARGET_TOKEN_FILE", str(token))
+
+    def as_caller(subject: str | int, *arguments: object) -> tuple[int, str, str]:
+        put(token, issuer.token(subject).encode())
+        return kith(secured, *arguments)
+
+    with secured.clients() as clients:
+        clients.feed.CreatePost(
+            feed.CreatePostRequest(user_id=user, body="mine", audience=ALL),
+            metadata=bearer(issuer.token(user)),
+        )
+    out = as_caller(user, "export", "user", user, document)
+    of_other = as_caller(user, "export", "user", other)
+    by_service = as_caller("mover", "export", "user", user)
+    back = as_caller(user, "import", "user", document)
+    back_by_service = as_caller("mover", "import", "user", document)
+
+    assert out == (_DONE, "", "")
+    assert by_service[1] == document.read_text()
+    assert (of_other[0], back[0]) == (1, 1)
+    assert "NOT_PERMITTED" in of_other[2]
+    assert "NOT_PERMITTED" in back[2]
+    assert back_by_service[0] == _DONE

@@ -3583,6 +3583,8 @@ class ImportTagsRequest(_message.Message):
         NAME_FIELD_NUMBER: _builtins.int
         CREATE_TIME_FIELD_NUMBER: _builtins.int
         DELETE_TIME_FIELD_NUMBER: _builtins.int
+        MUTED_FIELD_NUMBER: _builtins.int
+        MUTE_UNTIL_FIELD_NUMBER: _builtins.int
         owner_id: _builtins.int
         """The owner."""
         external_id: _builtins.str
@@ -3591,6 +3593,8 @@ class ImportTagsRequest(_message.Message):
         """
         name: _builtins.str
         """Its name; see Tag."""
+        muted: _builtins.bool
+        """See Tag."""
         @_builtins.property
         def create_time(self) -> _timestamp_pb2.Timestamp:
             """When it was created; must be given, not before 1970 and not in the future."""
@@ -3602,6 +3606,10 @@ class ImportTagsRequest(_message.Message):
             imported within a day, or the tag is deleted completely.
             """
 
+        @_builtins.property
+        def mute_until(self) -> _timestamp_pb2.Timestamp:
+            """See Tag. It is given only with `muted`. A mute that is over by now has no effect."""
+
         def __init__(
             self,
             *,
@@ -3610,10 +3618,12 @@ class ImportTagsRequest(_message.Message):
             name: _builtins.str = ...,
             create_time: _timestamp_pb2.Timestamp | None = ...,
             delete_time: _timestamp_pb2.Timestamp | None = ...,
+            muted: _builtins.bool = ...,
+            mute_until: _timestamp_pb2.Timestamp | None = ...,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "delete_time", b"delete_time"]  # noqa: Y015
+        _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "delete_time", b"delete_time", "mute_until", b"mute_until"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "delete_time", b"delete_time", "external_id", b"external_id", "name", b"name", "owner_id", b"owner_id"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "delete_time", b"delete_time", "external_id", b"external_id", "mute_until", b"mute_until", "muted", b"muted", "name", b"name", "owner_id", b"owner_id"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
