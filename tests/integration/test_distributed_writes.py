@@ -1,6 +1,7 @@
 """Each write of a distributed database that has another form does what the plain one does."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 import sqlalchemy
@@ -8,6 +9,7 @@ from sqlalchemy import Connection
 
 from feed_service import queries
 from feed_service.layouts import DISTRIBUTED, SINGLE, Layout
+from feed_service.queries.imported_tags import ImportedTag
 from feed_service.queries.photos import NewPhoto
 from feed_service.queries.posts import Audience, PostRow
 from feed_service.viewers import Viewer
@@ -70,6 +72,32 @@ def test_only_tags_that_their_owners_have_are_locked(
     names = {(_AUTHOR, tag), (_AUTHOR, tag + 1), (_COMMENTER, tag)}
 
     assert layout.lock_tags(connection, names=names) == {(_AUTHOR, tag)}
+
+
+def test_only_tags_that_were_imported_for_their_owners_are_locked(
+    connection: Connection, layout: Layout
+) -> None:
+    moment = datetime(2020, 1, 1, tzinfo=UTC)
+    tags = [
+        ImportedTag(
+            owner_id=_AUTHOR,
+            external_id=external_id,
+            name=external_id,
+            created_at=moment,
+            deleted_at=deleted_at,
+            mute=None,
+        )
+        for external_id, deleted_at in (("family", None), ("gone", moment))
+    ]
+    queries.imported_tags.insert_tags(connection, tags=tags)
+    keys = {(_AUTHOR, "family"), (_AUTHOR, "gone"), (_AUTHOR, "x"), (_COMMENTER, "family")}
+
+    found = layout.lock_imported_tags(connection, keys=keys)
+
+    assert {key: tag.is_deleted for key, tag in found.items()} == {
+        (_AUTHOR, "family"): False,
+        (_AUTHOR, "gone"): True,
+    }
 
 
 def test_comments_are_counted_off_as_they_are_erased(

@@ -2,7 +2,7 @@
 
 import re
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import sqlalchemy
@@ -372,3 +372,87 @@ def test_a_post_is_a_statement_and_a_commit_with_tags_costing_extra_and_a_reques
     assert _counts(pair, lambda: pair.feed.CreatePost(repeatable)) == (2 + more, 0)
     # A repeat fails, is rolled back, and looks for the answer and whether the post is there.
     assert _counts(pair, lambda: pair.feed.CreatePost(repeatable)) == (4, 0)
+
+
+def _imports(
+    pair: Pair, owner: int, friends: list[int], made: str
+) -> Mapping[str, Callable[[], object]]:
+    """Return imports of as many rows of each kind as there are friends, in the order to make them.
+
+    `made` is in the names of everything, so that it is new.
+    """
+    moment = Timestamp(seconds=1_600_000_000)
+    names = [f"{made} {number}" for number in range(len(friends))]
+    graph_rows = graph.ImportConnectionsRequest(
+        requests=[
+            graph.ImportConnectionsRequest.OpenRequest(
+                requester_id=friend, addressee_id=friend + 10_000_000
+            )
+            for friend in friends
+        ],
+        blocks=[
+            graph.ImportConnectionsRequest.Block(blocker_id=friend, blocked_id=friend + 20_000_000)
+            for friend in friends
+        ],
+    )
+    tags = feed.ImportTagsRequest(
+        tags=[
+            feed.ImportTagsRequest.ImportedTag(
+                owner_id=owner, external_id=name, name=name, create_time=moment
+            )
+            for name in names
+        ],
+        members=[
+            feed.ImportTagsRequest.ImportedMember(
+                owner_id=owner, tag_external_id=name, target_user_id=friend, create_time=moment
+            )
+            for name, friend in zip(names, friends, strict=True)
+        ],
+    )
+    posts = feed.ImportPostsRequest(
+        posts=[
+            feed.ImportPostsRequest.ImportedPost(
+                author_id=owner,
+                external_id=name,
+                body=name,
+                create_time=moment,
+                audience=ALL,
+                excluded_tag_external_ids=[name],
+            )
+            for name in names
+        ]
+    )
+    comments = feed.ImportCommentsRequest(
+        comments=[
+            feed.ImportCommentsRequest.ImportedComment(
+                author_id=friend,
+                external_id=name,
+                post_author_id=owner,
+                post_external_id=name,
+                body=name,
+                create_time=moment,
+            )
+            for name, friend in zip(names, friends, strict=True)
+        ]
+    )
+    return {
+        "ImportConnections": lambda: pair.graph.ImportConnections(iter([graph_rows])),
+        "ImportTags": lambda: pair.feed.ImportTags(iter([tags])),
+        "ImportPosts": lambda: pair.feed.ImportPosts(iter([posts])),
+        "ImportComments": lambda: pair.feed.ImportComments(iter([comments])),
+    }
+
+
+def test_imports_take_as_many_statements_for_one_row_as_for_forty(
+    pair: Pair, people: People
+) -> None:
+    owner, *friends = people.connected(41)
+    # What is cached of the owner is read anew after the connections have changed.
+    people.feed(owner)
+
+    one, many = (
+        {name: _counts(pair, call) for name, call in _imports(pair, owner, rows, made).items()}
+        for rows, made in ((friends[:1], "one"), (friends, "many"))
+    )
+
+    assert one == many
