@@ -1053,6 +1053,7 @@ def _imported_comment(
         body=fields.text(f"{at}.body", comment.body, max_length=COMMENT_LENGTH),
         created_at=created_at,
         edited_at=_later_time(fields, at, comment, "edit_time", than=created_at, now=now),
+        is_moderated=comment.moderated,
     )
 
 
@@ -1129,6 +1130,7 @@ def _imported_post(
         importance=post.importance if is_scored else None,
         attributes=_attributes(fields, f"{at}.attributes", post.attributes),
         photos=_photos(fields, f"{at}.photos", post.photos),
+        is_moderated=post.moderated,
     )
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, text
 
-from feed_service.queries.imports import ExternalName
+from feed_service.queries.imports import IMPORTED, ExternalName
 from feed_service.queries.posts import PostName
 from shared.database.arrays import array_literal
 
@@ -23,6 +23,7 @@ class ImportedComment:
     body: str
     created_at: datetime
     edited_at: datetime | None
+    is_moderated: bool
 
     @property
     def post(self) -> ExternalName:
@@ -30,20 +31,24 @@ class ImportedComment:
         return self.post_author_id, self.post_external_id
 
 
-_INSERT_COMMENTS = text("""
+_INSERT_COMMENTS = text(f"""
     INSERT INTO comments
-        (post_author_id, post_id, author_id, external_id, body, created_at, edited_at)
-    SELECT post_author_id, post_id, author_id, external_id, body, created_at, edited_at
+        (post_author_id, post_id, author_id, external_id, body, created_at, edited_at,
+         moderated_at, moderation_reason)
+    SELECT post_author_id, post_id, author_id, external_id, body, created_at, edited_at,
+           CASE WHEN is_moderated THEN now() END,
+           CASE WHEN is_moderated THEN '{IMPORTED}' END
     FROM unnest(CAST(:post_author_ids AS bigint[]), CAST(:post_ids AS bigint[]),
                 CAST(:author_ids AS bigint[]), CAST(:external_ids AS text[]),
                 CAST(:bodies AS text[]), CAST(:created_at AS timestamptz[]),
-                CAST(:edited_at AS timestamptz[]))
+                CAST(:edited_at AS timestamptz[]), CAST(:are_moderated AS boolean[]))
          AS imported
-             (post_author_id, post_id, author_id, external_id, body, created_at, edited_at)
+             (post_author_id, post_id, author_id, external_id, body, created_at, edited_at,
+              is_moderated)
     ORDER BY post_author_id, post_id, author_id, external_id
     ON CONFLICT (post_author_id, post_id, author_id, external_id) WHERE external_id IS NOT NULL
     DO NOTHING
-    RETURNING post_author_id, post_id
+    RETURNING post_author_id, post_id, moderated_at IS NULL
 """)
 
 _COUNT_COMMENTS = text("""
@@ -60,7 +65,10 @@ _COUNT_COMMENTS = text("""
 def insert_comments(
     connection: Connection, *, comments: Sequence[tuple[PostName, ImportedComment]]
 ) -> Counter[PostName]:
-    """How many comments each post has more, which had not been imported before."""
+    """How many of the comments of each post had not been imported before.
+
+    They are counted at their posts, unless they are moderated.
+    """
     rows = connection.execute(
         _INSERT_COMMENTS,
         {
@@ -73,16 +81,17 @@ def insert_comments(
             "edited_at": [
                 comment.edited_at and comment.edited_at.isoformat() for _, comment in comments
             ],
+            "are_moderated": [comment.is_moderated for _, comment in comments],
         },
-    )
-    amounts = Counter((author_id, post_id) for author_id, post_id in rows)
-    if amounts:
+    ).all()
+    shown = Counter((author_id, post_id) for author_id, post_id, is_shown in rows if is_shown)
+    if shown:
         connection.execute(
             _COUNT_COMMENTS,
             {
-                "author_ids": array_literal(author_id for author_id, _ in amounts),
-                "post_ids": array_literal(post_id for _, post_id in amounts),
-                "amounts": array_literal(amounts.values()),
+                "author_ids": array_literal(author_id for author_id, _ in shown),
+                "post_ids": array_literal(post_id for _, post_id in shown),
+                "amounts": array_literal(shown.values()),
             },
         )
-    return amounts
+    return Counter((author_id, post_id) for author_id, post_id, _ in rows)

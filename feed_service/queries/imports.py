@@ -8,9 +8,13 @@ from typing import Final
 from sqlalchemy import Connection, TextClause, text
 
 from feed_service.importance import heuristic
+from feed_service.models import MODERATED
 from feed_service.queries.photos import NewPhoto, PhotoDraft
 from feed_service.queries.posts import Audience, PostName, attributes_json
 from shared.database.arrays import array_literal
+
+IMPORTED: Final = "hidden where it was imported from"
+"""The reason that is recorded of what a service has hidden elsewhere."""
 
 TagName = tuple[int, int]
 """An owner's id and the id of one of their tags."""
@@ -37,6 +41,7 @@ class ImportedPost:
     importance: float | None
     attributes: Mapping[str, str]
     photos: Sequence[PhotoDraft]
+    is_moderated: bool
 
     @property
     def key(self) -> ExternalName:
@@ -79,9 +84,14 @@ def tags_locked_by(
 # other.
 _INSERT_POSTS = text(f"""
     INSERT INTO posts
-        (author_id, external_id, body, audience, created_at, edited_at, importance,
-         importance_given, attributes)
-    SELECT author_id, external_id, body, audience, created_at, edited_at,
+        (author_id, external_id, body, audience, chosen_audience, moderated_at, moderation_reason,
+         created_at, edited_at, importance, importance_given, attributes)
+    SELECT author_id, external_id, body,
+           CASE WHEN is_moderated THEN '{MODERATED}' ELSE audience END,
+           CASE WHEN is_moderated THEN audience END,
+           CASE WHEN is_moderated THEN now() END,
+           CASE WHEN is_moderated THEN '{IMPORTED}' END,
+           created_at, edited_at,
            coalesce(importance, {heuristic(body="body", photo_count="photo_count")}),
            importance IS NOT NULL,
            CAST(attributes AS jsonb)
@@ -89,9 +99,9 @@ _INSERT_POSTS = text(f"""
                 CAST(:bodies AS text[]), CAST(:audiences AS text[]),
                 CAST(:created_at AS timestamptz[]), CAST(:edited_at AS timestamptz[]),
                 CAST(:importances AS double precision[]), CAST(:photo_counts AS integer[]),
-                CAST(:attributes AS text[]))
+                CAST(:attributes AS text[]), CAST(:are_moderated AS boolean[]))
          AS imported (author_id, external_id, body, audience, created_at, edited_at, importance,
-                      photo_count, attributes)
+                      photo_count, attributes, is_moderated)
     ORDER BY author_id, external_id
     ON CONFLICT (author_id, external_id) WHERE external_id IS NOT NULL DO NOTHING
     RETURNING author_id, external_id, id
@@ -117,6 +127,7 @@ def insert_posts(
             "importances": [post.importance for post in posts],
             "photo_counts": array_literal(len(post.photos) for post in posts),
             "attributes": [attributes_json(post.attributes) for post in posts],
+            "are_moderated": [post.is_moderated for post in posts],
         },
     )
     return {(author_id, external_id): (author_id, id_) for author_id, external_id, id_ in rows}

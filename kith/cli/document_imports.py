@@ -270,6 +270,7 @@ class _Move:
             excluded_tag_external_ids=map(self._external_id, post.audience.excluded_tag_ids),
             attributes=post.attributes,
             photos=self._uploaded(post.photos),
+            moderated=post.moderated,
         )
 
     def _comment_item(self, row: Row) -> tuple[str, Any]:
@@ -283,6 +284,7 @@ class _Move:
             body=comment.body,
             create_time=comment.create_time,
             edit_time=comment.edit_time if comment.HasField("edit_time") else None,
+            moderated=comment.moderated,
         )
 
     def _require_own(self, row: Row, author_id: int) -> None:

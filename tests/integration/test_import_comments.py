@@ -141,6 +141,21 @@ def test_a_block_hides_an_imported_comment_too(pair: Pair, people: People) -> No
     assert len(_shown(pair, author, post)) == 1
 
 
+def test_a_comment_that_was_hidden_elsewhere_stays_hidden_and_is_not_counted(
+    pair: Pair, people: People
+) -> None:
+    author, friend = people.connected(2)
+    post = _post(pair, author)
+    hidden = _comment(friend, author)
+    hidden.moderated = True
+
+    _import(pair, [hidden, _comment(friend, author, "2")])
+
+    assert [comment.body for comment in _shown(pair, author, post)] == ["comment 2"]
+    assert [comment.moderated for comment in _shown(pair, friend, post)] == [True, False]
+    assert _count(pair, post) == 1
+
+
 _REFUSED = {
     "no time": (
         ImportedComment(

@@ -318,6 +318,22 @@ def test_a_post_whose_tags_are_gone_is_seen_by_its_author_alone(pair: Pair, peop
     assert _posts(pair, friend, author) == []
 
 
+def test_a_post_that_was_hidden_elsewhere_stays_hidden(pair: Pair, people: People) -> None:
+    author, friend = people.connected(2)
+    post = _post(author)
+    post.moderated = True
+
+    _import(pair, [post])
+
+    [seen] = _posts(pair, author, author)
+    assert seen.moderated
+    assert seen.audience == ALL
+    assert _posts(pair, friend, author) == people.feed(friend) == []
+    name = pb.PostName(author_id=author, post_id=seen.post_id)
+    pair.feed.SetModeration(pb.SetModerationRequest(post=name, state=pb.MODERATION_STATE_VISIBLE))
+    assert len(_posts(pair, friend, author)) == 1
+
+
 @pytest.fixture
 def with_photos(databases: Databases) -> Iterator[Pair]:
     """A pair with an object store."""

@@ -81,6 +81,7 @@ class _Life:
     ids: list[int] = field(init=False)
     tags: list[tuple[int, int]] = field(default_factory=list)
     posts: list[tuple[int, int]] = field(default_factory=list)
+    comments: list[feed.Comment] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.people = People(self.pair)
@@ -91,10 +92,11 @@ class _Life:
         steps = (
             *(self._connect, self._connect, self._request, self._remove, self._block),
             *(self._tag, self._give, self._give, self._mute, self._delete_tag),
-            *(self._post, self._post, self._edit, self._delete_post, self._comment, self._comment),
+            *(self._post, self._post, self._edit, self._delete_post, self._hide),
+            *(self._comment, self._comment, self._hide_comment),
         )
         for _ in range(_STEPS):
-            with suppress(grpc.RpcError):
+            with suppress(grpc.RpcError, IndexError):
                 self.random.choice(steps)()
 
     def _two(self) -> tuple[int, int]:
@@ -170,15 +172,33 @@ class _Life:
         author, post = self.random.choice(self.posts or [(self.ids[0], 1)])
         self.pair.feed.DeletePost(feed.DeletePostRequest(user_id=author, post_id=post))
 
-    def _comment(self) -> None:
+    def _hide(self) -> None:
         author, post = self.random.choice(self.posts or [(self.ids[0], 1)])
-        self.pair.feed.CreateComment(
-            feed.CreateCommentRequest(
-                user_id=self.random.choice(self.ids),
-                post=feed.PostName(author_id=author, post_id=post),
-                body="a comment\nof two lines",
+        self._moderate(feed.PostName(author_id=author, post_id=post), 0)
+
+    def _hide_comment(self) -> None:
+        comment = self.random.choice(self.comments)
+        self._moderate(comment.post, comment.comment_id)
+
+    def _moderate(self, post: feed.PostName, comment_id: int) -> None:
+        state = self.random.choice([feed.MODERATION_STATE_HIDDEN, feed.MODERATION_STATE_VISIBLE])
+        self.pair.feed.SetModeration(
+            feed.SetModerationRequest(
+                post=post,
+                comment_id=comment_id,
+                state=state,
+                reason="spam" if state == feed.MODERATION_STATE_HIDDEN else "",
             )
         )
+
+    def _comment(self) -> None:
+        author, post = self.random.choice(self.posts or [(self.ids[0], 1)])
+        request = feed.CreateCommentRequest(
+            user_id=self.random.choice(self.ids),
+            post=feed.PostName(author_id=author, post_id=post),
+            body="a comment\nof two lines",
+        )
+        self.comments.append(self.pair.feed.CreateComment(request).comment)
 
 
 def _rows(document: Path) -> list[tuple[str, Any]]:

@@ -3448,6 +3448,7 @@ class ImportPostsRequest(_message.Message):
         EXCLUDED_TAG_EXTERNAL_IDS_FIELD_NUMBER: _builtins.int
         PHOTOS_FIELD_NUMBER: _builtins.int
         EDIT_TIME_FIELD_NUMBER: _builtins.int
+        MODERATED_FIELD_NUMBER: _builtins.int
         author_id: _builtins.int
         """Who wrote it."""
         external_id: _builtins.str
@@ -3458,6 +3459,8 @@ class ImportPostsRequest(_message.Message):
         """The text, 1 to 10,000 characters, not only white space. It may be empty if the post has photos."""
         importance: _builtins.float
         """0 to 10; scored by Kith when unset."""
+        moderated: _builtins.bool
+        """A service has hidden it where it comes from. It is HIDDEN here too, see SetModeration."""
         @_builtins.property
         def create_time(self) -> _timestamp_pb2.Timestamp:
             """When it was written; must be given, not before 1970 and not in the future."""
@@ -3509,10 +3512,11 @@ class ImportPostsRequest(_message.Message):
             excluded_tag_external_ids: _abc.Iterable[_builtins.str] | None = ...,
             photos: _abc.Iterable[Global___Photo] | None = ...,
             edit_time: _timestamp_pb2.Timestamp | None = ...,
+            moderated: _builtins.bool = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _typing.Literal["_importance", b"_importance", "audience", b"audience", "create_time", b"create_time", "edit_time", b"edit_time", "importance", b"importance"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["_importance", b"_importance", "attributes", b"attributes", "audience", b"audience", "author_id", b"author_id", "body", b"body", "create_time", b"create_time", "edit_time", b"edit_time", "excluded_tag_external_ids", b"excluded_tag_external_ids", "external_id", b"external_id", "importance", b"importance", "photos", b"photos", "tag_external_ids", b"tag_external_ids"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_importance", b"_importance", "attributes", b"attributes", "audience", b"audience", "author_id", b"author_id", "body", b"body", "create_time", b"create_time", "edit_time", b"edit_time", "excluded_tag_external_ids", b"excluded_tag_external_ids", "external_id", b"external_id", "importance", b"importance", "moderated", b"moderated", "photos", b"photos", "tag_external_ids", b"tag_external_ids"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         _WhichOneofReturnType__importance: _TypeAlias = _typing.Literal["importance"]  # noqa: Y015
         _WhichOneofArgType__importance: _TypeAlias = _typing.Literal["_importance", b"_importance"]  # noqa: Y015
@@ -3754,6 +3758,7 @@ class ImportCommentsRequest(_message.Message):
         BODY_FIELD_NUMBER: _builtins.int
         CREATE_TIME_FIELD_NUMBER: _builtins.int
         EDIT_TIME_FIELD_NUMBER: _builtins.int
+        MODERATED_FIELD_NUMBER: _builtins.int
         author_id: _builtins.int
         """Who wrote it."""
         external_id: _builtins.str
@@ -3766,6 +3771,8 @@ class ImportCommentsRequest(_message.Message):
         """The post, by its `external_id` of ImportPosts."""
         body: _builtins.str
         """The text, 1 to 2,000 characters."""
+        moderated: _builtins.bool
+        """A service has hidden it where it comes from. It is HIDDEN here too, see SetModeration."""
         @_builtins.property
         def create_time(self) -> _timestamp_pb2.Timestamp:
             """When it was written; must be given, not before 1970 and not in the future."""
@@ -3784,10 +3791,11 @@ class ImportCommentsRequest(_message.Message):
             body: _builtins.str = ...,
             create_time: _timestamp_pb2.Timestamp | None = ...,
             edit_time: _timestamp_pb2.Timestamp | None = ...,
+            moderated: _builtins.bool = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "edit_time", b"edit_time"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["author_id", b"author_id", "body", b"body", "create_time", b"create_time", "edit_time", b"edit_time", "external_id", b"external_id", "post_author_id", b"post_author_id", "post_external_id", b"post_external_id"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["author_id", b"author_id", "body", b"body", "create_time", b"create_time", "edit_time", b"edit_time", "external_id", b"external_id", "moderated", b"moderated", "post_author_id", b"post_author_id", "post_external_id", b"post_external_id"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
