@@ -16,7 +16,11 @@ _NO_EFFECTS = _BESIDE_CALLS | {
     "idempotency_keys",
     "object_removals",
 }
-_EFFECTS = {"tags": "deleted_at IS NULL"}
+_EFFECTS = {
+    "tags": "deleted_at IS NULL",
+    # The follower writes one of an erasure when it comes to it.
+    "content_events": "kind <> 'user_erased'",
+}
 _ALL_ROWS: Final[Mapping[str, str]] = {}
 
 
