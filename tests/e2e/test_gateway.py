@@ -207,6 +207,11 @@ _CALLS: Mapping[str, Callable[[World], Message]] = {
     "PreviewAudience": lambda w: feed_pb2.PreviewAudienceRequest(user_id=w.me, audience=ALL),
     "MarkFeedRead": lambda w: feed_pb2.MarkFeedReadRequest(user_id=w.friend, post=w.post),
     "CountUnreadPosts": lambda w: feed_pb2.CountUnreadPostsRequest(user_id=w.friend),
+    "SetDigestSubscription": lambda w: feed_pb2.SetDigestSubscriptionRequest(
+        user_id=w.me, time_zone="Europe/Lisbon", week_start_day=1
+    ),
+    "GetDigestSubscription": lambda w: feed_pb2.GetDigestSubscriptionRequest(user_id=w.me),
+    "DeleteDigestSubscription": lambda w: feed_pb2.DeleteDigestSubscriptionRequest(user_id=w.me),
 }
 
 
