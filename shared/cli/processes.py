@@ -13,10 +13,12 @@ from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from kith.cli.terminal import CommandError
+from kith.client.sessions import CHANNELS
 from kith.exceptions import AppException
 from shared.private_files import private_file
 
-READY_SECONDS = 60
+# A busy machine takes a minute to start them; one that ends is noticed at once.
+READY_SECONDS = 180
 # Longer than a service takes whose clients stay connected and whose calls do not end.
 _STOP_SECONDS = 60
 _POLL_SECONDS = 0.1
@@ -84,7 +86,8 @@ def wait_until_ready(services: Sequence[tuple[ServiceProcess, HealthStub]]) -> N
     """Return when every service says that it is ready; raises CommandError if one ends or hangs."""
     deadline = time.monotonic() + READY_SECONDS
     for process, health in services:
-        while not _is_ready(health):
+        # Calls take turns on the channels of the client, each of which finds the service by itself.
+        while not all(_is_ready(health) for _ in range(CHANNELS)):
             process.require_alive()
             if time.monotonic() > deadline:
                 raise CommandError(f"{process.module} was not ready within {READY_SECONDS} s")

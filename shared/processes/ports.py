@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 _DESCRIPTORS: Final = Path("/proc/self/fd")
@@ -74,11 +74,22 @@ def reserved(host: str, port: int) -> socket.socket:
         bound = socket.socket(family, kind)
         try:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            bound.bind(address)
+            _bind(bound, address)
         except OSError:
             bound.close()
             raise
         return bound
+
+
+def _bind(bound: socket.socket, address: tuple[Any, ...]) -> None:
+    """Bind a socket that shares its port, to a port that no socket listens on."""
+    try:
+        bound.bind(address)
+    except OSError:
+        # Connections that a server has closed whose port was not shared, such as that of metrics,
+        # are in the way for a minute.
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """A service listens on the address that it is given, be it IPv4 or IPv6, with all of its ports."""
 
+import socket
 import urllib.request
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
+from shared.processes.ports import reserved
 from tests.support.pair import Databases, Pair, another_feed
 from tests.support.processes import ServiceProcess
 
@@ -56,3 +58,15 @@ def test_several_workers_serve_on_an_ipv6_address(databases: Databases, tmp_path
         assert process.address.startswith("[::1]:")
         assert process.is_serving("live")
         assert _has_metrics("[::1]", process.metrics_port)
+
+
+def test_a_port_is_free_again_once_its_server_has_closed_the_last_connection() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        host, port = listening.getsockname()
+        with socket.create_connection((host, port)) as client:
+            accepted, _ = listening.accept()
+            accepted.close()
+            assert client.recv(1) == b""
+
+    with reserved(host, port) as bound:
+        assert bound.getsockname() == (host, port)
