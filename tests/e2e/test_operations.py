@@ -80,11 +80,28 @@ def shared_processes(
 
 @pytest.fixture
 def processes(own_databases: Databases, tmp_path: Path) -> Iterator[ProcessPair]:
-    """Both services, for a test that stops one of them or counts what they do."""
+    """Both services, for a test that stops the graph."""
     with running_processes(
         graph_url=own_databases.new("graph"), feed_url=own_databases.new("feed"), logs=tmp_path
     ) as pair:
         yield pair
+
+
+@pytest.fixture
+def with_own_feed(
+    shared_processes: ProcessPair, own_databases: Databases, tmp_path: Path
+) -> Iterator[ProcessPair]:
+    """The shared graph_service, and a feed_service for a test that stops it."""
+    graph, feed_url = shared_processes.graph_process, own_databases.new("feed")
+    variables = {"FEED_DATABASE_URL": feed_url, "GRAPH_TARGET": graph.address}
+    with ServiceProcess("feed_service", variables, tmp_path / "feed.log") as own:
+        until(lambda: own.is_serving("ready"))
+        yield ProcessPair(
+            graph_process=graph,
+            feed_process=own,
+            graph_url=shared_processes.graph_url,
+            feed_url=feed_url,
+        )
 
 
 def test_an_outage_of_the_database_is_told_and_passes(
@@ -131,11 +148,13 @@ def test_without_the_graph_feeds_are_refused_and_own_posts_are_readable(
     assert processes.feed_process.is_serving("live")
 
 
-def test_a_stop_finishes_the_call_in_flight_and_refuses_new_ones(processes: ProcessPair) -> None:
-    process = processes.feed_process
-    with Session(processes.feed_url) as session:
+def test_a_stop_finishes_the_call_in_flight_and_refuses_new_ones(
+    with_own_feed: ProcessPair,
+) -> None:
+    process = with_own_feed.feed_process
+    with Session(with_own_feed.feed_url) as session:
         session.rows("LOCK TABLE posts")
-        in_flight = processes.feed.CreatePost.future(_DRAFT, timeout=3 * _TIMEOUT)
+        in_flight = with_own_feed.feed.CreatePost.future(_DRAFT, timeout=3 * _TIMEOUT)
         until(lambda: bool(session.waiting()))
 
         process.terminate()
@@ -209,17 +228,17 @@ def test_a_fault_of_ours_is_an_internal_error_that_only_names_the_request(
     assert "UndefinedTable" in line["traceback"]
 
 
-def test_logs_are_json_lines_that_name_the_request(processes: ProcessPair) -> None:
+def test_logs_are_json_lines_that_name_the_request(with_own_feed: ProcessPair) -> None:
     metadata = (("x-request-id", "one-of-mine"),)
-    processes.feed.CreatePost(_DRAFT, timeout=_TIMEOUT, metadata=metadata)
+    with_own_feed.feed.CreatePost(_DRAFT, timeout=_TIMEOUT, metadata=metadata)
     with pytest.raises(grpc.RpcError):
-        processes.feed.CreatePost(feed.CreatePostRequest(), timeout=_TIMEOUT, metadata=metadata)
-    processes.feed.GetFeed(feed.GetFeedRequest(user_id=1), timeout=_TIMEOUT)
-    processes.feed_process.terminate()
-    processes.feed_process.wait()
+        with_own_feed.feed.CreatePost(feed.CreatePostRequest(), timeout=_TIMEOUT, metadata=metadata)
+    with_own_feed.feed.GetFeed(feed.GetFeedRequest(user_id=1), timeout=_TIMEOUT)
+    with_own_feed.feed_process.terminate()
+    with_own_feed.feed_process.wait()
 
-    calls = processes.feed_process.logged("call")
-    asked = processes.graph_process.logged("call")
+    calls = with_own_feed.feed_process.logged("call")
+    asked = with_own_feed.graph_process.logged("call")
 
     assert [(call["grpc_method"], call["grpc_code"]) for call in calls] == [
         ("CreatePost", "OK"),
@@ -229,7 +248,7 @@ def test_logs_are_json_lines_that_name_the_request(processes: ProcessPair) -> No
     assert [call["request_id"] == "one-of-mine" for call in calls] == [True, True, False]
     assert calls[2]["request_id"]
     assert calls[2]["request_id"] in {call["request_id"] for call in asked}
-    for line in processes.feed_process.logs():
+    for line in with_own_feed.feed_process.logs():
         assert {"time", "level", "service", "logger", "message"} <= line.keys()
 
 

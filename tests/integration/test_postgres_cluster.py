@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psycopg2
@@ -123,14 +123,44 @@ class Cluster:
         _until(lambda: not self.processes())
 
 
-@pytest.fixture
-def cluster() -> Iterator[Cluster]:
+@contextmanager
+def _new_cluster() -> Iterator[Cluster]:
     directory = Path(tempfile.mkdtemp(prefix="kith-cluster-"))
     directory.chmod(0o755)
     cluster = Cluster(directory)
-    yield cluster
-    cluster.close()
-    shutil.rmtree(directory)
+    try:
+        yield cluster
+    finally:
+        cluster.close()
+        shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="module")
+def made() -> Iterator[Path]:
+    """The directory of a cluster that was used once and is stopped."""
+    with _new_cluster() as cluster:
+        holder = cluster.hold()
+        assert holder.url
+        holder.leave()
+        _until(lambda: not cluster.processes())
+        # Every copy is to find a port of its own.
+        (cluster.directory / "postgres.port").unlink()
+        yield cluster.directory
+
+
+@pytest.fixture
+def new_cluster() -> Iterator[Cluster]:
+    """A directory without a cluster, which takes a second to make."""
+    with _new_cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster(made: Path) -> Iterator[Cluster]:
+    """A cluster that was made before, and never held here."""
+    with _new_cluster() as cluster:
+        subprocess.run(["cp", "-a", f"{made}/.", cluster.directory], check=True)
+        yield cluster
 
 
 def _until(is_true: Callable[[], bool]) -> None:
@@ -207,8 +237,8 @@ def test_the_cluster_stops_when_its_last_holder_is_killed(cluster: Cluster) -> N
     _until(lambda: not cluster.processes())
 
 
-def test_two_processes_that_start_at_once_share_one_new_cluster(cluster: Cluster) -> None:
-    first, second = cluster.hold(), cluster.hold()
+def test_two_processes_that_start_at_once_share_one_new_cluster(new_cluster: Cluster) -> None:
+    first, second = new_cluster.hold(), new_cluster.hold()
 
     urls = {first.url, second.url}
 
@@ -306,11 +336,11 @@ def test_the_password_is_asked_for_where_an_earlier_version_let_everybody_in(
         _execute(url.set(password=""), "SELECT 1")
 
 
-def test_others_may_read_neither_log_nor_data(cluster: Cluster) -> None:
-    (cluster.directory / "postgres.log").touch(mode=0o644)
-    _write(cluster.hold().url)
+def test_others_may_read_neither_log_nor_data(new_cluster: Cluster) -> None:
+    (new_cluster.directory / "postgres.log").touch(mode=0o644)
+    _write(new_cluster.hold().url)
 
-    kept = {path.name: path.stat().st_mode for path in cluster.directory.iterdir()}
+    kept = {path.name: path.stat().st_mode for path in new_cluster.directory.iterdir()}
 
     assert {"postgres", "postgres.log", "postgres.password", "postgres.holders"} <= kept.keys()
     open_to_others = {name for name, mode in kept.items() if mode & 0o077}
@@ -318,8 +348,8 @@ def test_others_may_read_neither_log_nor_data(cluster: Cluster) -> None:
 
 
 @_ONLY_ROOT
-def test_data_are_kept_where_the_servers_account_can_reach_them(cluster: Cluster) -> None:
-    private = Cluster(cluster.directory / "home" / ".data")
+def test_data_are_kept_where_the_servers_account_can_reach_them(new_cluster: Cluster) -> None:
+    private = Cluster(new_cluster.directory / "home" / ".data")
     private.directory.parent.mkdir(mode=0o700)
     first = private.hold()
     url = first.url
@@ -330,7 +360,7 @@ def test_data_are_kept_where_the_servers_account_can_reach_them(cluster: Cluster
         again = private.hold()
 
         assert _rows(again.url) == 1
-        assert not data.is_relative_to(cluster.directory)
+        assert not data.is_relative_to(new_cluster.directory)
         assert not data.stat().st_mode & 0o077
         again.leave()
     finally:
