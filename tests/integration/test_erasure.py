@@ -22,7 +22,7 @@ from tests.support.browser import post_form
 from tests.support.errors import fields_of, reason_of
 from tests.support.pair import Databases, Pair, running_pair
 from tests.support.people import ALL, PRIVATE, People, tagged
-from tests.support.processes import until
+from tests.support.processes import Session, until
 from tests.support.s3 import S3Server, Stored
 
 _PAST_WEEK = Timestamp(seconds=int(datetime(2024, 3, 4, tzinfo=UTC).timestamp()))
@@ -208,11 +208,10 @@ def _expected(world: World, life: Life) -> list[pb.ExportUserResponse]:
 
 
 def _rows(url: str, statement: str) -> list[tuple[object, ...]]:
-    engine = sqlalchemy.create_engine(
-        url, isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.NullPool
-    )
-    with engine.connect() as connection:
-        return [tuple(row) for row in connection.execute(text(statement))]
+    with Session(url) as session:
+        rows = session.rows(statement)
+        session.commit()
+    return rows
 
 
 def _varint(number: int) -> str:

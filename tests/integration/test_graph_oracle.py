@@ -31,7 +31,7 @@ def oracle() -> GraphOracle:
         return GraphOracle(
             (int(first) + 1, int(second) + 1) for first, second, *_ in rows if first.isdigit()
         )
-    generated = nx.powerlaw_cluster_graph(n=1_500, m=4, p=0.4, seed=7)
+    generated = nx.powerlaw_cluster_graph(n=800, m=4, p=0.4, seed=7)
     return GraphOracle((first + 1, second + 1) for first, second in generated.edges)
 
 

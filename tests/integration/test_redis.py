@@ -339,7 +339,7 @@ def test_a_redis_that_hangs_and_dies_holds_up_a_few_calls_and_then_nobody(
     cache.hang()
     try:
         until(lambda: not _is_available(pair))
-        reading.some(10 * _READS)
+        reading.some(4 * _READS)
         # Those that were waiting when it was noticed, and one that looks every few seconds.
         assert _times_lost(pair) - before <= _READS
     finally:

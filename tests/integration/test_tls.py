@@ -32,6 +32,8 @@ from tests.support.secured import Clients, SecuredPair, bearer, secured_pair
 _FEED = "spiffe://kith.test/feed"
 _IMPORTER = "importer.kith.test"
 _GATEWAY = "gateway.kith.test"
+# Callers who never pause would take seconds of a processor, and fail no more than these.
+_PAUSE_SECONDS = 0.02
 
 
 def _files(folder: Path) -> Shown:
@@ -265,7 +267,7 @@ def test_no_call_fails_while_all_certificates_and_their_authority_are_renewed(
 
         def call_on() -> int:
             calls = 0
-            while not is_over.is_set():
+            while not is_over.wait(_PAUSE_SECONDS):
                 assert _authors(lasting, 42) == [41]
                 with secured.clients(shown[-1]) as fresh:
                     assert _authors(fresh, 42) == [41]
