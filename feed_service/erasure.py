@@ -7,8 +7,8 @@ Data that others can see goes first.
 The keys of photos stay in `object_removals` until the object store has removed the objects: they
 are the only trace, and the only way to go on after the store could not be reached.
 
-A hold keeps its post or comment as evidence, which only services see from now on. Upkeep erases
-it when the hold ends.
+A hold keeps its post or comment as evidence, which services alone can still read. Upkeep erases it
+when the hold ends.
 """
 
 from collections.abc import Callable, Sequence
@@ -90,7 +90,7 @@ class Erasure:
     def delete_user(self, call: Call[Sequence[KeptRow], M], user_id: int) -> M:
         """Erase the user with this id; returns once all steps have found nothing left.
 
-        The answer is made of what holds keep; it goes when they end.
+        The answer is made of what holds keep, which is erased when they end.
 
         A call that breaks off is not answered by its request id, so that a repeat finishes it.
         Raises UnavailableError when graph_service cannot be reached.

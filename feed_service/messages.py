@@ -243,7 +243,7 @@ def moderated_item(row: ModerationRow) -> pb.ListModeratedResponse.ModeratedItem
 
 
 def inspection(found: Inspection, *, download_url: DownloadUrl) -> pb.InspectPostResponse:
-    """Return a post and comments on it, also hidden ones."""
+    """Return a post and comments on it, also those that are hidden or deleted."""
     of_post = found.post
     response = pb.InspectPostResponse(
         moderation=moderation(of_post.moderation),

@@ -101,8 +101,8 @@ posts = Table(
     Column("moderation_reason", Text),
     # Until when a hold keeps the post as evidence.
     moment("held_until", nullable=True),
-    # Until when the row stays, also deleted: the latest end of a hold on the post or one of its
-    # comments. In the past once these holds have ended.
+    # Until when the row stays, also if the post is deleted or its author is erased: the latest end
+    # of a hold on the post or a comment on it. In the past once these holds have ended.
     moment("kept_until", nullable=True),
     CheckConstraint(
         f"audience IN ('{ALL}', '{TAGS}', '{PRIVATE}', '{MODERATED}')", name="known_audience"

@@ -49,7 +49,7 @@ _NEWEST: Final = _ByDecision(*NEWER_THAN_ALL, NEWER_THAN_ALL.id)
 
 @dataclass(frozen=True, kw_only=True)
 class Inspection:
-    """A post with a page of the comments on it, also hidden ones."""
+    """A post with a page of the comments on it, also if they are hidden or deleted."""
 
     post: InspectedPost
     comments: Page[InspectedComment]

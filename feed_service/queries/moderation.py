@@ -1,8 +1,8 @@
 """What services hide and hold: posts and comments as they are moderated, and what holds keep.
 
 A transaction locks a post before its comments, and these before the count of comments, as
-elsewhere. That a row is kept is in the row itself, so that a call that deletes it at the same time
-looks again once it has the lock.
+elsewhere. Until when a row is kept is in the row itself, so that a statement that deletes it at the
+same time looks again once it has the lock.
 """
 
 import dataclasses
@@ -332,7 +332,7 @@ _INSPECTED_POST = text(f"""
 
 
 def inspected_post(connection: Connection, *, name: PostName) -> InspectedPost | None:
-    """A post, also a hidden one; None when there is none or the time to keep it has passed."""
+    """A post, also a hidden or deleted one; None when there is none that is retained."""
     row = connection.execute(
         _INSPECTED_POST, {"author_id": name[0], "post_id": name[1], "viewer_id": name[0]}
     ).one_or_none()
@@ -365,7 +365,7 @@ def inspected_comments(
     limit: int,
     retained_for: timedelta,
 ) -> list[InspectedComment]:
-    """Up to `limit` comments on a post behind an id, by id, also hidden ones."""
+    """Up to `limit` comments on a post behind an id, by id, also hidden and deleted ones."""
     rows = connection.execute(
         _INSPECTED_COMMENTS,
         {

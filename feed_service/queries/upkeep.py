@@ -43,7 +43,7 @@ def purge_comments(connection: Connection, *, age: timedelta, limit: int) -> int
     return connection.execute(_PURGE_COMMENTS, {"age": age, "limit": limit}).rowcount
 
 
-# Their author has been erased: they cannot be restored, so they do not wait to be purged.
+# Their author has been erased and cannot restore them, so they do not wait for PURGE_DAYS.
 _PURGE_KEPT_POSTS = text("""
     DELETE FROM posts AS p
     USING (SELECT author_id, id FROM posts
@@ -59,7 +59,7 @@ def purge_kept_posts(connection: Connection, *, limit: int) -> int:
     return connection.execute(_PURGE_KEPT_POSTS, {"limit": limit}).rowcount
 
 
-# No matter when they were deleted: who wrote one may have been erased.
+# No matter when they were deleted: their author may have been erased.
 _PURGE_KEPT_COMMENTS = text("""
     DELETE FROM comments AS c
     USING (SELECT post_author_id, post_id, id FROM comments

@@ -10,6 +10,7 @@ import sqlalchemy
 from sqlalchemy import Connection, text
 
 from feed_service.layouts import Layout
+from feed_service.models import MODERATED
 from feed_service.settings import DigestRules, HubScan
 from feed_service.viewers import Viewer
 from feed_service.weeks import Week
@@ -132,6 +133,7 @@ class _Worlds:
             tags=tags,
             excluded=self._some(_tags(author)) - tags if pick.random() < 0.2 else frozenset(),
             deleted=pick.random() < 0.05,
+            moderated=pick.random() < 0.05,
         )
 
     def _moment(self, middle: datetime, zone: ZoneInfo, *, days: int = 9) -> datetime:
@@ -262,16 +264,19 @@ def _store(connection: Connection, worlds: list[oracle.World]) -> None:
     )
     _insert(
         connection,
-        "posts (author_id, id, body, audience, importance, created_at, deleted_at)",
+        "posts (author_id, id, body, audience, importance, created_at, deleted_at,"
+        " chosen_audience, moderated_at)",
         [
             (
                 post.author,
                 post.id,
                 "body",
-                post.audience,
+                MODERATED if post.moderated else post.audience,
                 post.importance,
                 post.at,
                 post.at if post.deleted else None,
+                post.audience if post.moderated else None,
+                post.at if post.moderated else None,
             )
             for post in posts
         ],

@@ -28,6 +28,7 @@ class Post:
     tags: frozenset[int] = frozenset()
     excluded: frozenset[int] = frozenset()
     deleted: bool = False
+    moderated: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +51,7 @@ class World:
             return False
         if post.author == self.viewer:
             return True
-        if post.author not in self.connected or post.audience == PRIVATE:
+        if post.author not in self.connected or post.audience == PRIVATE or post.moderated:
             return False
         if any(self.viewer in self.members[tag] | self.former[tag] for tag in post.excluded):
             return False

@@ -412,8 +412,8 @@ class FeedServiceServicer:
         made as in CreatePost: PHOTOS_NOT_CONFIGURED, OBJECT_STORE_UNAVAILABLE. The photos that are left
         out are deleted from the object store soon after. New attributes replace all former ones.
 
-        A moderated post stays hidden whatever its audience becomes. CONTENT_HELD while a service holds
-        the post.
+        A moderated post stays hidden, also with another audience. CONTENT_HELD while a service holds the
+        post.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -561,7 +561,7 @@ class FeedServiceServicer:
     def DeleteComment(self, request, context):
         """DeleteComment deletes a comment that the user has written, whether or not the user may still
         see its post, or a comment on one of the user's own posts. Deleting it again succeeds.
-        COMMENT_NOT_FOUND, also for a moderated comment of somebody else.
+        COMMENT_NOT_FOUND, also for a moderated comment of another user.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -583,10 +583,10 @@ class FeedServiceServicer:
 
         HELD hides too, and keeps the post or comment as evidence until `expire_time`: its author cannot
         change it (CONTENT_HELD), and what its author deletes, or DeleteUser erases, stays stored and can
-        be read by InspectPost alone. A hold on a post keeps its photos, and the comments that others do
-        not delete. A hold on a comment keeps the post as well. When a hold ends, by itself or by another
-        call, its post or comment is HIDDEN or what the call says. What has been deleted meanwhile is then
-        purged: a post after PURGE_DAYS, a comment and what was left of an erased user soon after.
+        be read by InspectPost alone. A hold on a post keeps its photos, and its comments except for those
+        that are deleted. A hold on a comment keeps the post as well. A hold that ends by itself leaves
+        HIDDEN; another call can end it sooner. What has been deleted meanwhile is then purged: a post
+        after PURGE_DAYS, a comment or what is left of an erased user soon after.
 
         Each call replaces the record of the one before. It may be about what its author has deleted, as
         long as it is not purged. POST_NOT_FOUND, COMMENT_NOT_FOUND. Internal: not exposed by the gateway.

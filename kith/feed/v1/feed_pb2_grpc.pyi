@@ -121,8 +121,8 @@ class FeedServiceStub:
     made as in CreatePost: PHOTOS_NOT_CONFIGURED, OBJECT_STORE_UNAVAILABLE. The photos that are left
     out are deleted from the object store soon after. New attributes replace all former ones.
 
-    A moderated post stays hidden whatever its audience becomes. CONTENT_HELD while a service holds
-    the post.
+    A moderated post stays hidden, also with another audience. CONTENT_HELD while a service holds the
+    post.
     """
     DeletePost: _grpc.UnaryUnaryMultiCallable[_feed_pb2.DeletePostRequest, _feed_pb2.DeletePostResponse]
     """DeletePost hides one of the user's own posts at once. After PURGE_DAYS the post is purged, and its
@@ -205,7 +205,7 @@ class FeedServiceStub:
     DeleteComment: _grpc.UnaryUnaryMultiCallable[_feed_pb2.DeleteCommentRequest, _feed_pb2.DeleteCommentResponse]
     """DeleteComment deletes a comment that the user has written, whether or not the user may still
     see its post, or a comment on one of the user's own posts. Deleting it again succeeds.
-    COMMENT_NOT_FOUND, also for a moderated comment of somebody else.
+    COMMENT_NOT_FOUND, also for a moderated comment of another user.
     """
     SetPostImportance: _grpc.UnaryUnaryMultiCallable[_feed_pb2.SetPostImportanceRequest, _feed_pb2.SetPostImportanceResponse]
     """SetPostImportance stores scores of an external scorer, which replace Kith's own. Posts that do
@@ -219,10 +219,10 @@ class FeedServiceStub:
 
     HELD hides too, and keeps the post or comment as evidence until `expire_time`: its author cannot
     change it (CONTENT_HELD), and what its author deletes, or DeleteUser erases, stays stored and can
-    be read by InspectPost alone. A hold on a post keeps its photos, and the comments that others do
-    not delete. A hold on a comment keeps the post as well. When a hold ends, by itself or by another
-    call, its post or comment is HIDDEN or what the call says. What has been deleted meanwhile is then
-    purged: a post after PURGE_DAYS, a comment and what was left of an erased user soon after.
+    be read by InspectPost alone. A hold on a post keeps its photos, and its comments except for those
+    that are deleted. A hold on a comment keeps the post as well. A hold that ends by itself leaves
+    HIDDEN; another call can end it sooner. What has been deleted meanwhile is then purged: a post
+    after PURGE_DAYS, a comment or what is left of an erased user soon after.
 
     Each call replaces the record of the one before. It may be about what its author has deleted, as
     long as it is not purged. POST_NOT_FOUND, COMMENT_NOT_FOUND. Internal: not exposed by the gateway.
@@ -475,8 +475,8 @@ class FeedServiceAsyncStub(FeedServiceStub):
     made as in CreatePost: PHOTOS_NOT_CONFIGURED, OBJECT_STORE_UNAVAILABLE. The photos that are left
     out are deleted from the object store soon after. New attributes replace all former ones.
 
-    A moderated post stays hidden whatever its audience becomes. CONTENT_HELD while a service holds
-    the post.
+    A moderated post stays hidden, also with another audience. CONTENT_HELD while a service holds the
+    post.
     """
     DeletePost: _aio.UnaryUnaryMultiCallable[_feed_pb2.DeletePostRequest, _feed_pb2.DeletePostResponse]  # type: ignore[assignment]
     """DeletePost hides one of the user's own posts at once. After PURGE_DAYS the post is purged, and its
@@ -559,7 +559,7 @@ class FeedServiceAsyncStub(FeedServiceStub):
     DeleteComment: _aio.UnaryUnaryMultiCallable[_feed_pb2.DeleteCommentRequest, _feed_pb2.DeleteCommentResponse]  # type: ignore[assignment]
     """DeleteComment deletes a comment that the user has written, whether or not the user may still
     see its post, or a comment on one of the user's own posts. Deleting it again succeeds.
-    COMMENT_NOT_FOUND, also for a moderated comment of somebody else.
+    COMMENT_NOT_FOUND, also for a moderated comment of another user.
     """
     SetPostImportance: _aio.UnaryUnaryMultiCallable[_feed_pb2.SetPostImportanceRequest, _feed_pb2.SetPostImportanceResponse]  # type: ignore[assignment]
     """SetPostImportance stores scores of an external scorer, which replace Kith's own. Posts that do
@@ -573,10 +573,10 @@ class FeedServiceAsyncStub(FeedServiceStub):
 
     HELD hides too, and keeps the post or comment as evidence until `expire_time`: its author cannot
     change it (CONTENT_HELD), and what its author deletes, or DeleteUser erases, stays stored and can
-    be read by InspectPost alone. A hold on a post keeps its photos, and the comments that others do
-    not delete. A hold on a comment keeps the post as well. When a hold ends, by itself or by another
-    call, its post or comment is HIDDEN or what the call says. What has been deleted meanwhile is then
-    purged: a post after PURGE_DAYS, a comment and what was left of an erased user soon after.
+    be read by InspectPost alone. A hold on a post keeps its photos, and its comments except for those
+    that are deleted. A hold on a comment keeps the post as well. A hold that ends by itself leaves
+    HIDDEN; another call can end it sooner. What has been deleted meanwhile is then purged: a post
+    after PURGE_DAYS, a comment or what is left of an erased user soon after.
 
     Each call replaces the record of the one before. It may be about what its author has deleted, as
     long as it is not purged. POST_NOT_FOUND, COMMENT_NOT_FOUND. Internal: not exposed by the gateway.
@@ -868,8 +868,8 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         made as in CreatePost: PHOTOS_NOT_CONFIGURED, OBJECT_STORE_UNAVAILABLE. The photos that are left
         out are deleted from the object store soon after. New attributes replace all former ones.
 
-        A moderated post stays hidden whatever its audience becomes. CONTENT_HELD while a service holds
-        the post.
+        A moderated post stays hidden, also with another audience. CONTENT_HELD while a service holds the
+        post.
         """
 
     @_abc_1.abstractmethod
@@ -1048,7 +1048,7 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_feed_pb2.DeleteCommentResponse, _abc.Awaitable[_feed_pb2.DeleteCommentResponse]]:
         """DeleteComment deletes a comment that the user has written, whether or not the user may still
         see its post, or a comment on one of the user's own posts. Deleting it again succeeds.
-        COMMENT_NOT_FOUND, also for a moderated comment of somebody else.
+        COMMENT_NOT_FOUND, also for a moderated comment of another user.
         """
 
     @_abc_1.abstractmethod
@@ -1074,10 +1074,10 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
 
         HELD hides too, and keeps the post or comment as evidence until `expire_time`: its author cannot
         change it (CONTENT_HELD), and what its author deletes, or DeleteUser erases, stays stored and can
-        be read by InspectPost alone. A hold on a post keeps its photos, and the comments that others do
-        not delete. A hold on a comment keeps the post as well. When a hold ends, by itself or by another
-        call, its post or comment is HIDDEN or what the call says. What has been deleted meanwhile is then
-        purged: a post after PURGE_DAYS, a comment and what was left of an erased user soon after.
+        be read by InspectPost alone. A hold on a post keeps its photos, and its comments except for those
+        that are deleted. A hold on a comment keeps the post as well. A hold that ends by itself leaves
+        HIDDEN; another call can end it sooner. What has been deleted meanwhile is then purged: a post
+        after PURGE_DAYS, a comment or what is left of an erased user soon after.
 
         Each call replaces the record of the one before. It may be about what its author has deleted, as
         long as it is not purged. POST_NOT_FOUND, COMMENT_NOT_FOUND. Internal: not exposed by the gateway.

@@ -1,8 +1,9 @@
 """What services hide and hold: columns of posts and comments, and the indexes that find them.
 
-A post that is hidden has the audience `moderated`. The version before hides such a post,
-and cannot give it another audience, which the constraint `moderation` refuses. It does show a
-comment that is hidden, so hide none until that version is gone. Every step can be repeated.
+A post that is hidden has the audience `moderated`. The version before does not know it: it hides
+such a post from all but its author, whom it answers INTERNAL, and cannot give it another audience,
+which the constraint `moderation` refuses. It does show comments that are hidden, so hide none until
+that version is gone. Every step can be repeated.
 """
 
 from alembic import op
