@@ -34,7 +34,7 @@ class _AudienceKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Audience
     AUDIENCE_KIND_TAGS: _AudienceKind.ValueType  # 2
     """The connections to whom the author has given at least one of the post's tags."""
     AUDIENCE_KIND_PRIVATE: _AudienceKind.ValueType  # 3
-    """Nobody but the author."""
+    """Only the author."""
 
 class AudienceKind(_AudienceKind, metaclass=_AudienceKindEnumTypeWrapper):
     """AudienceKind says who, among the author's connections, may see a post."""
@@ -46,7 +46,7 @@ AUDIENCE_KIND_ALL: AudienceKind.ValueType  # 1
 AUDIENCE_KIND_TAGS: AudienceKind.ValueType  # 2
 """The connections to whom the author has given at least one of the post's tags."""
 AUDIENCE_KIND_PRIVATE: AudienceKind.ValueType  # 3
-"""Nobody but the author."""
+"""Only the author."""
 Global___AudienceKind: _TypeAlias = AudienceKind  # noqa: Y015
 
 class _PhotoContentType:
@@ -769,7 +769,7 @@ class GetFeedRequest(_message.Message):
     @_builtins.property
     def tag_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Only posts by the user and by people to whom the user gave one of these tags. Up to 50, each at
-        most once; empty for no filter. A tag that the user does not have matches nobody.
+        most once; empty for no filter. A tag that the user does not have matches no person.
         """
 
     @_builtins.property
@@ -2560,7 +2560,7 @@ class GetDigestRequest(_message.Message):
     time_zone: _builtins.str
     """An IANA time zone such as "Europe/Lisbon"; UTC when empty."""
     include_own_posts: _builtins.bool
-    """Also the viewer's own posts, whatever `tag_ids` are."""
+    """Also the viewer's own posts, with any `tag_ids`."""
     week_start_day: _builtins.int
     """The first day of the week, 1 Monday to 7 Sunday as in ISO 8601; 0 for the service's setting."""
     exclude_read: _builtins.bool
@@ -3606,7 +3606,7 @@ class ImportTagsRequest(_message.Message):
         @_builtins.property
         def delete_time(self) -> _timestamp_pb2.Timestamp:
             """When it was deleted; unset when it is not. Not before `create_time` and not in the future. A
-            deleted tag lets nobody in, and keeps people from posts that exclude by it. Such posts must be
+            deleted tag shows no post, and still hides posts that exclude by it. Such posts must be
             imported within a day, or the tag is deleted completely.
             """
 
@@ -3649,7 +3649,7 @@ class ImportTagsRequest(_message.Message):
         target_user_id: _builtins.int
         """The person; not the owner."""
         former: _builtins.bool
-        """See TagMember. Somebody who is not connected with the owner becomes a former member too: the
+        """See TagMember. A person who is not connected with the owner becomes a former member too: the
         tag lets them in nowhere, and keeps them out.
         """
         @_builtins.property

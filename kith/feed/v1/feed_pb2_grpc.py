@@ -812,7 +812,7 @@ class FeedServiceServicer:
         GraphService.DeleteUser is enough: feed_service follows the graph and then erases the user by
         itself, usually within a second. The id can be issued anew at any time. From the moment of
         GraphService.DeleteUser until feed_service has erased the user, by this call or by itself, the
-        id is connected with nobody in this service: nobody sees posts of the id, and calls of its user
+        id has no connections in this service: posts of the id are hidden, and calls of its user
         that need the graph, and ExplainVisibility about this user, return UNAVAILABLE with
         ERASURE_PENDING. Three things change only with the erasure itself: what the user of the id
         reads without the graph, such as by ListPosts and ListTags; comments of the id on posts of

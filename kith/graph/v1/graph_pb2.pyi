@@ -1480,8 +1480,8 @@ class ImportConnectionsRequest(_message.Message):
 
     @_builtins.property
     def requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImportConnectionsRequest.OpenRequest]:
-        """Up to 10,000 requests. One to somebody who has blocked the requester stays hidden from them, as
-        in RequestConnection. One to somebody who has asked the requester connects the two.
+        """Up to 10,000 requests. One to a user who has blocked the requester stays hidden from them, as
+        in RequestConnection. One to a user who has asked the requester connects the two.
         """
 
     @_builtins.property

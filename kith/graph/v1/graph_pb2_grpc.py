@@ -242,7 +242,7 @@ class GraphServiceServicer:
         """GetConnectedUserIds returns the connected ids of up to 100 users, in the order asked. If a
         user's revision is still `known_revision`, the answer is `unchanged` without ids. All answers
         are as of one moment. RESPONSE_TOO_LARGE if the answer would exceed 10 MiB; answers are never
-        truncated. Ids of blocks are included on request. A suspended user is among nobody's ids and
+        truncated. Ids of blocks are included on request. A suspended user is in no user's ids and
         has none. Internal: not exposed by the gateway.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -466,7 +466,7 @@ class GraphServiceServicer:
 
     def GetSuspendedUserIds(self, request, context):
         """GetSuspendedUserIds returns the ids of all suspended users, for a service that refuses their
-        calls. If nobody was suspended or restored since `known_revision`, the answer is `unchanged`
+        calls. If no user was suspended or restored since `known_revision`, the answer is `unchanged`
         without ids. RESPONSE_TOO_LARGE if the answer would exceed 10 MiB. Internal: not exposed by the
         gateway.
         """

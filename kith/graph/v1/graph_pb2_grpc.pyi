@@ -74,7 +74,7 @@ class GraphServiceStub:
     """GetConnectedUserIds returns the connected ids of up to 100 users, in the order asked. If a
     user's revision is still `known_revision`, the answer is `unchanged` without ids. All answers
     are as of one moment. RESPONSE_TOO_LARGE if the answer would exceed 10 MiB; answers are never
-    truncated. Ids of blocks are included on request. A suspended user is among nobody's ids and
+    truncated. Ids of blocks are included on request. A suspended user is in no user's ids and
     has none. Internal: not exposed by the gateway.
     """
     CheckConnections: _grpc.UnaryUnaryMultiCallable[_graph_pb2.CheckConnectionsRequest, _graph_pb2.CheckConnectionsResponse]
@@ -197,7 +197,7 @@ class GraphServiceStub:
     """
     GetSuspendedUserIds: _grpc.UnaryUnaryMultiCallable[_graph_pb2.GetSuspendedUserIdsRequest, _graph_pb2.GetSuspendedUserIdsResponse]
     """GetSuspendedUserIds returns the ids of all suspended users, for a service that refuses their
-    calls. If nobody was suspended or restored since `known_revision`, the answer is `unchanged`
+    calls. If no user was suspended or restored since `known_revision`, the answer is `unchanged`
     without ids. RESPONSE_TOO_LARGE if the answer would exceed 10 MiB. Internal: not exposed by the
     gateway.
     """
@@ -248,7 +248,7 @@ class GraphServiceAsyncStub(GraphServiceStub):
     """GetConnectedUserIds returns the connected ids of up to 100 users, in the order asked. If a
     user's revision is still `known_revision`, the answer is `unchanged` without ids. All answers
     are as of one moment. RESPONSE_TOO_LARGE if the answer would exceed 10 MiB; answers are never
-    truncated. Ids of blocks are included on request. A suspended user is among nobody's ids and
+    truncated. Ids of blocks are included on request. A suspended user is in no user's ids and
     has none. Internal: not exposed by the gateway.
     """
     CheckConnections: _aio.UnaryUnaryMultiCallable[_graph_pb2.CheckConnectionsRequest, _graph_pb2.CheckConnectionsResponse]  # type: ignore[assignment]
@@ -371,7 +371,7 @@ class GraphServiceAsyncStub(GraphServiceStub):
     """
     GetSuspendedUserIds: _aio.UnaryUnaryMultiCallable[_graph_pb2.GetSuspendedUserIdsRequest, _graph_pb2.GetSuspendedUserIdsResponse]  # type: ignore[assignment]
     """GetSuspendedUserIds returns the ids of all suspended users, for a service that refuses their
-    calls. If nobody was suspended or restored since `known_revision`, the answer is `unchanged`
+    calls. If no user was suspended or restored since `known_revision`, the answer is `unchanged`
     without ids. RESPONSE_TOO_LARGE if the answer would exceed 10 MiB. Internal: not exposed by the
     gateway.
     """
@@ -425,7 +425,7 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
         """GetConnectedUserIds returns the connected ids of up to 100 users, in the order asked. If a
         user's revision is still `known_revision`, the answer is `unchanged` without ids. All answers
         are as of one moment. RESPONSE_TOO_LARGE if the answer would exceed 10 MiB; answers are never
-        truncated. Ids of blocks are included on request. A suspended user is among nobody's ids and
+        truncated. Ids of blocks are included on request. A suspended user is in no user's ids and
         has none. Internal: not exposed by the gateway.
         """
 
@@ -692,7 +692,7 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_graph_pb2.GetSuspendedUserIdsResponse, _abc.Awaitable[_graph_pb2.GetSuspendedUserIdsResponse]]:
         """GetSuspendedUserIds returns the ids of all suspended users, for a service that refuses their
-        calls. If nobody was suspended or restored since `known_revision`, the answer is `unchanged`
+        calls. If no user was suspended or restored since `known_revision`, the answer is `unchanged`
         without ids. RESPONSE_TOO_LARGE if the answer would exceed 10 MiB. Internal: not exposed by the
         gateway.
         """
