@@ -505,25 +505,39 @@ def test_the_hold_on_a_post_ends_with_the_last_hold_on_it_and_its_comments(
         assert ends() == expected
 
 
-def test_a_purge_that_waits_for_a_hold_leaves_the_post(pair: Pair, people: People) -> None:
+@pytest.mark.parametrize("by", ["purge", "erasure", "erasure of a deleted post"])
+def test_what_would_delete_a_post_waits_for_a_hold_and_then_leaves_it(
+    pair: Pair, people: People, by: str
+) -> None:
     [author] = people.new(1)
     post = _post(people, author)
+    key = _with_photo(pair, post)
     name = (post.author_id, post.post_id)
-    _delete(pair, post)
+    is_deleted = by != "erasure"
+    if is_deleted:
+        _delete(pair, post)
     decision = Decision(
-        state=ModerationState.HELD, reason="rude", held_until=datetime.now(UTC) + timedelta(days=1)
+        state=ModerationState.HELD, reason="rude", held_until=datetime.now(UTC) + timedelta(days=50)
     )
+
+    def delete() -> None:
+        if by == "purge":
+            _purge(pair)
+        else:
+            pair.feed.DeleteUser(pb.DeleteUserRequest(user_id=author))
 
     with ThreadPoolExecutor(1) as executor:
         with _connected(pair) as holding:
             queries.moderation.lock_retained_post(holding, name=name)
             queries.moderation.moderate_post(holding, name=name, decision=decision)
-            queries.moderation.keep_post(holding, name=name, is_deleted=True)
-            purge = executor.submit(_purge, pair)
+            queries.moderation.keep_post(holding, name=name, is_deleted=is_deleted)
+            deletion = executor.submit(delete)
             until(lambda: _waits(pair))
-        purge.result()
+        deletion.result()
 
-    assert _is_stored(pair, post)
+    assert _inspect(pair, post).moderation.state == _HELD
+    assert [photo.key for photo in _inspect(pair, post).post.photos] == [key]
+    assert _removed_in(pair, key) == 50
 
 
 def _waits(pair: Pair) -> bool:
