@@ -1,9 +1,9 @@
 """Comments: writing, listing, changing and deleting them.
 
 Viewers of a post can read its comments and write some, but a block hides the comments of two people
-from each other, and a suspension hides those of the suspended from everybody. Before a comment is
-written or changed, the graph says whether its author can see the post; the transaction checks the
-post again, with the connections that the graph has confirmed.
+from each other, and a suspension hides those of the suspended person from all users. Before a
+comment is written or changed, the graph says whether its author can see the post; the transaction
+checks the post again, with the connections that the graph has confirmed.
 """
 
 from collections.abc import Callable, Collection

@@ -43,31 +43,21 @@ class ConnectedIds:
     is_suspended: bool
 
 
-# The count comes first, so that users without suspended connections take no lookup.
-_IN_SIGHT = """(
-                           CAST(:with_suspended AS boolean) OR u.suspended_connection_count = 0
-                           OR NOT EXISTS (
-                               SELECT FROM suspensions WHERE user_id = {peer} OFFSET 0))"""
-
 # The two sides of a pair are read as a UNION ALL of two index-only scans. `a = ANY(ids) OR b =
 # ANY(ids)` with a single CASE would lose the edge whose two ends are both asked. A new row has the
 # revision 0, by which callers say that they know nothing: `unchanged` would hide its erasures.
 # Which of the users were erased is read once for all: hardly any was, and to look for each of them
 # would cost every batch a few hundredths. It is the same with suspensions.
-_CONNECTED_USER_IDS = Statement(
-    "connected_user_ids",
-    f"""
+_TEXT = """
     SELECT asked.user_id, coalesce(u.revision, 0) AS revision,
            CASE WHEN u.revision = asked.known_revision THEN NULL
            ELSE ARRAY(
                SELECT CASE WHEN c.user_a_id = asked.user_id THEN c.user_b_id ELSE c.user_a_id END
                FROM (SELECT user_a_id, user_b_id FROM connections
-                     WHERE user_a_id = asked.user_id AND status = 'accepted'
-                       AND {_IN_SIGHT.format(peer="user_b_id")}
+                     WHERE user_a_id = asked.user_id AND status = 'accepted'{b_in_sight}
                      UNION ALL
                      SELECT user_a_id, user_b_id FROM connections
-                     WHERE user_b_id = asked.user_id AND status = 'accepted'
-                       AND {_IN_SIGHT.format(peer="user_a_id")}) AS c)
+                     WHERE user_b_id = asked.user_id AND status = 'accepted'{a_in_sight}) AS c)
            END AS ids,
            CASE WHEN u.revision = asked.known_revision THEN NULL
            ELSE ARRAY(
@@ -104,16 +94,43 @@ _CONNECTED_USER_IDS = Statement(
            u.revision IS DISTINCT FROM asked.known_revision AND asked.user_id = ANY (ARRAY(
                SELECT user_id FROM suspensions WHERE user_id = ANY (CAST(:user_ids AS bigint[]))))
            AS is_suspended,
-           CASE WHEN asked.position = 1 THEN ARRAY(
-               SELECT user_id FROM suspensions
-               WHERE user_id = ANY (CAST(:suspended_among AS bigint[])))
-           END AS suspended_ids
+           u.revision IS DISTINCT FROM asked.known_revision
+           AND u.suspended_connection_count > 0 AS has_suspended,
+           {suspended_ids} AS suspended_ids
     FROM (SELECT user_id, nullif(known_revision, 0) AS known_revision, position
           FROM unnest(CAST(:user_ids AS bigint[]), CAST(:known_revisions AS bigint[]))
                WITH ORDINALITY AS given (user_id, known_revision, position)) AS asked
     LEFT JOIN users AS u ON u.user_id = asked.user_id
     ORDER BY asked.position
-""",
+"""
+_SUSPENDED_IDS = """CASE WHEN asked.position = 1 THEN ARRAY(
+               SELECT user_id FROM suspensions
+               WHERE user_id = ANY (CAST(:suspended_among AS bigint[])))
+           END"""
+
+
+def _in_sight(peer: str) -> str:
+    return f"""
+                       AND (u.suspended_connection_count = 0 OR NOT EXISTS (
+                           SELECT FROM suspensions WHERE user_id = {peer} OFFSET 0))"""
+
+
+# Most users have no suspended connection, and ask about nobody else. To prepare for either in the
+# same statement would cost each call a tenth: parts of a plan that are not run have to be set up.
+_CONNECTED_USER_IDS = Statement(
+    "connected_user_ids", _TEXT.format(b_in_sight="", a_in_sight="", suspended_ids="NULL")
+)
+_WITH_SUSPENDED_IDS = Statement(
+    "connected_user_ids_and_suspended",
+    _TEXT.format(b_in_sight="", a_in_sight="", suspended_ids=_SUSPENDED_IDS),
+)
+_IDS_IN_SIGHT = Statement(
+    "connected_user_ids_in_sight",
+    _TEXT.format(
+        b_in_sight=_in_sight("user_b_id"),
+        a_in_sight=_in_sight("user_a_id"),
+        suspended_ids=_SUSPENDED_IDS,
+    ),
 )
 
 
@@ -127,19 +144,20 @@ def connected_user_ids(
 ) -> tuple[list[ConnectedIds], list[int]]:
     """Each asked user's connections, in the order asked, all at one moment.
 
-    And those of the users `suspended_among` who are suspended at that moment. The ids are
-    complete `with_suspended`.
+    And those of the users `suspended_among` who are suspended at that moment. The ids are without
+    suspended users, unless wanted `with_suspended`; that some have to be left out is known only by
+    the first answer, and takes a second statement.
     """
-    rows = reader.rows(
-        _CONNECTED_USER_IDS,
-        {
-            "user_ids": array_literal(known_revisions),
-            "known_revisions": array_literal(known_revisions.values()),
-            "with_blocked": with_blocked,
-            "with_suspended": with_suspended,
-            "suspended_among": array_literal(suspended_among),
-        },
-    )
+    parameters = {
+        "user_ids": array_literal(known_revisions),
+        "known_revisions": array_literal(known_revisions.values()),
+        "with_blocked": with_blocked,
+        "suspended_among": array_literal(suspended_among),
+    }
+    statement = _WITH_SUSPENDED_IDS if suspended_among else _CONNECTED_USER_IDS
+    rows = reader.rows(statement, parameters)
+    if not with_suspended and any(has_suspended for *_, has_suspended, _ in rows):
+        rows = reader.rows(_IDS_IN_SIGHT, parameters)
     answers = [
         ConnectedIds(
             user_id=user_id,
@@ -161,7 +179,7 @@ def connected_user_ids(
             blocked_ids,
             erasures,
             is_suspended,
-            _,
+            *_,
         ) in rows
     ]
-    return answers, rows[0][-1]
+    return answers, rows[0][-1] or []

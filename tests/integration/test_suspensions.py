@@ -542,6 +542,28 @@ def test_comments_cost_no_more_when_nobody_is_suspended_and_one_more_read_when_s
     assert counts() == (2, 2)
 
 
+def test_only_users_with_suspended_connections_cost_a_second_statement(
+    pair: Pair, people: People
+) -> None:
+    hub, bob = people.connected(2)
+    other, *others = people.connected(2)
+    queries = [pb.GetConnectedUserIdsRequest.UserQuery(user_id=user) for user in (hub, other)]
+
+    def count(*asked: pb.GetConnectedUserIdsRequest.UserQuery) -> int:
+        pair.graph_tap.reset()
+        pair.graph.GetConnectedUserIds(pb.GetConnectedUserIdsRequest(users=asked))
+        return sum("connected_user_ids" in text for text in pair.graph_tap.statements)
+
+    people.suspend(bob)
+    of_suspended = _answer(pair, hub).revision
+
+    assert [count(query) for query in queries] == [2, 1]
+    assert count(*queries) == 2
+    queries[0].known_revision = of_suspended
+    assert count(queries[0]) == 1
+    assert _ids(pair, other) == set(others)
+
+
 # What is refused.
 
 

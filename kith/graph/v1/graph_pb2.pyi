@@ -112,7 +112,7 @@ class _ConnectionEventKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_C
     """The actor was erased; there is no peer."""
     CONNECTION_EVENT_KIND_SUSPENDED: _ConnectionEventKind.ValueType  # 10
     """The actor was suspended; there is no peer. The connections are out of sight and have not ended.
-    The revisions of the actor and of everybody connected with the actor have grown.
+    The revisions of the actor and of the actor's connections have grown.
     """
     CONNECTION_EVENT_KIND_RESTORED: _ConnectionEventKind.ValueType  # 11
     """The suspension of the actor has ended; there is no peer. Revisions have grown as for SUSPENDED."""
@@ -142,7 +142,7 @@ CONNECTION_EVENT_KIND_USER_DELETED: ConnectionEventKind.ValueType  # 9
 """The actor was erased; there is no peer."""
 CONNECTION_EVENT_KIND_SUSPENDED: ConnectionEventKind.ValueType  # 10
 """The actor was suspended; there is no peer. The connections are out of sight and have not ended.
-The revisions of the actor and of everybody connected with the actor have grown.
+The revisions of the actor and of the actor's connections have grown.
 """
 CONNECTION_EVENT_KIND_RESTORED: ConnectionEventKind.ValueType  # 11
 """The suspension of the actor has ended; there is no peer. Revisions have grown as for SUSPENDED."""

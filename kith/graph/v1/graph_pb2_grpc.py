@@ -435,13 +435,13 @@ class GraphServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SuspendUser(self, request, context):
-        """SuspendUser takes a user out of everybody's sight at once, in both services: lists, counts,
-        mutual connections, suggestions, requests, feeds, digests and comments. Nothing is deleted.
-        Calls of the user are USER_SUSPENDED: changes of the graph and calls of the feed that ask the
-        graph at once, all others within two seconds. Other users can still block the user, remove
-        them, and decline or cancel requests between the two; these changes stay after RestoreUser. A
-        call for a user who is suspended already replaces the reason and changes nothing else. Internal:
-        not exposed by the gateway.
+        """SuspendUser hides a user from all other users at once, in both services: lists, counts, mutual
+        connections, suggestions, requests, feeds, digests and comments. Nothing is deleted. Calls of
+        the user are USER_SUSPENDED: changes of the graph and calls of the feed that ask the graph at
+        once, all others within two seconds. Other users can still block the user, remove them, and
+        decline or cancel requests between the two; these changes stay after RestoreUser. A call for a
+        user who is suspended already replaces the reason and changes nothing else. Internal: not
+        exposed by the gateway.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -178,13 +178,13 @@ class GraphServiceStub:
     the reason, until RestoreUser. Internal: not exposed by the gateway.
     """
     SuspendUser: _grpc.UnaryUnaryMultiCallable[_graph_pb2.SuspendUserRequest, _graph_pb2.SuspendUserResponse]
-    """SuspendUser takes a user out of everybody's sight at once, in both services: lists, counts,
-    mutual connections, suggestions, requests, feeds, digests and comments. Nothing is deleted.
-    Calls of the user are USER_SUSPENDED: changes of the graph and calls of the feed that ask the
-    graph at once, all others within two seconds. Other users can still block the user, remove
-    them, and decline or cancel requests between the two; these changes stay after RestoreUser. A
-    call for a user who is suspended already replaces the reason and changes nothing else. Internal:
-    not exposed by the gateway.
+    """SuspendUser hides a user from all other users at once, in both services: lists, counts, mutual
+    connections, suggestions, requests, feeds, digests and comments. Nothing is deleted. Calls of
+    the user are USER_SUSPENDED: changes of the graph and calls of the feed that ask the graph at
+    once, all others within two seconds. Other users can still block the user, remove them, and
+    decline or cancel requests between the two; these changes stay after RestoreUser. A call for a
+    user who is suspended already replaces the reason and changes nothing else. Internal: not
+    exposed by the gateway.
     """
     RestoreUser: _grpc.UnaryUnaryMultiCallable[_graph_pb2.RestoreUserRequest, _graph_pb2.RestoreUserResponse]
     """RestoreUser ends a suspension: the user's connections, requests, blocks, tags, audiences, posts
@@ -352,13 +352,13 @@ class GraphServiceAsyncStub(GraphServiceStub):
     the reason, until RestoreUser. Internal: not exposed by the gateway.
     """
     SuspendUser: _aio.UnaryUnaryMultiCallable[_graph_pb2.SuspendUserRequest, _graph_pb2.SuspendUserResponse]  # type: ignore[assignment]
-    """SuspendUser takes a user out of everybody's sight at once, in both services: lists, counts,
-    mutual connections, suggestions, requests, feeds, digests and comments. Nothing is deleted.
-    Calls of the user are USER_SUSPENDED: changes of the graph and calls of the feed that ask the
-    graph at once, all others within two seconds. Other users can still block the user, remove
-    them, and decline or cancel requests between the two; these changes stay after RestoreUser. A
-    call for a user who is suspended already replaces the reason and changes nothing else. Internal:
-    not exposed by the gateway.
+    """SuspendUser hides a user from all other users at once, in both services: lists, counts, mutual
+    connections, suggestions, requests, feeds, digests and comments. Nothing is deleted. Calls of
+    the user are USER_SUSPENDED: changes of the graph and calls of the feed that ask the graph at
+    once, all others within two seconds. Other users can still block the user, remove them, and
+    decline or cancel requests between the two; these changes stay after RestoreUser. A call for a
+    user who is suspended already replaces the reason and changes nothing else. Internal: not
+    exposed by the gateway.
     """
     RestoreUser: _aio.UnaryUnaryMultiCallable[_graph_pb2.RestoreUserRequest, _graph_pb2.RestoreUserResponse]  # type: ignore[assignment]
     """RestoreUser ends a suspension: the user's connections, requests, blocks, tags, audiences, posts
@@ -655,13 +655,13 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _graph_pb2.SuspendUserRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_graph_pb2.SuspendUserResponse, _abc.Awaitable[_graph_pb2.SuspendUserResponse]]:
-        """SuspendUser takes a user out of everybody's sight at once, in both services: lists, counts,
-        mutual connections, suggestions, requests, feeds, digests and comments. Nothing is deleted.
-        Calls of the user are USER_SUSPENDED: changes of the graph and calls of the feed that ask the
-        graph at once, all others within two seconds. Other users can still block the user, remove
-        them, and decline or cancel requests between the two; these changes stay after RestoreUser. A
-        call for a user who is suspended already replaces the reason and changes nothing else. Internal:
-        not exposed by the gateway.
+        """SuspendUser hides a user from all other users at once, in both services: lists, counts, mutual
+        connections, suggestions, requests, feeds, digests and comments. Nothing is deleted. Calls of
+        the user are USER_SUSPENDED: changes of the graph and calls of the feed that ask the graph at
+        once, all others within two seconds. Other users can still block the user, remove them, and
+        decline or cancel requests between the two; these changes stay after RestoreUser. A call for a
+        user who is suspended already replaces the reason and changes nothing else. Internal: not
+        exposed by the gateway.
         """
 
     @_abc_1.abstractmethod
