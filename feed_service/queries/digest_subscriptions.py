@@ -102,11 +102,12 @@ def due_digests(connection: Connection, *, limit: int) -> list[SubscriptionRow]:
     return [SubscriptionRow(**row) for row in rows]
 
 
-# What another claim was faster to get, or was changed since it was read, is passed over.
+# What another claim was faster to get, or was changed since it was read, is passed over. In UTC,
+# because Citus refuses expressions here that depend on a session's time zone.
 _LEASE = text("""
     UPDATE digest_subscriptions AS subscription
     SET due_at = due.to_due_at, lease_token = :lease_token,
-        claimable_at = now() + CAST(:lease AS interval)
+        claimable_at = (now() AT TIME ZONE 'UTC' + CAST(:lease AS interval)) AT TIME ZONE 'UTC'
     FROM unnest(CAST(:user_ids AS bigint[]), CAST(:from_due_at AS timestamptz[]),
                 CAST(:to_due_at AS timestamptz[]))
          AS due (user_id, from_due_at, to_due_at)

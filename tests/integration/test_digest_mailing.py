@@ -12,9 +12,10 @@ from feed_service import queries
 from feed_service.layouts import DISTRIBUTED, SINGLE
 from feed_service.queries.digest_subscriptions import Postponement
 from kith.feed.v1 import feed_pb2 as pb
-from tests.support.errors import fields_of, reason_of
+from tests.support.errors import fields_of, reason_of, refusal
 from tests.support.pair import LAYOUT, Databases, Pair, running_pair
 from tests.support.people import People
+from tests.support.processes import until
 from tests.support.scrape import scrape
 
 _LISBON = "Europe/Lisbon"
@@ -318,6 +319,20 @@ def test_a_user_who_has_left_or_was_never_claimed_is_lost(pair: Pair, people: Pe
 
     assert _acknowledge(pair, claim.lease_token, left, other) == (0, [left, other])
     assert _acknowledge(pair, "no such token", left) == (0, [left])
+
+
+def test_the_digest_of_a_suspended_user_is_refused_and_can_be_acknowledged(
+    pair: Pair, people: People
+) -> None:
+    [user] = _due(pair, people, 1)
+    people.suspend(user)
+
+    claim = _claim(pair)
+
+    assert _claimed(claim) == [user]
+    request = pb.GetDigestRequest(user_id=user)
+    until(lambda: refusal(pair.feed.GetDigest, request) == "USER_SUSPENDED")
+    assert _acknowledge(pair, claim.lease_token, user) == (1, [])
 
 
 def test_after_an_outage_of_weeks_the_last_week_alone_is_told(pair: Pair, people: People) -> None:
