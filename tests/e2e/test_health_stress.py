@@ -17,7 +17,7 @@ _STORM = [sys.executable, "-m", "tests.support.health_stress"]
 _ROOT = Path(__file__).parents[2]
 _WATCHERS = 1_000
 _CEILING_SECONDS = 150
-_SECONDS = int(os.environ.get("KITH_STORM_SECONDS", "10"))
+_SECONDS = int(os.environ.get("KITH_STORM_SECONDS", "5"))
 
 
 @pytest.fixture

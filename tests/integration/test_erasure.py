@@ -503,7 +503,7 @@ def test_a_crash_at_any_step_is_made_up_for_by_another_call(world: World, when: 
     while has_crashed:
         # Before a statement there is what there was after the COMMIT before it, and each of those
         # is tried.
-        at += 9 if when == "before" else 1
+        at += 17 if when == "before" else 1
         life = _live(world)
         expected = _expected(world, life)
         world.pair.graph.DeleteUser(graph_pb2.DeleteUserRequest(user_id=life.user))

@@ -117,8 +117,10 @@ class Databases:
         return self._copy(str(name), f"{name}_copy_{next(self._numbers)}")
 
     def _copy(self, template: str, name: str) -> str:
+        # Copies of files take half the time of copies through the log of the server.
+        create = f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY"
         with self._admin.connect() as connection:
-            connection.execute(sqlalchemy.text(f"CREATE DATABASE {name} TEMPLATE {template}"))
+            connection.execute(sqlalchemy.text(create))
         return self._cluster.url(name)
 
 
