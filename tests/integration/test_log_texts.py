@@ -42,6 +42,7 @@ _NO_TEXTS: Final = {
     "paths",
     "page_token",
     "cursor",
+    "lease_token",
     "key",
     "url",
 }
