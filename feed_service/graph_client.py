@@ -109,7 +109,7 @@ class GraphClient:
     ) -> tuple[CachedViewer, frozenset[int]]:
         """Return a user's connections as of now: `known` itself when nothing has changed since.
 
-        And those `among` up to 1,000 other users who are suspended now.
+        And those `among` up to 10,000 other users who are suspended now.
         """
         with_blocked = known.viewer.blocked_ids is not None
         response = self._answers(
@@ -145,7 +145,7 @@ class GraphClient:
     ) -> tuple[dict[int, CachedViewer], frozenset[int]]:
         """Return the connections of many users as of now, each `known` where nothing has changed.
 
-        And those `among` up to 1,000 other users who are suspended now; there are none unless
+        And those `among` up to 10,000 other users who are suspended now; there are none unless
         connections of users are asked for. Raises what `cached_all` does.
         """
         current, suspended = self._ask_all(known, with_blocked=with_blocked, suspended_among=among)

@@ -290,7 +290,7 @@ class GetConnectedUserIdsRequest(_message.Message):
     @_builtins.property
     def suspended_among(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Users of whom the answer says which are suspended, such as the authors of comments; at most
-        1,000, each at most once.
+        10,000, each at most once.
         """
 
     def __init__(
