@@ -100,6 +100,7 @@ def _page_plan(
     *,
     hub_scan: HubScan = _HUB_SCAN,
     part: FeedPart = _NEWEST,
+    with_muted: bool = False,
     is_prepared: bool = True,
 ) -> Plan:
     literal = array_literal(author_ids)
@@ -108,7 +109,7 @@ def _page_plan(
         lambda reader: queries.feed.feed_page(
             reader,
             viewer=Viewer(user_id=_VIEWER, connected_ids=literal),
-            among=FeedFilter(author_ids=literal),
+            among=FeedFilter(author_ids=literal, with_muted=with_muted),
             part=part,
             limit=_PAGE,
             hub_scan=hub_scan,
@@ -169,6 +170,16 @@ def test_a_page_costs_a_few_buffers_for_each_connection(
 
     assert plan["Actual Rows"] == _PAGE
     assert _buffers(plan) <= _bound(degree)
+
+
+@pytest.mark.parametrize("degree", _DEGREES)
+def test_a_viewer_without_mutes_pays_one_probe_of_an_index_at_every_degree(
+    stale: Connection, degree: int
+) -> None:
+    authors = range(1, degree + 1)
+    unfiltered = _buffers(_page_plan(stale, authors))
+
+    assert unfiltered - _buffers(_page_plan(stale, authors, with_muted=True)) <= 2
 
 
 @pytest.mark.parametrize("degree", _DEGREES)
