@@ -48,11 +48,16 @@ ACCESS: Final[Access] = {
     "ListTagMembers": Rule(admits=Admits.THE_USER, audit=None),
     "ListUserTags": Rule(admits=Admits.THE_USER, audit=None),
     "CreateComment": Rule(admits=Admits.THE_USER, limit=_COMMENTS, audit=None),
+    "GetComment": Rule(admits=Admits.THE_USER, audit=None),
+    "BatchGetComments": Rule(admits=Admits.THE_USER, audit=None),
     "ListComments": Rule(admits=Admits.THE_USER, audit=None),
+    "ListOwnComments": Rule(admits=Admits.THE_USER, audit=None),
     "UpdateComment": Rule(admits=Admits.THE_USER, limit=_COMMENTS, audit=None),
     "DeleteComment": Rule(
         admits=Admits.THE_USER, audit=("post.author_id", "post.post_id", "comment_id")
     ),
+    "HideComment": Rule(admits=Admits.THE_USER, audit=("post_id", "comment_id")),
+    "UnhideComment": Rule(admits=Admits.THE_USER, audit=("post_id", "comment_id")),
     "SetPostImportance": Rule(admits=Admits.SERVICES, audit=None),
     "SetModeration": Rule(
         admits=Admits.SERVICES,

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from feed_service import queries
 from feed_service.queries.audiences import Explanation
-from feed_service.queries.posts import Audience, PostName
+from feed_service.queries.posts import Audience, CommentPolicy, PostName
 from feed_service.resources import Resources
 from feed_service.safe_read import steady_read
 from feed_service.viewers import Viewer
@@ -142,6 +142,17 @@ def lock_own_tags(
     if wanted := named_tags(audience):
         owned = queries.tags.lock_owned_tag_ids(connection, owner_user_id=author_id, tag_ids=wanted)
         _require_owned(owned, audience, field=field, excluding=excluding)
+
+
+def lock_policy_tags(
+    connection: Connection, author_id: int, policy: CommentPolicy, *, field: str
+) -> None:
+    """Keep the tags of a policy from being deleted until the transaction ends.
+
+    Raises ValidationError naming those in `field` that are not the author's own.
+    """
+    named = Audience(kind=policy.kind, tag_ids=policy.tag_ids)
+    lock_own_tags(connection, author_id, named, field=field)
 
 
 def foreign_tags(

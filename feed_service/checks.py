@@ -9,8 +9,9 @@ read.
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from itertools import chain
 
-from feed_service.queries.checks import NO_COMMENT, Check, Relation
+from feed_service.queries.checks import NO_COMMENT, Check, Commenters, Relation
 from feed_service.resources import Resources
 from feed_service.safe_read import steady_read_of_many
 from feed_service.viewers import Viewer
@@ -66,7 +67,7 @@ class Checks:
                 relations=_relations(decidable, users, by_viewers=by_viewers), blocks=blocks
             )
 
-        def read(known: _Facts, since: float) -> Mapping[Check, int]:
+        def read(known: _Facts, since: float) -> Mapping[Check, Commenters]:
             if not known.relations:
                 return {}
             return self._reads.read(
@@ -81,10 +82,10 @@ class Checks:
             viewer_ids if by_viewers else author_ids,
             facts,
             read,
-            commenters=lambda found: set(found.values()) - {NO_COMMENT},
+            commenters=lambda found: {*chain.from_iterable(found.values())} - {NO_COMMENT},
             with_blocked=with_comments,
         )
-        return {check for check, commenter_id in visible.items() if commenter_id not in suspended}
+        return {check for check, authors in visible.items() if suspended.isdisjoint(authors)}
 
 
 def _relations(

@@ -44,14 +44,26 @@ def _hide_posts(connection: Connection, *, user_id: int, limit: int) -> int:
     return hidden
 
 
+def _hide_comments(connection: Connection, *, layout: Layout, user_id: int, limit: int) -> int:
+    hidden, replies = layout.hide_comments(connection, user_id=user_id, limit=limit)
+    # What is the user's own, or on their posts, is told of by the event of the erasure.
+    of_others = {
+        name: author_id
+        for name, author_id in replies.items()
+        if user_id not in (author_id, name[0])
+    }
+    queries.events.record_deleted_comments(connection, authors=of_others)
+    return hidden
+
+
 def _steps(layout: Layout) -> Sequence[_Step]:
     return (
         _hide_posts,
         queries.erasure.note_kept_photos,
         queries.erasure.withhold_posts,
         queries.erasure.hasten_removals,
-        queries.erasure.hide_held_comments,
-        layout.erase_comments,
+        partial(_hide_comments, layout=layout),
+        queries.erasure.erase_comments,
         queries.erasure.erase_tags_given_to,
         idempotency.forget_about,
         queries.erasure.erase_comments_under,

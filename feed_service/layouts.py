@@ -32,7 +32,7 @@ class Layout:
     insert_posts = staticmethod(queries.imports.insert_posts)
     lock_tags = staticmethod(queries.imports.lock_tags)
     lock_imported_tags = staticmethod(queries.imported_tags.lock_imported_tags)
-    erase_comments = staticmethod(queries.erasure.erase_comments)
+    hide_comments = staticmethod(queries.erasure.hide_comments)
     event_writers: Sequence[Writers] = ()
 
 
@@ -51,7 +51,7 @@ class _Distributed(Layout):
     insert_posts = staticmethod(queries.citus.imports.insert_posts)
     lock_tags = staticmethod(queries.citus.imports.lock_tags)
     lock_imported_tags = staticmethod(queries.citus.imports.lock_imported_tags)
-    erase_comments = staticmethod(queries.citus.erasure.erase_comments)
+    hide_comments = staticmethod(queries.citus.erasure.hide_comments)
     event_writers = (queries.citus.events.prepared_transactions,)
 
 

@@ -10,12 +10,12 @@ from google.protobuf.message import Message
 
 from feed_service.digest_subscriptions import ClaimedDigest
 from feed_service.exports import ExportedRows, Section
-from feed_service.models import ALL, PRIVATE, TAGS, EventKind
+from feed_service.models import ALL, NOBODY, PRIVATE, TAGS, EventKind
 from feed_service.moderation import Inspection
 from feed_service.object_store import MAX_PHOTO_BYTES
 from feed_service.photos import DownloadUrl, PermittedUpload
 from feed_service.queries.audiences import Explanation
-from feed_service.queries.comments import CommentName, CommentRow
+from feed_service.queries.comments import NO_COMMENT, CommentName, CommentRow
 from feed_service.queries.digest_subscriptions import SubscriptionRow
 from feed_service.queries.digests import ChosenPost, Reason
 from feed_service.queries.events import EventRow
@@ -37,6 +37,16 @@ AUDIENCE_KINDS = {
     pb.AUDIENCE_KIND_ALL: ALL,
     pb.AUDIENCE_KIND_TAGS: TAGS,
     pb.AUDIENCE_KIND_PRIVATE: PRIVATE,
+}
+COMMENT_POLICY_KINDS = {
+    pb.COMMENT_POLICY_KIND_ALL: ALL,
+    pb.COMMENT_POLICY_KIND_NOBODY: NOBODY,
+    pb.COMMENT_POLICY_KIND_TAGS: TAGS,
+}
+IS_NEWEST_FIRST = {
+    pb.COMMENT_ORDER_UNSPECIFIED: False,
+    pb.COMMENT_ORDER_OLDEST_FIRST: False,
+    pb.COMMENT_ORDER_NEWEST_FIRST: True,
 }
 CONTENT_TYPES = {
     pb.PHOTO_CONTENT_TYPE_JPEG: "image/jpeg",
@@ -66,6 +76,7 @@ _KIND_OF_AUDIENCE = {audience: kind for kind, audience in AUDIENCE_KINDS.items()
 _KINDS_OF_EVENTS: Mapping[str, pb.ContentEventKind.ValueType] = {
     kind: value for value, kind in EVENT_KINDS.items()
 }
+_KIND_OF_POLICY = {policy: kind for kind, policy in COMMENT_POLICY_KINDS.items()}
 _CLAUSES = {
     clause: pb.VisibilityClause.Value(f"VISIBILITY_CLAUSE_{clause.name}") for clause in Clause
 }
@@ -82,7 +93,9 @@ def post(row: PostRow, *, viewer_id: int, download_url: DownloadUrl) -> pb.Post:
 
 
 def fill_post(message: pb.Post, row: PostRow, *, viewer_id: int, download_url: DownloadUrl) -> None:
-    """Make a message a post as the viewer sees it: its audience and etag are for the author alone.
+    """Make a message a post as the viewer sees it.
+
+    Its audience, comment policy and etag are for the author alone.
 
     Filled where they belong, the posts of a page and their photos cost half of what it takes to
     make them and hand them on: protobuf copies a message by writing and reading it.
@@ -94,6 +107,7 @@ def fill_post(message: pb.Post, row: PostRow, *, viewer_id: int, download_url: D
     if row.edited_at is not None:
         set_timestamp(message.edit_time, row.edited_at)
     message.comment_count = row.comment_count
+    message.comments_locked = row.comments_locked
     if row.attributes is not None:
         message.attributes.update(json.loads(row.attributes))
     for key, width, height, alt_text in row.photos:
@@ -107,6 +121,8 @@ def fill_post(message: pb.Post, row: PostRow, *, viewer_id: int, download_url: D
         message.audience.tag_ids.extend(row.tag_ids)
         message.audience.excluded_tag_ids.extend(row.excluded_tag_ids)
         message.moderated = row.is_moderated
+        message.comment_policy.kind = _KIND_OF_POLICY[row.comment_policy]
+        message.comment_policy.tag_ids.extend(row.comment_tag_ids)
 
 
 def fill_deleted_post(message: pb.Post, row: DeletedPostRow, *, download_url: DownloadUrl) -> None:
@@ -205,8 +221,8 @@ def tagged_user(row: TaggedRow) -> pb.ExportUserResponse.TaggedUser:
     return pb.ExportUserResponse.TaggedUser(tag_id=row.tag_id, member=member(row))
 
 
-def comment(row: CommentRow) -> pb.Comment:
-    """Return a comment."""
+def comment(row: CommentRow, *, viewer_id: int) -> pb.Comment:
+    """Return a comment as the viewer sees it: only the post's author is told that it is hidden."""
     return pb.Comment(
         post=pb.PostName(author_id=row.post_author_id, post_id=row.post_id),
         comment_id=row.id,
@@ -216,6 +232,21 @@ def comment(row: CommentRow) -> pb.Comment:
         edit_time=None if row.edited_at is None else timestamp(row.edited_at),
         etag=etag(row.version),
         moderated=row.is_moderated,
+        parent_comment_id=row.parent_id or NO_COMMENT,
+        reply_count=row.reply_count,
+        hidden=row.hidden and viewer_id == row.post_author_id,
+    )
+
+
+def _own_comment(row: CommentRow) -> pb.Comment:
+    return comment(row, viewer_id=row.author_id)
+
+
+def comment_name(name: CommentName) -> pb.CommentName:
+    """Return the name of a comment."""
+    author_id, post_id, comment_id = name
+    return pb.CommentName(
+        post=pb.PostName(author_id=author_id, post_id=post_id), comment_id=comment_id
     )
 
 
@@ -264,7 +295,7 @@ def inspection(found: Inspection, *, download_url: DownloadUrl) -> pb.InspectPos
 
 def _inspected_comment(row: InspectedComment) -> pb.InspectPostResponse.InspectedComment:
     return pb.InspectPostResponse.InspectedComment(
-        comment=comment(row.comment),
+        comment=comment(row.comment, viewer_id=row.comment.post_author_id),
         delete_time=None if row.deleted_at is None else timestamp(row.deleted_at),
         moderation=moderation(row.moderation),
     )
@@ -307,7 +338,7 @@ def _exported_items(download_url: DownloadUrl) -> Mapping[Section, Callable[[Any
         Section.TAGS: tag,
         Section.TAGGED_USERS: tagged_user,
         Section.POSTS: lambda row: post(row, viewer_id=row.author_id, download_url=download_url),
-        Section.COMMENTS: comment,
+        Section.COMMENTS: _own_comment,
         Section.READ_TIME: timestamp,
         Section.FROZEN_DIGESTS: frozen_digest,
         Section.DIGEST_SUBSCRIPTION: digest_subscription,
@@ -369,12 +400,12 @@ def removed_members(count: int) -> pb.RemoveTagMembersResponse:
 
 def created_comment(row: CommentRow) -> pb.CreateCommentResponse:
     """Return the answer to the creation of a comment."""
-    return pb.CreateCommentResponse(comment=comment(row))
+    return pb.CreateCommentResponse(comment=_own_comment(row))
 
 
 def changed_comment(row: CommentRow) -> pb.UpdateCommentResponse:
     """Return the answer to the change of a comment."""
-    return pb.UpdateCommentResponse(comment=comment(row))
+    return pb.UpdateCommentResponse(comment=_own_comment(row))
 
 
 def scored_posts(count: int) -> pb.SetPostImportanceResponse:

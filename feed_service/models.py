@@ -39,6 +39,7 @@ TAGS: Final = "tags"
 PRIVATE: Final = "private"
 MODERATED: Final = "moderated"
 """The audience of a post that a service has hidden. What its author chose is `chosen_audience`."""
+NOBODY: Final = "nobody"
 
 
 class EventKind(StrEnum):
@@ -94,6 +95,12 @@ posts = Table(
     # Until when a deleted post can be restored. NULL for posts that are not deleted, and for those
     # that were deleted by a version which did not keep the tags that they excluded.
     moment("purge_at", nullable=True),
+    # Who may comment, of those who see the post and are not its author: see MAY_COMMENT.
+    Column("comment_policy", Text, nullable=False, server_default=text(f"'{ALL}'")),
+    # An array and no table, because nothing goes from a tag to these posts. Tags that were deleted
+    # since stay in it, and admit no one.
+    Column("comment_tag_ids", ARRAY(BigInteger), nullable=False, server_default=text("'{}'")),
+    Column("comments_locked", Boolean, nullable=False, server_default=text("false")),
     # Set while a service hides the post, with why. Then `audience` is MODERATED, which is in no
     # stream and in no index of what others see, and `chosen_audience` is what the author chose.
     Column("chosen_audience", Text),
@@ -115,6 +122,9 @@ posts = Table(
     ),
     CheckConstraint(
         f"char_length(moderation_reason) <= {MODERATION_REASON_LENGTH}", name="reason_length"
+    ),
+    CheckConstraint(
+        f"comment_policy IN ('{ALL}', '{NOBODY}', '{TAGS}')", name="known_comment_policy"
     ),
     # Empty only if the post has photos.
     CheckConstraint(f"char_length(body) <= {BODY_LENGTH}", name="body_length"),
@@ -286,22 +296,31 @@ comments = Table(
     # Until when a hold keeps the comment as evidence, and until when the row stays: see posts.
     moment("held_until", nullable=True),
     moment("kept_until", nullable=True),
+    # The comment that it replies to, which is no reply itself.
+    Column("parent_id", BigInteger),
+    # By the author of the post. The version does not count it, or the etag would tell.
+    Column("hidden", Boolean, nullable=False, server_default=text("false")),
     ForeignKeyConstraint(
         ["post_author_id", "post_id"], ["posts.author_id", "posts.id"], ondelete="CASCADE"
+    ),
+    ForeignKeyConstraint(
+        ["post_author_id", "post_id", "parent_id"],
+        ["comments.post_author_id", "comments.post_id", "comments.id"],
+        ondelete="CASCADE",
     ),
     CheckConstraint(f"char_length(body) BETWEEN 1 AND {COMMENT_LENGTH}", name="body_length"),
     CheckConstraint(
         f"char_length(moderation_reason) <= {MODERATION_REASON_LENGTH}", name="reason_length"
     ),
 )
-# comment_page.
+# comment_page: either way, without the replies.
 Index(
     "idx_comment_post",
     comments.c.post_author_id,
     comments.c.post_id,
     comments.c.created_at,
     comments.c.id,
-    postgresql_where=text("deleted_at IS NULL"),
+    postgresql_where=text("deleted_at IS NULL AND parent_id IS NULL"),
 )
 # insert_comments: a comment of an importer once for each author under a post.
 Index(
@@ -313,7 +332,18 @@ Index(
     unique=True,
     postgresql_where=text("external_id IS NOT NULL"),
 )
-# exported_comments, erase_comments.
+# comment_page, visible_comments: the replies to a comment, and their number. delete_comment.
+# Deleted ones are among them, because the foreign key looks for these too.
+Index(
+    "idx_comment_reply",
+    comments.c.post_author_id,
+    comments.c.post_id,
+    comments.c.parent_id,
+    comments.c.created_at,
+    comments.c.id,
+    postgresql_where=text("parent_id IS NOT NULL"),
+)
+# own_comments, exported_comments, hide_comments, erase_comments.
 Index("idx_comment_author", comments.c.author_id, comments.c.id)
 # purge_comments.
 Index(

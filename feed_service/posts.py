@@ -9,12 +9,18 @@ from typing import Final
 from sqlalchemy import Connection
 
 from feed_service import queries
-from feed_service.audiences import WITHOUT_TAGS, lock_own_tags
+from feed_service.audiences import WITHOUT_TAGS, lock_own_tags, lock_policy_tags
 from feed_service.metrics import POSTS
 from feed_service.models import TAGS, EventKind
 from feed_service.photos import Photos, require
 from feed_service.queries.photos import NewPhoto, PhotoDraft
-from feed_service.queries.posts import Audience, DeletedPostRow, PostName, PostRow
+from feed_service.queries.posts import (
+    Audience,
+    CommentPolicy,
+    DeletedPostRow,
+    PostName,
+    PostRow,
+)
 from feed_service.resources import Resources
 from feed_service.safe_read import read_of_author, safe_read
 from feed_service.versions import require_no_hold, require_version
@@ -34,6 +40,7 @@ class Draft:
     audience: Audience
     photos: Sequence[PhotoDraft]
     attributes: Mapping[str, str]
+    comment_policy: CommentPolicy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,20 +51,29 @@ class Changes:
     audience: Audience | None
     photos: Sequence[PhotoDraft] | None
     attributes: Mapping[str, str] | None
+    comment_policy: CommentPolicy | None
+    comments_locked: bool | None
 
     @property
     def events(self) -> list[EventKind]:
         """What happens to the post."""
-        edited = any(part is not None for part in (self.body, self.photos, self.attributes))
+        edits = (
+            self.body,
+            self.photos,
+            self.attributes,
+            self.comment_policy,
+            self.comments_locked,
+        )
         return [
-            *([EventKind.POST_EDITED] if edited else []),
+            *([EventKind.POST_EDITED] if any(part is not None for part in edits) else []),
             *([EventKind.POST_AUDIENCE_CHANGED] if self.audience is not None else []),
         ]
 
     @property
     def depend_on_present(self) -> bool:
         """Whether what the post has now decides if the changes are valid."""
-        return self.body == "" or self.audience is not None or self.photos is not None
+        changed = (self.audience, self.photos, self.comment_policy)
+        return self.body == "" or any(part is not None for part in changed)
 
 
 _NOTHING_TO_SHOW: Final = "must not be empty, because the post would have neither text nor photos"
@@ -278,6 +294,7 @@ class Posts:
         made: Mapping[str, NewPhoto],
     ) -> PostRow:
         lock_own_tags(connection, author_id, draft.audience, field="audience")
+        lock_policy_tags(connection, author_id, draft.comment_policy, field="comment_policy")
         if draft.photos:
             self._photos.take(connection, author_id, draft.photos, made)
         post = self._layout.insert_post(
@@ -287,6 +304,7 @@ class Posts:
             audience=draft.audience,
             photos=list(made.values()),
             attributes=draft.attributes,
+            comment_policy=draft.comment_policy,
             totals={POSTS: 1},
         )
         queries.events.record_post(connection, EventKind.POST_CREATED, name=(author_id, post.id))
@@ -322,6 +340,8 @@ class Posts:
             _require_content(changes, present=present)
             if changes.audience is not None:
                 _lock_audience(connection, changes.audience, current=present)
+            if changes.comment_policy is not None:
+                _lock_policy(connection, changes.comment_policy, current=present)
             if changes.photos is not None:
                 photos = self._exchange(connection, present, changes.photos, made)
         queries.posts.update_post(
@@ -331,6 +351,8 @@ class Posts:
             audience=changes.audience,
             photos=photos,
             attributes=changes.attributes,
+            comment_policy=changes.comment_policy,
+            comments_locked=changes.comments_locked,
         )
         queries.events.record_post(connection, *changes.events, name=name)
         return _as_author(connection, name)
@@ -388,6 +410,17 @@ def _lock_audience(connection: Connection, audience: Audience, *, current: PostR
         field="post.audience",
         excluding=current.excluded_tag_ids,
     )
+
+
+def _lock_policy(connection: Connection, policy: CommentPolicy, *, current: PostRow) -> None:
+    """Keep the tags of a post's new policy, which may be without any if the current one is.
+
+    Raises ValidationError unless they are tags of the author.
+    """
+    is_left = current.comment_policy == TAGS and not current.comment_tag_ids
+    if policy.kind == TAGS and not policy.tag_ids and not is_left:
+        raise ValidationError.of("post.comment_policy.tag_ids", WITHOUT_TAGS)
+    lock_policy_tags(connection, current.author_id, policy, field="post.comment_policy")
 
 
 def _require_content(changes: Changes, *, present: PostRow) -> None:

@@ -33,13 +33,14 @@ from feed_service.moderation import Moderation
 from feed_service.photos import Photos
 from feed_service.posts import Changes, Draft, Posts
 from feed_service.queries.checks import Check
+from feed_service.queries.comments import CommentName
 from feed_service.queries.events import EventFilter
 from feed_service.queries.imported_comments import ImportedComment
 from feed_service.queries.imported_tags import ImportedMember, ImportedTag
 from feed_service.queries.imports import ImportedPost
 from feed_service.queries.moderation import ContentName, Decision, ModerationState
 from feed_service.queries.photos import PhotoDraft
-from feed_service.queries.posts import Audience, PostName, PostRow
+from feed_service.queries.posts import Audience, CommentPolicy, PostName, PostRow
 from feed_service.queries.tags import Mute
 from feed_service.read_positions import ReadPositions
 from feed_service.tag_imports import Chunk, TagImports
@@ -69,23 +70,29 @@ _Repeatable: TypeAlias = (
     | pb.CreateCommentRequest
     | pb.UpdateCommentRequest
     | pb.DeleteCommentRequest
+    | pb.HideCommentRequest
+    | pb.UnhideCommentRequest
     | pb.MarkFeedReadRequest
     | pb.SetDigestSubscriptionRequest
     | pb.DeleteDigestSubscriptionRequest
 )
 
 _MAX_AUDIENCE_TAGS = limits(pb.Audience, "tag_ids").max_items
+_MAX_POLICY_TAGS = limits(pb.CommentPolicy, "tag_ids").max_items
 _MAX_FILTER_TAGS = limits(pb.GetFeedRequest, "tag_ids").max_items
 _MAX_FILTER_AUTHORS = limits(pb.GetFeedRequest, "author_ids").max_items
 _MAX_MEMBERS = limits(pb.AddTagMembersRequest, "target_user_ids").max_items
 _MAX_PHOTOS = limits(pb.CreatePostRequest, "photo_keys").max_items
 _MAX_ATTRIBUTE_BYTES = limits(pb.Post, "attributes").max_bytes
-_CHANGEABLE = frozenset({"body", "audience", "photos", "attributes"})
+_CHANGEABLE = frozenset(
+    {"body", "audience", "photos", "attributes", "comment_policy", "comments_locked"}
+)
 _CHANGEABLE_OF_TAG = frozenset({"name", "muted", "mute_until"})
 _MAX_BATCH = limits(pb.BatchGetPostsRequest, "posts").max_items
 _KEY_LENGTH = limits(pb.CreatePostRequest, "photo_keys").max_length
 _MAX_SCORES = limits(pb.SetPostImportanceRequest, "scores").max_items
 _MAX_CHECKS = limits(pb.CheckVisibilityRequest, "checks").max_items
+_MAX_COMMENT_BATCH = limits(pb.BatchGetCommentsRequest, "comments").max_items
 _MAX_IMPORT_CHUNK = limits(pb.ImportPostsRequest, "posts").max_items
 _MAX_IMPORTED_PHOTOS = 100
 _MAX_KINDS = limits(pb.WatchPostsRequest, "kinds").max_items
@@ -215,6 +222,7 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
                 audience=_audience(fields, "audience", request.audience),
                 photos=_new_photos(fields, request),
                 attributes=_attributes(fields, "attributes", request.attributes),
+                comment_policy=_comment_policy(fields, "comment_policy", request),
             )
         return self._posts.create(call, draft, shown=messages.shown_post)
 
@@ -265,7 +273,7 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
     def UpdatePost(
         self, request: pb.UpdatePostRequest, context: grpc.ServicerContext
     ) -> pb.UpdatePostResponse:
-        body, audience, photos, attributes = None, None, None, None
+        body, audience, photos, attributes, comment_policy = None, None, None, None, None
         with Fields() as fields:
             call = _call(fields, request, pb.UpdatePostResponse, self._changed_post)
             post_id = fields.identifier("post.post_id", request.post.post_id)
@@ -285,10 +293,23 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
                 photos = _photos(fields, "post.photos", request.post.photos)
             if "attributes" in changed:
                 attributes = _attributes(fields, "post.attributes", request.post.attributes)
+            if "comment_policy" in changed:
+                comment_policy = _comment_policy(
+                    fields, "post.comment_policy", request.post, may_be_as_read=True
+                )
         return self._posts.update(
             call,
             post_id,
-            Changes(body=body, audience=audience, photos=photos, attributes=attributes),
+            Changes(
+                body=body,
+                audience=audience,
+                photos=photos,
+                attributes=attributes,
+                comment_policy=comment_policy,
+                comments_locked=(
+                    request.post.comments_locked if "comments_locked" in changed else None
+                ),
+            ),
             version=messages.version(request.post.etag),
         )
 
@@ -442,8 +463,37 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
                 about_user_id=request.post.author_id,
             )
             post = _post_name(fields, "post", request.post)
+            parent_id = _parent_id(fields, request)
             body = fields.text("body", request.body, max_length=COMMENT_LENGTH)
-        return self._comments.create(call, post, body=body, shown=messages.shown_comment)
+        return self._comments.create(
+            call, post, parent_id=parent_id, body=body, shown=messages.shown_comment
+        )
+
+    def GetComment(
+        self, request: pb.GetCommentRequest, context: grpc.ServicerContext
+    ) -> pb.GetCommentResponse:
+        with Fields() as fields:
+            viewer_id = fields.identifier("user_id", request.user_id)
+            post = _post_name(fields, "post", request.post)
+            comment_id = fields.identifier("comment_id", request.comment_id)
+        row = self._comments.get(viewer_id, (*post, comment_id))
+        return pb.GetCommentResponse(comment=messages.comment(row, viewer_id=viewer_id))
+
+    def BatchGetComments(
+        self, request: pb.BatchGetCommentsRequest, context: grpc.ServicerContext
+    ) -> pb.BatchGetCommentsResponse:
+        with Fields() as fields:
+            viewer_id = fields.identifier("user_id", request.user_id)
+            names = _comment_names(fields, "comments", request.comments)
+        found = self._comments.batch(viewer_id, names)
+        return pb.BatchGetCommentsResponse(
+            comments=[
+                messages.comment(found[name], viewer_id=viewer_id)
+                for name in names
+                if name in found
+            ],
+            not_found=[messages.comment_name(name) for name in names if name not in found],
+        )
 
     def ListComments(
         self, request: pb.ListCommentsRequest, context: grpc.ServicerContext
@@ -452,11 +502,30 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
             viewer_id = fields.identifier("user_id", request.user_id)
             post = _post_name(fields, "post", request.post)
             page_size = fields.page_size("page_size", request.page_size, **_COMMENT_PAGE)
+            parent_id = _parent_id(fields, request)
+            newest_first = fields.choice("order", request.order, choices=messages.IS_NEWEST_FIRST)
         page = self._comments.page(
-            viewer_id, post, page_size=page_size, page_token=request.page_token
+            viewer_id,
+            post,
+            parent_id=parent_id,
+            newest_first=newest_first,
+            page_size=page_size,
+            page_token=request.page_token,
         )
         return pb.ListCommentsResponse(
-            comments=[messages.comment(row) for row in page.items],
+            comments=[messages.comment(row, viewer_id=viewer_id) for row in page.items],
+            next_page_token=page.next_page_token,
+        )
+
+    def ListOwnComments(
+        self, request: pb.ListOwnCommentsRequest, context: grpc.ServicerContext
+    ) -> pb.ListOwnCommentsResponse:
+        with Fields() as fields:
+            user_id = fields.identifier("user_id", request.user_id)
+            page_size = fields.page_size("page_size", request.page_size, **_COMMENT_PAGE)
+        page = self._comments.own_page(user_id, page_size=page_size, page_token=request.page_token)
+        return pb.ListOwnCommentsResponse(
+            comments=[messages.comment(row, viewer_id=user_id) for row in page.items],
             next_page_token=page.next_page_token,
         )
 
@@ -491,6 +560,22 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
             post = _post_name(fields, "post", request.post)
             comment_id = fields.identifier("comment_id", request.comment_id)
         return self._comments.delete(call, (*post, comment_id))
+
+    def HideComment(
+        self, request: pb.HideCommentRequest, context: grpc.ServicerContext
+    ) -> pb.HideCommentResponse:
+        with Fields() as fields:
+            call = _call(fields, request, pb.HideCommentResponse, _done(pb.HideCommentResponse))
+            name = _comment_on_own_post(fields, request)
+        return self._comments.set_hidden(call, name, hidden=True)
+
+    def UnhideComment(
+        self, request: pb.UnhideCommentRequest, context: grpc.ServicerContext
+    ) -> pb.UnhideCommentResponse:
+        with Fields() as fields:
+            call = _call(fields, request, pb.UnhideCommentResponse, _done(pb.UnhideCommentResponse))
+            name = _comment_on_own_post(fields, request)
+        return self._comments.set_hidden(call, name, hidden=False)
 
     def SetPostImportance(
         self, request: pb.SetPostImportanceRequest, context: grpc.ServicerContext
@@ -847,6 +932,35 @@ def _post_name(fields: Fields, field: str, name: pb.PostName) -> PostName:
     )
 
 
+def _comment_names(
+    fields: Fields, field: str, names: Sequence[pb.CommentName]
+) -> list[CommentName]:
+    fields.count(field, len(names), min_items=1, max_items=_MAX_COMMENT_BATCH)
+    found, seen = list[CommentName](), set[CommentName]()
+    for index, message in enumerate(names[:_MAX_COMMENT_BATCH]):
+        post = _post_name(fields, f"{field}[{index}].post", message.post)
+        comment_id = fields.identifier(f"{field}[{index}].comment_id", message.comment_id)
+        name = (*post, comment_id)
+        if name in seen:
+            fields.reject(f"{field}[{index}]", "must not be given twice")
+        seen.add(name)
+        found.append(name)
+    return found
+
+
+def _comment_on_own_post(
+    fields: Fields, request: pb.HideCommentRequest | pb.UnhideCommentRequest
+) -> CommentName:
+    post_id = fields.identifier("post_id", request.post_id)
+    return request.user_id, post_id, fields.identifier("comment_id", request.comment_id)
+
+
+def _parent_id(fields: Fields, request: pb.CreateCommentRequest | pb.ListCommentsRequest) -> int:
+    if request.parent_comment_id < 0:
+        fields.reject("parent_comment_id", "must be a positive integer, or 0 for none")
+    return request.parent_comment_id
+
+
 def _check(fields: Fields, field: str, check: pb.CheckVisibilityRequest.VisibilityCheck) -> Check:
     if check.comment_id < 0:
         fields.reject(f"{field}.comment_id", "must be a positive integer, or 0 for the post itself")
@@ -908,6 +1022,26 @@ def _audience(
         if tag_id in tag_ids:
             fields.reject(f"{field}.excluded_tag_ids[{index}]", "must not also be in tag_ids")
     return Audience(kind=kind, tag_ids=tag_ids, excluded_tag_ids=excluded_tag_ids)
+
+
+def _comment_policy(
+    fields: Fields,
+    field: str,
+    of: pb.CreatePostRequest | pb.Post,
+    *,
+    may_be_as_read: bool = False,
+) -> CommentPolicy:
+    """Read a policy, which is ALL if it is not given; as a post is read, TAGS may be without."""
+    if not of.HasField("comment_policy"):
+        return CommentPolicy()
+    message = of.comment_policy
+    kind = fields.choice(f"{field}.kind", message.kind, choices=messages.COMMENT_POLICY_KINDS)
+    tag_ids = fields.identifiers(f"{field}.tag_ids", message.tag_ids, max_items=_MAX_POLICY_TAGS)
+    if kind == TAGS and not message.tag_ids and not may_be_as_read:
+        fields.reject(f"{field}.tag_ids", WITHOUT_TAGS)
+    if kind != TAGS and message.tag_ids:
+        fields.reject(f"{field}.tag_ids", "must be empty unless kind is TAGS")
+    return CommentPolicy(kind=kind, tag_ids=tag_ids)
 
 
 def _tag_name(fields: Fields, field: str, value: str) -> str:

@@ -7,7 +7,9 @@ post while a service hides it. A deleted post has no viewers. Blocks need no cla
 block ends the connection in the same transaction, and the ids are those of the graph. Nor do
 suspensions, for the ids are without suspended people, and a suspended viewer has none. Comments
 need both: a person with a block, or a suspension, may be connected with the author of a post as the
-viewer is. See NOT_BLOCKED, and `safe_read`.
+viewer is. See `safe_read`, and `shown`: a comment that a service has hidden is for its author
+alone, one that the post's author has hidden is for these two authors, and a reply goes with what
+it replies to.
 
 A tag lets a viewer in during the connection in which it was given, and keeps them out for good. It
 was stored with the author's revision of then, and lets in if that is above the author's revision
@@ -19,6 +21,7 @@ the author takes it away, by RemoveTagMembers.
 It fails closed. An audience it does not know, and TAGS without tags, are seen by the author alone.
 """
 
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Final
 
@@ -165,24 +168,82 @@ CLAUSE_OF_AUTHOR: Final = clause(author=":author_id")
 VISIBLE_OF_AUTHOR: Final = visible(CLAUSE_OF_AUTHOR)
 """VISIBLE, for statements about posts of :author_id alone."""
 
-NOT_BLOCKED: Final = "c.author_id <> ALL (CAST(:blocked_ids AS bigint[]))"
-"""True for a row `c` of comments whose author has no block with the viewer, in either direction.
+MAY_COMMENT: Final = f"""CASE
+        WHEN p.comments_locked THEN false
+        WHEN p.author_id = :viewer_id THEN true
+        WHEN p.comment_policy = 'all' THEN true
+        WHEN p.comment_policy = 'tags' THEN EXISTS (
+            SELECT FROM user_tags AS given
+            JOIN tags AS tag
+              ON tag.owner_user_id = :author_id AND tag.id = given.tag_id
+             AND tag.deleted_at IS NULL
+            WHERE given.owner_user_id = :author_id AND given.target_user_id = :viewer_id
+              AND given.tag_id = ANY (p.comment_tag_ids)
+              AND {tag_holds("given", peer=":author_id", revisions=":peer_revisions")}
+            OFFSET 0)
+        ELSE false
+    END"""
+"""Whether :viewer_id may comment on a row `p` of posts by :author_id, which they can see.
 
-To be bound to `Viewer.blocked_ids`. Where these are not known it is true for no comment.
+A tag lets a viewer comment as it lets them see: during the connection in which it was given, and
+until it is deleted. With a policy that is not known, only the author may comment.
 """
 
-NOT_BLOCKED_OF_MANY: Final = """
-    (asked.viewer_id || ':' || c.author_id) <> ALL (CAST(:blocks AS text[]))"""
-"""NOT_BLOCKED for the viewer of each row `asked`, to be bound to the blocks of all these viewers.
 
-Each is one text, of which PostgreSQL makes a hash table; of pairs of numbers in an array it cannot.
-Viewers whose blocks are not known must not be among the rows.
-"""
+def not_blocked(comment: str) -> str:
+    """Return whether the author of a comment has no block with the viewer, in either direction.
+
+    To be bound to `Viewer.blocked_ids`. Where these are not known it is true for no comment.
+    """
+    return f"{comment}.author_id <> ALL (CAST(:blocked_ids AS bigint[]))"
 
 
-def shown_comment(*, viewer: str = ":viewer_id") -> str:
-    """Return whether row `c` of comments is not hidden by a service, or the viewer wrote it."""
-    return f"(c.moderated_at IS NULL OR c.author_id = {viewer})"
+def not_blocked_of_many(comment: str) -> str:
+    """Return the same for the viewer of each row `asked`, to be bound to the blocks of them all.
+
+    Each is one text, of which PostgreSQL makes a hash table; of pairs of numbers in an array it
+    cannot. Viewers whose blocks are not known must not be among the rows.
+    """
+    return f"(asked.viewer_id || ':' || {comment}.author_id) <> ALL (CAST(:blocks AS text[]))"
+
+
+def shown_by_itself(
+    comment: str,
+    *,
+    viewer: str = ":viewer_id",
+    is_not_blocked: Callable[[str], str] = not_blocked,
+) -> str:
+    """Return whether a comment on a post that the viewer sees is for this viewer.
+
+    Of a reply that is not all: see `shown`.
+    """
+    return f"""{comment}.deleted_at IS NULL AND {is_not_blocked(comment)}
+          AND ({comment}.moderated_at IS NULL OR {comment}.author_id = {viewer})
+          AND (NOT {comment}.hidden
+               OR {viewer} IN ({comment}.author_id, {comment}.post_author_id))"""
+
+
+def shown(
+    *,
+    author: str,
+    viewer: str = ":viewer_id",
+    is_not_blocked: Callable[[str], str] = not_blocked,
+) -> str:
+    """Return whether a row `c` of comments, on a post by `author`, is for a viewer of the post.
+
+    A viewer who does not see a comment does not see the replies to it: these would tell of a
+    comment that is hidden, or of a person with a block.
+    """
+    parent, itself = (
+        shown_by_itself(comment, viewer=viewer, is_not_blocked=is_not_blocked)
+        for comment in ("parent", "c")
+    )
+    return f"""{itself}
+          AND CASE WHEN c.parent_id IS NULL THEN true ELSE EXISTS (
+              SELECT FROM comments AS parent
+              WHERE parent.post_author_id = {author} AND parent.post_id = c.post_id
+                AND parent.id = c.parent_id AND {parent}
+              OFFSET 0) END"""
 
 
 DECIDING_TAGS: Final = {

@@ -5,11 +5,14 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, TextClause, text
 
-from feed_service.visibility import NOT_BLOCKED_OF_MANY, clause, shown_comment, visible
+from feed_service.visibility import clause, not_blocked_of_many, shown, visible
 from shared.database.arrays import array_literal
 
 NO_COMMENT: Final = 0
-"""Stands for the author of a comment where a post is asked about."""
+"""Stands for the author of a comment where there is none."""
+
+Commenters = tuple[int, int]
+"""Who wrote a comment, and who wrote the comment to which it replies."""
 
 
 class Check(NamedTuple):
@@ -46,12 +49,20 @@ def visible_statement(*, posts: str, author: str = "p.author_id") -> TextClause:
             author=author,
         )
     )
+    comment = shown(author=author, viewer="asked.viewer_id", is_not_blocked=not_blocked_of_many)
     return text(f"""
     SELECT asked.viewer_id, asked.author_id, asked.post_id, asked.comment_id,
            CASE asked.comment_id WHEN 0 THEN {NO_COMMENT} ELSE (
                SELECT c.author_id FROM comments AS c
                WHERE c.post_author_id = {author} AND c.post_id = p.id AND c.id = asked.comment_id
-           ) END AS commenter_id
+           ) END AS commenter_id,
+           coalesce((
+               SELECT parent.author_id FROM comments AS c
+               JOIN comments AS parent
+                 ON parent.post_author_id = {author} AND parent.post_id = c.post_id
+                AND parent.id = c.parent_id
+               WHERE c.post_author_id = {author} AND c.post_id = p.id AND c.id = asked.comment_id
+           ), {NO_COMMENT}) AS parent_author_id
     FROM unnest(CAST(:viewer_ids AS bigint[]), CAST(:author_ids AS bigint[]),
                 CAST(:post_ids AS bigint[]), CAST(:comment_ids AS bigint[]),
                 CAST(:are_connected AS boolean[]), CAST(:author_endings AS bigint[]))
@@ -60,9 +71,7 @@ def visible_statement(*, posts: str, author: str = "p.author_id") -> TextClause:
       AND CASE asked.comment_id WHEN 0 THEN true ELSE EXISTS (
           SELECT FROM comments AS c
           WHERE c.post_author_id = {author} AND c.post_id = p.id AND c.id = asked.comment_id
-            AND c.deleted_at IS NULL
-            AND {shown_comment(viewer="asked.viewer_id")}
-            AND {NOT_BLOCKED_OF_MANY} OFFSET 0) END
+            AND {comment} OFFSET 0) END
 """)
 
 
@@ -78,19 +87,18 @@ _VISIBLE = visible_statement(
 
 def visible_checks(
     connection: Connection, *, asked: Mapping[Check, Relation], blocks: Mapping[int, str]
-) -> dict[Check, int]:
-    """Those of the checks whose viewer sees the post or comment, with the author of the comment.
+) -> dict[Check, Commenters]:
+    """Those of the checks whose viewer sees the post or comment, with the authors of the comment.
 
-    Whether that author is suspended is not known here. Where a post is asked about it is
-    NO_COMMENT. `blocks` has, for each viewer of a comment, the ids of the users with a block
-    between them.
+    Whether these authors are suspended is not known here. `blocks` has, for each viewer of a
+    comment, the ids of the users with a block between them.
     """
     return visible_rows(connection.execute(_VISIBLE, check_parameters(asked, blocks)))
 
 
-def visible_rows(rows: Iterable[Sequence[int]]) -> dict[Check, int]:
+def visible_rows(rows: Iterable[Sequence[int]]) -> dict[Check, Commenters]:
     """The rows of `visible_statement` by their checks."""
-    return {Check._make(check): commenter_id for *check, commenter_id in rows}
+    return {Check._make(check): (author_id, parent) for *check, author_id, parent in rows}
 
 
 def check_parameters(
@@ -111,7 +119,7 @@ def check_parameters(
 
 
 def _block_literal(blocks: Mapping[int, str]) -> str:
-    """The blocks of viewers as NOT_BLOCKED_OF_MANY takes them."""
+    """The blocks of viewers as `not_blocked_of_many` takes them."""
     pairs = [
         f"{viewer_id}:{peer_id}"
         for viewer_id, literal in blocks.items()

@@ -1,26 +1,45 @@
-"""Comments, and how many each post has.
+"""Comments and replies to them, and how many each post has.
 
-Every transaction locks a comment before the count of its post, so no two wait for each other.
+Every transaction locks a comment before its replies, and these before the count of their post, so
+no two wait for each other.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, TextClause, text
 
 from feed_service.queries.posts import PostName
 from feed_service.viewers import Viewer
-from feed_service.visibility import NOT_BLOCKED, VISIBLE_OF_AUTHOR, shown_comment
+from feed_service.visibility import (
+    MAY_COMMENT,
+    VISIBLE_OF_AUTHOR,
+    clause,
+    shown,
+    shown_by_itself,
+    visible,
+)
+from shared.database.arrays import array_literal
 
 CommentName = tuple[int, int, int]
 """The name of a post, and the id of one of its comments."""
 
 
+NO_COMMENT: Final = 0
+"""The id of no comment: that of what a comment replies to that is no reply."""
+
+MOST_COUNTED: Final = 1_000
+"""How many replies to a comment are counted."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class CommentRow:
-    """A comment."""
+    """A comment; `reply_count` is how many of its replies the viewer sees, 0 if not counted.
+
+    `parent_author_id` is set where it is not known otherwise.
+    """
 
     post_author_id: int
     post_id: int
@@ -31,6 +50,18 @@ class CommentRow:
     created_at: datetime
     edited_at: datetime | None
     is_moderated: bool
+    parent_id: int | None
+    hidden: bool
+    reply_count: int = 0
+    parent_author_id: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommentPart:
+    """A part of the comments on a post, or of the replies to one; who wrote that."""
+
+    comments: Sequence[CommentRow]
+    parent_author_id: int | None
 
 
 class LockedComment(NamedTuple):
@@ -40,13 +71,69 @@ class LockedComment(NamedTuple):
     is_held: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class Openness:
+    """Whether a user may comment on a post, and sees the comment that they want to reply to.
+
+    `has_parent` is True if they want to reply to none, and `parent_author_id` is None then.
+    """
+
+    is_open: bool
+    has_parent: bool
+    parent_author_id: int | None
+
+
 COMMENT_COLUMNS = """
     c.post_author_id, c.post_id, c.id, c.author_id, c.body, c.version, c.created_at, c.edited_at,
-    c.moderated_at IS NOT NULL AS is_moderated
+    c.moderated_at IS NOT NULL AS is_moderated, c.parent_id, c.hidden
 """
-"""What CommentRow holds, of a row `c` of comments."""
+"""What CommentRow holds, of a row `c` of comments, except for the number of replies."""
 
 _NAMED = "c.post_author_id = :post_author_id AND c.post_id = :post_id AND c.id = :comment_id"
+
+_KEEP_COMMENT = text(f"""
+    SELECT FROM comments AS c WHERE {_NAMED} AND c.deleted_at IS NULL FOR SHARE
+""")
+
+
+def keep_comment(connection: Connection, *, name: CommentName) -> None:
+    """Lock a comment, if there is one, so that it is not deleted until the transaction ends."""
+    connection.execute(_KEEP_COMMENT, _parameters(name))
+
+
+_OPENNESS = text(f"""
+    SELECT {MAY_COMMENT} AS is_open,
+           (SELECT c.author_id FROM comments AS c
+            WHERE c.post_author_id = :author_id AND c.post_id = p.id AND c.id = :parent_id
+              AND c.parent_id IS NULL AND {shown_by_itself("c")}) AS parent_author_id
+    FROM posts AS p
+    WHERE p.author_id = :author_id AND p.id = :post_id AND {VISIBLE_OF_AUTHOR}
+""")
+
+
+def openness(
+    connection: Connection, *, viewer: Viewer, post: PostName, parent_id: int
+) -> Openness | None:
+    """Whether the viewer may comment on the post, or reply there; None if they may not see it."""
+    row = connection.execute(
+        _OPENNESS,
+        {
+            **viewer.parameters,
+            "blocked_ids": viewer.blocked_ids,
+            "author_id": post[0],
+            "post_id": post[1],
+            "parent_id": parent_id,
+        },
+    ).one_or_none()
+    if row is None:
+        return None
+    is_open, parent_author_id = row
+    return Openness(
+        is_open=is_open,
+        has_parent=parent_id == NO_COMMENT or parent_author_id is not None,
+        parent_author_id=parent_author_id,
+    )
+
 
 _COUNT_COMMENT = text("""
     INSERT INTO post_stats (author_id, post_id, comment_count)
@@ -57,16 +144,22 @@ _COUNT_COMMENT = text("""
 
 # The time is that of the statement, not of the transaction, which may have waited for the count.
 _INSERT_COMMENT = text(f"""
-    INSERT INTO comments AS c (post_author_id, post_id, author_id, body, created_at)
-    VALUES (:post_author_id, :post_id, :author_id, :body, clock_timestamp())
+    INSERT INTO comments AS c (post_author_id, post_id, parent_id, author_id, body, created_at)
+    VALUES (:post_author_id, :post_id, nullif(:parent_id, {NO_COMMENT}), :author_id, :body,
+            clock_timestamp())
     RETURNING {COMMENT_COLUMNS}
 """)
 
 
 def insert_comment(
-    connection: Connection, *, post: PostName, author_id: int, body: str
+    connection: Connection,
+    *,
+    post: PostName,
+    author_id: int,
+    body: str,
+    parent_id: int = NO_COMMENT,
 ) -> CommentRow:
-    """The new comment, which is counted.
+    """The new comment, which is counted; a reply if it has a parent.
 
     It is counted first. That locks the count until the transaction ends, so the comments on a post
     get their times in the order in which others come to see them: a reader who goes on behind the
@@ -74,7 +167,10 @@ def insert_comment(
     """
     of_post = {"post_author_id": post[0], "post_id": post[1]}
     connection.execute(_COUNT_COMMENT, of_post)
-    row = connection.execute(_INSERT_COMMENT, {**of_post, "author_id": author_id, "body": body})
+    row = connection.execute(
+        _INSERT_COMMENT,
+        {**of_post, "parent_id": parent_id, "author_id": author_id, "body": body},
+    )
     return CommentRow(**row.mappings().one())
 
 
@@ -87,28 +183,58 @@ _IS_THERE = text(f"""
 
 def is_there(connection: Connection, *, name: CommentName) -> bool:
     """Whether there is a comment of which neither it nor its post has been deleted."""
-    post_author_id, post_id, comment_id = name
-    found: bool = connection.execute(
-        _IS_THERE,
-        {"post_author_id": post_author_id, "post_id": post_id, "comment_id": comment_id},
-    ).scalar_one()
+    found: bool = connection.execute(_IS_THERE, _parameters(name)).scalar_one()
     return found
 
 
-# One row more than there are comments tells a post without comments from one that is hidden.
-_COMMENT_PAGE = text(f"""
-    SELECT comment.*
-    FROM posts AS p
+def _reply_count(author: str, *, limit: str) -> str:
+    """Count those replies to a row `c` that the viewer sees.
+
+    As an array, because a distributed database takes no aggregate in a subquery that refers to
+    what is around it.
+    """
+    return f"""least({MOST_COUNTED}, cardinality(ARRAY(
+            SELECT reply.id FROM comments AS reply
+            WHERE reply.post_author_id = {author} AND reply.post_id = c.post_id
+              AND reply.parent_id = c.id AND {shown_by_itself("reply")} {limit}))) AS reply_count"""
+
+
+def _comment_page(*, newest_first: bool, of_parent: bool) -> TextClause:
+    """Return the statement for a page of the comments on a post, or of the replies to one.
+
+    One row more than there are tells a post without comments from one that is hidden.
+    """
+    beyond, direction = ("<", "DESC") if newest_first else (">", "ASC")
+    parent, which = "", "c.parent_id IS NULL"
+    parent_author = "CAST(NULL AS bigint)"
+    reply_count = _reply_count(":author_id", limit=f"LIMIT {MOST_COUNTED}")
+    if of_parent:
+        parent = f"""
+    JOIN comments AS parent
+      ON parent.post_author_id = :author_id AND parent.post_id = p.id AND parent.id = :parent_id
+     AND parent.parent_id IS NULL AND {shown_by_itself("parent")}"""
+        which, reply_count = "c.parent_id = :parent_id", "0 AS reply_count"
+        parent_author = "parent.author_id"
+    return text(f"""
+    SELECT {parent_author} AS parent_author_id, comment.*
+    FROM posts AS p {parent}
     LEFT JOIN LATERAL (
-        SELECT {COMMENT_COLUMNS}
+        SELECT {COMMENT_COLUMNS}, {reply_count}
         FROM comments AS c
-        WHERE c.post_author_id = :author_id AND c.post_id = p.id AND c.deleted_at IS NULL
-          AND (c.created_at, c.id) > (:after_time, :after_id)
-          AND {NOT_BLOCKED} AND {shown_comment()}
-        ORDER BY c.created_at, c.id LIMIT :limit) AS comment ON true
+        WHERE c.post_author_id = :author_id AND c.post_id = p.id AND {which}
+          AND (c.created_at, c.id) {beyond} (:beyond_time, :beyond_id)
+          AND {shown_by_itself("c")}
+        ORDER BY c.created_at {direction}, c.id {direction} LIMIT :limit) AS comment ON true
     WHERE p.author_id = :author_id AND p.id = :post_id AND {VISIBLE_OF_AUTHOR}
-    ORDER BY comment.created_at, comment.id
+    ORDER BY comment.created_at {direction}, comment.id {direction}
 """)
+
+
+_COMMENT_PAGE = {
+    (newest_first, of_parent): _comment_page(newest_first=newest_first, of_parent=of_parent)
+    for newest_first in (False, True)
+    for of_parent in (False, True)
+}
 
 
 def comment_page(
@@ -116,24 +242,26 @@ def comment_page(
     *,
     viewer: Viewer,
     post: PostName,
-    after: tuple[datetime, int],
+    parent_id: int = NO_COMMENT,
+    newest_first: bool = False,
+    beyond: tuple[datetime, int],
     limit: int,
-) -> list[CommentRow] | None:
-    """Up to `limit` comments on a post behind a position, oldest first.
+) -> CommentPart | None:
+    """Up to `limit` comments on a post beyond a position, or replies to its parent, in an order.
 
-    Comments of blocked people are left out, and those that a service hides from the viewer. None
-    when the viewer may not see the post.
+    None when the viewer may not see the post, or the parent.
     """
     rows = (
         connection.execute(
-            _COMMENT_PAGE,
+            _COMMENT_PAGE[newest_first, parent_id != NO_COMMENT],
             {
                 **viewer.parameters,
                 "blocked_ids": viewer.blocked_ids,
                 "author_id": post[0],
                 "post_id": post[1],
-                "after_time": after[0],
-                "after_id": after[1],
+                "parent_id": parent_id,
+                "beyond_time": beyond[0],
+                "beyond_id": beyond[1],
                 "limit": limit,
             },
         )
@@ -142,7 +270,73 @@ def comment_page(
     )
     if not rows:
         return None
-    return [CommentRow(**row) for row in rows if row["id"] is not None]
+    return CommentPart(
+        comments=[CommentRow(**row) for row in rows if row["id"] is not None],
+        parent_author_id=rows[0]["parent_author_id"],
+    )
+
+
+def _visible_comments(*, author: str, posts: str, limit: str) -> TextClause:
+    return text(f"""
+    SELECT {COMMENT_COLUMNS}, {_reply_count(author, limit=limit)},
+           (SELECT parent.author_id FROM comments AS parent
+            WHERE parent.post_author_id = {author} AND parent.post_id = c.post_id
+              AND parent.id = c.parent_id) AS parent_author_id
+    FROM unnest(CAST(:author_ids AS bigint[]), CAST(:post_ids AS bigint[]),
+                CAST(:comment_ids AS bigint[])) AS asked (author_id, post_id, comment_id)
+    JOIN posts AS p ON p.author_id = asked.author_id AND p.id = asked.post_id
+    JOIN comments AS c ON c.post_author_id = {author} AND c.post_id = asked.post_id
+                      AND c.id = asked.comment_id
+    WHERE p.author_id {posts} AND {visible(clause(author=author))} AND {shown(author=author)}
+""")
+
+
+# Those of one author are on one shard. Elsewhere a distributed database takes no LIMIT in a
+# subquery that refers to what is around it.
+_VISIBLE_COMMENTS_OF_AUTHOR = _visible_comments(
+    author=":author_id", posts="= :author_id", limit=f"LIMIT {MOST_COUNTED}"
+)
+_VISIBLE_COMMENTS = _visible_comments(
+    author="p.author_id", posts="= ANY (CAST(:author_ids AS bigint[]))", limit=""
+)
+
+
+def visible_comments(
+    connection: Connection, *, viewer: Viewer, names: Collection[CommentName]
+) -> dict[CommentName, CommentRow]:
+    """Those of the named comments that the viewer may see."""
+    author_ids, post_ids, comment_ids = zip(*names, strict=True)
+    parameters = {
+        **viewer.parameters,
+        "blocked_ids": viewer.blocked_ids,
+        "author_ids": array_literal(author_ids),
+        "post_ids": array_literal(post_ids),
+        "comment_ids": array_literal(comment_ids),
+    }
+    if len(set(author_ids)) == 1:
+        parameters["author_id"] = author_ids[0]
+        rows = connection.execute(_VISIBLE_COMMENTS_OF_AUTHOR, parameters)
+    else:
+        rows = connection.execute(_VISIBLE_COMMENTS, parameters)
+    found = [CommentRow(**row) for row in rows.mappings()]
+    return {(row.post_author_id, row.post_id, row.id): row for row in found}
+
+
+_OWN_COMMENTS = text(f"""
+    SELECT {COMMENT_COLUMNS} FROM comments AS c
+    WHERE c.author_id = :user_id AND c.id < :before_id AND c.deleted_at IS NULL
+    ORDER BY c.id DESC LIMIT :limit
+""")
+
+
+def own_comments(
+    connection: Connection, *, user_id: int, before_id: int, limit: int
+) -> list[CommentRow]:
+    """Up to `limit` comments by the user before an id, on any post, the highest id first."""
+    rows = connection.execute(
+        _OWN_COMMENTS, {"user_id": user_id, "before_id": before_id, "limit": limit}
+    )
+    return [CommentRow(**row) for row in rows.mappings()]
 
 
 _LOCK_COMMENT = text(f"""
@@ -176,38 +370,87 @@ def update_comment(connection: Connection, *, name: CommentName, body: str) -> C
 
 
 # Comments that a service hides are not counted, and not there for the author of the post.
-_DELETE_COMMENT = text(f"""
-    WITH found AS (
-        SELECT c.post_author_id, c.post_id, c.id, c.deleted_at FROM comments AS c
-        WHERE {_NAMED} AND (c.author_id = :user_id
-                            OR c.post_author_id = :user_id AND c.moderated_at IS NULL)
-        FOR NO KEY UPDATE
-    ),
-    deleted AS (
-        UPDATE comments AS c SET deleted_at = now(), version = c.version + 1
-        FROM found
-        WHERE {_NAMED} AND found.deleted_at IS NULL
-        RETURNING c.post_author_id, c.post_id, c.author_id, c.moderated_at
-    ),
-    counted AS (
-        UPDATE post_stats AS stats SET comment_count = stats.comment_count - 1
-        FROM deleted
-        WHERE stats.author_id = :post_author_id AND stats.post_id = deleted.post_id
-          AND deleted.moderated_at IS NULL
-    )
-    SELECT (SELECT count(*) FROM found), (SELECT deleted.author_id FROM deleted)
+_LOCK_DELETABLE = text(f"""
+    SELECT c.id FROM comments AS c
+    WHERE {_NAMED} AND (c.author_id = :user_id
+                        OR c.post_author_id = :user_id AND c.moderated_at IS NULL)
+    FOR NO KEY UPDATE
 """)
 
 
-def delete_comment(
-    connection: Connection, *, name: CommentName, user_id: int
-) -> tuple[bool, int | None]:
-    """Whether there is such a comment, by the user or on the user's post; it is deleted now.
+def lock_deletable(connection: Connection, *, name: CommentName, user_id: int) -> bool:
+    """Whether there is such a comment, by the user or on the user's post, deleted or not.
 
-    And who wrote it, if it was deleted now. Only then it is taken off the count.
+    It takes no replies until the transaction ends.
+    """
+    parameters = {**_parameters(name), "user_id": user_id}
+    return connection.execute(_LOCK_DELETABLE, parameters).one_or_none() is not None
+
+
+# Not one statement with the lock: that may have waited for a reply, which its snapshot does not
+# show.
+_DELETE_COMMENT = text(f"""
+    WITH gone AS (
+        UPDATE comments AS c SET deleted_at = now(), version = c.version + 1
+        WHERE {_NAMED} AND c.deleted_at IS NULL
+        RETURNING c.id, c.author_id, c.moderated_at
+    ),
+    replies AS (
+        UPDATE comments AS c SET deleted_at = now(), version = c.version + 1
+        FROM (SELECT id FROM comments
+              WHERE post_author_id = :post_author_id AND post_id = :post_id
+                AND parent_id = :comment_id AND deleted_at IS NULL
+              ORDER BY id FOR NO KEY UPDATE) AS found
+        WHERE c.post_author_id = :post_author_id AND c.post_id = :post_id AND c.id = found.id
+        RETURNING c.id, c.author_id, c.moderated_at
+    ),
+    fewer AS (
+        SELECT (SELECT count(*) FROM gone WHERE moderated_at IS NULL)
+               + (SELECT count(*) FROM replies WHERE moderated_at IS NULL) AS number
+    ),
+    counted AS (
+        UPDATE post_stats AS stats SET comment_count = stats.comment_count - fewer.number
+        FROM fewer
+        WHERE stats.author_id = :post_author_id AND stats.post_id = :post_id AND fewer.number > 0
+    )
+    SELECT id, author_id FROM gone UNION ALL SELECT id, author_id FROM replies
+""")
+
+
+def delete_comment(connection: Connection, *, name: CommentName) -> dict[CommentName, int]:
+    """Who wrote what is deleted now: a locked comment and the replies to it.
+
+    What was deleted before is not among them, and is not taken off the count again.
+    """
+    rows = connection.execute(_DELETE_COMMENT, _parameters(name))
+    return {(*name[:2], comment_id): author_id for comment_id, author_id in rows}
+
+
+_SET_HIDDEN = text(f"""
+    WITH found AS (
+        SELECT c.id, c.hidden FROM comments AS c
+        WHERE {_NAMED} AND c.deleted_at IS NULL AND c.moderated_at IS NULL
+        FOR NO KEY UPDATE
+    ),
+    changed AS (
+        UPDATE comments AS c SET hidden = :hidden
+        FROM found
+        WHERE {_NAMED} AND found.hidden <> :hidden
+        RETURNING c.author_id
+    )
+    SELECT (SELECT count(*) FROM found), (SELECT changed.author_id FROM changed)
+""")
+
+
+def set_hidden(
+    connection: Connection, *, name: CommentName, hidden: bool
+) -> tuple[bool, int | None]:
+    """Whether there is such a comment, and who wrote it, if it was not so before.
+
+    It is hidden from now on, or is not any more.
     """
     found, author_id = connection.execute(
-        _DELETE_COMMENT, {**_parameters(name), "user_id": user_id}
+        _SET_HIDDEN, {**_parameters(name), "hidden": hidden}
     ).one()
     return bool(found), author_id
 

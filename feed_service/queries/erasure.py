@@ -1,15 +1,18 @@
 """Erasing a user, a limited number of rows at a time; every function says how many rows there were.
 
 What a function does it does whole, so a user can be erased from wherever it was broken off. Posts
-are hidden before their rows are deleted, so that no viewer sees parts of a post.
+and comments are hidden before their rows are deleted, so that no viewer sees parts of a post.
 """
 
+from collections import Counter
 from collections.abc import Collection
 from datetime import timedelta
 
 from sqlalchemy import Connection, TextClause, text
 
+from feed_service.queries.comments import CommentName
 from feed_service.queries.photos import insert_removals, remove_uploads
+from feed_service.queries.posts import name_literals
 from shared.database.arrays import array_literal
 
 _ERASED_UP_TO = """
@@ -153,67 +156,104 @@ def hasten_removals(connection: Connection, *, user_id: int, limit: int) -> int:
     return connection.execute(_HASTEN_REMOVALS, {"user_id": user_id, "limit": limit}).rowcount
 
 
-def comments_gone(*, locked: str) -> str:
-    """The comments that go, as `gone`, and by how much each post has fewer of them, as `fewer`."""
+def comments_hidden(*, locked: str) -> str:
+    """The statement that deletes comments of a user, and returns their names."""
     return f"""
-    gone AS (
-        DELETE FROM comments AS c
-        USING (SELECT post_author_id, post_id, id FROM comments
-               WHERE author_id = :user_id AND (kept_until > now()) IS NOT TRUE
-               ORDER BY id LIMIT :limit {locked}) AS found
-        WHERE c.post_author_id = found.post_author_id AND c.post_id = found.post_id
-          AND c.id = found.id AND (c.kept_until > now()) IS NOT TRUE
-        RETURNING c.post_author_id, c.post_id, c.deleted_at, c.moderated_at
-    ),
-    fewer AS (
-        SELECT post_author_id, post_id, count(*) AS number FROM gone
-        WHERE deleted_at IS NULL AND moderated_at IS NULL GROUP BY post_author_id, post_id
-    )"""
+    UPDATE comments AS c SET deleted_at = now(), external_id = NULL, version = c.version + 1
+    FROM (SELECT post_author_id, post_id, id FROM comments
+          WHERE author_id = :user_id AND deleted_at IS NULL
+          ORDER BY id LIMIT :limit {locked}) AS found
+    WHERE c.post_author_id = found.post_author_id AND c.post_id = found.post_id
+      AND c.id = found.id AND c.deleted_at IS NULL
+    RETURNING c.post_author_id, c.post_id, c.id, c.moderated_at
+"""
 
 
-# The comments are locked before the counts, as everywhere, and both in an order of their own, so
-# that two erasures on the same posts do not wait for each other. What a comment's row says when it
-# goes decides whether it is counted off: another call may delete it at the same time.
-_ERASE_COMMENTS = text(f"""
-    WITH {comments_gone(locked="FOR UPDATE")},
-    locked AS (
+# The comments are locked before their replies, and these before the counts, as everywhere, and the
+# comments and the counts in an order of their own. Two erasures may still wait for each other's
+# replies; the database finds that out, and the one that loses is repeated.
+_HIDE_COMMENTS = text(comments_hidden(locked="FOR NO KEY UPDATE"))
+
+_COUNT_OFF = text("""
+    WITH locked AS (
         SELECT stats.author_id, stats.post_id, fewer.number
-        FROM post_stats AS stats
-        JOIN fewer ON fewer.post_author_id = stats.author_id AND fewer.post_id = stats.post_id
+        FROM unnest(CAST(:author_ids AS bigint[]), CAST(:post_ids AS bigint[]),
+                    CAST(:numbers AS bigint[])) AS fewer (author_id, post_id, number)
+        JOIN post_stats AS stats
+          ON stats.author_id = fewer.author_id AND stats.post_id = fewer.post_id
         ORDER BY stats.author_id, stats.post_id FOR NO KEY UPDATE OF stats
-    ),
-    counted AS (
-        UPDATE post_stats AS stats SET comment_count = stats.comment_count - locked.number
-        FROM locked WHERE stats.author_id = locked.author_id AND stats.post_id = locked.post_id
     )
-    SELECT count(*) FROM gone
+    UPDATE post_stats AS stats SET comment_count = stats.comment_count - locked.number
+    FROM locked WHERE stats.author_id = locked.author_id AND stats.post_id = locked.post_id
+""")
+
+# A statement of its own, because the one before may have waited for a reply.
+_HIDE_REPLIES = text("""
+    UPDATE comments AS c SET deleted_at = now(), version = c.version + 1
+    FROM unnest(CAST(:author_ids AS bigint[]), CAST(:post_ids AS bigint[]),
+                CAST(:comment_ids AS bigint[])) AS parent (author_id, post_id, id)
+    WHERE c.post_author_id = parent.author_id AND c.post_id = parent.post_id
+      AND c.parent_id = parent.id AND c.deleted_at IS NULL
+    RETURNING c.post_author_id, c.post_id, c.id, c.moderated_at, c.author_id
+""")
+
+
+def hide_comments(
+    connection: Connection, *, user_id: int, limit: int
+) -> tuple[int, dict[CommentName, int]]:
+    """How many comments of the user are hidden now, and who wrote the replies that are, too.
+
+    All of them are counted off.
+    """
+    return comments_hidden_by(
+        connection, hide=_HIDE_COMMENTS, count_off=_COUNT_OFF, user_id=user_id, limit=limit
+    )
+
+
+def comments_hidden_by(
+    connection: Connection,
+    *,
+    hide: TextClause,
+    count_off: TextClause,
+    user_id: int,
+    limit: int,
+) -> tuple[int, dict[CommentName, int]]:
+    """The same, hidden and counted off by two statements in their own way."""
+    hidden = connection.execute(hide, {"user_id": user_id, "limit": limit}).all()
+    if not hidden:
+        return 0, {}
+    author_ids, post_ids, comment_ids, _ = zip(*hidden, strict=True)
+    replies = connection.execute(
+        _HIDE_REPLIES,
+        {
+            "author_ids": array_literal(author_ids),
+            "post_ids": array_literal(post_ids),
+            "comment_ids": array_literal(comment_ids),
+        },
+    ).all()
+    # What is moderated is not counted.
+    fewer = Counter((row[0], row[1]) for row in (*hidden, *replies) if row[3] is None)
+    connection.execute(
+        count_off,
+        {**name_literals(fewer), "numbers": array_literal(fewer.values())},
+    )
+    return len(hidden), {(row[0], row[1], row[2]): row[4] for row in replies}
+
+
+_ERASE_COMMENTS = text("""
+    DELETE FROM comments AS c
+    USING (SELECT post_author_id, post_id, id FROM comments
+           WHERE author_id = :user_id AND deleted_at IS NOT NULL
+             AND (kept_until > now()) IS NOT TRUE
+           ORDER BY id LIMIT :limit) AS found
+    WHERE c.post_author_id = found.post_author_id AND c.post_id = found.post_id
+      AND c.id = found.id AND (c.kept_until > now()) IS NOT TRUE
 """)
 
 
 def erase_comments(connection: Connection, *, user_id: int, limit: int) -> int:
-    """How many comments of the user are gone; those that others could see are counted off."""
-    return comments_erased_by(connection, _ERASE_COMMENTS, user_id=user_id, limit=limit)
-
-
-def comments_erased_by(
-    connection: Connection, statement: TextClause, *, user_id: int, limit: int
-) -> int:
-    """How many comments of the user a statement has erased in its own way."""
-    erased: int = connection.execute(statement, {"user_id": user_id, "limit": limit}).scalar_one()
-    return erased
-
-
-# What is held is moderated, and so is not counted.
-_HIDE_HELD_COMMENTS = text("""
-    UPDATE comments AS c
-    SET deleted_at = now(), external_id = NULL, version = c.version + 1
-    WHERE c.author_id = :user_id AND c.deleted_at IS NULL AND c.kept_until > now()
-""")
-
-
-def hide_held_comments(connection: Connection, *, user_id: int, limit: int) -> int:  # noqa: ARG001 -- as the other steps; few comments are held
-    """How many comments of the user are kept by a hold; they are hidden now."""
-    return connection.execute(_HIDE_HELD_COMMENTS, {"user_id": user_id}).rowcount
+    """How many hidden comments that no hold keeps are gone, with the replies to them."""
+    return connection.execute(_ERASE_COMMENTS, {"user_id": user_id, "limit": limit}).rowcount
 
 
 _ERASE_TAGS_GIVEN_TO = text("""

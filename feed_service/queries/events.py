@@ -5,7 +5,7 @@ transactions begin between its number and its commit, for which readers have to 
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
@@ -70,6 +70,31 @@ def record_comment(
         comment_id=name[2],
         comment_author_id=author_id,
     )
+
+
+_RECORD_DELETED: Final = """
+    INSERT INTO content_events (kind, author_id, post_id, comment_id, comment_author_id)
+    SELECT %(kind)s, author_id, post_id, comment_id, comment_author_id
+    FROM unnest(CAST(%(author_ids)s AS bigint[]), CAST(%(post_ids)s AS bigint[]),
+                CAST(%(comment_ids)s AS bigint[]), CAST(%(comment_author_ids)s AS bigint[]))
+         AS deleted (author_id, post_id, comment_id, comment_author_id)"""
+
+
+def record_deleted_comments(connection: Connection, *, authors: Mapping[CommentName, int]) -> None:
+    """Store that comments by these authors are deleted in this transaction, an event for each."""
+    if authors:
+        author_ids, post_ids, comment_ids = zip(*authors, strict=True)
+        send_with_commit(
+            connection,
+            _RECORD_DELETED,
+            {
+                "kind": EventKind.COMMENT_DELETED.value,
+                "author_ids": array_literal(author_ids),
+                "post_ids": array_literal(post_ids),
+                "comment_ids": array_literal(comment_ids),
+                "comment_author_ids": array_literal(authors.values()),
+            },
+        )
 
 
 def record_erasure(connection: Connection, *, user_id: int) -> None:

@@ -203,6 +203,21 @@ _MODERATE_COMMENT = text(f"""
     RETURNING {_OF_COMMENT}
 """)
 
+# A purge of what a reply replies to would take the reply along.
+_KEEP_PARENT = text("""
+    UPDATE comments AS c
+    SET kept_until = coalesce(
+        greatest(c.held_until,
+                 (SELECT max(reply.kept_until) FROM comments AS reply
+                  WHERE reply.post_author_id = :author_id AND reply.post_id = :post_id
+                    AND reply.parent_id = c.id AND reply.kept_until > now())),
+        CASE WHEN c.kept_until IS NOT NULL THEN least(c.kept_until, now()) END)
+    WHERE c.post_author_id = :author_id AND c.post_id = :post_id
+      AND c.id = (SELECT coalesce(named.parent_id, named.id) FROM comments AS named
+                  WHERE named.post_author_id = :author_id AND named.post_id = :post_id
+                    AND named.id = :comment_id)
+""")
+
 _COUNT_COMMENT = text("""
     UPDATE post_stats AS stats SET comment_count = stats.comment_count + :number
     WHERE stats.author_id = :author_id AND stats.post_id = :post_id
@@ -214,9 +229,10 @@ def moderate_comment(
 ) -> ModerationRow | None:
     """How the locked comment is moderated from now on; None when it is visible.
 
-    It is counted while it is neither deleted nor moderated.
+    It is counted while it is neither deleted nor moderated. What it replies to stays as long.
     """
     row = connection.execute(_MODERATE_COMMENT, {**name._asdict(), **decision.parameters}).one()
+    connection.execute(_KEEP_PARENT, name._asdict())
     more = int(current.is_moderated) - int(decision.hides)
     if more and not current.is_deleted:
         connection.execute(
@@ -350,7 +366,9 @@ def inspected_post(connection: Connection, *, name: PostName) -> InspectedPost |
 
 # By id, for the other orders have no index of deleted comments.
 _INSPECTED_COMMENTS = text(f"""
-    SELECT {COMMENT_COLUMNS}, c.deleted_at, {_OF_COMMENT} FROM comments AS c
+    SELECT {COMMENT_COLUMNS}, 0 AS reply_count, NULL AS parent_author_id, c.deleted_at,
+           {_OF_COMMENT}
+    FROM comments AS c
     WHERE c.post_author_id = :author_id AND c.post_id = :post_id AND c.id > :after_id
       AND {_RETAINED_COMMENT}
     ORDER BY c.id LIMIT :limit

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 from sqlalchemy import Connection, RowMapping, text
 
 from feed_service.importance import heuristic
+from feed_service.models import ALL, TAGS
 from feed_service.queries.photos import NewPhoto, note_objects
 from feed_service.viewers import Viewer
 from feed_service.visibility import VISIBLE, VISIBLE_OF_AUTHOR
@@ -26,6 +27,14 @@ class Audience:
     kind: str
     tag_ids: Sequence[int] = ()
     excluded_tag_ids: Sequence[int] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommentPolicy:
+    """Who may comment on a post, of those who see it and are not its author."""
+
+    kind: str = ALL
+    tag_ids: Sequence[int] = ()
 
 
 class PostRow(NamedTuple):
@@ -51,6 +60,9 @@ class PostRow(NamedTuple):
     and empty for no description."""
     comment_count: int
     is_moderated: bool
+    comment_policy: str
+    comment_tag_ids: list[int]
+    comments_locked: bool
 
 
 class LockedPost(NamedTuple):
@@ -58,6 +70,9 @@ class LockedPost(NamedTuple):
 
     version: int
     is_held: bool
+
+
+_NO_TAGS = "CAST('{}' AS bigint[])"
 
 
 # Deleted tags are among those that exclude: they go on doing so, and an author who writes back what
@@ -75,7 +90,16 @@ def _audience_tags(author: str, *, excluded: bool) -> str:
         ORDER BY audience.tag_id)"""
 
 
-def _columns(author: str, *, tag_ids: str, excluded_tag_ids: str) -> str:
+# Without deleted tags, which admit no one: an author may write back what they have read.
+def _comment_tags(author: str) -> str:
+    return f"""CASE WHEN p.author_id = :viewer_id AND p.comment_policy = '{TAGS}' THEN ARRAY(
+        SELECT tag.id FROM tags AS tag
+        WHERE tag.owner_user_id = {author} AND tag.id = ANY (p.comment_tag_ids)
+          AND tag.deleted_at IS NULL
+        ORDER BY tag.id) ELSE {_NO_TAGS} END"""
+
+
+def _columns(author: str, *, tag_ids: str, excluded_tag_ids: str, comment_tag_ids: str) -> str:
     return f"""
     p.author_id, p.id, p.body, coalesce(p.chosen_audience, p.audience) AS audience, p.version,
     p.created_at, p.edited_at,
@@ -89,7 +113,8 @@ def _columns(author: str, *, tag_ids: str, excluded_tag_ids: str) -> str:
           ORDER BY photo.place) AS photos,
     coalesce((SELECT stats.comment_count FROM post_stats AS stats
               WHERE stats.author_id = {author} AND stats.post_id = p.id), 0) AS comment_count,
-    p.moderated_at IS NOT NULL AS is_moderated
+    p.moderated_at IS NOT NULL AS is_moderated,
+    p.comment_policy, {comment_tag_ids} AS comment_tag_ids, p.comments_locked
 """
 
 
@@ -98,10 +123,9 @@ def _columns_with_tags(author: str) -> str:
         author,
         tag_ids=_audience_tags(author, excluded=False),
         excluded_tag_ids=_audience_tags(author, excluded=True),
+        comment_tag_ids=_comment_tags(author),
     )
 
-
-_NO_TAGS = "CAST('{}' AS bigint[])"
 
 POST_COLUMNS = _columns_with_tags("p.author_id")
 """The fields of PostRow in their order, of a row `p` of posts."""
@@ -110,7 +134,9 @@ POST_COLUMNS_OF_AUTHOR = _columns_with_tags(":author_id")
 """The same for statements about posts of :author_id alone, which a distributed database then looks
 for on one shard."""
 
-POST_COLUMNS_OF_OTHERS = _columns("p.author_id", tag_ids=_NO_TAGS, excluded_tag_ids=_NO_TAGS)
+POST_COLUMNS_OF_OTHERS = _columns(
+    "p.author_id", tag_ids=_NO_TAGS, excluded_tag_ids=_NO_TAGS, comment_tag_ids=_NO_TAGS
+)
 """The same of posts by others than the viewer, who are not told the tags."""
 
 _AUTHOR_PAGE = text(f"""
@@ -213,17 +239,23 @@ _KEEP_POST = text("""
 """)
 
 
+def keep_post(connection: Connection, *, name: PostName) -> None:
+    """Lock the post, if there is one, so that it cannot change until the transaction ends."""
+    connection.execute(_KEEP_POST, {"author_id": name[0], "post_id": name[1]})
+
+
 def lock_visible_post(connection: Connection, *, viewer: Viewer, name: PostName) -> bool:
     """Whether the viewer may see the post, which cannot change until the transaction ends."""
-    connection.execute(_KEEP_POST, {"author_id": name[0], "post_id": name[1]})
+    keep_post(connection, name=name)
     return visible_post_time(connection, viewer=viewer, name=name) is not None
 
 
 INSERTED_POST: Final = f"""
-    INSERT INTO posts (author_id, body, audience, importance, attributes)
+    INSERT INTO posts (author_id, body, audience, importance, attributes, comment_policy,
+                       comment_tag_ids)
     VALUES (:author_id, :body, :audience,
             {heuristic(body="CAST(:body AS text)", photo_count=":photo_count")},
-            CAST(:attributes AS jsonb))"""
+            CAST(:attributes AS jsonb), :comment_policy, CAST(:comment_tag_ids AS bigint[]))"""
 """Stores a post; what it is made of are the parameters of `post_parameters`."""
 
 _PHOTOS: Final = """
@@ -260,13 +292,21 @@ def insert_post(
     audience: Audience,
     photos: Sequence[NewPhoto],
     attributes: Mapping[str, str],
+    comment_policy: CommentPolicy,
     totals: Mapping[str, int],
 ) -> PostRow:
     """Store a post, whose tags are locked, and return it as its author sees it; with the totals."""
     created = connection.execute(
         _INSERT_POST,
         {
-            **post_parameters(author_id, body, audience, photos, attributes),
+            **post_parameters(
+                author_id,
+                body,
+                audience,
+                photos,
+                attributes=attributes,
+                comment_policy=comment_policy,
+            ),
             **_tag_parameters(audience),
             **total_parameters(totals),
         },
@@ -278,6 +318,7 @@ def insert_post(
         audience=audience,
         photos=photos,
         attributes=attributes,
+        comment_policy=comment_policy,
     )
 
 
@@ -286,7 +327,9 @@ def post_parameters(
     body: str,
     audience: Audience,
     photos: Sequence[NewPhoto],
+    *,
     attributes: Mapping[str, str],
+    comment_policy: CommentPolicy,
 ) -> dict[str, object]:
     """A new post as the parameters of INSERTED_POST, and its photos as those of _PHOTOS."""
     return {
@@ -296,6 +339,14 @@ def post_parameters(
         "attributes": attributes_json(attributes),
         "photo_count": len(photos),
         **_photo_parameters(photos),
+        **_policy_parameters(comment_policy),
+    }
+
+
+def _policy_parameters(policy: CommentPolicy) -> dict[str, object]:
+    return {
+        "comment_policy": policy.kind,
+        "comment_tag_ids": array_literal(policy.tag_ids),
     }
 
 
@@ -321,6 +372,7 @@ def new_post(
     audience: Audience,
     photos: Sequence[NewPhoto],
     attributes: Mapping[str, str],
+    comment_policy: CommentPolicy,
 ) -> PostRow:
     """A post of what the database has said of it, as its author sees it."""
     return PostRow(
@@ -337,6 +389,9 @@ def new_post(
         ],
         comment_count=0,
         is_moderated=False,
+        comment_policy=comment_policy.kind,
+        comment_tag_ids=sorted(comment_policy.tag_ids),
+        comments_locked=False,
         **stored,
     )
 
@@ -418,6 +473,8 @@ def lock_post(connection: Connection, *, author_id: int, post_id: int) -> Locked
     return None if found is None else LockedPost._make(found)
 
 
+_SAME_POLICY = dict.fromkeys(("comment_policy", "comment_tag_ids"))
+
 # While a service hides the post, no choice of its author shows it.
 _UPDATE_POST = text(f"""
     UPDATE posts AS p
@@ -428,6 +485,9 @@ _UPDATE_POST = text(f"""
                           THEN coalesce(:audience, p.chosen_audience) END,
         attributes = CASE WHEN :has_attributes THEN CAST(:attributes AS jsonb)
                      ELSE p.attributes END,
+        comment_policy = coalesce(:comment_policy, p.comment_policy),
+        comment_tag_ids = coalesce(CAST(:comment_tag_ids AS bigint[]), p.comment_tag_ids),
+        comments_locked = coalesce(:comments_locked, p.comments_locked),
         importance = CASE WHEN p.importance_given OR NOT :is_scored THEN p.importance
                      ELSE {
     heuristic(
@@ -474,6 +534,8 @@ def update_post(
     audience: Audience | None,
     photos: Sequence[NewPhoto] | None,
     attributes: Mapping[str, str] | None,
+    comment_policy: CommentPolicy | None,
+    comments_locked: bool | None,
 ) -> None:
     """Store what is given of the locked post; it keeps what is None."""
     key = {"author_id": name[0], "post_id": name[1]}
@@ -489,6 +551,8 @@ def update_post(
             "has_attributes": attributes is not None,
             "attributes": attributes_json(attributes or {}),
             "is_scored": body is not None or photos is not None,
+            **(_SAME_POLICY if comment_policy is None else _policy_parameters(comment_policy)),
+            "comments_locked": comments_locked,
         },
     )
     if audience is not None:

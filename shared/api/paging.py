@@ -56,6 +56,7 @@ class ByTime(NamedTuple):
 
 
 BELOW_ALL_IDS: Final = ById(0)
+ABOVE_ALL_IDS: Final = ById(2**63 - 1)
 OLDER_THAN_ALL: Final = ByTime(0, 0)
 NEWER_THAN_ALL: Final = ByTime.of(datetime(9999, 1, 1, tzinfo=UTC), 2**63 - 1)
 

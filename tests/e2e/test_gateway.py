@@ -192,7 +192,16 @@ _CALLS: Mapping[str, Callable[[World], Message]] = {
     "CreateComment": lambda w: feed_pb2.CreateCommentRequest(
         user_id=w.friend, post=w.post, body="theirs"
     ),
-    "ListComments": lambda w: feed_pb2.ListCommentsRequest(user_id=w.friend, post=w.post),
+    "GetComment": lambda w: feed_pb2.GetCommentRequest(
+        user_id=w.friend, post=w.post, comment_id=w.comment
+    ),
+    "BatchGetComments": lambda w: feed_pb2.BatchGetCommentsRequest(
+        user_id=w.friend, comments=[feed_pb2.CommentName(post=w.post, comment_id=w.comment)]
+    ),
+    "ListComments": lambda w: feed_pb2.ListCommentsRequest(
+        user_id=w.friend, post=w.post, order=feed_pb2.COMMENT_ORDER_NEWEST_FIRST
+    ),
+    "ListOwnComments": lambda w: feed_pb2.ListOwnCommentsRequest(user_id=w.me),
     "UpdateComment": lambda w: feed_pb2.UpdateCommentRequest(
         user_id=w.me,
         comment=feed_pb2.Comment(post=w.post, comment_id=w.comment, body="changed"),
@@ -200,6 +209,12 @@ _CALLS: Mapping[str, Callable[[World], Message]] = {
     ),
     "DeleteComment": lambda w: feed_pb2.DeleteCommentRequest(
         user_id=w.me, post=w.post, comment_id=w.comment
+    ),
+    "HideComment": lambda w: feed_pb2.HideCommentRequest(
+        user_id=w.me, post_id=w.post.post_id, comment_id=w.comment
+    ),
+    "UnhideComment": lambda w: feed_pb2.UnhideCommentRequest(
+        user_id=w.me, post_id=w.post.post_id, comment_id=w.comment
     ),
     "ExplainVisibility": lambda w: feed_pb2.ExplainVisibilityRequest(
         user_id=w.me, post_id=w.post.post_id, viewer_id=w.friend

@@ -24,9 +24,9 @@ from hypothesis.stateful import (
 
 from kith.feed.v1 import feed_pb2 as feed
 from kith.graph.v1 import graph_pb2 as graph
-from tests.support.comparison import Comparison
+from tests.support.comparison import POLICIES, Comparison
 from tests.support.errors import refusal
-from tests.support.oracle import ALL, HELD, HIDDEN, PRIVATE, TAGS, VISIBLE, Oracle, Post
+from tests.support.oracle import ALL, HELD, HIDDEN, NOBODY, PRIVATE, TAGS, VISIBLE, Oracle, Post
 from tests.support.pair import Databases, Pair, running_pair
 from tests.support.people import People
 from tests.support.processes import until
@@ -303,15 +303,55 @@ class Lives(RuleBasedStateMachine):
             )
         )
 
+    @rule(
+        any_post=_any,
+        kind=st.sampled_from([ALL, NOBODY, TAGS]),
+        locked=st.booleans(),
+        data=st.data(),
+    )
+    def admit_comments(self, any_post: int, kind: str, locked: bool, data: st.DataObject) -> None:  # noqa: FBT001 -- drawn by hypothesis
+        post = _one_of(self._post_ids, any_post)
+        author = self._oracle.posts[post].author
+        own = sorted(self._oracle.tags_of(author))
+        if kind == TAGS and not own:
+            return
+        some = st.lists(st.sampled_from(own or [""]), min_size=1, max_size=2)
+        tags = frozenset(data.draw(some)) if kind == TAGS else frozenset[str]()
+        expected = self._oracle.admit(post, kind, tags, locked=locked)
+        changed = feed.Post(
+            post_id=self._post_ids[post],
+            comment_policy=feed.CommentPolicy(
+                kind=POLICIES[kind], tag_ids=[self._tag_ids[tag] for tag in tags]
+            ),
+            comments_locked=locked,
+        )
+        request = feed.UpdatePostRequest(
+            user_id=author,
+            post=changed,
+            update_mask=FieldMask(paths=["comment_policy", "comments_locked"]),
+        )
+        assert refusal(self.pair.feed.UpdatePost, request) == expected
+
     @rule(any_post=_any, person=_person)
     def comment(self, any_post: int, person: int) -> None:
-        post = _one_of(self._post_ids, any_post)
-        name, user = f"comment {len(self._oracle.comments)}", self._ids[person]
+        self._comment(_one_of(self._post_ids, any_post), self._ids[person])
+
+    @precondition(lambda self: self._comment_ids)
+    @rule(any_comment=_any, person=_person)
+    def reply(self, any_comment: int, person: int) -> None:
+        parent = _one_of(self._comment_ids, any_comment)
+        self._comment(self._oracle.comments[parent].post, self._ids[person], parent)
+
+    def _comment(self, post: str, user: int, parent: str = "") -> None:
+        name = f"comment {len(self._oracle.comments)}"
         if user in self._oracle.suspended:
             return
-        expected = self._oracle.comment(name, post, user, name)
+        expected = self._oracle.comment(name, post, user, name, parent)
         request = feed.CreateCommentRequest(
-            user_id=user, post=self._compare.name_of(post), body=name
+            user_id=user,
+            post=self._compare.name_of(post),
+            body=name,
+            parent_comment_id=self._comment_ids[parent] if parent else 0,
         )
         if expected:
             assert refusal(self.pair.feed.CreateComment, request) == expected
@@ -352,6 +392,29 @@ class Lives(RuleBasedStateMachine):
         )
         refused = refusal(self.pair.feed.DeleteComment, request)
         assert refused == self._oracle.delete_comment(comment, user)
+
+    @precondition(lambda self: self._comment_ids)
+    @rule(any_comment=_any, person=_person, hidden=st.booleans())
+    def hide_comment(self, any_comment: int, person: int, hidden: bool) -> None:  # noqa: FBT001 -- drawn by hypothesis
+        comment = _one_of(self._comment_ids, any_comment)
+        post = self._oracle.comments[comment].post
+        author = self._oracle.posts[post].author
+        # Often by the author of the post, for nobody else can.
+        user = author if person % 2 else self._ids[person]
+        request, call = (
+            (feed.HideCommentRequest, self.pair.feed.HideComment)
+            if hidden
+            else (feed.UnhideCommentRequest, self.pair.feed.UnhideComment)
+        )
+        refused = refusal(
+            call,
+            request(
+                user_id=user,
+                post_id=self._post_ids[post],
+                comment_id=self._comment_ids[comment],
+            ),
+        )
+        assert refused == self._oracle.hide_comment(comment, user, hidden=hidden)
 
     @rule(any_post=_any, state=_moderation)
     def moderate_post(self, any_post: int, state: str) -> None:

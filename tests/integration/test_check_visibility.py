@@ -56,13 +56,17 @@ def _gets(pair: Pair, viewer_id: int, post: pb.PostName) -> bool:
 
 def _listed(pair: Pair, viewer_id: int, post: pb.PostName) -> list[int]:
     """Return the comments that a viewer is shown on a post, none if the post is hidden."""
+    request = pb.ListCommentsRequest(user_id=viewer_id, post=post, page_size=200)
+    found = list[int]()
     try:
-        request = pb.ListCommentsRequest(user_id=viewer_id, post=post, page_size=200)
-        return [comment.comment_id for comment in pair.feed.ListComments(request).comments]
+        for comment in pair.feed.ListComments(request).comments:
+            request.parent_comment_id = comment.comment_id
+            replies = pair.feed.ListComments(request).comments
+            found += [one.comment_id for one in (comment, *replies)]
     except grpc.RpcError as error:
-        if reason_of(error) == "POST_NOT_FOUND":
-            return []
-        raise
+        if reason_of(error) != "POST_NOT_FOUND":
+            raise
+    return found
 
 
 @dataclass
@@ -98,6 +102,7 @@ class _World:
             self._comment()
         self._part()
         self._give(tags)
+        self._hide_comments()
         for happens in (self._part, self._block, self._take, self._hide, self._unsay):
             happens()
         deleted = self.pick.choice(self.ids)
@@ -133,8 +138,29 @@ class _World:
         post = self.pick.choice(self.posts)
         request = pb.CreateCommentRequest(user_id=self.pick.choice(self.ids), post=post, body="hi")
         if _gets(self.pair, request.user_id, post):
+            request.parent_comment_id = self._parent(request.user_id, post)
             comment = self.pair.feed.CreateComment(request).comment
             self.comments.append((post, comment.comment_id))
+
+    def _parent(self, user_id: int, post: pb.PostName) -> int:
+        """Return a comment to which somebody can reply, or 0 for none."""
+        request = pb.ListCommentsRequest(user_id=user_id, post=post)
+        listed = self.pair.feed.ListComments(request).comments
+        return self.pick.choice([0, *(comment.comment_id for comment in listed)])
+
+    def _hide_comments(self) -> None:
+        """Hide comments, of which some are shown again."""
+        for post, comment_id in self.comments[1::5]:
+            hide = pb.HideCommentRequest(
+                user_id=post.author_id, post_id=post.post_id, comment_id=comment_id
+            )
+            self.pair.feed.HideComment(hide)
+        post, comment_id = self.comments[1]
+        self.pair.feed.UnhideComment(
+            pb.UnhideCommentRequest(
+                user_id=post.author_id, post_id=post.post_id, comment_id=comment_id
+            )
+        )
 
     def _part(self) -> None:
         """End connections, of which some are made again."""

@@ -14,74 +14,10 @@ from sqlalchemy import text
 from kith.exceptions import AbortedError, AppException
 from kith.feed.v1 import feed_pb2 as pb
 from kith.graph.v1 import graph_pb2
+from tests.support.comments import Comments, Post, post_name, refused
 from tests.support.errors import decoded, fields_of, reason_of
 from tests.support.pair import Databases, Pair, running_pair
 from tests.support.people import ALL, PRIVATE, People, all_without, tagged
-
-Post = tuple[int, int]
-
-
-class Comments:
-    """Writes and reads comments through the API."""
-
-    def __init__(self, pair: Pair) -> None:
-        self._feed = pair.feed
-
-    def write(
-        self, author_id: int, post: Post, body: str = "hello", request_id: str = ""
-    ) -> pb.Comment:
-        request = pb.CreateCommentRequest(
-            user_id=author_id, post=_name(post), body=body, request_id=request_id
-        )
-        return self._feed.CreateComment(request).comment
-
-    def page(
-        self, viewer_id: int, post: Post, page_size: int = 0, page_token: str = ""
-    ) -> pb.ListCommentsResponse:
-        return self._feed.ListComments(
-            pb.ListCommentsRequest(
-                user_id=viewer_id, post=_name(post), page_size=page_size, page_token=page_token
-            )
-        )
-
-    def pages(self, viewer_id: int, post: Post, page_size: int) -> list[list[pb.Comment]]:
-        pages = list[list[pb.Comment]]()
-        token = ""
-        while True:
-            response = self.page(viewer_id, post, page_size, token)
-            pages.append(list(response.comments))
-            token = response.next_page_token
-            if not token:
-                return pages
-
-    def all(self, viewer_id: int, post: Post, page_size: int = 200) -> list[pb.Comment]:
-        return [one for page in self.pages(viewer_id, post, page_size) for one in page]
-
-    def bodies(self, viewer_id: int, post: Post) -> list[str]:
-        return [comment.body for comment in self.all(viewer_id, post)]
-
-    def update(self, user_id: int, comment: pb.Comment, body: str, etag: str = "") -> pb.Comment:
-        changed = pb.Comment(post=comment.post, comment_id=comment.comment_id, body=body, etag=etag)
-        request = pb.UpdateCommentRequest(
-            user_id=user_id, comment=changed, update_mask=FieldMask(paths=["body"])
-        )
-        return self._feed.UpdateComment(request).comment
-
-    def delete(self, user_id: int, comment: pb.Comment) -> None:
-        self._feed.DeleteComment(
-            pb.DeleteCommentRequest(
-                user_id=user_id, post=comment.post, comment_id=comment.comment_id
-            )
-        )
-
-    def count(self, viewer_id: int, post: Post) -> int:
-        """How many comments the post itself says it has."""
-        request = pb.GetPostRequest(user_id=viewer_id, author_id=post[0], post_id=post[1])
-        return self._feed.GetPost(request).post.comment_count
-
-
-def _name(post: Post) -> pb.PostName:
-    return pb.PostName(author_id=post[0], post_id=post[1])
 
 
 @pytest.fixture
@@ -97,12 +33,6 @@ def posted(people: People) -> tuple[int, int, Post]:
     return author, friend, (author, people.post(author))
 
 
-def _refusal(call: Callable[..., object], *arguments: object) -> str:
-    with pytest.raises(grpc.RpcError) as caught:
-        call(*arguments)
-    return reason_of(caught.value)
-
-
 def test_a_comment_is_listed_as_it_was_written(
     comments: Comments, posted: tuple[int, int, Post]
 ) -> None:
@@ -111,7 +41,7 @@ def test_a_comment_is_listed_as_it_was_written(
 
     written = comments.write(friend, post, body)
 
-    assert (written.author_id, written.body, written.post) == (friend, body, _name(post))
+    assert (written.author_id, written.body, written.post) == (friend, body, post_name(post))
     assert written.HasField("create_time")
     assert not written.HasField("edit_time")
     assert comments.all(author, post) == comments.all(friend, post) == [written]
@@ -279,8 +209,8 @@ def test_exactly_those_who_see_a_post_read_and_write_its_comments(
             if post_id in visible:
                 assert comments.write(viewer, post) in comments.all(viewer, post)
             else:
-                assert _refusal(comments.all, viewer, post) == "POST_NOT_FOUND"
-                assert _refusal(comments.write, viewer, post) == "POST_NOT_FOUND"
+                assert refused(comments.all, viewer, post) == "POST_NOT_FOUND"
+                assert refused(comments.write, viewer, post) == "POST_NOT_FOUND"
 
     assert [len(people.feed(viewer)) for viewer in (author, member, excluded, other)] == [
         6,
@@ -318,9 +248,9 @@ def test_a_deleted_post_takes_its_comments_along(
     pair.feed.DeletePost(pb.DeletePostRequest(user_id=author, post_id=post[1]))
 
     for user in (author, friend):
-        assert _refusal(comments.all, user, post) == "POST_NOT_FOUND"
-        assert _refusal(comments.write, user, post) == "POST_NOT_FOUND"
-    assert _refusal(comments.update, friend, comment, "new") == "COMMENT_NOT_FOUND"
+        assert refused(comments.all, user, post) == "POST_NOT_FOUND"
+        assert refused(comments.write, user, post) == "POST_NOT_FOUND"
+    assert refused(comments.update, friend, comment, "new") == "COMMENT_NOT_FOUND"
     comments.delete(friend, comment)
 
 
@@ -358,10 +288,10 @@ def test_a_comment_is_refused_when_its_post_is_hidden_while_it_is_on_its_way(
         )
 
     before_the_post_is_locked(lambda: set_audience(PRIVATE))
-    assert _refusal(comments.write, friend, post) == "POST_NOT_FOUND"
+    assert refused(comments.write, friend, post) == "POST_NOT_FOUND"
     set_audience(ALL)
     before_the_post_is_locked(lambda: set_audience(PRIVATE))
-    assert _refusal(comments.update, friend, written, "after") == "COMMENT_NOT_FOUND"
+    assert refused(comments.update, friend, written, "after") == "COMMENT_NOT_FOUND"
 
     assert comments.bodies(author, post) == ["before"]
     assert comments.count(author, post) == 1
@@ -467,7 +397,7 @@ def test_nobody_but_its_author_changes_a_comment(
     comment = comments.write(friend, post, "mine")
 
     for user in (author, other):
-        assert _refusal(comments.update, user, comment, "yours") == "COMMENT_NOT_FOUND"
+        assert refused(comments.update, user, comment, "yours") == "COMMENT_NOT_FOUND"
 
     assert comments.bodies(author, post) == ["mine"]
 
@@ -479,7 +409,7 @@ def test_who_cannot_see_the_post_any_more_deletes_comments_on_it_but_does_not_ch
     comment = comments.write(friend, post, "from before")
     people.remove(author, friend)
 
-    assert _refusal(comments.update, friend, comment, "new") == "COMMENT_NOT_FOUND"
+    assert refused(comments.update, friend, comment, "new") == "COMMENT_NOT_FOUND"
     assert comments.bodies(author, post) == ["from before"]
     comments.delete(friend, comment)
 
@@ -495,7 +425,7 @@ def test_the_author_of_the_post_deletes_comments_of_others(
     comments.delete(author, comment)
 
     assert comments.all(friend, post) == []
-    assert _refusal(comments.update, friend, comment, "again") == "COMMENT_NOT_FOUND"
+    assert refused(comments.update, friend, comment, "again") == "COMMENT_NOT_FOUND"
 
 
 def test_nobody_else_deletes_a_comment(
@@ -506,7 +436,7 @@ def test_nobody_else_deletes_a_comment(
     people.connect(author, other)
     comment = comments.write(friend, post)
 
-    assert _refusal(comments.delete, other, comment) == "COMMENT_NOT_FOUND"
+    assert refused(comments.delete, other, comment) == "COMMENT_NOT_FOUND"
 
     assert comments.count(author, post) == 1
     assert comments.all(author, post) == [comment]
@@ -517,10 +447,12 @@ def test_a_comment_is_not_found_under_another_post(
 ) -> None:
     author, friend, post = posted
     comment = comments.write(friend, post, "mine")
-    elsewhere = pb.Comment(post=_name((author, people.post(author))), comment_id=comment.comment_id)
+    elsewhere = pb.Comment(
+        post=post_name((author, people.post(author))), comment_id=comment.comment_id
+    )
 
-    assert _refusal(comments.update, friend, elsewhere, "new") == "COMMENT_NOT_FOUND"
-    assert _refusal(comments.delete, friend, elsewhere) == "COMMENT_NOT_FOUND"
+    assert refused(comments.update, friend, elsewhere, "new") == "COMMENT_NOT_FOUND"
+    assert refused(comments.delete, friend, elsewhere) == "COMMENT_NOT_FOUND"
     assert comments.all(author, post) == [comment]
 
 
@@ -567,9 +499,9 @@ def test_ones_own_posts_are_commented_without_the_graph_but_not_read(databases: 
 
         assert comments.count(author, own) == 1
         # Without the graph the service does not know who has a block with the user now.
-        assert _refusal(comments.all, author, own) == "GRAPH_UNAVAILABLE"
-        assert _refusal(comments.all, author, others) == "GRAPH_UNAVAILABLE"
-        assert _refusal(comments.write, author, others) == "GRAPH_UNAVAILABLE"
+        assert refused(comments.all, author, own) == "GRAPH_UNAVAILABLE"
+        assert refused(comments.all, author, others) == "GRAPH_UNAVAILABLE"
+        assert refused(comments.write, author, others) == "GRAPH_UNAVAILABLE"
 
 
 @pytest.fixture

@@ -9,9 +9,10 @@ from sqlalchemy import Connection
 
 from feed_service import queries
 from feed_service.layouts import DISTRIBUTED, SINGLE, Layout
+from feed_service.queries.comments import NO_COMMENT
 from feed_service.queries.imported_tags import ImportedTag
 from feed_service.queries.photos import NewPhoto
-from feed_service.queries.posts import Audience, PostRow
+from feed_service.queries.posts import Audience, CommentPolicy, PostRow
 from feed_service.viewers import Viewer
 from tests.support.pair import Databases
 
@@ -44,6 +45,7 @@ def _post(connection: Connection, layout: Layout, audience: Audience) -> PostRow
         audience=audience,
         photos=[NewPhoto("a", 3, 4, "a cat"), NewPhoto("b", 5, 6)],
         attributes={"place": "Zürich"},
+        comment_policy=CommentPolicy(),
         totals={"posts": 1},
     )
 
@@ -112,7 +114,30 @@ def test_comments_are_counted_off_as_they_are_erased(
         posts = queries.posts.visible_posts(connection, viewer=author, names=[post])
         return posts[post].comment_count
 
-    erased = [layout.erase_comments(connection, user_id=_COMMENTER, limit=2), shown()]
-    erased += [layout.erase_comments(connection, user_id=_COMMENTER, limit=2), shown()]
+    erased = [layout.hide_comments(connection, user_id=_COMMENTER, limit=2)[0], shown()]
+    erased += [layout.hide_comments(connection, user_id=_COMMENTER, limit=2)[0], shown()]
 
     assert erased == [2, 1, 1, 0]
+
+
+def test_replies_are_counted_off_with_the_comment_that_is_erased(
+    connection: Connection, layout: Layout
+) -> None:
+    post = (_AUTHOR, _post(connection, layout, Audience(kind="all")).id)
+
+    def insert(author_id: int, parent_id: int = NO_COMMENT) -> int:
+        return queries.comments.insert_comment(
+            connection, post=post, author_id=author_id, body="hi", parent_id=parent_id
+        ).id
+
+    erased, stays = insert(_COMMENTER), insert(_AUTHOR)
+    replies = [insert(_AUTHOR, parent_id) for parent_id in (erased, erased, stays)]
+    insert(_COMMENTER, stays)
+
+    hidden, others = layout.hide_comments(connection, user_id=_COMMENTER, limit=500)
+    assert hidden == 2
+    assert others == {(*post, reply): _AUTHOR for reply in replies[:2]}
+
+    author = Viewer(user_id=_AUTHOR)
+    posts = queries.posts.visible_posts(connection, viewer=author, names=[post])
+    assert posts[post].comment_count == 2

@@ -19,6 +19,7 @@ from kith.feed.v1 import feed_pb2 as pb
 from kith.graph.v1 import graph_pb2
 from tests.support import photos
 from tests.support.browser import post_form
+from tests.support.comments import Comments
 from tests.support.errors import fields_of, reason_of
 from tests.support.pair import Databases, Pair, running_pair
 from tests.support.people import ALL, PRIVATE, People, tagged
@@ -330,6 +331,28 @@ def test_others_keep_all_that_is_theirs_with_counts_that_are_right(world: World)
     assert [_export(world, friend) for friend in life.friends] == expected
     assert sorted(post.comment_count for post in expected[0].posts) == [0, 1]
     assert [item.post.author_id for item in _digest(world, alice).items] == [life.friends[1]]
+
+
+def test_replies_go_with_the_comments_of_who_is_erased_and_no_others(world: World) -> None:
+    comments = Comments(world.pair)
+    alice, user, bob = world.people.connected(3)
+    post = (alice, world.people.post(alice))
+    goes, stays = comments.write(user, post), comments.write(alice, post)
+    for author in (alice, bob, user):
+        comments.write(author, post, to=goes)
+    replies = [comments.write(author, post, to=stays) for author in (bob, user, alice)]
+    deleted = comments.write(bob, post, to=goes)
+    comments.delete(bob, deleted)
+
+    _delete(world, user)
+
+    assert comments.count(alice, post) == 3
+    assert [one.comment_id for one in comments.all(alice, post)] == [stays.comment_id]
+    assert comments.replies(alice, stays) == [replies[0], replies[2]]
+    assert comments.own(bob) == [replies[0]]
+    stored = f"SELECT count(*) FROM comments WHERE post_author_id = {alice}"
+    assert _rows(world.pair.feed_url, stored) == [(3,)]
+    assert not _found_anywhere(world, user) - _TOMBSTONE
 
 
 def test_erasing_a_user_from_the_feed_alone_is_enough_for_nobody_to_see_anything(

@@ -24,6 +24,11 @@ _ids = count(4_300_000)
 _Way = tuple[FieldDescriptor, ...]
 _WELL_KNOWN: Final = "google.protobuf."
 _LONG: Final = 20_000
+# Only of these kinds are lists of tags.
+_CHOSEN: Final[dict[str, int]] = {
+    "AudienceKind": feed_pb2.AUDIENCE_KIND_TAGS,
+    "CommentPolicyKind": feed_pb2.COMMENT_POLICY_KIND_TAGS,
+}
 # What only a look at other fields, or at what is stored, can tell. The contracts' comments have it.
 _RELATIONS: Final = {
     "must not be the user",
@@ -94,8 +99,7 @@ def _fill(message: Message) -> None:
             item = getattr(message, field.name)
             _fill(item.add() if field.is_repeated else item)
         elif field.enum_type is not None:
-            is_audience = field.enum_type.name == "AudienceKind"
-            value = feed_pb2.AUDIENCE_KIND_TAGS if is_audience else 1
+            value = _CHOSEN.get(field.enum_type.name, 1)
             _set(message, field, [value] if field.is_repeated else value)
         elif field.name == "update_mask":
             getattr(message, field.name).paths.append("*")

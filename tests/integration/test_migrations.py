@@ -319,6 +319,29 @@ def test_what_is_hidden_is_shown_neither_by_the_version_before_nor_after_the_way
         assert connection.execute(comments).scalars().all() == [201]
 
 
+def test_hidden_comments_are_deleted_on_the_way_back_rather_than_shown(feed_url: str) -> None:
+    schema.upgrade("feed", feed_url, "feed_0020")
+    with _connected(feed_url) as connection:
+        for statement in (
+            """INSERT INTO posts (author_id, id, body, importance, audience)
+               VALUES (1, 100, 'x', 5, 'all'), (1, 101, 'x', 5, 'all')""",
+            """INSERT INTO comments
+                   (post_author_id, post_id, id, author_id, parent_id, body, hidden)
+               VALUES (1, 100, 1, 2, NULL, 'hidden', true), (1, 100, 2, 3, 1, 'reply', false),
+                      (1, 100, 3, 2, NULL, 'stays', false), (1, 100, 4, 3, 3, 'stays', false),
+                      (1, 100, 5, 3, 3, 'hidden', true), (1, 101, 6, 3, NULL, 'hidden', true)""",
+            "INSERT INTO post_stats VALUES (1, 100, 5), (1, 101, 1)",
+        ):
+            connection.execute(text(statement))
+
+        schema.downgrade("feed", feed_url, "feed_0019")
+
+        left = text("SELECT id FROM comments WHERE deleted_at IS NULL ORDER BY id")
+        counts = text("SELECT post_id, comment_count FROM post_stats ORDER BY post_id")
+        assert list(connection.execute(left).scalars()) == [3, 4]
+        assert connection.execute(counts).all() == [(100, 2), (101, 0)]
+
+
 def test_a_database_can_be_used_once_it_is_migrated_to_the_end(cluster: EmbeddedPostgres) -> None:
     url = cluster.url("migrated_at_last")
     reader = new_reader(url)

@@ -15,7 +15,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from feed_service.connections_cache import CachedViewer
 from feed_service.graph_client import GraphClient
 from kith.feed.v1 import feed_pb2
-from tests.support.errors import reason_of
+from tests.support.errors import reason_of, refusal
 from tests.support.pair import Pair
 from tests.support.pauses import CASES, Pause
 from tests.support.people import ALL, PRIVATE, People, tagged
@@ -41,13 +41,17 @@ def _bob_and_alice(people: People, start: str) -> tuple[int, int]:
     return bob, alice
 
 
-def _comments(pair: Pair, viewer_id: int, post: feed_pb2.PostName) -> list[feed_pb2.Comment]:
-    """Return what the viewer is shown, which is nothing when the post is not to be seen."""
+def _comments(
+    pair: Pair, viewer_id: int, post: feed_pb2.PostName, parent_comment_id: int = 0
+) -> list[feed_pb2.Comment]:
+    """Return what the viewer is shown, which is nothing when it is not to be seen."""
     try:
-        request = feed_pb2.ListCommentsRequest(user_id=viewer_id, post=post)
+        request = feed_pb2.ListCommentsRequest(
+            user_id=viewer_id, post=post, parent_comment_id=parent_comment_id
+        )
         return list(pair.feed.ListComments(request).comments)
     except grpc.RpcError as error:
-        if reason_of(error) == "POST_NOT_FOUND":
+        if reason_of(error) in {"POST_NOT_FOUND", "COMMENT_NOT_FOUND"}:
             return []
         raise
 
@@ -451,6 +455,77 @@ def test_a_comment_that_was_hidden_before_the_comments_were_read_is_not_shown(
 
     assert hidden
     assert shown == []
+
+
+@pytest.mark.parametrize(("start", "step"), CASES)
+@pytest.mark.parametrize("reason", ["hidden", "blocked"])
+def test_replies_written_after_their_comment_was_hidden_or_blocked_are_never_shown(
+    people: People, pause: Pause, reason: str, start: str, step: str
+) -> None:
+    pair = pause.pair
+    alice, bob, carol = people.connected(3)
+    post = feed_pb2.PostName(author_id=alice, post_id=people.post(alice))
+    request = feed_pb2.CreateCommentRequest(user_id=carol, post=post, body="from before")
+    comment = pair.feed.CreateComment(request).comment
+    if start == "warm":
+        _comments(pair, bob, post)
+    written_after: list[feed_pb2.Comment] = []
+
+    def hide_and_reply() -> None:
+        if reason == "blocked":
+            people.block(carol, bob)
+        else:
+            pair.feed.HideComment(
+                feed_pb2.HideCommentRequest(
+                    user_id=alice, post_id=post.post_id, comment_id=comment.comment_id
+                )
+            )
+        reply = feed_pb2.CreateCommentRequest(
+            user_id=alice, post=post, body="about bob", parent_comment_id=comment.comment_id
+        )
+        written_after.append(pair.feed.CreateComment(reply).comment)
+
+    pause.at(step, hide_and_reply)
+    shown = _comments(pair, bob, post, parent_comment_id=comment.comment_id)
+    pause.off()
+
+    assert written_after
+    assert not [reply for reply in shown if reply in written_after]
+    assert _comments(pair, bob, post, parent_comment_id=comment.comment_id) == []
+
+
+@pytest.mark.parametrize(("start", "step"), CASES)
+def test_a_comment_is_not_written_by_a_tag_that_ended_before_the_post_was_opened_to_it(
+    pair: Pair, people: People, pause: Pause, start: str, step: str
+) -> None:
+    bob, alice = _bob_and_alice(people, start)
+    post_id = people.post(alice)
+    tag = people.tag(alice, "family", bob)
+    to_family = feed_pb2.CommentPolicy(kind=feed_pb2.COMMENT_POLICY_KIND_TAGS, tag_ids=[tag])
+
+    def admit(policy: feed_pb2.CommentPolicy) -> None:
+        pair.feed.UpdatePost(
+            feed_pb2.UpdatePostRequest(
+                user_id=alice,
+                post=feed_pb2.Post(post_id=post_id, comment_policy=policy),
+                update_mask=FieldMask(paths=["comment_policy"]),
+            )
+        )
+
+    def end_and_open() -> None:
+        people.remove(alice, bob)
+        people.connect(alice, bob)
+        admit(to_family)
+
+    admit(feed_pb2.CommentPolicy(kind=feed_pb2.COMMENT_POLICY_KIND_NOBODY))
+    pause.at(step, end_and_open)
+    name = feed_pb2.PostName(author_id=alice, post_id=post_id)
+    request = feed_pb2.CreateCommentRequest(user_id=bob, post=name, body="what is this?")
+    refused = refusal(pair.feed.CreateComment, request)
+    pause.off()
+
+    assert refused == "COMMENTS_CLOSED"
+    assert _comments(pair, alice, name) == []
 
 
 @pytest.mark.parametrize(("start", "step"), CASES)

@@ -542,24 +542,94 @@ def test_the_tags_of_a_person_are_read_by_owner_and_person(loaded_feed: Connecti
     assert not _scanned_tables(plan)
 
 
-def test_comments_are_read_in_the_order_of_their_index(loaded_feed: Connection) -> None:
+def test_whether_somebody_may_comment_is_found_by_the_post_and_their_tags(
+    loaded_feed: Connection,
+) -> None:
+    plan = _plan(
+        loaded_feed,
+        lambda: feed.comments.openness(
+            loaded_feed,
+            viewer=Viewer(user_id=77, connected_ids="{100}", blocked_ids="{}"),
+            post=(100, 100),
+            parent_id=100,
+        ),
+    )
+
+    assert _indexes(plan) & {"idx_user_tag_lookup", "pk_user_tags"}
+    assert _indexes(plan) & {"pk_comments", "idx_comment_reply"}
+    assert not _scanned_tables(plan)
+
+
+_READER = Viewer(
+    user_id=77, connected_ids="{100,102}", blocked_ids=array_literal(range(1_000, 6_000))
+)
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+@pytest.mark.parametrize(
+    ("parent_id", "index"), [(0, "idx_comment_post"), (9, "idx_comment_reply")]
+)
+def test_comments_are_read_in_the_order_of_their_index_either_way(
+    loaded_feed: Connection,
+    parent_id: int,
+    index: str,
+    newest_first: bool,  # noqa: FBT001 -- a parameter of the test
+) -> None:
     plan = _plan(
         loaded_feed,
         lambda: feed.comments.comment_page(
             loaded_feed,
-            viewer=Viewer(
-                user_id=77,
-                connected_ids="{100}",
-                blocked_ids=array_literal(range(1_000, 6_000)),
-            ),
+            viewer=_READER,
             post=(100, 100),
-            after=_BEGINNING,
+            parent_id=parent_id,
+            newest_first=newest_first,
+            beyond=_END_OF_TIME if newest_first else _BEGINNING,
             limit=51,
         ),
     )
 
-    [page] = [node for node in _nodes(plan) if node["Node Type"] == "Limit"]
-    assert [node["Index Name"] for node in page["Plans"]] == ["idx_comment_post"]
+    [page, *_] = [node for node in _nodes(plan) if node["Node Type"] == "Limit"]
+    [read] = page["Plans"]
+    assert read["Index Name"] == index
+    assert "Sort" not in {node["Node Type"] for node in _nodes(read)}
+    assert _indexes(plan) >= {"idx_comment_reply"}
+    assert not _scanned_tables(plan)
+
+
+@pytest.mark.parametrize("authors", [[100], [100, 102]])
+def test_comments_are_read_by_their_names(loaded_feed: Connection, authors: list[int]) -> None:
+    plan = _plan(
+        loaded_feed,
+        lambda: feed.comments.visible_comments(
+            loaded_feed,
+            viewer=_READER,
+            names=[(author, author, number) for author in authors for number in range(1, 50)],
+        ),
+    )
+
+    assert _indexes(plan) >= {"idx_comment_reply"}
+    assert not _scanned_tables(plan)
+
+
+def test_ones_own_comments_are_read_by_author_in_the_order_of_their_ids(
+    loaded_feed: Connection,
+) -> None:
+    plan = _plan(
+        loaded_feed,
+        lambda: feed.comments.own_comments(loaded_feed, user_id=30, before_id=2**63 - 1, limit=51),
+    )
+
+    assert _indexes(plan) == {"idx_comment_author"}
+    assert "Sort" not in {node["Node Type"] for node in _nodes(plan)}
+
+
+def test_the_replies_to_a_deleted_comment_are_found_by_it(loaded_feed: Connection) -> None:
+    plan = _plan(
+        loaded_feed,
+        lambda: feed.comments.delete_comment(loaded_feed, name=(100, 100, 100)),
+    )
+
+    assert _indexes(plan) >= {"idx_comment_reply"}
     assert not _scanned_tables(plan)
 
 
@@ -665,9 +735,9 @@ def test_an_export_is_read_by_the_indexes_of_its_sections(loaded_feed: Connectio
 _ERASED = {
     "hide_posts": {"pk_posts", "idx_post_author"},
     "withhold_posts": {"idx_post_restorable"},
-    "hide_held_comments": {"idx_comment_author", "idx_comment_kept", "idx_comment_kept_until"},
     "untag_kept_posts": {"idx_post_kept", "idx_post_deleted_at"},
-    "erase_comments": {"idx_comment_author"},
+    "hide_comments": {"idx_comment_author"},
+    "erase_comments": {"idx_comment_author", "idx_comment_deleted_at"},
     "erase_tags_given_to": {"idx_user_tag_target"},
     "erase_comments_under": {"pk_comments", "idx_comment_post"},
     "erase_posts": {"pk_posts", "idx_post_deleted_at"},

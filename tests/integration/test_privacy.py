@@ -181,7 +181,14 @@ _CALLS: Final[Mapping[str, Callable[[World, int], Message]]] = {
     "CreateComment": lambda w, o: feed.CreateCommentRequest(
         user_id=w.me, post=w.post_of(o), body="hello"
     ),
+    "GetComment": lambda w, o: feed.GetCommentRequest(
+        user_id=w.me, post=w.post, comment_id=w.comment_of(o)
+    ),
+    "BatchGetComments": lambda w, o: feed.BatchGetCommentsRequest(
+        user_id=w.me, comments=[feed.CommentName(post=w.post, comment_id=w.comment_of(o))]
+    ),
     "ListComments": lambda w, _: feed.ListCommentsRequest(user_id=w.me, post=w.post),
+    "ListOwnComments": lambda w, _: feed.ListOwnCommentsRequest(user_id=w.me),
     "UpdateComment": lambda w, o: feed.UpdateCommentRequest(
         user_id=w.me,
         comment=feed.Comment(post=w.post, comment_id=w.comment_of(o), body="changed"),
@@ -189,6 +196,12 @@ _CALLS: Final[Mapping[str, Callable[[World, int], Message]]] = {
     ),
     "DeleteComment": lambda w, o: feed.DeleteCommentRequest(
         user_id=w.me, post=w.post, comment_id=w.comment_of(o)
+    ),
+    "HideComment": lambda w, o: feed.HideCommentRequest(
+        user_id=w.me, post_id=w.own_post, comment_id=w.comment_of(o)
+    ),
+    "UnhideComment": lambda w, o: feed.UnhideCommentRequest(
+        user_id=w.me, post_id=w.own_post, comment_id=w.comment_of(o)
     ),
     "ExplainVisibility": lambda w, o: feed.ExplainVisibilityRequest(
         user_id=w.me, post_id=w.own_post, viewer_id=o

@@ -95,7 +95,19 @@ _ON_ONE_SHARD: Mapping[str, Callable[[_World], Message]] = {
     "CreateComment": lambda w: pb.CreateCommentRequest(
         user_id=w.friend, post=w.post, body="hello", request_id=str(uuid.uuid4())
     ),
+    "GetComment": lambda w: pb.GetCommentRequest(
+        user_id=w.friend, post=w.post, comment_id=w.comment
+    ),
+    "BatchGetComments": lambda w: pb.BatchGetCommentsRequest(
+        user_id=w.friend, comments=[pb.CommentName(post=w.post, comment_id=w.comment)]
+    ),
     "ListComments": lambda w: pb.ListCommentsRequest(user_id=w.friend, post=w.post),
+    "HideComment": lambda w: pb.HideCommentRequest(
+        user_id=w.author, post_id=w.post.post_id, comment_id=w.comment
+    ),
+    "UnhideComment": lambda w: pb.UnhideCommentRequest(
+        user_id=w.author, post_id=w.post.post_id, comment_id=w.comment
+    ),
     "UpdateComment": lambda w: pb.UpdateCommentRequest(
         user_id=w.friend,
         comment=pb.Comment(post=w.post, comment_id=w.comment, body="bye"),
@@ -146,6 +158,7 @@ _ON_ALL_SHARDS = {
     "GetFeed",
     "GetDigest",
     "CountUnreadPosts",
+    "ListOwnComments",
     "SetPostImportance",
     "ClaimDigests",
     "AcknowledgeDigests",

@@ -237,12 +237,40 @@ def test_comments_and_unread_posts_are_one_statement_in_each_database(
     for _ in range(3):
         pair.feed.CreateComment(feed.CreateCommentRequest(user_id=viewer, post=post, body="hello"))
     pair.feed.ListComments(feed.ListCommentsRequest(user_id=viewer, post=post))
+    newest = feed.COMMENT_ORDER_NEWEST_FIRST
+    [comment, *_] = pair.feed.ListComments(
+        feed.ListCommentsRequest(user_id=viewer, post=post)
+    ).comments
+    replies = feed.ListCommentsRequest(
+        user_id=viewer, post=post, parent_comment_id=comment.comment_id
+    )
+    own = feed.PostName(author_id=viewer, post_id=people.post(viewer))
+    of_two = [feed.CommentName(post=name, comment_id=comment.comment_id) for name in (post, own)]
     calls: list[Callable[[], object]] = [
         lambda: pair.feed.ListComments(feed.ListCommentsRequest(user_id=viewer, post=post)),
+        lambda: pair.feed.ListComments(
+            feed.ListCommentsRequest(user_id=viewer, post=post, order=newest)
+        ),
+        lambda: pair.feed.ListComments(replies),
+        lambda: pair.feed.GetComment(
+            feed.GetCommentRequest(user_id=viewer, post=post, comment_id=comment.comment_id)
+        ),
+        lambda: pair.feed.BatchGetComments(
+            feed.BatchGetCommentsRequest(user_id=viewer, comments=of_two)
+        ),
         lambda: pair.feed.CountUnreadPosts(feed.CountUnreadPostsRequest(user_id=viewer)),
     ]
 
-    assert [_counts(pair, call) for call in calls] == [(1, 1), (_UNREAD, 1)]
+    assert [_counts(pair, call) for call in calls] == [(1, 1)] * 5 + [(_UNREAD, 1)]
+
+
+def test_ones_own_comments_are_one_statement_and_ask_the_graph_nothing(
+    pair: Pair, people: People
+) -> None:
+    [author] = people.new(1)
+    request = feed.ListOwnCommentsRequest(user_id=author)
+
+    assert _counts(pair, lambda: pair.feed.ListOwnComments(request)) == (1, 0)
 
 
 def test_comments_are_one_more_statement_in_the_graph_until_the_blocks_are_known(
@@ -280,6 +308,27 @@ def test_writing_a_comment_is_a_look_at_the_post_and_a_transaction_of_four_state
 
     # COMMIT is counted too; BEGIN comes with the first of the four.
     assert _counts(pair, lambda: pair.feed.CreateComment(request)) == (1 + 5, 1)
+
+
+def test_a_reply_locks_its_comment_besides(pair: Pair, people: People) -> None:
+    viewer, author = people.connected(2)
+    post = feed.PostName(author_id=author, post_id=people.post(author))
+    request = feed.CreateCommentRequest(user_id=viewer, post=post, body="hello")
+    comment = pair.feed.CreateComment(request).comment
+    pair.feed.ListComments(feed.ListCommentsRequest(user_id=viewer, post=post))
+    request.parent_comment_id = comment.comment_id
+
+    assert _counts(pair, lambda: pair.feed.CreateComment(request)) == (1 + 6, 1)
+
+
+def test_deleting_a_comment_is_a_lock_the_deletion_and_a_commit(pair: Pair, people: People) -> None:
+    viewer, author = people.connected(2)
+    post = feed.PostName(author_id=author, post_id=people.post(author))
+    request = feed.CreateCommentRequest(user_id=viewer, post=post, body="hello")
+    comment = pair.feed.CreateComment(request).comment
+    delete = feed.DeleteCommentRequest(user_id=viewer, post=post, comment_id=comment.comment_id)
+
+    assert _counts(pair, lambda: pair.feed.DeleteComment(delete)) == (3, 0)
 
 
 def test_who_has_a_tag_is_one_statement_in_each_database(pair: Pair, people: People) -> None:

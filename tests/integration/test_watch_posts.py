@@ -20,6 +20,7 @@ from feed_service.models import EventKind
 from feed_service.queries.events import EventFilter
 from kith.feed.v1 import feed_pb2 as pb
 from kith.graph.v1 import graph_pb2
+from tests.support.comments import Comments
 from tests.support.errors import fields_of, reason_of
 from tests.support.pair import Databases, Pair, running_pair, running_pair_on
 from tests.support.people import ALL, PRIVATE, People
@@ -108,9 +109,11 @@ def _undelete(pair: Pair, author: int, post_id: int) -> None:
     pair.feed.UndeletePost(pb.UndeletePostRequest(user_id=author, post_id=post_id))
 
 
-def _comment(pair: Pair, user: int, author: int, post_id: int) -> pb.Comment:
+def _comment(pair: Pair, user: int, author: int, post_id: int, parent: int = 0) -> pb.Comment:
     post = pb.PostName(author_id=author, post_id=post_id)
-    request = pb.CreateCommentRequest(user_id=user, post=post, body="hello")
+    request = pb.CreateCommentRequest(
+        user_id=user, post=post, body="hello", parent_comment_id=parent
+    )
     return pair.feed.CreateComment(request).comment
 
 
@@ -186,6 +189,45 @@ def test_every_change_is_told_as_it_happened(pair: Pair) -> None:
     ]
     assert all(event.event_time.ToDatetime(UTC) >= started for event in told)
     assert [event.sequence for event in told] == sorted({event.sequence for event in told})
+
+
+def test_a_comment_that_is_hidden_or_shown_again_is_told_once_each(pair: Pair) -> None:
+    people, comments = People(pair), Comments(pair)
+    author, friend = people.connected(2)
+    post = people.post(author)
+    comment = _comment(pair, friend, author, post)
+    with _watching(pair) as stream:
+        for act in (comments.hide, comments.hide, comments.unhide, comments.unhide):
+            act(author, comment)
+        _update(pair, author, post, "comments_locked")
+        told = _events(stream, 3)
+
+    hidden = ("COMMENT_HIDDEN", author, post, comment.comment_id, friend)
+    assert _told(told) == [hidden, hidden, ("POST_EDITED", author, post, 0, 0)]
+
+
+@pytest.mark.parametrize("going", ["comment", "its author"])
+def test_replies_that_go_with_their_comment_are_told_of(pair: Pair, going: str) -> None:
+    people = People(pair)
+    author, friend, other = people.connected(3)
+    post = people.post(author)
+    comment = _comment(pair, friend, author, post)
+    replies = [_comment(pair, user, author, post, comment.comment_id) for user in (author, other)]
+    _comment(pair, friend, author, post, comment.comment_id)
+    _delete_comment(pair, author, replies.pop(0))
+    with _watching(pair) as stream:
+        if going == "comment":
+            _delete_comment(pair, friend, comment)
+        else:
+            _erase(pair, friend)
+        told = _events(stream, 3 if going == "comment" else 2)
+
+    gone = ("COMMENT_DELETED", author, post, replies[0].comment_id, other)
+    if going == "comment":
+        assert gone in _told(told)
+        assert {_kind(event) for event in told} == {"COMMENT_DELETED"}
+    else:
+        assert _told(told) == [gone, ("USER_ERASED", friend, 0, 0, 0)]
 
 
 def test_what_changes_nothing_is_not_told(pair: Pair) -> None:
@@ -625,6 +667,9 @@ class _Life:
             self._restore,
             self._edit,
             self._uncomment,
+            self._reply,
+            self._reply,
+            self._hide,
             self._bring,
         ]
         for number in range(changes):
@@ -648,6 +693,15 @@ class _Life:
     def _comment(self) -> None:
         author, post_id = self._chance.choice(self._posts)
         self._comments.append(_comment(self._pair, self._person(), author, post_id))
+
+    def _reply(self) -> None:
+        to = self._chance.choice(self._comments)
+        name = (to.post.author_id, to.post.post_id, to.comment_id)
+        self._comments.append(_comment(self._pair, self._person(), *name))
+
+    def _hide(self) -> None:
+        comment = self._chance.choice(self._comments)
+        Comments(self._pair).hide(comment.post.author_id, comment)
 
     def _change(self) -> None:
         paths = self._chance.sample(["body", "attributes", "audience"], 2)

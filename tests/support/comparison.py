@@ -8,13 +8,18 @@ from kith.client import pages
 from kith.feed.v1 import feed_pb2 as feed
 from kith.graph.v1 import graph_pb2 as graph
 from tests.support.errors import refusal
-from tests.support.oracle import ALL, PRIVATE, TAGS, VISIBLE, Oracle
+from tests.support.oracle import ALL, NOBODY, PRIVATE, TAGS, VISIBLE, Oracle
 from tests.support.pair import Pair
 
 KINDS = {
     ALL: feed.AUDIENCE_KIND_ALL,
     TAGS: feed.AUDIENCE_KIND_TAGS,
     PRIVATE: feed.AUDIENCE_KIND_PRIVATE,
+}
+POLICIES = {
+    ALL: feed.COMMENT_POLICY_KIND_ALL,
+    NOBODY: feed.COMMENT_POLICY_KIND_NOBODY,
+    TAGS: feed.COMMENT_POLICY_KIND_TAGS,
 }
 
 
@@ -214,14 +219,56 @@ class Comparison:
                 continue
             listed = self.pair.feed.ListComments(request).comments
             expected = self.oracle.comments_for(user, post)
-            assert [comment.comment_id for comment in listed] == [
-                self.comment_ids[name] for name in expected
-            ]
-            assert [(comment.body, comment.moderated) for comment in listed] == [
-                (known.body, known.moderation != VISIBLE)
-                for known in (self.oracle.comments[name] for name in expected)
-            ]
+            for name, comment in zip(expected, listed, strict=True):
+                self._comment(user, comment, name)
+                self.replies_for(user, name)
+        self.comments_by_name(user)
         self._count(len(self.post_ids))
+
+    def replies_for(self, user: int, parent: str) -> None:
+        """Compare the replies to a comment that the user sees, newest first."""
+        post = self.oracle.comments[parent].post
+        request = feed.ListCommentsRequest(
+            user_id=user,
+            post=self.name_of(post),
+            page_size=2,
+            parent_comment_id=self.comment_ids[parent],
+            order=feed.COMMENT_ORDER_NEWEST_FIRST,
+        )
+        listed = [
+            reply for page in pages(self.pair.feed.ListComments, request) for reply in page.comments
+        ]
+        expected = self.oracle.comments_for(user, post, parent)[::-1]
+        for name, reply in zip(expected, listed, strict=True):
+            self._comment(user, reply, name)
+
+    def comments_by_name(self, user: int) -> None:
+        """Compare comments read by their names, the newest alone, and the user's own."""
+        calls, oracle = self.pair.feed, self.oracle
+        own = calls.ListOwnComments(feed.ListOwnCommentsRequest(user_id=user, page_size=200))
+        assert [comment.comment_id for comment in own.comments] == [
+            self.comment_ids[name] for name in oracle.comments_by(user)
+        ]
+        asked = list(self.comment_ids)[-100:]
+        if not asked:
+            return
+        names = {
+            name: feed.CommentName(
+                post=self.name_of(oracle.comments[name].post), comment_id=self.comment_ids[name]
+            )
+            for name in asked
+        }
+        request = feed.BatchGetCommentsRequest(user_id=user, comments=names.values())
+        batch = calls.BatchGetComments(request)
+        visible = [name for name in asked if oracle.may_see_comment(user, name)]
+        for name, comment in zip(visible, batch.comments, strict=True):
+            self._comment(user, comment, name)
+        assert list(batch.not_found) == [names[name] for name in asked if name not in visible]
+        last = names[asked[-1]]
+        alone = feed.GetCommentRequest(user_id=user, post=last.post, comment_id=last.comment_id)
+        expected = "" if asked[-1] in visible else "COMMENT_NOT_FOUND"
+        assert refusal(calls.GetComment, alone) == expected
+        self._count(len(asked))
 
     def explanations_for(self, viewer: int) -> None:
         """Compare the clause that decides about each post."""
@@ -281,7 +328,7 @@ class Comparison:
         )
         assert list(self.pair.feed.CheckVisibility(request).visible) == [
             self.oracle.may_see(user, post)
-            and (not comment or comment in self.oracle.comments_for(user, post))
+            and (not comment or self.oracle.may_see_comment(user, comment))
             for post, comment in names
         ]
         self._count(len(names))
@@ -314,6 +361,14 @@ class Comparison:
             excluded_tag_ids=[self.tag_ids[tag] for tag in asked.excluded],
         )
 
+    def policy_of(self, post: str) -> feed.CommentPolicy:
+        """Return who may comment on a post, as its author reads it."""
+        asked = self.oracle.posts[post]
+        admitting = asked.commenting - self.oracle.deleted_tags
+        return feed.CommentPolicy(
+            kind=POLICIES[asked.policy], tag_ids=sorted(self.tag_ids[tag] for tag in admitting)
+        )
+
     def name_of(self, post: str) -> feed.PostName:
         """Return a post's name as a message."""
         return feed.PostName(author_id=self.oracle.posts[post].author, post_id=self.post_ids[post])
@@ -334,13 +389,28 @@ class Comparison:
         assert post.comment_count == self.oracle.comment_count(name)
         assert post.moderated == (known.moderation != VISIBLE)
         assert post.HasField("audience") == (viewer == known.author)
+        assert post.HasField("comment_policy") == (viewer == known.author)
+        assert post.comments_locked == known.locked
         if viewer == known.author:
+            assert post.comment_policy == self.policy_of(name)
             assert set(post.audience.tag_ids) == {
                 self.tag_ids[tag] for tag in known.tags - self.oracle.deleted_tags
             }
             assert set(post.audience.excluded_tag_ids) == {
                 self.tag_ids[tag] for tag in known.excluded
             }
+
+    def _comment(self, viewer: int, comment: feed.Comment, name: str) -> None:
+        known = self.oracle.comments[name]
+        is_of_post = viewer == self.oracle.posts[known.post].author
+        assert comment.comment_id == self.comment_ids[name]
+        assert (comment.author_id, comment.body) == (known.author, known.body)
+        assert comment.parent_comment_id == (self.comment_ids[known.parent] if known.parent else 0)
+        assert comment.hidden == (known.hidden and is_of_post)
+        assert comment.moderated == (known.moderation != VISIBLE)
+        # Whether people who reply are suspended is not asked to count them.
+        shown = len(self.oracle.comments_for(viewer, known.post, name))
+        assert shown <= comment.reply_count <= self.oracle.most_replies(viewer, name)
 
     def _ids(self, names: Sequence[str]) -> list[int]:
         return [self.post_ids[name] for name in names]

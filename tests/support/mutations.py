@@ -236,6 +236,23 @@ def _delete_comment(scene: Scene) -> Any:
     )
 
 
+def _hide_comment(scene: Scene) -> Any:
+    comment = _comment(scene)
+    return feed.HideCommentRequest(
+        user_id=comment.post.author_id,
+        post_id=comment.post.post_id,
+        comment_id=comment.comment_id,
+    )
+
+
+def _unhide_comment(scene: Scene) -> Any:
+    hidden = _hide_comment(scene)
+    scene.stubs.feed.HideComment(hidden)
+    return feed.UnhideCommentRequest(
+        user_id=hidden.user_id, post_id=hidden.post_id, comment_id=hidden.comment_id
+    )
+
+
 def _set_post_importance(scene: Scene) -> Any:
     [user] = scene.people.new(1)
     score = feed.SetPostImportanceRequest.PostImportance(
@@ -322,6 +339,8 @@ _FEED: Final = [
         ("CreateComment", _create_comment, _change_text("body")),
         ("UpdateComment", _update_comment, _change_text("comment.body")),
         ("DeleteComment", _delete_comment, _change("comment_id")),
+        ("HideComment", _hide_comment, _change("comment_id")),
+        ("UnhideComment", _unhide_comment, _change("comment_id")),
         ("SetPostImportance", _set_post_importance, _change_score),
         ("SetModeration", _set_moderation, _change_text("reason")),
         ("MarkFeedRead", _mark_feed_read, _change("post.post_id")),

@@ -5,7 +5,7 @@ Every command returns the reason with which it should be refused, or nothing whe
 
 from dataclasses import dataclass, field
 
-ALL, TAGS, PRIVATE = "all", "tags", "private"
+ALL, TAGS, PRIVATE, NOBODY = "all", "tags", "private", "nobody"
 VISIBLE, HIDDEN, HELD = "VISIBLE", "HIDDEN", "HELD"
 
 
@@ -20,6 +20,9 @@ class Post:
     body: str = ""
     deleted: bool = False
     moderation: str = VISIBLE
+    policy: str = ALL
+    commenting: frozenset[str] = frozenset()
+    locked: bool = False
 
 
 @dataclass
@@ -29,8 +32,10 @@ class Comment:
     post: str
     author: int
     body: str
+    parent: str = ""
     deleted: bool = False
     moderation: str = VISIBLE
+    hidden: bool = False
 
 
 @dataclass
@@ -344,11 +349,33 @@ class Oracle:
 
     # Comments.
 
-    def comment(self, comment: str, post: str, author: int, body: str) -> str:
-        """Write a comment."""
+    def admit(self, name: str, policy: str, tags: frozenset[str], *, locked: bool) -> str:
+        """Say who may comment on a post."""
+        post = self.posts[name]
+        if post.deleted:
+            return "POST_NOT_FOUND"
+        if post.moderation == HELD:
+            return "CONTENT_HELD"
+        post.policy, post.commenting, post.locked = policy, tags, locked
+        return ""
+
+    def may_comment(self, user: int, name: str) -> bool:
+        """Tell whether somebody who sees a post may comment on it."""
+        post = self.posts[name]
+        if post.locked or user == post.author or post.policy == ALL:
+            return not post.locked
+        admitting = post.commenting - self.deleted_tags if post.policy == TAGS else set()
+        return any(user in self.members[tag] for tag in admitting)
+
+    def comment(self, comment: str, post: str, author: int, body: str, parent: str = "") -> str:
+        """Write a comment, or a reply to its parent."""
         if not self.may_see(author, post):
             return "POST_NOT_FOUND"
-        self.comments[comment] = Comment(post=post, author=author, body=body)
+        if not self.may_comment(author, post):
+            return "COMMENTS_CLOSED"
+        if parent and parent not in self.comments_for(author, post):
+            return "COMMENT_NOT_FOUND"
+        self.comments[comment] = Comment(post=post, author=author, body=body, parent=parent)
         return ""
 
     def edit_comment(self, name: str, user: int, body: str) -> str:
@@ -362,12 +389,22 @@ class Oracle:
         return ""
 
     def delete_comment(self, name: str, user: int) -> str:
-        """Delete a comment of one's own or under a post of one's own."""
+        """Delete a comment of one's own or under a post of one's own, with the replies to it."""
         comment = self.comments[name]
         is_shown = comment.moderation == VISIBLE
         if user != comment.author and (user != self.posts[comment.post].author or not is_shown):
             return "COMMENT_NOT_FOUND"
-        comment.deleted = True
+        for reply in (comment, *(one for one in self.comments.values() if one.parent == name)):
+            reply.deleted = True
+        return ""
+
+    def hide_comment(self, name: str, user: int, *, hidden: bool) -> str:
+        """Hide a comment under a post of one's own from others, or show it again."""
+        comment = self.comments[name]
+        is_there = not comment.deleted and comment.moderation == VISIBLE
+        if not is_there or user != self.posts[comment.post].author:
+            return "COMMENT_NOT_FOUND"
+        comment.hidden = hidden
         return ""
 
     def moderate(self, name: str, state: str) -> None:
@@ -379,22 +416,54 @@ class Oracle:
         return sum(self.comments[name].moderation == VISIBLE for name in self.comments_on(post))
 
     def comments_on(self, post: str) -> list[str]:
-        """The comments on a post, oldest first."""
+        """The comments on a post, replies among them, oldest first."""
         return [
             name
             for name, comment in self.comments.items()
             if comment.post == post and not comment.deleted
         ]
 
-    def comments_for(self, viewer: int, post: str) -> list[str]:
-        """Those of them that a viewer of the post sees.
-
-        A block hides both sides' comments, and a suspension those of the suspended.
-        """
+    def comments_for(self, viewer: int, post: str, parent: str = "") -> list[str]:
+        """The comments on a post that a viewer of the post sees, or the replies to one of them."""
         return [
             name
             for name in self.comments_on(post)
-            if not self.is_block_between(viewer, self.comments[name].author)
-            and (self.comments[name].moderation == VISIBLE or self.comments[name].author == viewer)
-            and self.comments[name].author not in self.suspended
+            if self.comments[name].parent == parent and self._is_for(viewer, name)
         ]
+
+    def most_replies(self, viewer: int, comment: str) -> int:
+        """How many replies a comment has for a viewer if nobody is suspended."""
+        suspended, self.suspended = self.suspended, set()
+        count = len(self.comments_for(viewer, self.comments[comment].post, comment))
+        self.suspended = suspended
+        return count
+
+    def may_see_comment(self, viewer: int, name: str) -> bool:
+        """Tell whether a viewer sees a comment: with its post, and with what it replies to."""
+        comment = self.comments[name]
+        seen = [name, comment.parent] if comment.parent else [name]
+        return self.may_see(viewer, comment.post) and all(
+            not self.comments[one].deleted and self._is_for(viewer, one) for one in seen
+        )
+
+    def comments_by(self, user: int) -> list[str]:
+        """The comments that a user has written, on any post, newest first."""
+        return [
+            name
+            for name in reversed(self.comments)
+            if self.comments[name].author == user and not self.comments[name].deleted
+        ]
+
+    def _is_for(self, viewer: int, name: str) -> bool:
+        """A block hides both sides' comments; a hidden one is for its author and the post's.
+
+        One that is moderated is for its author alone, and a suspension hides all of a person's.
+        """
+        comment = self.comments[name]
+        authors = (comment.author, self.posts[comment.post].author)
+        return (
+            not self.is_block_between(viewer, comment.author)
+            and (not comment.hidden or viewer in authors)
+            and (comment.moderation == VISIBLE or viewer == comment.author)
+            and comment.author not in self.suspended
+        )

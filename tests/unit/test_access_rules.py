@@ -38,6 +38,8 @@ _AUDITED = {
         "AddTagMembers",
         "RemoveTagMembers",
         "DeleteComment",
+        "HideComment",
+        "UnhideComment",
         "ExplainVisibility",
         "PreviewAudience",
         "ListViewers",

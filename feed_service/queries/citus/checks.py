@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from feed_service.queries.checks import (
     Check,
+    Commenters,
     Relation,
     check_parameters,
     visible_rows,
@@ -27,8 +28,8 @@ _VISIBLE_OF_AUTHOR = visible_statement(
 
 def visible_checks(
     connection: Connection, *, asked: Mapping[Check, Relation], blocks: Mapping[int, str]
-) -> dict[Check, int]:
-    """Those of the checks whose viewer sees the post or comment, with the author of the comment."""
+) -> dict[Check, Commenters]:
+    """Those of the checks whose viewer sees the post or comment, with the comment's authors."""
     parameters = check_parameters(asked, blocks)
     author_ids = {check.author_id for check in asked}
     if len(author_ids) == 1:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, text
 
 from feed_service.queries import posts
 from feed_service.queries.photos import NewPhoto
-from feed_service.queries.posts import INSERTED_POST, Audience, PostRow
+from feed_service.queries.posts import INSERTED_POST, Audience, CommentPolicy, PostRow
 from shared.database.totals import add_to_totals
 
 _INSERT_POST = text(f"{INSERTED_POST} RETURNING id, version, created_at")
@@ -26,10 +26,13 @@ def insert_post(
     audience: Audience,
     photos: Sequence[NewPhoto],
     attributes: Mapping[str, str],
+    comment_policy: CommentPolicy,
     totals: Mapping[str, int],
 ) -> PostRow:
     """The new post, as its author sees it; its tags being locked. The totals change with it."""
-    parameters = posts.post_parameters(author_id, body, audience, photos, attributes)
+    parameters = posts.post_parameters(
+        author_id, body, audience, photos, attributes=attributes, comment_policy=comment_policy
+    )
     row = posts.new_post(
         connection.execute(_INSERT_POST, parameters).mappings().one(),
         author_id=author_id,
@@ -37,6 +40,7 @@ def insert_post(
         audience=audience,
         photos=photos,
         attributes=attributes,
+        comment_policy=comment_policy,
     )
     posts.insert_own_audience_tags(connection, name=(author_id, row.id), audience=audience)
     posts.insert_photos(connection, name=(author_id, row.id), photos=photos)

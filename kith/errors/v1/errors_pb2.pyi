@@ -39,7 +39,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_CONNECTION_REQUEST_NOT_FOUND: _ErrorReason.ValueType  # 6
     """NOT_FOUND. The peer has no open request to the user."""
     ERROR_REASON_COMMENT_NOT_FOUND: _ErrorReason.ValueType  # 7
-    """NOT_FOUND. The comment does not exist, or the viewer may not see its post."""
+    """NOT_FOUND. The comment does not exist, or the viewer may not see it; the answer is the same for
+    both.
+    """
     ERROR_REASON_TAG_NAME_TAKEN: _ErrorReason.ValueType  # 8
     """ALREADY_EXISTS. The user already has a tag of this name; names do not differ by case alone."""
     ERROR_REASON_ALREADY_CONNECTED: _ErrorReason.ValueType  # 9
@@ -172,6 +174,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_USER_SUSPENDED: _ErrorReason.ValueType  # 47
     """PERMISSION_DENIED. The call's `user_id` is suspended; see GraphService.SuspendUser."""
+    ERROR_REASON_COMMENTS_CLOSED: _ErrorReason.ValueType  # 49
+    """FAILED_PRECONDITION. The user sees the post, and its author does not let the user comment on it."""
     ERROR_REASON_CONTENT_HELD: _ErrorReason.ValueType  # 48
     """FAILED_PRECONDITION. A service holds the post or comment as evidence, so it cannot be changed. It
     can be deleted, see FeedService.SetModeration.
@@ -200,7 +204,9 @@ ERROR_REASON_TAG_NOT_FOUND: ErrorReason.ValueType  # 5
 ERROR_REASON_CONNECTION_REQUEST_NOT_FOUND: ErrorReason.ValueType  # 6
 """NOT_FOUND. The peer has no open request to the user."""
 ERROR_REASON_COMMENT_NOT_FOUND: ErrorReason.ValueType  # 7
-"""NOT_FOUND. The comment does not exist, or the viewer may not see its post."""
+"""NOT_FOUND. The comment does not exist, or the viewer may not see it; the answer is the same for
+both.
+"""
 ERROR_REASON_TAG_NAME_TAKEN: ErrorReason.ValueType  # 8
 """ALREADY_EXISTS. The user already has a tag of this name; names do not differ by case alone."""
 ERROR_REASON_ALREADY_CONNECTED: ErrorReason.ValueType  # 9
@@ -333,6 +339,8 @@ bring the token of its `user_id` in the metadata `kith-user-token`.
 """
 ERROR_REASON_USER_SUSPENDED: ErrorReason.ValueType  # 47
 """PERMISSION_DENIED. The call's `user_id` is suspended; see GraphService.SuspendUser."""
+ERROR_REASON_COMMENTS_CLOSED: ErrorReason.ValueType  # 49
+"""FAILED_PRECONDITION. The user sees the post, and its author does not let the user comment on it."""
 ERROR_REASON_CONTENT_HELD: ErrorReason.ValueType  # 48
 """FAILED_PRECONDITION. A service holds the post or comment as evidence, so it cannot be changed. It
 can be deleted, see FeedService.SetModeration.

@@ -49,6 +49,34 @@ AUDIENCE_KIND_PRIVATE: AudienceKind.ValueType  # 3
 """Only the author."""
 Global___AudienceKind: _TypeAlias = AudienceKind  # noqa: Y015
 
+class _CommentPolicyKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CommentPolicyKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CommentPolicyKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    COMMENT_POLICY_KIND_UNSPECIFIED: _CommentPolicyKind.ValueType  # 0
+    """Not used; a policy must name its kind."""
+    COMMENT_POLICY_KIND_ALL: _CommentPolicyKind.ValueType  # 1
+    """All who see the post."""
+    COMMENT_POLICY_KIND_NOBODY: _CommentPolicyKind.ValueType  # 2
+    """Only the author."""
+    COMMENT_POLICY_KIND_TAGS: _CommentPolicyKind.ValueType  # 3
+    """Those who see the post and to whom the author has given at least one of the policy's tags."""
+
+class CommentPolicyKind(_CommentPolicyKind, metaclass=_CommentPolicyKindEnumTypeWrapper):
+    """CommentPolicyKind says who, among those who see a post, may comment on it. Its author always may."""
+
+COMMENT_POLICY_KIND_UNSPECIFIED: CommentPolicyKind.ValueType  # 0
+"""Not used; a policy must name its kind."""
+COMMENT_POLICY_KIND_ALL: CommentPolicyKind.ValueType  # 1
+"""All who see the post."""
+COMMENT_POLICY_KIND_NOBODY: CommentPolicyKind.ValueType  # 2
+"""Only the author."""
+COMMENT_POLICY_KIND_TAGS: CommentPolicyKind.ValueType  # 3
+"""Those who see the post and to whom the author has given at least one of the policy's tags."""
+Global___CommentPolicyKind: _TypeAlias = CommentPolicyKind  # noqa: Y015
+
 class _PhotoContentType:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -116,7 +144,9 @@ class _ContentEventKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Cont
     CONTENT_EVENT_KIND_POST_CREATED: _ContentEventKind.ValueType  # 1
     """A post was published."""
     CONTENT_EVENT_KIND_POST_EDITED: _ContentEventKind.ValueType  # 2
-    """The text, the photos or the attributes of a post were changed."""
+    """The text, the photos, the attributes, the comment policy or the lock of the comments of a post
+    were changed.
+    """
     CONTENT_EVENT_KIND_POST_AUDIENCE_CHANGED: _ContentEventKind.ValueType  # 3
     """The audience of a post was written anew. The same call may have edited the post: that is an event
     of its own, before this one.
@@ -134,15 +164,18 @@ class _ContentEventKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Cont
     CONTENT_EVENT_KIND_COMMENT_EDITED: _ContentEventKind.ValueType  # 9
     """The text of a comment was changed."""
     CONTENT_EVENT_KIND_COMMENT_DELETED: _ContentEventKind.ValueType  # 10
-    """A comment was deleted, by its author or the author of the post."""
+    """A comment was deleted: by its author, by the author of the post, or with the comment to which it
+    replies.
+    """
     CONTENT_EVENT_KIND_COMMENT_HIDDEN: _ContentEventKind.ValueType  # 11
-    """The author of a post hid a comment or showed it again."""
+    """The author of a post hid a comment or showed it again, and with it the replies to it."""
     CONTENT_EVENT_KIND_COMMENT_MODERATED: _ContentEventKind.ValueType  # 12
     """A moderator hid a comment or showed it again."""
     CONTENT_EVENT_KIND_COMMENTS_IMPORTED: _ContentEventKind.ValueType  # 14
     """A message of ImportComments created comments on the posts in `posts`: list their comments again."""
     CONTENT_EVENT_KIND_USER_ERASED: _ContentEventKind.ValueType  # 13
-    """A user was erased, with all their posts, the comments on these, and their comments elsewhere. The
+    """A user was erased, with all their posts, the comments on these, and their comments elsewhere.
+    Replies by others to these comments are deleted before, with events of their own. The
     earlier events of these posts and comments are no longer delivered. Erasing a user once more can
     repeat the event.
     """
@@ -155,7 +188,9 @@ CONTENT_EVENT_KIND_UNSPECIFIED: ContentEventKind.ValueType  # 0
 CONTENT_EVENT_KIND_POST_CREATED: ContentEventKind.ValueType  # 1
 """A post was published."""
 CONTENT_EVENT_KIND_POST_EDITED: ContentEventKind.ValueType  # 2
-"""The text, the photos or the attributes of a post were changed."""
+"""The text, the photos, the attributes, the comment policy or the lock of the comments of a post
+were changed.
+"""
 CONTENT_EVENT_KIND_POST_AUDIENCE_CHANGED: ContentEventKind.ValueType  # 3
 """The audience of a post was written anew. The same call may have edited the post: that is an event
 of its own, before this one.
@@ -173,15 +208,18 @@ CONTENT_EVENT_KIND_COMMENT_CREATED: ContentEventKind.ValueType  # 8
 CONTENT_EVENT_KIND_COMMENT_EDITED: ContentEventKind.ValueType  # 9
 """The text of a comment was changed."""
 CONTENT_EVENT_KIND_COMMENT_DELETED: ContentEventKind.ValueType  # 10
-"""A comment was deleted, by its author or the author of the post."""
+"""A comment was deleted: by its author, by the author of the post, or with the comment to which it
+replies.
+"""
 CONTENT_EVENT_KIND_COMMENT_HIDDEN: ContentEventKind.ValueType  # 11
-"""The author of a post hid a comment or showed it again."""
+"""The author of a post hid a comment or showed it again, and with it the replies to it."""
 CONTENT_EVENT_KIND_COMMENT_MODERATED: ContentEventKind.ValueType  # 12
 """A moderator hid a comment or showed it again."""
 CONTENT_EVENT_KIND_COMMENTS_IMPORTED: ContentEventKind.ValueType  # 14
 """A message of ImportComments created comments on the posts in `posts`: list their comments again."""
 CONTENT_EVENT_KIND_USER_ERASED: ContentEventKind.ValueType  # 13
-"""A user was erased, with all their posts, the comments on these, and their comments elsewhere. The
+"""A user was erased, with all their posts, the comments on these, and their comments elsewhere.
+Replies by others to these comments are deleted before, with events of their own. The
 earlier events of these posts and comments are no longer delivered. Erasing a user once more can
 repeat the event.
 """
@@ -267,6 +305,30 @@ MODERATION_STATE_HELD: ModerationState.ValueType  # 3
 """Only its author sees it, cannot change it, and it is kept as evidence; see SetModeration."""
 Global___ModerationState: _TypeAlias = ModerationState  # noqa: Y015
 
+class _CommentOrder:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CommentOrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CommentOrder.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    COMMENT_ORDER_UNSPECIFIED: _CommentOrder.ValueType  # 0
+    """Oldest first."""
+    COMMENT_ORDER_OLDEST_FIRST: _CommentOrder.ValueType  # 1
+    """Oldest first."""
+    COMMENT_ORDER_NEWEST_FIRST: _CommentOrder.ValueType  # 2
+    """Newest first."""
+
+class CommentOrder(_CommentOrder, metaclass=_CommentOrderEnumTypeWrapper):
+    """CommentOrder is the order of a list of comments."""
+
+COMMENT_ORDER_UNSPECIFIED: CommentOrder.ValueType  # 0
+"""Oldest first."""
+COMMENT_ORDER_OLDEST_FIRST: CommentOrder.ValueType  # 1
+"""Oldest first."""
+COMMENT_ORDER_NEWEST_FIRST: CommentOrder.ValueType  # 2
+"""Newest first."""
+Global___CommentOrder: _TypeAlias = CommentOrder  # noqa: Y015
+
 @_typing.final
 class Moderation(_message.Message):
     """Moderation is the record of what a service has decided about a post or a comment."""
@@ -343,6 +405,39 @@ class Audience(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Audience: _TypeAlias = Audience  # noqa: Y015
+
+@_typing.final
+class CommentPolicy(_message.Message):
+    """CommentPolicy says who may comment on a post. Only its author can read it. It decides about new
+    comments alone: those that are there stay, and can be changed and deleted as before.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    TAG_IDS_FIELD_NUMBER: _builtins.int
+    kind: Global___CommentPolicyKind.ValueType
+    """The kind; must be given."""
+    @_builtins.property
+    def tag_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """With TAGS, 1 to 50 of the author's own tags, each at most once; otherwise empty. A tag admits
+        people until the connection in which it was given ends, or the tag is deleted. A policy whose
+        tags have all been deleted has TAGS and no tags: only the author may comment.
+        """
+
+    def __init__(
+        self,
+        *,
+        kind: Global___CommentPolicyKind.ValueType = ...,
+        tag_ids: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "tag_ids", b"tag_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CommentPolicy: _TypeAlias = CommentPolicy  # noqa: Y015
 
 @_typing.final
 class Photo(_message.Message):
@@ -433,6 +528,8 @@ class Post(_message.Message):
     ATTRIBUTES_FIELD_NUMBER: _builtins.int
     DELETE_TIME_FIELD_NUMBER: _builtins.int
     PURGE_TIME_FIELD_NUMBER: _builtins.int
+    COMMENT_POLICY_FIELD_NUMBER: _builtins.int
+    COMMENTS_LOCKED_FIELD_NUMBER: _builtins.int
     MODERATED_FIELD_NUMBER: _builtins.int
     author_id: _builtins.int
     """Who wrote it."""
@@ -441,11 +538,16 @@ class Post(_message.Message):
     body: _builtins.str
     """The text, up to 10,000 characters; empty only if the post has photos."""
     comment_count: _builtins.int
-    """The number of its comments that are neither deleted nor moderated, including those that
-    ListComments omits for this user because of a block.
+    """The number of its comments and replies that are neither deleted nor moderated, including those
+    that ListComments omits for this user because the author of the post has hidden them, or because
+    of a block.
     """
     etag: _builtins.str
     """Changes with every change of the post; set only when the viewer is the author."""
+    comments_locked: _builtins.bool
+    """No new comments, also none by the author. Independent of `comment_policy`, which applies again
+    when the lock is taken off.
+    """
     moderated: _builtins.bool
     """A service hides it from everybody else, see SetModeration; set only when the viewer is the author."""
     @_builtins.property
@@ -481,6 +583,10 @@ class Post(_message.Message):
         then. Set only by ListDeletedPosts and InspectPost.
         """
 
+    @_builtins.property
+    def comment_policy(self) -> Global___CommentPolicy:
+        """Who may comment; set only when the viewer is the author."""
+
     def __init__(
         self,
         *,
@@ -496,11 +602,13 @@ class Post(_message.Message):
         attributes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         delete_time: _timestamp_pb2.Timestamp | None = ...,
         purge_time: _timestamp_pb2.Timestamp | None = ...,
+        comment_policy: Global___CommentPolicy | None = ...,
+        comments_locked: _builtins.bool = ...,
         moderated: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "create_time", b"create_time", "delete_time", b"delete_time", "edit_time", b"edit_time", "purge_time", b"purge_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "comment_policy", b"comment_policy", "create_time", b"create_time", "delete_time", b"delete_time", "edit_time", b"edit_time", "purge_time", b"purge_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "audience", b"audience", "author_id", b"author_id", "body", b"body", "comment_count", b"comment_count", "create_time", b"create_time", "delete_time", b"delete_time", "edit_time", b"edit_time", "etag", b"etag", "moderated", b"moderated", "photos", b"photos", "post_id", b"post_id", "purge_time", b"purge_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "audience", b"audience", "author_id", b"author_id", "body", b"body", "comment_count", b"comment_count", "comment_policy", b"comment_policy", "comments_locked", b"comments_locked", "create_time", b"create_time", "delete_time", b"delete_time", "edit_time", b"edit_time", "etag", b"etag", "moderated", b"moderated", "photos", b"photos", "post_id", b"post_id", "purge_time", b"purge_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -686,8 +794,36 @@ class TagMember(_message.Message):
 Global___TagMember: _TypeAlias = TagMember  # noqa: Y015
 
 @_typing.final
+class CommentName(_message.Message):
+    """CommentName names a comment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POST_FIELD_NUMBER: _builtins.int
+    COMMENT_ID_FIELD_NUMBER: _builtins.int
+    comment_id: _builtins.int
+    """The comment's id."""
+    @_builtins.property
+    def post(self) -> Global___PostName:
+        """The post."""
+
+    def __init__(
+        self,
+        *,
+        post: Global___PostName | None = ...,
+        comment_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["post", b"post"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment_id", b"comment_id", "post", b"post"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CommentName: _TypeAlias = CommentName  # noqa: Y015
+
+@_typing.final
 class Comment(_message.Message):
-    """Comment is a comment on a post."""
+    """Comment is a comment on a post, or a reply to a comment, as one viewer sees it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -698,6 +834,9 @@ class Comment(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     EDIT_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    PARENT_COMMENT_ID_FIELD_NUMBER: _builtins.int
+    REPLY_COUNT_FIELD_NUMBER: _builtins.int
+    HIDDEN_FIELD_NUMBER: _builtins.int
     MODERATED_FIELD_NUMBER: _builtins.int
     comment_id: _builtins.int
     """Its id."""
@@ -707,6 +846,14 @@ class Comment(_message.Message):
     """The text, 1 to 2,000 characters."""
     etag: _builtins.str
     """Changes with every change of the comment."""
+    parent_comment_id: _builtins.int
+    """The comment to which this is a reply; 0 if it is not a reply."""
+    reply_count: _builtins.int
+    """The number of replies that ListComments returns to the viewer; 1,000 means 1,000 or more. It may
+    include replies by suspended users. Set only by ListComments, GetComment and BatchGetComments.
+    """
+    hidden: _builtins.bool
+    """The author of the post has hidden it. Set only when the viewer is that author."""
     moderated: _builtins.bool
     """A service hides it from everybody but its author, see SetModeration."""
     @_builtins.property
@@ -731,11 +878,14 @@ class Comment(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         edit_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        parent_comment_id: _builtins.int = ...,
+        reply_count: _builtins.int = ...,
+        hidden: _builtins.bool = ...,
         moderated: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "edit_time", b"edit_time", "post", b"post"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["author_id", b"author_id", "body", b"body", "comment_id", b"comment_id", "create_time", b"create_time", "edit_time", b"edit_time", "etag", b"etag", "moderated", b"moderated", "post", b"post"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author_id", b"author_id", "body", b"body", "comment_id", b"comment_id", "create_time", b"create_time", "edit_time", b"edit_time", "etag", b"etag", "hidden", b"hidden", "moderated", b"moderated", "parent_comment_id", b"parent_comment_id", "post", b"post", "reply_count", b"reply_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -865,6 +1015,7 @@ class CreatePostRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     ALT_TEXTS_FIELD_NUMBER: _builtins.int
     ATTRIBUTES_FIELD_NUMBER: _builtins.int
+    COMMENT_POLICY_FIELD_NUMBER: _builtins.int
     user_id: _builtins.int
     """The author."""
     body: _builtins.str
@@ -894,6 +1045,10 @@ class CreatePostRequest(_message.Message):
     def attributes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """See Post."""
 
+    @_builtins.property
+    def comment_policy(self) -> Global___CommentPolicy:
+        """Who may comment; ALL if unset."""
+
     def __init__(
         self,
         *,
@@ -904,10 +1059,11 @@ class CreatePostRequest(_message.Message):
         request_id: _builtins.str = ...,
         alt_texts: _abc.Iterable[_builtins.str] | None = ...,
         attributes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        comment_policy: Global___CommentPolicy | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "comment_policy", b"comment_policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alt_texts", b"alt_texts", "attributes", b"attributes", "audience", b"audience", "body", b"body", "photo_keys", b"photo_keys", "request_id", b"request_id", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alt_texts", b"alt_texts", "attributes", b"attributes", "audience", b"audience", "body", b"body", "comment_policy", b"comment_policy", "photo_keys", b"photo_keys", "request_id", b"request_id", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1133,7 +1289,9 @@ class UpdatePostRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Which of `body`, `audience`, `photos` and `attributes` to change; `*` for all four."""
+        """Which of `body`, `audience`, `photos`, `attributes`, `comment_policy` and `comments_locked` to
+        change; `*` for all six.
+        """
 
     def __init__(
         self,
@@ -1955,12 +2113,15 @@ class CreateCommentRequest(_message.Message):
     POST_FIELD_NUMBER: _builtins.int
     BODY_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    PARENT_COMMENT_ID_FIELD_NUMBER: _builtins.int
     user_id: _builtins.int
     """Who writes it."""
     body: _builtins.str
     """The text, 1 to 2,000 characters, not only white space."""
     request_id: _builtins.str
     """A UUID by which the call can be repeated; see FeedService. Empty for none."""
+    parent_comment_id: _builtins.int
+    """The comment to reply to, which the user must be able to see; 0 for a comment on the post."""
     @_builtins.property
     def post(self) -> Global___PostName:
         """The post, which the user must be able to see."""
@@ -1972,10 +2133,11 @@ class CreateCommentRequest(_message.Message):
         post: Global___PostName | None = ...,
         body: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        parent_comment_id: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["post", b"post"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "post", b"post", "request_id", b"request_id", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "parent_comment_id", b"parent_comment_id", "post", b"post", "request_id", b"request_id", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2006,6 +2168,120 @@ class CreateCommentResponse(_message.Message):
 Global___CreateCommentResponse: _TypeAlias = CreateCommentResponse  # noqa: Y015
 
 @_typing.final
+class GetCommentRequest(_message.Message):
+    """GetCommentRequest names a comment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    POST_FIELD_NUMBER: _builtins.int
+    COMMENT_ID_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.int
+    """The viewer."""
+    comment_id: _builtins.int
+    """The comment."""
+    @_builtins.property
+    def post(self) -> Global___PostName:
+        """The post."""
+
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.int = ...,
+        post: Global___PostName | None = ...,
+        comment_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["post", b"post"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment_id", b"comment_id", "post", b"post", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetCommentRequest: _TypeAlias = GetCommentRequest  # noqa: Y015
+
+@_typing.final
+class GetCommentResponse(_message.Message):
+    """GetCommentResponse is the comment as the viewer sees it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def comment(self) -> Global___Comment:
+        """The comment."""
+
+    def __init__(
+        self,
+        *,
+        comment: Global___Comment | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetCommentResponse: _TypeAlias = GetCommentResponse  # noqa: Y015
+
+@_typing.final
+class BatchGetCommentsRequest(_message.Message):
+    """BatchGetCommentsRequest names comments."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    COMMENTS_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.int
+    """The viewer."""
+    @_builtins.property
+    def comments(self) -> _containers.RepeatedCompositeFieldContainer[Global___CommentName]:
+        """1 to 100 comments, each at most once, on any posts."""
+
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.int = ...,
+        comments: _abc.Iterable[Global___CommentName] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comments", b"comments", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchGetCommentsRequest: _TypeAlias = BatchGetCommentsRequest  # noqa: Y015
+
+@_typing.final
+class BatchGetCommentsResponse(_message.Message):
+    """BatchGetCommentsResponse has the comments that the viewer may see."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMENTS_FIELD_NUMBER: _builtins.int
+    NOT_FOUND_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def comments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Comment]:
+        """The comments, in the order asked."""
+
+    @_builtins.property
+    def not_found(self) -> _containers.RepeatedCompositeFieldContainer[Global___CommentName]:
+        """Comments that do not exist or that the viewer may not see, in the order asked."""
+
+    def __init__(
+        self,
+        *,
+        comments: _abc.Iterable[Global___Comment] | None = ...,
+        not_found: _abc.Iterable[Global___CommentName] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comments", b"comments", "not_found", b"not_found"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchGetCommentsResponse: _TypeAlias = BatchGetCommentsResponse  # noqa: Y015
+
+@_typing.final
 class ListCommentsRequest(_message.Message):
     """ListCommentsRequest asks for a page of a post's comments."""
 
@@ -2015,12 +2291,20 @@ class ListCommentsRequest(_message.Message):
     POST_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    PARENT_COMMENT_ID_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
     user_id: _builtins.int
     """The viewer, who must be able to see the post."""
     page_size: _builtins.int
     """At most this many; 0 means 50, more than 200 means 200, negative is INVALID_ARGUMENT."""
     page_token: _builtins.str
     """The `next_page_token` of the page before; empty for the first page."""
+    parent_comment_id: _builtins.int
+    """List the replies to this comment; 0 to list the comments on the post. The same for all pages of
+    a list.
+    """
+    order: Global___CommentOrder.ValueType
+    """The order of the list. The same for all pages of a list."""
     @_builtins.property
     def post(self) -> Global___PostName:
         """The post."""
@@ -2032,10 +2316,12 @@ class ListCommentsRequest(_message.Message):
         post: Global___PostName | None = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        parent_comment_id: _builtins.int = ...,
+        order: Global___CommentOrder.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["post", b"post"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "post", b"post", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["order", b"order", "page_size", b"page_size", "page_token", b"page_token", "parent_comment_id", b"parent_comment_id", "post", b"post", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2053,7 +2339,7 @@ class ListCommentsResponse(_message.Message):
     """For the next page; empty at the end of the list and only there."""
     @_builtins.property
     def comments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Comment]:
-        """The comments, oldest first."""
+        """The comments, in the order asked."""
 
     def __init__(
         self,
@@ -2068,6 +2354,64 @@ class ListCommentsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListCommentsResponse: _TypeAlias = ListCommentsResponse  # noqa: Y015
+
+@_typing.final
+class ListOwnCommentsRequest(_message.Message):
+    """ListOwnCommentsRequest asks for a page of the user's own comments."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.int
+    """The user."""
+    page_size: _builtins.int
+    """At most this many; 0 means 50, more than 200 means 200, negative is INVALID_ARGUMENT."""
+    page_token: _builtins.str
+    """The `next_page_token` of the page before; empty for the first page."""
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.int = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListOwnCommentsRequest: _TypeAlias = ListOwnCommentsRequest  # noqa: Y015
+
+@_typing.final
+class ListOwnCommentsResponse(_message.Message):
+    """ListOwnCommentsResponse is a page of the user's own comments."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMENTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """For the next page; empty at the end of the list and only there."""
+    @_builtins.property
+    def comments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Comment]:
+        """The comments, newest first."""
+
+    def __init__(
+        self,
+        *,
+        comments: _abc.Iterable[Global___Comment] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comments", b"comments", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListOwnCommentsResponse: _TypeAlias = ListOwnCommentsResponse  # noqa: Y015
 
 @_typing.final
 class UpdateCommentRequest(_message.Message):
@@ -2183,6 +2527,108 @@ class DeleteCommentResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeleteCommentResponse: _TypeAlias = DeleteCommentResponse  # noqa: Y015
+
+@_typing.final
+class HideCommentRequest(_message.Message):
+    """HideCommentRequest names a comment on one of the user's own posts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    POST_ID_FIELD_NUMBER: _builtins.int
+    COMMENT_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.int
+    """The author of the post."""
+    post_id: _builtins.int
+    """The post."""
+    comment_id: _builtins.int
+    """The comment."""
+    request_id: _builtins.str
+    """A UUID by which the call can be repeated; see FeedService. Empty for none."""
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.int = ...,
+        post_id: _builtins.int = ...,
+        comment_id: _builtins.int = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment_id", b"comment_id", "post_id", b"post_id", "request_id", b"request_id", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HideCommentRequest: _TypeAlias = HideCommentRequest  # noqa: Y015
+
+@_typing.final
+class HideCommentResponse(_message.Message):
+    """HideCommentResponse is empty."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HideCommentResponse: _TypeAlias = HideCommentResponse  # noqa: Y015
+
+@_typing.final
+class UnhideCommentRequest(_message.Message):
+    """UnhideCommentRequest names a comment on one of the user's own posts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    POST_ID_FIELD_NUMBER: _builtins.int
+    COMMENT_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.int
+    """The author of the post."""
+    post_id: _builtins.int
+    """The post."""
+    comment_id: _builtins.int
+    """The comment."""
+    request_id: _builtins.str
+    """A UUID by which the call can be repeated; see FeedService. Empty for none."""
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.int = ...,
+        post_id: _builtins.int = ...,
+        comment_id: _builtins.int = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment_id", b"comment_id", "post_id", b"post_id", "request_id", b"request_id", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnhideCommentRequest: _TypeAlias = UnhideCommentRequest  # noqa: Y015
+
+@_typing.final
+class UnhideCommentResponse(_message.Message):
+    """UnhideCommentResponse is empty."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnhideCommentResponse: _TypeAlias = UnhideCommentResponse  # noqa: Y015
 
 @_typing.final
 class SetPostImportanceRequest(_message.Message):

@@ -173,10 +173,25 @@ class FeedServiceStub:
                 request_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.CreateCommentRequest.SerializeToString,
                 response_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.CreateCommentResponse.FromString,
                 _registered_method=True)
+        self.GetComment = channel.unary_unary(
+                '/kith.feed.v1.FeedService/GetComment',
+                request_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.GetCommentRequest.SerializeToString,
+                response_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.GetCommentResponse.FromString,
+                _registered_method=True)
+        self.BatchGetComments = channel.unary_unary(
+                '/kith.feed.v1.FeedService/BatchGetComments',
+                request_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.BatchGetCommentsRequest.SerializeToString,
+                response_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.BatchGetCommentsResponse.FromString,
+                _registered_method=True)
         self.ListComments = channel.unary_unary(
                 '/kith.feed.v1.FeedService/ListComments',
                 request_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.ListCommentsRequest.SerializeToString,
                 response_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.ListCommentsResponse.FromString,
+                _registered_method=True)
+        self.ListOwnComments = channel.unary_unary(
+                '/kith.feed.v1.FeedService/ListOwnComments',
+                request_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.ListOwnCommentsRequest.SerializeToString,
+                response_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.ListOwnCommentsResponse.FromString,
                 _registered_method=True)
         self.UpdateComment = channel.unary_unary(
                 '/kith.feed.v1.FeedService/UpdateComment',
@@ -187,6 +202,16 @@ class FeedServiceStub:
                 '/kith.feed.v1.FeedService/DeleteComment',
                 request_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.DeleteCommentRequest.SerializeToString,
                 response_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.DeleteCommentResponse.FromString,
+                _registered_method=True)
+        self.HideComment = channel.unary_unary(
+                '/kith.feed.v1.FeedService/HideComment',
+                request_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.HideCommentRequest.SerializeToString,
+                response_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.HideCommentResponse.FromString,
+                _registered_method=True)
+        self.UnhideComment = channel.unary_unary(
+                '/kith.feed.v1.FeedService/UnhideComment',
+                request_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.UnhideCommentRequest.SerializeToString,
+                response_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.UnhideCommentResponse.FromString,
                 _registered_method=True)
         self.SetPostImportance = channel.unary_unary(
                 '/kith.feed.v1.FeedService/SetPostImportance',
@@ -398,8 +423,8 @@ class FeedServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdatePost(self, request, context):
-        """UpdatePost changes the text, the audience, the photos or the attributes of one of the user's own
-        posts. A post that keeps no photo keeps a text. POST_NOT_FOUND, ETAG_MISMATCH, INVALID_FIELD.
+        """UpdatePost changes the text, the audience, the photos, the attributes, the comment policy or the
+        lock of the comments of one of the user's own posts. A post that keeps no photo keeps a text. POST_NOT_FOUND, ETAG_MISMATCH, INVALID_FIELD.
 
         Every read that begins afterwards goes by the new audience, which replaces the whole former one.
         It may contain what the post already has, also deleted tags in `excluded_tag_ids`, and TAGS
@@ -411,6 +436,9 @@ class FeedServiceServicer:
         photo of the post, which keeps its key and picture, or the key of an upload, of which a photo is
         made as in CreatePost: PHOTOS_NOT_CONFIGURED, OBJECT_STORE_UNAVAILABLE. The photos that are left
         out are deleted from the object store soon after. New attributes replace all former ones.
+
+        A new comment policy replaces the whole former one; unset, it is ALL. It may be TAGS without
+        `tag_ids` if the post already has that. It applies to every CreateComment that begins afterwards.
 
         A moderated post stays hidden, also with another audience. CONTENT_HELD while a service holds the
         post.
@@ -532,19 +560,55 @@ class FeedServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateComment(self, request, context):
-        """CreateComment writes a comment on a post that the user may see. People with whom the user has a
-        block, in either direction, do not see it. POST_NOT_FOUND.
+        """CreateComment writes a comment on a post that the user may see, or a reply to a comment on it.
+        People with whom the user has a block, in either direction, do not see it. POST_NOT_FOUND.
+        COMMENTS_CLOSED if the post's author does not let the user comment, by its `comment_policy` or
+        `comments_locked`. COMMENT_NOT_FOUND if the user does not see the comment to reply to, or it is
+        itself a reply. A reply on a post of the user's own needs graph_service too: GRAPH_UNAVAILABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetComment(self, request, context):
+        """GetComment returns one comment or reply. COMMENT_NOT_FOUND when ListComments would not return it:
+        it does not exist, the user may not see the post, the comment is hidden, there is a block, or the
+        user does not see the comment to which it replies. GRAPH_UNAVAILABLE and RESPONSE_TOO_LARGE as
+        for ListComments.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchGetComments(self, request, context):
+        """BatchGetComments returns those of up to 100 comments that GetComment would return, and names the
+        others. ABORTED when the user's connections change again and again during the call.
+        GRAPH_UNAVAILABLE and RESPONSE_TOO_LARGE as for ListComments.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListComments(self, request, context):
-        """ListComments lists the comments on a post that the user may see, oldest first. Of comments of
-        the same moment, the one with the lower id comes first. Comments by people with whom the user
-        has a block, in either direction, are omitted. The call needs graph_service for the user's own
+        """ListComments lists the comments on a post that the user may see, without replies, or the replies
+        to one comment, oldest first or newest first. Comments of the same moment are in the order of
+        their ids. The list omits comments by people with whom the user has a block, in either direction.
+        It omits comments that the post's author has hidden, unless the user wrote them or is that
+        author. It omits the replies to all of these. The call needs graph_service for the user's own
         posts too: GRAPH_UNAVAILABLE. RESPONSE_TOO_LARGE if the user has more blocks than fit into one
-        answer of graph_service, some millions. POST_NOT_FOUND, INVALID_PAGE_TOKEN.
+        answer of graph_service, some millions. POST_NOT_FOUND, INVALID_PAGE_TOKEN. With
+        `parent_comment_id`, COMMENT_NOT_FOUND if the user does not see that comment, or it is itself a
+        reply.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListOwnComments(self, request, context):
+        """ListOwnComments lists the user's own comments and replies by id, newest first. It includes those
+        on posts that are deleted or that the user may no longer see, so that the user can delete them.
+        Of the posts it returns only the names. It works while graph_service cannot be reached.
+        INVALID_PAGE_TOKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -560,8 +624,26 @@ class FeedServiceServicer:
 
     def DeleteComment(self, request, context):
         """DeleteComment deletes a comment that the user has written, whether or not the user may still
-        see its post, or a comment on one of the user's own posts. Deleting it again succeeds.
-        COMMENT_NOT_FOUND, also for a moderated comment of another user.
+        see its post, or a comment on one of the user's own posts. The replies to it are deleted too,
+        also those that others have written. Deleting it again succeeds. COMMENT_NOT_FOUND, also for a
+        moderated comment of another user.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def HideComment(self, request, context):
+        """HideComment hides a comment on one of the user's own posts, and the replies to it. Only the user
+        and the author of the comment still see it. Its author is not told, and no count changes. Hiding
+        it again succeeds. COMMENT_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnhideComment(self, request, context):
+        """UnhideComment shows a hidden comment again. It succeeds and changes nothing if the comment is not
+        hidden. COMMENT_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -929,10 +1011,25 @@ def add_FeedServiceServicer_to_server(servicer, server):
                     request_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.CreateCommentRequest.FromString,
                     response_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.CreateCommentResponse.SerializeToString,
             ),
+            'GetComment': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetComment,
+                    request_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.GetCommentRequest.FromString,
+                    response_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.GetCommentResponse.SerializeToString,
+            ),
+            'BatchGetComments': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchGetComments,
+                    request_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.BatchGetCommentsRequest.FromString,
+                    response_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.BatchGetCommentsResponse.SerializeToString,
+            ),
             'ListComments': grpc.unary_unary_rpc_method_handler(
                     servicer.ListComments,
                     request_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.ListCommentsRequest.FromString,
                     response_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.ListCommentsResponse.SerializeToString,
+            ),
+            'ListOwnComments': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListOwnComments,
+                    request_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.ListOwnCommentsRequest.FromString,
+                    response_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.ListOwnCommentsResponse.SerializeToString,
             ),
             'UpdateComment': grpc.unary_unary_rpc_method_handler(
                     servicer.UpdateComment,
@@ -943,6 +1040,16 @@ def add_FeedServiceServicer_to_server(servicer, server):
                     servicer.DeleteComment,
                     request_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.DeleteCommentRequest.FromString,
                     response_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.DeleteCommentResponse.SerializeToString,
+            ),
+            'HideComment': grpc.unary_unary_rpc_method_handler(
+                    servicer.HideComment,
+                    request_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.HideCommentRequest.FromString,
+                    response_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.HideCommentResponse.SerializeToString,
+            ),
+            'UnhideComment': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnhideComment,
+                    request_deserializer=kith_dot_feed_dot_v1_dot_feed__pb2.UnhideCommentRequest.FromString,
+                    response_serializer=kith_dot_feed_dot_v1_dot_feed__pb2.UnhideCommentResponse.SerializeToString,
             ),
             'SetPostImportance': grpc.unary_unary_rpc_method_handler(
                     servicer.SetPostImportance,
@@ -1640,6 +1747,60 @@ class FeedService:
             _registered_method=True)
 
     @staticmethod
+    def GetComment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kith.feed.v1.FeedService/GetComment',
+            kith_dot_feed_dot_v1_dot_feed__pb2.GetCommentRequest.SerializeToString,
+            kith_dot_feed_dot_v1_dot_feed__pb2.GetCommentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchGetComments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kith.feed.v1.FeedService/BatchGetComments',
+            kith_dot_feed_dot_v1_dot_feed__pb2.BatchGetCommentsRequest.SerializeToString,
+            kith_dot_feed_dot_v1_dot_feed__pb2.BatchGetCommentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ListComments(request,
             target,
             options=(),
@@ -1656,6 +1817,33 @@ class FeedService:
             '/kith.feed.v1.FeedService/ListComments',
             kith_dot_feed_dot_v1_dot_feed__pb2.ListCommentsRequest.SerializeToString,
             kith_dot_feed_dot_v1_dot_feed__pb2.ListCommentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListOwnComments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kith.feed.v1.FeedService/ListOwnComments',
+            kith_dot_feed_dot_v1_dot_feed__pb2.ListOwnCommentsRequest.SerializeToString,
+            kith_dot_feed_dot_v1_dot_feed__pb2.ListOwnCommentsResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -1710,6 +1898,60 @@ class FeedService:
             '/kith.feed.v1.FeedService/DeleteComment',
             kith_dot_feed_dot_v1_dot_feed__pb2.DeleteCommentRequest.SerializeToString,
             kith_dot_feed_dot_v1_dot_feed__pb2.DeleteCommentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def HideComment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kith.feed.v1.FeedService/HideComment',
+            kith_dot_feed_dot_v1_dot_feed__pb2.HideCommentRequest.SerializeToString,
+            kith_dot_feed_dot_v1_dot_feed__pb2.HideCommentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnhideComment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kith.feed.v1.FeedService/UnhideComment',
+            kith_dot_feed_dot_v1_dot_feed__pb2.UnhideCommentRequest.SerializeToString,
+            kith_dot_feed_dot_v1_dot_feed__pb2.UnhideCommentResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -107,8 +107,8 @@ class FeedServiceStub:
     graph_service cannot be reached. INVALID_PAGE_TOKEN.
     """
     UpdatePost: _grpc.UnaryUnaryMultiCallable[_feed_pb2.UpdatePostRequest, _feed_pb2.UpdatePostResponse]
-    """UpdatePost changes the text, the audience, the photos or the attributes of one of the user's own
-    posts. A post that keeps no photo keeps a text. POST_NOT_FOUND, ETAG_MISMATCH, INVALID_FIELD.
+    """UpdatePost changes the text, the audience, the photos, the attributes, the comment policy or the
+    lock of the comments of one of the user's own posts. A post that keeps no photo keeps a text. POST_NOT_FOUND, ETAG_MISMATCH, INVALID_FIELD.
 
     Every read that begins afterwards goes by the new audience, which replaces the whole former one.
     It may contain what the post already has, also deleted tags in `excluded_tag_ids`, and TAGS
@@ -120,6 +120,9 @@ class FeedServiceStub:
     photo of the post, which keeps its key and picture, or the key of an upload, of which a photo is
     made as in CreatePost: PHOTOS_NOT_CONFIGURED, OBJECT_STORE_UNAVAILABLE. The photos that are left
     out are deleted from the object store soon after. New attributes replace all former ones.
+
+    A new comment policy replaces the whole former one; unset, it is ALL. It may be TAGS without
+    `tag_ids` if the post already has that. It applies to every CreateComment that begins afterwards.
 
     A moderated post stays hidden, also with another audience. CONTENT_HELD while a service holds the
     post.
@@ -188,15 +191,39 @@ class FeedServiceStub:
     their present connection, and that are not deleted.
     """
     CreateComment: _grpc.UnaryUnaryMultiCallable[_feed_pb2.CreateCommentRequest, _feed_pb2.CreateCommentResponse]
-    """CreateComment writes a comment on a post that the user may see. People with whom the user has a
-    block, in either direction, do not see it. POST_NOT_FOUND.
+    """CreateComment writes a comment on a post that the user may see, or a reply to a comment on it.
+    People with whom the user has a block, in either direction, do not see it. POST_NOT_FOUND.
+    COMMENTS_CLOSED if the post's author does not let the user comment, by its `comment_policy` or
+    `comments_locked`. COMMENT_NOT_FOUND if the user does not see the comment to reply to, or it is
+    itself a reply. A reply on a post of the user's own needs graph_service too: GRAPH_UNAVAILABLE.
+    """
+    GetComment: _grpc.UnaryUnaryMultiCallable[_feed_pb2.GetCommentRequest, _feed_pb2.GetCommentResponse]
+    """GetComment returns one comment or reply. COMMENT_NOT_FOUND when ListComments would not return it:
+    it does not exist, the user may not see the post, the comment is hidden, there is a block, or the
+    user does not see the comment to which it replies. GRAPH_UNAVAILABLE and RESPONSE_TOO_LARGE as
+    for ListComments.
+    """
+    BatchGetComments: _grpc.UnaryUnaryMultiCallable[_feed_pb2.BatchGetCommentsRequest, _feed_pb2.BatchGetCommentsResponse]
+    """BatchGetComments returns those of up to 100 comments that GetComment would return, and names the
+    others. ABORTED when the user's connections change again and again during the call.
+    GRAPH_UNAVAILABLE and RESPONSE_TOO_LARGE as for ListComments.
     """
     ListComments: _grpc.UnaryUnaryMultiCallable[_feed_pb2.ListCommentsRequest, _feed_pb2.ListCommentsResponse]
-    """ListComments lists the comments on a post that the user may see, oldest first. Of comments of
-    the same moment, the one with the lower id comes first. Comments by people with whom the user
-    has a block, in either direction, are omitted. The call needs graph_service for the user's own
+    """ListComments lists the comments on a post that the user may see, without replies, or the replies
+    to one comment, oldest first or newest first. Comments of the same moment are in the order of
+    their ids. The list omits comments by people with whom the user has a block, in either direction.
+    It omits comments that the post's author has hidden, unless the user wrote them or is that
+    author. It omits the replies to all of these. The call needs graph_service for the user's own
     posts too: GRAPH_UNAVAILABLE. RESPONSE_TOO_LARGE if the user has more blocks than fit into one
-    answer of graph_service, some millions. POST_NOT_FOUND, INVALID_PAGE_TOKEN.
+    answer of graph_service, some millions. POST_NOT_FOUND, INVALID_PAGE_TOKEN. With
+    `parent_comment_id`, COMMENT_NOT_FOUND if the user does not see that comment, or it is itself a
+    reply.
+    """
+    ListOwnComments: _grpc.UnaryUnaryMultiCallable[_feed_pb2.ListOwnCommentsRequest, _feed_pb2.ListOwnCommentsResponse]
+    """ListOwnComments lists the user's own comments and replies by id, newest first. It includes those
+    on posts that are deleted or that the user may no longer see, so that the user can delete them.
+    Of the posts it returns only the names. It works while graph_service cannot be reached.
+    INVALID_PAGE_TOKEN.
     """
     UpdateComment: _grpc.UnaryUnaryMultiCallable[_feed_pb2.UpdateCommentRequest, _feed_pb2.UpdateCommentResponse]
     """UpdateComment changes one of the user's own comments on a post that the user may still see.
@@ -204,8 +231,18 @@ class FeedServiceStub:
     """
     DeleteComment: _grpc.UnaryUnaryMultiCallable[_feed_pb2.DeleteCommentRequest, _feed_pb2.DeleteCommentResponse]
     """DeleteComment deletes a comment that the user has written, whether or not the user may still
-    see its post, or a comment on one of the user's own posts. Deleting it again succeeds.
-    COMMENT_NOT_FOUND, also for a moderated comment of another user.
+    see its post, or a comment on one of the user's own posts. The replies to it are deleted too,
+    also those that others have written. Deleting it again succeeds. COMMENT_NOT_FOUND, also for a
+    moderated comment of another user.
+    """
+    HideComment: _grpc.UnaryUnaryMultiCallable[_feed_pb2.HideCommentRequest, _feed_pb2.HideCommentResponse]
+    """HideComment hides a comment on one of the user's own posts, and the replies to it. Only the user
+    and the author of the comment still see it. Its author is not told, and no count changes. Hiding
+    it again succeeds. COMMENT_NOT_FOUND.
+    """
+    UnhideComment: _grpc.UnaryUnaryMultiCallable[_feed_pb2.UnhideCommentRequest, _feed_pb2.UnhideCommentResponse]
+    """UnhideComment shows a hidden comment again. It succeeds and changes nothing if the comment is not
+    hidden. COMMENT_NOT_FOUND.
     """
     SetPostImportance: _grpc.UnaryUnaryMultiCallable[_feed_pb2.SetPostImportanceRequest, _feed_pb2.SetPostImportanceResponse]
     """SetPostImportance stores scores of an external scorer, which replace Kith's own. Posts that do
@@ -461,8 +498,8 @@ class FeedServiceAsyncStub(FeedServiceStub):
     graph_service cannot be reached. INVALID_PAGE_TOKEN.
     """
     UpdatePost: _aio.UnaryUnaryMultiCallable[_feed_pb2.UpdatePostRequest, _feed_pb2.UpdatePostResponse]  # type: ignore[assignment]
-    """UpdatePost changes the text, the audience, the photos or the attributes of one of the user's own
-    posts. A post that keeps no photo keeps a text. POST_NOT_FOUND, ETAG_MISMATCH, INVALID_FIELD.
+    """UpdatePost changes the text, the audience, the photos, the attributes, the comment policy or the
+    lock of the comments of one of the user's own posts. A post that keeps no photo keeps a text. POST_NOT_FOUND, ETAG_MISMATCH, INVALID_FIELD.
 
     Every read that begins afterwards goes by the new audience, which replaces the whole former one.
     It may contain what the post already has, also deleted tags in `excluded_tag_ids`, and TAGS
@@ -474,6 +511,9 @@ class FeedServiceAsyncStub(FeedServiceStub):
     photo of the post, which keeps its key and picture, or the key of an upload, of which a photo is
     made as in CreatePost: PHOTOS_NOT_CONFIGURED, OBJECT_STORE_UNAVAILABLE. The photos that are left
     out are deleted from the object store soon after. New attributes replace all former ones.
+
+    A new comment policy replaces the whole former one; unset, it is ALL. It may be TAGS without
+    `tag_ids` if the post already has that. It applies to every CreateComment that begins afterwards.
 
     A moderated post stays hidden, also with another audience. CONTENT_HELD while a service holds the
     post.
@@ -542,15 +582,39 @@ class FeedServiceAsyncStub(FeedServiceStub):
     their present connection, and that are not deleted.
     """
     CreateComment: _aio.UnaryUnaryMultiCallable[_feed_pb2.CreateCommentRequest, _feed_pb2.CreateCommentResponse]  # type: ignore[assignment]
-    """CreateComment writes a comment on a post that the user may see. People with whom the user has a
-    block, in either direction, do not see it. POST_NOT_FOUND.
+    """CreateComment writes a comment on a post that the user may see, or a reply to a comment on it.
+    People with whom the user has a block, in either direction, do not see it. POST_NOT_FOUND.
+    COMMENTS_CLOSED if the post's author does not let the user comment, by its `comment_policy` or
+    `comments_locked`. COMMENT_NOT_FOUND if the user does not see the comment to reply to, or it is
+    itself a reply. A reply on a post of the user's own needs graph_service too: GRAPH_UNAVAILABLE.
+    """
+    GetComment: _aio.UnaryUnaryMultiCallable[_feed_pb2.GetCommentRequest, _feed_pb2.GetCommentResponse]  # type: ignore[assignment]
+    """GetComment returns one comment or reply. COMMENT_NOT_FOUND when ListComments would not return it:
+    it does not exist, the user may not see the post, the comment is hidden, there is a block, or the
+    user does not see the comment to which it replies. GRAPH_UNAVAILABLE and RESPONSE_TOO_LARGE as
+    for ListComments.
+    """
+    BatchGetComments: _aio.UnaryUnaryMultiCallable[_feed_pb2.BatchGetCommentsRequest, _feed_pb2.BatchGetCommentsResponse]  # type: ignore[assignment]
+    """BatchGetComments returns those of up to 100 comments that GetComment would return, and names the
+    others. ABORTED when the user's connections change again and again during the call.
+    GRAPH_UNAVAILABLE and RESPONSE_TOO_LARGE as for ListComments.
     """
     ListComments: _aio.UnaryUnaryMultiCallable[_feed_pb2.ListCommentsRequest, _feed_pb2.ListCommentsResponse]  # type: ignore[assignment]
-    """ListComments lists the comments on a post that the user may see, oldest first. Of comments of
-    the same moment, the one with the lower id comes first. Comments by people with whom the user
-    has a block, in either direction, are omitted. The call needs graph_service for the user's own
+    """ListComments lists the comments on a post that the user may see, without replies, or the replies
+    to one comment, oldest first or newest first. Comments of the same moment are in the order of
+    their ids. The list omits comments by people with whom the user has a block, in either direction.
+    It omits comments that the post's author has hidden, unless the user wrote them or is that
+    author. It omits the replies to all of these. The call needs graph_service for the user's own
     posts too: GRAPH_UNAVAILABLE. RESPONSE_TOO_LARGE if the user has more blocks than fit into one
-    answer of graph_service, some millions. POST_NOT_FOUND, INVALID_PAGE_TOKEN.
+    answer of graph_service, some millions. POST_NOT_FOUND, INVALID_PAGE_TOKEN. With
+    `parent_comment_id`, COMMENT_NOT_FOUND if the user does not see that comment, or it is itself a
+    reply.
+    """
+    ListOwnComments: _aio.UnaryUnaryMultiCallable[_feed_pb2.ListOwnCommentsRequest, _feed_pb2.ListOwnCommentsResponse]  # type: ignore[assignment]
+    """ListOwnComments lists the user's own comments and replies by id, newest first. It includes those
+    on posts that are deleted or that the user may no longer see, so that the user can delete them.
+    Of the posts it returns only the names. It works while graph_service cannot be reached.
+    INVALID_PAGE_TOKEN.
     """
     UpdateComment: _aio.UnaryUnaryMultiCallable[_feed_pb2.UpdateCommentRequest, _feed_pb2.UpdateCommentResponse]  # type: ignore[assignment]
     """UpdateComment changes one of the user's own comments on a post that the user may still see.
@@ -558,8 +622,18 @@ class FeedServiceAsyncStub(FeedServiceStub):
     """
     DeleteComment: _aio.UnaryUnaryMultiCallable[_feed_pb2.DeleteCommentRequest, _feed_pb2.DeleteCommentResponse]  # type: ignore[assignment]
     """DeleteComment deletes a comment that the user has written, whether or not the user may still
-    see its post, or a comment on one of the user's own posts. Deleting it again succeeds.
-    COMMENT_NOT_FOUND, also for a moderated comment of another user.
+    see its post, or a comment on one of the user's own posts. The replies to it are deleted too,
+    also those that others have written. Deleting it again succeeds. COMMENT_NOT_FOUND, also for a
+    moderated comment of another user.
+    """
+    HideComment: _aio.UnaryUnaryMultiCallable[_feed_pb2.HideCommentRequest, _feed_pb2.HideCommentResponse]  # type: ignore[assignment]
+    """HideComment hides a comment on one of the user's own posts, and the replies to it. Only the user
+    and the author of the comment still see it. Its author is not told, and no count changes. Hiding
+    it again succeeds. COMMENT_NOT_FOUND.
+    """
+    UnhideComment: _aio.UnaryUnaryMultiCallable[_feed_pb2.UnhideCommentRequest, _feed_pb2.UnhideCommentResponse]  # type: ignore[assignment]
+    """UnhideComment shows a hidden comment again. It succeeds and changes nothing if the comment is not
+    hidden. COMMENT_NOT_FOUND.
     """
     SetPostImportance: _aio.UnaryUnaryMultiCallable[_feed_pb2.SetPostImportanceRequest, _feed_pb2.SetPostImportanceResponse]  # type: ignore[assignment]
     """SetPostImportance stores scores of an external scorer, which replace Kith's own. Posts that do
@@ -854,8 +928,8 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _feed_pb2.UpdatePostRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_feed_pb2.UpdatePostResponse, _abc.Awaitable[_feed_pb2.UpdatePostResponse]]:
-        """UpdatePost changes the text, the audience, the photos or the attributes of one of the user's own
-        posts. A post that keeps no photo keeps a text. POST_NOT_FOUND, ETAG_MISMATCH, INVALID_FIELD.
+        """UpdatePost changes the text, the audience, the photos, the attributes, the comment policy or the
+        lock of the comments of one of the user's own posts. A post that keeps no photo keeps a text. POST_NOT_FOUND, ETAG_MISMATCH, INVALID_FIELD.
 
         Every read that begins afterwards goes by the new audience, which replaces the whole former one.
         It may contain what the post already has, also deleted tags in `excluded_tag_ids`, and TAGS
@@ -867,6 +941,9 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         photo of the post, which keeps its key and picture, or the key of an upload, of which a photo is
         made as in CreatePost: PHOTOS_NOT_CONFIGURED, OBJECT_STORE_UNAVAILABLE. The photos that are left
         out are deleted from the object store soon after. New attributes replace all former ones.
+
+        A new comment policy replaces the whole former one; unset, it is ALL. It may be TAGS without
+        `tag_ids` if the post already has that. It applies to every CreateComment that begins afterwards.
 
         A moderated post stays hidden, also with another audience. CONTENT_HELD while a service holds the
         post.
@@ -1013,8 +1090,34 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _feed_pb2.CreateCommentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_feed_pb2.CreateCommentResponse, _abc.Awaitable[_feed_pb2.CreateCommentResponse]]:
-        """CreateComment writes a comment on a post that the user may see. People with whom the user has a
-        block, in either direction, do not see it. POST_NOT_FOUND.
+        """CreateComment writes a comment on a post that the user may see, or a reply to a comment on it.
+        People with whom the user has a block, in either direction, do not see it. POST_NOT_FOUND.
+        COMMENTS_CLOSED if the post's author does not let the user comment, by its `comment_policy` or
+        `comments_locked`. COMMENT_NOT_FOUND if the user does not see the comment to reply to, or it is
+        itself a reply. A reply on a post of the user's own needs graph_service too: GRAPH_UNAVAILABLE.
+        """
+
+    @_abc_1.abstractmethod
+    def GetComment(
+        self,
+        request: _feed_pb2.GetCommentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_feed_pb2.GetCommentResponse, _abc.Awaitable[_feed_pb2.GetCommentResponse]]:
+        """GetComment returns one comment or reply. COMMENT_NOT_FOUND when ListComments would not return it:
+        it does not exist, the user may not see the post, the comment is hidden, there is a block, or the
+        user does not see the comment to which it replies. GRAPH_UNAVAILABLE and RESPONSE_TOO_LARGE as
+        for ListComments.
+        """
+
+    @_abc_1.abstractmethod
+    def BatchGetComments(
+        self,
+        request: _feed_pb2.BatchGetCommentsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_feed_pb2.BatchGetCommentsResponse, _abc.Awaitable[_feed_pb2.BatchGetCommentsResponse]]:
+        """BatchGetComments returns those of up to 100 comments that GetComment would return, and names the
+        others. ABORTED when the user's connections change again and again during the call.
+        GRAPH_UNAVAILABLE and RESPONSE_TOO_LARGE as for ListComments.
         """
 
     @_abc_1.abstractmethod
@@ -1023,11 +1126,27 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _feed_pb2.ListCommentsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_feed_pb2.ListCommentsResponse, _abc.Awaitable[_feed_pb2.ListCommentsResponse]]:
-        """ListComments lists the comments on a post that the user may see, oldest first. Of comments of
-        the same moment, the one with the lower id comes first. Comments by people with whom the user
-        has a block, in either direction, are omitted. The call needs graph_service for the user's own
+        """ListComments lists the comments on a post that the user may see, without replies, or the replies
+        to one comment, oldest first or newest first. Comments of the same moment are in the order of
+        their ids. The list omits comments by people with whom the user has a block, in either direction.
+        It omits comments that the post's author has hidden, unless the user wrote them or is that
+        author. It omits the replies to all of these. The call needs graph_service for the user's own
         posts too: GRAPH_UNAVAILABLE. RESPONSE_TOO_LARGE if the user has more blocks than fit into one
-        answer of graph_service, some millions. POST_NOT_FOUND, INVALID_PAGE_TOKEN.
+        answer of graph_service, some millions. POST_NOT_FOUND, INVALID_PAGE_TOKEN. With
+        `parent_comment_id`, COMMENT_NOT_FOUND if the user does not see that comment, or it is itself a
+        reply.
+        """
+
+    @_abc_1.abstractmethod
+    def ListOwnComments(
+        self,
+        request: _feed_pb2.ListOwnCommentsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_feed_pb2.ListOwnCommentsResponse, _abc.Awaitable[_feed_pb2.ListOwnCommentsResponse]]:
+        """ListOwnComments lists the user's own comments and replies by id, newest first. It includes those
+        on posts that are deleted or that the user may no longer see, so that the user can delete them.
+        Of the posts it returns only the names. It works while graph_service cannot be reached.
+        INVALID_PAGE_TOKEN.
         """
 
     @_abc_1.abstractmethod
@@ -1047,8 +1166,30 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_feed_pb2.DeleteCommentResponse, _abc.Awaitable[_feed_pb2.DeleteCommentResponse]]:
         """DeleteComment deletes a comment that the user has written, whether or not the user may still
-        see its post, or a comment on one of the user's own posts. Deleting it again succeeds.
-        COMMENT_NOT_FOUND, also for a moderated comment of another user.
+        see its post, or a comment on one of the user's own posts. The replies to it are deleted too,
+        also those that others have written. Deleting it again succeeds. COMMENT_NOT_FOUND, also for a
+        moderated comment of another user.
+        """
+
+    @_abc_1.abstractmethod
+    def HideComment(
+        self,
+        request: _feed_pb2.HideCommentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_feed_pb2.HideCommentResponse, _abc.Awaitable[_feed_pb2.HideCommentResponse]]:
+        """HideComment hides a comment on one of the user's own posts, and the replies to it. Only the user
+        and the author of the comment still see it. Its author is not told, and no count changes. Hiding
+        it again succeeds. COMMENT_NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def UnhideComment(
+        self,
+        request: _feed_pb2.UnhideCommentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_feed_pb2.UnhideCommentResponse, _abc.Awaitable[_feed_pb2.UnhideCommentResponse]]:
+        """UnhideComment shows a hidden comment again. It succeeds and changes nothing if the comment is not
+        hidden. COMMENT_NOT_FOUND.
         """
 
     @_abc_1.abstractmethod
