@@ -1,18 +1,19 @@
 """Imports: comments from elsewhere, chunk by chunk."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
 from feed_service import queries
 from feed_service.models import EventKind
-from feed_service.queries.imported_comments import ImportedComment
+from feed_service.queries.imported_comments import ExternalComment, ImportedComment
 from feed_service.resources import Resources
 from kith.exceptions import FieldViolation, ValidationError
 from shared.api.imports import import_chunks
 
 _NO_SUCH_POST = "must be the external_id of an imported post of its author"
+_NO_SUCH_PARENT = "must be the external_id of one imported comment on the post, and of no reply"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,11 +58,33 @@ def _import_in(connection: Connection, chunk: Sequence[ImportedComment]) -> Comm
     ]
     if violations:
         raise ValidationError.of_all(violations)
+    comments = [(posts[comment.post], comment) for comment in chunk]
     amounts = queries.imported_comments.insert_comments(
-        connection, comments=[(posts[comment.post], comment) for comment in chunk]
+        connection,
+        comments=[each for each in comments if not each[1].parent_external_id],
+        parent_ids={},
     )
+    if replies := [each for each in comments if each[1].parent_external_id]:
+        parent_ids = queries.imported_comments.imported_parents(connection, comments=replies)
+        _require_parents(chunk, parent_ids)
+        amounts += queries.imported_comments.insert_comments(
+            connection, comments=replies, parent_ids=parent_ids
+        )
     queries.events.record_import(connection, EventKind.COMMENTS_IMPORTED, posts=amounts)
     imported = amounts.total()
     return CommentImportResult(
         imported=imported, existing=len(chunk) - imported, committed_chunks=1
     )
+
+
+def _require_parents(
+    chunk: Sequence[ImportedComment], parent_ids: Mapping[ExternalComment, int]
+) -> None:
+    """Raise ValidationError naming the replies to what was not imported."""
+    violations = [
+        FieldViolation(field=f"comments[{index}].parent_external_id", description=_NO_SUCH_PARENT)
+        for index, comment in enumerate(chunk)
+        if comment.parent_external_id and comment.parent not in parent_ids
+    ]
+    if violations:
+        raise ValidationError.of_all(violations)

@@ -14,9 +14,9 @@ from feed_service import queries
 from feed_service.audiences import foreign_tags, named_tags
 from feed_service.layouts import Layout
 from feed_service.metrics import POSTS
-from feed_service.models import EventKind
+from feed_service.models import TAGS, EventKind
 from feed_service.photos import Photos
-from feed_service.queries.imported_tags import ExternalTag
+from feed_service.queries.imported_tags import ExternalTag, FoundTag
 from feed_service.queries.imports import ExternalName, ImportedPost
 from feed_service.queries.photos import NewPhoto
 from feed_service.queries.posts import Audience, PostName
@@ -82,10 +82,11 @@ class Imports:
         self, connection: Connection, chunk: Sequence[ImportedPost], made: Mapping[str, NewPhoto]
     ) -> ImportResult:
         _lock_own_tags(connection, chunk, self._layout)
-        audiences = _with_imported_tags(connection, chunk, self._layout)
-        names = self._layout.insert_posts(connection, posts=chunk)
+        posts = _with_imported_tags(connection, chunk, self._layout)
+        names = self._layout.insert_posts(connection, posts=posts)
         queries.posts.insert_audience_tags(
-            connection, audiences={name: audiences[key] for key, name in names.items()}
+            connection,
+            audiences={names[post.key]: post.audience for post in posts if post.key in names},
         )
         self._insert_photos(connection, chunk, names, made)
         queries.events.record_import(connection, EventKind.POSTS_IMPORTED, posts=names.values())
@@ -115,8 +116,12 @@ class Imports:
 
 
 def _lock_own_tags(connection: Connection, chunk: Sequence[ImportedPost], layout: Layout) -> None:
-    """Keep the tags of all audiences from being deleted, or refuse those that are not their own."""
-    wanted = {(post.author_id, tag_id) for post in chunk for tag_id in named_tags(post.audience)}
+    """Keep the tags of audiences and comment policies, or refuse those that are not their own."""
+    wanted = {
+        (post.author_id, tag_id)
+        for post in chunk
+        for tag_id in (*named_tags(post.audience), *post.comment_policy.tag_ids)
+    }
     if not wanted:
         return
     owned = defaultdict[int, set[int]](set)
@@ -125,8 +130,12 @@ def _lock_own_tags(connection: Connection, chunk: Sequence[ImportedPost], layout
     violations = [
         violation
         for index, post in enumerate(chunk)
+        for field, audience in (
+            ("audience", post.audience),
+            ("comment_policy", Audience(kind=TAGS, tag_ids=post.comment_policy.tag_ids)),
+        )
         for violation in foreign_tags(
-            owned[post.author_id], post.audience, field=f"posts[{index}].audience"
+            owned[post.author_id], audience, field=f"posts[{index}].{field}"
         )
     ]
     if violations:
@@ -135,8 +144,8 @@ def _lock_own_tags(connection: Connection, chunk: Sequence[ImportedPost], layout
 
 def _with_imported_tags(
     connection: Connection, chunk: Sequence[ImportedPost], layout: Layout
-) -> dict[ExternalName, Audience]:
-    """Return the audiences of the posts with the tags that an importer names, which are locked.
+) -> list[ImportedPost]:
+    """Return the posts with the ids of the tags that an importer names, which are locked.
 
     Raises ValidationError naming those that were not imported. One that is deleted shows no
     post, and still excludes people.
@@ -144,7 +153,11 @@ def _with_imported_tags(
     keys = {
         (post.author_id, external_id)
         for post in chunk
-        for external_id in (*post.tag_external_ids, *post.excluded_tag_external_ids)
+        for external_id in (
+            *post.tag_external_ids,
+            *post.excluded_tag_external_ids,
+            *post.comment_tag_external_ids,
+        )
     }
     found = layout.lock_imported_tags(connection, keys=keys)
     present = {key for key, tag in found.items() if not tag.is_deleted}
@@ -155,20 +168,25 @@ def _with_imported_tags(
     ]
     if violations:
         raise ValidationError.of_all(violations)
-    return {
-        post.key: replace(
-            post.audience,
-            tag_ids=[
-                *post.audience.tag_ids,
-                *(found[post.author_id, each].id for each in post.tag_external_ids),
-            ],
-            excluded_tag_ids=[
-                *post.audience.excluded_tag_ids,
-                *(found[post.author_id, each].id for each in post.excluded_tag_external_ids),
-            ],
-        )
-        for post in chunk
-    }
+    return [_with_tags(post, found) for post in chunk]
+
+
+def _with_tags(post: ImportedPost, found: Mapping[ExternalTag, FoundTag]) -> ImportedPost:
+    def ids(external_ids: Sequence[str]) -> list[int]:
+        return [found[post.author_id, external_id].id for external_id in external_ids]
+
+    audience, policy = post.audience, post.comment_policy
+    return replace(
+        post,
+        audience=replace(
+            audience,
+            tag_ids=[*audience.tag_ids, *ids(post.tag_external_ids)],
+            excluded_tag_ids=[*audience.excluded_tag_ids, *ids(post.excluded_tag_external_ids)],
+        ),
+        comment_policy=replace(
+            policy, tag_ids=[*policy.tag_ids, *ids(post.comment_tag_external_ids)]
+        ),
+    )
 
 
 def _unknown_tags(
@@ -181,6 +199,7 @@ def _unknown_tags(
     lists = {
         "tag_external_ids": (post.tag_external_ids, present),
         "excluded_tag_external_ids": (post.excluded_tag_external_ids, found),
+        "comment_tag_external_ids": (post.comment_tag_external_ids, present),
     }
     return [
         FieldViolation(field=f"{field}.{name}[{index}]", description=NO_SUCH_TAG)

@@ -1027,7 +1027,7 @@ def _audience(
 def _comment_policy(
     fields: Fields,
     field: str,
-    of: pb.CreatePostRequest | pb.Post,
+    of: pb.CreatePostRequest | pb.Post | pb.ImportPostsRequest.ImportedPost,
     *,
     may_be_as_read: bool = False,
 ) -> CommentPolicy:
@@ -1188,6 +1188,13 @@ def _imported_comment(
         created_at=created_at,
         edited_at=_later_time(fields, at, comment, "edit_time", than=created_at, now=now),
         is_moderated=comment.moderated,
+        parent_external_id=fields.text(
+            f"{at}.parent_external_id",
+            comment.parent_external_id,
+            max_length=EXTERNAL_ID_LENGTH,
+            may_be_empty=True,
+        ),
+        is_hidden=comment.hidden,
     )
 
 
@@ -1249,6 +1256,7 @@ def _imported_post(
     created_at = _create_time(fields, f"{at}.create_time", post, now=now)
     audience = _audience(fields, f"{at}.audience", post.audience, may_be_as_read=True)
     tags, excluded_tags = _external_tags(fields, at, post, audience)
+    policy = _comment_policy(fields, f"{at}.comment_policy", post, may_be_as_read=True)
     is_scored = post.HasField("importance")
     if is_scored:
         fields.number(f"{at}.importance", post.importance, maximum=_MAX_IMPORTANCE)
@@ -1265,7 +1273,26 @@ def _imported_post(
         attributes=_attributes(fields, f"{at}.attributes", post.attributes),
         photos=_photos(fields, f"{at}.photos", post.photos),
         is_moderated=post.moderated,
+        comment_policy=policy,
+        comment_tag_external_ids=_policy_tags(fields, at, post, policy),
+        comments_locked=post.comments_locked,
     )
+
+
+def _policy_tags(
+    fields: Fields, at: str, post: pb.ImportPostsRequest.ImportedPost, policy: CommentPolicy
+) -> list[str]:
+    """Read the imported tags of a comment policy, which has no others then."""
+    field = f"{at}.comment_tag_external_ids"
+    tags = fields.texts(
+        field,
+        post.comment_tag_external_ids,
+        max_items=_MAX_POLICY_TAGS,
+        max_length=EXTERNAL_ID_LENGTH,
+    )
+    if tags and (policy.kind != TAGS or policy.tag_ids):
+        fields.reject(field, "must be empty unless kind is TAGS and tag_ids are empty")
+    return tags
 
 
 def _external_tags(

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, TextClause, text
 from feed_service.importance import heuristic
 from feed_service.models import MODERATED
 from feed_service.queries.photos import NewPhoto, PhotoDraft
-from feed_service.queries.posts import Audience, PostName, attributes_json
+from feed_service.queries.posts import Audience, CommentPolicy, PostName, attributes_json
 from shared.database.arrays import array_literal
 
 IMPORTED: Final = "hidden where it was imported from"
@@ -26,8 +26,9 @@ ExternalName = tuple[int, str]
 class ImportedPost:
     """A post from elsewhere; `importance` None leaves the scoring to Kith.
 
-    `audience` has the tags by their ids; `tag_external_ids` and `excluded_tag_external_ids` are
-    further ones, by the names of an importer.
+    `audience` and `comment_policy` have tags by their ids; `tag_external_ids`,
+    `excluded_tag_external_ids` and `comment_tag_external_ids` are further ones, by the names of an
+    importer.
     """
 
     author_id: int
@@ -42,6 +43,9 @@ class ImportedPost:
     attributes: Mapping[str, str]
     photos: Sequence[PhotoDraft]
     is_moderated: bool
+    comment_policy: CommentPolicy
+    comment_tag_external_ids: Sequence[str]
+    comments_locked: bool
 
     @property
     def key(self) -> ExternalName:
@@ -85,7 +89,8 @@ def tags_locked_by(
 _INSERT_POSTS = text(f"""
     INSERT INTO posts
         (author_id, external_id, body, audience, chosen_audience, moderated_at, moderation_reason,
-         created_at, edited_at, importance, importance_given, attributes)
+         created_at, edited_at, importance, importance_given, attributes, comment_policy,
+         comment_tag_ids, comments_locked)
     SELECT author_id, external_id, body,
            CASE WHEN is_moderated THEN '{MODERATED}' ELSE audience END,
            CASE WHEN is_moderated THEN audience END,
@@ -94,14 +99,18 @@ _INSERT_POSTS = text(f"""
            created_at, edited_at,
            coalesce(importance, {heuristic(body="body", photo_count="photo_count")}),
            importance IS NOT NULL,
-           CAST(attributes AS jsonb)
+           CAST(attributes AS jsonb), comment_policy, CAST(comment_tag_ids AS bigint[]),
+           comments_locked
     FROM unnest(CAST(:author_ids AS bigint[]), CAST(:external_ids AS text[]),
                 CAST(:bodies AS text[]), CAST(:audiences AS text[]),
                 CAST(:created_at AS timestamptz[]), CAST(:edited_at AS timestamptz[]),
                 CAST(:importances AS double precision[]), CAST(:photo_counts AS integer[]),
-                CAST(:attributes AS text[]), CAST(:are_moderated AS boolean[]))
+                CAST(:attributes AS text[]), CAST(:are_moderated AS boolean[]),
+                CAST(:comment_policies AS text[]), CAST(:comment_tag_ids AS text[]),
+                CAST(:comments_locked AS boolean[]))
          AS imported (author_id, external_id, body, audience, created_at, edited_at, importance,
-                      photo_count, attributes, is_moderated)
+                      photo_count, attributes, is_moderated, comment_policy, comment_tag_ids,
+                      comments_locked)
     ORDER BY author_id, external_id
     ON CONFLICT (author_id, external_id) WHERE external_id IS NOT NULL DO NOTHING
     RETURNING author_id, external_id, id
@@ -128,6 +137,9 @@ def insert_posts(
             "photo_counts": array_literal(len(post.photos) for post in posts),
             "attributes": [attributes_json(post.attributes) for post in posts],
             "are_moderated": [post.is_moderated for post in posts],
+            "comment_policies": [post.comment_policy.kind for post in posts],
+            "comment_tag_ids": [array_literal(post.comment_policy.tag_ids) for post in posts],
+            "comments_locked": [post.comments_locked for post in posts],
         },
     )
     return {(author_id, external_id): (author_id, id_) for author_id, external_id, id_ in rows}

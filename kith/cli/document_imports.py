@@ -271,6 +271,13 @@ class _Move:
             attributes=post.attributes,
             photos=self._uploaded(post.photos),
             moderated=post.moderated,
+            comment_policy=(
+                feed_pb2.CommentPolicy(kind=post.comment_policy.kind)
+                if post.HasField("comment_policy")
+                else None
+            ),
+            comment_tag_external_ids=map(self._external_id, post.comment_policy.tag_ids),
+            comments_locked=post.comments_locked,
         )
 
     def _comment_item(self, row: Row) -> tuple[str, Any]:
@@ -285,6 +292,10 @@ class _Move:
             create_time=comment.create_time,
             edit_time=comment.edit_time if comment.HasField("edit_time") else None,
             moderated=comment.moderated,
+            parent_external_id=(
+                self._external_id(comment.parent_comment_id) if comment.parent_comment_id else ""
+            ),
+            hidden=comment.hidden,
         )
 
     def _require_own(self, row: Row, author_id: int) -> None:

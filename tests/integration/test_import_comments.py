@@ -141,6 +141,54 @@ def test_a_block_hides_an_imported_comment_too(pair: Pair, people: People) -> No
     assert len(_shown(pair, author, post)) == 1
 
 
+def _reply(author_id: int, post_author_id: int, external_id: str, parent: str) -> ImportedComment:
+    comment = _comment(author_id, post_author_id, external_id)
+    comment.parent_external_id = parent
+    return comment
+
+
+def test_replies_come_with_what_they_reply_to_in_any_order(pair: Pair, people: People) -> None:
+    author, friend = people.connected(2)
+    post = _post(pair, author)
+    chunk = [_reply(author, author, "2", "1"), _comment(friend, author)]
+
+    first, again = _import(pair, chunk), _import(pair, chunk)
+
+    [comment] = _shown(pair, author, post)
+    request = pb.ListCommentsRequest(
+        user_id=friend, post=post, parent_comment_id=comment.comment_id
+    )
+    [reply] = pair.feed.ListComments(request).comments
+    assert (first.imported_count, again.existing_count) == (2, 2)
+    assert (comment.author_id, comment.reply_count, reply.author_id) == (friend, 1, author)
+    assert _count(pair, post) == 2
+
+
+def test_a_reply_to_a_reply_or_to_nothing_is_refused_by_name(pair: Pair, people: People) -> None:
+    author, friend = people.connected(2)
+    post = _post(pair, author)
+    _import(pair, [_comment(friend, author), _reply(friend, author, "2", "1")])
+
+    with pytest.raises(grpc.RpcError) as caught:
+        _import(pair, [_reply(author, author, "3", "2"), _reply(author, author, "4", "x")])
+
+    assert fields_of(caught) == [f"comments[{index}].parent_external_id" for index in (0, 1)]
+    assert _count(pair, post) == 2
+
+
+def test_a_comment_that_the_author_of_the_post_had_hidden_stays_hidden(
+    pair: Pair, people: People
+) -> None:
+    author, friend, other = people.connected(3)
+    post = _post(pair, author)
+    hidden = _comment(friend, author)
+    hidden.hidden = True
+
+    _import(pair, [hidden])
+
+    assert [len(_shown(pair, viewer, post)) for viewer in (author, friend, other)] == [1, 1, 0]
+
+
 def test_a_comment_that_was_hidden_elsewhere_stays_hidden_and_is_not_counted(
     pair: Pair, people: People
 ) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy import text
 from kith.feed.v1 import feed_pb2 as pb
 from tests.support import photos
 from tests.support.browser import get, post_form
-from tests.support.errors import decoded, fields_of, reason_of
+from tests.support.errors import decoded, fields_of, reason_of, refusal
 from tests.support.pair import Databases, Pair, running_pair
 from tests.support.people import ALL, PRIVATE, People, all_without, tagged
 from tests.support.s3 import S3Server
@@ -316,6 +316,34 @@ def test_a_post_whose_tags_are_gone_is_seen_by_its_author_alone(pair: Pair, peop
 
     assert len(_posts(pair, author, author)) == 1
     assert _posts(pair, friend, author) == []
+
+
+def test_a_comment_policy_and_a_lock_are_imported(pair: Pair, people: People) -> None:
+    author, friend, other = people.connected(3)
+    tag = people.tag(author, "may comment", friend)
+    by_tag, locked = _post(author, "tag"), _post(author, "locked")
+    by_tag.comment_policy.CopyFrom(
+        pb.CommentPolicy(kind=pb.COMMENT_POLICY_KIND_TAGS, tag_ids=[tag])
+    )
+    locked.comments_locked = True
+
+    _import(pair, [by_tag, locked])
+
+    def comments(user_id: int) -> list[str]:
+        return [
+            refusal(
+                pair.feed.CreateComment,
+                pb.CreateCommentRequest(
+                    user_id=user_id,
+                    post=pb.PostName(author_id=author, post_id=post.post_id),
+                    body="x",
+                ),
+            )
+            for post in sorted(_posts(pair, author, author), key=lambda post: post.comments_locked)
+        ]
+
+    assert comments(friend) == ["", "COMMENTS_CLOSED"]
+    assert comments(other) == ["COMMENTS_CLOSED", "COMMENTS_CLOSED"]
 
 
 def test_a_post_that_was_hidden_elsewhere_stays_hidden(pair: Pair, people: People) -> None:

@@ -36,6 +36,7 @@ _NO_TEXTS: Final = {
     "alt_texts",
     "tag_external_ids",
     "excluded_tag_external_ids",
+    "comment_tag_external_ids",
     "request_id",
     "etag",
     "photo_keys",
@@ -170,7 +171,10 @@ def _import_comments() -> feed.ImportCommentsRequest:
         body="x",
         create_time=Timestamp(seconds=1),
     )
-    return feed.ImportCommentsRequest(comments=[comment])
+    reply = feed.ImportCommentsRequest.ImportedComment()
+    reply.CopyFrom(comment)
+    reply.parent_external_id = "x"
+    return feed.ImportCommentsRequest(comments=[comment, reply])
 
 
 def _imports() -> dict[str, Any]:

@@ -93,7 +93,8 @@ class _Life:
             *(self._connect, self._connect, self._request, self._remove, self._block),
             *(self._tag, self._give, self._give, self._mute, self._delete_tag),
             *(self._post, self._post, self._edit, self._delete_post, self._hide),
-            *(self._comment, self._comment, self._hide_comment),
+            *(self._comment, self._comment, self._reply, self._reply, self._hide_comment),
+            *(self._hide_own_comment, self._close_comments),
         )
         for _ in range(_STEPS):
             with suppress(grpc.RpcError, IndexError):
@@ -191,6 +192,45 @@ class _Life:
             )
         )
 
+    def _reply(self) -> None:
+        parent = self.random.choice(self.comments)
+        request = feed.CreateCommentRequest(
+            user_id=self.random.choice(self.ids),
+            post=parent.post,
+            body="a reply",
+            parent_comment_id=parent.comment_id,
+        )
+        self.comments.append(self.pair.feed.CreateComment(request).comment)
+
+    def _hide_own_comment(self) -> None:
+        own = [each for each in self.comments if each.author_id == each.post.author_id]
+        comment = self.random.choice(own)
+        self.pair.feed.HideComment(
+            feed.HideCommentRequest(
+                user_id=comment.author_id,
+                post_id=comment.post.post_id,
+                comment_id=comment.comment_id,
+            )
+        )
+
+    def _close_comments(self) -> None:
+        author, post = self.random.choice(self.posts)
+        own = [tag for owner, tag in self.tags if owner == author]
+        kind = self.random.choice([feed.COMMENT_POLICY_KIND_NOBODY, feed.COMMENT_POLICY_KIND_TAGS])
+        is_by_tags = kind == feed.COMMENT_POLICY_KIND_TAGS
+        policy = feed.CommentPolicy(kind=kind, tag_ids=own[:2] if is_by_tags else [])
+        self.pair.feed.UpdatePost(
+            feed.UpdatePostRequest(
+                user_id=author,
+                post=feed.Post(
+                    post_id=post,
+                    comment_policy=policy,
+                    comments_locked=self.random.random() < 0.3,
+                ),
+                update_mask=FieldMask(paths=["comment_policy", "comments_locked"]),
+            )
+        )
+
     def _comment(self) -> None:
         author, post = self.random.choice(self.posts or [(self.ids[0], 1)])
         request = feed.CreateCommentRequest(
@@ -212,11 +252,15 @@ def _comparable(documents: dict[int, Path]) -> dict[int, list[tuple[str, Any]]]:
     A comment under a post that is deleted has no post in any document.
     """
     rows = {user: _rows(document) for user, document in documents.items()}
-    posts = {
+    posts: dict[tuple[str, ...], str] = {
         (value["authorId"], value["postId"]): f"post {value['authorId']} {number}"
         for found in rows.values()
         for number, value in enumerate(value for name, value in found if name == "posts")
     }
+    for user, found in rows.items():
+        written = (value for name, value in found if name == "comments")
+        for number, value in enumerate(written):
+            posts[*_post(value), value["commentId"]] = f"comment {user} {number}"
     told = dict[int, list[tuple[str, Any]]]()
     for user, found in rows.items():
         tags = [value["tagId"] for name, value in found if name == "tags"]
@@ -232,7 +276,7 @@ def _post(comment: Any) -> tuple[str, str]:
     return comment["post"]["authorId"], comment["post"]["postId"]
 
 
-def _without_ids(value: Any, tags: list[str], posts: dict[tuple[str, str], str]) -> Any:
+def _without_ids(value: Any, tags: list[str], posts: dict[tuple[str, ...], str]) -> Any:
     if isinstance(value, list):
         return [_without_ids(item, tags, posts) for item in value]
     if not isinstance(value, dict):
@@ -246,6 +290,8 @@ def _without_ids(value: Any, tags: list[str], posts: dict[tuple[str, str], str])
         if name in told:
             ids = told[name] if isinstance(told[name], list) else [told[name]]
             told[name] = [tags.index(id_) for id_ in ids]
+    if "parentCommentId" in value:
+        told["parentCommentId"] = posts[*_post(value), value["parentCommentId"]]
     if "postId" in value:
         told["post"] = posts[value["authorId"], value["postId"]]
     return told

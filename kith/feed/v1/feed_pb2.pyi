@@ -3895,6 +3895,9 @@ class ImportPostsRequest(_message.Message):
         PHOTOS_FIELD_NUMBER: _builtins.int
         EDIT_TIME_FIELD_NUMBER: _builtins.int
         MODERATED_FIELD_NUMBER: _builtins.int
+        COMMENT_POLICY_FIELD_NUMBER: _builtins.int
+        COMMENT_TAG_EXTERNAL_IDS_FIELD_NUMBER: _builtins.int
+        COMMENTS_LOCKED_FIELD_NUMBER: _builtins.int
         author_id: _builtins.int
         """Who wrote it."""
         external_id: _builtins.str
@@ -3907,6 +3910,8 @@ class ImportPostsRequest(_message.Message):
         """0 to 10; scored by Kith when unset."""
         moderated: _builtins.bool
         """A service has hidden it where it comes from. It is HIDDEN here too, see SetModeration."""
+        comments_locked: _builtins.bool
+        """See Post."""
         @_builtins.property
         def create_time(self) -> _timestamp_pb2.Timestamp:
             """When it was written; must be given, not before 1970 and not in the future."""
@@ -3944,6 +3949,16 @@ class ImportPostsRequest(_message.Message):
         def edit_time(self) -> _timestamp_pb2.Timestamp:
             """When it was last changed; unset if never. Not before `create_time` and not in the future."""
 
+        @_builtins.property
+        def comment_policy(self) -> Global___CommentPolicy:
+            """Who may comment; ALL if unset. TAGS without any tag admits the author alone."""
+
+        @_builtins.property
+        def comment_tag_external_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+            """Imported tags of the author, in place of the `tag_ids` of the comment policy, which are then
+            empty. Up to 50, each at most once.
+            """
+
         def __init__(
             self,
             *,
@@ -3959,10 +3974,13 @@ class ImportPostsRequest(_message.Message):
             photos: _abc.Iterable[Global___Photo] | None = ...,
             edit_time: _timestamp_pb2.Timestamp | None = ...,
             moderated: _builtins.bool = ...,
+            comment_policy: Global___CommentPolicy | None = ...,
+            comment_tag_external_ids: _abc.Iterable[_builtins.str] | None = ...,
+            comments_locked: _builtins.bool = ...,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["_importance", b"_importance", "audience", b"audience", "create_time", b"create_time", "edit_time", b"edit_time", "importance", b"importance"]  # noqa: Y015
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_importance", b"_importance", "audience", b"audience", "comment_policy", b"comment_policy", "create_time", b"create_time", "edit_time", b"edit_time", "importance", b"importance"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["_importance", b"_importance", "attributes", b"attributes", "audience", b"audience", "author_id", b"author_id", "body", b"body", "create_time", b"create_time", "edit_time", b"edit_time", "excluded_tag_external_ids", b"excluded_tag_external_ids", "external_id", b"external_id", "importance", b"importance", "moderated", b"moderated", "photos", b"photos", "tag_external_ids", b"tag_external_ids"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_importance", b"_importance", "attributes", b"attributes", "audience", b"audience", "author_id", b"author_id", "body", b"body", "comment_policy", b"comment_policy", "comment_tag_external_ids", b"comment_tag_external_ids", "comments_locked", b"comments_locked", "create_time", b"create_time", "edit_time", b"edit_time", "excluded_tag_external_ids", b"excluded_tag_external_ids", "external_id", b"external_id", "importance", b"importance", "moderated", b"moderated", "photos", b"photos", "tag_external_ids", b"tag_external_ids"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         _WhichOneofReturnType__importance: _TypeAlias = _typing.Literal["importance"]  # noqa: Y015
         _WhichOneofArgType__importance: _TypeAlias = _typing.Literal["_importance", b"_importance"]  # noqa: Y015
@@ -4205,6 +4223,8 @@ class ImportCommentsRequest(_message.Message):
         CREATE_TIME_FIELD_NUMBER: _builtins.int
         EDIT_TIME_FIELD_NUMBER: _builtins.int
         MODERATED_FIELD_NUMBER: _builtins.int
+        PARENT_EXTERNAL_ID_FIELD_NUMBER: _builtins.int
+        HIDDEN_FIELD_NUMBER: _builtins.int
         author_id: _builtins.int
         """Who wrote it."""
         external_id: _builtins.str
@@ -4219,6 +4239,12 @@ class ImportCommentsRequest(_message.Message):
         """The text, 1 to 2,000 characters."""
         moderated: _builtins.bool
         """A service has hidden it where it comes from. It is HIDDEN here too, see SetModeration."""
+        parent_external_id: _builtins.str
+        """The comment on the same post to which it is a reply, by its `external_id`; empty if it is no
+        reply. It was imported before or is in the same message, is not deleted, and is no reply itself.
+        """
+        hidden: _builtins.bool
+        """The author of the post has hidden it, see HideComment."""
         @_builtins.property
         def create_time(self) -> _timestamp_pb2.Timestamp:
             """When it was written; must be given, not before 1970 and not in the future."""
@@ -4238,10 +4264,12 @@ class ImportCommentsRequest(_message.Message):
             create_time: _timestamp_pb2.Timestamp | None = ...,
             edit_time: _timestamp_pb2.Timestamp | None = ...,
             moderated: _builtins.bool = ...,
+            parent_external_id: _builtins.str = ...,
+            hidden: _builtins.bool = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "edit_time", b"edit_time"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["author_id", b"author_id", "body", b"body", "create_time", b"create_time", "edit_time", b"edit_time", "external_id", b"external_id", "moderated", b"moderated", "post_author_id", b"post_author_id", "post_external_id", b"post_external_id"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["author_id", b"author_id", "body", b"body", "create_time", b"create_time", "edit_time", b"edit_time", "external_id", b"external_id", "hidden", b"hidden", "moderated", b"moderated", "parent_external_id", b"parent_external_id", "post_author_id", b"post_author_id", "post_external_id", b"post_external_id"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 

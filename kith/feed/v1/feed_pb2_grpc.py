@@ -837,8 +837,8 @@ class FeedServiceServicer:
         """ImportComments imports comments on imported posts, with their times. Nothing is asked of their
         authors: they need not see the post now. Each message is one transaction and may be sent again:
         comments that were imported before are counted, not repeated. If the stream fails, ErrorInfo's
-        metadata `committed_chunks` says how many messages took effect. INVALID_FIELD for a post that
-        was not imported. Internal: not exposed by the gateway.
+        metadata `committed_chunks` says how many messages took effect. INVALID_FIELD for a post, or a
+        comment to reply to, that was not imported. Internal: not exposed by the gateway.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

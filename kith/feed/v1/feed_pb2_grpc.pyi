@@ -363,8 +363,8 @@ class FeedServiceStub:
     """ImportComments imports comments on imported posts, with their times. Nothing is asked of their
     authors: they need not see the post now. Each message is one transaction and may be sent again:
     comments that were imported before are counted, not repeated. If the stream fails, ErrorInfo's
-    metadata `committed_chunks` says how many messages took effect. INVALID_FIELD for a post that
-    was not imported. Internal: not exposed by the gateway.
+    metadata `committed_chunks` says how many messages took effect. INVALID_FIELD for a post, or a
+    comment to reply to, that was not imported. Internal: not exposed by the gateway.
     """
     ExportUser: _grpc.UnaryStreamMultiCallable[_feed_pb2.ExportUserRequest, _feed_pb2.ExportUserResponse]
     """ExportUser streams all data of a user in feed_service that is not deleted: tags, also deleted
@@ -754,8 +754,8 @@ class FeedServiceAsyncStub(FeedServiceStub):
     """ImportComments imports comments on imported posts, with their times. Nothing is asked of their
     authors: they need not see the post now. Each message is one transaction and may be sent again:
     comments that were imported before are counted, not repeated. If the stream fails, ErrorInfo's
-    metadata `committed_chunks` says how many messages took effect. INVALID_FIELD for a post that
-    was not imported. Internal: not exposed by the gateway.
+    metadata `committed_chunks` says how many messages took effect. INVALID_FIELD for a post, or a
+    comment to reply to, that was not imported. Internal: not exposed by the gateway.
     """
     ExportUser: _aio.UnaryStreamMultiCallable[_feed_pb2.ExportUserRequest, _feed_pb2.ExportUserResponse]  # type: ignore[assignment]
     """ExportUser streams all data of a user in feed_service that is not deleted: tags, also deleted
@@ -1418,8 +1418,8 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         """ImportComments imports comments on imported posts, with their times. Nothing is asked of their
         authors: they need not see the post now. Each message is one transaction and may be sent again:
         comments that were imported before are counted, not repeated. If the stream fails, ErrorInfo's
-        metadata `committed_chunks` says how many messages took effect. INVALID_FIELD for a post that
-        was not imported. Internal: not exposed by the gateway.
+        metadata `committed_chunks` says how many messages took effect. INVALID_FIELD for a post, or a
+        comment to reply to, that was not imported. Internal: not exposed by the gateway.
         """
 
     @_abc_1.abstractmethod
