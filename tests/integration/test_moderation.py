@@ -59,8 +59,10 @@ def _post(people: People, author_id: int, audience: pb.Audience = ALL) -> pb.Pos
     return pb.PostName(author_id=author_id, post_id=people.post(author_id, audience))
 
 
-def _comment(pair: Pair, user_id: int, post: pb.PostName, body: str = "hi") -> int:
-    request = pb.CreateCommentRequest(user_id=user_id, post=post, body=body)
+def _comment(pair: Pair, user_id: int, post: pb.PostName, body: str = "hi", parent: int = 0) -> int:
+    request = pb.CreateCommentRequest(
+        user_id=user_id, post=post, body=body, parent_comment_id=parent
+    )
     return pair.feed.CreateComment(request).comment.comment_id
 
 
@@ -476,6 +478,54 @@ def test_a_hold_on_a_comment_keeps_it_and_its_post(pair: Pair, people: People) -
     _moderate(pair, post, _HIDDEN, comment)
     _purge(pair)
     assert _rows(pair, post) == (0, 0)
+
+
+@pytest.mark.parametrize("going", ["deleted", "erased"])
+def test_a_hold_on_a_reply_keeps_it_and_the_comment_to_which_it_replies(
+    pair: Pair, people: People, going: str
+) -> None:
+    author, friend, other = people.connected(3)
+    post = _post(people, author)
+    comment = _comment(pair, friend, post)
+    reply, gone = (_comment(pair, other, post, parent=comment) for _ in range(2))
+    _moderate(pair, post, _HELD, reply)
+
+    kept = []
+    if going == "deleted":
+        _delete_comment(pair, friend, post, comment)
+    else:
+        kept = pair.feed.DeleteUser(pb.DeleteUserRequest(user_id=friend)).kept
+    _purge(pair)
+
+    found = _inspect(pair, post).comments
+    assert [each.comment.comment_id for each in found] == [comment, reply]
+    assert [item.comment_id for item in kept] == ([comment] if going == "erased" else [])
+    assert gone not in {each.comment.comment_id for each in found}
+    assert _get(pair, author, post).comment_count == 0
+    _moderate(pair, post, _HIDDEN, reply)
+    _purge(pair)
+    assert _rows(pair, post) == (1, 0)
+
+
+def test_the_replies_to_a_hidden_comment_are_out_of_sight_with_it(
+    pair: Pair, people: People
+) -> None:
+    author, friend, other = people.connected(3)
+    post = _post(people, author)
+    comment = _comment(pair, friend, post)
+    reply = _comment(pair, other, post, parent=comment)
+    _moderate(pair, post, _HIDDEN, comment)
+
+    for viewer in (author, other):
+        assert not any(_checks(pair, [viewer], post, reply))
+        request = pb.GetCommentRequest(user_id=viewer, post=post, comment_id=reply)
+        assert refusal(pair.feed.GetComment, request) == "COMMENT_NOT_FOUND"
+    assert _checks(pair, [friend], post, reply) == [True]
+    hide = pb.HideCommentRequest(user_id=author, post_id=post.post_id, comment_id=comment)
+    assert refusal(pair.feed.HideComment, hide) == "COMMENT_NOT_FOUND"
+    assert _get(pair, author, post).comment_count == 1
+    _delete_comment(pair, friend, post, comment)
+    assert _get(pair, author, post).comment_count == 0
 
 
 def test_the_hold_on_a_post_ends_with_the_last_hold_on_it_and_its_comments(
