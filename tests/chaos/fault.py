@@ -21,11 +21,13 @@ class NotBuiltError(Exception):
 class Effort:
     """How thoroughly: `times` scales how often something is broken, or how long.
 
-    Where `is_timed` is off, other work may be under way, and bounds on times say nothing.
+    Where `is_timed` is off, other work may be under way: bounds on times say nothing, and `rate`,
+    how many calls a second are made meanwhile, leaves most of the machine to it.
     """
 
     times: float
     is_timed: bool = True
+    rate: float = 320
 
     def of(self, number: int) -> int:
         """Return how many of so many are to be done, at least one."""
@@ -33,7 +35,7 @@ class Effort:
 
 
 FULL: Final = Effort(times=1)
-QUICK: Final = Effort(times=0.02, is_timed=False)
+QUICK: Final = Effort(times=0.02, is_timed=False, rate=80)
 
 
 @dataclass(frozen=True, kw_only=True)

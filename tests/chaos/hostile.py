@@ -44,9 +44,9 @@ def hostile(stage: Stage, effort: Effort) -> Iterator[Row]:
     number = effort.of(_MESSAGES)
     with stage.scene(_LIMIT) as scene:
         workers = scene.processes
-        traffic = (
-            scene.traffic() if effort.is_timed else replace(scene.traffic(), timeout=_LONG_SECONDS)
-        )
+        traffic = replace(scene.traffic(), rate=effort.rate)
+        if not effort.is_timed:
+            traffic = replace(traffic, timeout=_LONG_SECONDS)
         with Load(traffic) as load:
             codes, offenders = _sent(scene, number // 5, seed=_SEED)
             large = _oversized(scene, RPCS[:: len(RPCS) // effort.of(len(RPCS))])

@@ -34,7 +34,7 @@ def postgres_killed(stage: Stage, effort: Effort) -> Iterator[Row]:
     """Kill PostgreSQL, which its guardian starts again, and one of its sessions."""
     with stage.scene() as scene:
         accepting = []
-        with Load(scene.traffic()) as load:
+        with Load(replace(scene.traffic(), rate=effort.rate)) as load:
             time.sleep(_SETTLING_SECONDS)
             for _ in range(effort.of(10)):
                 accepting.append(stage.kill_postmaster())

@@ -42,8 +42,8 @@ _CHANGES = {
     "block": "BlockUser",
     "unblock": "UnblockUser",
 }
-_STEPS_BETWEEN_COMPARISONS = 5
-_CHEAP_COMPARISONS = 4
+_STEPS_BETWEEN_COMPARISONS = 10
+_CHEAP_COMPARISONS = 2
 # A digest by these rules leaves nothing out.
 _ENVIRONMENT = {
     "DIGEST_MIN_IMPORTANCE": "0",
