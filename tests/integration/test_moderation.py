@@ -490,16 +490,17 @@ def test_a_hold_on_a_reply_keeps_it_and_the_comment_to_which_it_replies(
     reply, gone = (_comment(pair, other, post, parent=comment) for _ in range(2))
     _moderate(pair, post, _HELD, reply)
 
-    kept = []
+    kept = list[int]()
     if going == "deleted":
         _delete_comment(pair, friend, post, comment)
     else:
-        kept = pair.feed.DeleteUser(pb.DeleteUserRequest(user_id=friend)).kept
+        erased = pair.feed.DeleteUser(pb.DeleteUserRequest(user_id=friend))
+        kept = [item.comment_id for item in erased.kept]
     _purge(pair)
 
     found = _inspect(pair, post).comments
     assert [each.comment.comment_id for each in found] == [comment, reply]
-    assert [item.comment_id for item in kept] == ([comment] if going == "erased" else [])
+    assert kept == ([comment] if going == "erased" else [])
     assert gone not in {each.comment.comment_id for each in found}
     assert _get(pair, author, post).comment_count == 0
     _moderate(pair, post, _HIDDEN, reply)
