@@ -174,6 +174,16 @@ def moderate_post(
     return _moderated(row.one())
 
 
+# First, because a call that deletes a comment locks it before the replies to it.
+_LOCK_PARENT = text("""
+    SELECT FROM comments AS c
+    WHERE c.post_author_id = :author_id AND c.post_id = :post_id
+      AND c.id = (SELECT named.parent_id FROM comments AS named
+                  WHERE named.post_author_id = :author_id AND named.post_id = :post_id
+                    AND named.id = :comment_id)
+    FOR NO KEY UPDATE
+""")
+
 _LOCK_COMMENT = text(f"""
     SELECT c.author_id, c.deleted_at IS NOT NULL, c.moderated_at IS NOT NULL FROM comments AS c
     WHERE {_COMMENT} AND {_RETAINED_COMMENT} FOR NO KEY UPDATE
@@ -183,7 +193,11 @@ _LOCK_COMMENT = text(f"""
 def lock_retained_comment(
     connection: Connection, *, name: ContentName, retained_for: timedelta
 ) -> LockedContent | None:
-    """A comment on a locked post, locked as well; None if there is none that is retained."""
+    """A comment on a locked post, locked as well; None if there is none that is retained.
+
+    So is the comment that it replies to, which stays as long as a hold keeps the reply.
+    """
+    connection.execute(_LOCK_PARENT, name._asdict())
     found = connection.execute(_LOCK_COMMENT, {**name._asdict(), "age": retained_for}).one_or_none()
     return None if found is None else LockedContent._make(found)
 

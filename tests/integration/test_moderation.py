@@ -591,6 +591,31 @@ def test_what_would_delete_a_post_waits_for_a_hold_and_then_leaves_it(
     assert _removed_in(pair, key) == 50
 
 
+def test_a_reply_is_moderated_while_what_it_replies_to_is_deleted(
+    pair: Pair, people: People
+) -> None:
+    author, friend = people.connected(2)
+    post = _post(people, author)
+    parent = _comment(pair, friend, post)
+    reply = _comment(pair, author, post, parent=parent)
+    name = (author, post.post_id, parent)
+
+    with ThreadPoolExecutor(1) as executor:
+        with _connected(pair) as deleting:
+            assert queries.comments.lock_deletable(deleting, name=name, user_id=friend)
+            moderation = executor.submit(_moderate, pair, post, _HELD, reply)
+            until(lambda: _waits(pair))
+            deleted = queries.comments.delete_comment(deleting, name=name)
+        moderation.result()
+
+    assert set(deleted) == {name, (*name[:2], reply)}
+    found = {each.comment.comment_id: each for each in _inspect(pair, post).comments}
+    assert found[reply].moderation.state == _HELD
+    assert _get(pair, author, post).comment_count == 0
+    _purge(pair)
+    assert {each.comment.comment_id for each in _inspect(pair, post).comments} == {parent, reply}
+
+
 def _waits(pair: Pair) -> bool:
     return bool(_execute(pair, "SELECT FROM pg_locks WHERE NOT granted"))
 

@@ -661,14 +661,15 @@ class FeedServiceServicer:
         """SetModeration hides a post or a comment from everybody but its author, or shows it again. From the
         moment of the answer no read shows it to others: not in feeds, lists, digests, counts or
         CheckVisibility. Its author sees it, marked as `moderated`, and is not told the reason. A moderated
-        comment is not in `comment_count`. The comments on a moderated post are hidden with it.
+        comment is not in `comment_count`. The comments on a moderated post are hidden with it, and so are
+        the replies to a moderated comment, which are counted.
 
         HELD hides too, and keeps the post or comment as evidence until `expire_time`: its author cannot
         change it (CONTENT_HELD), and what its author deletes, or DeleteUser erases, stays stored and can
         be read by InspectPost alone. A hold on a post keeps its photos, and its comments except for those
-        that are deleted. A hold on a comment keeps the post as well. A hold that ends by itself leaves
-        HIDDEN; another call can end it sooner. What has been deleted meanwhile is then purged: a post
-        after PURGE_DAYS, a comment or what is left of an erased user soon after.
+        that are deleted. A hold on a comment keeps the post and what it replies to. A hold that ends by
+        itself leaves HIDDEN; another call can end it sooner. What has been deleted meanwhile is then
+        purged: a post after PURGE_DAYS, a comment or what is left of an erased user soon after.
 
         Each call replaces the record of the one before. It may be about what its author has deleted, as
         long as it is not purged. POST_NOT_FOUND, COMMENT_NOT_FOUND. Internal: not exposed by the gateway.
