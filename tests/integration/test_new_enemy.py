@@ -214,6 +214,26 @@ def test_a_comment_written_just_before_its_author_was_suspended_is_never_shown(
     assert _comments(pair, bob, post) == []
 
 
+@pytest.mark.parametrize("step", ["before the posts are read", "after the posts are read"])
+def test_a_comment_whose_author_is_suspended_meanwhile_is_not_said_to_be_visible(
+    people: People, pause: Pause, step: str
+) -> None:
+    pair = pause.pair
+    alice, bob, carol = people.connected(3)
+    post = feed_pb2.PostName(author_id=alice, post_id=people.post(alice))
+    request = feed_pb2.CreateCommentRequest(user_id=carol, post=post, body="spam")
+    comment = pair.feed.CreateComment(request).comment
+    check = feed_pb2.CheckVisibilityRequest.VisibilityCheck(
+        viewer_id=bob, post=post, comment_id=comment.comment_id
+    )
+    checks = feed_pb2.CheckVisibilityRequest(checks=[check])
+    assert list(pair.feed.CheckVisibility(checks).visible) == [True]
+
+    pause.at(step, lambda: people.suspend(carol))
+
+    assert list(pair.feed.CheckVisibility(checks).visible) == [False]
+
+
 def test_without_the_question_afterwards_the_post_would_leak(
     people: People, pause: Pause, monkeypatch: pytest.MonkeyPatch
 ) -> None:
