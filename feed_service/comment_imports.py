@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 from feed_service import queries
 from feed_service.models import EventKind
 from feed_service.queries.imported_comments import ExternalComment, ImportedComment
+from feed_service.queries.posts import PostName
 from feed_service.resources import Resources
 from kith.exceptions import FieldViolation, ValidationError
 from shared.api.imports import import_chunks
@@ -59,32 +60,51 @@ def _import_in(connection: Connection, chunk: Sequence[ImportedComment]) -> Comm
     if violations:
         raise ValidationError.of_all(violations)
     comments = [(posts[comment.post], comment) for comment in chunk]
-    amounts = queries.imported_comments.insert_comments(
+    inserted = queries.imported_comments.insert_comments(
         connection,
         comments=[each for each in comments if not each[1].parent_external_id],
         parent_ids={},
     )
     if replies := [each for each in comments if each[1].parent_external_id]:
         parent_ids = queries.imported_comments.imported_parents(connection, comments=replies)
-        _require_parents(chunk, parent_ids)
-        amounts += queries.imported_comments.insert_comments(
-            connection, comments=replies, parent_ids=parent_ids
+        _require_parents(connection, comments, parent_ids)
+        inserted += queries.imported_comments.insert_comments(
+            connection,
+            comments=[each for each in replies if each[1].parent in parent_ids],
+            parent_ids=parent_ids,
         )
-    queries.events.record_import(connection, EventKind.COMMENTS_IMPORTED, posts=amounts)
-    imported = amounts.total()
+    # Last, because every transaction locks comments before the counts.
+    queries.imported_comments.count_comments(connection, inserted=inserted)
+    posts_with_new = dict.fromkeys(post for post, _ in inserted)
+    queries.events.record_import(connection, EventKind.COMMENTS_IMPORTED, posts=posts_with_new)
     return CommentImportResult(
-        imported=imported, existing=len(chunk) - imported, committed_chunks=1
+        imported=len(inserted), existing=len(chunk) - len(inserted), committed_chunks=1
     )
 
 
 def _require_parents(
-    chunk: Sequence[ImportedComment], parent_ids: Mapping[ExternalComment, int]
+    connection: Connection,
+    comments: Sequence[tuple[PostName, ImportedComment]],
+    parent_ids: Mapping[ExternalComment, int],
 ) -> None:
-    """Raise ValidationError naming the replies to what was not imported."""
+    """Raise ValidationError naming the new replies to what was not imported, or is deleted.
+
+    A chunk that is sent again may have replies to what was deleted since.
+    """
+    missing = {
+        index: each
+        for index, each in enumerate(comments)
+        if each[1].parent_external_id and each[1].parent not in parent_ids
+    }
+    if not missing:
+        return
+    existing = queries.imported_comments.imported_before(
+        connection, comments=list(missing.values())
+    )
     violations = [
         FieldViolation(field=f"comments[{index}].parent_external_id", description=_NO_SUCH_PARENT)
-        for index, comment in enumerate(chunk)
-        if comment.parent_external_id and comment.parent not in parent_ids
+        for index, (post, comment) in missing.items()
+        if (*post, comment.author_id, comment.external_id) not in existing
     ]
     if violations:
         raise ValidationError.of_all(violations)

@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import Connection, text
 
 from feed_service.queries.imports import IMPORTED, ExternalName
-from feed_service.queries.posts import PostName
+from feed_service.queries.posts import PostName, name_literals
 from shared.database.arrays import array_literal
 
 ExternalComment = tuple[int, str, str]
@@ -64,16 +64,17 @@ _INSERT_COMMENTS = text(f"""
     RETURNING post_author_id, post_id, moderated_at IS NULL
 """)
 
-# Not locked, which a distributed database cannot do on several shards: a reply to a comment that is
-# deleted at this moment is hidden with it.
+# Locked by an update, as a distributed database can on several shards: a comment that is deleted at
+# this moment would leave its new reply behind.
 _PARENTS = text("""
-    SELECT p.author_id, p.external_id, c.external_id, c.id
+    UPDATE comments AS c SET version = c.version
     FROM unnest(CAST(:author_ids AS bigint[]), CAST(:post_ids AS bigint[]),
                 CAST(:external_ids AS text[])) AS named (author_id, post_id, external_id)
     JOIN posts AS p ON p.author_id = named.author_id AND p.id = named.post_id
-    JOIN comments AS c ON c.post_author_id = p.author_id AND c.post_id = p.id
-                      AND c.external_id = named.external_id
-    WHERE c.parent_id IS NULL AND c.deleted_at IS NULL
+    WHERE c.post_author_id = p.author_id AND c.post_id = p.id
+      AND c.external_id = named.external_id
+      AND c.parent_id IS NULL AND c.deleted_at IS NULL
+    RETURNING p.author_id, p.external_id, c.external_id, c.id
 """)
 
 
@@ -82,7 +83,8 @@ def imported_parents(
 ) -> dict[ExternalComment, int]:
     """The ids of those comments to which these reply, if they were imported and take replies.
 
-    Of several authors' comments of the same name under a post, none.
+    They are locked until the transaction ends. Of several authors' comments of the same name under
+    a post, none.
     """
     named = {(*post, each.parent_external_id) for post, each in comments if each.parent_external_id}
     if not named:
@@ -101,6 +103,26 @@ def imported_parents(
     return {name: ids[0] for name, ids in found.items() if len(ids) == 1}
 
 
+_IMPORTED = text("""
+    SELECT c.post_author_id, c.post_id, c.author_id, c.external_id
+    FROM unnest(CAST(:post_author_ids AS bigint[]), CAST(:post_ids AS bigint[]),
+                CAST(:author_ids AS bigint[]), CAST(:external_ids AS text[]))
+         AS named (post_author_id, post_id, author_id, external_id)
+    JOIN comments AS c
+      ON c.post_author_id = named.post_author_id AND c.post_id = named.post_id
+     AND c.author_id = named.author_id AND c.external_id = named.external_id
+     AND c.external_id IS NOT NULL
+""")
+
+
+def imported_before(
+    connection: Connection, *, comments: Sequence[tuple[PostName, ImportedComment]]
+) -> set[tuple[int, int, int, str]]:
+    """Those of the comments that were imported, also deleted ones, by post, author and name."""
+    rows = connection.execute(_IMPORTED, _names(comments))
+    return {(post_author, post_id, author, name) for post_author, post_id, author, name in rows}
+
+
 _COUNT_COMMENTS = text("""
     INSERT INTO post_stats (author_id, post_id, comment_count)
     SELECT author_id, post_id, amount
@@ -117,21 +139,17 @@ def insert_comments(
     *,
     comments: Sequence[tuple[PostName, ImportedComment]],
     parent_ids: Mapping[ExternalComment, int],
-) -> Counter[PostName]:
-    """How many of the comments of each post had not been imported before.
+) -> list[tuple[PostName, bool]]:
+    """The posts of those comments that had not been imported before, and whether they count there.
 
-    They are counted at their posts, unless they are moderated. Those that are named in `parent_ids`
-    as what they reply to are replies.
+    Moderated ones do not. Those that are named in `parent_ids` as what they reply to are replies.
     """
     if not comments:
-        return Counter()
+        return []
     rows = connection.execute(
         _INSERT_COMMENTS,
         {
-            "post_author_ids": array_literal(post[0] for post, _ in comments),
-            "post_ids": array_literal(post[1] for post, _ in comments),
-            "author_ids": array_literal(comment.author_id for _, comment in comments),
-            "external_ids": [comment.external_id for _, comment in comments],
+            **_names(comments),
             "bodies": [comment.body for _, comment in comments],
             "created_at": [comment.created_at.isoformat() for _, comment in comments],
             "edited_at": [
@@ -142,14 +160,28 @@ def insert_comments(
             "are_hidden": [comment.is_hidden for _, comment in comments],
         },
     ).all()
-    shown = Counter((author_id, post_id) for author_id, post_id, is_shown in rows if is_shown)
-    if shown:
+    return [((author_id, post_id), is_shown) for author_id, post_id, is_shown in rows]
+
+
+def count_comments(connection: Connection, *, inserted: Sequence[tuple[PostName, bool]]) -> None:
+    """Count new comments at their posts.
+
+    Also of a post where none counts, so that one that a service shows later can be counted.
+    """
+    amounts = Counter[PostName]()
+    for post, is_shown in inserted:
+        amounts[post] += int(is_shown)
+    if amounts:
         connection.execute(
             _COUNT_COMMENTS,
-            {
-                "author_ids": array_literal(author_id for author_id, _ in shown),
-                "post_ids": array_literal(post_id for _, post_id in shown),
-                "amounts": array_literal(shown.values()),
-            },
+            {**name_literals(amounts), "amounts": array_literal(amounts.values())},
         )
-    return Counter((author_id, post_id) for author_id, post_id, _ in rows)
+
+
+def _names(comments: Sequence[tuple[PostName, ImportedComment]]) -> dict[str, object]:
+    return {
+        "post_author_ids": array_literal(post[0] for post, _ in comments),
+        "post_ids": array_literal(post[1] for post, _ in comments),
+        "author_ids": array_literal(comment.author_id for _, comment in comments),
+        "external_ids": [comment.external_id for _, comment in comments],
+    }

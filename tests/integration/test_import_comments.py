@@ -6,13 +6,16 @@ from datetime import UTC, datetime
 
 import grpc
 import pytest
+import sqlalchemy
 from google.protobuf.timestamp_pb2 import Timestamp
+from sqlalchemy import text
 
 from kith.feed.v1 import feed_pb2 as pb
 from kith.timestamps import timestamp
 from tests.support.errors import fields_of
 from tests.support.pair import Pair
 from tests.support.people import ALL, People
+from tests.support.processes import until
 
 ImportedComment = pb.ImportCommentsRequest.ImportedComment
 
@@ -202,6 +205,73 @@ def test_a_comment_that_was_hidden_elsewhere_stays_hidden_and_is_not_counted(
     assert [comment.body for comment in _shown(pair, author, post)] == ["comment 2"]
     assert [comment.moderated for comment in _shown(pair, friend, post)] == [True, False]
     assert _count(pair, post) == 1
+
+
+def test_a_comment_that_was_hidden_elsewhere_is_counted_once_a_service_shows_it(
+    pair: Pair, people: People
+) -> None:
+    author, friend = people.connected(2)
+    post = _post(pair, author)
+    hidden = _comment(friend, author)
+    hidden.moderated = True
+    _import(pair, [hidden])
+    [comment] = _shown(pair, friend, post)
+
+    pair.feed.SetModeration(
+        pb.SetModerationRequest(
+            post=post, comment_id=comment.comment_id, state=pb.MODERATION_STATE_VISIBLE
+        )
+    )
+
+    assert len(_shown(pair, author, post)) == _count(pair, post) == 1
+
+
+def test_a_reply_that_is_sent_again_is_counted_although_its_parent_is_deleted(
+    pair: Pair, people: People
+) -> None:
+    author, friend = people.connected(2)
+    post = _post(pair, author)
+    chunk = [_comment(friend, author), _reply(author, author, "2", "1")]
+    _import(pair, chunk)
+    parent = _shown(pair, friend, post)[0]
+    pair.feed.DeleteComment(
+        pb.DeleteCommentRequest(user_id=friend, post=post, comment_id=parent.comment_id)
+    )
+
+    response = _import(pair, chunk)
+
+    assert (response.imported_count, response.existing_count) == (0, 2)
+
+
+def test_no_reply_is_left_when_its_parent_is_deleted_while_it_is_imported(
+    pair: Pair, people: People
+) -> None:
+    author, friend = people.connected(2)
+    post = _post(pair, author)
+    _import(pair, [_comment(friend, author)])
+    [parent] = _shown(pair, friend, post)
+    deletion = pb.DeleteCommentRequest(user_id=friend, post=post, comment_id=parent.comment_id)
+
+    with ThreadPoolExecutor(1) as executor:
+
+        def delete(statement: str) -> None:
+            if "INSERT INTO comments" in statement:
+                pair.feed_tap.before_statement = lambda _statement: None
+                deleting = executor.submit(pair.feed.DeleteComment, deletion)
+                until(lambda: deleting.done() or _waits(pair))
+
+        pair.feed_tap.before_statement = delete
+        _import(pair, [_reply(author, author, "2", "1")])
+
+    assert _shown(pair, author, post) == []
+    assert _count(pair, post) == 0
+
+
+def _waits(pair: Pair) -> bool:
+    engine = sqlalchemy.create_engine(pair.feed_url, poolclass=sqlalchemy.NullPool)
+    with engine.connect() as connection:
+        waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        return bool(connection.execute(waiting).scalar_one())
 
 
 _REFUSED = {
