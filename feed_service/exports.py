@@ -173,8 +173,10 @@ class Exports:
 
     def _rows(self, listing: _Listing, user_id: int, after: _Position) -> Sequence[Any]:
         def read(user: Viewer) -> Sequence[Any]:
+            # What is theirs includes the connections that their own suspension hides.
+            owner = self._graph.as_if_restored(user_id) if user.is_suspended else user
             return self._database.read(
-                lambda connection: listing.read(connection, user, after, _CHUNK)
+                lambda connection: listing.read(connection, owner, after, _CHUNK)
             )
 
         if listing.needs_connections:

@@ -53,6 +53,8 @@ _PAUSE = timedelta(seconds=0.5)
 _FAIR_SECONDS = 0.1
 # As many users as GetConnectedUserIds takes.
 _MOST_USERS = 100
+# And as many as it says of whether they are suspended.
+_MOST_AMONG = 10_000
 # What it takes to say that the graph did not answer, before the caller finds out by the clock.
 _TELL_SECONDS = 0.05
 _UNAVAILABLE = grpc.StatusCode.UNAVAILABLE.name
@@ -152,6 +154,25 @@ class GraphClient:
         changed = sum(current[user_id] is not each for user_id, each in known.items())
         self._metrics.changes_met.inc(changed)
         return current, suspended
+
+    def all_connections(self, user_ids: Collection[int]) -> dict[int, CachedViewer]:
+        """Return the connections of many users as of now, those hidden by suspensions among them.
+
+        They are for what outlives a suspension, which ends none, and are not cached. Raises what
+        `cached_all` does.
+        """
+        found, _ = self._ask_all(dict.fromkeys(user_ids), with_blocked=False, with_suspended=True)
+        return found
+
+    def as_if_restored(self, user_id: int) -> Viewer:
+        """Return a suspended user with the connections that they would see if restored now."""
+        known = self.all_connections([user_id])[user_id]
+        ids = list(known.viewer.connected_to)
+        suspended = frozenset[int]()
+        for first in range(0, len(ids), _MOST_AMONG):
+            _, found = self.current(known, among=ids[first : first + _MOST_AMONG])
+            suspended |= found
+        return known.viewer.without_connections(suspended)
 
     def now(self, user_id: int) -> CachedViewer:
         """Return a user's connections as of now, for what is not validated afterwards."""
@@ -272,6 +293,7 @@ class GraphClient:
         asked: Mapping[int, CachedViewer | None],
         *,
         with_blocked: bool,
+        with_suspended: bool = False,
         suspended_among: Collection[int] = (),
     ) -> tuple[dict[int, CachedViewer], frozenset[int]]:
         user_ids = list(asked)
@@ -279,6 +301,7 @@ class GraphClient:
             self._answers(
                 {user_id: asked[user_id] for user_id in user_ids[first : first + _MOST_USERS]},
                 with_blocked=with_blocked,
+                with_suspended=with_suspended,
                 suspended_among=() if first else suspended_among,
             )
             for first in range(0, len(user_ids), _MOST_USERS)
@@ -302,7 +325,8 @@ class GraphClient:
                 current[answer.user_id] = known
                 continue
             current[answer.user_id] = told
-            if pending.isdisjoint(erasure.user_id for erasure in answer.erasures):
+            is_cacheable = not with_suspended
+            if is_cacheable and pending.isdisjoint(each.user_id for each in answer.erasures):
                 self._cache.keep_here(told)
         suspended = frozenset(
             user_id for response in responses for user_id in response.suspended_user_ids
@@ -314,6 +338,7 @@ class GraphClient:
         asked: Mapping[int, CachedViewer | None],
         *,
         with_blocked: bool,
+        with_suspended: bool = False,
         suspended_among: Collection[int] = (),
     ) -> pb.GetConnectedUserIdsResponse:
         """Return the graph's answer about each of up to 100 users."""
@@ -324,11 +349,14 @@ class GraphClient:
             for user_id, known in asked.items()
         ]
         request = pb.GetConnectedUserIdsRequest(
-            users=queries, include_blocked=with_blocked, suspended_among=suspended_among
+            users=queries,
+            include_blocked=with_blocked,
+            include_suspended=with_suspended,
+            suspended_among=suspended_among,
         )
-        # The answer is validated afterwards, so it may come from a replica.
-        is_known = any(asked.values())
-        brought = _metadata() if is_known else (*_ANY_POSITION, *_metadata())
+        # What is not stored is validated afterwards, so it may come from a replica.
+        is_newest = with_suspended or any(asked.values())
+        brought = _metadata() if is_newest else (*_ANY_POSITION, *_metadata())
         with self._measured("GetConnectedUserIds"):
             return next(self._stubs).GetConnectedUserIds(
                 request, timeout=self._seconds(), metadata=brought

@@ -74,11 +74,11 @@ class TagImports:
         return self._database.write(lambda connection: self._import_in(connection, chunk, owners))
 
     def _owners(self, owner_ids: Collection[int]) -> Mapping[int, CachedViewer]:
-        """Return the connections of owners as of now: a tag is given as of their revision."""
-        if not owner_ids:
-            return {}
-        owners, _ = self._graph.current_all(self._graph.cached_all(owner_ids))
-        return owners
+        """Return the connections of owners as of now: a tag is given as of their revision.
+
+        It applies when a suspension ends, so what suspensions hide counts.
+        """
+        return self._graph.all_connections(owner_ids) if owner_ids else {}
 
     def _import_in(
         self, connection: Connection, chunk: Chunk, owners: Mapping[int, CachedViewer]

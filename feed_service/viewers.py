@@ -73,6 +73,11 @@ class Viewer:
             return self
         return replace(self, blocked_ids=array_literal({*_ids(self.blocked_ids), *user_ids}))
 
+    def without_connections(self, user_ids: Collection[int]) -> "Viewer":
+        """Return the viewer as one who is not connected with these users."""
+        left = self.connected_to.difference(user_ids)
+        return replace(self, connected_ids=array_literal(left))
+
     def unchanged_since(self, earlier: "Viewer") -> frozenset[int]:
         """Return the users that are connected with the viewer by the same connection as earlier."""
         ended, ended_earlier = self.own_endings, earlier.own_endings

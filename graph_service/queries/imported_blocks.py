@@ -67,7 +67,7 @@ _COUNT_ENDED = f"""
     SET connection_count = u.connection_count + change.amount, revision = :revision,
         suspended_connection_count = u.suspended_connection_count + change.suspended_amount,
         shown_revision = u.shown_revision
-            + CASE WHEN change.amount = 0 THEN 0 ELSE {SHOWN_STEP} END
+            + CASE WHEN change.amount = change.suspended_amount THEN 0 ELSE {SHOWN_STEP} END
     FROM unnest(CAST(:user_ids AS bigint[]), CAST(:amounts AS bigint[]),
                 CAST(:suspended_amounts AS bigint[]))
          AS change (user_id, amount, suspended_amount)

@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 import pytest
 import sqlalchemy
+from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import text
 
 from feed_service.safe_read import _MOST_READS
@@ -335,6 +336,30 @@ def test_a_users_own_revision_grows_when_a_connection_leaves_their_sight_or_come
 
     assert before[0] < suspended[0] < restored[0]
     assert before[1] == suspended[1] == restored[1]
+
+
+def test_a_users_own_revision_stays_when_an_import_changes_what_is_out_of_their_sight(
+    pair: Pair, people: People
+) -> None:
+    alice, bob, carol = [*people.connected(2), *people.new(1)]
+    for suspended in (bob, carol):
+        people.suspend(suspended)
+    block = pb.ImportConnectionsRequest.Block(blocker_id=bob, blocked_id=alice)
+    connection = pb.ConnectionPair(first_user_id=alice, second_user_id=carol)
+
+    def revision() -> int:
+        request = pb.CheckConnectionsRequest(user_id=alice, peer_ids=[bob])
+        return pair.graph.CheckConnections(request).user_revision
+
+    before = revision()
+    chunk = pb.ImportConnectionsRequest(blocks=[block], connections=[connection])
+    pair.graph.ImportConnections(iter([chunk]))
+    imported = revision()
+    people.restore(bob)
+    people.restore(carol)
+
+    assert before == imported < revision()
+    assert _ids(pair, alice) == {carol}
 
 
 def test_an_export_has_the_connections_of_the_suspended(databases: Databases) -> None:
@@ -685,6 +710,60 @@ def test_the_data_of_a_suspended_user_can_be_exported(pair: Pair, people: People
     assert [one.post_id for message in exported for one in message.posts] == [post]
     assert [peer.peer_id for message in pairs for peer in message.connections] == [friend]
     assert of_friend == []
+
+
+def test_the_tags_of_a_suspended_user_are_exported_with_those_who_will_have_them_again(
+    pair: Pair, people: People
+) -> None:
+    bob, friend, suspended, former = people.connected(4)
+    people.tag(bob, "friends", friend, suspended, former)
+    people.remove(bob, former)
+
+    for user in (bob, suspended):
+        people.suspend(user)
+
+    assert _exported_members(pair, bob) == {friend: False, suspended: True, former: True}
+
+
+def test_a_tag_that_is_imported_during_a_suspension_applies_after_it(
+    pair: Pair, people: People
+) -> None:
+    bob, friend = people.connected(2)
+    moment = Timestamp(seconds=1_600_000_000)
+    chunk = feed.ImportTagsRequest(
+        tags=[
+            feed.ImportTagsRequest.ImportedTag(
+                owner_id=owner, external_id="friends", name="friends", create_time=moment
+            )
+            for owner in (bob, friend)
+        ],
+        members=[
+            feed.ImportTagsRequest.ImportedMember(
+                owner_id=owner,
+                tag_external_id="friends",
+                target_user_id=member,
+                create_time=moment,
+            )
+            for owner, member in ((bob, friend), (friend, bob))
+        ],
+    )
+
+    people.suspend(bob)
+    imported = pair.feed.ImportTags(iter([chunk]))
+    during = _exported_members(pair, friend)
+    people.restore(bob)
+
+    assert imported.unconnected_member_count == 0
+    assert during == {bob: True}
+    assert _exported_members(pair, bob) == {friend: False}
+    assert _exported_members(pair, friend) == {bob: False}
+
+
+def _exported_members(pair: Pair, user_id: int) -> dict[int, bool]:
+    """Return the people to whom a user has given a tag, and whether they are former members."""
+    exported = pair.feed.ExportUser(feed.ExportUserRequest(user_id=user_id))
+    members = [given.member for message in exported for given in message.tagged_users]
+    return {member.target_user_id: member.former for member in members}
 
 
 # The calls themselves.
