@@ -287,8 +287,8 @@ def frozen_choice(
 
 
 # One statement, so that it needs no transaction around it. It skips posts that are being erased at
-# this moment, and locks the others until the digest is stored: erasing a person's posts first and
-# then what names them leaves nothing behind.
+# this moment, or that a hold keeps, and locks the others until the digest is stored: erasing a
+# person's posts first and then what names them leaves nothing behind.
 _FREEZE = text("""
     WITH frozen AS (
         INSERT INTO frozen_digests (user_id, start_at, fingerprint, left_out_count)
@@ -306,6 +306,7 @@ _FREEZE = text("""
                           CAST(:importances AS double precision[]), CAST(:reasons AS text[]))
              AS item (author_id, post_id, importance, reason)
         JOIN posts AS p ON p.author_id = item.author_id AND p.id = item.post_id
+                       AND p.deleted_at IS NULL
         FOR KEY SHARE OF p SKIP LOCKED
     )
     SELECT count(*) FROM frozen

@@ -503,6 +503,40 @@ def test_a_post_that_goes_while_the_week_is_frozen_leaves_no_trace(
     assert _execute(hooked, f"SELECT FROM frozen_digest_items WHERE author_id = {author}") == 0
 
 
+def test_a_post_that_a_hold_keeps_of_an_erased_author_is_in_no_digest(
+    hooked: Pair, people: People, archive: Archive
+) -> None:
+    viewer, author, other = people.connected(3)
+    post = pb.PostName(author_id=author, post_id=archive.post(author))
+    left = archive.post(other)
+    comment = hooked.feed.CreateComment(
+        pb.CreateCommentRequest(user_id=viewer, post=post, body="rude")
+    ).comment
+    expire_time = Timestamp()
+    expire_time.FromDatetime(datetime.now(UTC) + timedelta(days=1))
+    hooked.feed.SetModeration(
+        pb.SetModerationRequest(
+            post=post,
+            comment_id=comment.comment_id,
+            state=pb.MODERATION_STATE_HELD,
+            reason="rude",
+            expire_time=expire_time,
+        )
+    )
+
+    def erase(statement: str) -> None:
+        if "INSERT INTO frozen_digests" in statement:
+            hooked.feed_tap.before_statement = lambda _statement: None
+            hooked.feed.DeleteUser(pb.DeleteUserRequest(user_id=author))
+
+    hooked.feed_tap.before_statement = erase
+    _digest(hooked, viewer)
+
+    assert _ids(_digest(hooked, viewer)) == [left]
+    assert _execute(hooked, f"SELECT FROM posts WHERE author_id = {author}") == 1
+    assert _execute(hooked, f"SELECT FROM frozen_digest_items WHERE author_id = {author}") == 0
+
+
 # Connections that change, and no graph.
 
 

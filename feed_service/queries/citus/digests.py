@@ -188,7 +188,8 @@ _LOCK_AUTHORS = text("""
     FROM unnest(CAST(:author_ids AS bigint[])) AS id
 """)
 
-_EXISTING = text(f"SELECT p.author_id, p.id {_NAMED}")
+# Not what a hold keeps of an erased author.
+_EXISTING = text(f"SELECT p.author_id, p.id {_NAMED} AND p.deleted_at IS NULL")
 
 _FREEZE = text("""
     INSERT INTO frozen_digests (user_id, start_at, fingerprint, left_out_count)
