@@ -413,7 +413,11 @@ _DELETE_COMMENT = text(f"""
         FROM fewer
         WHERE stats.author_id = :post_author_id AND stats.post_id = :post_id AND fewer.number > 0
     )
-    SELECT id, author_id FROM gone UNION ALL SELECT id, author_id FROM replies
+    SELECT id, author_id
+    FROM (SELECT id, author_id FROM gone UNION ALL SELECT id, author_id FROM replies) AS deleted
+    WHERE NOT EXISTS (SELECT FROM posts AS p
+                      WHERE p.author_id = :post_author_id AND p.id = :post_id
+                        AND p.deleted_at IS NOT NULL AND p.purge_at IS NULL)
 """)
 
 
@@ -421,6 +425,7 @@ def delete_comment(connection: Connection, *, name: CommentName) -> dict[Comment
     """Who wrote what is deleted now: a locked comment and the replies to it.
 
     What was deleted before is not among them, and is not taken off the count again.
+    Nor is what a hold keeps under the post of an erased author, who is in no event any more.
     """
     rows = connection.execute(_DELETE_COMMENT, _parameters(name))
     return {(*name[:2], comment_id): author_id for comment_id, author_id in rows}

@@ -686,6 +686,21 @@ def test_an_erasure_keeps_a_held_comment_with_its_post_on_either_side(
     assert _rows(pair, post) == (0, 0)
 
 
+def test_no_event_names_an_erased_author_whose_post_a_hold_keeps(
+    pair: Pair, people: People
+) -> None:
+    author, friend, other = people.connected(3)
+    post = _post(people, author)
+    _moderate(pair, post, _HELD, _comment(pair, friend, post))
+    theirs = _comment(pair, other, post)
+    pair.feed.DeleteUser(pb.DeleteUserRequest(user_id=author))
+
+    _delete_comment(pair, other, post, theirs)
+
+    events = "SELECT kind FROM content_events WHERE author_id = :user_id"
+    assert _execute(pair, events, user_id=author) == [("user_erased",)]
+
+
 def test_a_hold_that_is_ended_early_lets_the_erasure_end(pair: Pair, people: People) -> None:
     [author] = people.new(1)
     post = _post(people, author)
