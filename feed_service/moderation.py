@@ -133,8 +133,10 @@ class Moderation:
             )
         else:
             current = of_post
-            row = queries.moderation.moderate_post(connection, name=post, decision=decision)
-        if not queries.moderation.keep_post(connection, name=post, is_deleted=of_post.is_deleted):
+            row = queries.moderation.moderate_post(
+                connection, name=post, current=current, decision=decision
+            )
+        if not queries.moderation.keep_post(connection, name=post, current=of_post):
             raise posts.not_found()
         # To those who follow, what is deleted or erased is gone already.
         is_shown = not (of_post.is_deleted or current.is_deleted)

@@ -10,7 +10,7 @@ from feed_service.queries.comments import COMMENT_COLUMNS, CommentRow
 from feed_service.queries.digest_subscriptions import SUBSCRIPTION_COLUMNS, SubscriptionRow
 from feed_service.queries.digests import Reason
 from feed_service.queries.posts import POST_COLUMNS_OF_AUTHOR, PostRow
-from feed_service.queries.tags import IS_THERE, MemberRow
+from feed_service.queries.tags import MemberRow, is_there
 from feed_service.viewers import Viewer
 from feed_service.visibility import HAS_TAG_OF_VIEWER
 
@@ -27,7 +27,8 @@ _EXPORTED_TAGGED = text(f"""
            tag.deleted_at IS NOT NULL OR NOT {HAS_TAG_OF_VIEWER} AS is_former
     FROM user_tags AS given
     JOIN tags AS tag
-      ON tag.owner_user_id = given.owner_user_id AND tag.id = given.tag_id AND {IS_THERE}
+      ON tag.owner_user_id = given.owner_user_id AND tag.id = given.tag_id
+     AND {is_there(":viewer_id")}
     WHERE given.owner_user_id = :viewer_id
       AND (given.tag_id, given.target_user_id) > (:after_tag_id, :after_target_id)
     ORDER BY given.tag_id, given.target_user_id LIMIT :limit

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, TextClause, text
@@ -74,11 +75,15 @@ class ModerationRow(NamedTuple):
 
 
 class LockedContent(NamedTuple):
-    """What a post or a comment is that is locked until the transaction ends."""
+    """What a post or a comment is that is locked until the transaction ends.
+
+    `now` is the time of the transaction.
+    """
 
     written_by: int
     is_deleted: bool
     is_moderated: bool
+    now: datetime
 
 
 class KeptRow(NamedTuple):
@@ -113,20 +118,28 @@ class InspectedComment:
     moderation: ModerationRow | None
 
 
-def _moderation(row: str, *, author_id: str, post_id: str, comment_id: str) -> str:
+# In what is changed no CASE may have a function of the time: a distributed database refuses that.
+_NOW: Final = "CAST(:now AS timestamptz)"
+
+
+def _moderation(
+    row: str, *, author_id: str, post_id: str, comment_id: str, now: str = "now()"
+) -> str:
     """The fields of ModerationRow in their order, of a row of posts or comments."""
     return f"""
         {author_id} AS author_id, {post_id} AS post_id, {comment_id} AS comment_id,
         {row}.author_id AS written_by, {row}.moderation_reason AS reason, {row}.moderated_at,
-        CASE WHEN {row}.held_until > now() THEN {row}.held_until END AS held_until"""
+        CASE WHEN {row}.held_until > {now} THEN {row}.held_until END AS held_until"""
 
 
-_OF_POST: Final = _moderation(
-    "p", author_id="p.author_id", post_id="p.id", comment_id="CAST(0 AS bigint)"
+_of_post = partial(
+    _moderation, "p", author_id="p.author_id", post_id="p.id", comment_id="CAST(0 AS bigint)"
 )
-_OF_COMMENT: Final = _moderation(
-    "c", author_id="c.post_author_id", post_id="c.post_id", comment_id="c.id"
+_of_comment = partial(
+    _moderation, "c", author_id="c.post_author_id", post_id="c.post_id", comment_id="c.id"
 )
+_OF_POST: Final = _of_post()
+_OF_COMMENT: Final = _of_comment()
 _POST: Final = "p.author_id = :author_id AND p.id = :post_id"
 _COMMENT: Final = "c.post_author_id = :author_id AND c.post_id = :post_id AND c.id = :comment_id"
 
@@ -138,7 +151,8 @@ _RETAINED_COMMENT: Final = """
      OR c.kept_until > now())"""
 
 _LOCK_POST = text(f"""
-    SELECT p.author_id, p.deleted_at IS NOT NULL, p.moderated_at IS NOT NULL FROM posts AS p
+    SELECT p.author_id, p.deleted_at IS NOT NULL, p.moderated_at IS NOT NULL, now()
+    FROM posts AS p
     WHERE {_POST} AND {_RETAINED_POST} FOR NO KEY UPDATE
 """)
 
@@ -151,7 +165,7 @@ def lock_retained_post(connection: Connection, *, name: PostName) -> LockedConte
 
 _MODERATE_POST = text(f"""
     UPDATE posts AS p
-    SET moderated_at = CASE WHEN :is_hidden THEN now() END,
+    SET moderated_at = CASE WHEN :is_hidden THEN {_NOW} END,
         moderation_reason = :reason,
         held_until = CAST(:held_until AS timestamptz),
         chosen_audience = CASE WHEN :is_hidden THEN coalesce(p.chosen_audience, p.audience) END,
@@ -160,16 +174,22 @@ _MODERATE_POST = text(f"""
         version = p.version
                   + CASE WHEN (p.moderated_at IS NOT NULL) = :is_hidden THEN 0 ELSE 1 END
     WHERE {_POST}
-    RETURNING {_OF_POST}
+    RETURNING {_of_post(now=_NOW)}
 """)
 
 
 def moderate_post(
-    connection: Connection, *, name: PostName, decision: Decision
+    connection: Connection, *, name: PostName, current: LockedContent, decision: Decision
 ) -> ModerationRow | None:
     """How the locked post is moderated from now on; None when it is visible."""
     row = connection.execute(
-        _MODERATE_POST, {"author_id": name[0], "post_id": name[1], **decision.parameters}
+        _MODERATE_POST,
+        {
+            "author_id": name[0],
+            "post_id": name[1],
+            "now": current.now,
+            **decision.parameters,
+        },
     )
     return _moderated(row.one())
 
@@ -185,7 +205,8 @@ _LOCK_PARENT = text("""
 """)
 
 _LOCK_COMMENT = text(f"""
-    SELECT c.author_id, c.deleted_at IS NOT NULL, c.moderated_at IS NOT NULL FROM comments AS c
+    SELECT c.author_id, c.deleted_at IS NOT NULL, c.moderated_at IS NOT NULL, now()
+    FROM comments AS c
     WHERE {_COMMENT} AND {_RETAINED_COMMENT} FOR NO KEY UPDATE
 """)
 
@@ -205,27 +226,27 @@ def lock_retained_comment(
 # In a time that has passed once no hold keeps it: `purge_kept_comments` finds it by that.
 _MODERATE_COMMENT = text(f"""
     UPDATE comments AS c
-    SET moderated_at = CASE WHEN :is_hidden THEN now() END,
+    SET moderated_at = CASE WHEN :is_hidden THEN {_NOW} END,
         moderation_reason = :reason,
         held_until = CAST(:held_until AS timestamptz),
         kept_until = coalesce(CAST(:held_until AS timestamptz),
                               CASE WHEN c.kept_until IS NOT NULL
-                              THEN least(c.kept_until, now()) END),
+                              THEN least(c.kept_until, {_NOW}) END),
         version = c.version
                   + CASE WHEN (c.moderated_at IS NOT NULL) = :is_hidden THEN 0 ELSE 1 END
     WHERE {_COMMENT}
-    RETURNING {_OF_COMMENT}
+    RETURNING {_of_comment(now=_NOW)}
 """)
 
 # A purge of what a reply replies to would take the reply along.
-_KEEP_PARENT = text("""
+_KEEP_PARENT = text(f"""
     UPDATE comments AS c
     SET kept_until = coalesce(
         greatest(c.held_until,
                  (SELECT max(reply.kept_until) FROM comments AS reply
                   WHERE reply.post_author_id = :author_id AND reply.post_id = :post_id
-                    AND reply.parent_id = c.id AND reply.kept_until > now())),
-        CASE WHEN c.kept_until IS NOT NULL THEN least(c.kept_until, now()) END)
+                    AND reply.parent_id = c.id AND reply.kept_until > {_NOW})),
+        CASE WHEN c.kept_until IS NOT NULL THEN least(c.kept_until, {_NOW}) END)
     WHERE c.post_author_id = :author_id AND c.post_id = :post_id
       AND c.id = (SELECT coalesce(named.parent_id, named.id) FROM comments AS named
                   WHERE named.post_author_id = :author_id AND named.post_id = :post_id
@@ -245,8 +266,9 @@ def moderate_comment(
 
     It is counted while it is neither deleted nor moderated. What it replies to stays as long.
     """
-    row = connection.execute(_MODERATE_COMMENT, {**name._asdict(), **decision.parameters}).one()
-    connection.execute(_KEEP_PARENT, name._asdict())
+    named = {**name._asdict(), "now": current.now}
+    row = connection.execute(_MODERATE_COMMENT, {**named, **decision.parameters}).one()
+    connection.execute(_KEEP_PARENT, named)
     more = int(current.is_moderated) - int(decision.hides)
     if more and not current.is_deleted:
         connection.execute(
@@ -262,14 +284,14 @@ def _moderated(fields: Sequence[Any]) -> ModerationRow | None:
 
 
 # In a time that has passed once no hold keeps it: `purge_kept_posts` finds it by that.
-_KEEP_POST = text("""
+_KEEP_POST = text(f"""
     UPDATE posts AS p
     SET kept_until = coalesce(
         greatest(p.held_until,
                  (SELECT max(c.kept_until) FROM comments AS c
                   WHERE c.post_author_id = :author_id AND c.post_id = :post_id
-                    AND c.kept_until > now())),
-        CASE WHEN p.kept_until IS NOT NULL THEN least(p.kept_until, now()) END)
+                    AND c.kept_until > {_NOW})),
+        CASE WHEN p.kept_until IS NOT NULL THEN least(p.kept_until, {_NOW}) END)
     WHERE p.author_id = :author_id AND p.id = :post_id
 """)
 
@@ -290,14 +312,14 @@ _KEEP_PHOTOS = text("""
 """)
 
 
-def keep_post(connection: Connection, *, name: PostName, is_deleted: bool) -> bool:
+def keep_post(connection: Connection, *, name: PostName, current: LockedContent) -> bool:
     """Whether the locked post and its photos stay until the last hold on it and its comments ends.
 
     They do not if the photos of a deleted post are being removed already.
     """
     parameters = {"author_id": name[0], "post_id": name[1]}
-    connection.execute(_KEEP_POST, parameters)
-    if not is_deleted:
+    connection.execute(_KEEP_POST, {**parameters, "now": current.now})
+    if not current.is_deleted:
         return True
     kept = connection.execute(_KEEP_PHOTOS, parameters).rowcount
     return bool(kept == connection.execute(_PHOTOS_TO_KEEP, parameters).scalar_one())

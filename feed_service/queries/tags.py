@@ -51,17 +51,25 @@ class MemberRow:
     is_former: bool
 
 
-# A deleted tag that no post excludes by is gone, whether or not it has been dropped yet.
-IS_THERE: Final = """(tag.deleted_at IS NULL OR :with_deleted AND EXISTS (
+def is_there(owner: str) -> str:
+    """Return whether a row `tag` of tags is not deleted; or, :with_deleted, still excludes people.
+
+    A deleted tag that no post excludes by is gone, whether or not it has been dropped yet. The
+    owner of the tag is said once more, so that a distributed database knows that the posts are on
+    the same shard; it locks no row otherwise.
+    """
+    return f"""(tag.deleted_at IS NULL OR :with_deleted AND EXISTS (
         SELECT FROM post_audience_tags AS audience
-        WHERE audience.author_id = tag.owner_user_id AND audience.tag_id = tag.id
+        WHERE audience.author_id = {owner} AND audience.tag_id = tag.id
           AND audience.excluded))"""
-"""Whether a row `tag` of tags is not deleted; or, :with_deleted, a post still excludes by it."""
+
+
+_IS_THERE: Final = is_there(":owner_user_id")
 
 _OWNED_TAGS = text(f"""
     SELECT tag.id, tag.deleted_at IS NOT NULL FROM tags AS tag
     WHERE tag.owner_user_id = :owner_user_id AND tag.id = ANY (CAST(:tag_ids AS bigint[]))
-      AND {IS_THERE}
+      AND {_IS_THERE}
 """)
 
 
@@ -161,7 +169,7 @@ def tag(connection: Connection, *, owner_user_id: int, tag_id: int) -> TagRow | 
 
 _LOCKED_TAG = text(f"""
     SELECT {_TAG_COLUMNS} FROM tags AS tag
-    WHERE tag.owner_user_id = :owner_user_id AND tag.id = :tag_id AND {IS_THERE}
+    WHERE tag.owner_user_id = :owner_user_id AND tag.id = :tag_id AND {_IS_THERE}
     FOR UPDATE OF tag
 """)
 
@@ -180,7 +188,7 @@ def locked_tag(
 
 _TAG_PAGE = text(f"""
     SELECT {_TAG_COLUMNS} FROM tags AS tag
-    WHERE tag.owner_user_id = :owner_user_id AND tag.id > :after_id AND {IS_THERE}
+    WHERE tag.owner_user_id = :owner_user_id AND tag.id > :after_id AND {_IS_THERE}
     ORDER BY tag.id LIMIT :limit
 """)
 
@@ -336,7 +344,7 @@ _MEMBER_PAGE = text(f"""
         WHERE given.owner_user_id = :viewer_id AND given.tag_id = :tag_id
           AND given.target_user_id > :after_id AND (:with_former OR {HAS_TAG_OF_VIEWER})
         ORDER BY given.target_user_id LIMIT :limit) AS member ON true
-    WHERE tag.owner_user_id = :viewer_id AND tag.id = :tag_id AND {IS_THERE}
+    WHERE tag.owner_user_id = :viewer_id AND tag.id = :tag_id AND {is_there(":viewer_id")}
     ORDER BY member.target_user_id
 """)
 

@@ -579,9 +579,10 @@ def test_what_would_delete_a_post_waits_for_a_hold_and_then_leaves_it(
 
     with ThreadPoolExecutor(1) as executor:
         with _connected(pair) as holding:
-            queries.moderation.lock_retained_post(holding, name=name)
-            queries.moderation.moderate_post(holding, name=name, decision=decision)
-            queries.moderation.keep_post(holding, name=name, is_deleted=is_deleted)
+            current = queries.moderation.lock_retained_post(holding, name=name)
+            assert current is not None
+            queries.moderation.moderate_post(holding, name=name, current=current, decision=decision)
+            queries.moderation.keep_post(holding, name=name, current=current)
             deletion = executor.submit(delete)
             until(lambda: _waits(pair))
         deletion.result()
