@@ -68,13 +68,14 @@ _INSERT_COMMENTS = text(f"""
 # this moment would leave its new reply behind.
 _PARENTS = text("""
     UPDATE comments AS c SET version = c.version
-    FROM unnest(CAST(:author_ids AS bigint[]), CAST(:post_ids AS bigint[]),
-                CAST(:external_ids AS text[])) AS named (author_id, post_id, external_id)
-    JOIN posts AS p ON p.author_id = named.author_id AND p.id = named.post_id
-    WHERE c.post_author_id = p.author_id AND c.post_id = p.id
+    FROM (SELECT p.author_id, p.id, p.external_id AS post_external_id, named.external_id
+          FROM unnest(CAST(:author_ids AS bigint[]), CAST(:post_ids AS bigint[]),
+                      CAST(:external_ids AS text[])) AS named (author_id, post_id, external_id)
+          JOIN posts AS p ON p.author_id = named.author_id AND p.id = named.post_id) AS named
+    WHERE c.post_author_id = named.author_id AND c.post_id = named.id
       AND c.external_id = named.external_id
       AND c.parent_id IS NULL AND c.deleted_at IS NULL
-    RETURNING p.author_id, p.external_id, c.external_id, c.id
+    RETURNING named.author_id, named.post_external_id, c.external_id, c.id
 """)
 
 
