@@ -493,9 +493,13 @@ def why(error: Exception) -> str:
 
 def violates(error: IntegrityError, constraint: str) -> bool:
     """Whether a statement failed for this constraint or unique index, and for no other."""
-    name = error.orig.diag.constraint_name if error.orig is not None else None  # type: ignore[attr-defined]  # it is psycopg2's
+    said = error.orig.diag if error.orig is not None else None  # type: ignore[attr-defined]  # it is psycopg2's
+    if said is None:
+        return False
+    # A coordinator of Citus passes on in words what a shard's node has said, and not the name.
+    names = re.findall(r"\w+", said.constraint_name or said.message_primary or "")
     # Each shard of a distributed table has its own number behind the name.
-    return re.fullmatch(rf"{re.escape(constraint)}(_\d+)?", name or "") is not None
+    return any(re.fullmatch(rf"{re.escape(constraint)}(_\d+)?", name) for name in names)
 
 
 def is_of_node(error: BaseException | None) -> bool:

@@ -9,10 +9,11 @@ import pytest
 import sqlalchemy
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import IntegrityError
 
 from kith.environment import Environment
 from kith.exceptions import AbortedError, DeadlineError, RateLimitError, UnavailableError
-from shared.database.database import Database, in_transaction
+from shared.database.database import Database, in_transaction, violates
 from shared.database.endpoint import Endpoint
 from shared.database.metrics import database_latency
 from shared.database.settings import DatabaseSettings
@@ -332,3 +333,22 @@ def test_what_a_database_calls_a_fault_of_its_own_is_none_of_a_node(database: Da
 
     with pytest.raises(sqlalchemy.exc.InternalError):
         database.write(lambda connection: connection.execute(fault))
+
+
+@pytest.mark.parametrize("suffix", ["", "_102025"])
+def test_a_violation_is_known_by_its_constraint_also_where_only_words_name_it(
+    database: Database, suffix: str
+) -> None:
+    # So a coordinator of Citus tells what the node of a shard has refused.
+    said = f'duplicate key value violates unique constraint "pk_keys{suffix}"'
+
+    with pytest.raises(IntegrityError) as caught:
+        database.read(
+            lambda connection: connection.exec_driver_sql(
+                f"DO $$ BEGIN RAISE unique_violation USING MESSAGE = '{said}'; END $$"
+            )
+        )
+
+    assert violates(caught.value, "pk_keys")
+    assert not violates(caught.value, "keys")
+    assert not violates(caught.value, "pk_key")
