@@ -63,18 +63,20 @@ def record_erasure(connection: Connection, *, user_id: int, revision: int) -> bo
 _IS_KEPT = "(p.kept_until > now()) IS TRUE"
 """Whether a hold keeps row `p` of posts, whose author is being erased, and its photos."""
 
-_HIDE_POSTS = text(f"""
+# What an UPDATE returns may not ask for the time: a distributed database refuses that.
+_HIDE_POSTS = text("""
     WITH hidden AS (
         UPDATE posts AS p SET deleted_at = now(), external_id = NULL, version = p.version + 1
         FROM (SELECT id FROM posts
               WHERE author_id = :user_id AND deleted_at IS NULL
               ORDER BY id LIMIT :limit FOR UPDATE) AS found
         WHERE p.author_id = :user_id AND p.id = found.id
-        RETURNING p.id, {_IS_KEPT} AS is_kept
+        RETURNING p.id, p.kept_until
     ),
     photos AS (
         DELETE FROM post_photos AS photo USING hidden
-        WHERE photo.author_id = :user_id AND photo.post_id = hidden.id AND NOT hidden.is_kept
+        WHERE photo.author_id = :user_id AND photo.post_id = hidden.id
+          AND (hidden.kept_until > now()) IS NOT TRUE
         RETURNING photo.object_key
     )
     SELECT (SELECT count(*) FROM hidden), ARRAY(SELECT object_key FROM photos)

@@ -561,7 +561,8 @@ def update_post(
 
 
 # Its tags and photos stay until it is purged, so that it can be restored as it was. The streams of
-# a tag pass over it, as over everything that their posts do not confirm.
+# a tag pass over it, as over everything that their posts do not confirm. What an UPDATE returns may
+# not ask for the time: a distributed database refuses that.
 _DELETE_POST = text("""
     WITH found AS (
         SELECT id, deleted_at FROM posts
@@ -573,10 +574,10 @@ _DELETE_POST = text("""
             version = p.version + 1
         FROM found
         WHERE p.author_id = :author_id AND p.id = found.id AND found.deleted_at IS NULL
-        RETURNING p.id, greatest(CAST(:purge_after AS interval), p.kept_until - now()) AS due_after
+        RETURNING p.id, p.kept_until
     )
     SELECT (SELECT count(*) FROM found), (SELECT count(*) FROM deleted),
-           (SELECT due_after FROM deleted),
+           (SELECT greatest(CAST(:purge_after AS interval), kept_until - now()) FROM deleted),
            ARRAY(SELECT photo.object_key FROM post_photos AS photo
                  JOIN deleted ON photo.post_id = deleted.id WHERE photo.author_id = :author_id)
 """)
