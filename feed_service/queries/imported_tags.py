@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Final
 
 from sqlalchemy import Connection, TextClause, text
@@ -149,22 +150,31 @@ def tags_found_by(
 _NAMES: Final = """
     unnest(CAST(:owner_ids AS bigint[]), CAST(:names AS text[])) WITH ORDINALITY
         AS named (owner_id, name, position)"""
-# As uq_tag_name has it.
-_SAME: Final = "lower({} COLLATE pg_c_utf8)"
+# Which collation there is depends on the server, so that the index alone says how names compare.
+_COLLATION = text("""
+    SELECT quote_ident(known.collname) FROM pg_index AS named
+    JOIN pg_collation AS known ON known.oid = ANY (named.indcollation)
+    WHERE named.indexrelid = CAST('uq_tag_name' AS regclass)
+""")
 
-_REPEATED_NAMES = text(f"""
+
+@cache
+def _same_names(collation: str) -> tuple[TextClause, TextClause]:
+    """The statements that find names of earlier ones and of stored tags, as uq_tag_name has it."""
+    same = f"lower({{}} COLLATE {collation})"
+    repeated = text(f"""
     SELECT position
     FROM (SELECT position, row_number() OVER (
-              PARTITION BY owner_id, {_SAME.format("name")} ORDER BY position) AS number
+              PARTITION BY owner_id, {same.format("name")} ORDER BY position) AS number
           FROM {_NAMES}) AS numbered
     WHERE number > 1
 """)
-
-_TAKEN_NAMES = text(f"""
+    taken = text(f"""
     SELECT named.position FROM {_NAMES}
     JOIN tags AS tag ON tag.owner_user_id = named.owner_id AND tag.deleted_at IS NULL
-                    AND {_SAME.format("tag.name")} = {_SAME.format("named.name")}
+                    AND {same.format("tag.name")} = {same.format("named.name")}
 """)
+    return repeated, taken
 
 
 def taken_names(connection: Connection, *, tags: Sequence[ImportedTag]) -> set[int]:
@@ -173,7 +183,8 @@ def taken_names(connection: Connection, *, tags: Sequence[ImportedTag]) -> set[i
         "owner_ids": array_literal(tag.owner_id for tag in tags),
         "names": [tag.name for tag in tags],
     }
-    found = (connection.execute(each, parameters) for each in (_REPEATED_NAMES, _TAKEN_NAMES))
+    collation = connection.execute(_COLLATION).scalar_one()
+    found = (connection.execute(each, parameters) for each in _same_names(collation))
     return {position - 1 for rows in found for position in rows.scalars()}
 
 
