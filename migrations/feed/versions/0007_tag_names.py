@@ -22,9 +22,11 @@ _THERE = sa.text("""
       AND collencoding IN (-1, pg_char_to_encoding(getdatabaseencoding()))
     ORDER BY array_position(CAST(:names AS name[]), collname) LIMIT 1
 """)
+# The id as a text, because a distributed database refuses what joins a number to one.
 _TELL_APART = """
     UPDATE tags
-    SET name = left(name, 49 - length(tags.id::text)) || '#' || tags.id, version = version + 1
+    SET name = left(name, 49 - length(tags.id::text)) || '#' || tags.id::text,
+        version = version + 1
     FROM (SELECT owner_user_id, id,
                  row_number() OVER (PARTITION BY owner_user_id, {key} ORDER BY id) AS nth
           FROM tags WHERE deleted_at IS NULL) AS same
