@@ -122,9 +122,9 @@ def _execute(pair: Pair, statement: str, **parameters: object) -> Sequence[Any]:
 def _end_holds(pair: Pair, post: pb.PostName) -> None:
     """Let the time pass at which the holds on a post and its comments end."""
     for statement in (
-        """UPDATE posts SET held_until = CASE WHEN held_until IS NOT NULL THEN now() END,
-                            kept_until = now()
-           WHERE author_id = :author_id AND id = :post_id""",
+        """UPDATE posts SET held_until = now()
+           WHERE held_until IS NOT NULL AND author_id = :author_id AND id = :post_id""",
+        "UPDATE posts SET kept_until = now() WHERE author_id = :author_id AND id = :post_id",
         """UPDATE comments SET held_until = now(), kept_until = now()
            WHERE held_until IS NOT NULL
              AND post_author_id = :author_id AND post_id = :post_id""",
