@@ -206,7 +206,8 @@ _BASELINES: Final[Mapping[str, Callable[[Script, str], Handler]]] = {
 }
 
 
-def _serve(answer: Handler) -> None:
+def serve(answer: Handler) -> None:
+    """Answer calls on a free port, which is told in the log, until killed."""
     server = grpc.server(ThreadPoolExecutor(_THREADS))
     handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(
         lambda request, _context: answer(request)
@@ -225,7 +226,7 @@ def _serve(answer: Handler) -> None:
 def main() -> None:
     """Serve the named baseline until killed."""
     name, script, *upstream = sys.argv[1:]
-    _serve(_BASELINES[name](Script.read(Path(script)), *(upstream or [""])))
+    serve(_BASELINES[name](Script.read(Path(script)), *(upstream or [""])))
 
 
 if __name__ == "__main__":

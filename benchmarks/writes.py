@@ -1,0 +1,208 @@
+"""Whole calls that write, in turns with the least that a write can be.
+
+    python -m benchmarks.writes URL
+
+serves the floor: a gRPC call with nothing in it but a transaction by bare psycopg2, which reads a
+row and stores one. It claims no request id, stores no answer, records no event and adds to no
+total, all of which Kith does; nothing that writes in Python over gRPC can be below.
+"""
+
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from functools import partial
+from itertools import count, cycle, islice
+from operator import attrgetter
+from typing import Final
+
+from google.protobuf.message import Message
+
+from benchmarks import dataset as datasets
+from benchmarks.baselines import CALL, Handler, serve, viewer_message
+from benchmarks.dataset import Dataset, connect
+from benchmarks.processes import (
+    MeasuredProcess,
+    PostgresClock,
+    RunningPair,
+    calls_of,
+    cpu_seconds,
+    running_pair,
+)
+from benchmarks.rounds import Contender, in_turns, ratio
+from benchmarks.row import Row, Segments, comparison
+from benchmarks.stage import Stage, feed_page
+from kith.feed.v1 import feed_pb2
+from kith.graph.v1 import graph_pb2
+
+_FEED: Final = "/kith.feed.v1.FeedService"
+_GRAPH: Final = "/kith.graph.v1.GraphService"
+_DEGREE: Final = 150
+_FLOOR: Final = "floor"
+_BODY: Final = "Good morning from a benchmark."
+_TARGETS: Final = {
+    "CreatePost": (3, 2.5),
+    "CreateComment": (4, 3),
+    "RequestConnection": (3, 2.5),
+    "AcceptConnection": (3, 2.5),
+}
+
+
+def writes(stage: Stage) -> list[Row]:
+    """What the frequent writes cost against the floor, each with a request id."""
+    copy = datasets.copied(stage.cluster, stage.dataset, "writes")
+    with ExitStack() as stack:
+        pair = stack.enter_context(running_pair(copy, logs=stage.logs))
+        segments = in_turns(stage.effort, _contenders(stage, copy, pair, stack))
+    datasets.drop(stage.cluster, "writes")
+    return [_row(name, segments) for name in _TARGETS]
+
+
+def _row(name: str, segments: Segments) -> Row:
+    target, stretch = _TARGETS[name]
+    row = comparison(
+        f"{name}: total CPU vs floor of a write",
+        segments,
+        (name, _FLOOR),
+        attrgetter("total_cpu"),
+        target=target,
+        stretch=stretch,
+    )
+    python, p50 = (
+        ratio(map(figure, segments[name]), map(figure, segments[_FLOOR]))
+        for figure in (attrgetter("python_cpu"), attrgetter("p50"))
+    )
+    return replace(row, note=f"{row.note}; Python CPU {python:.2f}×, p50 {p50:.2f}×")
+
+
+def _contenders(
+    stage: Stage, dataset: Dataset, pair: RunningPair, stack: ExitStack
+) -> dict[str, Contender]:
+    postgres = stack.enter_context(closing(PostgresClock(dataset.feed_url))).seconds
+    clocks: dict[str, Callable[[], float]] = {
+        **{name: partial(cpu_seconds, pid) for name, pid in pair.pids.items()},
+        "postgres": postgres,
+    }
+    requests = _Requests(pair, dataset)
+    # Once more than there are rounds, for all are warmed first.
+    asked = requests.asked(stage.effort.calls * (stage.effort.rounds + 1))
+    messages = {
+        "CreatePost": (_FEED, pair.feed_address, requests.posts()),
+        "CreateComment": (_FEED, pair.feed_address, requests.comments()),
+        "RequestConnection": (_GRAPH, pair.graph_address, requests.strangers()),
+        "AcceptConnection": (_GRAPH, pair.graph_address, iter(asked)),
+    }
+    contenders = {}
+    for name, (service, address, made) in messages.items():
+        send = stack.enter_context(calls_of(address, f"{service}/{name}"))
+        contenders[name] = Contender(
+            calls=[partial(_send_next, send, made)] * stage.effort.calls, clocks=clocks
+        )
+    contenders[_FLOOR] = _floor_contender(stage, dataset, postgres, stack)
+    return contenders
+
+
+def _send_next(send: Callable[[bytes], bytes], messages: Iterator[Message]) -> bytes:
+    return send(next(messages).SerializeToString())
+
+
+def _floor_contender(
+    stage: Stage, dataset: Dataset, postgres: Callable[[], float], stack: ExitStack
+) -> Contender:
+    floor = stack.enter_context(
+        MeasuredProcess(
+            "benchmarks.writes",
+            dataset.feed_url,
+            environment={},
+            log=stage.logs / "floor-write.log",
+        )
+    )
+    call = stack.enter_context(calls_of(floor.address(), CALL))
+    viewers = [viewer_message(viewer_id) for viewer_id in dataset.viewer_ids(_DEGREE)]
+    return Contender(
+        calls=[partial(call, viewer) for viewer in viewers],
+        clocks={_FLOOR: partial(cpu_seconds, floor.pid), "postgres": postgres},
+    )
+
+
+class _Requests:
+    """Requests by people with 150 connections, and by new people; each has an id of its own."""
+
+    def __init__(self, pair: RunningPair, dataset: Dataset) -> None:
+        self._pair = pair
+        self._viewers = dataset.viewer_ids(_DEGREE)
+        self._new_ids = count(dataset.people + 1_000_000)
+
+    def posts(self) -> Iterator[feed_pb2.CreatePostRequest]:
+        """Return posts for all connections of their authors."""
+        for viewer_id in cycle(self._viewers):
+            yield feed_pb2.CreatePostRequest(
+                user_id=viewer_id,
+                body=_BODY,
+                audience=feed_pb2.Audience(kind=feed_pb2.AUDIENCE_KIND_ALL),
+                request_id=str(uuid.uuid4()),
+            )
+
+    def comments(self) -> Iterator[feed_pb2.CreateCommentRequest]:
+        """Return comments on posts by connections, for which the graph has to be asked."""
+        seen = [
+            (viewer_id, feed_pb2.PostName(author_id=post.author_id, post_id=post.post_id))
+            for viewer_id in self._viewers
+            for post in feed_page(self._pair.kith, viewer_id).posts
+            if post.author_id != viewer_id
+        ]
+        for viewer_id, post in cycle(seen):
+            yield feed_pb2.CreateCommentRequest(
+                user_id=viewer_id, post=post, body=_BODY, request_id=str(uuid.uuid4())
+            )
+
+    def strangers(self) -> Iterator[graph_pb2.RequestConnectionRequest]:
+        """Return requests of people whom the graph does not know to others of those."""
+        while True:
+            yield graph_pb2.RequestConnectionRequest(
+                user_id=next(self._new_ids),
+                peer_id=next(self._new_ids),
+                request_id=str(uuid.uuid4()),
+            )
+
+    def asked(self, number: int) -> list[graph_pb2.AcceptConnectionRequest]:
+        """Let strangers ask each other, and return what accepts so many of these requests."""
+        asked = list(islice(self.strangers(), number))
+        for request in asked:
+            self._pair.kith.graph.RequestConnection(request)
+        return [
+            graph_pb2.AcceptConnectionRequest(
+                user_id=request.peer_id, peer_id=request.user_id, request_id=str(uuid.uuid4())
+            )
+            for request in asked
+        ]
+
+
+def _floor(url: str) -> Handler:
+    cursor = connect(url).cursor()
+    cursor.execute("""
+        CREATE TABLE floor_of_writes (
+            id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, body text NOT NULL,
+            created_at timestamptz NOT NULL DEFAULT now())""")
+    last_id = 0
+
+    def answer(_request: bytes) -> bytes:
+        nonlocal last_id
+        cursor.execute("BEGIN; SELECT body FROM floor_of_writes WHERE id = %s", (last_id,))
+        cursor.fetchall()
+        cursor.execute("INSERT INTO floor_of_writes (body) VALUES (%s) RETURNING id", (_BODY,))
+        [(last_id,)] = cursor.fetchall()
+        cursor.execute("COMMIT")
+        return b""
+
+    return answer
+
+
+def main() -> None:
+    """Serve the floor until killed."""
+    serve(_floor(sys.argv[1]))
+
+
+if __name__ == "__main__":
+    main()
