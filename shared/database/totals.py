@@ -1,7 +1,8 @@
 """Counts that a database maintains, behind the gauges: no scrape ever counts rows.
 
 Each count is the sum over its slots. A transaction adds to one slot chosen by its backend, so that
-writers do not queue for a single row.
+writers do not queue for a single row. There are many more slots than backends: two of them with the
+same slot wait for each other's commits.
 """
 
 from collections.abc import Mapping
@@ -25,7 +26,7 @@ def totals_table(metadata: MetaData) -> Table:
 
 ADD_TO_TOTALS: Final = """
     INSERT INTO totals (name, slot, value)
-    SELECT name, pg_backend_pid() % 16, added
+    SELECT name, pg_backend_pid() % 1024, added
     FROM unnest(CAST(:total_names AS text[]), CAST(:total_amounts AS bigint[]))
          AS change (name, added)
     WHERE added <> 0
