@@ -414,8 +414,14 @@ def scored_posts(count: int) -> pb.SetPostImportanceResponse:
 
 
 def decided(row: ModerationRow | None) -> pb.SetModerationResponse:
-    """Return the answer when a post or a comment is moderated."""
-    return pb.SetModerationResponse(moderation=moderation(row))
+    """Return the answer when a post or a comment is moderated, without the reason.
+
+    It is stored for repeats for a day, which would outlive a commenter who is erased meanwhile. A
+    repeat brings the reason itself.
+    """
+    response = pb.SetModerationResponse(moderation=moderation(row))
+    response.moderation.ClearField("reason")
+    return response
 
 
 def erased_user(kept: Sequence[KeptRow]) -> pb.DeleteUserResponse:

@@ -589,7 +589,9 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
                 about_user_id=name.author_id,
             )
             decision = read_decision(fields, request)
-        return self._moderation.decide(call, name, decision)
+        response = self._moderation.decide(call, name, decision)
+        response.moderation.reason = decision.reason
+        return response
 
     def ListModerated(
         self, request: pb.ListModeratedRequest, context: grpc.ServicerContext
