@@ -387,6 +387,9 @@ def lock_deletable(connection: Connection, *, name: CommentName, user_id: int) -
     return connection.execute(_LOCK_DELETABLE, parameters).one_or_none() is not None
 
 
+AUTHOR_IS_ERASED: Final = "(p.deleted_at IS NOT NULL AND p.purge_at IS NULL)"
+"""Whether row `p` of posts is by an author who has been erased, and is kept by a hold."""
+
 # Not one statement with the lock: that may have waited for a reply, which its snapshot does not
 # show.
 _DELETE_COMMENT = text(f"""
@@ -417,7 +420,7 @@ _DELETE_COMMENT = text(f"""
     FROM (SELECT id, author_id FROM gone UNION ALL SELECT id, author_id FROM replies) AS deleted
     WHERE NOT EXISTS (SELECT FROM posts AS p
                       WHERE p.author_id = :post_author_id AND p.id = :post_id
-                        AND p.deleted_at IS NOT NULL AND p.purge_at IS NULL)
+                        AND {AUTHOR_IS_ERASED})
 """)
 
 
@@ -431,10 +434,12 @@ def delete_comment(connection: Connection, *, name: CommentName) -> dict[Comment
     return {(*name[:2], comment_id): author_id for comment_id, author_id in rows}
 
 
+# The author of the post sees no moderated comment but their own.
 _SET_HIDDEN = text(f"""
     WITH found AS (
         SELECT c.id, c.hidden FROM comments AS c
-        WHERE {_NAMED} AND c.deleted_at IS NULL AND c.moderated_at IS NULL
+        WHERE {_NAMED} AND c.deleted_at IS NULL
+          AND (c.moderated_at IS NULL OR c.author_id = :post_author_id)
         FOR NO KEY UPDATE
     ),
     changed AS (

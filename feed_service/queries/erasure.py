@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from sqlalchemy import Connection, TextClause, text
 
-from feed_service.queries.comments import CommentName
+from feed_service.queries.comments import AUTHOR_IS_ERASED, CommentName
 from feed_service.queries.photos import insert_removals, remove_uploads
 from feed_service.queries.posts import name_literals
 from shared.database.arrays import array_literal
@@ -190,13 +190,16 @@ _COUNT_OFF = text("""
 """)
 
 # A statement of its own, because the one before may have waited for a reply.
-_HIDE_REPLIES = text("""
+_HIDE_REPLIES = text(f"""
     UPDATE comments AS c SET deleted_at = now(), version = c.version + 1
-    FROM unnest(CAST(:author_ids AS bigint[]), CAST(:post_ids AS bigint[]),
-                CAST(:comment_ids AS bigint[])) AS parent (author_id, post_id, id)
+    FROM (SELECT p.author_id, p.id AS post_id, named.id, {AUTHOR_IS_ERASED} AS author_is_erased
+          FROM unnest(CAST(:author_ids AS bigint[]), CAST(:post_ids AS bigint[]),
+                      CAST(:comment_ids AS bigint[])) AS named (author_id, post_id, id)
+          JOIN posts AS p ON p.author_id = named.author_id AND p.id = named.post_id) AS parent
     WHERE c.post_author_id = parent.author_id AND c.post_id = parent.post_id
       AND c.parent_id = parent.id AND c.deleted_at IS NULL
-    RETURNING c.post_author_id, c.post_id, c.id, c.moderated_at, c.author_id
+    RETURNING c.post_author_id, c.post_id, c.id, c.moderated_at, c.author_id,
+              parent.author_is_erased
 """)
 
 
@@ -205,7 +208,8 @@ def hide_comments(
 ) -> tuple[int, dict[CommentName, int]]:
     """How many comments of the user are hidden now, and who wrote the replies that are, too.
 
-    All of them are counted off.
+    All of them are counted off. Replies under the post of an erased author are not among those
+    that are returned: no event names that author any more.
     """
     return comments_hidden_by(
         connection, hide=_HIDE_COMMENTS, count_off=_COUNT_OFF, user_id=user_id, limit=limit
@@ -239,7 +243,7 @@ def comments_hidden_by(
         count_off,
         {**name_literals(fewer), "numbers": array_literal(fewer.values())},
     )
-    return len(hidden), {(row[0], row[1], row[2]): row[4] for row in replies}
+    return len(hidden), {(row[0], row[1], row[2]): row[4] for row in replies if not row[5]}
 
 
 _ERASE_COMMENTS = text("""

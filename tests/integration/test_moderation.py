@@ -19,6 +19,7 @@ from feed_service.queries.moderation import Decision, ModerationState
 from kith.client import pages
 from kith.feed.v1 import feed_pb2 as pb
 from tests.support.errors import fields_of, reason_of, refusal
+from tests.support.locks import is_waited_for
 from tests.support.pair import Pair
 from tests.support.people import ALL, PRIVATE, People, all_without, tagged
 from tests.support.processes import until
@@ -584,7 +585,7 @@ def test_what_would_delete_a_post_waits_for_a_hold_and_then_leaves_it(
             queries.moderation.moderate_post(holding, name=name, current=current, decision=decision)
             queries.moderation.keep_post(holding, name=name, current=current)
             deletion = executor.submit(delete)
-            until(lambda: _waits(pair))
+            until(lambda: is_waited_for(pair.feed_url))
         deletion.result()
 
     assert _inspect(pair, post).moderation.state == _HELD
@@ -605,7 +606,7 @@ def test_a_reply_is_moderated_while_what_it_replies_to_is_deleted(
         with _connected(pair) as deleting:
             assert queries.comments.lock_deletable(deleting, name=name, user_id=friend)
             moderation = executor.submit(_moderate, pair, post, _HELD, reply)
-            until(lambda: _waits(pair))
+            until(lambda: is_waited_for(pair.feed_url))
             deleted = queries.comments.delete_comment(deleting, name=name)
         moderation.result()
 
@@ -615,10 +616,6 @@ def test_a_reply_is_moderated_while_what_it_replies_to_is_deleted(
     assert _get(pair, author, post).comment_count == 0
     _purge(pair)
     assert {each.comment.comment_id for each in _inspect(pair, post).comments} == {parent, reply}
-
-
-def _waits(pair: Pair) -> bool:
-    return bool(_execute(pair, "SELECT FROM pg_locks WHERE NOT granted"))
 
 
 def _owned(pair: Pair, user_id: int) -> int:
@@ -687,16 +684,21 @@ def test_an_erasure_keeps_a_held_comment_with_its_post_on_either_side(
     assert _rows(pair, post) == (0, 0)
 
 
+@pytest.mark.parametrize("going", ["deleted", "erased with who wrote it"])
 def test_no_event_names_an_erased_author_whose_post_a_hold_keeps(
-    pair: Pair, people: People
+    pair: Pair, people: People, going: str
 ) -> None:
     author, friend, other = people.connected(3)
     post = _post(people, author)
     _moderate(pair, post, _HELD, _comment(pair, friend, post))
     theirs = _comment(pair, other, post)
+    _comment(pair, friend, post, parent=theirs)
     pair.feed.DeleteUser(pb.DeleteUserRequest(user_id=author))
 
-    _delete_comment(pair, other, post, theirs)
+    if going == "deleted":
+        _delete_comment(pair, other, post, theirs)
+    else:
+        pair.feed.DeleteUser(pb.DeleteUserRequest(user_id=other))
 
     events = "SELECT kind FROM content_events WHERE author_id = :user_id"
     assert _execute(pair, events, user_id=author) == [("user_erased",)]
@@ -836,6 +838,28 @@ def test_a_decision_that_makes_no_sense_is_refused(
         pair.feed.SetModeration(pb.SetModerationRequest(**{**request, **given}))
 
     assert field in fields_of(caught)
+
+
+def test_a_decision_that_is_repeated_has_a_reason_that_is_not_stored_for_repeats(
+    pair: Pair, people: People
+) -> None:
+    author, friend = people.connected(2)
+    post = _post(people, author)
+    comment = _comment(pair, friend, post)
+    reason, request_id = f"what {friend} said", str(uuid.uuid4())
+
+    decided = [
+        _moderate(pair, post, _HIDDEN, comment, reason=reason, request_id=request_id)
+        for _ in range(2)
+    ]
+
+    assert [each.reason for each in decided] == [reason, reason]
+    [[stored]] = _execute(
+        pair,
+        "SELECT response FROM idempotency_keys WHERE user_id = 0 AND request_id = :request_id",
+        request_id=uuid.UUID(request_id),
+    )
+    assert reason.encode() not in bytes(stored)
 
 
 def test_decisions_are_counted_by_what_they_set(pair: Pair, people: People) -> None:
