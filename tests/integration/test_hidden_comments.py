@@ -236,3 +236,18 @@ def test_the_count_in_the_database_is_the_number_of_comments_after_everything(
                 WHERE stats.author_id = {author} AND stats.post_id = {post[1]}"""
         )
     assert stored == counted == 10
+
+
+def test_an_author_hides_their_own_comment_that_a_service_has_hidden(
+    comments: Comments, posted: tuple[int, int, int, Post]
+) -> None:
+    author, _one, _other, post = posted
+    comment = comments.write(author, post)
+    comments.moderate(comment)
+
+    shown = list[bool]()
+    for act in (comments.hide, comments.unhide):
+        act(author, comment)
+        shown.append(comments.get(author, comment).hidden)
+
+    assert shown == [True, False]

@@ -2,17 +2,18 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import grpc
 import pytest
 import sqlalchemy
 from google.protobuf.timestamp_pb2 import Timestamp
-from sqlalchemy import text
 
+from feed_service import queries
 from kith.feed.v1 import feed_pb2 as pb
 from kith.timestamps import timestamp
 from tests.support.errors import fields_of
+from tests.support.locks import is_waited_for
 from tests.support.pair import Pair
 from tests.support.people import ALL, People
 from tests.support.processes import until
@@ -65,6 +66,13 @@ def _count(pair: Pair, post: pb.PostName) -> int:
         user_id=post.author_id, author_id=post.author_id, post_id=post.post_id
     )
     return pair.feed.GetPost(request).post.comment_count
+
+
+def _purge(pair: Pair) -> None:
+    """Purge comments that were deleted at any time."""
+    engine = sqlalchemy.create_engine(pair.feed_url, poolclass=sqlalchemy.NullPool)
+    with engine.begin() as connection:
+        queries.upkeep.purge_comments(connection, age=timedelta(0), limit=10_000)
 
 
 def test_a_comment_comes_as_it_was_with_its_times(pair: Pair, people: People) -> None:
@@ -243,6 +251,26 @@ def test_a_reply_that_is_sent_again_is_counted_although_its_parent_is_deleted(
     assert (response.imported_count, response.existing_count) == (0, 2)
 
 
+def test_what_was_purged_counts_as_never_imported(pair: Pair, people: People) -> None:
+    author, friend = people.connected(2)
+    post = _post(pair, author)
+    parents, replies = [_comment(friend, author)], [_reply(author, author, "2", "1")]
+    _import(pair, parents, replies)
+    [parent] = _shown(pair, friend, post)
+    pair.feed.DeleteComment(
+        pb.DeleteCommentRequest(user_id=friend, post=post, comment_id=parent.comment_id)
+    )
+    _purge(pair)
+
+    with pytest.raises(grpc.RpcError) as caught:
+        _import(pair, replies)
+    again = _import(pair, parents, replies)
+
+    assert fields_of(caught) == ["comments[0].parent_external_id"]
+    assert (again.imported_count, again.existing_count) == (2, 0)
+    assert _count(pair, post) == 2
+
+
 def test_no_reply_is_left_when_its_parent_is_deleted_while_it_is_imported(
     pair: Pair, people: People
 ) -> None:
@@ -258,20 +286,13 @@ def test_no_reply_is_left_when_its_parent_is_deleted_while_it_is_imported(
             if "INSERT INTO comments" in statement:
                 pair.feed_tap.before_statement = lambda _statement: None
                 deleting = executor.submit(pair.feed.DeleteComment, deletion)
-                until(lambda: deleting.done() or _waits(pair))
+                until(lambda: deleting.done() or is_waited_for(pair.feed_url))
 
         pair.feed_tap.before_statement = delete
         _import(pair, [_reply(author, author, "2", "1")])
 
     assert _shown(pair, author, post) == []
     assert _count(pair, post) == 0
-
-
-def _waits(pair: Pair) -> bool:
-    engine = sqlalchemy.create_engine(pair.feed_url, poolclass=sqlalchemy.NullPool)
-    with engine.connect() as connection:
-        waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
-        return bool(connection.execute(waiting).scalar_one())
 
 
 _REFUSED = {

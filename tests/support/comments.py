@@ -130,6 +130,17 @@ class Comments:
             )
         )
 
+    def moderate(self, comment: pb.Comment) -> None:
+        """Hide a comment as a service does, from all but its author."""
+        self._feed.SetModeration(
+            pb.SetModerationRequest(
+                post=comment.post,
+                comment_id=comment.comment_id,
+                state=pb.MODERATION_STATE_HIDDEN,
+                reason="rude",
+            )
+        )
+
     def count(self, viewer_id: int, post: Post) -> int:
         """Return how many comments the post itself says it has."""
         request = pb.GetPostRequest(user_id=viewer_id, author_id=post[0], post_id=post[1])

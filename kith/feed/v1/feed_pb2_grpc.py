@@ -635,7 +635,7 @@ class FeedServiceServicer:
     def HideComment(self, request, context):
         """HideComment hides a comment on one of the user's own posts, and the replies to it. Only the user
         and the author of the comment still see it. Its author is not told, and no count changes. Hiding
-        it again succeeds. COMMENT_NOT_FOUND.
+        it again succeeds. COMMENT_NOT_FOUND, also for a moderated comment of another user.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -643,7 +643,7 @@ class FeedServiceServicer:
 
     def UnhideComment(self, request, context):
         """UnhideComment shows a hidden comment again. It succeeds and changes nothing if the comment is not
-        hidden. COMMENT_NOT_FOUND.
+        hidden. COMMENT_NOT_FOUND, also for a moderated comment of another user.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -837,9 +837,10 @@ class FeedServiceServicer:
     def ImportComments(self, request_iterator, context):
         """ImportComments imports comments on imported posts, with their times. Nothing is asked of their
         authors: they need not see the post now. Each message is one transaction and may be sent again:
-        comments that were imported before are counted, not repeated. If the stream fails, ErrorInfo's
-        metadata `committed_chunks` says how many messages took effect. INVALID_FIELD for a post, or a
-        comment to reply to, that was not imported. Internal: not exposed by the gateway.
+        comments that were imported before are counted, not repeated, until a deleted one is purged: from
+        then on it counts as never imported. If the stream fails, ErrorInfo's metadata `committed_chunks`
+        says how many messages took effect. INVALID_FIELD for a post, or a comment to reply to, that was
+        not imported. Internal: not exposed by the gateway.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -238,11 +238,11 @@ class FeedServiceStub:
     HideComment: _grpc.UnaryUnaryMultiCallable[_feed_pb2.HideCommentRequest, _feed_pb2.HideCommentResponse]
     """HideComment hides a comment on one of the user's own posts, and the replies to it. Only the user
     and the author of the comment still see it. Its author is not told, and no count changes. Hiding
-    it again succeeds. COMMENT_NOT_FOUND.
+    it again succeeds. COMMENT_NOT_FOUND, also for a moderated comment of another user.
     """
     UnhideComment: _grpc.UnaryUnaryMultiCallable[_feed_pb2.UnhideCommentRequest, _feed_pb2.UnhideCommentResponse]
     """UnhideComment shows a hidden comment again. It succeeds and changes nothing if the comment is not
-    hidden. COMMENT_NOT_FOUND.
+    hidden. COMMENT_NOT_FOUND, also for a moderated comment of another user.
     """
     SetPostImportance: _grpc.UnaryUnaryMultiCallable[_feed_pb2.SetPostImportanceRequest, _feed_pb2.SetPostImportanceResponse]
     """SetPostImportance stores scores of an external scorer, which replace Kith's own. Posts that do
@@ -363,9 +363,10 @@ class FeedServiceStub:
     ImportComments: _grpc.StreamUnaryMultiCallable[_feed_pb2.ImportCommentsRequest, _feed_pb2.ImportCommentsResponse]
     """ImportComments imports comments on imported posts, with their times. Nothing is asked of their
     authors: they need not see the post now. Each message is one transaction and may be sent again:
-    comments that were imported before are counted, not repeated. If the stream fails, ErrorInfo's
-    metadata `committed_chunks` says how many messages took effect. INVALID_FIELD for a post, or a
-    comment to reply to, that was not imported. Internal: not exposed by the gateway.
+    comments that were imported before are counted, not repeated, until a deleted one is purged: from
+    then on it counts as never imported. If the stream fails, ErrorInfo's metadata `committed_chunks`
+    says how many messages took effect. INVALID_FIELD for a post, or a comment to reply to, that was
+    not imported. Internal: not exposed by the gateway.
     """
     ExportUser: _grpc.UnaryStreamMultiCallable[_feed_pb2.ExportUserRequest, _feed_pb2.ExportUserResponse]
     """ExportUser streams all data of a user in feed_service that is not deleted: tags, also deleted
@@ -630,11 +631,11 @@ class FeedServiceAsyncStub(FeedServiceStub):
     HideComment: _aio.UnaryUnaryMultiCallable[_feed_pb2.HideCommentRequest, _feed_pb2.HideCommentResponse]  # type: ignore[assignment]
     """HideComment hides a comment on one of the user's own posts, and the replies to it. Only the user
     and the author of the comment still see it. Its author is not told, and no count changes. Hiding
-    it again succeeds. COMMENT_NOT_FOUND.
+    it again succeeds. COMMENT_NOT_FOUND, also for a moderated comment of another user.
     """
     UnhideComment: _aio.UnaryUnaryMultiCallable[_feed_pb2.UnhideCommentRequest, _feed_pb2.UnhideCommentResponse]  # type: ignore[assignment]
     """UnhideComment shows a hidden comment again. It succeeds and changes nothing if the comment is not
-    hidden. COMMENT_NOT_FOUND.
+    hidden. COMMENT_NOT_FOUND, also for a moderated comment of another user.
     """
     SetPostImportance: _aio.UnaryUnaryMultiCallable[_feed_pb2.SetPostImportanceRequest, _feed_pb2.SetPostImportanceResponse]  # type: ignore[assignment]
     """SetPostImportance stores scores of an external scorer, which replace Kith's own. Posts that do
@@ -755,9 +756,10 @@ class FeedServiceAsyncStub(FeedServiceStub):
     ImportComments: _aio.StreamUnaryMultiCallable[_feed_pb2.ImportCommentsRequest, _feed_pb2.ImportCommentsResponse]  # type: ignore[assignment]
     """ImportComments imports comments on imported posts, with their times. Nothing is asked of their
     authors: they need not see the post now. Each message is one transaction and may be sent again:
-    comments that were imported before are counted, not repeated. If the stream fails, ErrorInfo's
-    metadata `committed_chunks` says how many messages took effect. INVALID_FIELD for a post, or a
-    comment to reply to, that was not imported. Internal: not exposed by the gateway.
+    comments that were imported before are counted, not repeated, until a deleted one is purged: from
+    then on it counts as never imported. If the stream fails, ErrorInfo's metadata `committed_chunks`
+    says how many messages took effect. INVALID_FIELD for a post, or a comment to reply to, that was
+    not imported. Internal: not exposed by the gateway.
     """
     ExportUser: _aio.UnaryStreamMultiCallable[_feed_pb2.ExportUserRequest, _feed_pb2.ExportUserResponse]  # type: ignore[assignment]
     """ExportUser streams all data of a user in feed_service that is not deleted: tags, also deleted
@@ -1181,7 +1183,7 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_feed_pb2.HideCommentResponse, _abc.Awaitable[_feed_pb2.HideCommentResponse]]:
         """HideComment hides a comment on one of the user's own posts, and the replies to it. Only the user
         and the author of the comment still see it. Its author is not told, and no count changes. Hiding
-        it again succeeds. COMMENT_NOT_FOUND.
+        it again succeeds. COMMENT_NOT_FOUND, also for a moderated comment of another user.
         """
 
     @_abc_1.abstractmethod
@@ -1191,7 +1193,7 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_feed_pb2.UnhideCommentResponse, _abc.Awaitable[_feed_pb2.UnhideCommentResponse]]:
         """UnhideComment shows a hidden comment again. It succeeds and changes nothing if the comment is not
-        hidden. COMMENT_NOT_FOUND.
+        hidden. COMMENT_NOT_FOUND, also for a moderated comment of another user.
         """
 
     @_abc_1.abstractmethod
@@ -1420,9 +1422,10 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_feed_pb2.ImportCommentsResponse, _abc.Awaitable[_feed_pb2.ImportCommentsResponse]]:
         """ImportComments imports comments on imported posts, with their times. Nothing is asked of their
         authors: they need not see the post now. Each message is one transaction and may be sent again:
-        comments that were imported before are counted, not repeated. If the stream fails, ErrorInfo's
-        metadata `committed_chunks` says how many messages took effect. INVALID_FIELD for a post, or a
-        comment to reply to, that was not imported. Internal: not exposed by the gateway.
+        comments that were imported before are counted, not repeated, until a deleted one is purged: from
+        then on it counts as never imported. If the stream fails, ErrorInfo's metadata `committed_chunks`
+        says how many messages took effect. INVALID_FIELD for a post, or a comment to reply to, that was
+        not imported. Internal: not exposed by the gateway.
         """
 
     @_abc_1.abstractmethod
