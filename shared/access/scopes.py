@@ -6,7 +6,7 @@ from typing import Final, TypeAlias
 
 from kith.environment import Environment
 from kith.feed.v1 import feed_pb2
-from kith.graph.v1 import graph_pb2
+from kith.graph.v1 import fence_keeper_pb2, graph_pb2
 
 Scope: TypeAlias = frozenset[str] | None
 """Calls by their full names, such as `kith.feed.v1.FeedService.GetPost`; None for every call."""
@@ -59,7 +59,7 @@ def _words(text: str) -> list[str]:
 def _calls() -> Mapping[str, frozenset[str]]:
     """Return the full names of the calls that a name stands for."""
     calls = dict[str, frozenset[str]]()
-    for file in (graph_pb2, feed_pb2):
+    for file in (graph_pb2, fence_keeper_pb2, feed_pb2):
         for contract in file.DESCRIPTOR.services_by_name.values():
             for method in contract.methods:
                 full_name = frozenset([method.full_name])

@@ -180,6 +180,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION. A service holds the post or comment as evidence, so it cannot be changed. It
     can be deleted, see FeedService.SetModeration.
     """
+    ERROR_REASON_FENCE_KEEPER_UNAVAILABLE: _ErrorReason.ValueType  # 50
+    """UNAVAILABLE. A service that caches connections, such as feed_service, cannot be told of a change,
+    so the graph has not made it; see FenceKeeperService. RetryInfo says when to retry.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the `reason` of the google.rpc.ErrorInfo in every error that Kith answers, without
@@ -344,5 +348,9 @@ ERROR_REASON_COMMENTS_CLOSED: ErrorReason.ValueType  # 49
 ERROR_REASON_CONTENT_HELD: ErrorReason.ValueType  # 48
 """FAILED_PRECONDITION. A service holds the post or comment as evidence, so it cannot be changed. It
 can be deleted, see FeedService.SetModeration.
+"""
+ERROR_REASON_FENCE_KEEPER_UNAVAILABLE: ErrorReason.ValueType  # 50
+"""UNAVAILABLE. A service that caches connections, such as feed_service, cannot be told of a change,
+so the graph has not made it; see FenceKeeperService. RetryInfo says when to retry.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from kith.graph.v1 import fence_keeper_pb2 as _fence_keeper_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -439,6 +440,7 @@ class GetConnectedUserIdsResponse(_message.Message):
 
     USERS_FIELD_NUMBER: _builtins.int
     SUSPENDED_USER_IDS_FIELD_NUMBER: _builtins.int
+    FENCE_KEEPERS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def users(self) -> _containers.RepeatedCompositeFieldContainer[Global___GetConnectedUserIdsResponse.ConnectedUsers]:
         """One answer for each user asked."""
@@ -447,15 +449,22 @@ class GetConnectedUserIdsResponse(_message.Message):
     def suspended_user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Those of `suspended_among` who are suspended, in no particular order."""
 
+    @_builtins.property
+    def fence_keepers(self) -> _containers.RepeatedCompositeFieldContainer[_fence_keeper_pb2.FenceKeeperName]:
+        """The keepers for which every change is fenced that is committed after this answer was read; see
+        FenceKeeperService. Empty if a replica answered, or if no keeper is registered or set.
+        """
+
     def __init__(
         self,
         *,
         users: _abc.Iterable[Global___GetConnectedUserIdsResponse.ConnectedUsers] | None = ...,
         suspended_user_ids: _abc.Iterable[_builtins.int] | None = ...,
+        fence_keepers: _abc.Iterable[_fence_keeper_pb2.FenceKeeperName] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["suspended_user_ids", b"suspended_user_ids", "users", b"users"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fence_keepers", b"fence_keepers", "suspended_user_ids", b"suspended_user_ids", "users", b"users"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1928,6 +1937,7 @@ class GetSuspendedUserIdsResponse(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     UNCHANGED_FIELD_NUMBER: _builtins.int
     SUSPENDED_USER_IDS_FIELD_NUMBER: _builtins.int
+    FENCE_KEEPERS_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """An opaque number that grows whenever a user is suspended or restored; 0 if none ever was."""
     unchanged: _builtins.bool
@@ -1936,16 +1946,23 @@ class GetSuspendedUserIdsResponse(_message.Message):
     def suspended_user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The suspended users, ascending."""
 
+    @_builtins.property
+    def fence_keepers(self) -> _containers.RepeatedCompositeFieldContainer[_fence_keeper_pb2.FenceKeeperName]:
+        """The keepers for which every suspension and restoration is fenced, of everybody, that is committed
+        after this answer was read; see FenceKeeperService. Empty if no keeper is registered or set.
+        """
+
     def __init__(
         self,
         *,
         revision: _builtins.int = ...,
         unchanged: _builtins.bool = ...,
         suspended_user_ids: _abc.Iterable[_builtins.int] | None = ...,
+        fence_keepers: _abc.Iterable[_fence_keeper_pb2.FenceKeeperName] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "suspended_user_ids", b"suspended_user_ids", "unchanged", b"unchanged"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fence_keepers", b"fence_keepers", "revision", b"revision", "suspended_user_ids", b"suspended_user_ids", "unchanged", b"unchanged"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
