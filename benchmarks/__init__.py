@@ -8,7 +8,7 @@ The way of a figure through these files: `world` makes up people and posts, `dat
 `capture` runs the services behind a tap to learn which statements they send, `baselines` does the
 same work in other ways, `processes` starts everything and reads the kernel's CPU clocks, `rounds`
 interleaves, `end_to_end`, `interceptors`, `sql` and `services` have a function for each row of the
-table, `report` prints it. `loads` is beside that.
+table, `table` names and orders them, `report` prints them. `loads` is beside that.
 
 Everything is compared within one run and in turns, because figures of a machine that others use
 mean nothing by themselves. What changes the services changes what is measured, without a change

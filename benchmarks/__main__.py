@@ -1,7 +1,7 @@
 """Measure how fast Kith is.
 
     python -m benchmarks [quick|full]            the table, also written to benchmarks/results/
-    python -m benchmarks quick|full --only PART  a part of the table, only printed
+    python -m benchmarks quick --rows feed,hubs  some of its rows, which are only printed
     python -m benchmarks citus                   one PostgreSQL against a Citus, also written there
     python -m benchmarks load [MIX ...]          rates and latencies under mixes of calls
     python -m benchmarks costs                   the CPU of a call and the bytes of a row, likewise,
@@ -15,21 +15,21 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Sequence
 from dataclasses import fields
-from functools import cached_property
 from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import citus, end_to_end, interceptors, services, sql, writes
+from benchmarks import citus
 from benchmarks.capacity import PEOPLE, Assumptions, markdown, option, write_page
 from benchmarks.costs import Costs, last_costs, measure_costs
 from benchmarks.loads import MIXES, Load, run_loads
 from benchmarks.report import print_report, report, write_report
 from benchmarks.rounds import Effort
-from benchmarks.row import Row, Segments
+from benchmarks.row import Row
 from benchmarks.stage import Stage, prepared_stage
+from benchmarks.table import BY_NAME, Measurement
 from benchmarks.world import FULL, QUICK
 
 _LOG_WIDTH = 160
@@ -76,7 +76,7 @@ def main() -> None:
     elif arguments.what == "capacity":
         _print_plans(last_costs(), arguments, console)
     else:
-        _measure(arguments.what, arguments.only, directory, console)
+        _measure(arguments.what, arguments.rows, directory, console)
 
 
 def _arguments() -> argparse.Namespace:
@@ -86,10 +86,16 @@ def _arguments() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="what", metavar="WHAT")
-    parser.set_defaults(what="quick", only=None)
+    parser.set_defaults(what="quick", rows=list(BY_NAME))
     for size in _SIZES.values():
         table = commands.add_parser(size.name, help=f"the table, on {size.posts:,} posts")
-        table.add_argument("--only", choices=sorted(_PARTS), help="a part, which is only printed")
+        table.add_argument(
+            "--rows",
+            type=lambda names: names.split(","),
+            default=list(BY_NAME),
+            metavar="NAME,NAME",
+            help=f"only these, of {', '.join(BY_NAME)}; not written to benchmarks/results/",
+        )
     commands.add_parser("citus", help="one PostgreSQL against a Citus of the same data")
     load = commands.add_parser("load", help="rates and latencies under mixes of calls")
     load.add_argument("mixes", nargs="*", metavar="MIX", help=f"of {', '.join(MIXES)}")
@@ -103,6 +109,8 @@ def _arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if unknown := set(getattr(arguments, "mixes", ())) - set(MIXES):
         parser.error(f"there is no mix {', '.join(sorted(unknown))}")
+    if unknown := set(arguments.rows) - set(BY_NAME):
+        parser.error(f"there are no rows {', '.join(sorted(unknown))}")
     return arguments
 
 
@@ -123,21 +131,26 @@ def _print_plans(costs: Costs, arguments: argparse.Namespace, console: Console) 
     console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-def _measure(size: str, part: str | None, directory: Path, console: Console) -> None:
+def _measure(size: str, names: Sequence[str], directory: Path, console: Console) -> None:
     started = time.monotonic()
     with prepared_stage(
         size=_SIZES[size], effort=_EFFORTS[size], directory=directory, console=console
     ) as stage:
-        rows = []
-        measured = _Measured(stage)
-        for name in _PARTS if part is None else [part]:
-            for row in _PARTS[name](measured):
-                console.print(f"  {row.name}: {row.verdict}", highlight=False)
-                rows.append(row)
+        rows = [
+            row for name in BY_NAME if name in names for row in _rows(BY_NAME[name], stage, console)
+        ]
     made = report(size, rows, seconds=round(time.monotonic() - started))
     print_report(made, console)
-    if part is None:
+    if set(names) == set(BY_NAME):
         write_report(made)
+
+
+def _rows(measurement: Measurement, stage: Stage, console: Console) -> Sequence[Row]:
+    measurement.prepare(stage)
+    rows = measurement.run(stage)
+    for row in rows:
+        console.print(f"  {row.name}: {row.verdict}", highlight=False)
+    return rows
 
 
 def _compare_citus(directory: Path, console: Console) -> None:
@@ -149,40 +162,6 @@ def _compare_citus(directory: Path, console: Console) -> None:
     made = report(citus.SIZE.name, rows, seconds=round(time.monotonic() - started))
     print_report(made, console)
     write_report(made)
-
-
-class _Measured:
-    """A stage, and the calls of GetFeed that several parts of the table are about."""
-
-    def __init__(self, stage: Stage) -> None:
-        self.stage = stage
-
-    @cached_property
-    def segments(self) -> Segments:
-        """The calls of GetFeed and of the baselines, measured when they are first asked for."""
-        return end_to_end.end_to_end(self.stage)
-
-
-_PARTS: Mapping[str, Callable[[_Measured], Iterable[Row]]] = {
-    "floor": lambda measured: end_to_end.vs_floor(measured.segments),
-    "statements": lambda measured: (sql.statements(measured.stage), sql.hot_read(measured.stage)),
-    "interceptors": lambda measured: [interceptors.interceptors(measured.stage)],
-    "degrees": lambda measured: end_to_end.p50_by_degree(measured.segments),
-    "scale": lambda measured: [sql.scale(measured.stage)],
-    "depth": lambda measured: sql.depth(measured.stage),
-    "hubs": lambda measured: sql.unlucky_viewers(measured.stage),
-    "ids": lambda measured: sql.connected_ids_backend(measured.stage),
-    "digest": lambda measured: [sql.digest_sql(measured.stage)],
-    "photos": lambda measured: [services.photo_urls(measured.stage)],
-    "plain": lambda measured: (
-        end_to_end.vs_plain(measured.segments),
-        end_to_end.vs_n_plus_one(measured.segments),
-    ),
-    "writes": lambda measured: writes.writes(measured.stage),
-    "workers": lambda measured: [services.two_workers(measured.stage)],
-    "memory": lambda measured: [services.memory(measured.stage)],
-    "imports": lambda measured: services.imports(measured.stage),
-}
 
 
 if __name__ == "__main__":

@@ -61,8 +61,20 @@ class Dataset:
     graph_url: str
     feed_url: str
     viewers: Sequence[SpecialViewer]
+    degrees: Sequence[int]
+    """How many connections ordinary viewers have: few, as usual, many, and a hub's."""
     ordinary_ids: Sequence[int]
     """Some of the ordinary people."""
+
+    @property
+    def usual(self) -> int:
+        """The degree that most rows are about."""
+        return self.degrees[1]
+
+    @property
+    def hub(self) -> int:
+        """The largest degree."""
+        return self.degrees[-1]
 
     def viewer_ids(self, degree: int, kind: Kind = Kind.ORDINARY) -> list[int]:
         """Return the viewers of exactly so many connections; none if the world is too small."""
@@ -109,6 +121,7 @@ def prepared(cluster: EmbeddedPostgres, directory: Path, size: Size, console: Co
         viewers=[
             SpecialViewer(**{**viewer, "kind": Kind(viewer["kind"])}) for viewer in found["viewers"]
         ],
+        degrees=size.degrees,
         ordinary_ids=found["ordinary_ids"],
     )
 
@@ -141,6 +154,7 @@ def empty(cluster: EmbeddedPostgres, name: str) -> Dataset:
         graph_url=urls["graph"],
         feed_url=urls["feed"],
         viewers=[],
+        degrees=[],
         ordinary_ids=[],
     )
 

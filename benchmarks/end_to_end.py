@@ -21,20 +21,29 @@ from kith.feed.v1 import feed_pb2
 
 GET_FEED: Final = "/kith.feed.v1.FeedService/GetFeed"
 
+# Target and stretch of what is usual, many and a hub's, against few.
+_BY_DEGREE: Final = ((1.6, 1.4), (1.8, 1.6), (3, 2))
 
-def end_to_end(stage: Stage) -> Segments:
-    """Measure GetFeed through everything, and the baselines, in turns."""
+
+def feed(stage: Stage) -> list[Row]:
+    """What GetFeed costs through everything, in turns with the baselines."""
     with ExitStack() as stack:
-        return in_turns(stage.effort, _feed_contenders(stage, stack))
+        segments = in_turns(stage.effort, _feed_contenders(stage, stack))
+    return [
+        *_vs_floor(segments, stage.dataset.usual),
+        *_p50_by_degree(segments, stage.dataset.degrees),
+        _vs_plain(segments, stage.dataset.usual),
+        _vs_n_plus_one(segments, stage.dataset.usual),
+    ]
 
 
-def vs_floor(segments: Segments) -> list[Row]:
+def _vs_floor(segments: Segments, degree: int) -> list[Row]:
     """What GetFeed costs against the least that is possible."""
     return [
         comparison(
-            f"GetFeed, degree 150: {what} vs floor",
+            f"GetFeed, degree {degree:,}: {what} vs floor",
             segments,
-            ("kith 150", "floor"),
+            (f"kith {degree}", "floor"),
             figure,
             target=target,
             stretch=stretch,
@@ -47,39 +56,40 @@ def vs_floor(segments: Segments) -> list[Row]:
     ]
 
 
-def p50_by_degree(segments: Segments) -> list[Row]:
+def _p50_by_degree(segments: Segments, degrees: Sequence[int]) -> list[Row]:
     """How GetFeed grows with the number of connections."""
+    few, *others = degrees
     return [
         comparison(
-            f"GetFeed p50: degree {degree:,} vs 10",
+            f"GetFeed p50: degree {degree:,} vs {few:,}",
             segments,
-            (f"kith {degree}", "kith 10"),
+            (f"kith {degree}", f"kith {few}"),
             attrgetter("p50"),
             target=target,
             stretch=stretch,
         )
-        for degree, target, stretch in ((150, 1.6, 1.4), (1_000, 1.8, 1.6), (5_000, 3, 2))
+        for degree, (target, stretch) in zip(others, _BY_DEGREE, strict=True)
     ]
 
 
-def vs_plain(segments: Segments) -> Row:
+def _vs_plain(segments: Segments, degree: int) -> Row:
     """How much more Python the same SQL costs in a plain program."""
     return comparison(
-        "plain vs GetFeed, degree 150: Python CPU",
+        f"plain vs GetFeed, degree {degree:,}: Python CPU",
         segments,
-        ("plain", "kith 150"),
+        ("plain", f"kith {degree}"),
         attrgetter("python_cpu"),
         target=4,
         at_least=True,
     )
 
 
-def vs_n_plus_one(segments: Segments) -> Row:
+def _vs_n_plus_one(segments: Segments, degree: int) -> Row:
     """How much longer the predecessor's way takes."""
     return comparison(
-        "N+1 vs GetFeed, degree 150: p50",
+        f"N+1 vs GetFeed, degree {degree:,}: p50",
         segments,
-        ("n+1", "kith 150"),
+        ("n+1", f"kith {degree}"),
         attrgetter("p50"),
         target=5,
         at_least=True,
@@ -88,7 +98,7 @@ def vs_n_plus_one(segments: Segments) -> Row:
 
 def _feed_contenders(stage: Stage, stack: ExitStack) -> dict[str, Contender]:
     postgres = stack.enter_context(closing(PostgresClock(stage.dataset.feed_url))).seconds
-    viewers = stage.dataset.viewer_ids(150)
+    viewers = stage.dataset.viewer_ids(stage.dataset.usual)
     kith = stack.enter_context(calls_of(stage.pair.feed_address, GET_FEED))
     feed_requests = {
         viewer.user_id: feed_pb2.GetFeedRequest(user_id=viewer.user_id).SerializeToString()
@@ -101,7 +111,7 @@ def _feed_contenders(stage: Stage, stack: ExitStack) -> dict[str, Contender]:
             ],
             clocks={**_clocks(stage.pair.pids), "postgres": postgres},
         )
-        for degree in (10, 150, 1_000, 5_000)
+        for degree in stage.dataset.degrees
     }
     baselines = {
         "floor": (("floor-graph", "floor-feed"), {id_: viewer_message(id_) for id_ in viewers}),
@@ -123,7 +133,7 @@ def _start_baseline(
 ) -> tuple[str, dict[str, int]]:
     """Start the processes of a baseline, each calling the one before; return the one to call."""
     captured, pids = stage.captured, dict[str, int]()
-    sent = {id_: captured.feed_page[id_] for id_ in stage.dataset.viewer_ids(150)}
+    sent = {id_: captured.feed_page[id_] for id_ in stage.dataset.viewer_ids(stage.dataset.usual)}
     graph_script = Script(
         sessions=captured.graph_sessions,
         statements={id_: some.graph for id_, some in sent.items()},

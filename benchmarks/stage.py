@@ -1,9 +1,10 @@
 """What the measurements stand on: data, and the statements that the services send for it now."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +23,6 @@ from kith.graph.v1 import graph_pb2
 from shared.database.embedded_postgres import EmbeddedPostgres
 
 BATCH: Final = 100
-HUB: Final = 5_000
 _PAGE = 50
 _DAYS_BACK = timedelta(days=300)
 _LARGEST_PAGE = 100
@@ -38,8 +38,6 @@ class Captured:
     graph_sessions: Sessions
     feed_sessions: Sessions
     feed_page: Mapping[int, Sent]
-    streams_alone: Mapping[int, Sent]
-    """The pages of hubs by a service that does not look among the newest posts first."""
     deep_pages: Mapping[str, Sequence[Sent]]
     first_digest: Mapping[int, Sent]
     digest: Mapping[int, Sent]
@@ -48,53 +46,90 @@ class Captured:
     batch_id_count: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class Stage:
-    """Everything that a measurement may use."""
+    """Everything that a measurement may use, made when the first one asks for it."""
 
-    effort: Effort
-    cluster: EmbeddedPostgres
-    directory: Path
-    dataset: Dataset
-    small: Dataset
-    captured: Captured
-    captured_small: Captured
-    pair: RunningPair
+    def __init__(
+        self,
+        *,
+        effort: Effort,
+        cluster: EmbeddedPostgres,
+        directory: Path,
+        size: Size,
+        small: Size = SMALL,
+        console: Console,
+        stack: ExitStack,
+    ) -> None:
+        self.effort = effort
+        self.cluster = cluster
+        self.directory = directory
+        self._console = console
+        self._stack = stack
+        self._small = small
+        self.logs.mkdir(parents=True, exist_ok=True)
+        self.dataset = datasets.prepared(cluster, directory, size, console)
 
     @property
     def logs(self) -> Path:
         """Where processes write what they have to say."""
         return self.directory / "logs"
 
+    @cached_property
+    def small(self) -> Dataset:
+        """A small data set to compare with."""
+        return datasets.prepared(self.cluster, self.directory, self._small, self._console)
+
+    @cached_property
+    def captured(self) -> Captured:
+        """The statements of the services on the data set."""
+        self._console.print("Listening to what the services send ...")
+        return _captured(self.dataset, self.logs)
+
+    @cached_property
+    def streams_alone(self) -> dict[int, Sent]:
+        """The pages of hubs by a service that does not look among the newest posts first."""
+        return _streams_alone(self.dataset, self.logs)
+
+    @cached_property
+    def captured_small(self) -> Captured:
+        """The statements of the services on the small data set."""
+        is_the_same = self.small.name == self.dataset.name
+        return self.captured if is_the_same else _captured(self.small, self.logs)
+
+    @cached_property
+    def pair(self) -> RunningPair:
+        """Both services on the data set."""
+        return self._stack.enter_context(running_pair(self.dataset, logs=self.logs))
+
+    def copied(self, name: str) -> Dataset:
+        """Return a copy of the data set that may be written to, until the caller drops it.
+
+        Ends the pair, if one runs: PostgreSQL copies no database that has sessions.
+        """
+        self._stack.close()
+        self.__dict__.pop("pair", None)
+        return datasets.copied(self.cluster, self.dataset, name)
+
 
 @contextmanager
 def prepared_stage(
     *, size: Size, effort: Effort, directory: Path, console: Console
 ) -> Iterator[Stage]:
-    """Make or find the data, learn the statements, and run the services."""
-    logs = directory / "logs"
-    logs.mkdir(parents=True, exist_ok=True)
-    with EmbeddedPostgres(directory) as cluster:
-        data = datasets.prepared(cluster, directory, size, console)
-        small = datasets.prepared(cluster, directory, SMALL, console)
-        console.print("Listening to what the services send ...")
-        captured, captured_small = (_captured(some, logs) for some in (data, small))
-        with running_pair(data, logs=logs) as pair:
-            yield Stage(
-                effort=effort,
-                cluster=cluster,
-                directory=directory,
-                dataset=data,
-                small=small,
-                captured=captured,
-                captured_small=captured_small,
-                pair=pair,
-            )
+    """Make or find the data, and end afterwards what the measurements started."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with EmbeddedPostgres(directory) as cluster, ExitStack() as stack:
+        yield Stage(
+            effort=effort,
+            cluster=cluster,
+            directory=directory,
+            size=size,
+            console=console,
+            stack=stack,
+        )
 
 
 def _captured(dataset: Dataset, logs: Path) -> Captured:
     _forget_digests(dataset)
-    streams_alone = _streams_alone(dataset, logs)
     with (
         Taps(graph_url=dataset.graph_url, feed_url=dataset.feed_url) as taps,
         running_pair(dataset, logs=logs, graph_url=taps.graph.url, feed_url=taps.feed.url) as pair,
@@ -106,7 +141,6 @@ def _captured(dataset: Dataset, logs: Path) -> Captured:
         batch = dataset.ordinary_ids[:BATCH]
         return Captured(
             feed_page={id_: taps.sent_by(lambda: feed_page(kith, id_)) for id_ in viewer_ids},  # noqa: B023 -- called at once
-            streams_alone=streams_alone,
             deep_pages=_deep_pages(dataset, taps, kith),
             first_digest={id_: taps.sent_by(lambda: _digest(kith, id_)) for id_ in viewer_ids},  # noqa: B023 -- as above
             digest={id_: taps.sent_by(lambda: _digest(kith, id_)) for id_ in viewer_ids},  # noqa: B023 -- as above
@@ -134,7 +168,7 @@ def _streams_alone(dataset: Dataset, logs: Path) -> dict[int, Sent]:
     ):
         return {
             id_: taps.sent_by(lambda: feed_page(pair.kith, id_))  # noqa: B023 -- called at once
-            for id_ in dataset.viewer_ids(HUB)
+            for id_ in dataset.viewer_ids(dataset.hub)
         }
 
 
@@ -166,7 +200,7 @@ def _digest(kith: KithClient, viewer_id: int) -> None:
 def _deep_pages(dataset: Dataset, taps: Taps, kith: KithClient) -> dict[str, list[Sent]]:
     """Return what first and deep pages of 20 send, for the same viewers."""
     pages: dict[str, list[Sent]] = {"page 1": [], "page 50": [], "300 days back": []}
-    for viewer_id in dataset.viewer_ids(150)[:5]:
+    for viewer_id in dataset.viewer_ids(dataset.usual)[:5]:
         tokens = {
             "page 1": "",
             "page 50": _token_behind(kith, viewer_id, pages=_PAGE - 1),

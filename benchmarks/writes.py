@@ -38,7 +38,6 @@ from kith.graph.v1 import graph_pb2
 
 _FEED: Final = "/kith.feed.v1.FeedService"
 _GRAPH: Final = "/kith.graph.v1.GraphService"
-_DEGREE: Final = 150
 _FLOOR: Final = "floor"
 _BODY: Final = "Good morning from a benchmark."
 _TARGETS: Final = {
@@ -51,7 +50,7 @@ _TARGETS: Final = {
 
 def writes(stage: Stage) -> list[Row]:
     """What the frequent writes cost against the floor, each with a request id."""
-    copy = datasets.copied(stage.cluster, stage.dataset, "writes")
+    copy = stage.copied("writes")
     with ExitStack() as stack:
         pair = stack.enter_context(running_pair(copy, logs=stage.logs))
         segments = in_turns(stage.effort, _contenders(stage, copy, pair, stack))
@@ -119,7 +118,7 @@ def _floor_contender(
         )
     )
     call = stack.enter_context(calls_of(floor.address(), CALL))
-    viewers = [viewer_message(viewer_id) for viewer_id in dataset.viewer_ids(_DEGREE)]
+    viewers = [viewer_message(viewer_id) for viewer_id in dataset.viewer_ids(dataset.usual)]
     return Contender(
         calls=[partial(call, viewer) for viewer in viewers],
         clocks={_FLOOR: partial(cpu_seconds, floor.pid), "postgres": postgres},
@@ -127,11 +126,11 @@ def _floor_contender(
 
 
 class _Requests:
-    """Requests by people with 150 connections, and by new people; each has an id of its own."""
+    """Requests by people of the usual degree and by new people; each has an id of its own."""
 
     def __init__(self, pair: RunningPair, dataset: Dataset) -> None:
         self._pair = pair
-        self._viewers = dataset.viewer_ids(_DEGREE)
+        self._viewers = dataset.viewer_ids(dataset.usual)
         self._new_ids = count(dataset.people + 1_000_000)
 
     def posts(self) -> Iterator[feed_pb2.CreatePostRequest]:

@@ -1,0 +1,48 @@
+"""What is measured, in the order of the table: each name is one that `--rows` takes.
+
+To add rows, write a function that takes the stage and returns them, and name it here.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Final
+
+from benchmarks import end_to_end, interceptors, services, sql, writes
+from benchmarks.row import Row
+from benchmarks.stage import Stage
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """Rows that are measured together."""
+
+    name: str
+    run: Callable[[Stage], Sequence[Row]]
+    prepare: Callable[[Stage], object] = attrgetter("dataset")
+    """Makes what the stage has to have before the clock starts."""
+
+
+_CAPTURED: Final = attrgetter("captured")
+
+MEASUREMENTS: Final[Sequence[Measurement]] = (
+    # First, for it ends the pair that the others use.
+    Measurement(name="writes", run=writes.writes),
+    Measurement(name="feed", run=end_to_end.feed, prepare=attrgetter("captured", "pair")),
+    Measurement(name="statements", run=sql.statements, prepare=_CAPTURED),
+    Measurement(name="reader", run=sql.hot_read, prepare=_CAPTURED),
+    Measurement(name="interceptors", run=interceptors.interceptors),
+    Measurement(name="scale", run=sql.scale, prepare=attrgetter("captured", "captured_small")),
+    Measurement(name="depth", run=sql.depth, prepare=_CAPTURED),
+    Measurement(
+        name="hubs", run=sql.unlucky_viewers, prepare=attrgetter("captured", "streams_alone")
+    ),
+    Measurement(name="ids", run=sql.connected_ids_backend, prepare=_CAPTURED),
+    Measurement(name="digest", run=sql.digest_sql, prepare=_CAPTURED),
+    Measurement(name="photos", run=services.photo_urls),
+    Measurement(name="workers", run=services.two_workers),
+    Measurement(name="memory", run=services.memory, prepare=attrgetter("pair")),
+    Measurement(name="imports", run=services.imports),
+)
+
+BY_NAME: Final = {measurement.name: measurement for measurement in MEASUREMENTS}
