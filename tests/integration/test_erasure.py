@@ -15,6 +15,7 @@ import sqlalchemy
 from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import text
 
+from feed_service.models import metadata
 from kith.feed.v1 import feed_pb2 as pb
 from kith.graph.v1 import graph_pb2
 from tests.support import photos
@@ -22,6 +23,7 @@ from tests.support.browser import post_form
 from tests.support.comments import Comments
 from tests.support.errors import fields_of, reason_of
 from tests.support.pair import Databases, Pair, running_pair
+from tests.support.pauses import nothing_told
 from tests.support.people import ALL, PRIVATE, People, tagged
 from tests.support.processes import Session, until
 from tests.support.s3 import S3Server, Stored
@@ -266,8 +268,12 @@ def _found(url: str, user_id: int) -> set[str]:
 def _found_anywhere(world: World, user_id: int) -> set[str]:
     return {
         *(f"graph {name}" for name in _found(world.pair.graph_url, user_id)),
-        *(f"feed {name}" for name in _found(world.pair.feed_url, user_id)),
+        *_found_in_feed(world, user_id),
     }
+
+
+def _found_in_feed(world: World, user_id: int) -> set[str]:
+    return {f"feed {name}" for name in _found(world.pair.feed_url, user_id)}
 
 
 # That the id was erased, and when: what is kept so that it can be issued anew.
@@ -520,23 +526,55 @@ def _reason(call: Callable[[], object]) -> str:
     return ""
 
 
+class _Rows:
+    """The rows of every table of the feed, as they are now."""
+
+    def __init__(self, url: str) -> None:
+        self._engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
+        # What the follower has come to is not undone with the rest.
+        self._tables = [table.name for table in metadata.sorted_tables if table.name != "followed"]
+        self._execute(
+            "CREATE SCHEMA kept",
+            *(f"CREATE TABLE kept.{table} AS TABLE {table}" for table in self._tables),
+        )
+
+    def restore(self) -> None:
+        """Bring them back, without what was stored since."""
+        self._execute(
+            *(f"DELETE FROM {table}" for table in reversed(self._tables)),
+            *(f"INSERT INTO {table} SELECT * FROM kept.{table}" for table in self._tables),
+        )
+
+    def _execute(self, *statements: str) -> None:
+        with self._engine.begin() as connection:
+            for statement in statements:
+                connection.execute(text(statement))
+
+
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_crash_at_any_step_is_made_up_for_by_another_call(world: World, when: str) -> None:
+def test_a_crash_at_any_step_is_made_up_for_by_another_call(
+    databases: Databases, when: str
+) -> None:
     at, has_crashed = 0, True
-    while has_crashed:
-        # Before a statement there is what there was after the COMMIT before it, and each of those
-        # is tried.
-        at += 17 if when == "before" else 1
+    with _world(databases) as world:
         life = _live(world)
         expected = _expected(world, life)
-        world.pair.graph.DeleteUser(graph_pb2.DeleteUserRequest(user_id=life.user))
+        rows = _Rows(world.pair.feed_url)
+        # The follower would erase beside the calls.
+        with nothing_told(world.pair):
+            world.pair.graph.DeleteUser(graph_pb2.DeleteUserRequest(user_id=life.user))
+            while has_crashed:
+                # Before a statement there is what there was after the COMMIT before it, and each of
+                # those is tried.
+                at += 17 if when == "before" else 1
+                rows.restore()
 
-        has_crashed = _crash(world, life.user, at=at, when=when)
-        if has_crashed:
-            world.pair.feed.DeleteUser(pb.DeleteUserRequest(user_id=life.user))
+                has_crashed = _crash(world, life.user, at=at, when=when)
+                if has_crashed:
+                    world.pair.feed.DeleteUser(pb.DeleteUserRequest(user_id=life.user))
 
-        assert _found_anywhere(world, life.user) <= _TOMBSTONE | _REMOVALS
-        assert [_export(world, friend) for friend in life.friends] == expected
+                assert _found_in_feed(world, life.user) <= _TOMBSTONE | _REMOVALS
+                assert [_export(world, friend) for friend in life.friends] == expected
     assert at > 20
 
 
