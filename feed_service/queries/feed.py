@@ -74,9 +74,42 @@ _ABOVE_THRESHOLD: Final = """(created_at, id) <= (head.created_at, head.id)
 NEWEST: Final = "ORDER BY created_at DESC, id DESC LIMIT"
 """The order of a feed, and how many of its first ones."""
 
-# recent      for hubs alone: of the newest posts of everybody, so many and no more, the visible
-#             ones. A hub that hears from many often finds its page there; then nothing of the
-#             streams is read, nor what they start from.
+_SAMPLED_PART: Final = 8
+"""A hub looks at this part of the rows first, 1 / 8, and decides by it whether to go on."""
+
+_SAMPLE_ROWS: Final = f"(:hub_scan_rows + {_SAMPLED_PART - 1}) / {_SAMPLED_PART}"
+
+_MOST_SAMPLED: Final = f"""(
+                  SELECT CASE WHEN count(*) >= :hub_degree THEN {_SAMPLE_ROWS} ELSE 0 END
+                  FROM connections)"""
+
+_MOST_FURTHER: Final = f"""(
+                  SELECT CASE WHEN count(*) < :limit AND count(*) * {_SAMPLED_PART} >= :limit
+                         THEN :hub_scan_rows - {_SAMPLE_ROWS} ELSE 0 END
+                  FROM sample)"""
+
+_BEHIND_SAMPLE: Final = """(created_at, id) < (
+                  (SELECT created_at FROM sample ORDER BY created_at, id LIMIT 1),
+                  (SELECT id FROM sample ORDER BY created_at, id LIMIT 1))"""
+
+
+def _of_everybody(part: str, *, most: str) -> str:
+    """The query for what is visible among so many posts of everybody, the newest of a part."""
+    return f"""
+        SELECT p.author_id, p.id, p.created_at
+        FROM (SELECT author_id, id, created_at, audience, deleted_at FROM posts
+              WHERE deleted_at IS NULL AND {part}
+              {NEWEST} {most}) AS p
+        WHERE (p.author_id IN (SELECT id FROM connections)) IS TRUE AND {SHOWN_TO_CONNECTION}
+        {NEWEST} :limit"""
+
+
+# sample      for hubs alone: the visible ones among the newest posts of everybody, an eighth of
+#             :hub_scan_rows.
+# recent      these and, unless they fill the page, the visible ones among the rest of
+#             :hub_scan_rows; but the rest is read only if the sample says that it fills the page.
+#             A hub that hears from many often finds its page here; then nothing of the streams is
+#             read, nor what they start from. A hub that hears from few goes on to the streams.
 # heads       the newest entry of every stream, one probe of an index each and nothing else.
 # threshold   the :limit-th newest of those that show a post to the viewer; they are asked from the
 #             newest on, so that hardly more than a page of them is. There are :limit posts at it or
@@ -91,13 +124,11 @@ _FEED_PAGE = Statement(
     f"""
     WITH connections AS MATERIALIZED ({CONNECTIONS}),
     given AS MATERIALIZED ({given(by="connections")}),
+    sample AS MATERIALIZED ({_of_everybody(IN_PART, most=_MOST_SAMPLED)}),
     recent AS MATERIALIZED (
-        SELECT p.author_id, p.id, p.created_at
-        FROM (SELECT author_id, id, created_at, audience, deleted_at FROM posts
-              WHERE deleted_at IS NULL AND {IN_PART}
-              {NEWEST} (SELECT CASE WHEN count(*) >= :hub_degree THEN :hub_scan_rows ELSE 0 END
-                         FROM connections)) AS p
-        WHERE (p.author_id IN (SELECT id FROM connections)) IS TRUE AND {SHOWN_TO_CONNECTION}
+        SELECT author_id, id, created_at FROM sample
+        UNION ALL
+        ({_of_everybody(f"{IN_PART} AND {_BEHIND_SAMPLE}", most=_MOST_FURTHER)})
         {NEWEST} :limit
     ),
     heads AS MATERIALIZED (

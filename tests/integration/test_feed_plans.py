@@ -160,6 +160,20 @@ def _nodes(plan: Plan) -> Iterator[Plan]:
         yield from _nodes(child)
 
 
+def _rows_of(plan: Plan, index: str) -> int:
+    """Return how many rows were read from an index."""
+    return sum(
+        node["Actual Rows"] * node["Actual Loops"]
+        for node in _nodes(plan)
+        if node.get("Index Name") == index
+    )
+
+
+def _loops_of(plan: Plan, index: str) -> int:
+    """Return how often an index was looked into."""
+    return sum(node["Actual Loops"] for node in _nodes(plan) if node.get("Index Name") == index)
+
+
 @pytest.mark.parametrize("degree", _DEGREES)
 @pytest.mark.parametrize("hub_scan", [_STREAMS_ALONE, _HUB_SCAN])
 @pytest.mark.parametrize("part", [_NEWEST, _DEEP])
@@ -201,6 +215,31 @@ def test_a_hub_finds_its_page_among_the_newest_posts_alone(stale: Connection) ->
     assert _buffers(plan) <= 300
     read = {node.get("Index Name") for node in _nodes(plan) if node.get("Actual Loops")}
     assert not read & {"idx_post_open", "idx_post_audience_tag_lookup"}
+
+
+def test_a_hub_that_sees_enough_of_a_sample_looks_further_before_it_reads_the_streams(
+    stale: Connection,
+) -> None:
+    plan = _page_plan(stale, range(1, 101), hub_scan=HubScan(degree=50, rows=8_000))
+
+    assert plan["Actual Rows"] == _PAGE
+    assert _rows_of(plan, "idx_post_created_at") > 1_000
+    assert not _loops_of(plan, "idx_post_open")
+
+
+def test_a_hub_that_sees_nothing_of_a_sample_looks_at_no_more_posts_of_everybody(
+    stale: Connection,
+) -> None:
+    plan = _page_plan(stale, range(5_001, 6_001))
+
+    assert _rows_of(plan, "idx_post_created_at") == 1_000
+
+
+def test_a_private_post_of_a_sample_costs_no_look_at_its_tags(stale: Connection) -> None:
+    plan = _page_plan(stale, range(5_001, 6_001))
+
+    assert not _loops_of(plan, "idx_post_exclusion")
+    assert not _loops_of(plan, "idx_user_tag_lookup")
 
 
 def test_posts_that_nobody_sees_cost_no_more_than_none(stale: Connection) -> None:
