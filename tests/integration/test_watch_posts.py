@@ -16,13 +16,14 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from feed_service import queries
+from feed_service.layouts import SINGLE
 from feed_service.models import EventKind
 from feed_service.queries.events import EventFilter
 from kith.feed.v1 import feed_pb2 as pb
 from kith.graph.v1 import graph_pb2
 from tests.support.comments import Comments
 from tests.support.errors import fields_of, reason_of
-from tests.support.pair import Databases, Pair, running_pair, running_pair_on
+from tests.support.pair import LAYOUT, Databases, Pair, running_pair, running_pair_on
 from tests.support.people import ALL, PRIVATE, People
 from tests.support.processes import Session, until
 from tests.support.reading import new_reader
@@ -742,7 +743,8 @@ def _consume(
     raise AssertionError("the last event was never told")
 
 
-# Widens the gap between an event's number and its commit, where a careless reader passes over it.
+# Widens the gap between an event's number and its commit, where a careless reader passes over it. A
+# distributed table takes no triggers; there the commit of several nodes takes longer by itself.
 _LINGER = """
     CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS
         'BEGIN PERFORM pg_sleep(random() * 0.03); RETURN NULL; END';
@@ -751,7 +753,6 @@ _LINGER = """
 """
 
 
-@pytest.mark.usefixtures("single_node")
 def test_consumers_who_crash_see_each_event_once_and_can_rebuild_what_is_stored(
     databases: Databases,
 ) -> None:
@@ -761,7 +762,8 @@ def test_consumers_who_crash_see_each_event_once_and_can_rebuild_what_is_stored(
         everybody = people.new(3 * _WRITERS)
         for person in everybody:
             people.connect(person, *(other for other in everybody if other > person))
-        _execute(pair, _LINGER)
+        if LAYOUT is SINGLE:
+            _execute(pair, _LINGER)
         start = _now(pair)
         consumers = [
             threads.submit(_consume, pair, start, last, random.Random(seed))
