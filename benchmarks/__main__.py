@@ -29,7 +29,7 @@ from benchmarks.report import print_report, report, write_report
 from benchmarks.rounds import Effort
 from benchmarks.row import Row
 from benchmarks.stage import Stage, prepared_stage
-from benchmarks.table import BY_NAME, Measurement
+from benchmarks.table import BY_NAME, Measurement, measured
 from benchmarks.world import FULL, QUICK
 
 _LOG_WIDTH = 160
@@ -146,10 +146,10 @@ def _measure(size: str, names: Sequence[str], directory: Path, console: Console)
 
 
 def _rows(measurement: Measurement, stage: Stage, console: Console) -> Sequence[Row]:
-    measurement.prepare(stage)
-    rows = measurement.run(stage)
+    rows = measured(measurement, stage)
     for row in rows:
-        console.print(f"  {row.name}: {row.verdict}", highlight=False)
+        busy = ", while the machine was busy" if row.is_disturbed else ""
+        console.print(f"  {row.name}: {row.verdict}{busy}", highlight=False)
     return rows
 
 

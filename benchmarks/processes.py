@@ -42,7 +42,7 @@ _ENVIRONMENT: Final = {
 }
 _START_SECONDS: Final = 60
 _FOLLOW_SECONDS: Final = 1_800
-_TICKS: Final = os.sysconf("SC_CLK_TCK")
+TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
 def cpu_seconds(pid: int) -> float:
@@ -64,7 +64,7 @@ class PostgresClock:
         self._session = connect(url)
         self._own_pid = self._session.get_backend_pid()
         self._database = str(self._session.info.dbname)
-        self._postmaster = int(_stat(self._own_pid)[1])
+        self._postmaster = parent_of(self._own_pid)
 
     def close(self) -> None:
         """End the session that is left out."""
@@ -72,8 +72,8 @@ class PostgresClock:
 
     def seconds(self) -> float:
         """Return the CPU time until now."""
-        ended_user, ended_system = _stat(self._postmaster)[13:15]
-        return self._running() + (int(ended_user) + int(ended_system)) / _TICKS
+        ended_user, ended_system = stat(self._postmaster)[13:15]
+        return self._running() + (int(ended_user) + int(ended_system)) / TICKS
 
     def seconds_here(self) -> float:
         """Return the CPU time until now in the database of the URL, without ended sessions."""
@@ -99,7 +99,12 @@ def _session_seconds(pid: int, database: str) -> float:
         return 0.0
 
 
-def _stat(pid: int) -> list[str]:
+def parent_of(pid: int) -> int:
+    """Return the process that a process was started by: the postmaster of a backend."""
+    return int(stat(pid)[1])
+
+
+def stat(pid: int) -> list[str]:
     """Return the fields of /proc/PID/stat behind the command's name, so from the third on."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
 

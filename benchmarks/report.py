@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from html import escape
 from math import log10
+from operator import attrgetter
 from pathlib import Path
 from typing import Final
 
@@ -39,6 +40,24 @@ class Report:
     date: str
     seconds: float
     rows: Sequence[Row]
+
+    @property
+    def disturbance(self) -> str:
+        """What others took of the machine meanwhile; empty where nobody has looked."""
+        seen = [row.others for row in self.rows if row.others is not None]
+        if not seen:
+            return ""
+        cores, throttled = (max(map(attrgetter(of), seen)) for of in ("cores", "throttled"))
+        disturbed = sum(row.is_disturbed for row in self.rows)
+        taken = f"other processes took up to {cores:.2f} cores"
+        if throttled:
+            taken += f" and the limit of CPU kept back up to {throttled:.2f}"
+        if not disturbed:
+            return f"The machine was quiet: {taken}."
+        return (
+            f"The machine was busy: {taken}. Do not quote the {disturbed} of {len(self.rows)} rows"
+            " that are marked; measure them again when nothing else runs."
+        )
 
 
 def report(size: str, rows: Sequence[Row], *, seconds: float) -> Report:
@@ -75,10 +94,12 @@ def print_report(made: Report, console: Console) -> None:
             figure(row.measured, row.unit),
             bound(row, row.target),
             "" if row.stretch is None else bound(row, row.stretch),
-            f"[{style}]{row.verdict}[/]",
+            f"[{style}]{row.verdict}[/]{', busy' if row.is_disturbed else ''}",
             row.note,
         )
     console.print(table)
+    if made.disturbance:
+        console.print(made.disturbance, highlight=False)
 
 
 def write_report(made: Report) -> None:
@@ -86,7 +107,11 @@ def write_report(made: Report) -> None:
     RESULTS.mkdir(exist_ok=True)
     figures = {
         **asdict(made),
-        "rows": [{**asdict(row), "verdict": row.verdict} for row in made.rows],
+        "disturbance": made.disturbance,
+        "rows": [
+            {**asdict(row), "verdict": row.verdict, "disturbed": row.is_disturbed}
+            for row in made.rows
+        ],
     }
     (RESULTS / f"{made.size}.json").write_text(
         json.dumps(figures, indent=2, ensure_ascii=False) + "\n"
@@ -116,8 +141,9 @@ def _bar(row: Row, number: int, middle: float) -> str:
     decades = log10(1 / share if row.at_least else share)
     length = max(-1.0, min(1.0, decades * 2 / _DECADES)) * _BAR_WIDTH / 2
     top = number * _ROW_HEIGHT + 4
+    name = f"{row.name}, busy" if row.is_disturbed else row.name
     return (
-        f'<text x="8" y="{top + 13}">{escape(row.name)}</text>'
+        f'<text x="8" y="{top + 13}">{escape(name)}</text>'
         f'<rect x="{min(middle, middle + length):.0f}" y="{top}" width="{abs(length):.0f}"'
         f' height="{_ROW_HEIGHT - 8}" fill="{_COLOURS[row.verdict]}"/>'
     )

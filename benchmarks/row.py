@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from benchmarks.others import Others
 from benchmarks.rounds import Segment, ratio
 
 Segments = Mapping[str, Sequence[Segment]]
@@ -20,6 +21,13 @@ class Row:
     unit: str = "×"
     at_least: bool = False
     note: str = ""
+    others: Others | None = None
+    """What was taken from the measurement; None where nobody has looked."""
+
+    @property
+    def is_disturbed(self) -> bool:
+        """Whether too much was taken for the figure to be quoted."""
+        return self.others is not None and self.others.is_disturbing
 
     @property
     def verdict(self) -> str:

@@ -1,5 +1,6 @@
 """What the measurements stand on: data, and the statements that the services send for it now."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from rich.console import Console
 from benchmarks import dataset as datasets
 from benchmarks.capture import Sent, Sessions, Taps
 from benchmarks.dataset import Dataset, connect
-from benchmarks.processes import RunningPair, running_pair
+from benchmarks.processes import RunningPair, parent_of, running_pair
 from benchmarks.rounds import Effort
 from benchmarks.world import SMALL, Size
 from kith.client import KithClient
@@ -68,6 +69,12 @@ class Stage:
         self._small = small
         self.logs.mkdir(parents=True, exist_ok=True)
         self.dataset = datasets.prepared(cluster, directory, size, console)
+
+    @property
+    def roots(self) -> list[int]:
+        """The processes that, with all that they have started, are the benchmark."""
+        with closing(connect(self.cluster.url("postgres"))) as session:
+            return [os.getpid(), parent_of(session.get_backend_pid())]
 
     @property
     def logs(self) -> Path:

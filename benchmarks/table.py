@@ -4,11 +4,12 @@ To add rows, write a function that takes the stage and returns them, and name it
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Final
 
 from benchmarks import end_to_end, interceptors, services, sql, writes
+from benchmarks.others import Moment
 from benchmarks.row import Row
 from benchmarks.stage import Stage
 
@@ -46,3 +47,13 @@ MEASUREMENTS: Final[Sequence[Measurement]] = (
 )
 
 BY_NAME: Final = {measurement.name: measurement for measurement in MEASUREMENTS}
+
+
+def measured(measurement: Measurement, stage: Stage) -> list[Row]:
+    """Return the rows of a measurement, with what others took of the machine meanwhile."""
+    measurement.prepare(stage)
+    roots = stage.roots
+    before = Moment.now(roots)
+    rows = measurement.run(stage)
+    others = Moment.now(roots).since(before)
+    return [replace(row, others=others) for row in rows]
