@@ -1,12 +1,7 @@
 """The questions to a graph, answered from its edges and blocks with sets."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
-from itertools import accumulate
-from typing import Final
-
-# Of the contract of SuggestConnections.
-_MOST_ROWS: Final = 50_000
+from collections.abc import Collection, Iterable
 
 
 class GraphOracle:
@@ -34,27 +29,20 @@ class GraphOracle:
         """Who has a block with the user, in either direction."""
         return {peer for block in self.blocks if user in block for peer in block - {user}}
 
-    def suggestions(self, user: int, limit: int) -> list[tuple[int, int]]:
+    def suggestions(
+        self, user: int, limit: int, *, examined: Collection[int] | None = None
+    ) -> list[tuple[int, int]]:
         """Who has most connections in common with the user, and how many; then by id.
 
-        Of friends with many connections together, those with the fewest are looked at.
+        Of the connections that are examined: by default all.
         """
+        friends = self.neighbours[user] if examined is None else examined
         counts = Counter(
             candidate
-            for friend in self._looked_at(user)
+            for friend in friends
             for candidate in self.neighbours[friend]
             if candidate != user
             and candidate not in self.neighbours[user]
             and frozenset((user, candidate)) not in self.blocks
         )
         return sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:limit]
-
-    def _looked_at(self, user: int) -> list[int]:
-        """Those connections of a user that suggestions are made from."""
-        friends = sorted(
-            self.neighbours[user], key=lambda friend: (len(self.neighbours[friend]), friend)
-        )
-        rows = accumulate(len(self.neighbours[friend]) for friend in friends)
-        return [
-            friend for friend, so_far in zip(friends, rows, strict=True) if so_far <= _MOST_ROWS
-        ]

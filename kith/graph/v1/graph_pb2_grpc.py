@@ -307,8 +307,10 @@ class GraphServiceServicer:
         """SuggestConnections returns the users with the most connections in common with the user, without
         users who are connected with the user, or have an open request or a block in either direction.
         The lower id wins ties. The result is exact if the user's connections have at most 50,000
-        connections in total. Otherwise the call looks only at those of the user's connections that
-        have the fewest connections, as many as have 50,000 in total. Counts may then be too low.
+        connections in total. Otherwise the call examines a sample: the user's connections in the order
+        of a hash, as many as have 50,000 connections in total, at least one. Users are then ranked by
+        how many of the examined connections they have in common with the user. Counts may be too low,
+        never too high. The sample stays the same until connections change.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -103,8 +103,10 @@ class GraphServiceStub:
     """SuggestConnections returns the users with the most connections in common with the user, without
     users who are connected with the user, or have an open request or a block in either direction.
     The lower id wins ties. The result is exact if the user's connections have at most 50,000
-    connections in total. Otherwise the call looks only at those of the user's connections that
-    have the fewest connections, as many as have 50,000 in total. Counts may then be too low.
+    connections in total. Otherwise the call examines a sample: the user's connections in the order
+    of a hash, as many as have 50,000 connections in total, at least one. Users are then ranked by
+    how many of the examined connections they have in common with the user. Counts may be too low,
+    never too high. The sample stays the same until connections change.
     """
     RequestConnection: _grpc.UnaryUnaryMultiCallable[_graph_pb2.RequestConnectionRequest, _graph_pb2.RequestConnectionResponse]
     """RequestConnection asks the peer for a connection. If the peer has already asked, the two are
@@ -277,8 +279,10 @@ class GraphServiceAsyncStub(GraphServiceStub):
     """SuggestConnections returns the users with the most connections in common with the user, without
     users who are connected with the user, or have an open request or a block in either direction.
     The lower id wins ties. The result is exact if the user's connections have at most 50,000
-    connections in total. Otherwise the call looks only at those of the user's connections that
-    have the fewest connections, as many as have 50,000 in total. Counts may then be too low.
+    connections in total. Otherwise the call examines a sample: the user's connections in the order
+    of a hash, as many as have 50,000 connections in total, at least one. Users are then ranked by
+    how many of the examined connections they have in common with the user. Counts may be too low,
+    never too high. The sample stays the same until connections change.
     """
     RequestConnection: _aio.UnaryUnaryMultiCallable[_graph_pb2.RequestConnectionRequest, _graph_pb2.RequestConnectionResponse]  # type: ignore[assignment]
     """RequestConnection asks the peer for a connection. If the peer has already asked, the two are
@@ -502,8 +506,10 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
         """SuggestConnections returns the users with the most connections in common with the user, without
         users who are connected with the user, or have an open request or a block in either direction.
         The lower id wins ties. The result is exact if the user's connections have at most 50,000
-        connections in total. Otherwise the call looks only at those of the user's connections that
-        have the fewest connections, as many as have 50,000 in total. Counts may then be too low.
+        connections in total. Otherwise the call examines a sample: the user's connections in the order
+        of a hash, as many as have 50,000 connections in total, at least one. Users are then ranked by
+        how many of the examined connections they have in common with the user. Counts may be too low,
+        never too high. The sample stays the same until connections change.
         """
 
     @_abc_1.abstractmethod
