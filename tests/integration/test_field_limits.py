@@ -3,13 +3,13 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from itertools import count
 from typing import Any, Final
 
 import grpc
 import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
-from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from kith.feed.v1 import feed_pb2
@@ -91,31 +91,56 @@ def _path(way: _Way, *, of_item: bool) -> str:
     return ".".join([*outer, last if of_item else way[-1].name])
 
 
-def _fill(message: Message) -> None:
+def _fill(message: Any) -> None:
     """Give every field that has a limit a value within it."""
-    contract: Descriptor = message.DESCRIPTOR  # type: ignore[assignment]  # its stub says upb's own
-    for field in contract.fields:
-        if _is_message(field):
-            item = getattr(message, field.name)
-            _fill(item.add() if field.is_repeated else item)
-        elif field.enum_type is not None:
-            value = _CHOSEN.get(field.enum_type.name, 1)
-            _set(message, field, [value] if field.is_repeated else value)
-        elif field.name == "update_mask":
-            getattr(message, field.name).paths.append("*")
-        elif field.GetOptions().HasExtension(options_pb2.limits) and not _is_map(field):
-            _set(message, field, [_value(field)] if field.is_repeated else _value(field))
+    contract: Descriptor = message.DESCRIPTOR
+    for name, is_repeated, new_value in _filled(contract):
+        if is_repeated:
+            getattr(message, name).append(new_value())
+        else:
+            setattr(message, name, new_value())
+    for name, is_repeated in _messages(contract):
+        item = getattr(message, name)
+        _fill(item.add() if is_repeated else item)
+    if "update_mask" in contract.fields_by_name:
+        message.update_mask.paths.append("*")
 
 
-def _value(field: FieldDescriptor) -> Any:
-    """Return a new value within the limits of a field."""
-    if field.name == "user_id":
-        return _USER
-    if field.type == FieldDescriptor.TYPE_INT64:
-        return next(_ids)
-    if field.type == FieldDescriptor.TYPE_STRING:
-        return str(next(_ids)) if _limits(field).min_length else ""
-    return 1
+# Hundreds of thousands of items are filled, and options are slow to read.
+@cache
+def _filled(contract: Descriptor) -> Sequence[tuple[str, bool, Callable[[], Any]]]:
+    """Return the fields with values of their own: name, whether it is a list, and a maker."""
+    return [
+        (field.name, field.is_repeated, _maker(field))
+        for field in contract.fields
+        if field.enum_type is not None
+        or (
+            field.GetOptions().HasExtension(options_pb2.limits)
+            and not (_is_message(field) or _is_map(field) or field.name == "update_mask")
+        )
+    ]
+
+
+@cache
+def _messages(contract: Descriptor) -> Sequence[tuple[str, bool]]:
+    """Return the fields that are messages of Kith: name, and whether it is a list."""
+    return [(field.name, field.is_repeated) for field in contract.fields if _is_message(field)]
+
+
+def _maker(field: FieldDescriptor) -> Callable[[], Any]:
+    """Return what makes new values within the limits of a field."""
+    value: object = 1
+    if field.enum_type is not None:
+        value = _CHOSEN.get(field.enum_type.name, 1)
+    elif field.name == "user_id":
+        value = _USER
+    elif field.type == FieldDescriptor.TYPE_INT64:
+        return partial(next, _ids)
+    elif field.type == FieldDescriptor.TYPE_STRING:
+        if _limits(field).min_length:
+            return lambda: str(next(_ids))
+        value = ""
+    return lambda: value
 
 
 def _set(message: Any, field: FieldDescriptor, value: Any) -> None:
@@ -142,7 +167,8 @@ def _request(rpc: Rpc, way: _Way, value: Any) -> Any:
 
 def _items(field: FieldDescriptor, number: int) -> list[Any]:
     if field.message_type is None:
-        return [_value(field) for _ in range(number)]
+        new_value = _maker(field)
+        return [new_value() for _ in range(number)]
     items: list[Any] = [GetMessageClass(field.message_type)() for _ in range(number)]
     for item in items:
         _fill(item)
