@@ -149,8 +149,11 @@ def _loaded(url: str, statements: list[str]) -> Iterator[Connection]:
         url, isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.NullPool
     )
     with engine.connect() as connection:
+        # Foreign keys hold by the way the rows are made; to check each costs a third of the time.
+        connection.execute(text("SET session_replication_role = replica"))
         for statement in statements:
             connection.execute(text(statement))
+        connection.execute(text("RESET session_replication_role"))
         yield connection
 
 
