@@ -7,9 +7,11 @@ from graph_service.access import ACCESS
 from graph_service.connections import Connections
 from graph_service.erasure import Erasure
 from graph_service.exports import Exports
+from graph_service.fence_keepers import FenceKeepers
+from graph_service.fences import FenceClosing, Fences, FenceUpkeep
 from graph_service.imports import Imports
 from graph_service.lookups import Lookups
-from graph_service.metrics import GAUGES, GraphMetrics
+from graph_service.metrics import GAUGES, FenceMetrics, GraphMetrics
 from graph_service.queries import suspensions
 from graph_service.servicer import GraphServicer
 from graph_service.settings import GraphSettings
@@ -22,6 +24,7 @@ from shared.api.watches import WatchMetrics
 from shared.database import schema
 from shared.database.database import BACKGROUND
 from shared.database.reader import Reader
+from shared.metrics import ClientMetrics
 from shared.periodic import Periodic
 from shared.server.parts import build_parts
 from shared.server.program import Program
@@ -29,7 +32,10 @@ from shared.server.service import Service
 
 NAME = "kith.graph.v1.GraphService"
 _UPKEEP_SECONDS = 30
-_BACKGROUND_CONNECTIONS = 1
+# One of so many calls may wait for keepers of fences, so that reads always find a slot.
+_WAITING_PART = 2
+_FENCES_SECONDS = 5
+_BACKGROUND_CONNECTIONS = 2
 
 
 def build(settings: GraphSettings, database_url: str) -> Service:
@@ -47,19 +53,42 @@ def build(settings: GraphSettings, database_url: str) -> Service:
         events = resources.enter_context(closing(Reader(parts.endpoint, name=BACKGROUND)))
         watches = ConnectionWatches(events, tokens, settings.watches, WatchMetrics(parts.registry))
         suspended_users = SuspendedUsers(
-            lambda known: suspensions.suspended_ids(events, known_revision=known)
+            lambda known: suspensions.suspended_ids(events, known_revision=known)[0]
         )
         refresh = Periodic(
             "suspended users", suspended_users.refresh, interval_seconds=REFRESH_SECONDS
         )
+        keepers = FenceKeepers(settings.fence_keeper_access, ClientMetrics(parts.registry))
+        resources.callback(keepers.shut)
+        closing_fences = FenceClosing(keepers)
+        fences = Fences(
+            keepers,
+            closing_fences,
+            targets=settings.fence_keepers,
+            at_once=max(1, settings.server.threads // _WAITING_PART),
+        )
+        fence_upkeep = Periodic(
+            "fences",
+            FenceUpkeep(
+                parts.background_database,
+                keepers,
+                closing_fences,
+                fences,
+                FenceMetrics(parts.registry),
+            ).run,
+            interval_seconds=_FENCES_SECONDS,
+        )
+        fences.mend = fence_upkeep.soon
         servicer = GraphServicer(
-            lookups=Lookups(parts.reads, parts.reader, tokens),
-            connections=Connections(database, limits, GraphMetrics(parts.registry)),
-            imports=Imports(database, limits),
+            lookups=Lookups(
+                parts.reads, parts.reader, tokens, names_keepers=bool(settings.fence_keepers)
+            ),
+            connections=Connections(database, limits, GraphMetrics(parts.registry), fences),
+            imports=Imports(database, limits, fences),
             exports=Exports(database, tokens),
             watches=watches,
-            erasure=Erasure(database),
-            suspensions=Suspensions(database, parts.reader, tokens, changed=refresh.soon),
+            erasure=Erasure(database, fences),
+            suspensions=Suspensions(database, parts.reader, tokens, fences, changed=refresh.soon),
             max_message_bytes=settings.server.max_message_bytes,
         )
         upkeep = Upkeep(
@@ -82,6 +111,8 @@ def build(settings: GraphSettings, database_url: str) -> Service:
             background=[
                 *parts.background,
                 refresh,
+                closing_fences,
+                fence_upkeep,
                 Periodic("upkeep", upkeep.run, interval_seconds=_UPKEEP_SECONDS),
             ],
             resources=resources.pop_all(),

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from sqlalchemy import Connection
 
 from graph_service.conflicts import erased_meanwhile
+from graph_service.fences import Fences
 from graph_service.metrics import ACTIVE_CONNECTIONS, USERS, GraphMetrics
 from graph_service.models import EventKind
 from graph_service.queries import pairs
@@ -29,8 +30,11 @@ from shared.database.database import Database
 class Connections:
     """The changes that a user can make to a pair."""
 
-    def __init__(self, database: Database, limits: PairLimits, metrics: GraphMetrics) -> None:
+    def __init__(
+        self, database: Database, limits: PairLimits, metrics: GraphMetrics, fences: Fences
+    ) -> None:
         self._database = database
+        self._fences = fences
         self._limits = limits
         self._metrics = metrics
 
@@ -100,7 +104,7 @@ class Connections:
                 raise user_suspended()
             kind = rule(pair)
             if kind is not None:
-                pair = _changed(connection, pair, kind)
+                pair = self._changed(connection, pair, kind)
             return pair
 
         response, is_new = once(self._database, call, work)
@@ -109,6 +113,27 @@ class Connections:
         if is_new and kind == EventKind.CONNECTED:
             self._metrics.connection_accepts.inc()
         return response
+
+    def _changed(self, connection: Connection, pair: LockedPair, kind: EventKind) -> LockedPair:
+        """Make a change of a pair that was connected before or is now, or neither."""
+        amount = 1 if kind == EventKind.CONNECTED else -1 if pair.is_connected else 0
+        is_withheld = (kind == EventKind.REQUESTED and pair.peer_blocks) or (
+            kind == EventKind.CANCELLED and pair.is_withheld
+        )
+        changed = pairs.change_pair(
+            connection,
+            user_id=pair.user.user_id,
+            peer_id=pair.peer.user_id,
+            kind=kind,
+            amount=amount,
+            peer_is_suspended=pair.peer_is_suspended,
+            is_withheld=is_withheld,
+            totals={ACTIVE_CONNECTIONS: amount, USERS: pair.created_users},
+        )
+        if amount or kind in pairs.OF_BLOCKS:
+            user_ids = (pair.user.user_id, pair.peer.user_id)
+            self._fences.before_commit(connection, changed.fenced_by, user_ids)
+        return changed
 
     def _request(self, pair: LockedPair) -> EventKind | None:
         if pair.user_blocks:
@@ -196,21 +221,3 @@ def _refuse_if_connected(pair: LockedPair) -> None:
             "the two users are already connected; use RemoveConnection",
             reason=errors_pb2.ERROR_REASON_ALREADY_CONNECTED,
         )
-
-
-def _changed(connection: Connection, pair: LockedPair, kind: EventKind) -> LockedPair:
-    """Make a change of a pair that was connected before or is now, or neither."""
-    amount = 1 if kind == EventKind.CONNECTED else -1 if pair.is_connected else 0
-    is_withheld = (kind == EventKind.REQUESTED and pair.peer_blocks) or (
-        kind == EventKind.CANCELLED and pair.is_withheld
-    )
-    return pairs.change_pair(
-        connection,
-        user_id=pair.user.user_id,
-        peer_id=pair.peer.user_id,
-        kind=kind,
-        amount=amount,
-        peer_is_suspended=pair.peer_is_suspended,
-        is_withheld=is_withheld,
-        totals={ACTIVE_CONNECTIONS: amount, USERS: pair.created_users},
-    )

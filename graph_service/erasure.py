@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from sqlalchemy import Connection
 
 from graph_service.conflicts import erased_meanwhile
+from graph_service.fences import Fences
 from graph_service.metrics import ACTIVE_CONNECTIONS, USERS
 from graph_service.queries import erasure, neighbours, suspensions, users
 from kith.exceptions import AbortedError
@@ -17,8 +18,9 @@ from shared.database.totals import add_to_totals
 class Erasure:
     """The erasure of users."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, fences: Fences) -> None:
         self._database = database
+        self._fences = fences
 
     def delete_user(self, call: Call[int, M], user_id: int) -> M:
         """Erase the user who has the id now; the result is how many connections ended."""
@@ -39,7 +41,9 @@ class Erasure:
             if amounts.keys() - before:
                 raise AbortedError("the user's connections changed; repeat the call")
             is_suspended = suspensions.is_suspended(connection, user_id=user_id)
-            _erase(connection, user_id, amounts, created=created, is_suspended=is_suspended)
+            told = _erase(connection, user_id, amounts, created=created, is_suspended=is_suspended)
+            # What is known of the erased id changes too, even if it had no connection.
+            self._fences.before_commit(connection, told, {user_id, *amounts})
             return -sum(amounts.values())
 
         response, _ = once(self._database, call, work)
@@ -61,8 +65,8 @@ def _erase(
     *,
     created: int,
     is_suspended: bool,
-) -> None:
-    erasure.erase_user(connection, user_id=user_id)
+) -> str | None:
+    told = erasure.erase_user(connection, user_id=user_id)
     if amounts:
         users.change_counts(
             connection, amounts=amounts, suspended_amounts=amounts if is_suspended else {}
@@ -71,3 +75,4 @@ def _erase(
         connection,
         amounts={ACTIVE_CONNECTIONS: sum(amounts.values()), USERS: created - 1},
     )
+    return told

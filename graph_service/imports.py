@@ -14,6 +14,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from graph_service.conflicts import erased_meanwhile
+from graph_service.fences import Fences
 from graph_service.metrics import ACTIVE_CONNECTIONS, USERS
 from graph_service.models import ACCEPTED, PENDING, WITHHELD
 from graph_service.queries import imported_blocks, imported_requests, imports, suspensions
@@ -95,8 +96,9 @@ class ImportResult:
 class Imports:
     """Imports of pairs, requests and blocks."""
 
-    def __init__(self, database: Database, limits: PairLimits) -> None:
+    def __init__(self, database: Database, limits: PairLimits, fences: Fences) -> None:
         self._database = database
+        self._fences = fences
         self._limits = limits
 
     def import_chunks(self, chunks: Iterable[Chunk]) -> ImportResult:
@@ -137,7 +139,7 @@ class Imports:
             )
         if locked.meets_erased:
             imports.note_returns(connection, pairs=decision.connected)
-        imports.import_pairs(
+        told = imports.import_pairs(
             connection,
             pairs=decision.connected,
             revision=locked.revision,
@@ -150,6 +152,11 @@ class Imports:
         )
         if decision.requests:
             imported_requests.import_requests(connection, requests=decision.requests)
+        if changed := {
+            *chain.from_iterable(decision.connected),
+            *chain.from_iterable(decision.blocks),
+        }:
+            self._fences.before_commit(connection, told, changed)
         return decision.result
 
     def _block_rooms(

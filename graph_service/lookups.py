@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from graph_service.queries import connected_ids, lookups, suggestions
-from graph_service.queries.connected_ids import ConnectedIds
+from graph_service.queries.connected_ids import ConnectedAnswer
 from graph_service.queries.lookups import CountRow, ListedPeer, PeerRow
 from kith.errors.v1 import errors_pb2
 from kith.exceptions import PreconditionError
@@ -24,7 +24,11 @@ class AskedUser:
 class Lookups:
     """What can be asked of the graph. Every method is one SQL statement."""
 
-    def __init__(self, reads: Reads, primary: Reader, tokens: PageTokens) -> None:
+    def __init__(
+        self, reads: Reads, primary: Reader, tokens: PageTokens, *, names_keepers: bool
+    ) -> None:
+        """With `names_keepers`, answers name the keepers of fences that are told of changes."""
+        self._names_keepers = names_keepers
         self._reads = reads
         self._primary = primary
         self._tokens = tokens
@@ -36,7 +40,7 @@ class Lookups:
         with_blocked: bool,
         with_suspended: bool,
         suspended_among: Collection[int],
-    ) -> tuple[list[ConnectedIds], list[int]]:
+    ) -> ConnectedAnswer:
         """Return each user's revision, and the ids where the revision is not the known one.
 
         And those of the users `suspended_among` who are suspended; the ids are complete
@@ -45,17 +49,21 @@ class Lookups:
         """
         known = {user_id: user.known_revision for user_id, user in asked.items()}
 
-        def read(reader: Reader) -> tuple[list[ConnectedIds], list[int]]:
+        def read(reader: Reader) -> ConnectedAnswer:
             return connected_ids.connected_user_ids(
                 reader,
                 known_revisions=known,
                 with_blocked=with_blocked,
                 with_suspended=with_suspended,
                 suspended_among=suspended_among,
+                # A replica does not know of the newest changes that keepers were told of.
+                with_keepers=self._names_keepers and reader is self._primary,
             )
 
-        def suffices(answer: tuple[list[ConnectedIds], list[int]]) -> bool:
-            return all(found.revision >= asked[found.user_id].min_revision for found in answer[0])
+        def suffices(answer: ConnectedAnswer) -> bool:
+            return all(
+                found.revision >= asked[found.user_id].min_revision for found in answer.users
+            )
 
         if any(known.values()):
             return read(self._primary)

@@ -1,6 +1,6 @@
 """What the graph knows, as protobuf messages."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, TypeVar, cast
 
@@ -10,9 +10,11 @@ from graph_service.models import ACCEPTED, WITHHELD, EventKind
 from graph_service.queries.connected_ids import ConnectedIds
 from graph_service.queries.events import EventRow
 from graph_service.queries.exports import PairRow
+from graph_service.queries.fences import KeeperName
 from graph_service.queries.lookups import ListedPeer, PeerRow
 from graph_service.queries.pairs import LockedPair
 from graph_service.queries.suspensions import SuspensionRow
+from kith.graph.v1 import fence_keeper_pb2
 from kith.graph.v1 import graph_pb2 as pb
 from kith.timestamps import timestamp
 
@@ -151,3 +153,11 @@ def event(row: EventRow) -> pb.ConnectionEvent:
         peer_revision=row.peer_revision,
         event_time=timestamp(row.occurred_at),
     )
+
+
+def keepers(names: Iterable[KeeperName]) -> list[fence_keeper_pb2.FenceKeeperName]:
+    """Return the names of keepers of fences."""
+    return [
+        fence_keeper_pb2.FenceKeeperName(keeper_id=name.keeper_id, history=name.history)
+        for name in names
+    ]

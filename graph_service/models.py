@@ -16,6 +16,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    Uuid,
     text,
 )
 
@@ -270,6 +271,18 @@ connection_events = Table(
 # erase_user: events about a user.
 Index("idx_connection_event_actor", connection_events.c.actor_id)
 Index("idx_connection_event_peer", connection_events.c.peer_id)
+
+# One row for each service that caches connections and has to be told of a change before it is
+# committed: where it is, which keeper in which history has answered there, and the history of this
+# database in which it did. A trigger on `users` reads them, and lets no change pass without them.
+fence_keepers = Table(
+    "fence_keepers",
+    metadata,
+    Column("target", Text, primary_key=True),
+    Column("keeper_id", Uuid, nullable=False),
+    Column("keeper_history", Text, nullable=False),
+    Column("graph_history", Text, nullable=False),
+)
 
 erased_events = erased_events_table("erased_events", metadata)
 purged_events = purged_events_table("purged_events", metadata)

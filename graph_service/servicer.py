@@ -102,7 +102,7 @@ class GraphServicer(graph_pb2_grpc.GraphServiceServicer):
             AskedUser(known_revision=user.known_revision, min_revision=user.min_revision)
             for user in request.users
         ]
-        answers, suspended_ids = self._lookups.connected_ids(
+        answer = self._lookups.connected_ids(
             dict(zip(user_ids, asked, strict=True)),
             with_blocked=request.include_blocked,
             with_suspended=request.include_suspended,
@@ -110,10 +110,11 @@ class GraphServicer(graph_pb2_grpc.GraphServiceServicer):
         )
         response = pb.GetConnectedUserIdsResponse(
             users=[
-                messages.connected_users(answer, include_self=request.include_self)
-                for answer in answers
+                messages.connected_users(user, include_self=request.include_self)
+                for user in answer.users
             ],
-            suspended_user_ids=suspended_ids,
+            suspended_user_ids=answer.suspended_ids,
+            fence_keepers=messages.keepers(answer.keepers),
         )
         self._refuse_if_too_large(response, advice="send fewer users at once")
         return response
@@ -378,11 +379,12 @@ class GraphServicer(graph_pb2_grpc.GraphServiceServicer):
     def GetSuspendedUserIds(
         self, request: pb.GetSuspendedUserIdsRequest, context: grpc.ServicerContext
     ) -> pb.GetSuspendedUserIdsResponse:
-        suspended = self._suspensions.ids(known_revision=request.known_revision)
+        suspended, keepers = self._suspensions.ids(known_revision=request.known_revision)
         response = pb.GetSuspendedUserIdsResponse(
             revision=suspended.revision,
             unchanged=suspended.ids is None,
             suspended_user_ids=suspended.ids or (),
+            fence_keepers=messages.keepers(keepers),
         )
         self._refuse_if_too_large(response, advice="too many users are suspended")
         return response

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from graph_service.access import ACCESS
+from kith.client.settings import TargetSettings
 from kith.environment import Environment
 from shared.api.page_token_keys import page_token_keys
 from shared.api.watches import WatchSettings
@@ -60,6 +61,10 @@ class GraphSettings:
     events_kept: timedelta
     """How long changes can be followed after they were made: CONNECTION_EVENTS_DAYS."""
     watches: WatchSettings
+    fence_keepers: tuple[str, ...]
+    """Who has to be told before connections change, as gRPC targets: FENCE_KEEPERS."""
+    fence_keeper_access: TargetSettings
+    """What these are shown: TARGET_CA_FILE and its companions."""
 
     @classmethod
     def read(cls, variables: Mapping[str, str]) -> "GraphSettings":
@@ -73,6 +78,7 @@ class GraphSettings:
     def read_from(cls, environment: Environment) -> "GraphSettings":
         """Read the variables; what cannot be used is noted in the environment."""
         database = DatabaseSettings.read(environment, "GRAPH")
+        fence_keepers = tuple(dict.fromkeys(environment.words("FENCE_KEEPERS")))
         return cls(
             server=ServerSettings.read(environment, "GRAPH", port=50051, metrics_port=9101),
             database=database,
@@ -84,4 +90,6 @@ class GraphSettings:
                 days=environment.integer("CONNECTION_EVENTS_DAYS", 90, minimum=1, maximum=3650)
             ),
             watches=WatchSettings.read(environment, "GRAPH"),
+            fence_keepers=fence_keepers,
+            fence_keeper_access=TargetSettings.read(environment, *fence_keepers),
         )

@@ -2,18 +2,21 @@
 
 A suspension changes no connection, request or block: the reads leave out who is suspended. So its
 end has nothing to restore. Everybody who is connected with the user gets a new revision in the same
-transaction, by which reads that are under way notice it.
+transaction, by which reads that are under way notice it. Its fence is for everybody, because a list
+of all suspended users may be cached as well.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from sqlalchemy import Connection
 
 from graph_service.conflicts import erased_meanwhile
+from graph_service.fences import EVERYBODY, Fences
 from graph_service.metrics import SUSPENDED_USERS, USERS
 from graph_service.models import EventKind
 from graph_service.queries import neighbours, suspensions, users
+from graph_service.queries.fences import KeeperName
 from graph_service.queries.suspensions import SuspensionRow
 from kith.exceptions import AbortedError
 from shared.access.suspended import Suspended
@@ -32,11 +35,13 @@ class Suspensions:
         database: Database,
         reader: Reader,
         tokens: PageTokens,
+        fences: Fences,
         *,
         changed: Callable[[], None],
     ) -> None:
         """Call `changed` after a user was suspended or restored."""
         self._database = database
+        self._fences = fences
         self._reader = reader
         self._tokens = tokens
         self._changed = changed
@@ -52,12 +57,13 @@ class Suspensions:
                 connection, user_id=user_id, reason=reason
             )
             if is_new:
-                suspensions.change_sight(
+                told = suspensions.change_sight(
                     connection,
                     user_id=user_id,
                     kind=EventKind.SUSPENDED,
                     amounts={user_id: 0, **dict.fromkeys(connected, 1)},
                 )
+                self._fences.before_commit(connection, told, EVERYBODY)
             add_to_totals(connection, amounts={SUSPENDED_USERS: int(is_new), USERS: created})
             return since
 
@@ -76,12 +82,13 @@ class Suspensions:
             connected = _lock_with_connections(connection, user_id)
             is_restored = suspensions.delete_suspension(connection, user_id=user_id)
             if is_restored:
-                suspensions.change_sight(
+                told = suspensions.change_sight(
                     connection,
                     user_id=user_id,
                     kind=EventKind.RESTORED,
                     amounts={user_id: 0, **dict.fromkeys(connected, -1)},
                 )
+                self._fences.before_commit(connection, told, EVERYBODY)
             add_to_totals(connection, amounts={SUSPENDED_USERS: -int(is_restored), USERS: created})
             return is_restored
 
@@ -105,8 +112,11 @@ class Suspensions:
             position=lambda row: ByTime.of(row.suspended_at, row.user_id),
         )
 
-    def ids(self, *, known_revision: int) -> Suspended:
-        """Return the ids of all suspended users, unless the revision is still the known one."""
+    def ids(self, *, known_revision: int) -> tuple[Suspended, Sequence[KeeperName]]:
+        """Return the ids of all suspended users, unless the revision is still the known one.
+
+        And the keepers that are told of every suspension after that.
+        """
         return suspensions.suspended_ids(self._reader, known_revision=known_revision)
 
 

@@ -50,6 +50,7 @@ NAMES: Final = frozenset(
         "FEED_TARGET",
         "FEED_THREADS",
         "FEED_WORKERS",
+        "FENCE_KEEPERS",
         "GATEWAY_ADMIN_PORT",
         "GATEWAY_HOST",
         "GATEWAY_METRICS_PORT",

@@ -1,9 +1,10 @@
 """The hot read: the connections of up to a hundred users, with the revisions they are of."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from graph_service.queries.fences import KEEPERS_TOLD, KeeperName, keeper_names
 from shared.database.arrays import array_literal
 from shared.database.reader import Reader, Statement
 
@@ -94,6 +95,7 @@ _TEXT = """
            u.revision IS DISTINCT FROM asked.known_revision AND asked.user_id = ANY (ARRAY(
                SELECT user_id FROM suspensions WHERE user_id = ANY (CAST(:user_ids AS bigint[]))))
            AS is_suspended,
+           {fence_keepers} AS fence_keepers,
            u.revision IS DISTINCT FROM asked.known_revision
            AND u.suspended_connection_count > 0 AS has_suspended,
            {suspended_ids} AS suspended_ids
@@ -117,21 +119,43 @@ def _in_sight(peer: str) -> str:
 
 # Most users have no suspended connection, and ask about nobody else. To prepare for either in the
 # same statement would cost each call a tenth: parts of a plan that are not run have to be set up.
-_CONNECTED_USER_IDS = Statement(
-    "connected_user_ids", _TEXT.format(b_in_sight="", a_in_sight="", suspended_ids="NULL")
+# Nor does a statement look for keepers of fences whose answer names none.
+def _statement(name: str, *, in_sight: bool, suspended: bool, keepers: bool) -> Statement:
+    return Statement(
+        f"{name}_of_keepers" if keepers else name,
+        _TEXT.format(
+            b_in_sight=_in_sight("user_b_id") if in_sight else "",
+            a_in_sight=_in_sight("user_a_id") if in_sight else "",
+            suspended_ids=_SUSPENDED_IDS if suspended else "NULL",
+            fence_keepers=KEEPERS_TOLD if keepers else "NULL",
+        ),
+    )
+
+
+_CONNECTED_USER_IDS = {
+    keepers: _statement("connected_user_ids", in_sight=False, suspended=False, keepers=keepers)
+    for keepers in (False, True)
+}
+_WITH_SUSPENDED_IDS = {
+    keepers: _statement(
+        "connected_user_ids_and_suspended", in_sight=False, suspended=True, keepers=keepers
+    )
+    for keepers in (False, True)
+}
+_IDS_IN_SIGHT = _statement(
+    "connected_user_ids_in_sight", in_sight=True, suspended=True, keepers=False
 )
-_WITH_SUSPENDED_IDS = Statement(
-    "connected_user_ids_and_suspended",
-    _TEXT.format(b_in_sight="", a_in_sight="", suspended_ids=_SUSPENDED_IDS),
-)
-_IDS_IN_SIGHT = Statement(
-    "connected_user_ids_in_sight",
-    _TEXT.format(
-        b_in_sight=_in_sight("user_b_id"),
-        a_in_sight=_in_sight("user_a_id"),
-        suspended_ids=_SUSPENDED_IDS,
-    ),
-)
+
+
+class ConnectedAnswer(NamedTuple):
+    """The answer about some users, and which of others are suspended, at one moment.
+
+    Every change after that is told to the keepers.
+    """
+
+    users: list[ConnectedIds]
+    suspended_ids: Sequence[int]
+    keepers: Sequence[KeeperName]
 
 
 def connected_user_ids(
@@ -141,12 +165,13 @@ def connected_user_ids(
     with_blocked: bool = False,
     with_suspended: bool = False,
     suspended_among: Collection[int] = (),
-) -> tuple[list[ConnectedIds], list[int]]:
+    with_keepers: bool = False,
+) -> ConnectedAnswer:
     """Each asked user's connections, in the order asked, all at one moment.
 
     And those of the users `suspended_among` who are suspended at that moment. The ids are without
     suspended users, unless wanted `with_suspended`; that some have to be left out is known only by
-    the first answer, and takes a second statement.
+    the first answer, and takes a second statement. There are keepers if wanted, and on a primary.
     """
     parameters = {
         "user_ids": array_literal(known_revisions),
@@ -154,8 +179,11 @@ def connected_user_ids(
         "with_blocked": with_blocked,
         "suspended_among": array_literal(suspended_among),
     }
-    statement = _WITH_SUSPENDED_IDS if suspended_among else _CONNECTED_USER_IDS
-    rows = reader.rows(statement, parameters)
+    statements = _WITH_SUSPENDED_IDS if suspended_among else _CONNECTED_USER_IDS
+    rows = reader.rows(statements[with_keepers], parameters)
+    # Those of the first statement: a later one could name a keeper that was not told of a change
+    # between the two.
+    *_, told, _, _ = rows[0]
     if not with_suspended and any(has_suspended for *_, has_suspended, _ in rows):
         rows = reader.rows(_IDS_IN_SIGHT, parameters)
     answers = [
@@ -182,4 +210,4 @@ def connected_user_ids(
             *_,
         ) in rows
     ]
-    return answers, rows[0][-1] or []
+    return ConnectedAnswer(answers, rows[0][-1] or (), keeper_names(told))

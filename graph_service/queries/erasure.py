@@ -2,6 +2,9 @@
 
 from sqlalchemy import Connection, TextClause, text
 
+from graph_service.queries.fences import FENCED, READ_FENCED_BY
+from graph_service.queries.statements import message
+
 _OPPONENT_IDS = text("""
     SELECT blocked_id FROM blocks WHERE blocker_id = :user_id
     UNION
@@ -58,11 +61,18 @@ _ERASE = [
     # The suspension stays: what others have of the erased person, and erase later, must not come
     # into sight until then.
     text("UPDATE suspensions SET reason = '' WHERE user_id = :user_id AND reason <> ''"),
-    text("DELETE FROM users WHERE user_id = :user_id"),
 ]
+_DELETE_USER = "DELETE FROM users WHERE user_id = :user_id"
 
 
-def erase_user(connection: Connection, *, user_id: int) -> None:
-    """Store that the locked user was erased; no other row names them, but for a suspension."""
+def erase_user(connection: Connection, *, user_id: int) -> str | None:
+    """Store that the locked user was erased; no other row names them, but for a suspension.
+
+    Returns who has to be told of it; see `queries.fences`.
+    """
     for statement in _ERASE:
         connection.execute(statement, {"user_id": user_id})
+    told: str | None = connection.execute(
+        message(FENCED, _DELETE_USER, READ_FENCED_BY), {"user_id": user_id}
+    ).scalar_one()
+    return told

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, text
 
+from graph_service.queries.fences import FENCED, READ_FENCED_BY
 from graph_service.queries.statements import message
 from graph_service.queries.users import CREATE_USERS, SHOWN_STEP, amount_literals
 from shared.database.arrays import array_literal
@@ -40,7 +41,7 @@ def begin_import(connection: Connection, *, user_ids: Collection[int]) -> int:
     Until the transaction ends, joins are made by looking into an index for each row.
     """
     return connection.execute(
-        message(_ONLY_PROBES, CREATE_USERS), {"user_ids": array_literal(user_ids)}
+        message(_ONLY_PROBES, FENCED, CREATE_USERS), {"user_ids": array_literal(user_ids)}
     ).rowcount
 
 
@@ -183,19 +184,21 @@ def import_pairs(
     has_requests: bool,
     suspended: Collection[int],
     totals: Mapping[str, int],
-) -> None:
+) -> str | None:
     """Store that the pairs are connected, and count and record it.
 
     The users are locked and get the revision. `has_requests` says whether any pair has a row
-    already, `suspended` which of the users are suspended. The totals change as well.
+    already, `suspended` which of the users are suspended. The totals change as well. Returns who
+    has to be told of what the import has changed until now; see `queries.fences`.
     """
     amounts = Counter(chain.from_iterable(pairs))
-    connection.execute(
+    told: str | None = connection.execute(
         message(
             _COUNT_IMPORTED,
             _INSERT_OR_ACCEPT_PAIRS if has_requests else _INSERT_PAIRS,
             _RECORD_IMPORTED,
             ADD_TO_TOTALS,
+            READ_FENCED_BY,
         ),
         {
             **amount_literals(amounts, with_suspended(pairs, suspended)),
@@ -205,7 +208,8 @@ def import_pairs(
             "requested_at": moments_literal(pair.requested_at for pair in pairs.values()),
             "revision": revision,
         },
-    )
+    ).scalar_one()
+    return told
 
 
 def with_suspended(

@@ -13,6 +13,7 @@ from typing import Final
 from sqlalchemy import Connection
 
 from graph_service.models import ACCEPTED, PENDING, WITHHELD, EventKind
+from graph_service.queries.fences import FENCED, FENCED_BY
 from graph_service.queries.lookups import PeerRow
 from graph_service.queries.statements import message
 from graph_service.queries.users import (
@@ -65,6 +66,8 @@ class LockedPair:
     are_users: bool
     created_users: int
     user_is_suspended: bool
+    fenced_by: str | None
+    """After a change of both users: who has to be told of it; see `queries.fences`."""
 
     @property
     def peer_is_suspended(self) -> bool:
@@ -100,7 +103,7 @@ class LockedPair:
 
 
 # The users that a transaction has created are those whose rows are its own, until it changes any.
-_PAIR = """
+_PAIR = f"""
     SELECT me.shown_revision AS user_revision, me.connection_count AS user_connection_count,
            them.shown_revision AS peer_revision, them.connection_count AS peer_connection_count,
            c.status, c.requested_by, c.created_at, c.updated_at, mine.created_at AS blocked_at,
@@ -118,7 +121,8 @@ _PAIR = """
                      AND declined_at > now() - CAST(:pause AS interval)) AS is_paused,
            (SELECT count(*) FROM users
             WHERE user_id IN (:user_id, :peer_id)
-              AND xmin = CAST(pg_current_xact_id_if_assigned() AS xid)) AS created_users
+              AND xmin = CAST(pg_current_xact_id_if_assigned() AS xid)) AS created_users,
+           {FENCED_BY} AS fenced_by
     FROM (VALUES (:user_id, :peer_id)) AS asked (user_id, peer_id)
     LEFT JOIN users AS me ON me.user_id = asked.user_id
     LEFT JOIN users AS them ON them.user_id = asked.peer_id
@@ -202,8 +206,8 @@ _CHANGES = {
     EventKind.UNBLOCKED: (_DELETE_BLOCK, _RECORD_DECLINE, _DELETE_WITHHELD),
 }
 
-# Those who cache connections cache blocks with them, so a block is a change of both users.
-_OF_BLOCKS = frozenset({EventKind.BLOCKED, EventKind.UNBLOCKED})
+OF_BLOCKS: Final = frozenset({EventKind.BLOCKED, EventKind.UNBLOCKED})
+"""Those who cache connections cache blocks with them, so a block is a change of both users."""
 
 _RECORD_ENDING = """
     INSERT INTO endings (user_a_id, user_b_id, user_a_revision, user_b_revision)
@@ -246,7 +250,7 @@ def change_pair(
     peer. The totals change with it. A request that is withheld from the peer is recorded nowhere
     else, for readers of the events would tell them.
     """
-    counted = (CHANGE_USERS,) if amount or kind in _OF_BLOCKS else ()
+    counted = (FENCED, CHANGE_USERS) if amount or kind in OF_BLOCKS else ()
     recorded = () if is_withheld else (_INSERT_EVENTS,)
     ended = (_RECORD_ENDING,) if amount < 0 else ()
     added = (ADD_TO_TOTALS,) if any(totals.values()) else ()
@@ -322,6 +326,7 @@ def _pair(
         are_users=None not in {row["user_revision"], row["peer_revision"]},
         created_users=row["created_users"],
         user_is_suspended=row["user_is_suspended"],
+        fenced_by=row["fenced_by"],
     )
 
 

@@ -1,12 +1,19 @@
 """Suspensions: the suspended users, and the users for whom that changes what they see."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, text
 
 from graph_service.models import EventKind
+from graph_service.queries.fences import (
+    FENCED,
+    KEEPERS_TOLD,
+    READ_FENCED_BY,
+    KeeperName,
+    keeper_names,
+)
 from graph_service.queries.statements import message
 from graph_service.queries.users import NEXT_REVISION, SHOWN_STEP, amount_literals
 from shared.access.suspended import Suspended
@@ -97,16 +104,18 @@ _RECORD_CHANGE = """
 
 def change_sight(
     connection: Connection, *, user_id: int, kind: EventKind, amounts: Mapping[int, int]
-) -> None:
+) -> str | None:
     """Store that a locked user is suspended or restored, for those who are connected with them.
 
     `amounts` are by how much each locked user's number of suspended connections changes; the user
-    is among them, with 0. All their revisions grow.
+    is among them, with 0. All their revisions grow. Returns who has to be told of it; see
+    `queries.fences`.
     """
-    connection.execute(
-        message(_CHANGE_SIGHT, _INSERT_EVENT, _RECORD_CHANGE),
+    told: str | None = connection.execute(
+        message(FENCED, _CHANGE_SIGHT, _INSERT_EVENT, _RECORD_CHANGE, READ_FENCED_BY),
         {**amount_literals(amounts, {}), "user_id": user_id, "kind": kind},
-    )
+    ).scalar_one()
+    return told
 
 
 _SUSPENSION_PAGE = text("""
@@ -129,16 +138,20 @@ def suspension_page(
 # Both as of one snapshot, or a revision would be told with the ids of another.
 _SUSPENDED_IDS = Statement(
     "all_suspended_ids",
-    """
+    f"""
     SELECT known.revision,
            CASE WHEN known.revision = nullif(CAST(:known_revision AS bigint), 0) THEN NULL
-           ELSE ARRAY(SELECT user_id FROM suspensions ORDER BY user_id) END
+           ELSE ARRAY(SELECT user_id FROM suspensions ORDER BY user_id) END,
+           {KEEPERS_TOLD}
     FROM (SELECT coalesce(max(revision), 0) AS revision FROM suspension_changes) AS known
 """,
 )
 
 
-def suspended_ids(reader: Reader, *, known_revision: int) -> Suspended:
-    """The ids of all suspended users, unless the revision is still the known one."""
-    [(revision, ids)] = reader.rows(_SUSPENDED_IDS, {"known_revision": known_revision})
-    return Suspended(revision=revision, ids=ids)
+def suspended_ids(reader: Reader, *, known_revision: int) -> tuple[Suspended, Sequence[KeeperName]]:
+    """The ids of all suspended users, unless the revision is still the known one.
+
+    And the keepers that are told of every suspension after this statement.
+    """
+    [(revision, ids, told)] = reader.rows(_SUSPENDED_IDS, {"known_revision": known_revision})
+    return Suspended(revision=revision, ids=ids), keeper_names(told)

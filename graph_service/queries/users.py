@@ -7,6 +7,7 @@ from typing import Final
 
 from sqlalchemy import Connection
 
+from graph_service.queries.fences import FENCED
 from graph_service.queries.statements import message
 from shared.database.arrays import array_literal
 
@@ -87,7 +88,7 @@ def change_counts(
     A revision grows, also when the clock has been set back. An amount of 0 is for a block. What
     happens to a connection out of sight does not change what the user is shown.
     """
-    connection.execute(message(CHANGE_USERS), amount_literals(amounts, suspended_amounts))
+    connection.execute(message(FENCED, CHANGE_USERS), amount_literals(amounts, suspended_amounts))
 
 
 def amount_literals(

@@ -12,7 +12,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any, TypeVar, cast
@@ -57,11 +57,12 @@ _SERVER_KEEPALIVES = (
 _TRY_LOCK = sqlalchemy.text("SELECT pg_try_advisory_lock(hashtextextended(:name, 0))")
 _UNLOCK = sqlalchemy.text("SELECT pg_advisory_unlock(hashtextextended(:name, 0))")
 
-# Say of a session, in the dictionary that SQLAlchemy keeps for it, that it is in a block, and which
-# statements are to travel with the block's BEGIN and with its COMMIT.
+# Say of a session, in the dictionary that SQLAlchemy keeps for it, that it is in a block, what is
+# to travel with the BEGIN of the block and with its COMMIT, and what surrounds the COMMIT.
 _IN_BLOCK = "kith_in_block"
 _WITH_BEGIN = "kith_with_begin"
 _WITH_COMMIT = "kith_with_commit"
+_AROUND_COMMIT = "kith_around_commit"
 _TELLING_COMMIT = f"COMMIT; {positions.HERE}"
 _ENDS = frozenset({"COMMIT", "ROLLBACK", _TELLING_COMMIT})
 
@@ -258,7 +259,8 @@ def in_transaction(connection: Connection) -> Iterator[None]:
         yield
     with _rolled_back_on_error(connection):
         if not _is_idle(connection.connection.driver_connection) or _WITH_COMMIT in connection.info:
-            _commit(connection)
+            with connection.info.get(_AROUND_COMMIT, nullcontext()):
+                _commit(connection)
     _leave_block(connection)
 
 
@@ -281,6 +283,15 @@ def send_with_commit(
     There may be several, which are sent in this order.
     """
     connection.info.setdefault(_WITH_COMMIT, []).append((statement, parameters))
+
+
+def around_commit(connection: Connection, block: AbstractContextManager[None]) -> None:
+    """Have the transaction's COMMIT surrounded by a block, which is entered right before it.
+
+    If that raises, the transaction is rolled back. If the block is left with an exception, nobody
+    knows whether the COMMIT took effect.
+    """
+    connection.info[_AROUND_COMMIT] = block
 
 
 def _commit(connection: Connection) -> None:
@@ -382,7 +393,7 @@ def _with_begin(connection: Connection, cursor: Any) -> str:
 
 
 def _leave_block(connection: Connection) -> None:
-    for key in (_IN_BLOCK, _WITH_BEGIN, _WITH_COMMIT):
+    for key in (_IN_BLOCK, _WITH_BEGIN, _WITH_COMMIT, _AROUND_COMMIT):
         connection.info.pop(key, None)
 
 

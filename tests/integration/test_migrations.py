@@ -209,7 +209,7 @@ def test_endings_are_found_in_the_events_of_the_version_before(
         schema.upgrade("graph", url)
 
         reader = new_reader(url)
-        [one, two], _ = connected_ids.connected_user_ids(reader, known_revisions={1: 0, 2: 0})
+        [one, two], *_ = connected_ids.connected_user_ids(reader, known_revisions={1: 0, 2: 0})
         reader.close()
         schema.downgrade("graph", url, "graph_0001")
         left = connection.execute(text("SELECT count(*) FROM connection_events")).scalar_one()

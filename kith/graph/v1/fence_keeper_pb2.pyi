@@ -104,9 +104,7 @@ class OpenFencesRequest(_message.Message):
     everybody: _builtins.bool
     """The change alters answers of more users than that, or of users who are not known."""
     transaction: _builtins.str
-    """The transaction of the change in the graph's database, as PostgreSQL's `xid8`. Empty for the
-    fence that stays open while the keeper is not registered.
-    """
+    """The transaction of the change in the graph's database, as PostgreSQL's `xid8`."""
     graph_history: _builtins.str
     """The history of the graph's database, an opaque text."""
     @_builtins.property

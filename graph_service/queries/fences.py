@@ -1,0 +1,183 @@
+"""Keepers of fences: who has to be told of a change, and which told changes are over.
+
+The trigger `require_fences` on `users` reads the keepers in the transaction of a change, while
+their registrations cannot change, and leaves them in a setting of the transaction. So a change
+learns of them by its last statement, and without keepers nothing is read.
+"""
+
+import json
+import uuid
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from sqlalchemy import Connection, text
+
+_LOCK: Final = 7_215_119
+
+FENCED: Final = "SET LOCAL kith.fences = on"
+"""To be sent before a statement that changes or deletes users: this client opens fences for it."""
+
+FENCED_BY: Final = "nullif(current_setting('kith.fenced_by', true), '')"
+"""What the trigger has left, for `fenced_by`; to be read after the change."""
+
+READ_FENCED_BY: Final = f"SELECT {FENCED_BY} AS fenced_by"
+"""The last statement of a change that returns nothing else."""
+
+KEEPERS_TOLD: Final = """(
+    SELECT array_agg(ARRAY[CAST(keeper_id AS text), keeper_history] ORDER BY keeper_id)
+    FROM fence_keepers WHERE graph_history = fences_history())"""
+"""The keepers, by `KeeperName`, that are told of every change after this statement."""
+
+
+class KeeperName(NamedTuple):
+    """A keeper in one history of its database."""
+
+    keeper_id: str
+    history: str
+
+
+def keeper_names(told: Sequence[Sequence[str]] | None) -> Sequence[KeeperName]:
+    """What KEEPERS_TOLD returned; NULL is none."""
+    return [KeeperName(*name) for name in told or ()]
+
+
+class KeeperRow(NamedTuple):
+    """A registered keeper: where it is, its name, and the graph's history it was registered in."""
+
+    target: str
+    name: KeeperName
+    graph_history: str
+
+
+class FencedBy(NamedTuple):
+    """What fences of a change have to say: its transaction and history, and its keepers."""
+
+    transaction: str
+    history: str
+    keepers: Sequence[KeeperRow]
+
+
+def fenced_by(told: str | None) -> FencedBy | None:
+    """What the trigger has left of a transaction, None if no keeper is registered."""
+    if told is None:
+        return None
+    read = json.loads(told)
+    return FencedBy(
+        read["transaction"],
+        read["history"],
+        [
+            KeeperRow(target, KeeperName(keeper_id, keeper_history), graph_history)
+            for target, keeper_id, keeper_history, graph_history in read["keepers"]
+        ],
+    )
+
+
+_HISTORY = text("SELECT fences_history()")
+
+
+def history(connection: Connection) -> str:
+    """The history of the graph's database, which is new after a restart, promotion or restore."""
+    told: str = connection.execute(_HISTORY).scalar_one()
+    return told
+
+
+_REGISTERED = text("""
+    SELECT target, CAST(keeper_id AS text), keeper_history, graph_history FROM fence_keepers
+    ORDER BY target
+""")
+
+
+def registered(connection: Connection) -> list[KeeperRow]:
+    """All keepers."""
+    return [
+        KeeperRow(target, KeeperName(keeper_id, keeper_history), graph_history)
+        for target, keeper_id, keeper_history, graph_history in connection.execute(_REGISTERED)
+    ]
+
+
+# A change waits behind this lock for at most as long as this waits for the changes before it.
+_BEGIN_REGISTERING = text(f"""
+    SET LOCAL lock_timeout = '1s';
+    SELECT pg_advisory_xact_lock({_LOCK});
+    SELECT CAST(pg_current_xact_id() AS text), fences_history()
+""")
+
+
+def begin_registering(connection: Connection) -> tuple[str, str]:
+    """The transaction and the history; until it ends, no change is under way, nor begins.
+
+    What the transaction does is fenced like a change of everybody.
+    """
+    transaction, told = connection.execute(_BEGIN_REGISTERING).one()
+    return transaction, told
+
+
+_REGISTER = text("""
+    INSERT INTO fence_keepers (target, keeper_id, keeper_history, graph_history)
+    VALUES (:target, CAST(:keeper_id AS uuid), :keeper_history, :graph_history)
+    ON CONFLICT (target) DO UPDATE
+    SET keeper_id = excluded.keeper_id, keeper_history = excluded.keeper_history,
+        graph_history = excluded.graph_history
+""")
+
+
+def register(connection: Connection, *, row: KeeperRow) -> None:
+    """Store a keeper that is to be told of all changes from now on."""
+    connection.execute(
+        _REGISTER,
+        {
+            "target": row.target,
+            "keeper_id": row.name.keeper_id,
+            "keeper_history": row.name.history,
+            "graph_history": row.graph_history,
+        },
+    )
+
+
+_FORGET = text("DELETE FROM fence_keepers WHERE target = :target")
+
+
+def forget(connection: Connection, *, target: str) -> bool:
+    """Whether a keeper was registered there; it is told of no change any more."""
+    return connection.execute(_FORGET, {"target": target}).rowcount == 1
+
+
+class ToldChange(NamedTuple):
+    """A change that a keeper has open, by what it was told."""
+
+    change_id: uuid.UUID
+    transaction: str
+    history: str
+
+
+# A change was told of by its transaction before this statement looked, so a transaction that has a
+# later number than this one was lost in a crash. Transactions of another history are over once the
+# keeper is registered in this one, for that waited for all changes. NULL is too old to be known.
+_OVER = text("""
+    SELECT told.change_id
+    FROM unnest(CAST(:change_ids AS uuid[]), CAST(:transactions AS xid8[]),
+                CAST(:histories AS text[])) AS told (change_id, transaction, history)
+    WHERE CASE
+        WHEN told.history <> fences_history() THEN EXISTS (
+            SELECT FROM fence_keepers
+            WHERE target = :target AND graph_history = fences_history())
+        WHEN told.transaction >= pg_current_xact_id() THEN true
+        ELSE pg_xact_status(told.transaction) IS DISTINCT FROM 'in progress'
+    END
+""")
+
+
+def over(connection: Connection, *, target: str, told: Sequence[ToldChange]) -> list[uuid.UUID]:
+    """Those of the changes that a keeper was told of before, whose transactions are over."""
+    if not told:
+        return []
+    rows = connection.execute(
+        _OVER,
+        {
+            "target": target,
+            "change_ids": [str(change.change_id) for change in told],
+            "transactions": [change.transaction for change in told],
+            "histories": [change.history for change in told],
+        },
+    )
+    return list(rows.scalars())

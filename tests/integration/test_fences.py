@@ -1,0 +1,481 @@
+"""No change of connections is committed before every keeper of fences has been told of it."""
+
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from threading import Event
+
+import grpc
+import pytest
+import sqlalchemy
+from sqlalchemy import text
+
+from kith.graph.v1 import graph_pb2 as pb
+from shared.database import schema
+from tests.support.errors import decoded, reason_of
+from tests.support.fence_keeper import EVERYBODY, Keeper, serving_keeper
+from tests.support.pair import Databases, Pair, running_pair, running_pair_on
+from tests.support.people import People
+from tests.support.processes import until
+from tests.support.roles import owner
+
+_UNAVAILABLE = "FENCE_KEEPER_UNAVAILABLE"
+
+
+@pytest.fixture(scope="module")
+def keeper() -> Iterator[Keeper]:
+    """A keeper that the graph of the pair tells of its changes."""
+    with serving_keeper() as keeper:
+        yield keeper
+
+
+@pytest.fixture(scope="module")
+def pair(databases: Databases, keeper: Keeper) -> Iterator[Pair]:
+    with running_pair(databases, {"FENCE_KEEPERS": keeper.target}) as pair:
+        until(lambda: registered(pair))
+        yield pair
+
+
+@pytest.fixture
+def people(pair: Pair, keeper: Keeper) -> Iterator[People]:
+    keeper.forget()
+    yield People(pair)
+    keeper.before_open = lambda *_: None
+    keeper.is_closing = True
+
+
+def rows(pair: Pair, statement: str) -> list[tuple[object, ...]]:
+    engine = sqlalchemy.create_engine(pair.graph_url, poolclass=sqlalchemy.NullPool)
+    with engine.connect() as connection:
+        return [tuple(row) for row in connection.execute(text(statement))]
+
+
+def registered(pair: Pair) -> list[tuple[object, ...]]:
+    return rows(pair, "SELECT target, keeper_id::text, keeper_history FROM fence_keepers")
+
+
+def revisions(pair: Pair) -> dict[object, object]:
+    return dict(rows(pair, "SELECT user_id, revision FROM users"))  # type: ignore[arg-type]  # pairs
+
+
+def request(pair: Pair, user_id: int, peer_id: int) -> None:
+    pair.graph.RequestConnection(pb.RequestConnectionRequest(user_id=user_id, peer_id=peer_id))
+
+
+def accept(pair: Pair, user_id: int, peer_id: int) -> None:
+    pair.graph.AcceptConnection(pb.AcceptConnectionRequest(user_id=user_id, peer_id=peer_id))
+
+
+def suspend(pair: Pair, user_id: int) -> None:
+    pair.graph.SuspendUser(pb.SuspendUserRequest(user_id=user_id))
+
+
+def restore(pair: Pair, user_id: int) -> None:
+    pair.graph.RestoreUser(pb.RestoreUserRequest(user_id=user_id))
+
+
+def erase(pair: Pair, user_id: int) -> None:
+    pair.graph.DeleteUser(pb.DeleteUserRequest(user_id=user_id))
+
+
+def is_connected(pair: Pair, user_id: int, peer_id: int) -> bool:
+    asked = pb.GetConnectionRequest(user_id=user_id, peer_id=peer_id)
+    state = pair.graph.GetConnection(asked).connection.state
+    return state == pb.CONNECTION_STATE_CONNECTED
+
+
+def ask(pair: Pair, user_id: int) -> pb.GetConnectedUserIdsResponse:
+    asked = pb.GetConnectedUserIdsRequest.UserQuery(user_id=user_id, known_revision=1)
+    return pair.graph.GetConnectedUserIds(pb.GetConnectedUserIdsRequest(users=[asked]))
+
+
+@contextmanager
+def refused(reason: str = _UNAVAILABLE) -> Iterator[None]:
+    with pytest.raises(grpc.RpcError) as caught:
+        yield
+    assert reason_of(caught.value) == reason
+    assert decoded(caught.value).retry_after is not None
+
+
+def say_unavailable(_request: object, context: grpc.ServicerContext) -> None:
+    context.abort(grpc.StatusCode.UNAVAILABLE, "away")
+
+
+def test_every_change_is_fenced_for_exactly_those_whose_revision_it_raises(
+    pair: Pair, people: People, keeper: Keeper
+) -> None:
+    one, two, three, four = people.new(4)
+    changes: list[tuple[str, Callable[[], object]]] = [
+        ("a request", lambda: request(pair, one, two)),
+        ("a request once more", lambda: request(pair, one, two)),
+        ("an acceptance", lambda: accept(pair, two, one)),
+        ("an acceptance once more", lambda: accept(pair, two, one)),
+        ("a request", lambda: request(pair, three, one)),
+        ("a request back, which connects", lambda: request(pair, one, three)),
+        ("a removal", lambda: people.remove(one, two)),
+        ("a removal once more", lambda: people.remove(one, two)),
+        ("a block of a connection", lambda: people.block(one, three)),
+        ("a withheld request", lambda: request(pair, three, one)),
+        ("the end of a block", lambda: people.unblock(one, three)),
+        ("an import", lambda: people.connect(one, two, four)),
+        ("an import once more", lambda: people.connect(one, two, four)),
+    ]
+
+    for name, change in changes:
+        before = revisions(pair)
+        keeper.forget()
+
+        change()
+
+        after = revisions(pair)
+        raised = {user_id for user_id in after if before.get(user_id, 0) != after[user_id]}
+        assert {*(each for told in keeper.opened for each in told.user_ids)} == raised, name
+        assert len(keeper.opened) == bool(raised), name
+        assert not any(told.everybody for told in keeper.opened), name
+        keeper.wait_until_closed()
+
+
+def test_an_erasure_is_fenced_for_the_user_and_all_whom_it_concerns(
+    pair: Pair, people: People, keeper: Keeper
+) -> None:
+    one, two = people.connected(2)
+    blocked, stranger = people.new(2)
+    people.block(one, blocked)
+    keeper.forget()
+
+    erase(pair, one)
+    erase(pair, stranger)
+
+    assert [list(told.user_ids) for told in keeper.opened] == [
+        sorted([one, two, blocked]),
+        [stranger],
+    ]
+    keeper.wait_until_closed()
+
+
+def test_suspensions_and_large_changes_are_fenced_for_everybody(
+    pair: Pair, people: People, keeper: Keeper
+) -> None:
+    one, *others = people.new(1_001)
+    generation = keeper.generations.get(EVERYBODY)
+    changes: list[Callable[[], object]] = [
+        lambda: suspend(pair, one),
+        lambda: restore(pair, one),
+        lambda: people.connect(one, *others),
+        lambda: erase(pair, one),
+    ]
+    for change in changes:
+        keeper.forget()
+
+        change()
+
+        [told] = keeper.opened
+        assert told.everybody
+        assert not told.user_ids
+        assert keeper.generations[EVERYBODY] != generation
+        generation = keeper.generations[EVERYBODY]
+
+
+def test_a_change_is_told_before_others_can_see_it(
+    pair: Pair, people: People, keeper: Keeper
+) -> None:
+    one, two = people.connected(2)
+    seen = list[bool]()
+    keeper.before_open = lambda *_: seen.append(is_connected(pair, one, two))
+
+    people.remove(one, two)
+
+    assert seen == [True]
+    assert not is_connected(pair, one, two)
+
+
+def test_a_change_that_cannot_be_told_is_not_made(
+    pair: Pair, people: People, keeper: Keeper
+) -> None:
+    one, two = people.connected(2)
+    blocked, suspended = people.new(2)
+    suspend(pair, suspended)
+    keeper.forget()
+    before = revisions(pair)
+    keeper.before_open = say_unavailable
+
+    changes: list[Callable[[], object]] = [
+        lambda: people.remove(one, two),
+        lambda: people.block(one, blocked),
+        lambda: people.connect(two, blocked),
+        lambda: suspend(pair, one),
+        lambda: restore(pair, suspended),
+        lambda: erase(pair, one),
+    ]
+    for change in changes:
+        with refused():
+            change()
+
+    assert revisions(pair) == before
+    assert is_connected(pair, one, two)
+    keeper.before_open = lambda *_: None
+    until(lambda: not _fails(lambda: people.remove(one, two)))
+
+
+def _fails(call: Callable[[], object]) -> bool:
+    """Whether a keeper cannot be told of a change."""
+    try:
+        call()
+    except grpc.RpcError as error:
+        if reason_of(error) != _UNAVAILABLE:
+            raise
+        return True
+    return False
+
+
+def test_what_changes_no_cached_answer_goes_on_while_a_keeper_is_away(
+    pair: Pair, people: People, keeper: Keeper
+) -> None:
+    one, two = people.new(2)
+    keeper.before_open = say_unavailable
+
+    request(pair, one, two)
+    pair.graph.DeclineConnection(pb.DeclineConnectionRequest(user_id=two, peer_id=one))
+    people.remove(one, two)
+
+    assert not keeper.opened
+
+
+def test_a_repeat_is_answered_while_a_keeper_is_away(
+    pair: Pair, people: People, keeper: Keeper
+) -> None:
+    one, two = people.connected(2)
+    removal = pb.RemoveConnectionRequest(user_id=one, peer_id=two, request_id=str(uuid.uuid4()))
+    first = pair.graph.RemoveConnection(removal)
+    keeper.before_open = say_unavailable
+
+    assert pair.graph.RemoveConnection(removal) == first
+
+
+def test_reads_find_a_slot_while_changes_wait_for_a_keeper(
+    pair: Pair, people: People, keeper: Keeper
+) -> None:
+    users = [people.connected(2) for _ in range(16)]
+    is_over, waiting = Event(), Event()
+
+    def wait(*_: object) -> None:
+        waiting.set()
+        is_over.wait()
+
+    keeper.before_open = wait
+    with ThreadPoolExecutor(16) as threads:
+        changes = [threads.submit(_fails, partial(people.remove, *each)) for each in users]
+        waiting.wait()
+        for _ in range(20):
+            ask(pair, users[0][0])
+        is_over.set()
+        assert all(change.result() in {True, False} for change in changes)
+
+
+def test_answers_of_the_primary_name_the_keeper(pair: Pair, people: People, keeper: Keeper) -> None:
+    [one] = people.new(1)
+
+    suspended = pair.graph.GetSuspendedUserIds(pb.GetSuspendedUserIdsRequest())
+
+    assert list(ask(pair, one).fence_keepers) == [keeper.name]
+    assert list(suspended.fence_keepers) == [keeper.name]
+
+
+def test_fences_that_a_change_has_left_open_are_closed_once_it_is_over(
+    people: People, keeper: Keeper
+) -> None:
+    one, two = people.connected(2)
+    keeper.forget()
+    keeper.is_closing = False
+    people.remove(one, two)
+
+    keeper.is_closing = True
+
+    keeper.wait_until_closed()
+
+
+def test_fences_stay_open_while_the_transaction_of_their_change_goes_on(
+    pair: Pair, people: People, keeper: Keeper
+) -> None:
+    one, two = people.connected(2)
+    keeper.forget()
+    is_committing, may_commit = Event(), Event()
+
+    def on_statement(statement: str) -> None:
+        if statement.startswith("COMMIT") and keeper.opened and not is_committing.is_set():
+            is_committing.set()
+            may_commit.wait()
+
+    pair.graph_tap.before_statement = on_statement
+    try:
+        with ThreadPoolExecutor(1) as threads:
+            removal = threads.submit(people.remove, one, two)
+            is_committing.wait()
+            pair.graph_tap.before_statement = lambda _: None
+            [told] = keeper.opened
+            looked = len(keeper.listed)
+            until(lambda: len(keeper.listed) > looked + 1)
+            assert told.change_id in keeper.open
+            may_commit.set()
+            removal.result()
+    finally:
+        may_commit.set()
+        pair.graph_tap.before_statement = lambda _: None
+    keeper.wait_until_closed()
+
+
+def test_a_keeper_with_another_history_is_registered_again_before_changes_go_on(
+    pair: Pair, people: People, keeper: Keeper
+) -> None:
+    one, two = people.connected(2)
+    keeper.forget()
+    generation = keeper.generations.get(EVERYBODY)
+    keeper.history = f"promoted {uuid.uuid4()}"
+
+    with refused():
+        people.remove(one, two)
+
+    until(lambda: not _fails(lambda: people.remove(one, two)))
+    assert registered(pair) == [(keeper.target, keeper.keeper_id, keeper.history)]
+    assert keeper.generations[EVERYBODY] != generation
+    keeper.wait_until_closed()
+
+
+def test_another_keeper_at_the_address_is_not_registered_in_its_stead(
+    people: People, keeper: Keeper
+) -> None:
+    one, two = people.connected(2)
+    keeper_id, keeper.keeper_id = keeper.keeper_id, str(uuid.uuid4())
+
+    for _ in range(2):
+        with refused():
+            people.remove(one, two)
+
+    keeper.keeper_id = keeper_id
+    until(lambda: not _fails(lambda: people.remove(one, two)))
+
+
+def test_answers_name_no_keeper_that_is_registered_in_another_history_of_the_graph(
+    pair: Pair, people: People, keeper: Keeper
+) -> None:
+    one, two = people.connected(2)
+    keeper.forget()
+    generation = keeper.generations.get(EVERYBODY)
+    engine = sqlalchemy.create_engine(pair.graph_url, poolclass=sqlalchemy.NullPool)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE fence_keepers SET graph_history = 'before a failover'"))
+
+    assert not ask(pair, one).fence_keepers
+    with refused():
+        people.remove(one, two)
+
+    until(lambda: not _fails(lambda: people.remove(one, two)))
+    assert ask(pair, one).fence_keepers
+    assert keeper.generations[EVERYBODY] != generation
+
+
+def test_a_registration_that_is_lost_is_made_again_before_changes_go_on(
+    pair: Pair, people: People, keeper: Keeper
+) -> None:
+    one, two = people.connected(2)
+    keeper.forget()
+    engine = sqlalchemy.create_engine(pair.graph_url, poolclass=sqlalchemy.NullPool)
+    with engine.begin() as connection:
+        # As in a backup from before the registration, whose table has another file.
+        connection.execute(text("TRUNCATE fence_keepers"))
+
+    with refused():
+        people.remove(one, two)
+
+    until(lambda: not _fails(lambda: people.remove(one, two)))
+    assert registered(pair) == [(keeper.target, keeper.keeper_id, keeper.history)]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE users SET revision = revision + 1",
+        "DELETE FROM users WHERE user_id = 1",
+        "TRUNCATE users",
+    ],
+)
+def test_a_client_that_knows_no_fences_changes_no_users_while_a_keeper_is_registered(
+    pair: Pair, people: People, statement: str
+) -> None:
+    people.connected(2)
+    before = revisions(pair)
+    engine = sqlalchemy.create_engine(pair.graph_url, poolclass=sqlalchemy.NullPool)
+
+    with (
+        pytest.raises(sqlalchemy.exc.OperationalError, match="keepers of fences"),
+        engine.begin() as connection,
+    ):
+        connection.execute(text(statement))
+
+    assert revisions(pair) == before
+
+
+def test_users_change_in_read_committed_alone(pair: Pair) -> None:
+    engine = sqlalchemy.create_engine(
+        pair.graph_url, poolclass=sqlalchemy.NullPool, isolation_level="REPEATABLE READ"
+    )
+
+    with engine.begin() as connection:
+        connection.execute(text("SET LOCAL kith.fences = on"))
+        with pytest.raises(sqlalchemy.exc.DBAPIError, match="READ COMMITTED"):
+            connection.execute(text("UPDATE users SET revision = revision + 1"))
+
+
+def test_the_schema_is_not_taken_back_while_a_keeper_is_registered(pair: Pair) -> None:
+    with pytest.raises(sqlalchemy.exc.DBAPIError, match="FENCE_KEEPERS"):
+        schema.downgrade("graph", owner("graph", pair.graph_url), "graph_0009")
+
+
+def test_an_empty_setting_ends_registrations_after_a_fence_for_everybody(
+    databases: Databases,
+) -> None:
+    urls = {service: databases.new(service) for service in ("graph", "feed")}
+    with serving_keeper() as keeper:
+        with running_pair_on(urls, {"FENCE_KEEPERS": keeper.target}) as pair:
+            until(lambda: registered(pair))
+            generation = keeper.generations[EVERYBODY]
+
+        with running_pair_on(urls) as pair:
+            until(lambda: not registered(pair))
+            one, two = People(pair).connected(2)
+            assert not ask(pair, one).fence_keepers
+            assert is_connected(pair, one, two)
+
+    assert keeper.generations[EVERYBODY] != generation
+    assert not keeper.open
+
+
+def test_a_process_without_the_setting_tells_who_is_registered(
+    pair: Pair, people: People, keeper: Keeper, databases: Databases
+) -> None:
+    """The other process cannot end the registration, for the keeper does not let it."""
+    keeper.before_open = lambda told, context: (
+        say_unavailable(told, context) if told.everybody else None
+    )
+    urls = {"graph": pair.graph_url, "feed": databases.new("feed")}
+    with running_pair_on(urls) as other:
+        one, two = people.connected(2)
+        keeper.forget()
+        People(other).remove(one, two)
+
+    assert [sorted(told.user_ids) for told in keeper.opened] == [sorted([one, two])]
+    assert registered(pair)
+
+
+def test_until_the_keeper_of_the_setting_is_registered_nothing_changes(
+    databases: Databases,
+) -> None:
+    with (
+        serving_keeper() as keeper,
+        running_pair(databases, {"FENCE_KEEPERS": f"{keeper.target}, 127.0.0.1:9"}) as pair,
+    ):
+        until(lambda: len(registered(pair)) == 1)
+        with refused():
+            People(pair).connected(2)
