@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import grpc
 import pytest
@@ -17,6 +18,7 @@ from tests.support.people import People, all_without, tagged
 from tests.support.processes import Session
 from tests.support.s3 import S3Server
 
+_PAGE = Path(__file__).parents[2] / "deploy" / "CITUS.md"
 _SECONDS = 30
 
 
@@ -186,3 +188,9 @@ def test_all_calls_about_one_person_ask_one_shard_at_a_time(world: _World) -> No
 
 def test_of_every_call_it_is_known_where_it_goes() -> None:
     assert set(_ON_ONE_SHARD) | _ON_ALL_SHARDS == set(ACCESS)
+
+
+def test_the_page_for_operators_names_every_call_that_asks_all_shards() -> None:
+    page = _PAGE.read_text()
+
+    assert {call for call in _ON_ALL_SHARDS if f"`{call}`" not in page} == set()
