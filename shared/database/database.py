@@ -34,7 +34,7 @@ from kith.exceptions import (
 )
 from kith.trace_context import commented
 from shared import deadlines
-from shared.database import positions
+from shared.database import beside, positions
 from shared.database.endpoint import Endpoint
 from shared.database.guard import statement_timeout
 from shared.database.positions import BehindError, Position
@@ -350,6 +350,8 @@ class _Statements:
         # What is to be ended is ended in any case.
         is_end = statement in _ENDS
         timeout = "" if is_end else statement_timeout(self._usual_timeout)
+        if (told := beside.asked.get()) is not None:
+            told.forget()
         context._kith_started = time.perf_counter()  # type: ignore[union-attr]  # noqa: SLF001 -- SQLAlchemy's own way to time a statement
         self._guard.watch(cursor.connection)
         sent = f"{begin}{timeout}{positions.proof.get()}{before}{statement}"

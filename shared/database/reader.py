@@ -8,6 +8,8 @@ other statements go through `Database`.
     PAGE = Statement("feed_page", "SELECT ... WHERE author_id = :author_id LIMIT :limit")
     reader.rows(PAGE, {"author_id": 7, "limit": 21})
 
+A caller can have a value read beside the rows of every statement, in its snapshot: see `beside`.
+
 The connections are beside those of the pool, as many as calls have read at the same time. Behind a
 pooler that gives every transaction another session, nothing can be prepared: DATABASE_PREPARE=off.
 """
@@ -24,7 +26,7 @@ import psycopg2.errors
 
 from kith.exceptions import AppException
 from kith.trace_context import commented
-from shared.database import positions
+from shared.database import beside, positions
 from shared.database.database import (
     CALLS,
     RETRY_AFTER,
@@ -62,6 +64,23 @@ class Statement:
         self.plain = _NAMED.sub(r"%(\1)s", text.replace("%", "%%"))
         self.execute = f"EXECUTE {name} ({arguments})" if names else f"EXECUTE {name}"
         self.prepare = f"PREPARE {name} AS {numbered.replace('%', '%%')}"
+        self._text = text
+        self._with = dict[str, Statement]()
+
+    def beside(self, query: str) -> "Statement":
+        """Return the statement that tells in each row also what a query says, and a marker.
+
+        There is at least one row; in one that stands for no row the marker is NULL. The rows keep
+        their order: of such a join, PostgreSQL makes a loop over the query's one row.
+        """
+        if query not in self._with:
+            text = f"""
+                SELECT beside.*, found.*
+                FROM ({query}) AS beside
+                LEFT JOIN (SELECT true, answer.* FROM ({self._text}) AS answer OFFSET 0) AS found
+                  ON true"""  # noqa: S608 -- both are texts of statements
+            self._with[query] = Statement(f"{self.name}_beside", text)
+        return self._with[query]
 
 
 class _StalePlanError(ConnectionLostError):
@@ -71,10 +90,18 @@ class _StalePlanError(ConnectionLostError):
 class Reader:
     """Runs reading statements, each its own snapshot. Thread-safe.
 
-    Without `repeats` a statement is not made again whose connection broke.
+    Without `repeats` a statement is not made again whose connection broke. Only one that
+    `tells_beside` tells what is asked beside statements.
     """
 
-    def __init__(self, endpoint: Endpoint, *, name: str = CALLS, repeats: bool = True) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        name: str = CALLS,
+        repeats: bool = True,
+        tells_beside: bool = False,
+    ) -> None:
         settings = endpoint.settings
         self._arguments = {
             **address(endpoint.url),
@@ -82,6 +109,7 @@ class Reader:
         }
         self._prepares = settings.prepare
         self._repeats = repeats
+        self._tells_beside = tells_beside
         self._usual_timeout = settings.statement_timeout.total_seconds()
         self._guard = endpoint.guard
         self._latency = endpoint.latency
@@ -94,6 +122,12 @@ class Reader:
         Raises UnavailableError or DeadlineError.
         """
         started = time.perf_counter()
+        if (asked := beside.asked.get()) is not None and not self._tells_beside:
+            asked.forget()
+            asked = None
+        if asked is not None:
+            statement = statement.beside(asked.query)
+            parameters = {**parameters, **asked.parameters}
         try:
             rows = self._rows_once(statement, parameters)
         except ConnectionLostError as error:
@@ -106,7 +140,7 @@ class Reader:
         self._latency.observe(time.perf_counter() - started)
         if (count := statements_in_call.get()) is not None:
             count[0] += 1
-        return rows
+        return rows if asked is None else asked.taken_from(rows)
 
     def close(self) -> None:
         """Close the connections that no call is using."""

@@ -72,11 +72,13 @@ def build_parts(
     totals: Mapping[str, str],
     background_connections: int,
     resources: ExitStack,
+    tells_beside: bool = False,
 ) -> Parts:
     """Build the parts of `graph` or `feed`, and leave to `resources` what has to be closed.
 
     No thread is started and nothing connects. `totals` are gauges that the database maintains. Work
-    in the background has connections of its own, so it never takes one from the calls.
+    in the background has connections of its own, so it never takes one from the calls. The reader
+    of the primary `tells_beside` its rows what it is asked, if that is wanted.
     """
     registry = CollectorRegistry()
     redis = None
@@ -86,7 +88,7 @@ def build_parts(
     endpoint = Endpoint.of(settings.database, database_url, database_latency(registry))
     resources.callback(endpoint.guard.close)
     database = resources.enter_context(closing(Database(endpoint)))
-    reader = resources.enter_context(closing(Reader(endpoint)))
+    reader = resources.enter_context(closing(Reader(endpoint, tells_beside=tells_beside)))
     background_database = resources.enter_context(
         closing(Database(endpoint.limited(background_connections), name=BACKGROUND))
     )
