@@ -122,9 +122,9 @@ class Comments:
         """
 
         def read(viewer: Viewer) -> Mapping[CommentName, CommentRow]:
-            return self._reads.read(
-                lambda connection: queries.comments.visible_comments(
-                    connection, viewer=viewer, names=names
+            return self._reads.prepared(
+                lambda reader: queries.comments.visible_comments(
+                    reader, viewer=viewer, names=names
                 ),
                 since=viewer.since,
             )
@@ -155,9 +155,9 @@ class Comments:
         beyond = self._tokens.read(scope, page_token, start=start)
 
         def read(viewer: Viewer) -> CommentPart | None:
-            return self._reads.read(
-                lambda connection: queries.comments.comment_page(
-                    connection,
+            return self._reads.prepared(
+                lambda reader: queries.comments.comment_page(
+                    reader,
                     viewer=viewer,
                     post=post,
                     parent_id=parent_id,

@@ -156,9 +156,9 @@ class Posts:
         before = self._tokens.read(scope, page_token, start=NEWER_THAN_ALL)
 
         def read(viewer: Viewer) -> list[PostRow]:
-            return self._reads.read(
-                lambda connection: queries.posts.author_page(
-                    connection,
+            return self._reads.prepared(
+                lambda reader: queries.posts.author_page(
+                    reader,
                     viewer=viewer,
                     author_id=author_id,
                     before=before.key,
@@ -380,19 +380,18 @@ class Posts:
         return [known[draft.key]._replace(alt_text=draft.alt_text) for draft in drafts]
 
     def _visible(self, viewer: Viewer, names: Sequence[PostName]) -> dict[PostName, PostRow]:
-        return self._reads.read(
-            lambda connection: queries.posts.visible_posts(connection, viewer=viewer, names=names),
+        return self._reads.prepared(
+            lambda reader: queries.posts.visible_posts(reader, viewer=viewer, names=names),
             since=viewer.since,
         )
 
 
 def _as_author(connection: Connection, name: PostName) -> PostRow:
     """Return a post as its author sees it."""
-    author = Viewer(user_id=name[0])
-    found = queries.posts.visible_posts(connection, viewer=author, names=[name])
-    if name not in found:
+    post = queries.posts.own_post(connection, name=name)
+    if post is None:
         raise not_found()
-    return found[name]
+    return post
 
 
 def _lock_audience(connection: Connection, audience: Audience, *, current: PostRow) -> None:

@@ -62,9 +62,9 @@ class ReadPositions:
         count = steady_read(
             self._graph,
             user_id,
-            lambda viewer: self._reads.read(
-                lambda connection: self._layout.unread_count(
-                    connection, viewer=viewer, limit=_MOST_COUNTED + 1
+            lambda viewer: self._reads.prepared(
+                lambda reader: self._layout.unread_count(
+                    reader, viewer=viewer, limit=_MOST_COUNTED + 1
                 ),
                 since=viewer.since,
             ),

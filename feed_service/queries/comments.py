@@ -5,11 +5,11 @@ no two wait for each other.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, TextClause, text
+from sqlalchemy import Connection, text
 
 from feed_service.queries.posts import PostName
 from feed_service.viewers import Viewer
@@ -22,6 +22,7 @@ from feed_service.visibility import (
     visible,
 )
 from shared.database.arrays import array_literal
+from shared.database.reader import Reader, Statement
 
 CommentName = tuple[int, int, int]
 """The name of a post, and the id of one of its comments."""
@@ -82,6 +83,8 @@ class Openness:
     has_parent: bool
     parent_author_id: int | None
 
+
+_FIELDS: Final = [field.name for field in fields(CommentRow)]
 
 COMMENT_COLUMNS = """
     c.post_author_id, c.post_id, c.id, c.author_id, c.body, c.version, c.created_at, c.edited_at,
@@ -199,7 +202,7 @@ def _reply_count(author: str, *, limit: str) -> str:
               AND reply.parent_id = c.id AND {shown_by_itself("reply")} {limit}))) AS reply_count"""
 
 
-def _comment_page(*, newest_first: bool, of_parent: bool) -> TextClause:
+def _comment_page(*, newest_first: bool, of_parent: bool) -> Statement:
     """Return the statement for a page of the comments on a post, or of the replies to one.
 
     One row more than there are tells a post without comments from one that is hidden.
@@ -215,7 +218,10 @@ def _comment_page(*, newest_first: bool, of_parent: bool) -> TextClause:
      AND parent.parent_id IS NULL AND {shown_by_itself("parent")}"""
         which, reply_count = "c.parent_id = :parent_id", "0 AS reply_count"
         parent_author = "parent.author_id"
-    return text(f"""
+    what, order = "replies" if of_parent else "comments", "newest" if newest_first else "oldest"
+    return Statement(
+        f"{order}_{what}",
+        f"""
     SELECT {parent_author} AS parent_author_id, comment.*
     FROM posts AS p {parent}
     LEFT JOIN LATERAL (
@@ -227,7 +233,8 @@ def _comment_page(*, newest_first: bool, of_parent: bool) -> TextClause:
         ORDER BY c.created_at {direction}, c.id {direction} LIMIT :limit) AS comment ON true
     WHERE p.author_id = :author_id AND p.id = :post_id AND {VISIBLE_OF_AUTHOR}
     ORDER BY comment.created_at {direction}, comment.id {direction}
-""")
+""",
+    )
 
 
 _COMMENT_PAGE = {
@@ -238,7 +245,7 @@ _COMMENT_PAGE = {
 
 
 def comment_page(
-    connection: Connection,
+    reader: Reader,
     *,
     viewer: Viewer,
     post: PostName,
@@ -251,33 +258,36 @@ def comment_page(
 
     None when the viewer may not see the post, or the parent.
     """
-    rows = (
-        connection.execute(
-            _COMMENT_PAGE[newest_first, parent_id != NO_COMMENT],
-            {
-                **viewer.parameters,
-                "blocked_ids": viewer.blocked_ids,
-                "author_id": post[0],
-                "post_id": post[1],
-                "parent_id": parent_id,
-                "beyond_time": beyond[0],
-                "beyond_id": beyond[1],
-                "limit": limit,
-            },
-        )
-        .mappings()
-        .all()
+    rows = reader.rows(
+        _COMMENT_PAGE[newest_first, parent_id != NO_COMMENT],
+        {
+            **viewer.parameters,
+            "blocked_ids": viewer.blocked_ids,
+            "author_id": post[0],
+            "post_id": post[1],
+            "parent_id": parent_id,
+            "beyond_time": beyond[0],
+            "beyond_id": beyond[1],
+            "limit": limit,
+        },
     )
     if not rows:
         return None
     return CommentPart(
-        comments=[CommentRow(**row) for row in rows if row["id"] is not None],
-        parent_author_id=rows[0]["parent_author_id"],
+        comments=[_comment(row[1:]) for row in rows if row[1] is not None],
+        parent_author_id=rows[0][0],
     )
 
 
-def _visible_comments(*, author: str, posts: str, limit: str) -> TextClause:
-    return text(f"""
+def _comment(values: Sequence[Any]) -> CommentRow:
+    """Return the comment of values that are in the order of its fields."""
+    return CommentRow(**dict(zip(_FIELDS, values, strict=False)))
+
+
+def _visible_comments(name: str, *, author: str, posts: str, limit: str) -> Statement:
+    return Statement(
+        name,
+        f"""
     SELECT {COMMENT_COLUMNS}, {_reply_count(author, limit=limit)},
            (SELECT parent.author_id FROM comments AS parent
             WHERE parent.post_author_id = {author} AND parent.post_id = c.post_id
@@ -288,21 +298,28 @@ def _visible_comments(*, author: str, posts: str, limit: str) -> TextClause:
     JOIN comments AS c ON c.post_author_id = {author} AND c.post_id = asked.post_id
                       AND c.id = asked.comment_id
     WHERE p.author_id {posts} AND {visible(clause(author=author))} AND {shown(author=author)}
-""")
+""",
+    )
 
 
 # Those of one author are on one shard. Elsewhere a distributed database takes no LIMIT in a
 # subquery that refers to what is around it.
 _VISIBLE_COMMENTS_OF_AUTHOR = _visible_comments(
-    author=":author_id", posts="= :author_id", limit=f"LIMIT {MOST_COUNTED}"
+    "visible_comments_of_author",
+    author=":author_id",
+    posts="= :author_id",
+    limit=f"LIMIT {MOST_COUNTED}",
 )
 _VISIBLE_COMMENTS = _visible_comments(
-    author="p.author_id", posts="= ANY (CAST(:author_ids AS bigint[]))", limit=""
+    "visible_comments",
+    author="p.author_id",
+    posts="= ANY (CAST(:author_ids AS bigint[]))",
+    limit="",
 )
 
 
 def visible_comments(
-    connection: Connection, *, viewer: Viewer, names: Collection[CommentName]
+    reader: Reader, *, viewer: Viewer, names: Collection[CommentName]
 ) -> dict[CommentName, CommentRow]:
     """Those of the named comments that the viewer may see."""
     author_ids, post_ids, comment_ids = zip(*names, strict=True)
@@ -315,10 +332,10 @@ def visible_comments(
     }
     if len(set(author_ids)) == 1:
         parameters["author_id"] = author_ids[0]
-        rows = connection.execute(_VISIBLE_COMMENTS_OF_AUTHOR, parameters)
+        rows = reader.rows(_VISIBLE_COMMENTS_OF_AUTHOR, parameters)
     else:
-        rows = connection.execute(_VISIBLE_COMMENTS, parameters)
-    found = [CommentRow(**row) for row in rows.mappings()]
+        rows = reader.rows(_VISIBLE_COMMENTS, parameters)
+    found = [_comment(row) for row in rows]
     return {(row.post_author_id, row.post_id, row.id): row for row in found}
 
 

@@ -14,6 +14,7 @@ from feed_service.queries.photos import NewPhoto, note_objects
 from feed_service.viewers import Viewer
 from feed_service.visibility import VISIBLE, VISIBLE_OF_AUTHOR
 from shared.database.arrays import array_literal
+from shared.database.reader import Reader, Statement
 from shared.database.totals import ADD_TO_TOTALS, total_parameters
 
 PostName = tuple[int, int]
@@ -139,16 +140,19 @@ POST_COLUMNS_OF_OTHERS = _columns(
 )
 """The same of posts by others than the viewer, who are not told the tags."""
 
-_AUTHOR_PAGE = text(f"""
+_AUTHOR_PAGE = Statement(
+    "author_page",
+    f"""
     SELECT {POST_COLUMNS_OF_AUTHOR} FROM posts AS p
     WHERE p.author_id = :author_id AND (p.created_at, p.id) < (:before_time, :before_id)
       AND {VISIBLE_OF_AUTHOR}
     ORDER BY p.created_at DESC, p.id DESC LIMIT :limit
-""")
+""",
+)
 
 
 def author_page(
-    connection: Connection,
+    reader: Reader,
     *,
     viewer: Viewer,
     author_id: int,
@@ -159,7 +163,7 @@ def author_page(
 
     They are older than the position.
     """
-    rows = connection.execute(
+    rows = reader.rows(
         _AUTHOR_PAGE,
         {
             **viewer.parameters,
@@ -173,34 +177,47 @@ def author_page(
 
 
 # The authors are named twice: a distributed database looks at those shards alone that have them.
-_VISIBLE_POSTS = text(f"""
+_VISIBLE_POSTS = Statement(
+    "visible_posts",
+    f"""
     SELECT {POST_COLUMNS}
     FROM unnest(CAST(:author_ids AS bigint[]), CAST(:post_ids AS bigint[]))
          AS asked (author_id, post_id)
     JOIN posts AS p ON p.author_id = asked.author_id AND p.id = asked.post_id AND {VISIBLE}
     WHERE p.author_id = ANY (CAST(:author_ids AS bigint[]))
-""")
+""",
+)
 
-
-_VISIBLE_POSTS_OF_AUTHOR = text(f"""
+_OF_AUTHOR: Final = f"""
     SELECT {POST_COLUMNS_OF_AUTHOR} FROM posts AS p
     WHERE p.author_id = :author_id AND p.id = ANY (CAST(:post_ids AS bigint[]))
       AND {VISIBLE_OF_AUTHOR}
-""")
+"""
+_VISIBLE_POSTS_OF_AUTHOR = Statement("visible_posts_of_author", _OF_AUTHOR)
+_POST_OF_AUTHOR = text(_OF_AUTHOR)
 
 
 def visible_posts(
-    connection: Connection, *, viewer: Viewer, names: Collection[PostName]
+    reader: Reader, *, viewer: Viewer, names: Collection[PostName]
 ) -> dict[PostName, PostRow]:
     """Those of the named posts that the viewer may see."""
     parameters = {**viewer.parameters, **name_literals(names)}
     author_ids = {author_id for author_id, _ in names}
     if len(author_ids) == 1:
         [parameters["author_id"]] = author_ids
-        rows = connection.execute(_VISIBLE_POSTS_OF_AUTHOR, parameters)
+        rows = reader.rows(_VISIBLE_POSTS_OF_AUTHOR, parameters)
     else:
-        rows = connection.execute(_VISIBLE_POSTS, parameters)
+        rows = reader.rows(_VISIBLE_POSTS, parameters)
     return {(row.author_id, row.id): row for row in map(PostRow._make, rows)}
+
+
+def own_post(connection: Connection, *, name: PostName) -> PostRow | None:
+    """A post as its author sees it in a transaction, None if there is none."""
+    author = Viewer(user_id=name[0])
+    row = connection.execute(
+        _POST_OF_AUTHOR, {**author.parameters, "author_id": name[0], **name_literals([name])}
+    ).one_or_none()
+    return None if row is None else PostRow._make(row)
 
 
 _VISIBLE_POST = text(f"""

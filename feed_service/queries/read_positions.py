@@ -38,7 +38,9 @@ def read_position(reader: Reader, *, user_id: int) -> datetime | None:
 
 # Each author's part is found by idx_post_author and stops at the limit, and so does the whole: the
 # cost grows with the connections and, up to the limit, with what is unread.
-_UNREAD_COUNT = text(f"""
+_UNREAD_COUNT = Statement(
+    "unread_count",
+    f"""
     WITH position AS (
         SELECT coalesce(max(read_at), '-infinity') AS read_at
         FROM read_positions WHERE user_id = :viewer_id
@@ -54,12 +56,11 @@ _UNREAD_COUNT = text(f"""
             LIMIT :limit) AS unread
         WHERE {not_muted("author.id")}
         LIMIT :limit) AS unread
-""")
+""",
+)
 
 
-def unread_count(connection: Connection, *, viewer: Viewer, limit: int) -> int:
+def unread_count(reader: Reader, *, viewer: Viewer, limit: int) -> int:
     """How many posts of the viewer's feed, by others, are behind their position, up to `limit`."""
-    count: int = connection.execute(
-        _UNREAD_COUNT, {**viewer.parameters, "limit": limit}
-    ).scalar_one()
-    return count
+    [(count,)] = reader.rows(_UNREAD_COUNT, {**viewer.parameters, "limit": limit})
+    return int(count)

@@ -340,14 +340,14 @@ def _choice(reader: Reader, viewer: Viewer) -> Choice:
     )
 
 
-def test_what_is_unread_is_counted_up_to_the_limit(url: str, database: Connection) -> None:
+def test_what_is_unread_is_counted_up_to_the_limit(
+    url: str, database: Connection, reader: Reader
+) -> None:
     viewer = Viewer(user_id=_VIEWER, connected_ids=array_literal(_AUTHORS))
     with_database = new_database(url)
 
     def unread(limit: int) -> int:
-        return with_database.read(
-            lambda connection: DISTRIBUTED.unread_count(connection, viewer=viewer, limit=limit)
-        )
+        return DISTRIBUTED.unread_count(reader, viewer=viewer, limit=limit)
 
     assert [unread(7), unread(5_000)] == [7, 20 * len(_AUTHORS)]
     read_at = _NOON - timedelta(hours=2)

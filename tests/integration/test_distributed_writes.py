@@ -13,7 +13,6 @@ from feed_service.queries.comments import NO_COMMENT
 from feed_service.queries.imported_tags import ImportedTag
 from feed_service.queries.photos import NewPhoto
 from feed_service.queries.posts import Audience, CommentPolicy, PostRow
-from feed_service.viewers import Viewer
 from tests.support.pair import Databases
 
 _AUTHOR, _COMMENTER = 1, 2
@@ -61,8 +60,8 @@ def test_a_new_post_is_read_as_it_was_returned(connection: Connection, layout: L
     )
 
     name = (_AUTHOR, stored.id)
-    author = Viewer(user_id=_AUTHOR)
-    read = queries.posts.visible_posts(connection, viewer=author, names=[name])[name]
+    read = queries.posts.own_post(connection, name=name)
+    assert read is not None
     assert read._replace(photos=[tuple(photo) for photo in read.photos]) == stored
 
 
@@ -108,11 +107,11 @@ def test_comments_are_counted_off_as_they_are_erased(
     post = (_AUTHOR, _post(connection, layout, Audience(kind="all")).id)
     for _ in range(3):
         queries.comments.insert_comment(connection, post=post, author_id=_COMMENTER, body="hi")
-    author = Viewer(user_id=_AUTHOR)
 
     def shown() -> int:
-        posts = queries.posts.visible_posts(connection, viewer=author, names=[post])
-        return posts[post].comment_count
+        read = queries.posts.own_post(connection, name=post)
+        assert read is not None
+        return read.comment_count
 
     erased = [layout.hide_comments(connection, user_id=_COMMENTER, limit=2)[0], shown()]
     erased += [layout.hide_comments(connection, user_id=_COMMENTER, limit=2)[0], shown()]
@@ -138,6 +137,6 @@ def test_replies_are_counted_off_with_the_comment_that_is_erased(
     assert hidden == 2
     assert others == {(*post, reply): _AUTHOR for reply in replies[:2]}
 
-    author = Viewer(user_id=_AUTHOR)
-    posts = queries.posts.visible_posts(connection, viewer=author, names=[post])
-    assert posts[post].comment_count == 2
+    read = queries.posts.own_post(connection, name=post)
+    assert read is not None
+    assert read.comment_count == 2

@@ -424,10 +424,10 @@ def test_the_digests_that_are_due_are_found_without_reading_the_others(
 
 
 def test_a_single_post_is_read_by_its_name(loaded_feed: Connection) -> None:
-    plan = _plan(
+    plan = plan_of(
         loaded_feed,
-        lambda: feed.posts.visible_posts(
-            loaded_feed,
+        lambda reader: feed.posts.visible_posts(
+            reader,
             viewer=Viewer(user_id=77, connected_ids="{100}"),
             names=[(100, 100), (100, 2_100)],
         ),
@@ -580,10 +580,10 @@ def test_comments_are_read_in_the_order_of_their_index_either_way(
     index: str,
     newest_first: bool,  # noqa: FBT001 -- a parameter of the test
 ) -> None:
-    plan = _plan(
+    plan = plan_of(
         loaded_feed,
-        lambda: feed.comments.comment_page(
-            loaded_feed,
+        lambda reader: feed.comments.comment_page(
+            reader,
             viewer=_READER,
             post=(100, 100),
             parent_id=parent_id,
@@ -603,10 +603,10 @@ def test_comments_are_read_in_the_order_of_their_index_either_way(
 
 @pytest.mark.parametrize("authors", [[100], [100, 102]])
 def test_comments_are_read_by_their_names(loaded_feed: Connection, authors: list[int]) -> None:
-    plan = _plan(
+    plan = plan_of(
         loaded_feed,
-        lambda: feed.comments.visible_comments(
-            loaded_feed,
+        lambda reader: feed.comments.visible_comments(
+            reader,
             viewer=_READER,
             names=[(author, author, number) for author in authors for number in range(1, 50)],
         ),
@@ -671,10 +671,10 @@ def test_comments_are_inspected_in_the_order_of_their_ids(loaded_feed: Connectio
 
 def test_unread_posts_are_counted_author_by_author(loaded_feed: Connection) -> None:
     connected = "{" + ",".join(str(number) for number in range(100, 125)) + "}"
-    plan = _plan(
+    plan = plan_of(
         loaded_feed,
-        lambda: feed.read_positions.unread_count(
-            loaded_feed, viewer=Viewer(user_id=77, connected_ids=connected), limit=1_001
+        lambda reader: feed.read_positions.unread_count(
+            reader, viewer=Viewer(user_id=77, connected_ids=connected), limit=1_001
         ),
     )
 
