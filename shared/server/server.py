@@ -10,16 +10,18 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from types import FrameType
+from typing import Final
 
 import grpc
 
 from kith.client.channel_options import LEAST_PING_SECONDS
 from kith.tls.certificates import server_credentials
 from shared.access.credentials import Credentials
+from shared.access.rules import Access
 from shared.periodic import Periodic
 from shared.processes.descriptors import most_connections
 from shared.processes.memory import RETURN_SECONDS, FreeMemory
@@ -42,11 +44,12 @@ from shared.server.interceptors import (
     require_message,
     take_slots,
 )
+from shared.server.internal_port import InternalPort
 from shared.server.metrics import ServerMetrics, UsageMetrics, call_threads, passing_checks
 from shared.server.rate_limits import limit_heavy_users, limit_rates
 from shared.server.readiness import Readiness
 from shared.server.reflection import enable_reflection
-from shared.server.service import Service
+from shared.server.service import InternalCalls, Service
 from shared.server.settings import ServerSettings
 from shared.server.tracing import tracing
 
@@ -62,6 +65,7 @@ _REFUSAL_THREADS = 2
 _PENDING_CALLS = 20_000
 # A client that means well has sent its first frames within a round trip or two.
 _HANDSHAKE_SECONDS = 10
+_REFUSING: Final = (report_errors, require_message)
 _log = logging.getLogger("kith.server")
 
 
@@ -90,6 +94,7 @@ class RunningServer:
             resources.callback(self._health.close)
             self._readiness = self._new_readiness()
             self._slots = CallSlots(settings.threads, queue=settings.queue)
+            self._metrics = ServerMetrics(service.registry)
             self._server = self._new_server(resources)
             self._bound = None if slot else reserved(settings.host, settings.port)
             if self._bound is not None:
@@ -162,7 +167,7 @@ class RunningServer:
                     threads=threads,
                     timeouts=timeouts,
                     refusals=_threads("refusal", _REFUSAL_THREADS, resources=resources),
-                    refusing=[report_errors, require_message],
+                    refusing=_REFUSING,
                 )
             ],
             options=_options(self._settings),
@@ -187,6 +192,8 @@ class RunningServer:
         )
         memory = FreeMemory()
         service.start()
+        if service.internal is not None:
+            self._serve_internal(service.internal, resources)
         # A worker that joins others on a port gets a share of the calls at once.
         self._readiness.check()
         self.port = self._bind()
@@ -207,31 +214,45 @@ class RunningServer:
             self._worker_slot.tell(what)
 
     def _steps(self) -> Sequence[Step]:
-        settings, metrics = self._settings, ServerMetrics(self._service.registry)
-        access, limits = self._service.access, self._service.rate_limits
-        for method in methods(self._service.name):
-            metrics.of(method.kind, method.service, method.name)
-        outer = [
-            identify,
-            self._tracing.step,
-            measure(metrics),
-            log_call,
-            report_errors,
-            count_rejections(metrics),
-            require_message,
-            limit_time(settings.usual_deadline),
-            take_slots(
-                self._slots,
-                access,
-                elsewhere=self._service.stream_threads,
-            ),
-        ]
-        admitted = [] if self._credentials is None else [admit(self._credentials, access)]
+        service = self._service
+        access, limits = service.access, service.rate_limits
+        outer = self._outer_steps(service.name, access, self._slots, service.stream_threads)
         limited = [] if limits is None else [limit_rates(limits, access)]
         limited.append(limit_heavy_users(HeavyUsers(), access))
-        positioned = [] if self._service.positions is None else [self._service.positions]
-        not_suspended = refuse_suspended(self._service.suspended, access)
-        return [*outer, *admitted, not_suspended, *limited, *positioned, audit(access)]
+        positioned = [] if service.positions is None else [service.positions]
+        not_suspended = refuse_suspended(service.suspended, access)
+        return [*outer, not_suspended, *limited, *positioned, audit(access)]
+
+    def _outer_steps(
+        self, service: str, access: Access, slots: CallSlots, elsewhere: Collection[str]
+    ) -> Sequence[Step]:
+        """Return what is around the calls of every port, up to their admission."""
+        for method in methods(service):
+            self._metrics.of(method.kind, method.service, method.name)
+        admitted = [] if self._credentials is None else [admit(self._credentials, access)]
+        return [
+            identify,
+            self._tracing.step,
+            measure(self._metrics),
+            log_call,
+            report_errors,
+            count_rejections(self._metrics),
+            require_message,
+            limit_time(self._settings.usual_deadline),
+            take_slots(slots, access, elsewhere=elsewhere),
+            *admitted,
+        ]
+
+    def _serve_internal(self, calls: InternalCalls, resources: ExitStack) -> None:
+        slots = CallSlots(calls.threads, queue=self._settings.queue)
+        port = InternalPort(
+            self._settings,
+            calls,
+            steps=self._outer_steps(calls.name, calls.access, slots, ()),
+            refusing=_REFUSING,
+            shares_port=self._worker_slot is not None,
+        )
+        resources.callback(port.stop)
 
     def _bind(self) -> int:
         port = self._bound.getsockname()[1] if self._bound else self._settings.port

@@ -25,11 +25,26 @@ class Background(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class InternalCalls:
+    """What a service serves at a port of its own to another service of Kith.
+
+    `threads` is how many of these calls run at once in a process.
+    """
+
+    name: str
+    add_to: Callable[[grpc.Server], None]
+    access: Access
+    port: int
+    threads: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Service:
     """What distinguishes one of Kith's services from the other.
 
     `add_to` registers the servicer on a server, `access` says who may make its calls, `suspended`
-    has the users whose calls are refused and `rate_limits` counts how often they call. `checks`
+    has the users whose calls are refused and `rate_limits` counts how often they call. `internal`
+    is served at another port. `checks`
     must all pass for the service to be ready, `check_grace` gives a check that was good the seconds
     for which it may fail. `stream_threads` names the methods whose streams last for as long as
     their clients like, and how many of each there may be: they get threads of their own, and
@@ -43,6 +58,7 @@ class Service:
     access: Access
     registry: CollectorRegistry
     checks: Mapping[str, Callable[[], None]]
+    internal: InternalCalls | None = None
     suspended: Container[int] = frozenset()
     rate_limits: RateLimits | None = None
     positions: Step | None = None
