@@ -3,8 +3,7 @@
 import sys
 from contextlib import ExitStack, closing
 
-from feed_service import layouts, queries
-from feed_service.access import ACCESS
+from feed_service import access, fence_keeper, layouts, queries
 from feed_service.audiences import Audiences
 from feed_service.checks import Checks
 from feed_service.comment_imports import CommentImports
@@ -15,6 +14,8 @@ from feed_service.digest_subscriptions import DigestSubscriptions
 from feed_service.erasure import Erasure
 from feed_service.exports import Exports
 from feed_service.feed import Feed
+from feed_service.fence_keeper import FenceKeeperServicer
+from feed_service.fences import Fences
 from feed_service.follower import Follower
 from feed_service.graph_client import GraphClient
 from feed_service.imports import Imports
@@ -32,16 +33,17 @@ from feed_service.tags import Tags
 from feed_service.upkeep import Upkeep
 from feed_service.watches import ContentWatches
 from kith.feed.v1 import feed_pb2_grpc
-from shared.access.suspended import REFRESH_SECONDS, SuspendedUsers
+from kith.graph.v1 import fence_keeper_pb2_grpc
+from shared.access.suspended import REFRESH_SECONDS
 from shared.api.watches import WatchMetrics
 from shared.database import schema
-from shared.database.database import BACKGROUND, Database
+from shared.database.database import BACKGROUND, FENCES, Database
 from shared.database.reader import Reader
 from shared.metrics import ClientMetrics
 from shared.periodic import Periodic
 from shared.server.parts import Parts, build_parts
 from shared.server.program import Program
-from shared.server.service import Service
+from shared.server.service import InternalCalls, Service
 
 NAME = "kith.feed.v1.FeedService"
 _UPKEEP_SECONDS = 30
@@ -58,6 +60,8 @@ def build(settings: FeedSettings, database_url: str) -> Service:
             totals=GAUGES,
             background_connections=_BACKGROUND_CONNECTIONS,
             resources=resources,
+            # A distributed statement cannot read a fence, which is on one node.
+            tells_beside=bool(settings.fences_port) and settings.layout == "single",
         )
         metrics = FeedMetrics(parts.registry)
         layout = layouts.LAYOUTS[settings.layout]
@@ -91,7 +95,6 @@ def build(settings: FeedSettings, database_url: str) -> Service:
             WatchMetrics(parts.registry),
             layout=layout,
         )
-        suspended_users = SuspendedUsers(graph.suspended)
         shared = Resources(
             database=parts.database,
             reader=parts.reader,
@@ -100,7 +103,7 @@ def build(settings: FeedSettings, database_url: str) -> Service:
             layout=layout,
             tokens=parts.tokens,
             metrics=metrics,
-            suspended=suspended_users,
+            suspended=graph.suspended_users,
         )
         servicer = FeedServicer(
             feed=Feed(shared, hub_scan=settings.hub_scan),
@@ -129,8 +132,9 @@ def build(settings: FeedSettings, database_url: str) -> Service:
         return Service(
             name=NAME,
             add_to=lambda to: feed_pb2_grpc.add_FeedServiceServicer_to_server(servicer, to),
-            access=ACCESS,
-            suspended=suspended_users,
+            access=access.ACCESS,
+            internal=_fence_keeper(settings, parts, resources),
+            suspended=graph.suspended_users,
             rate_limits=parts.rate_limits,
             positions=parts.positions,
             registry=parts.registry,
@@ -144,11 +148,31 @@ def build(settings: FeedSettings, database_url: str) -> Service:
                 upkeep,
                 follower,
                 Periodic(
-                    "suspended users", suspended_users.refresh, interval_seconds=REFRESH_SECONDS
+                    "suspended users",
+                    graph.suspended_users.refresh,
+                    interval_seconds=REFRESH_SECONDS,
                 ),
             ],
             resources=resources.pop_all(),
         )
+
+
+def _fence_keeper(
+    settings: FeedSettings, parts: Parts, resources: ExitStack
+) -> InternalCalls | None:
+    if not settings.fences_port:
+        return None
+    reader = resources.enter_context(closing(Reader(parts.endpoint, name=FENCES)))
+    servicer = FenceKeeperServicer(reader)
+    return InternalCalls(
+        name=fence_keeper.NAME,
+        add_to=lambda to: fence_keeper_pb2_grpc.add_FenceKeeperServiceServicer_to_server(
+            servicer, to
+        ),
+        access=access.FENCES,
+        port=settings.fences_port,
+        threads=fence_keeper.THREADS,
+    )
 
 
 def _graph_client(settings: FeedSettings, parts: Parts, metrics: FeedMetrics) -> GraphClient:
@@ -167,6 +191,7 @@ def _graph_client(settings: FeedSettings, parts: Parts, metrics: FeedMetrics) ->
         erased_up_to=lambda user_ids: parts.database.read(
             lambda connection: queries.erasure.erased_up_to(connection, user_ids=user_ids)
         ),
+        fences=Fences(parts.reader) if settings.fences_port else None,
     )
 
 

@@ -98,3 +98,12 @@ ACCESS: Final[Access] = {
     "WatchPosts": Rule(admits=Admits.SERVICES, audit=None),
     "DeleteUser": Rule(admits=Admits.SERVICES, audit=()),
 }
+
+FENCES: Final[Access] = {
+    name: Rule(admits=Admits.SERVICES, audit=None)
+    for name in ("Identify", "OpenFences", "CloseFences", "ListOpenFences")
+}
+"""The rules of the calls that graph_service makes of the keeper of fences; others are refused.
+
+They are not audited: graph_service makes them for every change.
+"""

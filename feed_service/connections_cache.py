@@ -1,8 +1,8 @@
 """What is known of users' connections: in this process, and behind it in Redis, if there is one.
 
-Neither has to be right. Who reads with connections from here asks the graph afterwards whether
-their revision is still the user's (`safe_read`), so an entry that is out of date, or was put back
-from earlier, costs a second read and shows nothing.
+Neither has to be right. A read with connections from here learns afterwards whether they are still
+the user's: from the graph by their revision (`safe_read`), or by their stamp from `fences`. So an
+entry that is out of date, or was put back from earlier, costs a second read and shows nothing.
 
 An entry with the right revision and another user's ids would be taken for right. In Redis, where
 others may be able to write, entries are therefore signed, for their user, and an entry without a
@@ -12,7 +12,7 @@ PostgreSQL.
 
 import hmac
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Lock
 from typing import Final
 
@@ -29,7 +29,7 @@ _MOST_SHARED_BYTES = 128 * 1024
 # So long an erased user's connections can be there. Most come back to their feed sooner.
 _SHARED_SECONDS = 60 * 60
 # Page tokens are signed with the same keys, and one must never do for the other.
-_PURPOSE: Final = b"kith connections 3"
+_PURPOSE: Final = b"kith connections 4"
 _MAC_BYTES = 32
 # Of an entry that was made without asking for blocks; no array literal is empty.
 _NOT_ASKED: Final = ""
@@ -37,10 +37,17 @@ _NOT_ASKED: Final = ""
 
 @dataclass(frozen=True, kw_only=True)
 class CachedViewer:
-    """A user with their connections as of a revision, and with their blocks where asked for."""
+    """A user with their connections as of a revision, and with their blocks where asked for.
+
+    Whenever the user's fence tells this `stamp`, they are the graph's. It belongs to what is in the
+    same entry, so entries are exchanged and never changed. What is not `lasting` becomes wrong
+    without a change in the graph; it gets no stamp, and is not cached.
+    """
 
     revision: int
     viewer: Viewer
+    stamp: str | None = field(default=None, compare=False)
+    lasting: bool = field(default=True, compare=False)
 
     def suffices(self, *, with_blocked: bool) -> bool:
         """Whether there is all that is wanted."""
@@ -155,12 +162,12 @@ def _mac(key: bytes, payload: bytes) -> bytes:
 def _encoded(cached: CachedViewer) -> bytes:
     viewer = cached.viewer
     numbers = (viewer.user_id, cached.revision, int(viewer.is_suspended))
-    return "\n".join((*map(str, numbers), *_texts(viewer))).encode()
+    return "\n".join((*map(str, numbers), cached.stamp or "", *_texts(viewer))).encode()
 
 
 def _decoded(payload: bytes) -> CachedViewer:
     """Return what `_encoded` has made, and only that: it must be known to be genuine."""
-    user_id, revision, is_suspended, *texts = payload.decode().split("\n")
+    user_id, revision, is_suspended, stamp, *texts = payload.decode().split("\n")
     connected, reconnected, own, peer, blocked = texts
     viewer = Viewer(
         user_id=int(user_id),
@@ -171,7 +178,7 @@ def _decoded(payload: bytes) -> CachedViewer:
         blocked_ids=None if blocked == _NOT_ASKED else blocked,
         is_suspended=is_suspended == "1",
     )
-    return CachedViewer(revision=int(revision), viewer=viewer)
+    return CachedViewer(revision=int(revision), viewer=viewer, stamp=stamp or None)
 
 
 def _texts(viewer: Viewer) -> tuple[str, str, str, str, str]:

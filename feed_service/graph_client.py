@@ -2,8 +2,8 @@
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import cycle
 from types import TracebackType
@@ -12,6 +12,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from feed_service.connections_cache import CachedViewer, ConnectionsCache
+from feed_service.fences import Fences, history_of, of_everybody
 from feed_service.metrics import FeedMetrics
 from feed_service.viewers import Viewer
 from kith.client.channel_options import client_options
@@ -29,10 +30,11 @@ from kith.exceptions import (
 )
 from kith.graph.v1 import graph_pb2 as pb
 from kith.graph.v1 import graph_pb2_grpc
+from kith.graph.v1.fence_keeper_pb2 import FenceKeeperName
 from kith.positions import ANY_WORD, KEY
 from kith.trace_context import Metadata, outgoing
 from shared import deadlines, logs
-from shared.access.suspended import Suspended
+from shared.access.suspended import Suspended, SuspendedUsers
 from shared.circuit import Circuit
 from shared.database.arrays import array_literal
 from shared.metrics import ClientMetrics, MethodMetrics
@@ -80,8 +82,12 @@ class GraphClient:
         metrics: FeedMetrics,
         client_metrics: ClientMetrics,
         erased_up_to: Callable[[Collection[int]], Mapping[int, int]],
+        fences: Fences | None = None,
     ) -> None:
-        """Ask `erased_up_to` up to which revision the feed has erased ids that were issued anew."""
+        """Ask `erased_up_to` up to which revision the feed has erased ids that were issued anew.
+
+        Without `fences` every validation is a call.
+        """
         options = client_options("graph", waits=False)
         self._channels = [open_channel(target, access, options) for _ in range(_CHANNELS)]
         self._stubs = cycle(map(graph_pb2_grpc.GraphServiceStub, self._channels))
@@ -94,6 +100,8 @@ class GraphClient:
         }
         self._cache = cache
         self._erased_up_to = erased_up_to
+        self.fences = fences
+        self.suspended_users = SuspendedUsers(self.suspended)
 
     def cached(self, user_id: int, *, with_blocked: bool = False) -> CachedViewer:
         """Return the cached connections of a user, or fetch them; with the ids of blocks if wanted.
@@ -107,18 +115,28 @@ class GraphClient:
         return cached or self._ask(user_id, with_blocked=with_blocked)
 
     def current(
-        self, known: CachedViewer, *, among: Collection[int] = ()
+        self, known: CachedViewer, *, among: Collection[int] = (), stamp: str | None = None
     ) -> tuple[CachedViewer, frozenset[int]]:
-        """Return a user's connections as of now: `known` itself when nothing has changed since.
+        """Return a user's connections as of now; they equal `known` when nothing has changed since.
 
-        And those `among` up to 10,000 other users who are suspended now.
+        And those `among` up to 10,000 other users who are suspended now. With a `stamp`, now is the
+        moment of the stamp or a later one, and the graph is not asked if it is known to say the
+        same.
         """
+        suspended = self._suspended_by(stamp, known, among)
+        if suspended is not None:
+            return known, suspended
         with_blocked = known.viewer.blocked_ids is not None
         response = self._answers(
             {known.viewer.user_id: known}, with_blocked=with_blocked, suspended_among=among
         )
-        current = self._told(response.users[0], known=known, with_blocked=with_blocked)
-        if current is not known:
+        current = self._told(
+            response.users[0],
+            known=known,
+            with_blocked=with_blocked,
+            stamp=_confirmed(stamp, response.fence_keepers),
+        )
+        if current != known:
             self._metrics.changes_met.inc()
         return current, frozenset(response.suspended_user_ids)
 
@@ -151,7 +169,7 @@ class GraphClient:
         connections of users are asked for. Raises what `cached_all` does.
         """
         current, suspended = self._ask_all(known, with_blocked=with_blocked, suspended_among=among)
-        changed = sum(current[user_id] is not each for user_id, each in known.items())
+        changed = sum(current[user_id] != each for user_id, each in known.items())
         self._metrics.changes_met.inc(changed)
         return current, suspended
 
@@ -222,6 +240,7 @@ class GraphClient:
 
     def suspended(self, known_revision: int) -> Suspended:
         """Return who is suspended now, unless that is the same as at a known revision."""
+        stamp = None if self.fences is None else self.fences.stamp_of_everybody()
         request = pb.GetSuspendedUserIdsRequest(known_revision=known_revision)
         # Asked beside the calls, so it neither heeds nor changes what their circuit knows.
         with _Measured(self._metrics_by_method["GetSuspendedUserIds"]):
@@ -231,6 +250,7 @@ class GraphClient:
         return Suspended(
             revision=response.revision,
             ids=None if response.unchanged else response.suspended_user_ids,
+            stamp=_confirmed(stamp, response.fence_keepers),
         )
 
     def watch(self, cursor: str) -> "Watch":
@@ -264,10 +284,11 @@ class GraphClient:
         *,
         known: CachedViewer | None,
         with_blocked: bool,
+        stamp: str | None = None,
     ) -> CachedViewer:
-        """Return what the graph says of a user: `known` if that is the same, else it is cached."""
+        """Return what the graph says of a user; it is cached if it is new, or its stamp is."""
         if answer.unchanged and known is not None:
-            return known
+            return self._stamped(known, stamp)
         user_id = answer.user_id
         pending = self._pending(answer.erasures) if answer.erasures else frozenset[int]()
         if user_id in pending:
@@ -279,14 +300,49 @@ class GraphClient:
         current = CachedViewer(
             revision=answer.revision,
             viewer=_viewer(answer, with_blocked=with_blocked, without=pending),
+            stamp=None if pending else stamp,
+            # What is pending ends without a change of the revision.
+            lasting=not pending,
         )
-        if current == known:
+        if known is not None and current == known:
             # A user who never had a connection has no revision to be compared.
-            return known
-        if not pending:
-            # What is pending ends without a change of the revision, and must not be cached.
+            return self._stamped(known, current.stamp)
+        if current.lasting:
             self._cache.keep(current)
         return current
+
+    def _stamped(self, known: CachedViewer, stamp: str | None) -> CachedViewer:
+        """Return what the graph has just confirmed, with the stamp of that, if it has one."""
+        if stamp is None or stamp == known.stamp or not known.lasting:
+            return known
+        stamped = replace(known, stamp=stamp)
+        self._cache.keep(stamped)
+        return stamped
+
+    def _suspended_by(
+        self, stamp: str | None, known: CachedViewer, among: Collection[int]
+    ) -> frozenset[int] | None:
+        """Return who is suspended at the moment of a stamp, if all is as it is known to be.
+
+        None if the graph has to be asked.
+        """
+        if self.fences is None:
+            return None
+        confirmations = self._metrics.confirmations
+        if stamp is None:
+            confirmations["open"].inc()
+        elif known.stamp is None:
+            confirmations["no_stamp"].inc()
+        elif known.stamp != stamp:
+            confirmations["changed"].inc()
+        elif not among:
+            confirmations["fence"].inc()
+            return frozenset()
+        else:
+            suspended = self.suspended_users.among(among, stamp=of_everybody(stamp))
+            confirmations["suspensions" if suspended is None else "fence"].inc()
+            return suspended
+        return None
 
     def _ask_all(
         self,
@@ -462,6 +518,14 @@ class _Measured:
                 self._circuit.succeeded()
         if isinstance(exc, grpc.RpcError):
             raise _translate(exc) from exc
+
+
+def _confirmed(stamp: str | None, keepers: Iterable[FenceKeeperName]) -> str | None:
+    """Return a stamp if fences keep it true of an answer to a question that was asked after it."""
+    if stamp is None:
+        return None
+    history = history_of(stamp)
+    return stamp if any(each.history == history for each in keepers) else None
 
 
 def _metadata() -> Metadata:

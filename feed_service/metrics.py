@@ -82,6 +82,18 @@ class FeedMetrics:
             "Reads during which the viewer's connections changed.",
             registry=registry,
         )
+        confirmations = Counter(
+            "connections_confirmations_total",
+            "Reads by what confirmed the cached connections: fence, without a call; or the graph, "
+            "because they had no_stamp, the fence was open or had changed, or suspensions had. "
+            "None without FENCES_PORT.",
+            ["by"],
+            registry=registry,
+        )
+        self.confirmations = {
+            by: confirmations.labels(by)
+            for by in ("fence", "no_stamp", "open", "changed", "suspensions")
+        }
         self.followed_at = Gauge(
             "connections_followed_timestamp_seconds",
             "When this process last received a message of WatchConnections. One process at a time "

@@ -25,7 +25,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, UUID
 
 from shared.api.idempotency import idempotency_keys_table
 from shared.database.columns import big_id, moment, new_metadata
@@ -602,16 +602,47 @@ Index(
 erased_content_events = erased_events_table("erased_content_events", metadata)
 purged_content_events = purged_events_table("purged_content_events", metadata)
 
+# Who this database is to the graph: see fence_keeper.
+fence_keeper = Table(
+    "fence_keeper",
+    metadata,
+    Column("keeper_id", UUID, primary_key=True, server_default=func.gen_random_uuid()),
+)
+
+# Whether what is cached of a user's connections can have changed, and of everybody's, user 0: see
+# fences. The generation is a new one with each change, of which those under way are open.
+fences = Table(
+    "fences",
+    metadata,
+    big_id("user_id", primary_key=True),
+    Column("generation", UUID, nullable=False),
+    Column("open", ARRAY(UUID), nullable=False),
+)
+
+# The changes of the graph that are open, and the transactions there that make them.
+open_fences = Table(
+    "open_fences",
+    metadata,
+    Column("change_id", UUID, primary_key=True),
+    Column("transaction", Text, nullable=False),
+    Column("graph_history", Text, nullable=False),
+    Column("user_ids", ARRAY(BigInteger), nullable=False),
+    moment("opened_at"),
+)
+
 totals = totals_table(metadata)
+
+# They are read and written in one statement, and a distributed one would go to every shard.
+_ON_ONE_NODE: Final = frozenset({"fence_keeper", "fences", "open_fences"})
 
 DISTRIBUTED_BY: Final = {
     table.name: key.name
     for table in metadata.sorted_tables
     for key in list(table.primary_key)[:1]
-    if key.name.endswith("_id")
+    if key.name.endswith("_id") and table.name not in _ON_ONE_NODE
 }
 """By which column each table is spread over shards: whose rows they are, the first of its key.
 
-Tables whose key begins with no id are small, and stay on one node. A table comes after those that
-it refers to.
+Tables whose key begins with no id are small, and stay on one node, as fences do. A table comes
+after those that it refers to.
 """

@@ -5,7 +5,8 @@ him: Zanzibar calls it the new-enemy problem (Pang et al., USENIX ATC 2019, sect
 read is optimistic. The posts are read with the ids at hand, and only afterwards the graph is asked
 whether these are still the ids. If so, every post read was written before that moment, and the ids
 were right at that moment, so the answer is right as of then. If not, the graph answers with the
-newest ids, and the read is repeated with them.
+newest ids, and the read is repeated with them. Where the statement itself can tell that the ids
+are still the graph's, there is no question: see `fences`.
 
 Comments are by people who need not be connected with the viewer, so their suspension does not
 change the viewer's connections. The same question afterwards names the authors of the comments that
@@ -14,6 +15,7 @@ were read, and the read is repeated without those who are suspended.
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, TypeVar
 
 from feed_service.connections_cache import CachedViewer
@@ -77,14 +79,18 @@ def safe_read(
     hidden = frozenset[int]()
     reads = 0
     while True:
-        value, read_with = read(known.viewer.without_comments_of(hidden)), known
+        read_with, viewer = known, known.viewer.without_comments_of(hidden)
+        if graph.fences is None:
+            value, stamp = read(viewer), None
+        else:
+            value, stamp = graph.fences.beside(viewer_id, partial(read, viewer))
         known, suspended = graph.current(
-            read_with, among=() if commenters is None else commenters(value)
+            read_with, among=() if commenters is None else commenters(value), stamp=stamp
         )
         if is_caller and known.viewer.is_suspended:
             raise user_suspended()
         reads += 1
-        is_unchanged = known is read_with
+        is_unchanged = known == read_with
         if is_unchanged and not suspended:
             return Validated(value=value)
         hidden |= suspended

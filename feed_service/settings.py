@@ -173,6 +173,8 @@ class FeedSettings:
     """How long one call to graph_service may take: GRAPH_TIMEOUT_SECONDS."""
     graph_ready_grace: timedelta
     """How long the service stays ready without the graph: GRAPH_READY_GRACE_SECONDS."""
+    fences_port: int
+    """Where graph_service opens fences, by which reads need no call; 0 for nowhere: FENCES_PORT."""
     rate_limits: RateLimitSettings | None
     """How often users may call: RATE_LIMIT_FEEDS and its companions. None for always."""
     redis: RedisSettings | None
@@ -241,6 +243,7 @@ class FeedSettings:
             graph_ready_grace=environment.duration(
                 "GRAPH_READY_GRACE_SECONDS", 5, minimum=0, maximum=3600
             ),
+            fences_port=environment.port("FENCES_PORT", 0),
             rate_limits=RateLimitSettings.read(environment, ACCESS),
             redis=RedisSettings.read(environment),
             connections_cache_bytes=cache_bytes,

@@ -51,6 +51,7 @@ NAMES: Final = frozenset(
         "FEED_THREADS",
         "FEED_WORKERS",
         "FENCE_KEEPERS",
+        "FENCES_PORT",
         "GATEWAY_ADMIN_PORT",
         "GATEWAY_HOST",
         "GATEWAY_METRICS_PORT",

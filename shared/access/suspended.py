@@ -6,7 +6,7 @@ so every process has all their ids, and asks once a second whether these have ch
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,10 +19,14 @@ REFRESH_SECONDS: Final = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Suspended:
-    """Who is suspended: all ids, ascending, as of a revision; None if it is the known one."""
+    """Who is suspended: all ids, ascending, as of a revision; None if it is the known one.
+
+    As long as fences tell this `stamp`, that is the truth; without one it can be out of date.
+    """
 
     revision: int
     ids: Sequence[int] | None
+    stamp: str | None = None
 
 
 class SuspendedUsers:
@@ -32,21 +36,31 @@ class SuspendedUsers:
         """Call `read` with the known revision."""
         self._read = read
         # Eight bytes each, where a set would take sixty. They are exchanged at once, never changed.
-        self._known = (0, array("q"))
+        self._known: tuple[int, array[int], str | None] = (0, array("q"), None)
 
     def refresh(self) -> None:
         """Read who is suspended now."""
-        newest = self._read(self._known[0])
+        revision, ids, _ = self._known
+        newest = self._read(revision)
         if newest.ids is not None:
-            self._known = (newest.revision, array("q", newest.ids))
+            revision, ids = newest.revision, array("q", newest.ids)
+        self._known = (revision, ids, newest.stamp)
+
+    def among(self, user_ids: Collection[int], *, stamp: str) -> frozenset[int] | None:
+        """Return those who are suspended at the moment of a stamp, or None if it is not known."""
+        _, ids, known = self._known
+        if known != stamp:
+            return None
+        return frozenset(user_id for user_id in user_ids if _contains(ids, user_id))
 
     def __contains__(self, user_id: object) -> bool:
         """Tell whether a user is suspended."""
-        ids = self._known[1]
-        if not isinstance(user_id, int):
-            return False
-        position = bisect_left(ids, user_id)
-        return position < len(ids) and ids[position] == user_id
+        return isinstance(user_id, int) and _contains(self._known[1], user_id)
+
+
+def _contains(ids: Sequence[int], user_id: int) -> bool:
+    position = bisect_left(ids, user_id)
+    return position < len(ids) and ids[position] == user_id
 
 
 def user_suspended() -> UnauthorizedError:

@@ -212,6 +212,13 @@ class Fields:
             return None
         return uuid.UUID(value)
 
+    def required_uuid(self, field: str, value: str) -> uuid.UUID:
+        """Read a UUID that must be given, of which all spellings are the same."""
+        read = self.request_id(field, value)
+        if not value:
+            self.reject(field, "must be given")
+        return read or uuid.UUID(int=0)
+
     def update_mask(
         self, field: str, paths: Sequence[str], *, allowed: Collection[str]
     ) -> set[str]:

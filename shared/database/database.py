@@ -47,6 +47,7 @@ RETRY_AFTER = timedelta(seconds=1)
 # What a database's operator sees as the name of a session: what it works for.
 CALLS = "kith calls"
 BACKGROUND = "kith background"
+FENCES = "kith fences"
 _CONNECT_TIMEOUT_SECONDS = 2
 _WRITE_ATTEMPTS = 5
 # So that the locks and the work of a client that has vanished do not outlive it by hours.

@@ -18,12 +18,16 @@ from feed_service.settings import FeedSettings
 from graph_service.__main__ import build as build_graph
 from graph_service.settings import GraphSettings
 from kith.feed.v1.feed_pb2_grpc import FeedServiceStub
+from kith.graph.v1.fence_keeper_pb2_grpc import FenceKeeperServiceStub
+from kith.graph.v1.graph_pb2 import GetConnectedUserIdsRequest
 from kith.graph.v1.graph_pb2_grpc import GraphServiceStub
 from shared.database import schema
 from shared.server.server import RunningServer
 from tests.support import citus
 from tests.support.citus import Citus
 from tests.support.gate import Gate
+from tests.support.ports import free_port
+from tests.support.processes import until
 from tests.support.roles import make_roles, owner, serving
 from tests.support.wire import WireTap
 
@@ -135,6 +139,37 @@ def running_pair(
     urls = {service: databases.new(service) for service in _TEMPLATES}
     with running_pair_on(urls, environment, replicas=replicas) as pair:
         yield pair
+
+
+@contextmanager
+def running_fenced_pair(
+    databases: Databases,
+    environment: Mapping[str, str] | None = None,
+    *,
+    replicas: Sequence[Replica] = (),
+) -> Iterator[tuple[Pair, FenceKeeperServiceStub]]:
+    """Start both services with fences; yields also a client of the keeper, the feed."""
+    keeper = f"127.0.0.1:{free_port()}"
+    fenced = {
+        "FENCES_PORT": keeper.rpartition(":")[2],
+        "FENCE_KEEPERS": keeper,
+        **(environment or {}),
+    }
+    with (
+        running_pair(databases, fenced, replicas=replicas) as pair,
+        grpc.insecure_channel(keeper) as channel,
+    ):
+        if fenced["FENCE_KEEPERS"]:
+            until(lambda: _is_fenced(pair))
+        yield pair, FenceKeeperServiceStub(channel)
+
+
+def _is_fenced(pair: Pair) -> bool:
+    """Whether the graph has registered the keeper; until then it makes no change."""
+    query = GetConnectedUserIdsRequest.UserQuery(user_id=1)
+    return bool(
+        pair.graph.GetConnectedUserIds(GetConnectedUserIdsRequest(users=[query])).fence_keepers
+    )
 
 
 @contextmanager

@@ -7,7 +7,9 @@ from google.api import annotations_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from feed_service.access import ACCESS as FEED_ACCESS
+from feed_service.access import FENCES
 from graph_service.access import ACCESS as GRAPH_ACCESS
+from kith.graph.v1 import fence_keeper_pb2
 from kith.options.v1 import options_pb2
 from shared.access.rules import Access, Admits, Rule
 from tests.support.rpcs import RPCS, Rpc
@@ -60,6 +62,17 @@ _AUDITED = {
 @pytest.mark.parametrize("service", _ACCESS)
 def test_every_call_has_a_rule_and_there_are_no_others(service: str) -> None:
     assert set(_ACCESS[service]) == {rpc.name for rpc in RPCS if rpc.service == service}
+
+
+def test_every_call_of_the_keeper_of_fences_is_for_services() -> None:
+    [contract] = fence_keeper_pb2.DESCRIPTOR.services_by_name.values()
+    callers = {
+        method.name: method.GetOptions().Extensions[options_pb2.callers]
+        for method in contract.methods
+    }
+
+    assert {name: _CALLERS[rule.admits] for name, rule in FENCES.items()} == callers
+    assert set(callers.values()) == {options_pb2.CALLERS_SERVICES}
 
 
 @pytest.mark.parametrize("rpc", RPCS, ids=str)

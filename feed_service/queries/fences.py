@@ -1,0 +1,181 @@
+"""Fences: opening and closing them for changes of the graph, and what a read is told of them."""
+
+import uuid
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, NamedTuple
+
+from shared.database.arrays import array_literal
+from shared.database.reader import Reader, Statement
+
+EVERYBODY: Final = 0
+"""The user whose fence is that of everybody."""
+
+_HISTORY: Final = """CASE WHEN NOT pg_is_in_recovery() THEN concat_ws('/',
+                 CAST(extract(epoch FROM pg_postmaster_start_time()) AS text),
+                 left(pg_walfile_name(pg_current_wal_insert_lsn()), 8),
+                 pg_relation_filepath('fences')) END"""
+"""The history of this database, which is another one when fences may have been lost; of a standby
+there is none.
+
+Fences are lost when the server's disk is put back, so it tells when the server was started; when a
+standby is promoted, which begins a timeline; and when a dump is restored, which has other files.
+Each statement asks anew: a connection, of a pooler also, can outlive all that. It costs no read of
+a file.
+"""
+
+STAMP: Final = f"""
+    SELECT CASE WHEN bool_and(open = '{{}}')
+                THEN {_HISTORY} || ' '
+                     || string_agg(CAST(generation AS text), ' ' ORDER BY user_id) END
+    FROM fences WHERE user_id IN ({EVERYBODY}, :fenced_user_id)"""
+"""The stamp of what is true of a user at this moment, if the graph confirms it later on.
+
+It has the history, the generation of everybody, and that of the user if there is one, separated by
+spaces. It is NULL while a change is open for either, and on a standby.
+"""
+
+_STAMP = Statement("fence_stamp", STAMP)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """A change of the graph that is about to be committed, and the transaction that makes it."""
+
+    change_id: uuid.UUID
+    user_ids: Collection[int]
+    transaction: str
+    graph_history: str
+
+
+class KeeperName(NamedTuple):
+    """Who keeps the fences, in which history; None on a standby, which keeps none."""
+
+    keeper_id: str
+    history: str | None
+
+
+class OpenFence(NamedTuple):
+    """A change for which fences are open."""
+
+    change_id: str
+    transaction: str
+    graph_history: str
+    opened_at: datetime
+
+
+def stamp(reader: Reader, *, user_id: int) -> str | None:
+    """The stamp of a user as of now, or None: see STAMP."""
+    [(found,)] = reader.rows(_STAMP, {"fenced_user_id": user_id})
+    return None if found is None else str(found)
+
+
+_NAME: Final = f"SELECT CAST(keeper_id AS text), {_HISTORY} FROM fence_keeper"
+
+_KEEPER = Statement("fence_keeper", _NAME)
+
+
+def keeper(reader: Reader) -> KeeperName:
+    """The keeper's id and history."""
+    [name] = reader.rows(_KEEPER, {})
+    return KeeperName._make(name)
+
+
+# A change that was opened already stays as it is: then nothing is inserted. The fences are locked
+# in the order of the users, here and below, so that two changes cannot wait for each other. A crash
+# must not lose what is answered, also where other commits do not wait for the disk.
+_OPEN = Statement(
+    "open_fences",
+    f"""
+    WITH durable AS MATERIALIZED (
+        SELECT set_config('synchronous_commit', 'on', true)
+        WHERE current_setting('synchronous_commit') = 'off'
+    ),
+    opened AS (
+        INSERT INTO open_fences (change_id, transaction, graph_history, user_ids)
+        VALUES (CAST(:change_id AS uuid), :transaction, :graph_history,
+                CAST(:user_ids AS bigint[]))
+        ON CONFLICT (change_id) DO NOTHING
+        RETURNING change_id, user_ids
+    ),
+    fenced AS (
+        INSERT INTO fences AS known (user_id, generation, open)
+        SELECT fenced.user_id, gen_random_uuid(), ARRAY[opened.change_id]
+        FROM opened, unnest(opened.user_ids) AS fenced (user_id)
+        ORDER BY fenced.user_id
+        ON CONFLICT (user_id) DO UPDATE
+        SET generation = excluded.generation, open = known.open || excluded.open
+    )
+    SELECT name.* FROM ({_NAME}) AS name, (SELECT count(*) FROM durable) AS settings
+""",
+)
+
+
+def open_fences(reader: Reader, change: Change) -> KeeperName:
+    """The keeper that has committed fences of a change; one statement, one commit.
+
+    It may be repeated.
+    """
+    [name] = reader.rows(
+        _OPEN,
+        {
+            "change_id": str(change.change_id),
+            "transaction": change.transaction,
+            "graph_history": change.graph_history,
+            "user_ids": array_literal(change.user_ids),
+        },
+    )
+    return KeeperName._make(name)
+
+
+_CLOSE = Statement(
+    "close_fences",
+    """
+    WITH closed AS (
+        DELETE FROM open_fences WHERE change_id = ANY (CAST(:change_ids AS uuid[]))
+        RETURNING change_id, user_ids
+    ),
+    of_user AS (
+        SELECT fenced.user_id, array_agg(closed.change_id) AS change_ids
+        FROM closed, unnest(closed.user_ids) AS fenced (user_id)
+        GROUP BY fenced.user_id
+    ),
+    locked AS MATERIALIZED (
+        SELECT fences.user_id FROM fences JOIN of_user ON of_user.user_id = fences.user_id
+        ORDER BY fences.user_id FOR UPDATE OF fences
+    ),
+    lowered AS (
+        UPDATE fences
+        SET open = ARRAY(SELECT change.id FROM unnest(fences.open) AS change (id)
+                         WHERE change.id <> ALL (of_user.change_ids))
+        FROM locked JOIN of_user ON of_user.user_id = locked.user_id
+        WHERE fences.user_id = locked.user_id
+    )
+    SELECT count(*) FROM closed
+""",
+)
+
+
+def close_fences(reader: Reader, *, change_ids: Collection[uuid.UUID]) -> int:
+    """How many of the changes were open; none of them is now. One statement, one commit."""
+    literal = "{" + ",".join(map(str, change_ids)) + "}"
+    [(count,)] = reader.rows(_CLOSE, {"change_ids": literal})
+    return int(count)
+
+
+_PAGE = Statement(
+    "open_fence_page",
+    """
+    SELECT CAST(change_id AS text), transaction, graph_history, opened_at FROM open_fences
+    WHERE change_id > CAST(:after AS uuid)
+    ORDER BY change_id LIMIT :limit
+""",
+)
+_BEFORE_ALL: Final = uuid.UUID(int=0)
+
+
+def open_fence_page(reader: Reader, *, after: uuid.UUID | None, limit: int) -> Sequence[OpenFence]:
+    """Up to `limit` open changes by id, in ascending order."""
+    rows = reader.rows(_PAGE, {"after": str(after or _BEFORE_ALL), "limit": limit})
+    return [OpenFence._make(row) for row in rows]

@@ -1,0 +1,262 @@
+"""Reads whose connections cannot have changed ask the graph nothing, and show what it would say."""
+
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import grpc
+import pytest
+
+from kith.feed.v1 import feed_pb2 as feed
+from kith.graph.v1 import fence_keeper_pb2
+from kith.graph.v1.fence_keeper_pb2_grpc import FenceKeeperServiceStub
+from tests.support.errors import reason_of
+from tests.support.pair import Databases, Pair, running_fenced_pair
+from tests.support.people import People, tagged
+from tests.support.processes import until
+
+T = TypeVar("T")
+_ASKED = "GetConnectedUserIds"
+
+
+@pytest.fixture(scope="module")
+def both(databases: Databases) -> Iterator[tuple[Pair, FenceKeeperServiceStub]]:
+    with running_fenced_pair(databases) as running:
+        yield running
+
+
+@pytest.fixture
+def fenced(both: tuple[Pair, FenceKeeperServiceStub]) -> Iterator[Pair]:
+    """A pair with fences, of which hooks are gone after the test."""
+    pair, _ = both
+    yield pair
+    pair.gate.before_call = pair.gate.after_call = lambda _method: None
+    pair.feed_tap.before_statement = pair.feed_tap.after_statement = lambda _statement: None
+
+
+@pytest.fixture
+def keeper(both: tuple[Pair, FenceKeeperServiceStub]) -> FenceKeeperServiceStub:
+    return both[1]
+
+
+@pytest.fixture
+def circle(fenced: Pair) -> People:
+    return People(fenced)
+
+
+def _asking(pair: Pair, read: Callable[[], T]) -> tuple[T, int]:
+    """Return what is read, and how often the graph was asked for it."""
+    asked = list[str]()
+    pair.gate.before_call = asked.append
+    try:
+        return read(), asked.count(_ASKED)
+    finally:
+        pair.gate.before_call = lambda _method: None
+
+
+def _warm(pair: Pair, read: Callable[[], T]) -> T:
+    """Read until the graph is asked no more: it closes the fences of changes behind its answers."""
+    until(lambda: _asking(pair, read)[1] == 0)
+    return read()
+
+
+def _name(pair: Pair, viewer: int) -> feed.PostName:
+    [post, *_] = pair.feed.GetFeed(feed.GetFeedRequest(user_id=viewer)).posts
+    return feed.PostName(author_id=post.author_id, post_id=post.post_id)
+
+
+def _reads(pair: Pair, viewer: int, name: feed.PostName) -> dict[str, Callable[[], object]]:
+    author_id, post_id = name.author_id, name.post_id
+    of_post = {"user_id": viewer, "author_id": author_id, "post_id": post_id}
+    return {
+        "GetFeed": lambda: pair.feed.GetFeed(feed.GetFeedRequest(user_id=viewer)),
+        "GetDigest": lambda: pair.feed.GetDigest(feed.GetDigestRequest(user_id=viewer)),
+        "GetPost": lambda: pair.feed.GetPost(feed.GetPostRequest(**of_post)),
+        "BatchGetPosts": lambda: pair.feed.BatchGetPosts(
+            feed.BatchGetPostsRequest(user_id=viewer, posts=[name])
+        ),
+        "ListPosts": lambda: pair.feed.ListPosts(
+            feed.ListPostsRequest(user_id=viewer, author_id=author_id)
+        ),
+        "CountUnreadPosts": lambda: pair.feed.CountUnreadPosts(
+            feed.CountUnreadPostsRequest(user_id=viewer)
+        ),
+        "ListComments": lambda: pair.feed.ListComments(
+            feed.ListCommentsRequest(user_id=viewer, post=name)
+        ),
+    }
+
+
+@pytest.mark.usefixtures("single_node")
+@pytest.mark.parametrize(
+    "call",
+    [
+        *("GetFeed", "GetDigest", "GetPost", "BatchGetPosts", "ListPosts"),
+        *("CountUnreadPosts", "ListComments"),
+    ],
+)
+def test_a_warm_read_is_one_statement_and_no_call(fenced: Pair, circle: People, call: str) -> None:
+    viewer, alice, bob = circle.connected(3)
+    circle.post(alice, tagged(circle.tag(alice, "family", viewer)))
+    circle.post(bob)
+    name = _name(fenced, viewer)
+    pair, read = fenced, _reads(fenced, viewer, name)[call]
+    fenced.feed.CreateComment(feed.CreateCommentRequest(user_id=viewer, post=name, body="hi"))
+    before = _warm(pair, read)
+
+    pair.feed_tap.reset()
+    answer, asked = _asking(pair, read)
+    sent = [text for text in pair.feed_tap.statements if "viewer_id" not in text]
+
+    assert answer == before
+    assert asked == 0
+    assert len([text for text in sent if "_beside" in text]) == 1
+    assert not [text for text in sent if "FROM posts" in text and "_beside" not in text]
+
+
+def test_a_connection_that_ended_shows_nothing_from_then_on(fenced: Pair, circle: People) -> None:
+    bob, alice, carol = circle.connected(3)
+    circle.post(alice)
+    kept = circle.post(carol)
+    _warm(fenced, lambda: circle.feed(bob))
+
+    circle.remove(alice, bob)
+
+    assert circle.feed(bob) == [kept]
+    _warm(fenced, lambda: circle.feed(bob))
+    assert circle.feed(bob) == [kept]
+
+
+def test_a_connection_that_ends_during_a_read_shows_nothing_that_was_posted_afterwards(
+    fenced: Pair, circle: People
+) -> None:
+    bob, alice = circle.connected(2)
+    circle.post(alice)
+    _warm(fenced, lambda: circle.feed(bob))
+    posted = list[int]()
+
+    def end(statement: str) -> None:
+        if "feed_page" in statement and not posted:
+            posted.append(0)
+            circle.remove(alice, bob)
+            posted.append(circle.post(alice))
+
+    fenced.feed_tap.before_statement = end
+    page, asked = _asking(fenced, lambda: circle.feed(bob))
+
+    assert len(posted) == 2
+    assert page == []
+    assert asked
+
+
+def test_a_new_connection_is_seen_at_once(fenced: Pair, circle: People) -> None:
+    bob, alice = circle.new(2)
+    post = circle.post(alice)
+    _warm(fenced, lambda: circle.feed(bob))
+
+    circle.connect(bob, alice)
+
+    assert circle.feed(bob) == [post]
+
+
+@pytest.mark.parametrize("everybody", [False, True])
+def test_reads_ask_the_graph_while_a_change_is_open_and_once_when_it_is_closed(
+    fenced: Pair,
+    circle: People,
+    keeper: FenceKeeperServiceStub,
+    everybody: bool,  # noqa: FBT001 -- a parameter of the test
+) -> None:
+    bob, alice = circle.connected(2)
+    post = circle.post(alice)
+    _warm(fenced, lambda: circle.feed(bob))
+    change_id = str(uuid.uuid4())
+    keeper.OpenFences(
+        fence_keeper_pb2.OpenFencesRequest(
+            change_id=change_id, user_ids=[] if everybody else [bob], everybody=everybody
+        )
+    )
+
+    asked = [_asking(fenced, lambda: circle.feed(bob)) for _ in range(2)]
+    keeper.CloseFences(fence_keeper_pb2.CloseFencesRequest(change_ids=[change_id]))
+    asked += [_asking(fenced, lambda: circle.feed(bob)) for _ in range(2)]
+
+    assert asked == [([post], 1), ([post], 1), ([post], 1), ([post], 0)]
+
+
+def test_a_change_of_others_asks_nothing(fenced: Pair, circle: People) -> None:
+    bob, alice = circle.connected(2)
+    post = circle.post(alice)
+    _warm(fenced, lambda: circle.feed(bob))
+
+    circle.connected(2)
+
+    assert _asking(fenced, lambda: circle.feed(bob)) == ([post], 0)
+
+
+def test_a_confirmed_viewer_reads_on_without_the_graph(fenced: Pair, circle: People) -> None:
+    bob, alice, carol = circle.connected(3)
+    post = circle.post(alice)
+    _warm(fenced, lambda: circle.feed(bob))
+
+    over = threading.Event()
+
+    def hang(_method: str) -> None:
+        over.wait()
+
+    fenced.gate.before_call = hang
+    try:
+        assert circle.feed(bob) == [post]
+        with pytest.raises(grpc.RpcError) as raised:
+            fenced.feed.GetFeed(feed.GetFeedRequest(user_id=carol), timeout=0.5)
+    finally:
+        over.set()
+    assert reason_of(raised.value) == "GRAPH_UNAVAILABLE"
+
+
+def _bodies(pair: Pair, viewer: int, name: feed.PostName) -> list[str]:
+    request = feed.ListCommentsRequest(user_id=viewer, post=name)
+    return [comment.body for comment in pair.feed.ListComments(request).comments]
+
+
+def test_a_comment_is_hidden_from_the_suspension_of_its_author_until_its_end(
+    fenced: Pair, circle: People
+) -> None:
+    alice, bob, carol = circle.connected(3)
+    circle.connect(bob, carol)
+    circle.post(alice)
+    name = _name(fenced, bob)
+    fenced.feed.CreateComment(feed.CreateCommentRequest(user_id=carol, post=name, body="hi"))
+    _warm(fenced, lambda: _bodies(fenced, bob, name))
+
+    circle.suspend(carol)
+    assert _bodies(fenced, bob, name) == []
+    _warm(fenced, lambda: _bodies(fenced, bob, name))
+    assert _bodies(fenced, bob, name) == []
+
+    circle.restore(carol)
+    assert _bodies(fenced, bob, name) == ["hi"]
+
+
+def test_a_suspended_viewer_is_refused_at_once(fenced: Pair, circle: People) -> None:
+    bob, alice = circle.connected(2)
+    circle.post(alice)
+    _warm(fenced, lambda: circle.feed(bob))
+
+    circle.suspend(bob)
+
+    with pytest.raises(grpc.RpcError) as raised:
+        circle.feed(bob)
+    assert reason_of(raised.value) == "USER_SUSPENDED"
+
+
+def test_blocks_of_a_viewer_hide_comments_at_once(fenced: Pair, circle: People) -> None:
+    alice, bob, carol = circle.connected(3)
+    circle.post(alice)
+    name = _name(fenced, bob)
+    fenced.feed.CreateComment(feed.CreateCommentRequest(user_id=carol, post=name, body="hi"))
+    _warm(fenced, lambda: _bodies(fenced, bob, name))
+
+    circle.block(bob, carol)
+
+    assert _bodies(fenced, bob, name) == []
