@@ -21,6 +21,7 @@ from kith.feed.v1 import feed_pb2
 
 GET_FEED: Final = "/kith.feed.v1.FeedService/GetFeed"
 
+_FLOOR: Final = ("floor-graph", "floor-feed")
 # Target and stretch of what is usual, many and a hub's, against few.
 _BY_DEGREE: Final = ((1.6, 1.4), (1.8, 1.6), (3, 2))
 
@@ -114,7 +115,7 @@ def _feed_contenders(stage: Stage, stack: ExitStack) -> dict[str, Contender]:
         for degree in stage.dataset.degrees
     }
     baselines = {
-        "floor": (("floor-graph", "floor-feed"), {id_: viewer_message(id_) for id_ in viewers}),
+        "floor": (_FLOOR, {id_: viewer_message(id_) for id_ in viewers}),
         "plain": (("plain-graph", "plain-feed"), feed_requests),
         "n+1": (("n-plus-one",), feed_requests),
     }
@@ -126,6 +127,12 @@ def _feed_contenders(stage: Stage, stack: ExitStack) -> dict[str, Contender]:
             clocks={**_clocks(pids), "postgres": postgres},
         )
     return contenders
+
+
+def start_floor(stage: Stage, stack: ExitStack) -> str:
+    """Start the processes of the floor; return the address to call."""
+    address, _ = _start_baseline(stage, stack, _FLOOR)
+    return address
 
 
 def _start_baseline(

@@ -3,11 +3,11 @@
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import grpc
 from grpc_health.v1.health_pb2_grpc import HealthStub
@@ -199,12 +199,15 @@ def running_pair(
         )
 
 
+Calls: TypeAlias = "grpc.UnaryUnaryMultiCallable[bytes, bytes]"
+
+
 @contextmanager
-def calls_of(address: str, method: str) -> Iterator[Callable[[bytes], bytes]]:
+def calls_of(address: str, method: str) -> Iterator[Calls]:
     """Return a function that sends and receives bytes, so that all clients cost the same."""
     options = [("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1)]
     with grpc.insecure_channel(address, options=options) as channel:
-        call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(method)
+        call: Calls = channel.unary_unary(method)
         yield call
 
 

@@ -21,6 +21,7 @@ class Effort:
     mixed_calls: int
     imported_pairs: int
     imported_posts: int
+    cache_mebibytes: int = 64
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -16,7 +16,14 @@ from botocore.credentials import ReadOnlyCredentials
 from benchmarks import dataset as datasets
 from benchmarks.baselines import boto3_signer
 from benchmarks.end_to_end import GET_FEED
-from benchmarks.processes import PHOTO_STORE, calls_of, resident_bytes, running_pair
+from benchmarks.processes import (
+    PHOTO_STORE,
+    PostgresClock,
+    calls_of,
+    cpu_seconds,
+    resident_bytes,
+    running_pair,
+)
 from benchmarks.rounds import Contender, in_turns
 from benchmarks.row import Row, comparison
 from benchmarks.stage import Stage, connected_ids, feed_page
@@ -24,11 +31,12 @@ from feed_service.url_signer import Signing
 from kith.feed.v1 import feed_pb2
 from kith.graph.v1 import graph_pb2
 
+_FEWEST_IDLE_SECONDS: Final = 0.1
+_SEGMENTS_OF_IDLENESS: Final = 10
 _MEBIBYTE: Final = 1024 * 1024
 _URLS: Final = 500
 _CLIENTS_A_WORKER: Final = 8
 _PAGES_A_SECOND_AND_WORKER: Final = 100
-_WARMING_BURSTS: Final = 100
 _WARMING_SECONDS: Final = 10
 _PAIRS_A_CHUNK: Final = 10_000
 _POSTS_A_CHUNK: Final = 1_000
@@ -71,7 +79,7 @@ def two_workers(stage: Stage) -> list[Row]:
         }
         for contender in contenders.values():
             # Until each thread of each worker has its connection, and each cache its viewers.
-            contender.segment(_WARMING_BURSTS, _WARMING_SECONDS)
+            contender.segment(3 * stage.effort.calls, _WARMING_SECONDS)
         results = in_turns(stage.effort, contenders)
     return [
         comparison(
@@ -118,6 +126,28 @@ def _many_clients(stage: Stage, stack: ExitStack, *, workers: int) -> Contender:
             "feed": lambda: pair.feed.cpu_seconds() / number_of_clients,
         },
     )
+
+
+def idle(stage: Stage) -> list[Row]:
+    """What both services take while nobody calls."""
+    seconds = max(_FEWEST_IDLE_SECONDS, stage.effort.segment_seconds * _SEGMENTS_OF_IDLENESS)
+    with closing(PostgresClock(stage.dataset.feed_url)) as postgres:
+        clocks: dict[str, Callable[[], float]] = {
+            **{name: partial(cpu_seconds, pid) for name, pid in stage.pair.pids.items()},
+            "PostgreSQL": postgres.seconds,
+        }
+        before = {name: clock() for name, clock in clocks.items()}
+        time.sleep(seconds)
+        shares = {name: (clock() - before[name]) / seconds * 100 for name, clock in clocks.items()}
+    return [
+        Row(
+            name="CPU of a service that nobody calls, of a core",
+            measured=max(shares[name] for name in stage.pair.pids),
+            target=0.5,
+            unit="%",
+            note=", ".join(f"{name} {share:.2f} %" for name, share in shares.items()),
+        )
+    ]
 
 
 def memory(stage: Stage) -> list[Row]:

@@ -192,8 +192,8 @@ def connected_ids_backend(stage: Stage) -> list[Row]:
         results = in_turns(
             stage.effort,
             {
-                "single": Contender(calls=_runs(session, singles), clocks=clocks),
-                "batch": Contender(calls=_runs(session, captured.batch.graph), clocks=clocks),
+                "single": Contender(calls=runs(session, singles), clocks=clocks),
+                "batch": Contender(calls=runs(session, captured.batch.graph), clocks=clocks),
             },
         )
     single = median(segment.total_cpu for segment in results["single"]) / stage.dataset.hub
@@ -241,15 +241,16 @@ def _sql_ratio(
         results = in_turns(
             stage.effort,
             {
-                "these": Contender(calls=_runs(this_session, these[1])),
-                "those": Contender(calls=_runs(that_session, those[1])),
+                "these": Contender(calls=runs(this_session, these[1])),
+                "those": Contender(calls=runs(that_session, those[1])),
             },
         )
     these_p50, those_p50 = ([segment.p50 for segment in some] for some in results.values())
     return ratio(these_p50, those_p50)
 
 
-def _runs(session: Session, statements: Iterable[str]) -> list[Callable[[], object]]:
+def runs(session: Session, statements: Iterable[str]) -> list[Callable[[], object]]:
+    """Return what executes each of the statements and reads what it brings."""
     return [partial(_run, session, statement) for statement in statements]
 
 

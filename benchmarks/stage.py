@@ -43,6 +43,9 @@ class Captured:
     first_digest: Mapping[int, Sent]
     digest: Mapping[int, Sent]
     connected_ids: Mapping[int, Sent]
+    suggestions: Mapping[int, Sent]
+    mutual: Mapping[int, Sent]
+    """What a viewer has in common with the next one."""
     batch: Sent
     batch_id_count: int
 
@@ -155,6 +158,11 @@ def _captured(dataset: Dataset, logs: Path) -> Captured:
                 id_: taps.sent_by(lambda: connected_ids(kith, [id_]))  # noqa: B023 -- as above
                 for id_ in viewer_ids
             },
+            suggestions={id_: taps.sent_by(lambda: _suggestions(kith, id_)) for id_ in viewer_ids},  # noqa: B023 -- as above
+            mutual={
+                id_: taps.sent_by(lambda: _mutual(kith, id_, peer_id))  # noqa: B023 -- as above
+                for id_, peer_id in zip(viewer_ids, [*viewer_ids[1:], viewer_ids[0]], strict=True)
+            },
             batch=taps.sent_by(lambda: connected_ids(kith, batch)),
             batch_id_count=connected_ids(kith, batch),
             graph_sessions=taps.graph.sessions,
@@ -201,6 +209,19 @@ def _digest(kith: KithClient, viewer_id: int) -> None:
     week.FromDatetime(_WEEK)
     kith.feed.GetDigest(
         feed_pb2.GetDigestRequest(user_id=viewer_id, week_of=week), timeout=_TIMEOUT_SECONDS
+    )
+
+
+def _suggestions(kith: KithClient, viewer_id: int) -> None:
+    kith.graph.SuggestConnections(
+        graph_pb2.SuggestConnectionsRequest(user_id=viewer_id), timeout=_TIMEOUT_SECONDS
+    )
+
+
+def _mutual(kith: KithClient, viewer_id: int, peer_id: int) -> None:
+    kith.graph.ListMutualConnections(
+        graph_pb2.ListMutualConnectionsRequest(user_id=viewer_id, peer_id=peer_id),
+        timeout=_TIMEOUT_SECONDS,
     )
 
 

@@ -8,7 +8,16 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Final
 
-from benchmarks import end_to_end, interceptors, services, sql, writes
+from benchmarks import (
+    concurrency,
+    end_to_end,
+    full_cache,
+    interceptors,
+    neighbours,
+    services,
+    sql,
+    writes,
+)
 from benchmarks.others import Moment
 from benchmarks.row import Row
 from benchmarks.stage import Stage
@@ -30,6 +39,8 @@ MEASUREMENTS: Final[Sequence[Measurement]] = (
     # First, for it ends the pair that the others use.
     Measurement(name="writes", run=writes.writes),
     Measurement(name="feed", run=end_to_end.feed, prepare=attrgetter("captured", "pair")),
+    Measurement(name="callers", run=concurrency.by_callers, prepare=attrgetter("captured", "pair")),
+    Measurement(name="saturation", run=concurrency.saturation, prepare=attrgetter("pair")),
     Measurement(name="statements", run=sql.statements, prepare=_CAPTURED),
     Measurement(name="reader", run=sql.hot_read, prepare=_CAPTURED),
     Measurement(name="interceptors", run=interceptors.interceptors),
@@ -40,9 +51,12 @@ MEASUREMENTS: Final[Sequence[Measurement]] = (
     ),
     Measurement(name="ids", run=sql.connected_ids_backend, prepare=_CAPTURED),
     Measurement(name="digest", run=sql.digest_sql, prepare=_CAPTURED),
+    Measurement(name="neighbours", run=neighbours.neighbours, prepare=_CAPTURED),
     Measurement(name="photos", run=services.photo_urls),
     Measurement(name="workers", run=services.two_workers),
     Measurement(name="memory", run=services.memory, prepare=attrgetter("pair")),
+    Measurement(name="cache", run=full_cache.full_cache),
+    Measurement(name="idle", run=services.idle, prepare=attrgetter("pair")),
     Measurement(name="imports", run=services.imports),
 )
 

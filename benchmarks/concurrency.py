@@ -1,0 +1,227 @@
+"""GetFeed by several callers at once, and by more than can be served.
+
+The callers are threads of this process on the same machine and take a part of its cores, in the
+same way for Kith and for the floor.
+"""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
+from random import Random
+from statistics import median
+from typing import Final
+
+import grpc
+import numpy as np
+
+from benchmarks.baselines import CALL, viewer_message
+from benchmarks.end_to_end import GET_FEED, start_floor
+from benchmarks.processes import Calls, calls_of
+from benchmarks.rounds import ratio
+from benchmarks.row import Row
+from benchmarks.stage import Stage
+from kith.feed.v1 import feed_pb2
+
+_CALLERS: Final = (1, 4, 8)
+# Enough that the services always have work, and that a call may wait while others are sent.
+_WAITING_CALLERS: Final = 64
+_CONNECTIONS: Final = 8
+_DEADLINE_SECONDS: Final = 1.0
+_SEGMENTS_OF_A_LOAD: Final = 5
+
+Send = Callable[[], object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Burst:
+    """What became of calls: how long each took that was answered, and the errors of the others."""
+
+    seconds: float
+    durations: Sequence[float]
+    errors: Counter[str]
+
+    @property
+    def rate(self) -> float:
+        """Answers in a second."""
+        return len(self.durations) / self.seconds
+
+    def milliseconds(self, percent: float) -> float:
+        """Return a percentile of the durations."""
+        return float(np.percentile(self.durations, percent)) * 1000 if self.durations else 0.0
+
+
+def by_callers(stage: Stage) -> list[Row]:
+    """The rate and the times of GetFeed when so many call at once, against the floor."""
+    with ExitStack() as stack:
+        senders = {"kith": _kith(stage, stack), "floor": _floor(stage, stack)}
+        bursts: dict[tuple[str, int], list[Burst]] = {}
+        for number in range(stage.effort.rounds + 1):  # the first of them warms up
+            turns = [(name, callers) for name in senders for callers in _CALLERS]
+            for name, callers in Random(number).sample(turns, len(turns)):
+                burst = _burst(senders[name][:callers], stage.effort.segment_seconds)
+                bursts.setdefault((name, callers), []).append(burst)
+    return [
+        row
+        for callers in _CALLERS
+        for row in _against(callers, bursts["kith", callers][1:], bursts["floor", callers][1:])
+    ]
+
+
+def saturation(stage: Stage) -> list[Row]:
+    """What becomes of GetFeed at half of the peak, near it and above it.
+
+    Calls start at moments that are fixed before, whether or not earlier ones are answered, and
+    their times count from these moments.
+    """
+    seconds = stage.effort.segment_seconds * _SEGMENTS_OF_A_LOAD
+    with ExitStack() as stack:
+        senders = _kith(stage, stack)
+        alone = _burst(senders[:1], stage.effort.segment_seconds)
+        peak = max(
+            _burst(senders, stage.effort.segment_seconds).rate for _ in range(stage.effort.rounds)
+        )
+        half, near, above = (_load(senders, share * peak, seconds) for share in (0.5, 0.9, 1.5))
+    return [
+        *(
+            Row(
+                name=f"GetFeed at {share} of the peak: p99 vs the median of one caller",
+                measured=burst.milliseconds(99) / alone.milliseconds(50),
+                target=target,
+                note=_note(burst),
+            )
+            for share, burst, target in ((0.5, half, 8), (0.9, near, 25))
+        ),
+        Row(
+            name="GetFeed at 1.5 of the peak: answered, of the peak",
+            measured=above.rate / peak,
+            target=0.9,
+            at_least=True,
+            note=f"{_note(above)}; peak {peak:,.0f}/s",
+        ),
+    ]
+
+
+def _against(callers: int, these: Sequence[Burst], those: Sequence[Burst]) -> list[Row]:
+    name = f"GetFeed by {callers} caller{'s' if callers > 1 else ''} at once"
+    return [
+        Row(
+            name=f"{name}: rate vs floor",
+            measured=ratio((burst.rate for burst in these), (burst.rate for burst in those)),
+            target=0.9,
+            stretch=1,
+            at_least=True,
+            note=f"{_median_rate(these):,.0f} / {_median_rate(those):,.0f} calls/s",
+        ),
+        *(
+            Row(
+                name=f"{name}: p{percent} vs floor",
+                measured=_together(these, percent) / _together(those, percent),
+                target=target,
+                note=f"{_together(these, percent):.1f} / {_together(those, percent):.1f} ms",
+            )
+            for percent, target in ((50, 1.15), (99, 1.5))
+        ),
+    ]
+
+
+def _median_rate(bursts: Sequence[Burst]) -> float:
+    return median(burst.rate for burst in bursts)
+
+
+def _together(bursts: Sequence[Burst], percent: float) -> float:
+    durations = [duration for burst in bursts for duration in burst.durations]
+    return float(np.percentile(durations, percent)) * 1000
+
+
+def _note(burst: Burst) -> str:
+    errors = ", ".join(f"{number} {code}" for code, number in burst.errors.items()) or "no errors"
+    return f"p50 {burst.milliseconds(50):.1f} ms, p99 {burst.milliseconds(99):.1f} ms, {errors}"
+
+
+def _burst(senders: Sequence[Send], seconds: float) -> Burst:
+    """Let each sender call again and again for a time, at least once."""
+
+    def call_on(send: Send) -> list[tuple[float, str]]:
+        outcomes = [_outcome(send, time.perf_counter())]
+        while time.perf_counter() < ends_at:
+            outcomes.append(_outcome(send, time.perf_counter()))
+        return outcomes
+
+    started = time.perf_counter()
+    ends_at = started + seconds
+    with ThreadPoolExecutor(len(senders)) as pool:
+        outcomes = [outcome for some in pool.map(call_on, senders) for outcome in some]
+    return _as_burst(outcomes, time.perf_counter() - started)
+
+
+def _load(senders: Sequence[Send], rate: float, seconds: float) -> Burst:
+    """Let calls start at random moments, on average so many in a second, for a time."""
+    random, number = Random(0), max(1, round(rate * seconds))
+    moments = np.cumsum([random.expovariate(rate) for _ in range(number)])
+    numbers, lock = count(), threading.Lock()
+    started = time.perf_counter()
+
+    def call_on(send: Send) -> list[tuple[float, str]]:
+        outcomes: list[tuple[float, str]] = []
+        while True:
+            with lock:
+                index = next(numbers)
+            if index >= number:
+                return outcomes
+            due = started + float(moments[index])
+            time.sleep(max(0.0, due - time.perf_counter()))
+            outcomes.append(_outcome(send, due))
+
+    with ThreadPoolExecutor(len(senders)) as pool:
+        outcomes = [outcome for some in pool.map(call_on, senders) for outcome in some]
+    return _as_burst(outcomes, time.perf_counter() - started)
+
+
+def _outcome(send: Send, started: float) -> tuple[float, str]:
+    """How long a call took, and its error if it had one."""
+    error = ""
+    try:
+        send()
+    except grpc.RpcError as failure:
+        error = failure.code().name if isinstance(failure, grpc.Call) else "UNKNOWN"
+    return time.perf_counter() - started, error
+
+
+def _as_burst(outcomes: Sequence[tuple[float, str]], seconds: float) -> Burst:
+    return Burst(
+        seconds=seconds,
+        durations=[duration for duration, error in outcomes if not error],
+        errors=Counter(error for _, error in outcomes if error),
+    )
+
+
+def _kith(stage: Stage, stack: ExitStack) -> list[Send]:
+    requests = [
+        feed_pb2.GetFeedRequest(user_id=viewer).SerializeToString()
+        for viewer in stage.dataset.viewer_ids(stage.dataset.usual)
+    ]
+    return _senders(stage.pair.feed_address, GET_FEED, requests, stack)
+
+
+def _floor(stage: Stage, stack: ExitStack) -> list[Send]:
+    viewers = stage.dataset.viewer_ids(stage.dataset.usual)
+    return _senders(start_floor(stage, stack), CALL, list(map(viewer_message, viewers)), stack)
+
+
+def _senders(address: str, method: str, requests: Sequence[bytes], stack: ExitStack) -> list[Send]:
+    """Return callers who share some connections, as those of a few clients do."""
+    calls = [stack.enter_context(calls_of(address, method)) for _ in range(_CONNECTIONS)]
+    return [
+        partial(_send, calls[caller % _CONNECTIONS], requests, count(caller))
+        for caller in range(_WAITING_CALLERS)
+    ]
+
+
+def _send(call: Calls, requests: Sequence[bytes], numbers: Iterator[int]) -> None:
+    call(requests[next(numbers) % len(requests)], timeout=_DEADLINE_SECONDS)
