@@ -229,6 +229,9 @@ class FeedSettings:
                 f"must be 0, or {_WORKER_MEBIBYTES} MiB more than CONNECTIONS_CACHE_BYTES: "
                 f"at least {least}; is {server.max_memory_bytes}",
             )
+        fences_port = environment.port("FENCES_PORT", 0)
+        if fences_port and fences_port in (server.port, server.metrics_port):
+            environment.problem("FENCES_PORT", f"must be a port of its own; is {fences_port}")
         return cls(
             server=server,
             # Citus plans by the values, of which a prepared plan is made without.
@@ -243,7 +246,7 @@ class FeedSettings:
             graph_ready_grace=environment.duration(
                 "GRAPH_READY_GRACE_SECONDS", 5, minimum=0, maximum=3600
             ),
-            fences_port=environment.port("FENCES_PORT", 0),
+            fences_port=fences_port,
             rate_limits=RateLimitSettings.read(environment, ACCESS),
             redis=RedisSettings.read(environment),
             connections_cache_bytes=cache_bytes,

@@ -15,12 +15,14 @@ from sqlalchemy import Connection, text
 
 from feed_service import queries
 from feed_service.queries.feed import FeedFilter, FeedPart
+from feed_service.queries.fences import STAMP
 from feed_service.settings import DigestRules, HubScan
 from feed_service.viewers import Viewer
 from feed_service.weeks import Week
 from kith.environment import Environment
 from shared.api.paging import NEWER_THAN_ALL, OLDER_THAN_ALL, ByTime
 from shared.database.arrays import array_literal
+from shared.database.beside import Beside
 from tests.support.pair import Databases
 from tests.support.reading import Plan, new_reader, plan_of
 
@@ -116,6 +118,7 @@ def _page_plan(
     part: FeedPart = _NEWEST,
     with_muted: bool = False,
     is_prepared: bool = True,
+    beside: Beside | None = None,
 ) -> Plan:
     literal = array_literal(author_ids)
     return plan_of(
@@ -129,6 +132,7 @@ def _page_plan(
             hub_scan=hub_scan,
         ),
         is_prepared=is_prepared,
+        beside=beside,
     )
 
 
@@ -186,6 +190,32 @@ def _rows_of(plan: Plan, index: str) -> int:
 def _loops_of(plan: Plan, index: str) -> int:
     """Return how often an index was looked into."""
     return sum(node["Actual Loops"] for node in _nodes(plan) if node.get("Index Name") == index)
+
+
+def _shape(plan: Plan) -> list[tuple[str, str | None]]:
+    """Return how a plan reads, without what it reads."""
+    return [(node["Node Type"], node.get("Index Name")) for node in _nodes(plan)]
+
+
+@pytest.mark.parametrize("degree", _DEGREES)
+def test_the_fence_beside_a_page_costs_two_probes_and_leaves_its_plan_and_order(
+    stale: Connection, degree: int
+) -> None:
+    authors = range(1, degree + 1)
+    page = _page_plan(stale, authors)
+    fence = Beside(query=STAMP, parameters={"fenced_user_id": _VIEWER})
+    # The first one also reads what the session does not know of the table yet.
+    _page_plan(stale, authors, beside=fence)
+    fenced = _page_plan(stale, authors, beside=fence)
+
+    assert (fenced["Node Type"], fenced["Join Type"]) == ("Nested Loop", "Left")
+    of_fence, of_page = fenced["Plans"]
+    assert "Limit" not in {node["Node Type"] for node in _nodes(of_fence)}
+    assert of_fence["Actual Rows"] == 1
+    inner = _shape(of_page)
+    assert inner[-len(_shape(page)) :] == _shape(page)
+    assert {kind for kind, _ in inner[: -len(_shape(page))]} <= {"Subquery Scan"}
+    assert _buffers(fenced) - _buffers(page) <= 4
 
 
 @pytest.mark.parametrize("degree", _DEGREES)

@@ -2,7 +2,7 @@
 
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
 import grpc
@@ -12,17 +12,29 @@ from kith.feed.v1 import feed_pb2 as feed
 from kith.graph.v1 import fence_keeper_pb2
 from kith.graph.v1.fence_keeper_pb2_grpc import FenceKeeperServiceStub
 from tests.support.errors import reason_of
-from tests.support.pair import Databases, Pair, running_fenced_pair
+from tests.support.pair import Databases, Pair, another_feed, running_fenced_pair
 from tests.support.people import People, tagged
+from tests.support.ports import free_port
 from tests.support.processes import until
+from tests.support.redis_server import running_redis
+from tests.support.scrape import scrape
 
 T = TypeVar("T")
 _ASKED = "GetConnectedUserIds"
 
 
 @pytest.fixture(scope="module")
-def both(databases: Databases) -> Iterator[tuple[Pair, FenceKeeperServiceStub]]:
-    with running_fenced_pair(databases) as running:
+def cache() -> Iterator[Mapping[str, str]]:
+    """The settings of a Redis."""
+    with running_redis() as server:
+        yield {"REDIS_URL": f"redis://127.0.0.1:{server.port}", "REDIS_TIMEOUT_SECONDS": "0.3"}
+
+
+@pytest.fixture(scope="module")
+def both(
+    databases: Databases, cache: Mapping[str, str]
+) -> Iterator[tuple[Pair, FenceKeeperServiceStub]]:
+    with running_fenced_pair(databases, cache) as running:
         yield running
 
 
@@ -212,6 +224,63 @@ def test_a_confirmed_viewer_reads_on_without_the_graph(fenced: Pair, circle: Peo
     finally:
         over.set()
     assert reason_of(raised.value) == "GRAPH_UNAVAILABLE"
+
+
+def test_another_process_needs_no_call_for_what_one_has_confirmed(
+    fenced: Pair, circle: People, cache: Mapping[str, str]
+) -> None:
+    bob, alice = circle.connected(2)
+    post = circle.post(alice)
+    _warm(fenced, lambda: circle.feed(bob))
+    request = feed.GetFeedRequest(user_id=bob)
+
+    with another_feed(fenced, {**cache, "FENCES_PORT": str(free_port())}) as (server, other):
+        page, asked = _asking(fenced, lambda: other.GetFeed(request))
+        confirmed = scrape(server).value("connections_confirmations_total", by="fence")
+
+    assert [each.post_id for each in page.posts] == [post]
+    assert (asked, confirmed) == (0, 1)
+
+
+def test_a_process_without_fences_asks_the_graph_as_before(
+    fenced: Pair, circle: People, cache: Mapping[str, str]
+) -> None:
+    bob, alice = circle.connected(2)
+    post = circle.post(alice)
+    _warm(fenced, lambda: circle.feed(bob))
+    request = feed.GetFeedRequest(user_id=bob)
+
+    with another_feed(fenced, cache) as (_, other):
+        page, asked = _asking(fenced, lambda: other.GetFeed(request))
+
+    assert [each.post_id for each in page.posts] == [post]
+    assert asked == 1
+
+
+@pytest.mark.usefixtures("single_node")
+def test_a_read_that_is_not_prepared_looks_its_fence_up_behind_it(
+    fenced: Pair, circle: People
+) -> None:
+    bob, alice = circle.connected(2)
+    tag_id = circle.tag(bob, "family", alice)
+    request = feed.ListTagMembersRequest(user_id=bob, tag_id=tag_id)
+
+    def read() -> list[int]:
+        members = fenced.feed.ListTagMembers(request).members
+        return [member.target_user_id for member in members]
+
+    _warm(fenced, read)
+    fenced.feed_tap.reset()
+    members, asked = _asking(fenced, read)
+    sent = [text for text in fenced.feed_tap.statements if "user_tags" in text or _is_look_up(text)]
+
+    assert (members, asked) == ([alice], 0)
+    assert _is_look_up(sent[-1])
+    assert "user_tags" in sent[0]
+
+
+def _is_look_up(statement: str) -> bool:
+    return statement.startswith("PREPARE fence_stamp")
 
 
 def _bodies(pair: Pair, viewer: int, name: feed.PostName) -> list[str]:

@@ -5,7 +5,7 @@ They have the rights of deploy/postgres/roles.sql and no more; a pair's URLs are
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Protocol
 
@@ -17,6 +17,7 @@ from feed_service.layouts import DISTRIBUTED, SINGLE
 from feed_service.settings import FeedSettings
 from graph_service.__main__ import build as build_graph
 from graph_service.settings import GraphSettings
+from kith.client.channel_options import client_options
 from kith.feed.v1.feed_pb2_grpc import FeedServiceStub
 from kith.graph.v1.fence_keeper_pb2_grpc import FenceKeeperServiceStub
 from kith.graph.v1.graph_pb2 import GetConnectedUserIdsRequest
@@ -148,7 +149,11 @@ def running_fenced_pair(
     *,
     replicas: Sequence[Replica] = (),
 ) -> Iterator[tuple[Pair, FenceKeeperServiceStub]]:
-    """Start both services with fences; yields also a client of the keeper, the feed."""
+    """Start both services with fences; yields also a client of the keeper, the feed.
+
+    The pair's client of the graph repeats calls, as it should: on a busy machine a keeper may not
+    answer in time.
+    """
     keeper = f"127.0.0.1:{free_port()}"
     fenced = {
         "FENCES_PORT": keeper.rpartition(":")[2],
@@ -158,10 +163,11 @@ def running_fenced_pair(
     with (
         running_pair(databases, fenced, replicas=replicas) as pair,
         grpc.insecure_channel(keeper) as channel,
+        grpc.insecure_channel(pair.graph_server.address, client_options("graph")) as graph,
     ):
         if fenced["FENCE_KEEPERS"]:
             until(lambda: _is_fenced(pair))
-        yield pair, FenceKeeperServiceStub(channel)
+        yield replace(pair, graph=GraphServiceStub(graph)), FenceKeeperServiceStub(channel)
 
 
 def _is_fenced(pair: Pair) -> bool:

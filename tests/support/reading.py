@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import Connection
 
 from kith.environment import Environment
+from shared.database.beside import Beside
 from shared.database.database import Database
 from shared.database.endpoint import Endpoint
 from shared.database.metrics import database_latency
@@ -35,10 +36,14 @@ def _settings(variables: Mapping[str, str]) -> DatabaseSettings:
 
 
 def plan_of(
-    connection: Connection, query: Callable[[Reader], object], *, is_prepared: bool = True
+    connection: Connection,
+    query: Callable[[Reader], object],
+    *,
+    is_prepared: bool = True,
+    beside: Beside | None = None,
 ) -> Plan:
     """Return the plan of a hot read, with the rows and the buffers that it took."""
-    explainer = _Explainer(connection, is_prepared=is_prepared)
+    explainer = _Explainer(connection, is_prepared=is_prepared, beside=beside)
     try:
         query(explainer)
     except _ExplainedError as explained:
@@ -53,11 +58,15 @@ class _ExplainedError(Exception):
 
 
 class _Explainer(Reader):
-    def __init__(self, connection: Connection, *, is_prepared: bool) -> None:
+    def __init__(self, connection: Connection, *, is_prepared: bool, beside: Beside | None) -> None:
         self._cursor: Any = connection.connection.cursor()
         self._is_prepared = is_prepared
+        self._beside = beside
 
     def rows(self, statement: Statement, parameters: Mapping[str, object]) -> Rows:
+        if self._beside is not None:
+            statement = statement.beside(self._beside.query)
+            parameters = {**parameters, **self._beside.parameters}
         text = statement.execute if self._is_prepared else statement.plain
         if self._is_prepared:
             self._cursor.execute("DEALLOCATE ALL")

@@ -126,6 +126,11 @@ def test_the_key_beside_the_embedded_database_stays_the_same(tmp_path: Path) -> 
 _STORE = {"S3_BUCKET": "photos", "AWS_ACCESS_KEY_ID": "AKID", "AWS_SECRET_ACCESS_KEY": "hidden"}
 
 
+def test_fences_have_a_port_of_their_own() -> None:
+    with pytest.raises(SettingsError, match="FENCES_PORT must be a port of its own; is 50052"):
+        FeedSettings.read({**_OWN, "FEED_PORT": "50052", "FENCES_PORT": "50052"})
+
+
 def test_without_a_bucket_there_is_no_object_store() -> None:
     assert FeedSettings.read({**_OWN, "S3_ENDPOINT_URL": "http://store:9000"}).object_store is None
 
