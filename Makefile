@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run gateway up down test test-unit test-citus oracle chaos soak replicas conformance fuzz-photos bench bench-full bench-load bench-costs lint format check proto migrate revision clean
+.PHONY: help setup run gateway up down test test-unit test-citus model oracle chaos soak replicas conformance fuzz-photos bench bench-full bench-load bench-costs lint format check proto migrate revision clean
 
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -40,6 +40,9 @@ test-citus: .venv/dev-installed ## Run the tests with the feed on the Citus of K
 	@test -n "$$KITH_TEST_CITUS_URL" || \
 		{ echo 'usage: make test-citus KITH_TEST_CITUS_URL=postgresql://postgres@127.0.0.1:5432/postgres' >&2; exit 2; }
 	KITH_TEST_CITUS_URL="$$KITH_TEST_CITUS_URL" $(BIN)/python -m pytest -rs tests/integration tests/e2e/test_stateful.py
+
+model: .venv/dev-installed ## Search the protocol of fences, with and without each of its rules; takes minutes
+	$(BIN)/python -m tests.models.fences
 
 oracle: .venv/dev-installed ## Compare random feeds and random users' answers with the rules, for an hour
 	KITH_WORLDS=$${KITH_WORLDS:-10000} $(BIN)/python -m pytest -s -p no:logging \
