@@ -50,6 +50,7 @@ class Comments:
 
     def __init__(self, resources: Resources) -> None:
         self._database = resources.database
+        self._reader = resources.reader
         self._reads = resources.reads
         self._graph = resources.graph
         self._tokens = resources.tokens
@@ -69,9 +70,9 @@ class Comments:
         """
         author_id = call.user_id
 
-        def look(connection: Connection, author: Viewer) -> Openness | None:
+        def look(author: Viewer) -> Openness | None:
             return queries.comments.openness(
-                connection, viewer=author, post=post, parent_id=parent_id
+                self._reader, viewer=author, post=post, parent_id=parent_id
             )
 
         def prepare() -> Viewer:
@@ -83,10 +84,11 @@ class Comments:
             return author
 
         def create(connection: Connection, author: Viewer) -> CommentRow:
-            queries.posts.keep_post(connection, name=post)
-            if parent_id != NO_COMMENT:
-                queries.comments.keep_comment(connection, name=(*post, parent_id))
-            _require_open(look(connection, author))
+            _require_open(
+                queries.comments.locked_openness(
+                    connection, viewer=author, post=post, parent_id=parent_id
+                )
+            )
             row = queries.comments.insert_comment(
                 connection, post=post, author_id=author_id, body=body, parent_id=parent_id
             )
@@ -103,6 +105,7 @@ class Comments:
             still_there=lambda connection, answer: queries.comments.is_there(
                 connection, name=shown(answer)
             ),
+            looks_first=False,
         )
         return response
 
@@ -207,8 +210,12 @@ class Comments:
         """Change a comment of the author's own; with a version, only if it is the current one."""
         author_id, post = call.user_id, name[:2]
 
-        def post_time(connection: Connection, author: Viewer) -> datetime | None:
-            return queries.posts.visible_post_time(connection, viewer=author, name=post)
+        def post_time(author: Viewer) -> datetime | None:
+            return self._database.read(
+                lambda connection: queries.posts.visible_post_time(
+                    connection, viewer=author, name=post
+                )
+            )
 
         def prepare() -> Viewer:
             return self._confirmed(author_id, post, post_time, not_found=_not_found)[0]
@@ -269,7 +276,7 @@ class Comments:
         self,
         user_id: int,
         post: PostName,
-        look: Callable[[Connection, Viewer], T | None],
+        look: Callable[[Viewer], T | None],
         *,
         not_found: Callable[[], AppException],
     ) -> tuple[Viewer, T]:
@@ -279,7 +286,7 @@ class Comments:
         """
 
         def read(viewer: Viewer) -> tuple[Viewer, T] | None:
-            seen = self._database.read(lambda connection: look(connection, viewer))
+            seen = look(viewer)
             return None if seen is None else (viewer, seen)
 
         found = read_of_author(self._graph, user_id, post[0], read)
@@ -287,13 +294,11 @@ class Comments:
             raise not_found()
         return found
 
-    def _confirmed_reply(
-        self, user_id: int, look: Callable[[Connection, Viewer], Openness | None]
-    ) -> Viewer:
+    def _confirmed_reply(self, user_id: int, look: Callable[[Viewer], Openness | None]) -> Viewer:
         """Return the user with their blocks as the graph knows them, if they may reply."""
 
         def read(viewer: Viewer) -> tuple[Viewer, Openness | None]:
-            return viewer, self._database.read(lambda connection: look(connection, viewer))
+            return viewer, look(viewer)
 
         (author, seen), suspended = steady_read_of_comments(
             self._graph,

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, text
 
-from feed_service.queries.posts import PostName
+from feed_service.queries.posts import KEEP_POST, PostName
 from feed_service.viewers import Viewer
 from feed_service.visibility import (
     MAY_COMMENT,
@@ -22,7 +22,9 @@ from feed_service.visibility import (
     visible,
 )
 from shared.database.arrays import array_literal
-from shared.database.reader import Reader, Statement
+from shared.database.database import run
+from shared.database.reader import Reader
+from shared.database.statement import Rows, Statement
 
 CommentName = tuple[int, int, int]
 """The name of a post, and the id of one of its comments."""
@@ -94,43 +96,70 @@ COMMENT_COLUMNS = """
 
 _NAMED = "c.post_author_id = :post_author_id AND c.post_id = :post_id AND c.id = :comment_id"
 
-_KEEP_COMMENT = text(f"""
-    SELECT FROM comments AS c WHERE {_NAMED} AND c.deleted_at IS NULL FOR SHARE
-""")
+_KEEP_COMMENT: Final = Statement(
+    "keep_comment",
+    """
+    SELECT FROM comments AS c
+    WHERE c.post_author_id = :author_id AND c.post_id = :post_id AND c.id = :parent_id
+      AND c.deleted_at IS NULL
+    FOR SHARE
+""",
+)
 
-
-def keep_comment(connection: Connection, *, name: CommentName) -> None:
-    """Lock a comment, if there is one, so that it is not deleted until the transaction ends."""
-    connection.execute(_KEEP_COMMENT, _parameters(name))
-
-
-_OPENNESS = text(f"""
+_OPENNESS: Final = Statement(
+    "openness",
+    f"""
     SELECT {MAY_COMMENT} AS is_open,
            (SELECT c.author_id FROM comments AS c
             WHERE c.post_author_id = :author_id AND c.post_id = p.id AND c.id = :parent_id
               AND c.parent_id IS NULL AND {shown_by_itself("c")}) AS parent_author_id
     FROM posts AS p
     WHERE p.author_id = :author_id AND p.id = :post_id AND {VISIBLE_OF_AUTHOR}
-""")
+""",
+)
 
 
-def openness(
+def openness(reader: Reader, *, viewer: Viewer, post: PostName, parent_id: int) -> Openness | None:
+    """Whether the viewer may comment on the post, or reply there; None if they may not see it."""
+    rows = reader.rows(_OPENNESS, _openness_parameters(viewer, post, parent_id))
+    return _openness(rows, parent_id)
+
+
+def locked_openness(
     connection: Connection, *, viewer: Viewer, post: PostName, parent_id: int
 ) -> Openness | None:
-    """Whether the viewer may comment on the post, or reply there; None if they may not see it."""
-    row = connection.execute(
+    """The same; the post and what is replied to cannot change until the transaction ends.
+
+    One statement locks and another looks, all in one message: a lock that has waited for a change
+    of the post goes on with the new post and the tags of before.
+    """
+    of_parent = () if parent_id == NO_COMMENT else (_KEEP_COMMENT,)
+    rows = run(
+        connection,
+        KEEP_POST,
+        *of_parent,
         _OPENNESS,
-        {
-            **viewer.parameters,
-            "blocked_ids": viewer.blocked_ids,
-            "author_id": post[0],
-            "post_id": post[1],
-            "parent_id": parent_id,
-        },
-    ).one_or_none()
-    if row is None:
+        parameters=_openness_parameters(viewer, post, parent_id),
+    )
+    return _openness(rows, parent_id)
+
+
+def _openness_parameters(
+    viewer: Viewer, post: PostName, parent_id: int
+) -> Mapping[str, int | str | None]:
+    return {
+        **viewer.parameters,
+        "blocked_ids": viewer.blocked_ids,
+        "author_id": post[0],
+        "post_id": post[1],
+        "parent_id": parent_id,
+    }
+
+
+def _openness(rows: Rows, parent_id: int) -> Openness | None:
+    if not rows:
         return None
-    is_open, parent_author_id = row
+    [(is_open, parent_author_id)] = rows
     return Openness(
         is_open=is_open,
         has_parent=parent_id == NO_COMMENT or parent_author_id is not None,
@@ -138,20 +167,26 @@ def openness(
     )
 
 
-_COUNT_COMMENT = text("""
+_COUNT_COMMENT: Final = Statement(
+    "count_comment",
+    """
     INSERT INTO post_stats (author_id, post_id, comment_count)
     VALUES (:post_author_id, :post_id, 1)
     ON CONFLICT (author_id, post_id)
     DO UPDATE SET comment_count = post_stats.comment_count + 1
-""")
+""",
+)
 
 # The time is that of the statement, not of the transaction, which may have waited for the count.
-_INSERT_COMMENT = text(f"""
+_INSERT_COMMENT: Final = Statement(
+    "insert_comment",
+    f"""
     INSERT INTO comments AS c (post_author_id, post_id, parent_id, author_id, body, created_at)
-    VALUES (:post_author_id, :post_id, nullif(:parent_id, {NO_COMMENT}), :author_id, :body,
-            clock_timestamp())
+    VALUES (:post_author_id, :post_id, nullif(CAST(:parent_id AS bigint), {NO_COMMENT}), :author_id,
+            :body, clock_timestamp())
     RETURNING {COMMENT_COLUMNS}
-""")
+""",
+)
 
 
 def insert_comment(
@@ -168,13 +203,19 @@ def insert_comment(
     get their times in the order in which others come to see them: a reader who goes on behind the
     last one read misses none.
     """
-    of_post = {"post_author_id": post[0], "post_id": post[1]}
-    connection.execute(_COUNT_COMMENT, of_post)
-    row = connection.execute(
+    [row] = run(
+        connection,
+        _COUNT_COMMENT,
         _INSERT_COMMENT,
-        {**of_post, "parent_id": parent_id, "author_id": author_id, "body": body},
+        parameters={
+            "post_author_id": post[0],
+            "post_id": post[1],
+            "parent_id": parent_id,
+            "author_id": author_id,
+            "body": body,
+        },
     )
-    return CommentRow(**row.mappings().one())
+    return _comment(row)
 
 
 _IS_THERE = text(f"""

@@ -47,9 +47,13 @@ class EventFilter:
     user_ids: Collection[int] = ()
 
 
-_RECORD: Final = """
+_RECORD: Final = Statement(
+    "record_event",
+    """
     INSERT INTO content_events (kind, author_id, post_id, comment_id, comment_author_id)
-    VALUES (%(kind)s, %(author_id)s, %(post_id)s, %(comment_id)s, %(comment_author_id)s)"""
+    VALUES (:kind, :author_id, :post_id, :comment_id, :comment_author_id)
+""",
+)
 
 
 def record_post(connection: Connection, *kinds: EventKind, name: PostName) -> None:
@@ -72,12 +76,16 @@ def record_comment(
     )
 
 
-_RECORD_DELETED: Final = """
+_RECORD_DELETED: Final = Statement(
+    "record_deleted_comments",
+    """
     INSERT INTO content_events (kind, author_id, post_id, comment_id, comment_author_id)
-    SELECT %(kind)s, author_id, post_id, comment_id, comment_author_id
-    FROM unnest(CAST(%(author_ids)s AS bigint[]), CAST(%(post_ids)s AS bigint[]),
-                CAST(%(comment_ids)s AS bigint[]), CAST(%(comment_author_ids)s AS bigint[]))
-         AS deleted (author_id, post_id, comment_id, comment_author_id)"""
+    SELECT CAST(:kind AS text), author_id, post_id, comment_id, comment_author_id
+    FROM unnest(CAST(:author_ids AS bigint[]), CAST(:post_ids AS bigint[]),
+                CAST(:comment_ids AS bigint[]), CAST(:comment_author_ids AS bigint[]))
+         AS deleted (author_id, post_id, comment_id, comment_author_id)
+""",
+)
 
 
 def record_deleted_comments(connection: Connection, *, authors: Mapping[CommentName, int]) -> None:
@@ -125,13 +133,17 @@ def _record(
 
 
 # The number is drawn once for all rows.
-_RECORD_IMPORT: Final = """
+_RECORD_IMPORT: Final = Statement(
+    "record_import",
+    """
     INSERT INTO content_events (seq, kind, author_id, post_ids)
     WITH drawn AS MATERIALIZED (SELECT nextval('content_events_seq_seq') AS seq)
-    SELECT drawn.seq, %(kind)s, imported.author_id, CAST(imported.post_ids AS bigint[])
+    SELECT drawn.seq, CAST(:kind AS text), imported.author_id, CAST(imported.post_ids AS bigint[])
     FROM drawn
-    CROSS JOIN unnest(CAST(%(author_ids)s AS bigint[]), CAST(%(post_ids)s AS text[]))
-         AS imported (author_id, post_ids)"""
+    CROSS JOIN unnest(CAST(:author_ids AS bigint[]), CAST(:post_ids AS text[]))
+         AS imported (author_id, post_ids)
+""",
+)
 
 
 def record_import(connection: Connection, kind: EventKind, *, posts: Iterable[PostName]) -> None:

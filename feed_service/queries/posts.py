@@ -4,9 +4,9 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, RowMapping, text
+from sqlalchemy import Connection, text
 
 from feed_service.importance import heuristic
 from feed_service.models import ALL, TAGS
@@ -14,6 +14,7 @@ from feed_service.queries.photos import NewPhoto, note_objects
 from feed_service.viewers import Viewer
 from feed_service.visibility import VISIBLE, VISIBLE_OF_AUTHOR
 from shared.database.arrays import array_literal
+from shared.database.database import run
 from shared.database.reader import Reader, Statement
 from shared.database.totals import ADD_TO_TOTALS, total_parameters
 
@@ -251,14 +252,18 @@ def is_there(connection: Connection, *, name: PostName) -> bool:
 
 # A lock that has waited for a change of the post goes on with the new post and the tags of before,
 # so a statement of its own asks what the viewer may see, once the post is locked.
-_KEEP_POST = text("""
+KEEP_POST: Final = Statement(
+    "keep_post",
+    """
     SELECT FROM posts AS p WHERE p.author_id = :author_id AND p.id = :post_id FOR SHARE
-""")
+""",
+)
+"""Locks a post, if there is one, so that it cannot change until the transaction ends."""
 
 
 def keep_post(connection: Connection, *, name: PostName) -> None:
     """Lock the post, if there is one, so that it cannot change until the transaction ends."""
-    connection.execute(_KEEP_POST, {"author_id": name[0], "post_id": name[1]})
+    run(connection, KEEP_POST, parameters={"author_id": name[0], "post_id": name[1]})
 
 
 def lock_visible_post(connection: Connection, *, viewer: Viewer, name: PostName) -> bool:
@@ -282,7 +287,9 @@ _PHOTOS: Final = """
 
 # The totals are the only rows of it for which another transaction may have to be waited, so that it
 # does not matter in which order its parts are done.
-_INSERT_POST = text(f"""
+_INSERT_POST: Final = Statement(
+    "insert_post",
+    f"""
     WITH post AS ({INSERTED_POST} RETURNING author_id, id, version, created_at),
     audience_tags AS (
         INSERT INTO post_audience_tags (author_id, post_id, tag_id, excluded, created_at)
@@ -298,7 +305,8 @@ _INSERT_POST = text(f"""
     ),
     totals AS ({ADD_TO_TOTALS})
     SELECT id, version, created_at FROM post
-""")
+""",
+)
 
 
 def insert_post(
@@ -313,9 +321,10 @@ def insert_post(
     totals: Mapping[str, int],
 ) -> PostRow:
     """Store a post, whose tags are locked, and return it as its author sees it; with the totals."""
-    created = connection.execute(
+    [(post_id, version, created_at)] = run(
+        connection,
         _INSERT_POST,
-        {
+        parameters={
             **post_parameters(
                 author_id,
                 body,
@@ -329,7 +338,7 @@ def insert_post(
         },
     )
     return new_post(
-        created.mappings().one(),
+        {"id": post_id, "version": version, "created_at": created_at},
         author_id=author_id,
         body=body,
         audience=audience,
@@ -382,7 +391,7 @@ def attributes_json(attributes: Mapping[str, str]) -> str | None:
 
 
 def new_post(
-    stored: RowMapping,
+    stored: Mapping[str, Any],
     *,
     author_id: int,
     body: str,

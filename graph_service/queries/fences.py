@@ -14,7 +14,7 @@ from sqlalchemy import Connection, text
 
 _LOCK: Final = 7_215_119
 
-FENCED: Final = "SET LOCAL kith.fences = on"
+FENCED: Final = "SELECT set_config('kith.fences', 'on', true)"
 """To be sent before a statement that changes or deletes users: this client opens fences for it."""
 
 FENCED_BY: Final = "nullif(current_setting('kith.fenced_by', true), '')"

@@ -7,15 +7,14 @@ snapshot of its own, and what comes back are the rows of the last.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Final
+from datetime import datetime, timedelta
+from typing import Final, NamedTuple
 
 from sqlalchemy import Connection
 
 from graph_service.models import ACCEPTED, PENDING, WITHHELD, EventKind
 from graph_service.queries.fences import FENCED, FENCED_BY
 from graph_service.queries.lookups import PeerRow
-from graph_service.queries.statements import message
 from graph_service.queries.users import (
     CHANGE_USERS,
     CREATE_USERS,
@@ -25,7 +24,9 @@ from graph_service.queries.users import (
     amount_literals,
 )
 from shared.database.arrays import array_literal
-from shared.database.totals import ADD_TO_TOTALS, total_parameters
+from shared.database.database import run
+from shared.database.statement import Statement
+from shared.database.totals import ADD, total_parameters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,8 +103,30 @@ class LockedPair:
         return self.seen.blocked_at is not None
 
 
+class _Row(NamedTuple):
+    user_revision: int | None
+    user_connection_count: int | None
+    peer_revision: int | None
+    peer_connection_count: int | None
+    status: str | None
+    requested_by: int | None
+    created_at: datetime | None
+    updated_at: datetime | None
+    blocked_at: datetime | None
+    peer_blocks: bool
+    user_is_suspended: bool
+    is_suspended: bool
+    block_count: int
+    open_request_count: int
+    is_paused: bool
+    created_users: int
+    fenced_by: str | None
+
+
 # The users that a transaction has created are those whose rows are its own, until it changes any.
-_PAIR = f"""
+_PAIR: Final = Statement(
+    "pair",
+    f"""
     SELECT me.shown_revision AS user_revision, me.connection_count AS user_connection_count,
            them.shown_revision AS peer_revision, them.connection_count AS peer_connection_count,
            c.status, c.requested_by, c.created_at, c.updated_at, mine.created_at AS blocked_at,
@@ -123,7 +146,8 @@ _PAIR = f"""
             WHERE user_id IN (:user_id, :peer_id)
               AND xmin = CAST(pg_current_xact_id_if_assigned() AS xid)) AS created_users,
            {FENCED_BY} AS fenced_by
-    FROM (VALUES (:user_id, :peer_id)) AS asked (user_id, peer_id)
+    FROM (VALUES (CAST(:user_id AS bigint), CAST(:peer_id AS bigint)))
+         AS asked (user_id, peer_id)
     LEFT JOIN users AS me ON me.user_id = asked.user_id
     LEFT JOIN users AS them ON them.user_id = asked.peer_id
     LEFT JOIN connections AS c ON c.user_a_id = :user_a_id AND c.user_b_id = :user_b_id
@@ -131,7 +155,13 @@ _PAIR = f"""
            ON mine.blocker_id = asked.user_id AND mine.blocked_id = asked.peer_id
     LEFT JOIN blocks AS theirs
            ON theirs.blocker_id = asked.peer_id AND theirs.blocked_id = asked.user_id
-"""
+""",
+)
+
+_FENCED: Final = Statement("fenced", FENCED)
+_CREATE_USERS: Final = Statement("create_users", CREATE_USERS)
+_LOCK_USERS: Final = Statement("lock_users", LOCK_USERS)
+_CHANGE_USERS: Final = Statement("change_users", CHANGE_USERS)
 
 
 def lock_pair(
@@ -146,11 +176,11 @@ def lock_pair(
 
     A user of those may be gone again, erased between the two.
     """
-    creating = (CREATE_USERS,) if creates_users else ()
+    creating = (_CREATE_USERS,) if creates_users else ()
     # Read by a statement after that of the lock, which may have waited for changes.
     return _pair(
         connection,
-        (*creating, LOCK_USERS),
+        (*creating, _LOCK_USERS),
         user_id=user_id,
         peer_id=peer_id,
         looked_at=looked_at,
@@ -159,42 +189,57 @@ def lock_pair(
 
 
 # A withheld request whose block is gone counts for nothing: the version before may have lifted it.
-_INSERT_REQUEST = """
+_INSERT_REQUEST: Final = Statement(
+    "insert_request",
+    """
     INSERT INTO connections AS c (user_a_id, user_b_id, status, requested_by)
     VALUES (:user_a_id, :user_b_id, :status, :user_id)
     ON CONFLICT (user_a_id, user_b_id) DO UPDATE
     SET status = excluded.status, requested_by = excluded.requested_by,
         created_at = excluded.created_at, updated_at = excluded.updated_at
     WHERE c.status = 'withheld'
-"""
+""",
+)
 
-_ACCEPT = """
+_ACCEPT: Final = Statement(
+    "accept_request",
+    """
     UPDATE connections SET status = 'accepted', updated_at = now()
     WHERE user_a_id = :user_a_id AND user_b_id = :user_b_id
-"""
+""",
+)
 
-_DELETE_PAIR = """
-    DELETE FROM connections WHERE user_a_id = :user_a_id AND user_b_id = :user_b_id
-"""
+_OF_PAIR: Final = "DELETE FROM connections WHERE user_a_id = :user_a_id AND user_b_id = :user_b_id"
 
-_INSERT_BLOCK = """
+_DELETE_PAIR: Final = Statement("delete_pair", _OF_PAIR)
+
+_INSERT_BLOCK: Final = Statement(
+    "insert_block",
+    """
     INSERT INTO blocks (blocker_id, blocked_id) VALUES (:user_id, :peer_id)
-"""
+""",
+)
 
-_DELETE_BLOCK = """
+_DELETE_BLOCK: Final = Statement(
+    "delete_block",
+    """
     DELETE FROM blocks WHERE blocker_id = :user_id AND blocked_id = :peer_id
-"""
+""",
+)
 
 # A block, and the end of one, remove the peer's request as if the user had declined it.
-_RECORD_DECLINE = """
+_RECORD_DECLINE: Final = Statement(
+    "record_decline",
+    """
     INSERT INTO declines (requester_id, decliner_id)
-    SELECT requested_by, :user_id FROM connections
+    SELECT requested_by, CAST(:user_id AS bigint) FROM connections
     WHERE user_a_id = :user_a_id AND user_b_id = :user_b_id AND requested_by = :peer_id
       AND status IN ('pending', 'withheld')
     ON CONFLICT (requester_id, decliner_id) DO UPDATE SET declined_at = excluded.declined_at
-"""
+""",
+)
 
-_DELETE_WITHHELD = f"{_DELETE_PAIR} AND status = 'withheld'"
+_DELETE_WITHHELD: Final = Statement("delete_withheld", f"{_OF_PAIR} AND status = 'withheld'")
 
 _CHANGES = {
     EventKind.REQUESTED: (_INSERT_REQUEST,),
@@ -209,7 +254,9 @@ _CHANGES = {
 OF_BLOCKS: Final = frozenset({EventKind.BLOCKED, EventKind.UNBLOCKED})
 """Those who cache connections cache blocks with them, so a block is a change of both users."""
 
-_RECORD_ENDING = """
+_RECORD_ENDING: Final = Statement(
+    "record_ending",
+    """
     INSERT INTO endings (user_a_id, user_b_id, user_a_revision, user_b_revision)
     SELECT a.user_id, b.user_id, a.revision, b.revision
     FROM users AS a CROSS JOIN users AS b
@@ -218,19 +265,23 @@ _RECORD_ENDING = """
     SET user_a_revision = excluded.user_a_revision,
         user_b_revision = excluded.user_b_revision,
         ended_at = excluded.ended_at
-"""
+""",
+)
 
 # With the revisions that the users have when it is recorded.
-_INSERT_EVENTS = """
+_INSERT_EVENTS: Final = Statement(
+    "insert_events",
+    """
     INSERT INTO connection_events (kind, actor_id, peer_id, actor_revision, peer_revision)
-    SELECT :kind, event.actor_id, event.peer_id,
+    SELECT CAST(:kind AS text), event.actor_id, event.peer_id,
            coalesce(actor.revision, 0), coalesce(peer.revision, 0)
     FROM unnest(CAST(:actor_ids AS bigint[]), CAST(:peer_ids AS bigint[]))
          WITH ORDINALITY AS event (actor_id, peer_id, position)
     LEFT JOIN users AS actor ON actor.user_id = event.actor_id
     LEFT JOIN users AS peer ON peer.user_id = event.peer_id
     ORDER BY event.position
-"""
+""",
+)
 
 
 def change_pair(
@@ -250,10 +301,10 @@ def change_pair(
     peer. The totals change with it. A request that is withheld from the peer is recorded nowhere
     else, for readers of the events would tell them.
     """
-    counted = (FENCED, CHANGE_USERS) if amount or kind in OF_BLOCKS else ()
+    counted = (_FENCED, _CHANGE_USERS) if amount or kind in OF_BLOCKS else ()
     recorded = () if is_withheld else (_INSERT_EVENTS,)
     ended = (_RECORD_ENDING,) if amount < 0 else ()
-    added = (ADD_TO_TOTALS,) if any(totals.values()) else ()
+    added = (ADD,) if any(totals.values()) else ()
     ids = sorted((user_id, peer_id))
     suspended_amounts = {user_id: amount} if peer_is_suspended else {}
     return _pair(
@@ -272,7 +323,7 @@ def change_pair(
 
 def _pair(
     connection: Connection,
-    statements: tuple[str, ...],
+    statements: tuple[Statement, ...],
     *,
     user_id: int,
     peer_id: int,
@@ -281,52 +332,51 @@ def _pair(
 ) -> LockedPair:
     """The pair after some statements."""
     ids = sorted((user_id, peer_id))
-    row = (
-        connection.execute(
-            message(*statements, _PAIR),
-            {
-                "user_id": user_id,
-                "peer_id": peer_id,
-                "user_ids": array_literal(ids),
-                "user_a_id": ids[0],
-                "user_b_id": ids[1],
-                "counted_blocks": looked_at.blocks,
-                "counted_requests": looked_at.open_requests,
-                "pause": looked_at.pause,
-                **parameters,
-            },
-        )
-        .mappings()
-        .one()
+    [found] = run(
+        connection,
+        *statements,
+        _PAIR,
+        parameters={
+            "user_id": user_id,
+            "peer_id": peer_id,
+            "user_ids": array_literal(ids),
+            "user_a_id": ids[0],
+            "user_b_id": ids[1],
+            "counted_blocks": looked_at.blocks,
+            "counted_requests": looked_at.open_requests,
+            "pause": looked_at.pause,
+            **parameters,
+        },
     )
+    row = _Row._make(found)
     return LockedPair(
         user=UserRow(
             user_id=user_id,
-            shown_revision=row["user_revision"] or NO_SHOWN_REVISION,
-            connection_count=row["user_connection_count"] or 0,
+            shown_revision=row.user_revision or NO_SHOWN_REVISION,
+            connection_count=row.user_connection_count or 0,
         ),
         peer=UserRow(
             user_id=peer_id,
-            shown_revision=row["peer_revision"] or NO_SHOWN_REVISION,
-            connection_count=row["peer_connection_count"] or 0,
+            shown_revision=row.peer_revision or NO_SHOWN_REVISION,
+            connection_count=row.peer_connection_count or 0,
         ),
         seen=PeerRow(
             peer_id=peer_id,
-            status=row["status"],
-            requested_by=row["requested_by"],
-            created_at=row["created_at"],
-            updated_at=row["updated_at"],
-            blocked_at=row["blocked_at"],
-            is_suspended=row["is_suspended"],
+            status=row.status,
+            requested_by=row.requested_by,
+            created_at=row.created_at,
+            updated_at=row.updated_at,
+            blocked_at=row.blocked_at,
+            is_suspended=row.is_suspended,
         ),
-        peer_blocks=row["peer_blocks"],
-        block_count=row["block_count"],
-        open_request_count=row["open_request_count"],
-        is_paused=row["is_paused"],
-        are_users=None not in {row["user_revision"], row["peer_revision"]},
-        created_users=row["created_users"],
-        user_is_suspended=row["user_is_suspended"],
-        fenced_by=row["fenced_by"],
+        peer_blocks=row.peer_blocks,
+        block_count=row.block_count,
+        open_request_count=row.open_request_count,
+        is_paused=row.is_paused,
+        are_users=None not in {row.user_revision, row.peer_revision},
+        created_users=row.created_users,
+        user_is_suspended=row.user_is_suspended,
+        fenced_by=row.fenced_by,
     )
 
 

@@ -27,7 +27,14 @@ from sqlalchemy.exc import IntegrityError
 from kith.errors.v1 import errors_pb2
 from kith.exceptions import AppException, ResourceNotFoundError, ValidationError
 from shared.database.columns import big_id, moment
-from shared.database.database import Database, send_with_begin, send_with_commit, violates
+from shared.database.database import (
+    Database,
+    run,
+    send_with_begin,
+    send_with_commit,
+    violates,
+)
+from shared.database.statement import Statement
 
 M = TypeVar("M", bound=Message)
 P = TypeVar("P")
@@ -84,7 +91,7 @@ class Call(Generic[R, M]):
     @property
     def key(self) -> dict[str, object]:
         """What its row is found by."""
-        return {"user_id": self.user_id, "request_id": self.request_id}
+        return {"user_id": self.user_id, "request_id": str(self.request_id)}
 
     @property
     def fingerprint(self) -> bytes:
@@ -139,13 +146,18 @@ def once_prepared(
     prepare: Callable[[], P],
     work: Callable[[Connection, P], R],
     still_there: Callable[[Connection, M], bool] | None = None,
+    looks_first: bool = True,
 ) -> tuple[M, bool]:
     """Do the same for what needs other services first: they are asked before the transaction.
 
-    They are not asked for a repeat, which is answered even if they would refuse by now.
+    A repeat is answered even if they would refuse by now. With `looks_first` they are not asked for
+    it. Without, no first call has to look for an earlier answer, which is right where repeats are
+    rare and `prepare` changes nothing.
     """
-    if (answer := answered(database, call, still_there=still_there)) is not None:
-        return answer, False
+    if looks_first:
+        answer = answered(database, call, still_there=still_there)
+        if answer is not None:
+            return answer, False
     try:
         prepared = prepare()
     except AppException:
@@ -183,9 +195,13 @@ def answered(
 # A second transaction with the same id waits here for the first, and fails if that commits. An
 # ON CONFLICT would need its result looked at, and so a message of its own for every first call, to
 # spare the rare repeat an error.
-_CLAIM: Final = """
+_CLAIM: Final = Statement(
+    "claim_request_id",
+    """
     INSERT INTO idempotency_keys (user_id, request_id, fingerprint, response, about_user_id)
-    VALUES (%(user_id)s, CAST(%(request_id)s AS uuid), %(fingerprint)s, '', %(about_user_id)s)"""
+    VALUES (:user_id, :request_id, :fingerprint, '', :about_user_id)
+""",
+)
 
 
 def _claim(connection: Connection, call: Call[R, M]) -> None:
@@ -194,17 +210,20 @@ def _claim(connection: Connection, call: Call[R, M]) -> None:
         connection,
         _CLAIM,
         {
-            "user_id": call.user_id,
-            "request_id": str(call.request_id),
+            **call.key,
             "fingerprint": call.fingerprint,
             "about_user_id": call.about_user_id,
         },
     )
 
 
-_ANSWER: Final = """
-    UPDATE idempotency_keys SET response = %(response)s
-    WHERE user_id = %(user_id)s AND request_id = CAST(%(request_id)s AS uuid)"""
+_ANSWER: Final = Statement(
+    "answer_request_id",
+    """
+    UPDATE idempotency_keys SET response = :response
+    WHERE user_id = :user_id AND request_id = :request_id
+""",
+)
 
 
 def _store(connection: Connection, call: Call[R, M], response: M) -> None:
@@ -213,27 +232,29 @@ def _store(connection: Connection, call: Call[R, M], response: M) -> None:
         connection,
         _ANSWER,
         {
-            "user_id": call.user_id,
-            "request_id": str(call.request_id),
+            **call.key,
             "response": response.SerializeToString(deterministic=True),
         },
     )
 
 
 # The fingerprint is empty when the answer named a user who has been erased since.
-_STORED = sql("""
+_STORED: Final = Statement(
+    "stored_answer",
+    """
     SELECT fingerprint, response FROM idempotency_keys
     WHERE user_id = :user_id AND request_id = :request_id
       AND created_at >= now() - CAST(:kept_for AS interval)
-""")
+""",
+)
 
 
 def _stored(connection: Connection, call: Call[R, M]) -> M | None:
     """The stored answer to the call, if it is not older than 24 hours."""
-    row = connection.execute(_STORED, {**call.key, **_STORED_FOR}).one_or_none()
-    if row is None:
+    rows = run(connection, _STORED, parameters={**call.key, **_STORED_FOR})
+    if not rows:
         return None
-    fingerprint, response = map(bytes, row)
+    fingerprint, response = map(bytes, rows[0])
     if not fingerprint:
         raise _result_deleted()
     if fingerprint != call.fingerprint:
@@ -254,7 +275,7 @@ def _result_deleted() -> ResourceNotFoundError:
 
 _FREE = sql("""
     DELETE FROM idempotency_keys
-    WHERE user_id = :user_id AND request_id = :request_id
+    WHERE user_id = :user_id AND request_id = CAST(:request_id AS uuid)
       AND created_at < now() - CAST(:kept_for AS interval)
 """)
 

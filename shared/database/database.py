@@ -4,25 +4,26 @@ Every connection is in autocommit, so a read costs one round trip and no BEGIN o
 transaction says them itself, because SQLAlchemy's switch between the two modes would cost every
 read a second round trip. BEGIN travels in the message of the transaction's first statement. The
 pool does not ping before use: that, too, would cost every call a round trip, to spare the rare one
-a retry, which `read` and `write` do themselves. No statement outlives the call it is for, nor does
-waiting for a connection: see `deadlines`.
+a retry, which `read` and `write` do themselves. The frequent writes send several prepared
+statements in one message, past SQLAlchemy, by `run`. No statement outlives the call it is for, nor
+does waiting for a connection: see `deadlines`.
 """
 
 import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
-from contextvars import ContextVar
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import timedelta
 from typing import Any, TypeVar, cast
 
 import psycopg2
+import psycopg2.errors
 import sqlalchemy
-from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine, ExceptionContext, ExecutionContext
 from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from kith.errors.v1 import errors_pb2
 from kith.exceptions import (
@@ -36,9 +37,10 @@ from kith.trace_context import commented
 from shared import deadlines
 from shared.database import beside, positions
 from shared.database.endpoint import Endpoint
-from shared.database.guard import statement_timeout
 from shared.database.positions import BehindError, Position
+from shared.database.session import Session, statements_in_call
 from shared.database.settings import DatabaseSettings
+from shared.database.statement import GENERIC_PLANS, Rows, Statement
 from shared.metrics import Usage
 
 T = TypeVar("T")
@@ -58,18 +60,17 @@ _SERVER_KEEPALIVES = (
 _TRY_LOCK = sqlalchemy.text("SELECT pg_try_advisory_lock(hashtextextended(:name, 0))")
 _UNLOCK = sqlalchemy.text("SELECT pg_advisory_unlock(hashtextextended(:name, 0))")
 
-# Say of a session, in the dictionary that SQLAlchemy keeps for it, that it is in a block, what is
-# to travel with the BEGIN of the block and with its COMMIT, and what surrounds the COMMIT.
-_IN_BLOCK = "kith_in_block"
-_WITH_BEGIN = "kith_with_begin"
-_WITH_COMMIT = "kith_with_commit"
-_AROUND_COMMIT = "kith_around_commit"
+# Under which SQLAlchemy keeps what is known of a session besides.
+_SESSION = "kith_session"
 _TELLING_COMMIT = f"COMMIT; {positions.HERE}"
-_ENDS = frozenset({"COMMIT", "ROLLBACK", _TELLING_COMMIT})
+_ROLLBACK = "ROLLBACK"
 
 # Codes of https://www.postgresql.org/docs/current/errcodes-appendix.html
 _CANCELLED = "57014"
 _INTERNAL = "XX000"
+# What raises the error of a stale plan. The code is that of other errors too, and the message is in
+# the language of the server.
+_STALE_PLAN = "RevalidateCachedQuery"
 _CONTENTION = frozenset({"40001", "40P01", "55P03"})
 _READ_ONLY = "25006"
 _NO_NUMBER = "22P02"
@@ -80,8 +81,6 @@ _UNAVAILABLE_CLASSES = frozenset({"08", "53", "58"})
 _NODE_LOST = re.compile(
     "could not commit transaction for shard|failure on connection marked as essential"
 )
-
-statements_in_call: ContextVar[list[int] | None] = ContextVar("statements_in_call", default=None)
 
 
 class ConnectionLostError(UnavailableError):
@@ -103,6 +102,8 @@ class Database:
             hide_parameters=True,
             pool_size=settings.pool_size,
             max_overflow=settings.max_overflow,
+            # What was used last has prepared the most.
+            pool_use_lifo=True,
             creator=_opener(endpoint, name),
         )
         self._limit = settings.pool_size + settings.max_overflow
@@ -218,7 +219,11 @@ class Database:
 
 def _opener(endpoint: Endpoint, name: str) -> Callable[[], Any]:
     settings, guard = endpoint.settings, endpoint.guard
-    arguments = {**address(endpoint.url), **connect_arguments(settings, name=name)}
+    options = GENERIC_PLANS if settings.prepare else ""
+    arguments = {
+        **address(endpoint.url),
+        **connect_arguments(settings, name=name, options=options),
+    }
     return lambda: guard.connect(lambda: psycopg2.connect(**arguments))
 
 
@@ -256,34 +261,58 @@ def in_transaction(connection: Connection) -> Iterator[None]:
     position is wanted, the commit tells it in the same message.
     """
     with translated(lost=ConnectionLostError), _rolled_back_on_error(connection):
-        connection.info[_IN_BLOCK] = True
+        session = _session(connection)
+        session.is_in_block = True
         yield
     with _rolled_back_on_error(connection):
-        if not _is_idle(connection.connection.driver_connection) or _WITH_COMMIT in connection.info:
-            with connection.info.get(_AROUND_COMMIT, nullcontext()):
-                _commit(connection)
-    _leave_block(connection)
+        if not session.is_idle or session.with_commit:
+            with session.around_commit:
+                _commit(connection, session)
+    session.leave_block()
+
+
+def run(connection: Connection, *statements: Statement, parameters: Mapping[str, object]) -> Rows:
+    """Return the rows of the last of these statements, which share their parameters.
+
+    They are prepared, once for each session, and sent in one message past SQLAlchemy; PostgreSQL
+    runs them in this order, each with a snapshot of its own. Raises IntegrityError as SQLAlchemy
+    does, and other errors as psycopg2 does. A connection that no `Database` has opened runs them
+    unprepared, through SQLAlchemy.
+    """
+    if not _is_of_database(connection):
+        message = "; ".join(statement.plain for statement in statements)
+        result = connection.exec_driver_sql(message, dict(parameters))
+        return [tuple(row) for row in result] if result.returns_rows else []
+    session = _session(connection)
+    with _failing(connection, session):
+        return session.rows([(statement, parameters) for statement in statements])
 
 
 def send_with_begin(
-    connection: Connection, statement: str, parameters: Mapping[str, object]
+    connection: Connection, statement: Statement, parameters: Mapping[str, object]
 ) -> None:
     """Have a statement sent in the message of the transaction's first one, and before it.
 
-    It costs no round trip. What it returns is lost, but what it raises is raised there. Its
-    parameters are named as psycopg2 does, and none of their values may be a text.
+    It costs no round trip. What it returns is lost, but what it raises is raised there. None of its
+    values may be a text.
     """
-    connection.info[_WITH_BEGIN] = (statement, parameters)
+    if _is_of_database(connection):
+        _session(connection).with_begin.append((statement, parameters))
+    else:
+        run(connection, statement, parameters=parameters)
 
 
 def send_with_commit(
-    connection: Connection, statement: str, parameters: Mapping[str, object]
+    connection: Connection, statement: Statement, parameters: Mapping[str, object]
 ) -> None:
     """Have a statement sent in the message of the transaction's COMMIT, as above.
 
     There may be several, which are sent in this order.
     """
-    connection.info.setdefault(_WITH_COMMIT, []).append((statement, parameters))
+    if _is_of_database(connection):
+        _session(connection).with_commit.append((statement, parameters))
+    else:
+        run(connection, statement, parameters=parameters)
 
 
 def around_commit(connection: Connection, block: AbstractContextManager[None]) -> None:
@@ -292,27 +321,61 @@ def around_commit(connection: Connection, block: AbstractContextManager[None]) -
     If that raises, the transaction is rolled back. If the block is left with an exception, nobody
     knows whether the COMMIT took effect.
     """
-    connection.info[_AROUND_COMMIT] = block
+    _session(connection).around_commit = block
 
 
-def _commit(connection: Connection) -> None:
+def _commit(connection: Connection, session: Session) -> None:
     noted = positions.commits.get()
-    commit = "COMMIT" if noted is None else _TELLING_COMMIT
-    before = _with_commit(connection) if _WITH_COMMIT in connection.info else ""
-    told = connection.exec_driver_sql(f"{before}{commit}")
+    with _failing(connection, session):
+        told = session.commit("COMMIT" if noted is None else _TELLING_COMMIT)
     if noted is not None:
         [position] = told
         noted.append(Position.of(*position))
 
 
-def _with_commit(connection: Connection) -> str:
-    """Return what is to be sent before the COMMIT of a transaction."""
-    with closing(connection.connection.cursor()) as cursor:
-        return "".join(_bound(cursor, *sent) for sent in connection.info[_WITH_COMMIT])
+def _is_of_database(connection: Connection) -> bool:
+    return connection.invalidated or _SESSION in connection.info
 
 
-def _bound(cursor: Any, statement: str, parameters: Mapping[str, object]) -> str:
-    return f"{cursor.mogrify(statement, parameters).decode()}; "
+def _session(connection: Connection) -> Session:
+    if connection.invalidated:
+        # SQLAlchemy would open another, on which the block has not begun.
+        raise psycopg2.InterfaceError("the connection of this block is lost")
+    session: Session = connection.info[_SESSION]
+    return session
+
+
+@contextmanager
+def _failing(connection: Connection, session: Session) -> Iterator[None]:
+    """Do for what goes past SQLAlchemy what it and `_Statements` do when a statement fails."""
+    try:
+        yield
+    except psycopg2.Error as error:
+        forget_texts(error)
+        if _is_lost(error) and not connection.invalidated:
+            _lose(connection, session)
+        if isinstance(error, psycopg2.IntegrityError):
+            raise IntegrityError(None, None, error) from error
+        raise
+    finally:
+        if session.is_broken and not connection.invalidated:
+            connection.invalidate()
+
+
+def _is_lost(error: psycopg2.Error) -> bool:
+    """Whether what broke one connection has probably broken them all."""
+    if (code := error.pgcode) is None:
+        return isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError)
+    # Another server is the primary now, and the pool's other connections lead here as well; or
+    # their plans are as old.
+    return code == _READ_ONLY or _is_stale_plan(error)
+
+
+def _lose(connection: Connection, session: Session) -> None:
+    """Let SQLAlchemy find that a connection is closed, for which it opens all of the pool anew."""
+    session.driver.close()
+    with suppress(DBAPIError):
+        connection.exec_driver_sql("SELECT")
 
 
 def _position(connection: Connection) -> Position:
@@ -321,18 +384,22 @@ def _position(connection: Connection) -> Position:
 
 
 class _Statements:
-    """What is done around every statement of an engine."""
+    """What is done around every statement of SQLAlchemy."""
 
     def __init__(self, endpoint: Endpoint) -> None:
-        self._usual_timeout = endpoint.settings.statement_timeout.total_seconds()
+        self._endpoint = endpoint
         self._guard = endpoint.guard
         self._latency = endpoint.latency
 
     def listen_to(self, engine: Engine) -> None:
         """Be told of the statements of an engine."""
+        event.listen(engine, "connect", self._connected)
         event.listen(engine, "before_cursor_execute", self._before, retval=True)
         event.listen(engine, "after_cursor_execute", self._after)
         event.listen(engine, "handle_error", self._failed)
+
+    def _connected(self, driver: Any, record: ConnectionPoolEntry) -> None:
+        record.info[_SESSION] = Session(driver, self._endpoint)
 
     def _before(
         self,
@@ -343,20 +410,13 @@ class _Statements:
         context: ExecutionContext | None,
         _executemany: bool,  # noqa: FBT001 -- so SQLAlchemy calls it
     ) -> tuple[str, object]:
-        # A statement that fails before the server knows of the transaction leaves the session idle,
-        # and then the next one begins it. Only the driver knows which of the two has happened.
-        is_first = _IN_BLOCK in connection.info and _is_idle(cursor.connection)
-        begin = "BEGIN; " if is_first else ""
-        before = _with_begin(connection, cursor) if is_first else ""
-        # What is to be ended is ended in any case.
-        is_end = statement in _ENDS
-        timeout = "" if is_end else statement_timeout(self._usual_timeout)
         if (told := beside.asked.get()) is not None:
             told.forget()
+        # What is to be ended is ended in any case.
+        before = "" if statement == _ROLLBACK else _session(connection).before(cursor)
         context._kith_started = time.perf_counter()  # type: ignore[union-attr]  # noqa: SLF001 -- SQLAlchemy's own way to time a statement
         self._guard.watch(cursor.connection)
-        sent = f"{begin}{timeout}{positions.proof.get()}{before}{statement}"
-        return commented(sent), parameters
+        return commented(f"{before}{statement}"), parameters
 
     def _after(
         self,
@@ -388,23 +448,6 @@ class _Statements:
             context.is_disconnect = True
 
 
-def _with_begin(connection: Connection, cursor: Any) -> str:
-    """Return what is to be sent before the first statement of a transaction."""
-    if (before := connection.info.get(_WITH_BEGIN)) is None:
-        return ""
-    return _bound(cursor, *before)
-
-
-def _leave_block(connection: Connection) -> None:
-    for key in (_IN_BLOCK, _WITH_BEGIN, _WITH_COMMIT, _AROUND_COMMIT):
-        connection.info.pop(key, None)
-
-
-def _is_idle(session: Any) -> bool:
-    """Whether no transaction is open, not even one that has failed."""
-    return bool(session.get_transaction_status() == TRANSACTION_STATUS_IDLE)
-
-
 def _unlock(connection: Connection, name: str) -> None:
     """Release a lock, if only by closing the connection: the pool would keep it with the lock."""
     if not connection.invalidated:
@@ -426,11 +469,12 @@ def _rolled_back_on_error(connection: Connection) -> Iterator[None]:
 
 
 def _roll_back(connection: Connection) -> None:
-    _leave_block(connection)
-    if _is_idle(connection.connection.driver_connection):
+    session = _session(connection)
+    session.leave_block()
+    if session.is_idle:
         return
     try:
-        connection.exec_driver_sql("ROLLBACK")
+        connection.exec_driver_sql(_ROLLBACK)
     except DBAPIError:
         connection.invalidate()
 
@@ -464,7 +508,7 @@ def translate(
     if is_broken or (code is None and is_operational):
         return lost("the database cannot be reached", retry_after=RETRY_AFTER)
     is_unavailable = code in _UNAVAILABLE_CODES or (code or "")[:2] in _UNAVAILABLE_CLASSES
-    if is_unavailable or is_of_node(cause):
+    if is_unavailable or is_of_node(cause) or _is_stale_plan(cause):
         return lost("the database is not available", retry_after=RETRY_AFTER)
     return None
 
@@ -514,6 +558,13 @@ def violates(error: IntegrityError, constraint: str) -> bool:
     names = re.findall(r"\w+", said.constraint_name or said.message_primary or "")
     # Each shard of a distributed table has its own number behind the name.
     return any(re.fullmatch(rf"{re.escape(constraint)}(_\d+)?", name) for name in names)
+
+
+def _is_stale_plan(error: BaseException | None) -> bool:
+    """Whether a migration changed what a prepared statement returns, which is of no more use."""
+    if not isinstance(error, psycopg2.errors.FeatureNotSupported):
+        return False
+    return bool(error.diag.source_function == _STALE_PLAN)
 
 
 def is_of_node(error: BaseException | None) -> bool:

@@ -14,7 +14,6 @@ The connections are beside those of the pool, as many as calls have read at the 
 pooler that gives every transaction another session, nothing can be prepared: DATABASE_PREPARE=off.
 """
 
-import re
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -22,69 +21,25 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg2
-import psycopg2.errors
 
-from kith.exceptions import AppException
 from kith.trace_context import commented
 from shared.database import beside, positions
 from shared.database.database import (
     CALLS,
-    RETRY_AFTER,
     ConnectionLostError,
     address,
     connect_arguments,
     forget_texts,
     is_of_node,
-    statements_in_call,
     translate,
 )
 from shared.database.endpoint import Endpoint
 from shared.database.guard import statement_timeout
 from shared.database.positions import BehindError
+from shared.database.session import statements_in_call
+from shared.database.statement import GENERIC_PLANS, Rows, Statement
 
-Rows = list[tuple[Any, ...]]
-
-_NAMED = re.compile(r"(?<![:\w]):(\w+)")
-# The parameters of these statements say little about how many rows there are, and where they would,
-# as with the length of an array, a plan for all lengths is wanted.
-_OPTIONS = "-c plan_cache_mode=force_generic_plan"
-# What raises the error of a stale plan. The code is that of other errors too, and the message is in
-# the language of the server.
-_STALE_PLAN = "RevalidateCachedQuery"
-
-
-class Statement:
-    """A statement with parameters written as :name; what they are PostgreSQL finds in the text."""
-
-    def __init__(self, name: str, text: str) -> None:
-        self.name = name
-        names = list(dict.fromkeys(_NAMED.findall(text)))
-        numbered = _NAMED.sub(lambda found: f"${names.index(found[1]) + 1}", text)
-        arguments = ", ".join(f"%({parameter})s" for parameter in names)
-        self.plain = _NAMED.sub(r"%(\1)s", text.replace("%", "%%"))
-        self.execute = f"EXECUTE {name} ({arguments})" if names else f"EXECUTE {name}"
-        self.prepare = f"PREPARE {name} AS {numbered.replace('%', '%%')}"
-        self._text = text
-        self._with = dict[str, Statement]()
-
-    def beside(self, query: str) -> "Statement":
-        """Return the statement that tells in each row also what a query says, and a marker.
-
-        There is at least one row; in one that stands for no row the marker is NULL. The rows keep
-        their order: of such a join, PostgreSQL makes a loop over the query's one row.
-        """
-        if query not in self._with:
-            text = f"""
-                SELECT beside.*, found.*
-                FROM ({query}) AS beside
-                LEFT JOIN (SELECT true, answer.* FROM ({self._text}) AS answer OFFSET 0) AS found
-                  ON true"""  # noqa: S608 -- both are texts of statements
-            self._with[query] = Statement(f"{self.name}_beside", text)
-        return self._with[query]
-
-
-class _StalePlanError(ConnectionLostError):
-    """A migration changed what a prepared statement returns: the connection is of no more use."""
+__all__ = ["Reader", "Rows", "Statement"]
 
 
 class Reader:
@@ -105,7 +60,7 @@ class Reader:
         settings = endpoint.settings
         self._arguments = {
             **address(endpoint.url),
-            **connect_arguments(settings, name=name, options=_OPTIONS),
+            **connect_arguments(settings, name=name, options=GENERIC_PLANS),
         }
         self._prepares = settings.prepare
         self._repeats = repeats
@@ -157,7 +112,9 @@ class Reader:
             rows = session.rows(statement, parameters, before=timeout + positions.proof.get())
         except BaseException as error:
             # Without `translated`, whose generator would be made and run for every call.
-            found = _translate(error) if isinstance(error, psycopg2.Error) else None
+            found = None
+            if isinstance(error, psycopg2.Error):
+                found = translate(error, ConnectionLostError)
             forget_texts(error)
             if session is not None:
                 self._leave(session, is_good=isinstance(found, BehindError))
@@ -180,13 +137,6 @@ class Reader:
             connection = self._guard.connect(lambda: psycopg2.connect(**self._arguments))
             connection.autocommit = True
             return _Session(connection, connection.cursor(), prepares=self._prepares)
-
-
-def _translate(error: psycopg2.Error) -> AppException | None:
-    is_unsupported = isinstance(error, psycopg2.errors.FeatureNotSupported)
-    if is_unsupported and error.diag.source_function == _STALE_PLAN:
-        return _StalePlanError("the database is being migrated", retry_after=RETRY_AFTER)
-    return translate(error, ConnectionLostError)
 
 
 @dataclass

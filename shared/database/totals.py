@@ -11,6 +11,7 @@ from typing import Final
 from sqlalchemy import BigInteger, Column, Connection, MetaData, SmallInteger, Table, Text, text
 
 from shared.database.arrays import array_literal
+from shared.database.statement import Statement
 
 
 def totals_table(metadata: MetaData) -> Table:
@@ -35,6 +36,9 @@ ADD_TO_TOTALS: Final = """
 """
 """For statements that do more at once; to be bound to `total_parameters`. After it, the transaction
 must lock nothing that another one may have locked."""
+
+ADD: Final = Statement("add_to_totals", ADD_TO_TOTALS)
+"""The same by itself, for the frequent writes."""
 
 _ADD = text(ADD_TO_TOTALS)
 

@@ -9,7 +9,7 @@ from datetime import timedelta
 from kith.exceptions import AppException, DeadlineError, InternalError, RateLimitError, to_status
 from shared import deadlines, logs
 from shared.access.rules import Access, Rule, Weight
-from shared.database.database import statements_in_call
+from shared.database.session import statements_in_call
 from shared.server.call_slots import CallSlots
 from shared.server.handlers import Call, Hooks, Method, Step
 from shared.server.incoming import require_readable

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import psycopg2
+import psycopg2.errors
 import pytest
 import sqlalchemy
 from prometheus_client import CollectorRegistry
@@ -13,10 +15,18 @@ from sqlalchemy.exc import IntegrityError
 
 from kith.environment import Environment
 from kith.exceptions import AbortedError, DeadlineError, RateLimitError, UnavailableError
-from shared.database.database import Database, in_transaction, violates
+from shared.database.database import (
+    Database,
+    in_transaction,
+    run,
+    send_with_begin,
+    send_with_commit,
+    violates,
+)
 from shared.database.endpoint import Endpoint
 from shared.database.metrics import database_latency
 from shared.database.settings import DatabaseSettings
+from shared.database.statement import Rows, Statement
 from tests.support.pair import Databases
 from tests.support.processes import until
 from tests.support.wire import WireTap
@@ -352,3 +362,124 @@ def test_a_violation_is_known_by_its_constraint_also_where_only_words_name_it(
     assert violates(caught.value, "pk_keys")
     assert not violates(caught.value, "keys")
     assert not violates(caught.value, "pk_key")
+
+
+_ADD = Statement("add", "INSERT INTO accounts VALUES (:id, :amount)")
+_GIVE = Statement("give", "UPDATE accounts SET amount = amount + :amount WHERE id = :id")
+_SEEN = Statement("seen", "SELECT id, amount FROM accounts WHERE id = :id")
+_PREPARED = Statement("prepared", "SELECT name FROM pg_prepared_statements ORDER BY name")
+_FIRST = {"id": 1, "amount": 5}
+
+
+def _give(connection: Connection) -> Rows:
+    return run(connection, _GIVE, _SEEN, parameters=_FIRST)
+
+
+def test_several_statements_are_one_message_and_each_sees_what_the_one_before_did(
+    database: Database, tap: WireTap
+) -> None:
+    database.read(_amounts)
+    tap.reset()
+
+    assert database.write(_give) == [(1, 15)]
+
+    given, committed = tap.statements
+    assert given.startswith("BEGIN; ")
+    assert "UPDATE" in given
+    assert "SELECT" in given
+    assert committed == "COMMIT"
+
+
+def test_statements_are_prepared_once_for_a_session(database: Database) -> None:
+    for _ in range(2):
+        database.write(_give)
+
+    prepared = database.read(lambda connection: run(connection, _PREPARED, parameters={}))
+    assert prepared == [("give",), ("prepared",), ("seen",)]
+
+
+def test_without_preparing_statements_do_the_same_and_leave_nothing_behind(
+    url: str, tap: WireTap
+) -> None:
+    database = _database(url, tap, {"DATABASE_PREPARE": "off"})
+
+    assert database.write(_give) == [(1, 15)]
+    assert database.read(lambda connection: run(connection, _PREPARED, parameters={})) == []
+    database.close()
+
+
+def test_what_fails_behind_begin_leaves_the_session_and_what_it_has_prepared(
+    database: Database, tap: WireTap
+) -> None:
+    def work(connection: Connection) -> None:
+        send_with_begin(connection, _ADD, _FIRST)
+        _give(connection)
+
+    database.read(_amounts)
+    tap.reset()
+    for _ in range(2):
+        with pytest.raises(IntegrityError) as caught:
+            database.write(work)
+        assert violates(caught.value, "accounts_pkey")
+
+    assert database.write(_give) == [(1, 15)]
+    assert [_words(statement, 1) for statement in tap.statements] == [
+        *["BEGIN;", "ROLLBACK"] * 2,
+        *["BEGIN;", "COMMIT"],
+    ]
+
+
+def test_a_statement_with_a_mistake_harms_no_later_call(database: Database) -> None:
+    wrong = Statement("wrong", "SELECT nothing FROM accounts WHERE id = :id")
+
+    for _ in range(2):
+        with pytest.raises(psycopg2.errors.UndefinedColumn):
+            database.write(lambda connection: run(connection, _GIVE, wrong, parameters=_FIRST))
+
+    assert database.write(_give) == [(1, 15)]
+
+
+def test_what_is_sent_with_the_commit_fails_with_it(database: Database) -> None:
+    def work(connection: Connection) -> None:
+        _give(connection)
+        send_with_commit(connection, _ADD, _FIRST)
+
+    with pytest.raises(IntegrityError):
+        database.write(work)
+
+    assert database.read(_amounts) == [10, 10]
+
+
+def test_a_write_hides_that_all_connections_had_broken(database: Database, tap: WireTap) -> None:
+    with database.transaction(), database.transaction():
+        database.write(_give)
+    tap.break_connections()
+
+    assert database.write(_give) == [(1, 20)]
+
+
+def test_a_write_hides_that_a_migration_changed_what_it_returns(
+    url: str, database: Database
+) -> None:
+    database.write(_give)
+    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
+    with engine.begin() as connection:
+        connection.execute(text("ALTER TABLE accounts ALTER amount TYPE bigint"))
+
+    assert database.write(_give) == [(1, 20)]
+
+
+def test_nothing_goes_on_in_a_block_whose_connection_broke(
+    database: Database, tap: WireTap
+) -> None:
+    def work(connection: Connection) -> None:
+        _give(connection)
+        tap.break_connections()
+        with pytest.raises(psycopg2.Error):
+            _give(connection)
+        _give(connection)
+
+    with pytest.raises(UnavailableError):
+        database.write(work)
+
+    assert database.read(_amounts) == [10, 10]

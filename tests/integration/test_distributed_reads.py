@@ -24,8 +24,8 @@ from feed_service.weeks import Week
 from kith.environment import Environment
 from kith.exceptions import AbortedError
 from shared.database.arrays import array_literal
-from shared.database.database import statements_in_call
 from shared.database.reader import Reader, Rows, Statement
+from shared.database.session import statements_in_call
 from tests.support.pair import Databases, tapped
 from tests.support.reading import new_database, new_reader
 

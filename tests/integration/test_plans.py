@@ -550,10 +550,10 @@ def test_the_tags_of_a_person_are_read_by_owner_and_person(loaded_feed: Connecti
 def test_whether_somebody_may_comment_is_found_by_the_post_and_their_tags(
     loaded_feed: Connection,
 ) -> None:
-    plan = _plan(
+    plan = plan_of(
         loaded_feed,
-        lambda: feed.comments.openness(
-            loaded_feed,
+        lambda reader: feed.comments.openness(
+            reader,
             viewer=Viewer(user_id=77, connected_ids="{100}", blocked_ids="{}"),
             post=(100, 100),
             parent_id=100,

@@ -10,8 +10,8 @@ import sqlalchemy
 from sqlalchemy import text
 
 from kith.exceptions import DeadlineError, UnavailableError
-from shared.database.database import statements_in_call
 from shared.database.reader import Reader, Statement
+from shared.database.session import statements_in_call
 from tests.support.pair import Databases
 from tests.support.reading import new_reader
 from tests.support.wire import WireTap

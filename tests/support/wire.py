@@ -17,10 +17,8 @@ from shared.database.database import BACKGROUND
 
 _SIMPLE_QUERY = ord("Q")
 _PARSE = ord("P")
-# What a call with a trace, one that ends soon, and one of a replica puts before its statements.
-_BEFORE = re.compile(
-    r"/\*.*?\*/ |SET LOCAL statement_timeout = \d+; |SELECT CAST\(CASE WHEN .*? END AS int\); "
-)
+_PREPARE = re.compile(r"PREPARE (\w+) AS ([^;]*); ")
+_EXECUTE = re.compile(r"\bEXECUTE (\w+)")
 
 Hook = Callable[[str], None]
 
@@ -142,13 +140,15 @@ class _ignoring_closed:  # noqa: N801 -- used as a function
         return isinstance(error, OSError | EOFError | struct.error)
 
 
-def _in_full(statement: str, prepared: dict[str, str]) -> str:
-    """Return a statement with its text, which the client sends only the first time."""
-    kind, _, rest = _BEFORE.sub("", statement).partition(" ")
-    name = rest.split(" ")[0]
-    if kind == "PREPARE":
-        prepared[name] = statement
-    return prepared[name] if kind == "EXECUTE" else statement
+def _in_full(message: str, prepared: dict[str, str]) -> str:
+    """Return a message with its statements in full, which the client sends only the first time."""
+    prepared.update(_PREPARE.findall(message))
+    executions = _PREPARE.sub("", message)
+    return _EXECUTE.sub(lambda found: _prepared(found[1], prepared), executions)
+
+
+def _prepared(name: str, prepared: dict[str, str]) -> str:
+    return f"PREPARE {name} AS {prepared[name]}" if name in prepared else f"EXECUTE {name}"
 
 
 def _read(sock: socket.socket, size: int) -> bytes:

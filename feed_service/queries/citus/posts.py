@@ -34,7 +34,7 @@ def insert_post(
         author_id, body, audience, photos, attributes=attributes, comment_policy=comment_policy
     )
     row = posts.new_post(
-        connection.execute(_INSERT_POST, parameters).mappings().one(),
+        dict(connection.execute(_INSERT_POST, parameters).mappings().one()),
         author_id=author_id,
         body=body,
         audience=audience,
