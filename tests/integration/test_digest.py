@@ -525,7 +525,9 @@ def test_a_post_that_a_hold_keeps_of_an_erased_author_is_in_no_digest(
     )
 
     def erase(statement: str) -> None:
-        if "INSERT INTO frozen_digests" in statement:
+        # In a distributed database the authors are locked first, so that no erasure ends meanwhile.
+        firsts = ("INSERT INTO frozen_digests", "hashtextextended('posts', id)")
+        if any(first in statement for first in firsts):
             hooked.feed_tap.before_statement = lambda _statement: None
             hooked.feed.DeleteUser(pb.DeleteUserRequest(user_id=author))
 
