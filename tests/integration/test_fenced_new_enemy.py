@@ -1,0 +1,170 @@
+"""With fences, neither a read nor a change that is paused shows what it must not.
+
+Alice removes or blocks Bob, or is suspended. Either Bob's read is stopped at one of its steps while
+she does, or her change is stopped at one of its steps while Bob reads: before and after its fence
+is opened, it is committed, and its fence is closed.
+"""
+
+from collections.abc import Callable, Iterator
+from threading import Event
+
+import pytest
+
+from kith.graph.v1.fence_keeper_pb2 import ListOpenFencesRequest
+from kith.graph.v1.fence_keeper_pb2_grpc import FenceKeeperServiceStub
+from tests.support.pair import Databases, Pair, running_fenced_pair
+from tests.support.pauses import STEPS, Pause
+from tests.support.people import People
+from tests.support.processes import until
+from tests.support.wire import Hook, WireTap
+
+# A read of stamped connections asks nothing.
+_READ_STEPS = [("cold", step) for step in STEPS] + [
+    ("stamped", step) for step in STEPS if "posts" in step
+]
+_CHANGE_STEPS = {
+    "before the fence is opened": ("feed_tap", "before_statement", "open_fences"),
+    "after the fence is opened": ("feed_tap", "after_statement", "open_fences"),
+    "before the change is committed": ("graph_tap", "before_statement", "COMMIT"),
+    "after the change is committed": ("graph_tap", "after_statement", "COMMIT"),
+    "before the fence is closed": ("feed_tap", "before_statement", "close_fences"),
+    "after the fence is closed": ("feed_tap", "after_statement", "close_fences"),
+}
+_COMMITTED = [*_CHANGE_STEPS][3:]
+_ENDINGS = ["remove", "block", "suspend"]
+
+
+@pytest.fixture(scope="module")
+def both(databases: Databases) -> Iterator[tuple[Pair, FenceKeeperServiceStub]]:
+    with running_fenced_pair(databases) as running:
+        yield running
+
+
+@pytest.fixture
+def fenced(both: tuple[Pair, FenceKeeperServiceStub]) -> Iterator[Pair]:
+    """A pair with fences, of which hooks are gone after the test."""
+    pair, _ = both
+    yield pair
+    Pause(pair).off()
+    for tap in (pair.graph_tap, pair.feed_tap):
+        tap.before_statement = tap.after_statement = _pass
+
+
+@pytest.fixture
+def keeper(both: tuple[Pair, FenceKeeperServiceStub]) -> FenceKeeperServiceStub:
+    return both[1]
+
+
+@pytest.fixture
+def circle(fenced: Pair) -> People:
+    return People(fenced)
+
+
+def _pass(_statement: str) -> None:
+    """Let something through."""
+
+
+def _bob_and_alice(
+    pair: Pair, keeper: FenceKeeperServiceStub, circle: People, start: str
+) -> tuple[int, int, int]:
+    """Return two connected people and a post of Alice's, while no fence is open."""
+    bob, alice = circle.connected(2)
+    post = circle.post(alice)
+    until(lambda: not keeper.ListOpenFences(ListOpenFencesRequest()).open_fences)
+    if start == "stamped":
+        asked = list[str]()
+        circle.feed(bob)
+        pair.gate.before_call = asked.append
+        assert circle.feed(bob) == [post]
+        pair.gate.before_call = _pass
+        assert "GetConnectedUserIds" not in asked
+    return bob, alice, post
+
+
+def _end(circle: People, ending: str, alice: int, bob: int) -> None:
+    if ending == "suspend":
+        circle.suspend(alice)
+    else:
+        getattr(circle, ending)(alice, bob)
+
+
+def _posted(circle: People, ending: str, alice: int) -> None:
+    """Have Alice post, unless she is suspended: then none of her posts are shown at all."""
+    if ending != "suspend":
+        circle.post(alice)
+
+
+@pytest.mark.parametrize(("start", "step"), _READ_STEPS)
+@pytest.mark.parametrize("ending", _ENDINGS)
+def test_a_paused_read_shows_nothing_that_was_posted_after_the_connection_had_ended(
+    fenced: Pair,
+    keeper: FenceKeeperServiceStub,
+    circle: People,
+    ending: str,
+    start: str,
+    step: str,
+) -> None:
+    bob, alice, post = _bob_and_alice(fenced, keeper, circle, start)
+    acted = list[str]()
+
+    def end_and_post() -> None:
+        _end(circle, ending, alice, bob)
+        _posted(circle, ending, alice)
+        acted.append(step)
+
+    pause = Pause(fenced)
+    pause.at(step, end_and_post)
+    page = circle.feed(bob)
+    pause.off()
+
+    assert acted
+    assert set(page) <= {post}
+    # Once more with the stamp that this read gets.
+    assert [circle.feed(bob) for _ in range(2)] == [[], []]
+
+
+@pytest.mark.parametrize("start", ["cold", "stamped"])
+@pytest.mark.parametrize("step", _CHANGE_STEPS)
+@pytest.mark.parametrize("ending", _ENDINGS)
+def test_a_read_during_a_paused_change_shows_what_is_committed(
+    fenced: Pair,
+    keeper: FenceKeeperServiceStub,
+    circle: People,
+    ending: str,
+    step: str,
+    start: str,
+) -> None:
+    bob, alice, post = _bob_and_alice(fenced, keeper, circle, start)
+    shown = list[list[int]]()
+    has_read = Event()
+
+    def read() -> None:
+        try:
+            if step in _COMMITTED:
+                _posted(circle, ending, alice)
+            shown.extend(circle.feed(bob) for _ in range(2))
+        finally:
+            has_read.set()
+
+    _pause(fenced, step, read)
+    _end(circle, ending, alice, bob)
+    # Fences are closed after the change is answered.
+    has_read.wait()
+
+    assert shown == [[] if step in _COMMITTED else [post]] * 2
+    _posted(circle, ending, alice)
+    assert [circle.feed(bob) for _ in range(2)] == [[], []]
+
+
+def _pause(pair: Pair, step: str, action: Callable[[], None]) -> None:
+    """Run an action while the next change is at a step."""
+    tap_name, when, what = _CHANGE_STEPS[step]
+    tap: WireTap = getattr(pair, tap_name)
+
+    def on_statement(statement: str) -> None:
+        if what in statement:
+            setattr(tap, when, _pass)
+            action()
+
+    hook: Hook = on_statement
+    setattr(tap, when, hook)
