@@ -206,8 +206,8 @@ _BASELINES: Final[Mapping[str, Callable[[Script, str], Handler]]] = {
 }
 
 
-def serve(answer: Handler) -> None:
-    """Answer calls on a free port, which is told in the log, until killed."""
+def started(answer: Handler) -> tuple[grpc.Server, str]:
+    """Return a server that answers calls, and where."""
     server = grpc.server(ThreadPoolExecutor(_THREADS))
     handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(
         lambda request, _context: answer(request)
@@ -218,15 +218,25 @@ def serve(answer: Handler) -> None:
     )
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    serving = {"message": "serving", "address": f"127.0.0.1:{port}"}
+    return server, f"127.0.0.1:{port}"
+
+
+def serve(answer: Handler) -> None:
+    """Answer calls on a free port, which is told in the log, until killed."""
+    server, address = started(answer)
+    serving = {"message": "serving", "address": address}
     sys.stderr.write(json.dumps(serving) + "\n")
     server.wait_for_termination()
 
 
+def baseline(name: str, script: str, upstream: str = "") -> Handler:
+    """Return what answers the calls of a baseline."""
+    return _BASELINES[name](Script.read(Path(script)), upstream)
+
+
 def main() -> None:
     """Serve the named baseline until killed."""
-    name, script, *upstream = sys.argv[1:]
-    serve(_BASELINES[name](Script.read(Path(script)), *(upstream or [""])))
+    serve(baseline(*sys.argv[1:]))
 
 
 if __name__ == "__main__":

@@ -10,8 +10,6 @@ from kith.client import KithClient
 from kith.feed.v1 import feed_pb2
 from kith.graph.v1 import graph_pb2
 
-DEGREE: Final = 150
-
 _PEERS: Final = 20
 _WEEK_SECONDS: Final = 7 * 24 * 3600
 _FIRST_SECOND: Final = int(datasets.YEAR.astype("datetime64[s]").astype("int64"))
@@ -20,10 +18,10 @@ _TAG: Final = "people of a benchmark"
 
 
 class CostCalls:
-    """Calls by or about people with 150 connections. Thread-safe."""
+    """Calls by or about people with as many connections as usual. Thread-safe."""
 
     def __init__(self, kith: KithClient, dataset: Dataset) -> None:
-        viewers = dataset.viewer_ids(DEGREE)
+        viewers = dataset.viewer_ids(dataset.usual)
         self._graph, self._feed = kith.graph, kith.feed
         self._people = dataset.ordinary_ids
         self._viewers = cycle(viewers)

@@ -153,16 +153,16 @@ def _start_baseline(
     for mode in modes:
         script = graph_script if mode.endswith("graph") else feed_script
         path = script.write(stage.directory / f"{mode}.json")
-        process = stack.enter_context(_baseline(mode, path, address, stage.logs))
+        process = stack.enter_context(_baseline(stage, mode, path, address))
         address, pids[mode] = process.address(), process.pid
     return address, pids
 
 
 @contextmanager
-def _baseline(mode: str, script: Path, upstream: str, logs: Path) -> Iterator[MeasuredProcess]:
+def _baseline(stage: Stage, mode: str, script: Path, upstream: str) -> Iterator[MeasuredProcess]:
     arguments = [mode, str(script), *([upstream] if upstream else [])]
-    log = logs / f"{mode}.log"
-    with MeasuredProcess("benchmarks.baselines", *arguments, environment={}, log=log) as process:
+    log = stage.logs / f"{mode}.log"
+    with stage.start("benchmarks.baselines", *arguments, environment={}, log=log) as process:
         yield process
 
 

@@ -163,6 +163,7 @@ def running_pair(
     feed_url: str = "",
     workers: int = 1,
     settings: Mapping[str, str] | None = None,
+    start: type[MeasuredProcess] = MeasuredProcess,
 ) -> Iterator[RunningPair]:
     """Run both services on a data set, or with its databases at other addresses, until ready."""
     environment = {
@@ -175,15 +176,15 @@ def running_pair(
     }
     with ExitStack() as stack:
 
-        def start(module: str) -> tuple[MeasuredProcess, str]:
+        def started(module: str) -> tuple[MeasuredProcess, str]:
             log = logs / f"{module}.log"
-            process = MeasuredProcess(module, environment=environment, log=log)
+            process = start(module, environment=environment, log=log)
             return stack.enter_context(process), process.address()
 
-        graph, graph_address = start("graph_service")
+        graph, graph_address = started("graph_service")
         environment["GRAPH_TARGET"] = graph_address
         _mark_followed(dataset.feed_url, graph_address)
-        feed, feed_address = start("feed_service")
+        feed, feed_address = started("feed_service")
         kith = stack.enter_context(
             KithClient.from_environment(graph=graph_address, feed=feed_address)
         )

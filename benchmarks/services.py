@@ -101,7 +101,9 @@ def _many_clients(stage: Stage, stack: ExitStack, *, workers: int) -> Contender:
     """
     logs = stage.logs / f"{workers}_workers"
     logs.mkdir(exist_ok=True)
-    pair = stack.enter_context(running_pair(stage.dataset, logs=logs, workers=workers))
+    pair = stack.enter_context(
+        running_pair(stage.dataset, logs=logs, workers=workers, start=stage.start)
+    )
     number_of_clients = workers * _CLIENTS_A_WORKER
     pool = stack.enter_context(ThreadPoolExecutor(number_of_clients))
     clients = [
@@ -174,7 +176,7 @@ def imports(stage: Stage) -> list[Row]:
     """How fast connections and posts are adopted, into empty databases."""
     data = datasets.empty(stage.cluster, "imports")
     pairs, posts = stage.effort.imported_pairs, stage.effort.imported_posts
-    with running_pair(data, logs=stage.logs) as pair:
+    with running_pair(data, logs=stage.logs, start=stage.start) as pair:
         pair_requests, post_requests = list(_pair_requests(pairs)), list(_post_requests(posts))
         pair_seconds = _seconds_of(lambda: pair.kith.graph.ImportConnections(iter(pair_requests)))
         post_seconds = _seconds_of(lambda: pair.kith.feed.ImportPosts(iter(post_requests)))

@@ -15,7 +15,7 @@ from rich.console import Console
 from benchmarks import dataset as datasets
 from benchmarks.capture import Sent, Sessions, Taps
 from benchmarks.dataset import Dataset, connect
-from benchmarks.processes import RunningPair, parent_of, running_pair
+from benchmarks.processes import MeasuredProcess, RunningPair, parent_of, running_pair
 from benchmarks.rounds import Effort
 from benchmarks.world import SMALL, Size
 from kith.client import KithClient
@@ -63,6 +63,7 @@ class Stage:
         small: Size = SMALL,
         console: Console,
         stack: ExitStack,
+        start: type[MeasuredProcess] = MeasuredProcess,
     ) -> None:
         self.effort = effort
         self.cluster = cluster
@@ -70,6 +71,7 @@ class Stage:
         self._console = console
         self._stack = stack
         self._small = small
+        self.start = start
         self.logs.mkdir(parents=True, exist_ok=True)
         self.dataset = datasets.prepared(cluster, directory, size, console)
 
@@ -93,23 +95,25 @@ class Stage:
     def captured(self) -> Captured:
         """The statements of the services on the data set."""
         self._console.print("Listening to what the services send ...")
-        return _captured(self.dataset, self.logs)
+        return self._captured(self.dataset)
 
     @cached_property
     def streams_alone(self) -> dict[int, Sent]:
         """The pages of hubs by a service that does not look among the newest posts first."""
-        return _streams_alone(self.dataset, self.logs)
+        return self._streams_alone(self.dataset)
 
     @cached_property
     def captured_small(self) -> Captured:
         """The statements of the services on the small data set."""
         is_the_same = self.small.name == self.dataset.name
-        return self.captured if is_the_same else _captured(self.small, self.logs)
+        return self.captured if is_the_same else self._captured(self.small)
 
     @cached_property
     def pair(self) -> RunningPair:
         """Both services on the data set."""
-        return self._stack.enter_context(running_pair(self.dataset, logs=self.logs))
+        return self._stack.enter_context(
+            running_pair(self.dataset, logs=self.logs, start=self.start)
+        )
 
     def copied(self, name: str) -> Dataset:
         """Return a copy of the data set that may be written to, until the caller drops it.
@@ -119,6 +123,65 @@ class Stage:
         self._stack.close()
         self.__dict__.pop("pair", None)
         return datasets.copied(self.cluster, self.dataset, name)
+
+    def _captured(self, dataset: Dataset) -> Captured:
+        _forget_digests(dataset)
+        with (
+            Taps(graph_url=dataset.graph_url, feed_url=dataset.feed_url) as taps,
+            running_pair(
+                dataset,
+                logs=self.logs,
+                start=self.start,
+                graph_url=taps.graph.url,
+                feed_url=taps.feed.url,
+            ) as pair,
+        ):
+            kith = pair.kith
+            viewer_ids = [viewer.user_id for viewer in dataset.viewers]
+            for viewer_id in viewer_ids:
+                feed_page(kith, viewer_id)
+            batch = dataset.ordinary_ids[:BATCH]
+            return Captured(
+                feed_page={id_: taps.sent_by(lambda: feed_page(kith, id_)) for id_ in viewer_ids},  # noqa: B023 -- called at once
+                deep_pages=_deep_pages(dataset, taps, kith),
+                first_digest={id_: taps.sent_by(lambda: _digest(kith, id_)) for id_ in viewer_ids},  # noqa: B023 -- as above
+                digest={id_: taps.sent_by(lambda: _digest(kith, id_)) for id_ in viewer_ids},  # noqa: B023 -- as above
+                connected_ids={
+                    id_: taps.sent_by(lambda: connected_ids(kith, [id_]))  # noqa: B023 -- as above
+                    for id_ in viewer_ids
+                },
+                suggestions={
+                    id_: taps.sent_by(lambda: _suggestions(kith, id_))  # noqa: B023 -- as above
+                    for id_ in viewer_ids
+                },
+                mutual={
+                    id_: taps.sent_by(lambda: _mutual(kith, id_, peer_id))  # noqa: B023 -- as above
+                    for id_, peer_id in zip(
+                        viewer_ids, [*viewer_ids[1:], viewer_ids[0]], strict=True
+                    )
+                },
+                batch=taps.sent_by(lambda: connected_ids(kith, batch)),
+                batch_id_count=connected_ids(kith, batch),
+                graph_sessions=taps.graph.sessions,
+                feed_sessions=taps.feed.sessions,
+            )
+
+    def _streams_alone(self, dataset: Dataset) -> dict[int, Sent]:
+        with (
+            Taps(graph_url=dataset.graph_url, feed_url=dataset.feed_url) as taps,
+            running_pair(
+                dataset,
+                logs=self.logs,
+                start=self.start,
+                graph_url=taps.graph.url,
+                feed_url=taps.feed.url,
+                settings={"FEED_HUB_SCAN_ROWS": "0"},
+            ) as pair,
+        ):
+            return {
+                id_: taps.sent_by(lambda: feed_page(pair.kith, id_))  # noqa: B023 -- called at once
+                for id_ in dataset.viewer_ids(dataset.hub)
+            }
 
 
 @contextmanager
@@ -136,55 +199,6 @@ def prepared_stage(
             console=console,
             stack=stack,
         )
-
-
-def _captured(dataset: Dataset, logs: Path) -> Captured:
-    _forget_digests(dataset)
-    with (
-        Taps(graph_url=dataset.graph_url, feed_url=dataset.feed_url) as taps,
-        running_pair(dataset, logs=logs, graph_url=taps.graph.url, feed_url=taps.feed.url) as pair,
-    ):
-        kith = pair.kith
-        viewer_ids = [viewer.user_id for viewer in dataset.viewers]
-        for viewer_id in viewer_ids:
-            feed_page(kith, viewer_id)
-        batch = dataset.ordinary_ids[:BATCH]
-        return Captured(
-            feed_page={id_: taps.sent_by(lambda: feed_page(kith, id_)) for id_ in viewer_ids},  # noqa: B023 -- called at once
-            deep_pages=_deep_pages(dataset, taps, kith),
-            first_digest={id_: taps.sent_by(lambda: _digest(kith, id_)) for id_ in viewer_ids},  # noqa: B023 -- as above
-            digest={id_: taps.sent_by(lambda: _digest(kith, id_)) for id_ in viewer_ids},  # noqa: B023 -- as above
-            connected_ids={
-                id_: taps.sent_by(lambda: connected_ids(kith, [id_]))  # noqa: B023 -- as above
-                for id_ in viewer_ids
-            },
-            suggestions={id_: taps.sent_by(lambda: _suggestions(kith, id_)) for id_ in viewer_ids},  # noqa: B023 -- as above
-            mutual={
-                id_: taps.sent_by(lambda: _mutual(kith, id_, peer_id))  # noqa: B023 -- as above
-                for id_, peer_id in zip(viewer_ids, [*viewer_ids[1:], viewer_ids[0]], strict=True)
-            },
-            batch=taps.sent_by(lambda: connected_ids(kith, batch)),
-            batch_id_count=connected_ids(kith, batch),
-            graph_sessions=taps.graph.sessions,
-            feed_sessions=taps.feed.sessions,
-        )
-
-
-def _streams_alone(dataset: Dataset, logs: Path) -> dict[int, Sent]:
-    with (
-        Taps(graph_url=dataset.graph_url, feed_url=dataset.feed_url) as taps,
-        running_pair(
-            dataset,
-            logs=logs,
-            graph_url=taps.graph.url,
-            feed_url=taps.feed.url,
-            settings={"FEED_HUB_SCAN_ROWS": "0"},
-        ) as pair,
-    ):
-        return {
-            id_: taps.sent_by(lambda: feed_page(pair.kith, id_))  # noqa: B023 -- called at once
-            for id_ in dataset.viewer_ids(dataset.hub)
-        }
 
 
 def feed_page(

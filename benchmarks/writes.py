@@ -23,7 +23,6 @@ from benchmarks import dataset as datasets
 from benchmarks.baselines import CALL, Handler, serve, viewer_message
 from benchmarks.dataset import Dataset, connect
 from benchmarks.processes import (
-    MeasuredProcess,
     PostgresClock,
     RunningPair,
     calls_of,
@@ -52,7 +51,7 @@ def writes(stage: Stage) -> list[Row]:
     """What the frequent writes cost against the floor, each with a request id."""
     copy = stage.copied("writes")
     with ExitStack() as stack:
-        pair = stack.enter_context(running_pair(copy, logs=stage.logs))
+        pair = stack.enter_context(running_pair(copy, logs=stage.logs, start=stage.start))
         segments = in_turns(stage.effort, _contenders(stage, copy, pair, stack))
     datasets.drop(stage.cluster, "writes")
     return [_row(name, segments) for name in _TARGETS]
@@ -109,19 +108,19 @@ def _send_next(send: Callable[[bytes], bytes], messages: Iterator[Message]) -> b
 def _floor_contender(
     stage: Stage, dataset: Dataset, postgres: Callable[[], float], stack: ExitStack
 ) -> Contender:
-    floor = stack.enter_context(
-        MeasuredProcess(
+    process = stack.enter_context(
+        stage.start(
             "benchmarks.writes",
             dataset.feed_url,
             environment={},
             log=stage.logs / "floor-write.log",
         )
     )
-    call = stack.enter_context(calls_of(floor.address(), CALL))
+    call = stack.enter_context(calls_of(process.address(), CALL))
     viewers = [viewer_message(viewer_id) for viewer_id in dataset.viewer_ids(dataset.usual)]
     return Contender(
         calls=[partial(call, viewer) for viewer in viewers],
-        clocks={_FLOOR: partial(cpu_seconds, floor.pid), "postgres": postgres},
+        clocks={_FLOOR: partial(cpu_seconds, process.pid), "postgres": postgres},
     )
 
 
@@ -178,7 +177,8 @@ class _Requests:
         ]
 
 
-def _floor(url: str) -> Handler:
+def floor(url: str) -> Handler:
+    """Return what answers the calls of the floor, in a database that it adds a table to."""
     cursor = connect(url).cursor()
     cursor.execute("""
         CREATE TABLE floor_of_writes (
@@ -200,7 +200,7 @@ def _floor(url: str) -> Handler:
 
 def main() -> None:
     """Serve the floor until killed."""
-    serve(_floor(sys.argv[1]))
+    serve(floor(sys.argv[1]))
 
 
 if __name__ == "__main__":

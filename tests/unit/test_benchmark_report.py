@@ -2,12 +2,15 @@
 
 import subprocess
 import sys
+from io import StringIO
 from os import getpid
 
 import pytest
+from rich.console import Console
 
+from benchmarks.__main__ import main
 from benchmarks.others import Moment, Others
-from benchmarks.report import Report
+from benchmarks.report import Report, print_report
 from benchmarks.row import Row
 
 _SPIN = "import time\nwhile time.process_time() < 0.3: pass"
@@ -80,3 +83,25 @@ def test_a_quiet_machine_is_told_as_well() -> None:
 
 def test_nothing_is_told_where_nobody_has_looked() -> None:
     assert not _report(None).disturbance
+
+
+def test_rows_that_were_disturbed_are_marked_in_the_table() -> None:
+    console = Console(file=StringIO(), width=160)
+
+    print_report(_report(Others(cores=1.3, throttled=0), Others(cores=0, throttled=0)), console)
+
+    assert isinstance(console.file, StringIO)
+    table = console.file.getvalue()
+    assert table.count("met, busy") == 1
+    assert "The machine was busy" in table
+
+
+def test_rows_that_there_are_not_are_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "quick", "--rows", "hubs,nothing"])
+
+    with pytest.raises(SystemExit):
+        main()
+
+    assert "there are no rows nothing" in capsys.readouterr().err

@@ -1,0 +1,98 @@
+"""Every row of the benchmarks is made, on a tiny world; what it says of so little means nothing."""
+
+import math
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from itertools import count
+from pathlib import Path
+from random import Random
+
+import pytest
+from rich.console import Console
+
+from benchmarks.cost_calls import CostCalls
+from benchmarks.dataset import Dataset
+from benchmarks.loads import MIXES, Caller, Load, print_result, run_mix
+from benchmarks.processes import RunningPair, running_pair
+from benchmarks.rounds import Effort
+from benchmarks.stage import Stage
+from benchmarks.table import BY_NAME, measured
+from benchmarks.world import Size
+from shared.database.embedded_postgres import EmbeddedPostgres
+from tests.support.in_process import InProcess
+
+_SIZE = Size(
+    name="tiny",
+    people=300,
+    connections=1_500,
+    posts=1_500,
+    special_people=50,
+    degrees=(5, 10, 20, 40),
+    viewers_of_a_kind=2,
+)
+_EFFORT = Effort(
+    rounds=1,
+    calls=2,
+    segment_seconds=0,
+    mixed_calls=20,
+    imported_pairs=100,
+    imported_posts=100,
+    cache_mebibytes=1,
+)
+
+
+@pytest.fixture(scope="module")
+def stage(cluster: EmbeddedPostgres) -> Iterator[Stage]:
+    """Everything that a measurement may use, as small as it can be."""
+    with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
+        yield Stage(
+            effort=_EFFORT,
+            cluster=cluster,
+            directory=Path(directory),
+            size=_SIZE,
+            small=_SIZE,
+            console=Console(quiet=True),
+            stack=stack,
+            start=InProcess,
+        )
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_rows_are_measured(stage: Stage, name: str) -> None:
+    rows = measured(BY_NAME[name], stage)
+
+    assert rows
+    assert all(math.isfinite(row.measured) for row in rows)
+    assert all(row.others is not None for row in rows)
+
+
+@pytest.fixture(scope="module")
+def written(stage: Stage) -> Iterator[tuple[RunningPair, Dataset]]:
+    """Services on a copy of the world that calls may change."""
+    copy = stage.copied("written")
+    with running_pair(copy, logs=stage.logs, start=InProcess) as pair:
+        yield pair, copy
+
+
+@pytest.mark.parametrize("mix", MIXES)
+def test_calls_of_a_mix_succeed(written: tuple[RunningPair, Dataset], mix: str) -> None:
+    pair, dataset = written
+    caller = Caller(pair=pair, dataset=dataset, random=Random(0), new_ids=count(1_000_000))
+
+    for _, operation in MIXES[mix].values():
+        operation(caller)
+
+
+def test_a_mix_is_run_by_several_callers(written: tuple[RunningPair, Dataset]) -> None:
+    result = run_mix("feed", *written, Load(seconds=0.2, callers=2))
+
+    assert result.outcomes
+    print_result(result, Console(quiet=True))
+
+
+def test_calls_that_capacity_counts_with_succeed(written: tuple[RunningPair, Dataset]) -> None:
+    pair, dataset = written
+
+    for call in CostCalls(pair.kith, dataset).by_name.values():
+        call()
