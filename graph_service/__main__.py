@@ -34,7 +34,7 @@ NAME = "kith.graph.v1.GraphService"
 _UPKEEP_SECONDS = 30
 # One of so many calls may wait for keepers of fences, so that reads always find a slot.
 _WAITING_PART = 2
-_FENCES_SECONDS = 5
+_FENCES_SECONDS = 1
 _BACKGROUND_CONNECTIONS = 2
 
 

@@ -39,6 +39,8 @@ _FAILURES: Final = 3
 _PAUSE: Final = timedelta(seconds=0.5)
 # How long a change waits while the share of calls that may wait for keepers is used up.
 _TURN_SECONDS: Final = 0.2
+# How often open fences are looked for, and whether registrations are up to date.
+_LOOK_SECONDS: Final = 5.0
 _log = logging.getLogger("kith.fences")
 
 
@@ -64,8 +66,10 @@ class Fences:
         self._circuit = Circuit(failures=_FAILURES, pause=_PAUSE)
         self.applied_in = ""
         """The history of the graph's database in which the setting was applied; empty for none."""
+        self.is_to_be_mended = False
+        """A registration was found to be out of date."""
         self.mend: Callable[[], None] = lambda: None
-        """Has registrations looked at soon."""
+        """Has registrations looked at now."""
 
     def before_commit(
         self, connection: Connection, told: str | None, user_ids: Collection[int] | None
@@ -97,6 +101,7 @@ class Fences:
             self._refuse()
 
     def _refuse(self) -> NoReturn:
+        self.is_to_be_mended = True
         self.mend()
         raise unavailable("a service that caches connections is being registered")
 
@@ -212,17 +217,25 @@ class FenceUpkeep:
         self._closing = closing
         self._changes = changes
         self._metrics = metrics
+        self._next_look = 0.0
 
     def run(self) -> None:
         """Apply the setting, renew registrations that are out of date, and close what is over.
 
         Raises the first error after it has done for all keepers what could be done.
         """
+        now = time.monotonic()
+        if not self._changes.is_to_be_mended and now < self._next_look:
+            return
+        self._changes.is_to_be_mended = False
         failures = list[AppException]()
         history, rows = self._database.read(_registered)
         if self._changes.applied_in != history:
             self._apply(history, rows, failures)
-            if not failures:
+            if failures:
+                # Until then no change is made here, so this is tried again soon.
+                self._changes.is_to_be_mended = True
+            else:
                 self._changes.applied_in = history
             history, rows = self._database.read(_registered)
         for row in rows:
@@ -233,6 +246,7 @@ class FenceUpkeep:
                 if connection is not None:
                     for row in rows:
                         self._attempt(partial(self._close_over, connection, row.target), failures)
+        self._next_look = now + _LOOK_SECONDS
         if failures:
             raise failures[0]
 

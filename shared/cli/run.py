@@ -19,11 +19,12 @@ from kith.client import KithClient
 from kith.client.settings import FEED, GRAPH
 from kith.environment import Environment
 from kith.exceptions import AppException
+from kith.graph.v1 import graph_pb2
 from shared.cli.databases import migrate
 from shared.cli.loading import is_empty, load_sample
 from shared.cli.photos import HOST as PHOTOS_HOST
 from shared.cli.photos import PhotoStore, is_installed
-from shared.cli.processes import ServiceProcess, wait_until_ready
+from shared.cli.processes import READY_SECONDS, ServiceProcess, wait_until_ready
 from shared.cli.sample import FEWEST_PEOPLE, make_sample
 from shared.database.embedded_postgres import data_folder
 from shared.database.settings import DatabaseSettings
@@ -34,6 +35,7 @@ from shared.server.settings import ServerSettings
 _SAMPLE_PERSON = 17
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _WATCH_SECONDS = 0.5
+_FENCES_PORT = 50053
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +46,8 @@ class _Setup:
     feed: ServerSettings
     data_dir: Path
     sample_people: int
+    fences_port: int
+    """Where feed_service is told of changes of connections; 0 if it is not."""
     photos_port: int | None
     """Where to start an object store; None when another is configured, or none is wanted."""
 
@@ -54,6 +58,10 @@ class _Setup:
     @property
     def feed_target(self) -> str:
         return reachable(self.feed.host, self.feed.port)
+
+    @property
+    def fence_keeper(self) -> str:
+        return reachable(self.feed.host, self.fences_port) if self.fences_port else ""
 
 
 def run(console: Console) -> None:
@@ -90,6 +98,8 @@ def _run(setup: _Setup, stack: ExitStack, console: Console) -> None:
     wait_until_ready(
         [(graph, HealthStub(kith.graph_channel)), (feed, HealthStub(kith.feed_channel))]
     )
+    if setup.fence_keeper and "FENCE_KEEPERS" not in os.environ:
+        _wait_until_changes_are_made(kith, graph)
     try:
         _load_once(setup, kith, console)
         _welcome(setup, kith, store, console)
@@ -99,6 +109,21 @@ def _run(setup: _Setup, stack: ExitStack, console: Console) -> None:
     while True:
         time.sleep(_WATCH_SECONDS)
         _require_alive(processes)
+
+
+def _wait_until_changes_are_made(kith: KithClient, graph: ServiceProcess) -> None:
+    """Return when graph_service has registered feed_service, which it tells of each change."""
+    deadline = time.monotonic() + READY_SECONDS
+    query = graph_pb2.GetConnectedUserIdsRequest.UserQuery(user_id=_SAMPLE_PERSON)
+    request = graph_pb2.GetConnectedUserIdsRequest(users=[query])
+    while not kith.graph.GetConnectedUserIds(request).fence_keepers:
+        graph.require_alive()
+        if time.monotonic() > deadline:
+            raise CommandError(
+                "graph_service could not register feed_service; its log says why. If feed_service "
+                "had another FENCES_PORT before, see docs/operating.md"
+            )
+        time.sleep(_WATCH_SECONDS / 10)
 
 
 def _require_alive(processes: Sequence[ServiceProcess]) -> None:
@@ -132,6 +157,9 @@ def _setup() -> _Setup:
     feed = ServerSettings.read(environment, "FEED", port=50052, metrics_port=9102)
     data_dir = DatabaseSettings.read(environment, "GRAPH").data_dir
     sample = SampleSettings.read(environment)
+    # The address is registered in the database, so it is the same at each start. Where callers are
+    # authenticated, graph_service needs credentials for it.
+    fences_port = environment.port("FENCES_PORT", 0 if feed.auth else _FENCES_PORT)
     has_store = bool(environment.text("S3_BUCKET", ""))
     environment.check()
     with ExitStack() as ports:
@@ -141,6 +169,9 @@ def _setup() -> _Setup:
             feed=_with_ports(feed, "FEED", ports),
             data_dir=data_dir,
             sample_people=sample.people,
+            fences_port=_free_port(feed.host, fences_port, "FENCES_PORT", ports)
+            if fences_port
+            else 0,
             photos_port=_free_port(PHOTOS_HOST, 0, "KITH_PHOTOS", ports)
             if sample.has_photos and not has_store and is_installed()
             else None,
@@ -186,6 +217,8 @@ def _service(
             f"{name.upper()}_PORT": str(server.port),
             f"{name.upper()}_METRICS_PORT": str(server.metrics_port),
             "GRAPH_TARGET": setup.graph_target,
+            "FENCES_PORT": str(setup.fences_port),
+            "FENCE_KEEPERS": os.environ.get("FENCE_KEEPERS", setup.fence_keeper),
             "KITH_DATA_DIR": str(setup.data_dir),
         },
         log=setup.data_dir / f"{name}_service.log",

@@ -49,7 +49,7 @@ class Home:
         self.directory = Path(tempfile.mkdtemp(prefix="kith-run-"))
         # As root, PostgreSQL runs under another account, which has to get in here.
         self.directory.chmod(0o755)
-        graph, feed, graph_metrics, feed_metrics = free_ports(4)
+        graph, feed, fences, graph_metrics, feed_metrics = free_ports(5)
         self.feed_target = f"127.0.0.1:{feed}"
         self.metrics_address = f"127.0.0.1:{feed_metrics}"
         self.environment = {
@@ -62,6 +62,7 @@ class Home:
             "GRAPH_TARGET": f"127.0.0.1:{graph}",
             "FEED_PORT": str(feed),
             "FEED_METRICS_PORT": str(feed_metrics),
+            "FENCES_PORT": str(fences),
             "FEED_TARGET": self.feed_target,
             "DRAIN_SECONDS": "0",
             "COLUMNS": "100",

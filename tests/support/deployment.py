@@ -12,8 +12,8 @@ import yaml
 ROOT: Final = Path(__file__).parents[2]
 DEPLOY: Final = ROOT / "deploy"
 COMPOSE: Final = ROOT / "docker-compose.yml"
-# ${NAME}, ${NAME:-default}, ${NAME:?message} and ${NAME:+other}
-_VARIABLE = re.compile(r"\$\{(\w+)(?::([-?+])([^}]*))?\}")
+# ${NAME}, ${NAME-default}, ${NAME:-default}, ${NAME:?message} and ${NAME:+other}
+_VARIABLE = re.compile(r"\$\{(\w+)(?:(-|:[-?+])([^}]*))?\}")
 
 
 class Variables(Mapping[str, str]):
@@ -36,7 +36,7 @@ class Variables(Mapping[str, str]):
 
 def required_variables() -> set[str]:
     """Return what has to be in the environment of `docker compose`."""
-    return {name for name, kind, _ in _VARIABLE.findall(COMPOSE.read_text()) if kind == "?"}
+    return {name for name, kind, _ in _VARIABLE.findall(COMPOSE.read_text()) if kind == ":?"}
 
 
 def compose(environment: Mapping[str, str]) -> dict[str, Any]:
@@ -45,9 +45,11 @@ def compose(environment: Mapping[str, str]) -> dict[str, Any]:
     def value(found: re.Match[str]) -> str:
         name, kind, other = found.groups()
         given = environment.get(name, "")
-        if kind == "+":
+        if kind == ":+":
             return other if given else ""
-        assert given or kind == "-", f"{name} is not set"
+        if kind == "-" and name in environment:
+            return given
+        assert given or kind in {"-", ":-"}, f"{name} is not set"
         return given or other
 
     def filled(node: Any) -> Any:

@@ -152,7 +152,7 @@ def test_a_name_of_another_container_is_one_that_can_be_reached_at_a_port_it_has
     services = _composed()["services"]
     ports = {
         "graph": {"50051"},
-        "feed": {"50052"},
+        "feed": {"50052", "50053"},
         "postgres": {"5432"},
         "redis": {"6379"},
         "objects.localhost": {"8333"},
@@ -438,15 +438,15 @@ def test_a_native_port_lets_in_nobody_without_a_certificate_and_believes_no_toke
     assert server.auth.tokens is None
 
 
-def test_who_may_act_for_every_user_is_feed_service_and_not_the_gateway() -> None:
+def test_who_may_act_for_every_user_are_the_services_and_not_the_gateway() -> None:
     environment = Environment(_manifests("ConfigMap")["kith"]["data"])
     services = read_scopes(environment)
     environment.check()
     issued = _manifests("Certificate")
 
-    assert [name for name in services if name in issued["feed"]["spec"]["dnsNames"]]
-    for name in ("graph", "gateway"):
-        assert not {*issued[name]["spec"]["dnsNames"]} & {*services}
+    for name in ("graph", "feed"):
+        assert [each for each in services if each in issued[name]["spec"]["dnsNames"]]
+    assert not {*issued["gateway"]["spec"]["dnsNames"]} & {*services}
 
 
 @pytest.mark.parametrize("service", _READERS)
@@ -500,7 +500,21 @@ def test_a_pod_is_asked_for_its_health_where_it_answers(service: str, certificat
         probe = ["python", "-m", "shared.server.probe", f"localhost:{server.port}", health]
         assert container[f"{name}Probe"]["exec"]["command"] == probe
     ports = {each["name"]: each["containerPort"] for each in container["ports"]}
-    assert ports == {"grpc": server.port, "metrics": server.metrics_port}
+    assert ports.items() >= {"grpc": server.port, "metrics": server.metrics_port}.items()
+
+
+def test_graph_service_finds_the_keeper_of_fences_where_feed_service_listens(
+    certificates: Path,
+) -> None:
+    in_pods = [_READERS[service](_mounted(service, certificates)) for service in ("graph", "feed")]
+    in_containers = [
+        _READERS[service](_environment(service, **_TOKENS)) for service in ("graph", "feed")
+    ]
+
+    for graph, feed in (in_pods, in_containers):
+        assert graph.fence_keepers == (f"dns:///feed:{feed.fences_port}",)
+    ports = {each["name"]: each["containerPort"] for each in _container("feed")["ports"]}
+    assert ports["fences"] == in_pods[1].fences_port
 
 
 @pytest.mark.parametrize("kind", ["Deployment", "Job"])

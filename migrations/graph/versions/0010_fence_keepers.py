@@ -12,17 +12,15 @@ down_revision = "graph_0009"
 branch_labels = None
 depends_on = None
 
-# A timeline begins with a promotion and a server's start is exact to the microsecond; the two
-# numbers of the table and the database tell copies and restored dumps within one server apart.
+# A timeline begins with a promotion, and a server's start is exact to the microsecond. The path has
+# the numbers of the database and of the file, so copies and restored dumps differ.
 _HISTORY = """
     CREATE FUNCTION fences_history() RETURNS text LANGUAGE sql STABLE AS $$
         SELECT CASE WHEN NOT pg_is_in_recovery() THEN concat_ws(
             '/',
-            (SELECT system_identifier FROM pg_control_system()),
+            CAST(extract(epoch FROM pg_postmaster_start_time()) * 1000000 AS bigint),
             left(pg_walfile_name(pg_current_wal_insert_lsn()), 8),
-            (SELECT oid FROM pg_database WHERE datname = current_database()),
-            pg_relation_filenode('fence_keepers'),
-            CAST(extract(epoch FROM pg_postmaster_start_time()) * 1000000 AS bigint))
+            pg_relation_filepath('fence_keepers'))
         END
     $$
 """
