@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy
 from sqlalchemy import text
 
+from kith.graph.v1 import fence_keeper_pb2 as pb_keeper
 from kith.graph.v1 import graph_pb2 as pb
 from shared.database import schema
 from tests.support.errors import decoded, reason_of
@@ -20,8 +21,11 @@ from tests.support.pair import Databases, Pair, running_pair, running_pair_on
 from tests.support.people import People
 from tests.support.processes import until
 from tests.support.roles import owner
+from tests.support.upkeep import closing_fences
 
 _UNAVAILABLE = "FENCE_KEEPER_UNAVAILABLE"
+# A registration waits for the lock that changes have.
+_WAITING = "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
 
 
 @pytest.fixture(scope="module")
@@ -284,16 +288,45 @@ def test_answers_of_the_primary_name_the_keeper(pair: Pair, people: People, keep
 
 
 def test_fences_that_a_change_has_left_open_are_closed_once_it_is_over(
-    people: People, keeper: Keeper
+    pair: Pair, people: People, keeper: Keeper
 ) -> None:
     one, two = people.connected(2)
     keeper.forget()
     keeper.is_closing = False
     people.remove(one, two)
-
+    assert keeper.open
     keeper.is_closing = True
 
-    keeper.wait_until_closed()
+    with closing_fences(pair, keeper.target) as upkeep:
+        upkeep.run()
+
+    assert not keeper.open
+
+
+@contextmanager
+def removing(pair: Pair, user_id: int, peer_id: int) -> Iterator[None]:
+    """Let a removal come as far as its COMMIT, and go on after the block."""
+    is_committing, may_commit = Event(), Event()
+
+    def on_statement(statement: str) -> None:
+        # No other transaction stores the answer to a request id.
+        if "UPDATE idempotency_keys" in statement and "COMMIT" in statement:
+            is_committing.set()
+            may_commit.wait()
+
+    removal = pb.RemoveConnectionRequest(
+        user_id=user_id, peer_id=peer_id, request_id=str(uuid.uuid4())
+    )
+    pair.graph_tap.before_statement = on_statement
+    with ThreadPoolExecutor(1) as threads:
+        changing = threads.submit(pair.graph.RemoveConnection, removal)
+        try:
+            is_committing.wait()
+            pair.graph_tap.before_statement = lambda _: None
+            yield
+        finally:
+            may_commit.set()
+        changing.result()
 
 
 def test_fences_stay_open_while_the_transaction_of_their_change_goes_on(
@@ -301,29 +334,67 @@ def test_fences_stay_open_while_the_transaction_of_their_change_goes_on(
 ) -> None:
     one, two = people.connected(2)
     keeper.forget()
-    is_committing, may_commit = Event(), Event()
 
-    def on_statement(statement: str) -> None:
-        if statement.startswith("COMMIT") and keeper.opened and not is_committing.is_set():
-            is_committing.set()
-            may_commit.wait()
+    with (
+        removing(pair, one, two),
+        closing_fences(pair, keeper.target) as upkeep,
+    ):
+        [told] = keeper.opened
+        upkeep.run()
+        assert told.change_id in keeper.open
 
-    pair.graph_tap.before_statement = on_statement
-    try:
-        with ThreadPoolExecutor(1) as threads:
-            removal = threads.submit(people.remove, one, two)
-            is_committing.wait()
-            pair.graph_tap.before_statement = lambda _: None
-            [told] = keeper.opened
-            looked = len(keeper.listed)
-            until(lambda: len(keeper.listed) > looked + 1)
-            assert told.change_id in keeper.open
-            may_commit.set()
-            removal.result()
-    finally:
-        may_commit.set()
-        pair.graph_tap.before_statement = lambda _: None
     keeper.wait_until_closed()
+
+
+def test_fences_of_a_transaction_that_is_lost_are_closed(
+    pair: Pair, people: People, keeper: Keeper
+) -> None:
+    """Its number is one that was not given to any other, as after a crash."""
+    [(history,)] = rows(pair, "SELECT graph_history FROM fence_keepers")
+    [one] = people.new(1)
+    told = pb_keeper.OpenFencesRequest(
+        change_id=str(uuid.uuid4()),
+        user_ids=[one],
+        transaction=str(2**40),
+        graph_history=str(history),
+    )
+    keeper.open[told.change_id] = told
+
+    with closing_fences(pair, keeper.target) as upkeep:
+        upkeep.run()
+
+    assert not keeper.open
+
+
+def test_fences_of_another_history_of_the_graph_are_closed(
+    pair: Pair, people: People, keeper: Keeper
+) -> None:
+    [one] = people.new(1)
+    told = pb_keeper.OpenFencesRequest(
+        change_id=str(uuid.uuid4()), user_ids=[one], transaction="7", graph_history="another"
+    )
+    keeper.open[told.change_id] = told
+
+    with closing_fences(pair, keeper.target) as upkeep:
+        upkeep.run()
+
+    assert not keeper.open
+
+
+def test_a_keeper_is_registered_only_after_the_changes_that_are_under_way(
+    databases: Databases,
+) -> None:
+    with running_pair(databases) as pair, serving_keeper() as keeper:
+        one, two = People(pair).connected(2)
+        with closing_fences(pair, keeper.target) as upkeep, ThreadPoolExecutor(1) as threads:
+            with removing(pair, one, two):
+                registering = threads.submit(upkeep.run)
+                until(lambda: rows(pair, _WAITING))
+                assert not registered(pair)
+                assert not keeper.opened
+            registering.result()
+
+        assert registered(pair)
 
 
 def test_a_keeper_with_another_history_is_registered_again_before_changes_go_on(

@@ -1,18 +1,22 @@
 """Runs of the services' upkeep that a test makes itself."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from datetime import timedelta
 
 from prometheus_client import CollectorRegistry
 
 from feed_service.settings import FeedSettings
 from feed_service.upkeep import Upkeep as FeedUpkeep
+from graph_service.fence_keepers import FenceKeepers
+from graph_service.fences import FenceClosing, Fences, FenceUpkeep
+from graph_service.metrics import FenceMetrics
 from graph_service.settings import GraphSettings
 from graph_service.upkeep import Upkeep
 from shared.database.database import Database
 from shared.database.endpoint import Endpoint
 from shared.database.metrics import database_latency
+from shared.metrics import ClientMetrics
 from tests.support.pair import ENVIRONMENT, Pair
 from tests.support.roles import serving
 
@@ -29,6 +33,28 @@ def cleaning(pair: Pair, environment: Mapping[str, str] | None = None) -> Iterat
             request_pause=settings.limits.request_pause,
             events_kept=settings.events_kept,
         )
+
+
+@contextmanager
+def closing_fences(pair: Pair, target: str) -> Iterator[FenceUpkeep]:
+    """Yield the upkeep of fences of a pair's graph, which has this keeper in its setting.
+
+    Its first run looks for open fences.
+    """
+    url = serving("graph", pair.graph_url)
+    settings = GraphSettings.read({**ENVIRONMENT, "GRAPH_DATABASE_URL": url})
+    registry = CollectorRegistry()
+    endpoint = Endpoint.of(settings.database, url, database_latency(registry))
+    keepers = FenceKeepers(settings.fence_keeper_access, ClientMetrics(registry))
+    closing_after = FenceClosing(keepers)
+    changes = Fences(keepers, closing_after, targets=[target], at_once=1)
+    with (
+        closing(endpoint.guard),
+        closing(Database(endpoint)) as database,
+        ExitStack() as stack,
+    ):
+        stack.callback(keepers.shut)
+        yield FenceUpkeep(database, keepers, closing_after, changes, FenceMetrics(registry))
 
 
 @contextmanager
