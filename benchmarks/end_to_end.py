@@ -115,7 +115,6 @@ def _feed_contenders(stage: Stage, stack: ExitStack) -> dict[str, Contender]:
         for degree in stage.dataset.degrees
     }
     baselines = {
-        "floor": (_FLOOR, {id_: viewer_message(id_) for id_ in viewers}),
         "plain": (("plain-graph", "plain-feed"), feed_requests),
         "n+1": (("n-plus-one",), feed_requests),
     }
@@ -126,7 +125,21 @@ def _feed_contenders(stage: Stage, stack: ExitStack) -> dict[str, Contender]:
             calls=[partial(call, requests[viewer]) for viewer in viewers],
             clocks={**_clocks(pids), "postgres": postgres},
         )
+    contenders["floor"] = floor(stage, stack, postgres)
     return contenders
+
+
+def floor(stage: Stage, stack: ExitStack, postgres: Callable[[], float]) -> Contender:
+    """Return the least that a page of the usual degree can be, with its clocks."""
+    address, pids = _start_baseline(stage, stack, _FLOOR)
+    call = stack.enter_context(calls_of(address, CALL))
+    return Contender(
+        calls=[
+            partial(call, viewer_message(id_))
+            for id_ in stage.dataset.viewer_ids(stage.dataset.usual)
+        ],
+        clocks={**_clocks(pids), "postgres": postgres},
+    )
 
 
 def start_floor(stage: Stage, stack: ExitStack) -> str:

@@ -11,6 +11,7 @@ from typing import Final
 from benchmarks import (
     concurrency,
     end_to_end,
+    fences,
     full_cache,
     interceptors,
     neighbours,
@@ -36,8 +37,9 @@ class Measurement:
 _CAPTURED: Final = attrgetter("captured")
 
 MEASUREMENTS: Final[Sequence[Measurement]] = (
-    # First, for it ends the pair that the others use.
+    # First, for they end the pair that the others use.
     Measurement(name="writes", run=writes.writes),
+    Measurement(name="fences", run=fences.fences, prepare=_CAPTURED),
     Measurement(name="feed", run=end_to_end.feed, prepare=attrgetter("captured", "pair")),
     Measurement(name="callers", run=concurrency.by_callers, prepare=attrgetter("captured", "pair")),
     Measurement(name="saturation", run=concurrency.saturation, prepare=attrgetter("pair")),
