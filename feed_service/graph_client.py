@@ -128,7 +128,10 @@ class GraphClient:
             return known, suspended
         with_blocked = known.viewer.blocked_ids is not None
         response = self._answers(
-            {known.viewer.user_id: known}, with_blocked=with_blocked, suspended_among=among
+            {known.viewer.user_id: None if _is_of_former_history(known, stamp) else known},
+            with_blocked=with_blocked,
+            suspended_among=among,
+            is_newest=True,
         )
         current = self._told(
             response.users[0],
@@ -275,8 +278,17 @@ class GraphClient:
             channel.close()
 
     def _ask(self, user_id: int, *, with_blocked: bool) -> CachedViewer:
-        response = self._answers({user_id: None}, with_blocked=with_blocked)
-        return self._told(response.users[0], known=None, with_blocked=with_blocked)
+        # A fence that is read before is cheaper than a question afterwards.
+        stamp = None if self.fences is None else self.fences.stamp(user_id)
+        response = self._answers(
+            {user_id: None}, with_blocked=with_blocked, is_newest=stamp is not None
+        )
+        return self._told(
+            response.users[0],
+            known=None,
+            with_blocked=with_blocked,
+            stamp=_confirmed(stamp, response.fence_keepers),
+        )
 
     def _told(
         self,
@@ -396,6 +408,7 @@ class GraphClient:
         with_blocked: bool,
         with_suspended: bool = False,
         suspended_among: Collection[int] = (),
+        is_newest: bool = False,
     ) -> pb.GetConnectedUserIdsResponse:
         """Return the graph's answer about each of up to 100 users."""
         queries = [
@@ -411,8 +424,8 @@ class GraphClient:
             suspended_among=suspended_among,
         )
         # What is not stored is validated afterwards, so it may come from a replica.
-        is_newest = with_suspended or any(asked.values())
-        brought = _metadata() if is_newest else (*_ANY_POSITION, *_metadata())
+        of_primary = is_newest or with_suspended or any(asked.values())
+        brought = _metadata() if of_primary else (*_ANY_POSITION, *_metadata())
         with self._measured("GetConnectedUserIds"):
             return next(self._stubs).GetConnectedUserIds(
                 request, timeout=self._seconds(), metadata=brought
@@ -518,6 +531,18 @@ class _Measured:
                 self._circuit.succeeded()
         if isinstance(exc, grpc.RpcError):
             raise _translate(exc) from exc
+
+
+def _is_of_former_history(known: CachedViewer, stamp: str | None) -> bool:
+    """Whether the feed's database was restored, or promoted, since the graph confirmed an entry.
+
+    What it had erased may be there again, which the graph has to tell, though it has not changed.
+    """
+    return (
+        stamp is not None
+        and known.stamp is not None
+        and history_of(stamp) != history_of(known.stamp)
+    )
 
 
 def _confirmed(stamp: str | None, keepers: Iterable[FenceKeeperName]) -> str | None:

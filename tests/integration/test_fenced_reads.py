@@ -7,11 +7,12 @@ from typing import TypeVar
 
 import grpc
 import pytest
+import sqlalchemy
 
 from kith.feed.v1 import feed_pb2 as feed
 from kith.graph.v1 import fence_keeper_pb2
 from kith.graph.v1.fence_keeper_pb2_grpc import FenceKeeperServiceStub
-from tests.support.errors import reason_of
+from tests.support.errors import reason_of, succeeds
 from tests.support.pair import Databases, Pair, another_feed, running_fenced_pair
 from tests.support.people import People, tagged
 from tests.support.ports import free_port
@@ -240,6 +241,44 @@ def test_another_process_needs_no_call_for_what_one_has_confirmed(
 
     assert [each.post_id for each in page.posts] == [post]
     assert (asked, confirmed) == (0, 1)
+
+
+def test_a_viewer_who_is_not_cached_takes_one_call(fenced: Pair, circle: People) -> None:
+    bob, alice = circle.connected(2)
+    post = circle.post(alice)
+    until(lambda: not _open_changes(fenced))
+
+    assert _asking(fenced, lambda: circle.feed(bob)) == ([post], 1)
+    assert _asking(fenced, lambda: circle.feed(bob)) == ([post], 0)
+
+
+def test_fences_that_may_be_lost_confirm_nothing_until_the_keeper_is_registered_again(
+    fenced: Pair, circle: People
+) -> None:
+    bob, alice = circle.connected(2)
+    post = circle.post(alice)
+    _warm(fenced, lambda: circle.feed(bob))
+
+    # As after a restored dump: the rows are the same, in another file.
+    _run(fenced, "VACUUM FULL fences")
+
+    assert _asking(fenced, lambda: circle.feed(bob)) == ([post], 1)
+    until(lambda: succeeds(lambda: circle.connected(2)))
+    _warm(fenced, lambda: circle.feed(bob))
+    assert circle.feed(bob) == [post]
+
+
+def _open_changes(pair: Pair) -> object:
+    return _run(pair, "SELECT count(*) FROM open_fences")
+
+
+def _run(pair: Pair, statement: str) -> object:
+    engine = sqlalchemy.create_engine(
+        pair.feed_url, poolclass=sqlalchemy.NullPool, isolation_level="AUTOCOMMIT"
+    )
+    with engine.connect() as connection:
+        result = connection.execute(sqlalchemy.text(statement))
+        return result.scalar() if result.returns_rows else None
 
 
 def test_a_process_without_fences_asks_the_graph_as_before(
