@@ -6,6 +6,7 @@ from typing import Final
 from tests.chaos import (
     heavy,
     hostile,
+    keepers,
     neighbours,
     overload,
     postgres,
@@ -65,6 +66,12 @@ FAULTS: Final[Sequence[Fault]] = (
         what="graph_service down for 5 s, slow for 8 s, and failing every other second for 20 s",
         promise="feeds are refused in time, own posts stay, retries add a tenth, back in 1 s",
         run=neighbours.graph_down,
+    ),
+    Fault(
+        name="keeper-away",
+        what="the keeper of fences away, silent and slow for 5 s each, then 20 times for 0.3 s",
+        promise="no wrong row; changes are UNAVAILABLE with RetryInfo, back in 2 s; reads go on",
+        run=keepers.keeper_away,
     ),
     Fault(
         name="store-down",
