@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from itertools import count
 
 import grpc
 import psycopg2
@@ -101,8 +102,13 @@ def _code(call: Callable[[], object]) -> grpc.StatusCode:
 
 
 def _runs_out_of_time(pair: Pair, call: Call) -> None:
-    """Call until a call ends by its deadline; on a busy machine the graph may end it sooner."""
-    until(lambda: _code(lambda: call(pair, 0.5)) == grpc.StatusCode.DEADLINE_EXCEEDED)
+    """Call until a call ends by its deadline.
+
+    On a busy machine the graph may end it sooner, and after some such calls is asked no more. So
+    each call has more time than the one before.
+    """
+    timeouts = (0.5 * 1.3**number for number in count())
+    until(lambda: _code(lambda: call(pair, next(timeouts))) == grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
 @pytest.mark.parametrize("call", READS.values(), ids=READS)
