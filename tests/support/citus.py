@@ -47,8 +47,9 @@ class Citus:
 
     def make_template(self) -> None:
         """Make what the databases are copied from."""
-        url = self._make(self._template)
-        distribute(owner("feed", url), shard_count=self._shard_count)
+        with self._in_turn():
+            url = self._make(self._template)
+            distribute(owner("feed", url), shard_count=self._shard_count)
         for node in self._nodes:
             # It must have no sessions while it is copied, not even those of Citus itself.
             self._run(node, f"ALTER DATABASE {self._template} ALLOW_CONNECTIONS false")
@@ -76,6 +77,13 @@ class Citus:
     def drop_all(self) -> None:
         """Drop every database that was made here."""
         self._on_all(self._drop_all)
+
+    @contextmanager
+    def _in_turn(self) -> Iterator[None]:
+        """Keep other processes of tests waiting: nodes that get the same roles at once may fail."""
+        with _session(self._url) as session:
+            session.exec_driver_sql("SELECT pg_advisory_lock(hashtextextended('kith tests', 0))")
+            yield
 
     def _make(self, name: str, service: str = "feed") -> str:
         for node in self._nodes:
