@@ -21,6 +21,8 @@ from tests.support.rpcs import RPCS, Rpc
 _USER: Final = 4_200_000
 # All ids of a request are different, and no test has people with these.
 _ids = count(4_300_000)
+# Other calls of their user may be refused for a while.
+_ENDS_CALLS: Final = {"SuspendUser", "DeleteUser"}
 _Way = tuple[FieldDescriptor, ...]
 _WELL_KNOWN: Final = "google.protobuf."
 _LONG: Final = 20_000
@@ -157,6 +159,8 @@ def _request(rpc: Rpc, way: _Way, value: Any) -> Any:
     """Return a request that is within all limits, but for one field."""
     request = rpc.request()
     _fill(request)
+    if rpc.name in _ENDS_CALLS:
+        request.user_id = next(_ids)
     message: Any = request
     for field in way[:-1]:
         message = getattr(message, field.name)
