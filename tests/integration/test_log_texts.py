@@ -7,6 +7,7 @@ stored already. Then the database fails in one of several ways.
 import io
 import logging
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -266,13 +267,15 @@ def test_no_log_holds_a_text_when_the_database_fails(
     log = _log_of_postgres(own_pair.graph_url)
     before = log.stat().st_size
 
-    with _FAULTS[fault](own_pair):
-        codes = {
-            str(mutation): _code(partial(mutation.send, own_pair, request))
-            for mutation, request in calls
-        }
-        for name, message in imports.items():
-            codes[name] = _code(partial(getattr(own_pair.feed, name), iter([message])))
+    sends = {
+        str(mutation): partial(mutation.send, own_pair, request) for mutation, request in calls
+    }
+    for name, message in imports.items():
+        sends[name] = partial(getattr(own_pair.feed, name), iter([message]))
+
+    # Some faults take half a second of each.
+    with _FAULTS[fault](own_pair), ThreadPoolExecutor(8) as threads:
+        codes = dict(zip(sends, threads.map(_code, sends.values()), strict=True))
 
     with log.open("rb") as file:
         file.seek(before)
