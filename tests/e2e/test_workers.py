@@ -26,6 +26,7 @@ pytestmark = pytest.mark.skipif(
 _WORKERS = 2
 _GROWTH_BYTES = 16 * 1024 * 1024
 _MOST_BURSTS = 30
+_LOOK_SECONDS = 0.1
 _METHOD = "/kith.graph.v1.GraphService/CountConnections"
 
 
@@ -81,9 +82,15 @@ def test_metrics_are_sums_over_workers_that_never_fall_and_files_do_not_pile_up(
     service: ServiceProcess,
 ) -> None:
     seen = [_handled(service)]
+
+    def look() -> None:
+        # To add up the counts of all workers takes processors from those that are to start.
+        time.sleep(_LOOK_SECONDS)
+        seen.append(_handled(service))
+
     with Load(service.address, PLAIN) as load:
         for _ in range(2):
-            _replace_all(service, meanwhile=lambda: seen.append(_handled(service)))
+            _replace_all(service, meanwhile=look)
     seen.append(_handled(service))
 
     assert load.failures == []

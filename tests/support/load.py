@@ -15,7 +15,7 @@ _CALLERS = 4
 _TIMEOUT_SECONDS = 120
 _CALLS_A_CHANNEL = 50
 # Without it they would take the time of a processor from the processes that are to start meanwhile.
-_PAUSE_SECONDS = 0.01
+_PAUSE_SECONDS = 0.03
 _REQUEST = graph.CountConnectionsRequest(user_ids=[1])
 
 # A client with these has no policy for retries. gRPC itself repeats a call that a server has not
@@ -53,7 +53,7 @@ class Load:
         for future in self._futures:
             future.result()
 
-    def wait_for_calls(self, number: int = 100) -> None:
+    def wait_for_calls(self, number: int = 50) -> None:
         """Return when so many more calls have succeeded, or one has failed."""
         enough = self.succeeded + number
         until(lambda: self.succeeded >= enough or bool(self.failures))
