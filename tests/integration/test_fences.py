@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy
 from sqlalchemy import text
 
+from graph_service import fence_registrations
 from kith.graph.v1 import fence_keeper_pb2 as pb_keeper
 from kith.graph.v1 import graph_pb2 as pb
 from shared.database import schema
@@ -232,6 +233,19 @@ def _fails(call: Callable[[], object]) -> bool:
             raise
         return True
     return False
+
+
+def test_a_fenced_change_sends_its_database_no_message_more(
+    pair: Pair, people: People, keeper: Keeper
+) -> None:
+    one, two = people.connected(2)
+    keeper.forget()
+    pair.graph_tap.reset()
+
+    people.remove(one, two)
+
+    sent = [each for each in pair.graph_tap.statements if str(one) in each or each == "COMMIT"]
+    assert len(sent) == len(["lock the pair", "change it", "COMMIT"])
 
 
 def test_what_changes_no_cached_answer_goes_on_while_a_keeper_is_away(
@@ -550,3 +564,26 @@ def test_until_the_keeper_of_the_setting_is_registered_nothing_changes(
         until(lambda: len(registered(pair)) == 1)
         with refused():
             People(pair).connected(2)
+
+
+def test_an_operator_forgets_a_keeper_that_never_answers_again(
+    databases: Databases, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    urls = {service: databases.new(service) for service in ("graph", "feed")}
+    with (
+        serving_keeper() as keeper,
+        running_pair_on(urls, {"FENCE_KEEPERS": keeper.target}) as pair,
+    ):
+        until(lambda: registered(pair))
+    monkeypatch.setenv("GRAPH_DATABASE_URL", urls["graph"])
+
+    with running_pair_on(urls) as pair:
+        with refused():
+            People(pair).connected(2)
+        assert fence_registrations.main([]) == 0
+        assert capsys.readouterr().out == f"{keeper.target}  {keeper.keeper_id}\n"
+        assert fence_registrations.main(["forget", "another"]) == 1
+        assert fence_registrations.main(["forget", keeper.target]) == 0
+
+        one, two = People(pair).connected(2)
+        assert is_connected(pair, one, two)

@@ -37,7 +37,8 @@ class GraphServiceStub:
     without connections, not an error.
 
     Errors are google.rpc.Status with an ErrorInfo whose reasons are listed in kith.errors.v1. Every
-    call may answer UNAVAILABLE with RetryInfo.
+    call may answer UNAVAILABLE with RetryInfo. Calls that change connections, blocks or suspensions are
+    FENCE_KEEPER_UNAVAILABLE while a registered FenceKeeperService cannot be told, and change nothing.
 
     Every call that changes something takes a `request_id`, a UUID that the caller chooses for the
     call and sends again when it repeats the call. For 24 hours after the first success, a repeat
@@ -210,7 +211,8 @@ class GraphServiceServicer:
     without connections, not an error.
 
     Errors are google.rpc.Status with an ErrorInfo whose reasons are listed in kith.errors.v1. Every
-    call may answer UNAVAILABLE with RetryInfo.
+    call may answer UNAVAILABLE with RetryInfo. Calls that change connections, blocks or suspensions are
+    FENCE_KEEPER_UNAVAILABLE while a registered FenceKeeperService cannot be told, and change nothing.
 
     Every call that changes something takes a `request_id`, a UUID that the caller chooses for the
     call and sends again when it repeats the call. For 24 hours after the first success, a repeat
@@ -624,7 +626,8 @@ class GraphService:
     without connections, not an error.
 
     Errors are google.rpc.Status with an ErrorInfo whose reasons are listed in kith.errors.v1. Every
-    call may answer UNAVAILABLE with RetryInfo.
+    call may answer UNAVAILABLE with RetryInfo. Calls that change connections, blocks or suspensions are
+    FENCE_KEEPER_UNAVAILABLE while a registered FenceKeeperService cannot be told, and change nothing.
 
     Every call that changes something takes a `request_id`, a UUID that the caller chooses for the
     call and sends again when it repeats the call. For 24 hours after the first success, a repeat
