@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from functools import partial
 from operator import attrgetter
-from pathlib import Path
 from statistics import median
 from typing import Final
 
@@ -42,7 +41,7 @@ def fences(stage: Stage) -> list[Row]:
         copies = {name: stage.copied(name) for name in (_ASKING, _FENCED)}
         for name in copies:
             stack.callback(datasets.drop, stage.cluster, name)
-        pairs = {name: _started(copies[name], stage.logs, stack) for name in copies}
+        pairs = {name: _started(stage, copies[name], stack) for name in copies}
         postgres = stack.enter_context(closing(PostgresClock(copies[_FENCED].feed_url))).seconds
         pages = in_turns(
             stage.effort,
@@ -57,11 +56,13 @@ def fences(stage: Stage) -> list[Row]:
     return [*_of_pages(pages, stage.dataset.usual), _of_changes(changes)]
 
 
-def _started(dataset: Dataset, logs: Path, stack: ExitStack) -> RunningPair:
+def _started(stage: Stage, dataset: Dataset, stack: ExitStack) -> RunningPair:
     """Start the services on a copy; with fences they are ready once the graph has a keeper."""
-    own_logs = logs / dataset.name
+    own_logs = stage.logs / dataset.name
     own_logs.mkdir(exist_ok=True)
-    pair = stack.enter_context(running_pair(dataset, logs=own_logs, settings=_settings(dataset)))
+    pair = stack.enter_context(
+        running_pair(dataset, logs=own_logs, settings=_settings(dataset), start=stage.start)
+    )
     if dataset.name == _FENCED:
         viewers = dataset.viewer_ids(dataset.usual)[:1]
         users = [graph_pb2.GetConnectedUserIdsRequest.UserQuery(user_id=id_) for id_ in viewers]

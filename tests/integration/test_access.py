@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -27,13 +28,16 @@ from graph_service.access import ACCESS as GRAPH_ACCESS
 from graph_service.settings import GraphSettings
 from kith.feed.v1 import feed_pb2
 from kith.graph.v1 import graph_pb2
+from kith.graph.v1.fence_keeper_pb2 import IdentifyRequest
+from kith.graph.v1.fence_keeper_pb2_grpc import FenceKeeperServiceStub
 from kith.graph.v1.graph_pb2_grpc import GraphServiceStub
 from shared.access.rules import Admits
 from shared.server.server import RunningServer
 from tests.support.credentials import Issuer, put
-from tests.support.errors import decoded, reason_of, succeeds
+from tests.support.errors import decoded, reason_of, refusal, succeeds
 from tests.support.pair import ENVIRONMENT, Databases
 from tests.support.people import PRIVATE
+from tests.support.ports import free_port
 from tests.support.processes import until
 from tests.support.rpcs import RPCS, Rpc
 from tests.support.secured import Clients, SecuredPair, bearer, secured_pair
@@ -41,6 +45,7 @@ from tests.support.secured import Clients, SecuredPair, bearer, secured_pair
 _USER, _OTHER = 17, 18
 _SERVICES = "feed,importer"
 _CALLERS = 4
+_FENCES_PORT = free_port()
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +53,7 @@ def secured(databases: Databases, issuer: Issuer) -> Iterator[SecuredPair]:
     """Both services; callers show tokens."""
     token = _write_token_of_feed(issuer)
     graph = {**issuer.environment, "AUTH_SERVICES": _SERVICES}
-    feed = {**graph, "TARGET_TOKEN_FILE": str(token)}
+    feed = {**graph, "TARGET_TOKEN_FILE": str(token), "FENCES_PORT": str(_FENCES_PORT)}
     with secured_pair(databases, graph=graph, feed=feed) as pair:
         yield pair
 
@@ -229,6 +234,23 @@ def test_a_service_may_make_every_call_for_every_user(clients: Clients, issuer: 
     outcomes = {rpc: _outcome(clients, rpc, shown) for rpc in RPCS}
 
     assert {rpc: outcome for rpc, outcome in outcomes.items() if not _is_in(outcome)} == {}
+
+
+@pytest.mark.usefixtures("secured")
+def test_the_port_of_fences_is_for_services_alone(issuer: Issuer) -> None:
+    callers = {
+        "nobody": (),
+        "user": bearer(issuer.token(_USER)),
+        "service": bearer(issuer.token("importer")),
+    }
+    with grpc.insecure_channel(f"127.0.0.1:{_FENCES_PORT}") as channel:
+        keeper = FenceKeeperServiceStub(channel)
+        refusals = {
+            name: refusal(partial(keeper.Identify, metadata=shown), IdentifyRequest())
+            for name, shown in callers.items()
+        }
+
+    assert refusals == {"nobody": "UNAUTHENTICATED", "user": "NOT_PERMITTED", "service": ""}
 
 
 def test_a_refusal_does_not_tell_what_was_wrong(clients: Clients, issuer: Issuer) -> None:

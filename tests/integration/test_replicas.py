@@ -23,7 +23,7 @@ from kith.positions import KEY
 from shared.server.server import RunningServer
 from tests.support.errors import decoded, fields_of
 from tests.support.gateway import running_gateway
-from tests.support.pair import Databases, Pair, running_pair
+from tests.support.pair import Databases, Pair, running_fenced_pair, running_pair
 from tests.support.pauses import CASES, Pause
 from tests.support.people import ALL, PRIVATE, People
 from tests.support.processes import until
@@ -403,6 +403,38 @@ def test_connections_are_fetched_from_a_replica_and_validated_by_the_primary(
     assert sum(fetched) == 1
     assert _reads(pair.graph_server, "primary") == asked["primary"]
     assert [text for text in pair.graph_tap.statements if "asked.known_revision" in text]
+
+
+@pytest.fixture
+def fenced(replicated: ReplicatedCluster, databases: Databases) -> Iterator[Pair]:
+    """Both services with fences, and with the standby as their replica."""
+    with running_fenced_pair(databases, _SINGLE, replicas=replicated.standbys) as (running, _):
+        until(lambda: _is_in_rotation(running))
+        yield running
+
+
+def test_what_a_replica_answers_is_confirmed_by_the_fence_on_the_primary(
+    fenced: Pair, standby: Server, replicated: ReplicatedCluster
+) -> None:
+    people, asked = People(fenced), list[str]()
+    viewer, author = people.connected(2)
+    post = people.post(author)
+    standby.catch_up(replicated.primary)
+
+    def is_confirmed_by_the_fence() -> bool:
+        asked.clear()
+        answered = _reads(fenced.feed_server, "replica")
+        is_shown = _feed(fenced, viewer) == [post]
+        is_by_replica = _reads(fenced.feed_server, "replica") > answered
+        return is_shown and is_by_replica and "GetConnectedUserIds" not in asked
+
+    fenced.gate.before_call = asked.append
+    until(is_confirmed_by_the_fence)
+    standby.pause()
+    people.remove(author, viewer)
+
+    assert _feed(fenced, viewer) == []
+    assert "GetConnectedUserIds" in asked
 
 
 def test_a_replica_whose_connections_break_is_done_without_and_comes_back_by_itself(
