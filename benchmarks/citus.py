@@ -79,7 +79,9 @@ def _copied(source: str, target: str) -> Iterator[str]:
             if table not in _NEITHER_COPIED:
                 _copy(table, source, target)
             yield table
-        cursor.execute("INSERT INTO authors SELECT DISTINCT author_id FROM posts")
+        cursor.execute(
+            "INSERT INTO authors SELECT DISTINCT author_id FROM posts ON CONFLICT DO NOTHING"
+        )
         cursor.execute(f"VACUUM ANALYZE {', '.join(DISTRIBUTED_BY)}")
 
 

@@ -49,7 +49,17 @@ _ENDING_REVISION = REVISION - 1
 _WORDS = "we met at the lake and talked about music until it rained then had soup".split()  # noqa: SIM905 -- a text, not a list
 _BODIES = 256
 _REMEMBERED_PEOPLE = 5_000
-_FOR_LOADING = "SET maintenance_work_mem = '512MB'; SET synchronous_commit = off"
+# Without the triggers of posts, which would look for posts without an index.
+_FOR_LOADING = """
+    SET maintenance_work_mem = '512MB'; SET synchronous_commit = off;
+    SET session_replication_role = replica
+"""
+_ADD_BOUNDS = """
+    INSERT INTO authors (author_id, open_until, tagged_until)
+    SELECT author_id, coalesce(max(created_at) FILTER (WHERE audience = 'all'), '-infinity'),
+           coalesce(max(created_at) FILTER (WHERE audience = 'tags'), '-infinity')
+    FROM posts WHERE audience IN ('all', 'tags') AND deleted_at IS NULL GROUP BY author_id
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,6 +198,8 @@ def _load(service: str, url: str, tables: Sequence[_Rows], bar: Progress) -> Non
                 _copy(session, rows, bar)
         for rows in tables:
             _continue_identity(session, rows.table)
+        if service == "feed":
+            cursor.execute(_ADD_BOUNDS)
         cursor.execute("VACUUM ANALYZE")
 
 

@@ -210,9 +210,21 @@ Index(
     postgresql_where=text("kept_until IS NOT NULL AND deleted_at IS NOT NULL AND purge_at IS NULL"),
 )
 
-# Everybody who has ever posted, in a distributed database alone, whose shards go from here to the
-# posts of each: recent_posts, feed_heads, author_posts, unread_count.
-authors = Table("authors", metadata, big_id("author_id", primary_key=True))
+# How new the posts of an author are at most. Triggers of migration feed_0022 raise these bounds,
+# and nothing lowers them; an author who never had a post for others has no row. feed_page.
+#
+# In a distributed database: everybody who has ever posted, with infinite bounds. Its shards go from
+# here to the posts of each: recent_posts, feed_heads, author_posts, unread_count.
+authors = Table(
+    "authors",
+    metadata,
+    big_id("author_id", primary_key=True),
+    # No post for ALL, or for TAGS, that is not deleted is newer; -infinity where there is none.
+    *(
+        Column(name, DateTime(timezone=True), nullable=False, server_default=text("'infinity'"))
+        for name in ("open_until", "tagged_until")
+    ),
+)
 
 # What changes often stays out of posts, so that index-only scans keep their visibility map.
 post_stats = Table(

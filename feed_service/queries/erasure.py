@@ -438,9 +438,20 @@ def erase_read_position(connection: Connection, *, user_id: int, limit: int) -> 
     return connection.execute(_ERASE_READ_POSITION, {"user_id": user_id}).rowcount
 
 
-_ERASE_AUTHOR = text("DELETE FROM authors WHERE author_id = :user_id")
+_LOCK_AUTHOR = text("SELECT FROM authors WHERE author_id = :user_id FOR UPDATE")
+
+# In a single database no row means that the author has no posts for others: see authors.
+_ERASE_AUTHOR = text("""
+    DELETE FROM authors
+    WHERE author_id = :user_id
+      AND NOT EXISTS (SELECT FROM posts WHERE author_id = :user_id AND deleted_at IS NULL)
+""")
 
 
 def erase_author(connection: Connection, *, user_id: int, limit: int) -> int:  # noqa: ARG001 -- as above
-    """How many times the user was known as an author: once, or never."""
+    """How many times the user was known as an author: once, or never.
+
+    Locked first: a post that the user is just now publishing keeps the row.
+    """
+    connection.execute(_LOCK_AUTHOR, {"user_id": user_id})
     return connection.execute(_ERASE_AUTHOR, {"user_id": user_id}).rowcount

@@ -74,8 +74,8 @@ _ABOVE_THRESHOLD: Final = """(created_at, id) <= (head.created_at, head.id)
 NEWEST: Final = "ORDER BY created_at DESC, id DESC LIMIT"
 """The order of a feed, and how many of its first ones."""
 
-_SAMPLED_PART: Final = 8
-"""A hub looks at this part of the rows first, 1 / 8, and decides by it whether to go on."""
+_SAMPLED_PART: Final = 16
+"""A hub looks at this part of the rows first, 1 / 16, and decides by it whether to go on."""
 
 _SAMPLE_ROWS: Final = f"(:hub_scan_rows + {_SAMPLED_PART - 1}) / {_SAMPLED_PART}"
 
@@ -93,6 +93,17 @@ _BEHIND_SAMPLE: Final = """(created_at, id) < (
                   (SELECT id FROM sample ORDER BY created_at, id LIMIT 1))"""
 
 
+_STREAMS_ARE_READ: Final = "(SELECT count(*) FROM recent) < :limit"
+
+_BOUNDS_HELP: Final = """(:before_time > now()
+               OR (SELECT count(*) FROM connections) >= :hub_degree)"""
+"""Whether reading the bounds of authors saves more than it costs. Behind the first page most bounds
+are above :before_time and leave out few authors, which pays for hubs alone."""
+
+_TELLS_ITS_HEAD: Final = "open_until > '-infinity' AND open_until <= :before_time"
+"""Whether a bound is not far from the newest open post of its author in the part."""
+
+
 def _of_everybody(part: str, *, most: str) -> str:
     """The query for what is visible among so many posts of everybody, the newest of a part."""
     return f"""
@@ -104,13 +115,19 @@ def _of_everybody(part: str, *, most: str) -> str:
         {NEWEST} :limit"""
 
 
-# sample      for hubs alone: the visible ones among the newest posts of everybody, an eighth of
-#             :hub_scan_rows.
+# sample      for hubs alone: the visible ones among the newest posts of everybody, a sixteenth
+#             of :hub_scan_rows.
 # recent      these and, unless they fill the page, the visible ones among the rest of
 #             :hub_scan_rows; but the rest is read only if the sample says that it fills the page.
 #             A hub that hears from many often finds its page here; then nothing of the streams is
 #             read, nor what they start from. A hub that hears from few goes on to the streams.
-# heads       the newest entry of every stream, one probe of an index each and nothing else.
+# bounds      how new the posts of each connection are at most, without those that have none. They
+#             are never too low, and a bound that is too high costs a probe below.
+# floor       the oldest of :limit visible posts, of the authors whose bounds are the highest. No
+#             post of the page is older, so whose bound is lower is done with. -infinity where the
+#             bounds do not tell.
+# tagging     the authors from whose tags something may be on the page.
+# heads       the newest entry of every other stream, one probe of an index each and nothing else.
 # threshold   the :limit-th newest of those that show a post to the viewer; they are asked from the
 #             newest on, so that hardly more than a page of them is. There are :limit posts at it or
 #             newer, so nothing older is on the page, and streams whose head is older are done with.
@@ -123,7 +140,6 @@ _FEED_PAGE = Statement(
     "feed_page",
     f"""
     WITH connections AS MATERIALIZED ({CONNECTIONS}),
-    given AS MATERIALIZED ({given(by="connections")}),
     sample AS MATERIALIZED ({_of_everybody(IN_PART, most=_MOST_SAMPLED)}),
     recent AS MATERIALIZED (
         SELECT author_id, id, created_at FROM sample
@@ -131,17 +147,41 @@ _FEED_PAGE = Statement(
         ({_of_everybody(f"{IN_PART} AND {_BEHIND_SAMPLE}", most=_MOST_FURTHER)})
         {NEWEST} :limit
     ),
+    bounds AS MATERIALIZED (
+        SELECT author_id, open_until, tagged_until FROM authors
+        WHERE author_id = ANY (ARRAY(SELECT id FROM connections))
+          AND greatest(open_until, tagged_until) >= :after_time
+          AND {_STREAMS_ARE_READ} AND {_BOUNDS_HELP}
+        UNION ALL
+        SELECT id, 'infinity', 'infinity' FROM connections
+        WHERE {_STREAMS_ARE_READ} AND NOT {_BOUNDS_HELP}
+    ),
+    floor AS MATERIALIZED (
+        SELECT CASE WHEN count(*) = :limit THEN min(created_at) ELSE '-infinity' END AS created_at
+        FROM (SELECT p.created_at
+              FROM (SELECT author_id FROM bounds
+                    WHERE {_TELLS_ITS_HEAD}
+                      AND :limit <= (SELECT count(*) FROM bounds WHERE {_TELLS_ITS_HEAD})
+                    ORDER BY open_until DESC OFFSET 0) AS latest
+              CROSS JOIN LATERAL (
+                  {open_posts(author="latest.author_id", part=IN_PART)} {NEWEST} 1) AS p
+              WHERE {NOT_EXCLUDED}
+              LIMIT :limit) AS found
+    ),
+    tagging AS MATERIALIZED (
+        SELECT author_id AS id FROM bounds, floor WHERE tagged_until >= floor.created_at
+    ),
+    given AS MATERIALIZED ({given(by="tagging")}),
     heads AS MATERIALIZED (
-        SELECT connections.id AS author_id, CAST(NULL AS bigint) AS tag_id, head.created_at, head.id
-        FROM connections CROSS JOIN LATERAL (
-            {open_posts(author="connections.id", part=IN_PART)} {NEWEST} 1) AS head
-        WHERE (SELECT count(*) FROM recent) < :limit
+        SELECT bounds.author_id, CAST(NULL AS bigint) AS tag_id, head.created_at, head.id
+        FROM floor, bounds CROSS JOIN LATERAL (
+            {open_posts(author="bounds.author_id", part=IN_PART)} {NEWEST} 1) AS head
+        WHERE bounds.open_until >= floor.created_at AND bounds.open_until > '-infinity'
         UNION ALL
         SELECT given.author_id, given.tag_id, head.created_at, head.id
         FROM given CROSS JOIN LATERAL (
             {tag_entries(author="given.author_id", tag="given.tag_id", part=IN_PART)}
             {NEWEST} 1) AS head
-        WHERE (SELECT count(*) FROM recent) < :limit
     ),
     threshold AS MATERIALIZED (
         SELECT coalesce(max(created_at), '-infinity') AS created_at, coalesce(max(id), 0) AS id

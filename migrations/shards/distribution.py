@@ -87,6 +87,15 @@ _LEFT_BEHIND = text("""
 _FILL_AUTHORS = text("""
     INSERT INTO authors (author_id) SELECT DISTINCT author_id FROM posts ON CONFLICT DO NOTHING
 """)
+# Citus distributes no table with triggers, and needs no bounds: see migration feed_0022. The bounds
+# become infinite, because nothing raises them any more.
+_DROP_TRIGGERS = text("""
+    DO $$ BEGIN
+        DROP TRIGGER IF EXISTS raise_author_bounds_of_new ON posts;
+        DROP TRIGGER IF EXISTS raise_author_bounds_of_changed ON posts;
+        UPDATE authors SET open_until = 'infinity', tagged_until = 'infinity';
+    END $$
+""")
 _EMPTY = text("SELECT truncate_local_data_after_distributing_table(CAST(:table AS regclass))")
 
 
@@ -105,6 +114,8 @@ def distribute(
         _require_ready(connection)
         connection.execute(_FILL_AUTHORS)
         there = set(connection.execute(_DISTRIBUTED).scalars())
+        if "posts" not in there:
+            connection.execute(_DROP_TRIGGERS)
         connection.execute(_SET_SHARD_COUNT, {"count": shard_count})
         for done, (table, column) in enumerate(DISTRIBUTED_BY.items(), 1):
             if table not in there:

@@ -35,7 +35,8 @@ ADD_TO_TOTALS: Final = """
     ON CONFLICT (name, slot) DO UPDATE SET value = totals.value + excluded.value
 """
 """For statements that do more at once; to be bound to `total_parameters`. After it, the transaction
-must lock nothing that another one may have locked."""
+must lock nothing that another one may have locked; but deferred triggers lock authors, in an order
+of their own, when all else is done."""
 
 ADD: Final = Statement("add_to_totals", ADD_TO_TOTALS)
 """The same by itself, for the frequent writes."""

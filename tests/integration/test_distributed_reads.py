@@ -66,7 +66,9 @@ def database(url: str) -> Iterator[Connection]:
     with engine.connect() as connection:
         for people in (_AUTHORS, _QUIET):
             connection.execute(text(_LOAD.format(first=people[0], last=people[-1])))
-        connection.execute(text("INSERT INTO authors SELECT DISTINCT author_id FROM posts"))
+        connection.execute(
+            text("INSERT INTO authors SELECT DISTINCT author_id FROM posts ON CONFLICT DO NOTHING")
+        )
         yield connection
 
 
@@ -285,7 +287,9 @@ def test_an_erasure_waits_for_a_digest_that_is_being_frozen_and_leaves_nothing_i
 ) -> None:
     erased = 90
     database.execute(text(_LOAD.format(first=erased, last=erased)))
-    database.execute(text("INSERT INTO authors VALUES (:id)"), {"id": erased})
+    database.execute(
+        text("INSERT INTO authors VALUES (:id) ON CONFLICT DO NOTHING"), {"id": erased}
+    )
     viewer = Viewer(user_id=_VIEWER, connected_ids=array_literal([erased]))
     name = FrozenName(viewer_id=_VIEWER, week=_WEEK, fingerprint=b"while erasing")
     chosen = _choice(reader, viewer)

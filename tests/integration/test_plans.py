@@ -32,6 +32,7 @@ from graph_service.queries import (
 from kith.environment import Environment
 from shared.api import idempotency
 from shared.database.arrays import array_literal
+from tests.support.bounds import RAISE_BOUNDS
 from tests.support.pair import Databases
 from tests.support.reading import plan_of
 
@@ -128,6 +129,7 @@ _LOAD_FEED = [
     f"""INSERT INTO photo_uploads (owner_user_id, object_key, content_type)
         SELECT a, 'photos/' || a || '/' || n, 'image/png'
         FROM generate_series(1, {_PEOPLE}) AS a, generate_series(1, 3) AS n""",
+    RAISE_BOUNDS,
     "VACUUM ANALYZE",
 ]
 

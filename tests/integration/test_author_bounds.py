@@ -1,0 +1,245 @@
+"""The bounds of how new an author's posts are: never too low, whatever makes a post visible.
+
+A bound that is too low hides posts from feeds; one that is too high costs a look at an index.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Final, TypeAlias
+
+import pytest
+import sqlalchemy
+from google.protobuf.field_mask_pb2 import FieldMask
+from sqlalchemy import Connection, text
+
+from feed_service import queries
+from kith.feed.v1 import feed_pb2 as pb
+from shared.database import schema
+from tests.support.bounds import posts_above_their_bounds
+from tests.support.locks import is_waited_for
+from tests.support.pair import Databases, Pair
+from tests.support.people import ALL, PRIVATE, People, tagged
+from tests.support.processes import until
+
+pytestmark = pytest.mark.usefixtures("single_node")
+
+_LONG_AGO: Final = datetime(2019, 2, 28, 23, 59, 59, 999999, tzinfo=UTC)
+_FORGET: Final = "DELETE FROM authors WHERE author_id = :author_id"
+_LOWER: Final = "UPDATE authors SET open_until = '2001-01-01' WHERE author_id = :author_id"
+_RAISE: Final = """
+    UPDATE authors SET open_until = 'infinity', tagged_until = 'infinity'
+    WHERE author_id = :author_id"""
+_POST: Final = """
+    INSERT INTO posts (author_id, body, audience, importance) VALUES (:author_id, 'hi', 'all', 5)"""
+
+
+@pytest.fixture
+def feed(pair: Pair) -> Iterator[Connection]:
+    """Return a connection with the database of the feed, outside of transactions."""
+    with _connected(pair.feed_url) as connection:
+        yield connection
+
+
+def _connected(url: str) -> Connection:
+    return sqlalchemy.create_engine(
+        url, isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.NullPool
+    ).connect()
+
+
+def _change(feed: Connection, statement: str, author_id: int) -> None:
+    feed.execute(text(statement), {"author_id": author_id})
+
+
+class _Author:
+    """Somebody who publishes posts in all ways there are, and has never had one in a feed."""
+
+    def __init__(self, pair: Pair, people: People, feed: Connection, audience: str) -> None:
+        self._pair, self._people, self._feed = pair, people, feed
+        self.id, self.friend = people.connected(2)
+        tag = people.tag(self.id, "friends", self.friend)
+        self.audience = {"all": ALL, "tags": tagged(tag)}[audience]
+
+    def create(self) -> int:
+        return self._people.post(self.id, self.audience)
+
+    def show_to_others(self) -> int:
+        post_id = self._people.post(self.id, PRIVATE)
+        self._set_audience(post_id)
+        return post_id
+
+    def undelete(self) -> int:
+        post_id = self.create()
+        self._pair.feed.DeletePost(pb.DeletePostRequest(user_id=self.id, post_id=post_id))
+        _change(self._feed, _FORGET, self.id)
+        self._pair.feed.UndeletePost(pb.UndeletePostRequest(user_id=self.id, post_id=post_id))
+        return post_id
+
+    def moderate(self) -> int:
+        post_id = self.create()
+        self._set_state(post_id, pb.MODERATION_STATE_HIDDEN)
+        _change(self._feed, _FORGET, self.id)
+        self._set_state(post_id, pb.MODERATION_STATE_VISIBLE)
+        return post_id
+
+    def change_while_hidden(self) -> int:
+        post_id = self._people.post(self.id, PRIVATE)
+        self._set_state(post_id, pb.MODERATION_STATE_HIDDEN)
+        self._set_audience(post_id)
+        self._set_state(post_id, pb.MODERATION_STATE_VISIBLE)
+        return post_id
+
+    def import_from_long_ago(self) -> int:
+        return self._import(is_moderated=False)
+
+    def import_hidden(self) -> int:
+        post_id = self._import(is_moderated=True)
+        self._set_state(post_id, pb.MODERATION_STATE_VISIBLE)
+        return post_id
+
+    def come_back_after_suspension(self) -> int:
+        post_id = self.create()
+        self._people.suspend(self.id)
+        self._people.restore(self.id)
+        return post_id
+
+    def _set_audience(self, post_id: int) -> None:
+        post = pb.Post(post_id=post_id, audience=self.audience)
+        mask = FieldMask(paths=["audience"])
+        self._pair.feed.UpdatePost(
+            pb.UpdatePostRequest(user_id=self.id, post=post, update_mask=mask)
+        )
+
+    def _set_state(self, post_id: int, state: pb.ModerationState.ValueType) -> None:
+        name = pb.PostName(author_id=self.id, post_id=post_id)
+        reason = "rude" if state == pb.MODERATION_STATE_HIDDEN else ""
+        self._pair.feed.SetModeration(
+            pb.SetModerationRequest(post=name, state=state, reason=reason)
+        )
+
+    def _import(self, *, is_moderated: bool) -> int:
+        post = pb.ImportPostsRequest.ImportedPost(
+            author_id=self.id,
+            external_id="one",
+            body="from elsewhere",
+            audience=self.audience,
+            moderated=is_moderated,
+        )
+        post.create_time.FromDatetime(_LONG_AGO)
+        self._pair.feed.ImportPosts(iter([pb.ImportPostsRequest(posts=[post])]))
+        own = pb.ListPostsRequest(user_id=self.id, author_id=self.id)
+        return self._pair.feed.ListPosts(own).posts[0].post_id
+
+
+_Way: TypeAlias = Callable[[_Author], int]
+
+
+@pytest.mark.parametrize("audience", ["all", "tags"])
+@pytest.mark.parametrize(
+    "way",
+    [
+        _Author.create,
+        _Author.show_to_others,
+        _Author.undelete,
+        _Author.moderate,
+        _Author.change_while_hidden,
+        _Author.import_from_long_ago,
+        _Author.import_hidden,
+        _Author.come_back_after_suspension,
+    ],
+)
+def test_a_post_is_in_feeds_in_whatever_way_it_became_visible(
+    pair: Pair, people: People, feed: Connection, way: _Way, audience: str
+) -> None:
+    author = _Author(pair, people, feed, audience)
+
+    post_id = way(author)
+
+    assert people.feed(author.friend) == [post_id]
+    assert posts_above_their_bounds(pair.feed_url) == []
+
+
+def test_a_page_lacks_the_post_of_an_author_whose_bound_is_too_low(
+    people: People, feed: Connection
+) -> None:
+    reader, *authors = people.connected(4)
+    *_, before, last = [people.post(author) for author in authors]
+    assert people.feed(reader, page_size=1) == [last]
+
+    _change(feed, _LOWER, authors[-1])
+
+    assert people.feed(reader, page_size=1) == [before]
+    _change(feed, _RAISE, authors[-1])
+    assert people.feed(reader, page_size=1) == [last]
+
+
+def test_bounds_that_are_too_high_change_no_page(people: People, feed: Connection) -> None:
+    reader, *authors = people.connected(4)
+    posts = [people.post(author) for author in authors]
+
+    for author in authors[:2]:
+        _change(feed, _RAISE, author)
+
+    assert people.feed(reader, page_size=2) == posts[:0:-1]
+
+
+def test_an_author_whose_posts_are_private_has_no_bounds(people: People, feed: Connection) -> None:
+    [author] = people.new(1)
+    people.post(author, PRIVATE)
+
+    found = text("SELECT FROM authors WHERE author_id = :author_id")
+    assert feed.execute(found, {"author_id": author}).all() == []
+
+
+def test_posts_that_are_published_at_the_same_time_are_all_within_the_bounds(
+    pair: Pair, people: People
+) -> None:
+    reader, *authors = people.connected(3)
+
+    with ThreadPoolExecutor(4) as threads:
+        posts = list(threads.map(people.post, authors * 10))
+
+    assert sorted(people.feed(reader)) == sorted(posts)
+    assert posts_above_their_bounds(pair.feed_url) == []
+
+
+def test_the_bounds_stay_for_a_post_that_is_published_while_its_author_is_erased(
+    pair: Pair, people: People, feed: Connection
+) -> None:
+    [author] = people.new(1)
+    people.post(author)
+    _change(feed, "UPDATE posts SET deleted_at = now() WHERE author_id = :author_id", author)
+    engine = sqlalchemy.create_engine(pair.feed_url, poolclass=sqlalchemy.NullPool)
+
+    def erase() -> int:
+        with engine.begin() as connection:
+            return queries.erasure.erase_author(connection, user_id=author, limit=1)
+
+    with engine.connect() as publishing, ThreadPoolExecutor(1) as threads:
+        _change(publishing, _POST, author)
+        publishing.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
+        erased = threads.submit(erase)
+        until(lambda: is_waited_for(pair.feed_url))
+        publishing.commit()
+
+        assert erased.result() == 0
+
+    assert posts_above_their_bounds(pair.feed_url) == []
+
+
+def test_posts_that_the_version_before_writes_during_the_migration_are_within_the_bounds(
+    databases: Databases,
+) -> None:
+    url = databases.new_single("feed")
+    schema.downgrade("feed", url, "feed_0021")
+    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
+    with engine.connect() as publishing, ThreadPoolExecutor(1) as threads:
+        _change(publishing, _POST, 1)
+        migrated = threads.submit(schema.upgrade, "feed", url)
+        until(lambda: is_waited_for(url))
+        publishing.commit()
+        migrated.result()
+    with _connected(url) as after:
+        _change(after, _POST, 2)
+
+    assert posts_above_their_bounds(url) == []
