@@ -7,7 +7,6 @@ is opened, it is committed, and its fence is closed.
 
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
 from threading import Event
 
 import pytest
@@ -31,6 +30,7 @@ _READ_STEPS = [
     *(("stamped", step) for step in STEPS if "posts" in step),
     *(("open", step) for step in STEPS),
 ]
+_LAST_STEPS = STEPS[STEPS.index("after the posts are read") :]
 _CHANGE_STEPS = {
     "before the fence is opened": ("feed_tap", "before_statement", "open_fences"),
     "after the fence is opened": ("feed_tap", "after_statement", "open_fences"),
@@ -86,7 +86,7 @@ def _bob_and_alice(
     """Return two connected people and a post of Alice's, while no fence is open."""
     bob, alice = circle.connected(2)
     post = circle.post(alice)
-    until(lambda: not keeper.ListOpenFences(ListOpenFencesRequest()).open_fences)
+    _close(keeper)
     if start == "stamped":
         asked = list[str]()
         circle.feed(bob)
@@ -97,9 +97,8 @@ def _bob_and_alice(
     return bob, alice, post
 
 
-@contextmanager
-def _open(keeper: FenceKeeperServiceStub, session: Session, user_id: int) -> Iterator[None]:
-    """Have a fence of a user open, whose change is under way in a session."""
+def _opened(keeper: FenceKeeperServiceStub, session: Session, user_id: int) -> str:
+    """Open a fence of a user for a change that is under way in a session; returns its id."""
     [(transaction, history)] = session.rows(
         "SELECT CAST(pg_current_xact_id() AS text), fences_history()"
     )
@@ -112,8 +111,14 @@ def _open(keeper: FenceKeeperServiceStub, session: Session, user_id: int) -> Ite
             graph_history=history,
         )
     )
-    yield
-    keeper.CloseFences(CloseFencesRequest(change_ids=[change_id]))
+    return change_id
+
+
+def _close(keeper: FenceKeeperServiceStub, *change_ids: str) -> None:
+    """Close fences, and wait until nothing is open."""
+    if change_ids:
+        keeper.CloseFences(CloseFencesRequest(change_ids=change_ids))
+    until(lambda: not keeper.ListOpenFences(ListOpenFencesRequest()).open_fences)
 
 
 def _end(circle: People, ending: str, alice: int, bob: int) -> None:
@@ -141,18 +146,22 @@ def test_a_paused_read_shows_nothing_that_was_posted_after_the_connection_had_en
     step: str,
 ) -> None:
     bob, alice, post = _bob_and_alice(fenced, keeper, circle, start)
+    others = [_opened(keeper, under_way, bob)] if start == "open" else []
     acted = list[str]()
 
     def end_and_post() -> None:
         _end(circle, ending, alice, bob)
         _posted(circle, ending, alice)
+        if step in _LAST_STEPS:
+            # A fence that is read only now has nothing open.
+            _close(keeper, *others)
         acted.append(step)
 
     pause = Pause(fenced)
     pause.at(step, end_and_post)
-    with _open(keeper, under_way, bob) if start == "open" else nullcontext():
-        page = circle.feed(bob)
+    page = circle.feed(bob)
     pause.off()
+    _close(keeper, *others)
 
     assert acted
     assert set(page) <= {post}
