@@ -39,6 +39,9 @@ _FAILURES: Final = 3
 _PAUSE: Final = timedelta(seconds=0.5)
 # How long a change waits while the share of calls that may wait for keepers is used up.
 _TURN_SECONDS: Final = 0.2
+# The calls of the changes are answered first, and one message closes the fences of several. Until
+# then their users' reads ask the graph.
+_GATHER_SECONDS: Final = 0.01
 # How often open fences are looked for, and whether registrations are up to date.
 _LOOK_SECONDS: Final = 5.0
 _log = logging.getLogger("kith.fences")
@@ -180,6 +183,7 @@ class FenceClosing:
         while not self._stopping or self._over:
             self._woken.wait()
             if not self._stopping:
+                time.sleep(_GATHER_SECONDS)
                 # Cleared before the work, so that what is added meanwhile is not missed.
                 self._woken.clear()
             self._close(self._taken())
