@@ -41,7 +41,7 @@ test-citus: .venv/dev-installed ## Run the tests with the feed on the Citus of K
 		{ echo 'usage: make test-citus KITH_TEST_CITUS_URL=postgresql://postgres@127.0.0.1:5432/postgres' >&2; exit 2; }
 	KITH_TEST_CITUS_URL="$$KITH_TEST_CITUS_URL" $(BIN)/python -m pytest -rs tests/integration tests/e2e/test_stateful.py
 
-model: .venv/dev-installed ## Search the protocol of fences, with and without each of its rules; takes minutes
+model: .venv/dev-installed ## Search the protocol of fences, with and without each of its rules
 	$(BIN)/python -m tests.models.fences
 
 oracle: .venv/dev-installed ## Compare random feeds and random users' answers with the rules, for an hour

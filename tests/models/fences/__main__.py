@@ -18,7 +18,7 @@ _WIDE: Final = (
     Scope(turnover=True, previous_version=True, transactions=3, open_fences=3),
     Scope(turnover=True, keeper_losses=True),
     Scope(turnover=True, graph_losses=True),
-    Scope(turnover=True, keeper_losses=True, graph_losses=True, transactions=1, open_fences=2),
+    Scope(turnover=True, keeper_losses=True, graph_losses=True, transactions=1, open_fences=1),
 )
 _NARROW: Final = (PAIR, TURNOVER, KEEPER_LOSSES, GRAPH_LOSSES, LOST_REGISTRATIONS)
 
