@@ -277,7 +277,9 @@ def _store(connection: Connection, worlds: _Worlds) -> None:
         worlds.named,
     )
     connection.execute(text(_ADD_AUTHORS))
-    connection.execute(text(_RAISE_BOUNDS))
+    if LAYOUT is SINGLE:
+        # A distributed database reads no bounds.
+        connection.execute(text(_RAISE_BOUNDS))
     connection.execute(text("ANALYZE"))
 
 
