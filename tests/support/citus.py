@@ -61,7 +61,8 @@ class Citus:
 
     def undistributed(self, service: str = "feed") -> str:
         """Return the URL of a new database with Citus of which nothing is distributed."""
-        return self._make(f"{self._prefix}_{next(self._numbers)}", service)
+        with self._in_turn():
+            return self._make(f"{self._prefix}_{next(self._numbers)}", service)
 
     def new(self) -> str:
         """Return the URL of a new empty feed database."""
