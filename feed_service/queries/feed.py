@@ -153,7 +153,7 @@ _FEED_PAGE = Statement(
           AND greatest(open_until, tagged_until) >= :after_time
           AND {_STREAMS_ARE_READ} AND {_BOUNDS_HELP}
         UNION ALL
-        SELECT id, 'infinity', 'infinity' FROM connections
+        SELECT id AS author_id, 'infinity', 'infinity' FROM connections
         WHERE {_STREAMS_ARE_READ} AND NOT {_BOUNDS_HELP}
     ),
     floor AS MATERIALIZED (
