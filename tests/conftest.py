@@ -31,8 +31,8 @@ hypothesis.settings.load_profile("kith")
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Return how many processes run tests: one more than cores, because tests wait a lot."""
-    return (os.cpu_count() or 1) + 1
+    """Return how many processes run tests: two more than cores, because tests wait a lot."""
+    return (os.cpu_count() or 1) + 2
 
 
 @pytest.fixture(scope="session")
