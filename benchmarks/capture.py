@@ -31,7 +31,14 @@ _PREPARE: Final = re.compile(r"(?is)\s*PREPARE\s+(\w+)\s*(?:\(([^)]*)\))?\s+AS\s
 _EXECUTE: Final = re.compile(r"(?is)\s*EXECUTE\s+(\w+)\s*(?:\((.*)\))?\s*;?\s*$")
 _PLACEHOLDER: Final = re.compile(r"\$(\d+)")
 _SIMPLE_LITERAL: Final = re.compile(r"'((?:[^'\\]|'')*)'(?:::\w+)?|(-?\d+)")
-_BY_HEALTH_CHECKS: Final = ("alembic_version", "has_citus", "distributed_tables")
+_BESIDE_CALLS: Final = (
+    # Health checks.
+    "alembic_version",
+    "has_citus",
+    "distributed_tables",
+    # What feed_service asks of suspensions every second.
+    "all_suspended_ids",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +160,7 @@ class Tap:
             # Of several kinds of sessions, the hot reads have those in which they are prepared.
             if setup or not self._setup:
                 self._options = options
-            if statement and not any(name in statement for name in _BY_HEALTH_CHECKS):
+            if statement and not any(name in statement for name in _BESIDE_CALLS):
                 self._statements.append(statement)
 
 
