@@ -57,7 +57,8 @@ def test_the_time_of_a_child_is_the_own(*, has_ended: bool) -> None:
         if not has_ended:
             child.communicate("\n")
 
-    assert after.own - before.own >= 0.3
+    # The child has spent 0.3 seconds, which the kernel tells in ticks of a hundredth.
+    assert after.own - before.own > 0.2
 
 
 def test_a_busy_machine_is_told_beside_the_table() -> None:
