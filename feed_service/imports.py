@@ -144,7 +144,7 @@ def _lock_own_tags(connection: Connection, chunk: Sequence[ImportedPost], layout
 
 def _with_imported_tags(
     connection: Connection, chunk: Sequence[ImportedPost], layout: Layout
-) -> list[ImportedPost]:
+) -> Sequence[ImportedPost]:
     """Return the posts with the ids of the tags that an importer names, which are locked.
 
     Raises ValidationError naming those that were not imported. One that is deleted shows no
@@ -159,6 +159,8 @@ def _with_imported_tags(
             *post.comment_tag_external_ids,
         )
     }
+    if not keys:
+        return chunk
     found = layout.lock_imported_tags(connection, keys=keys)
     present = {key for key, tag in found.items() if not tag.is_deleted}
     violations = [
@@ -176,8 +178,7 @@ def _with_tags(post: ImportedPost, found: Mapping[ExternalTag, FoundTag]) -> Imp
         return [found[post.author_id, external_id].id for external_id in external_ids]
 
     audience, policy = post.audience, post.comment_policy
-    return replace(
-        post,
+    return post._replace(
         audience=replace(
             audience,
             tag_ids=[*audience.tag_ids, *ids(post.tag_external_ids)],

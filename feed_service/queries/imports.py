@@ -1,9 +1,8 @@
 """Posts that come from elsewhere."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, TextClause, text
 
@@ -22,8 +21,7 @@ ExternalName = tuple[int, str]
 """An author's id and an importer's name for one of their posts."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ImportedPost:
+class ImportedPost(NamedTuple):
     """A post from elsewhere; `importance` None leaves the scoring to Kith.
 
     `audience` and `comment_policy` have tags by their ids; `tag_external_ids`,

@@ -79,6 +79,8 @@ def read_new_photos(fields: Fields, request: pb.CreatePostRequest) -> list[Photo
 
 def read_photos(fields: Fields, at: str, photos: Sequence[pb.Photo]) -> list[PhotoDraft]:
     """Read the photos of a post as it is read."""
+    if not photos:
+        return []
     fields.count(at, len(photos), min_items=0, max_items=_MAX_PHOTOS)
     drafts, seen = list[PhotoDraft](), set[str]()
     for index, photo in enumerate(photos[:_MAX_PHOTOS]):

@@ -71,8 +71,9 @@ class Fields:
 
         `within` is where the id is in an item that is a message, such as `.user_id`.
         """
-        self.count(field, len(values), min_items=min_items, max_items=max_items)
-        if len(values) > max_items:
+        count = len(values)
+        self.count(field, count, min_items=min_items, max_items=max_items)
+        if not 0 < count <= max_items:
             return []
         seen = set[int]()
         for index, value in enumerate(values):
@@ -115,6 +116,8 @@ class Fields:
         self, field: str, values: Sequence[str], *, max_items: int, max_length: int
     ) -> list[str]:
         """Read a list of texts, none twice, within the given number of items."""
+        if not values:
+            return []
         self.count(field, len(values), min_items=0, max_items=max_items)
         seen = set[str]()
         for index, value in enumerate(values[:max_items]):
@@ -131,6 +134,8 @@ class Fields:
 
         Names are not empty. The description names none of them, for they are the caller's texts.
         """
+        if not values:
+            return {}
         size = sum(len(name.encode()) + len(value.encode()) for name, value in values.items())
         if size > max_bytes:
             self.reject(field, f"must have at most {max_bytes:,} bytes in all; has {size:,}")
