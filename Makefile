@@ -9,12 +9,16 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run gateway up down test test-unit test-citus model oracle chaos soak replicas conformance fuzz-photos bench bench-full bench-load bench-costs lint format check proto migrate revision clean
+.PHONY: help setup browser run gateway up down test test-unit test-citus model oracle chaos soak replicas conformance fuzz-photos bench bench-full bench-load bench-costs lint format check proto migrate revision clean
 
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 setup: .venv/dev-installed ## Install everything for development into .venv
+
+browser: ## Install Debian's Chromium, as root, for the tests in a browser
+	apt-get update -qq
+	apt-get install -qq --yes --no-install-recommends chromium
 
 run: .venv/installed ## Start PostgreSQL and both services with sample data, until Ctrl-C
 	@$(BIN)/python -m shared.cli run
