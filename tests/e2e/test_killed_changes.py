@@ -19,6 +19,7 @@ from kith.graph.v1.fence_keeper_pb2 import ListOpenFencesRequest
 from kith.graph.v1.fence_keeper_pb2_grpc import FenceKeeperServiceStub
 from kith.graph.v1.graph_pb2_grpc import GraphServiceStub
 from tests.support.pair import Databases, Pair, running_fenced_pair, tapped
+from tests.support.pauses import CLOSES_FENCES, OPENS_FENCES
 from tests.support.people import People
 from tests.support.processes import ServiceProcess, Session, until
 from tests.support.roles import serving
@@ -26,14 +27,16 @@ from tests.support.wire import WireTap
 
 # In this order, because fences that the reaper closes must not be taken for that of the first.
 _STEPS: Final = {
-    "before the fence is closed": ("keeper", "before_statement", "close_fences"),
+    "before the fence is closed": ("keeper", "before_statement", CLOSES_FENCES),
     "after COMMIT": ("graph", "after_statement", "COMMIT"),
     "COMMIT is lost": ("graph", "before_statement", "COMMIT"),
     "COMMIT is late": ("graph", "before_statement", "COMMIT"),
-    "after the fence is opened": ("keeper", "after_statement", "open_fences"),
-    "before the fence is opened": ("keeper", "before_statement", "open_fences"),
+    "after the fence is opened": ("keeper", "after_statement", OPENS_FENCES),
+    "before the fence is opened": ("keeper", "before_statement", OPENS_FENCES),
 }
 _LATE: Final = "COMMIT is late"
+# A ceiling that only something broken reaches.
+_WITHIN_SECONDS: Final = 60
 _REMOVED: Final = {"before the fence is closed", "after COMMIT"}
 
 
@@ -63,7 +66,7 @@ class _Removal:
 
         setattr(tap, when, stop)
         Thread(target=self._send, args=(process,), daemon=True).start()
-        self.is_there.wait()
+        assert self.is_there.wait(_WITHIN_SECONDS), self.step
 
     def _send(self, process: ServiceProcess) -> None:
         request = graph_pb2.RemoveConnectionRequest(user_id=self.alice, peer_id=self.bob)

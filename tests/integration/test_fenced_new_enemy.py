@@ -18,7 +18,7 @@ from kith.graph.v1.fence_keeper_pb2 import (
 )
 from kith.graph.v1.fence_keeper_pb2_grpc import FenceKeeperServiceStub
 from tests.support.pair import Databases, Pair, running_fenced_pair
-from tests.support.pauses import STEPS, Pause
+from tests.support.pauses import CLOSES_FENCES, OPENS_FENCES, STEPS, Pause
 from tests.support.people import People
 from tests.support.processes import Session, until
 from tests.support.wire import Hook, WireTap
@@ -32,15 +32,17 @@ _READ_STEPS = [
 ]
 _LAST_STEPS = STEPS[STEPS.index("after the posts are read") :]
 _CHANGE_STEPS = {
-    "before the fence is opened": ("feed_tap", "before_statement", "open_fences"),
-    "after the fence is opened": ("feed_tap", "after_statement", "open_fences"),
+    "before the fence is opened": ("feed_tap", "before_statement", OPENS_FENCES),
+    "after the fence is opened": ("feed_tap", "after_statement", OPENS_FENCES),
     "before the change is committed": ("graph_tap", "before_statement", "COMMIT"),
     "after the change is committed": ("graph_tap", "after_statement", "COMMIT"),
-    "before the fence is closed": ("feed_tap", "before_statement", "close_fences"),
-    "after the fence is closed": ("feed_tap", "after_statement", "close_fences"),
+    "before the fence is closed": ("feed_tap", "before_statement", CLOSES_FENCES),
+    "after the fence is closed": ("feed_tap", "after_statement", CLOSES_FENCES),
 }
 _COMMITTED = [*_CHANGE_STEPS][3:]
 _ENDINGS = ["remove", "block", "suspend"]
+# A ceiling that only something broken reaches.
+_WITHIN_SECONDS = 60
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +197,7 @@ def test_a_read_during_a_paused_change_shows_what_is_committed(
     _pause(fenced, step, read)
     _end(circle, ending, alice, bob)
     # Fences are closed after the change is answered.
-    has_read.wait()
+    assert has_read.wait(_WITHIN_SECONDS), "the change did not come to this step"
 
     assert shown == [[] if step in _COMMITTED else [post]] * 2
     _posted(circle, ending, alice)

@@ -216,7 +216,7 @@ def test_a_confirmed_viewer_reads_on_without_the_graph(fenced: Pair, circle: Peo
     over = threading.Event()
 
     def hang(_method: str) -> None:
-        over.wait()
+        over.wait(60)
 
     fenced.gate.before_call = hang
     try:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Event
+from typing import Final
 
 from tests.support.pair import Pair
 from tests.support.wire import Hook
@@ -21,6 +22,9 @@ STEPS = [
 ]
 # When the connections are at hand, the only question is the one afterwards.
 CASES = [("cold", step) for step in STEPS] + [("warm", step) for step in STEPS if "2nd" not in step]
+# Parts of statements, not their names, which are sent only where statements are prepared.
+OPENS_FENCES: Final = "INSERT INTO open_fences"
+CLOSES_FENCES: Final = "DELETE FROM open_fences"
 
 
 @dataclass
