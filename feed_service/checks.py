@@ -70,9 +70,9 @@ class Checks:
         def read(known: _Facts, since: float) -> Mapping[Check, Commenters]:
             if not known.relations:
                 return {}
-            return self._reads.read(
-                lambda connection: self._layout.visible_checks(
-                    connection, asked=known.relations, blocks=known.blocks
+            return self._reads.prepared(
+                lambda reader: self._layout.visible_checks(
+                    reader, asked=known.relations, blocks=known.blocks
                 ),
                 since=since,
             )

@@ -15,11 +15,11 @@ What may not be done, though it looks as good: to read the fence before the post
 or to take it for closed after some time, or to compare generations alone, without what is open.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from typing import TypeVar
 
 from feed_service.queries import fences
-from feed_service.queries.fences import EVERYBODY, STAMP
+from feed_service.queries.fences import EVERYBODY, STAMP, STAMPS
 from kith.exceptions import UnavailableError
 from shared.database.beside import Beside, asking
 from shared.database.reader import Reader
@@ -42,6 +42,17 @@ class Fences:
             return value, told.value
         return value, self.stamp(user_id)
 
+    def beside_all(
+        self, user_ids: Collection[int], read: Callable[[], T]
+    ) -> tuple[T, Mapping[int, str]]:
+        """Do the same with the stamps of many users; those who have none are left out."""
+        parameters = fences.stamps_parameters(user_ids)
+        with asking(Beside(query=STAMPS, parameters=parameters)) as told:
+            value = read()
+        if told.is_told:
+            return value, fences.stamps_of(user_ids, told.value)
+        return value, self.stamps(user_ids)
+
     def stamp(self, user_id: int) -> str | None:
         """Return a user's stamp as of now; None while something is open, or cannot be known."""
         try:
@@ -49,6 +60,16 @@ class Fences:
         except UnavailableError:
             # A replica may have been read, which does not need the primary. Nor does the graph.
             return None
+
+    def stamps(self, user_ids: Collection[int]) -> Mapping[int, str]:
+        """Return the stamps of many users as of now, without those that `stamp` has none of."""
+        if not user_ids:
+            return {}
+        try:
+            return fences.stamps(self._reader, user_ids=user_ids)
+        except UnavailableError:
+            # As in `stamp`.
+            return {}
 
     def stamp_of_everybody(self) -> str | None:
         """Return the stamp of what does not depend on one user's connections."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import cycle
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -66,6 +66,7 @@ _CHANNELS = 2
 # No call of anybody is the reason for it, and the log of the graph can say so.
 _OF_SUSPENDED = ((logs.REQUEST_ID, "suspended-users"),)
 _ANY_POSITION = ((KEY, ANY_WORD),)
+_NO_STAMPS: Mapping[int, str] = MappingProxyType({})
 _log = logging.getLogger("kith.graph_client")
 
 
@@ -156,7 +157,8 @@ class GraphClient:
         """
         cached = self._cache.get_here(user_ids, with_blocked=with_blocked)
         missing = {user_id: None for user_id in user_ids if user_id not in cached}
-        fetched, _ = self._ask_all(missing, with_blocked=with_blocked)
+        stamps = {} if self.fences is None else self.fences.stamps(missing)
+        fetched, _ = self._ask_all(missing, with_blocked=with_blocked, stamps=stamps)
         return {**cached, **fetched}
 
     def current_all(
@@ -165,16 +167,40 @@ class GraphClient:
         *,
         among: Collection[int] = (),
         with_blocked: bool = False,
+        stamps: Mapping[int, str] = _NO_STAMPS,
     ) -> tuple[dict[int, CachedViewer], frozenset[int]]:
         """Return the connections of many users as of now, each `known` where nothing has changed.
 
         And those `among` up to 10,000 other users who are suspended now; there are none unless
-        connections of users are asked for. Raises what `cached_all` does.
+        connections of users are asked for. With the `stamps` of users, now is the moment of the
+        stamps or a later one, and the graph is asked only about what it is not known to say. Raises
+        what `cached_all` does.
         """
-        current, suspended = self._ask_all(known, with_blocked=with_blocked, suspended_among=among)
-        changed = sum(current[user_id] != each for user_id, each in known.items())
+        unconfirmed = {
+            user_id: each
+            for user_id, each in known.items()
+            if not self._is_confirmed(each, stamps.get(user_id))
+        }
+        suspended = self._suspended_at(next(iter(stamps.values()), None), among)
+        confirmations = self._metrics.confirmations
+        if suspended is None:
+            confirmations["suspensions"].inc(len(known) - len(unconfirmed))
+            unconfirmed = dict(known)
+        elif self.fences is not None:
+            confirmations["fence"].inc(len(known) - len(unconfirmed))
+        asked = {
+            user_id: None if _is_of_former_history(each, stamps.get(user_id)) else each
+            for user_id, each in unconfirmed.items()
+        }
+        current, told = self._ask_all(
+            asked,
+            with_blocked=with_blocked,
+            suspended_among=among if suspended is None else (),
+            stamps=stamps,
+        )
+        changed = sum(current[user_id] != each for user_id, each in unconfirmed.items())
         self._metrics.changes_met.inc(changed)
-        return current, suspended
+        return {**known, **current}, told if suspended is None else suspended
 
     def all_connections(self, user_ids: Collection[int]) -> dict[int, CachedViewer]:
         """Return the connections of many users as of now, those hidden by suspensions among them.
@@ -197,7 +223,9 @@ class GraphClient:
 
     def now(self, user_id: int) -> CachedViewer:
         """Return a user's connections as of now, for what is not validated afterwards."""
-        current, _ = self.current(self.cached(user_id))
+        known = self.cached(user_id)
+        stamp = None if self.fences is None else self.fences.stamp(user_id)
+        current, _ = self.current(known, stamp=stamp)
         return current
 
     def connections_and_erasures(
@@ -338,23 +366,29 @@ class GraphClient:
 
         None if the graph has to be asked.
         """
-        if self.fences is None:
+        if not self._is_confirmed(known, stamp):
             return None
-        confirmations = self._metrics.confirmations
-        if stamp is None:
-            confirmations["open"].inc()
-        elif known.stamp is None:
-            confirmations["no_stamp"].inc()
-        elif known.stamp != stamp:
-            confirmations["changed"].inc()
-        elif not among:
-            confirmations["fence"].inc()
+        suspended = self._suspended_at(stamp, among)
+        self._metrics.confirmations["suspensions" if suspended is None else "fence"].inc()
+        return suspended
+
+    def _is_confirmed(self, known: CachedViewer, stamp: str | None) -> bool:
+        """Whether a user's connections are the graph's at the moment of a stamp; counts why not."""
+        if self.fences is None:
+            return False
+        if stamp is not None and stamp == known.stamp:
+            return True
+        by = "open" if stamp is None else "no_stamp" if known.stamp is None else "changed"
+        self._metrics.confirmations[by].inc()
+        return False
+
+    def _suspended_at(self, stamp: str | None, among: Collection[int]) -> frozenset[int] | None:
+        """Return who is suspended at the moment of a stamp; None if the graph has to be asked."""
+        if not among:
             return frozenset()
-        else:
-            suspended = self.suspended_users.among(among, stamp=of_everybody(stamp))
-            confirmations["suspensions" if suspended is None else "fence"].inc()
-            return suspended
-        return None
+        if stamp is None:
+            return None
+        return self.suspended_users.among(among, stamp=of_everybody(stamp))
 
     def _ask_all(
         self,
@@ -363,6 +397,7 @@ class GraphClient:
         with_blocked: bool,
         with_suspended: bool = False,
         suspended_among: Collection[int] = (),
+        stamps: Mapping[int, str] = _NO_STAMPS,
     ) -> tuple[dict[int, CachedViewer], frozenset[int]]:
         user_ids = list(asked)
         responses = [
@@ -371,30 +406,40 @@ class GraphClient:
                 with_blocked=with_blocked,
                 with_suspended=with_suspended,
                 suspended_among=() if first else suspended_among,
+                is_newest=bool(stamps),
             )
             for first in range(0, len(user_ids), _MOST_USERS)
         ]
         answers = [answer for response in responses for answer in response.users]
+        stamps = {
+            answer.user_id: stamp
+            for response in responses
+            for answer in response.users
+            if (stamp := _confirmed(stamps.get(answer.user_id), response.fence_keepers))
+        }
         erasures = [erasure for answer in answers for erasure in answer.erasures]
         pending = self._pending(erasures) if erasures else frozenset[int]()
         current = dict[int, CachedViewer]()
         for answer in answers:
             known = asked[answer.user_id]
+            stamp = stamps.get(answer.user_id)
             if answer.unchanged and known is not None:
-                current[answer.user_id] = known
+                current[answer.user_id] = self._stamped(known, stamp)
                 continue
+            is_pending = not pending.isdisjoint(each.user_id for each in answer.erasures)
             told = CachedViewer(
                 revision=answer.revision,
                 viewer=Viewer(user_id=answer.user_id)
                 if answer.user_id in pending
                 else _viewer(answer, with_blocked=with_blocked, without=pending),
+                stamp=None if is_pending else stamp,
+                lasting=not is_pending,
             )
             if told == known:
-                current[answer.user_id] = known
+                current[answer.user_id] = self._stamped(known, told.stamp)
                 continue
             current[answer.user_id] = told
-            is_cacheable = not with_suspended
-            if is_cacheable and pending.isdisjoint(each.user_id for each in answer.erasures):
+            if told.lasting and not with_suspended:
                 self._cache.keep_here(told)
         suspended = frozenset(
             user_id for response in responses for user_id in response.suspended_user_ids

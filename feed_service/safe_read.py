@@ -160,10 +160,15 @@ def steady_read_of_many(
     """
     known = graph.cached_all(user_ids, with_blocked=with_blocked)
     facts = _taken(known, taken)
+    stamps: Mapping[int, str] = {}
     for _ in range(1 + _MAX_REREADS):
-        value = read(facts, max((each.viewer.since for each in known.values()), default=ANY_TIME))
+        since = max((each.viewer.since for each in known.values()), default=ANY_TIME)
+        if graph.fences is None:
+            value = read(facts, since)
+        else:
+            value, stamps = graph.fences.beside_all(known, partial(read, facts, since))
         known, suspended = graph.current_all(
-            known, among=commenters(value), with_blocked=with_blocked
+            known, among=commenters(value), with_blocked=with_blocked, stamps=stamps
         )
         facts, read_with = _taken(known, taken), facts
         if facts == read_with:

@@ -3,10 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from sqlalchemy import Connection, TextClause, text
-
 from feed_service.visibility import clause, not_blocked_of_many, shown, visible
 from shared.database.arrays import array_literal
+from shared.database.reader import Reader, Statement
 
 NO_COMMENT: Final = 0
 """Stands for the author of a comment where there is none."""
@@ -35,7 +34,7 @@ class Relation(NamedTuple):
     author_ending: int
 
 
-def visible_statement(*, posts: str, author: str = "p.author_id") -> TextClause:
+def visible_statement(name: str, *, posts: str, author: str = "p.author_id") -> Statement:
     """Return the statement for what is visible of what is asked.
 
     `posts` joins each row `asked` with the row `p` of its post, and ends with a condition. Where
@@ -50,7 +49,9 @@ def visible_statement(*, posts: str, author: str = "p.author_id") -> TextClause:
         )
     )
     comment = shown(author=author, viewer="asked.viewer_id", is_not_blocked=not_blocked_of_many)
-    return text(f"""
+    return Statement(
+        name,
+        f"""
     SELECT asked.viewer_id, asked.author_id, asked.post_id, asked.comment_id,
            CASE asked.comment_id WHEN 0 THEN {NO_COMMENT} ELSE (
                SELECT c.author_id FROM comments AS c
@@ -72,28 +73,30 @@ def visible_statement(*, posts: str, author: str = "p.author_id") -> TextClause:
           SELECT FROM comments AS c
           WHERE c.post_author_id = {author} AND c.post_id = p.id AND c.id = asked.comment_id
             AND {comment} OFFSET 0) END
-""")
+""",
+    )
 
 
 # OFFSET 0 keeps PostgreSQL from reading all posts of a thousand authors into a hash table, to look
 # a thousand posts up in it.
 _VISIBLE = visible_statement(
+    "visible_checks",
     posts="""CROSS JOIN LATERAL (
         SELECT * FROM posts AS p
         WHERE p.author_id = asked.author_id AND p.id = asked.post_id OFFSET 0) AS p
-    WHERE true"""
+    WHERE true""",
 )
 
 
 def visible_checks(
-    connection: Connection, *, asked: Mapping[Check, Relation], blocks: Mapping[int, str]
+    reader: Reader, *, asked: Mapping[Check, Relation], blocks: Mapping[int, str]
 ) -> dict[Check, Commenters]:
     """Those of the checks whose viewer sees the post or comment, with the authors of the comment.
 
     Whether these authors are suspended is not known here. `blocks` has, for each viewer of a
     comment, the ids of the users with a block between them.
     """
-    return visible_rows(connection.execute(_VISIBLE, check_parameters(asked, blocks)))
+    return visible_rows(reader.rows(_VISIBLE, check_parameters(asked, blocks)))
 
 
 def visible_rows(rows: Iterable[Sequence[int]]) -> dict[Check, Commenters]:

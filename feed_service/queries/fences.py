@@ -38,6 +38,22 @@ spaces. It is NULL while a change is open for either, and on a standby.
 
 _STAMP = Statement("fence_stamp", STAMP)
 
+STAMPS: Final = f"""
+    SELECT {_HISTORY} || ' '
+           || min(CAST(generation AS text)) FILTER (WHERE user_id = {EVERYBODY} AND open = '{{}}')
+           || coalesce(string_agg(' ' || user_id || ':' || CASE WHEN open = '{{}}'
+                                  THEN CAST(generation AS text) ELSE '' END, '')
+                       FILTER (WHERE user_id <> {EVERYBODY}), '')
+    FROM fences WHERE user_id = ANY (CAST(:fenced_user_ids AS bigint[]))"""
+"""The stamps of many users at this moment; :fenced_user_ids are theirs and that of everybody.
+
+It has the history, the generation of everybody, and for each user who has a fence the id and the
+generation, which is empty while a change is open for the user. It is NULL while one is open for
+everybody, and on a standby. `stamps_of` reads it.
+"""
+
+_STAMPS = Statement("fence_stamps", STAMPS)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
@@ -69,6 +85,33 @@ def stamp(reader: Reader, *, user_id: int) -> str | None:
     """The stamp of a user as of now, or None: see STAMP."""
     [(found,)] = reader.rows(_STAMP, {"fenced_user_id": user_id})
     return None if found is None else str(found)
+
+
+def stamps(reader: Reader, *, user_ids: Collection[int]) -> dict[int, str]:
+    """The stamps of users as of now, as STAMP tells them; those who have none are left out."""
+    [(told,)] = reader.rows(_STAMPS, stamps_parameters(user_ids))
+    return stamps_of(user_ids, told)
+
+
+def stamps_parameters(user_ids: Collection[int]) -> dict[str, object]:
+    """What STAMPS has to be bound to."""
+    return {"fenced_user_ids": array_literal([EVERYBODY, *user_ids])}
+
+
+def stamps_of(user_ids: Collection[int], told: str | None) -> dict[int, str]:
+    """The stamps of users by what STAMPS has told; those who have none are left out."""
+    if told is None:
+        return {}
+    history, everybody, *fenced = told.split(" ")
+    of_everybody = f"{history} {everybody}"
+    stamps = dict.fromkeys(user_ids, of_everybody)
+    for each in fenced:
+        user_id, _, generation = each.partition(":")
+        if generation:
+            stamps[int(user_id)] = f"{of_everybody} {generation}"
+        else:
+            del stamps[int(user_id)]
+    return stamps
 
 
 _NAME: Final = f"SELECT CAST(keeper_id AS text), {_HISTORY} FROM fence_keeper"

@@ -79,7 +79,9 @@ def _name(pair: Pair, viewer: int) -> feed.PostName:
     return feed.PostName(author_id=post.author_id, post_id=post.post_id)
 
 
-def _reads(pair: Pair, viewer: int, name: feed.PostName) -> dict[str, Callable[[], object]]:
+def _reads(
+    pair: Pair, viewer: int, bob: int, name: feed.PostName, comment_id: int
+) -> dict[str, Callable[[], object]]:
     author_id, post_id = name.author_id, name.post_id
     of_post = {"user_id": viewer, "author_id": author_id, "post_id": post_id}
     return {
@@ -98,7 +100,26 @@ def _reads(pair: Pair, viewer: int, name: feed.PostName) -> dict[str, Callable[[
         "ListComments": lambda: pair.feed.ListComments(
             feed.ListCommentsRequest(user_id=viewer, post=name)
         ),
+        "GetComment": lambda: pair.feed.GetComment(
+            feed.GetCommentRequest(user_id=viewer, post=name, comment_id=comment_id)
+        ),
+        "CheckVisibility of posts": lambda: pair.feed.CheckVisibility(
+            feed.CheckVisibilityRequest(checks=[_check(viewer, name), _check(bob, name)])
+        ),
+        "CheckVisibility of comments": lambda: pair.feed.CheckVisibility(
+            feed.CheckVisibilityRequest(
+                checks=[_check(viewer, name, comment_id), _check(bob, name, comment_id)]
+            )
+        ),
     }
+
+
+def _check(
+    viewer: int, name: feed.PostName, comment_id: int = 0
+) -> feed.CheckVisibilityRequest.VisibilityCheck:
+    return feed.CheckVisibilityRequest.VisibilityCheck(
+        viewer_id=viewer, post=name, comment_id=comment_id
+    )
 
 
 @pytest.mark.usefixtures("single_node")
@@ -106,7 +127,8 @@ def _reads(pair: Pair, viewer: int, name: feed.PostName) -> dict[str, Callable[[
     "call",
     [
         *("GetFeed", "GetDigest", "GetPost", "BatchGetPosts", "ListPosts"),
-        *("CountUnreadPosts", "ListComments"),
+        *("CountUnreadPosts", "ListComments", "GetComment"),
+        *("CheckVisibility of posts", "CheckVisibility of comments"),
     ],
 )
 def test_a_warm_read_is_one_statement_and_no_call(fenced: Pair, circle: People, call: str) -> None:
@@ -114,18 +136,61 @@ def test_a_warm_read_is_one_statement_and_no_call(fenced: Pair, circle: People, 
     circle.post(alice, tagged(circle.tag(alice, "family", viewer)))
     circle.post(bob)
     name = _name(fenced, viewer)
-    pair, read = fenced, _reads(fenced, viewer, name)[call]
-    fenced.feed.CreateComment(feed.CreateCommentRequest(user_id=viewer, post=name, body="hi"))
+    comment = feed.CreateCommentRequest(user_id=viewer, post=name, body="hi")
+    comment_id = fenced.feed.CreateComment(comment).comment.comment_id
+    pair, read = fenced, _reads(fenced, viewer, bob, name, comment_id)[call]
     before = _warm(pair, read)
 
     pair.feed_tap.reset()
     answer, asked = _asking(pair, read)
-    sent = [text for text in pair.feed_tap.statements if "viewer_id" not in text]
+    sent = pair.feed_tap.statements
 
     assert answer == before
     assert asked == 0
     assert len([text for text in sent if "_beside" in text]) == 1
     assert not [text for text in sent if "FROM posts" in text and "_beside" not in text]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        *("ListViewers", "PreviewAudience", "ExplainVisibility", "ListTagMembers"),
+        *("ListUserTags", "MarkFeedRead", "AddTagMembers", "CreateComment"),
+    ],
+)
+def test_what_else_depends_on_connections_asks_nothing_when_it_is_warm(
+    fenced: Pair, circle: People, call: str
+) -> None:
+    alice, bob = circle.connected(2)
+    tag_id = circle.tag(alice, "family", bob)
+    name = feed.PostName(author_id=alice, post_id=circle.post(alice))
+    pair = fenced.feed
+    calls: Mapping[str, Callable[[], object]] = {
+        "ListViewers": lambda: pair.ListViewers(feed.ListViewersRequest(post=name)),
+        "PreviewAudience": lambda: pair.PreviewAudience(
+            feed.PreviewAudienceRequest(user_id=alice, audience=tagged(tag_id))
+        ),
+        "ExplainVisibility": lambda: pair.ExplainVisibility(
+            feed.ExplainVisibilityRequest(user_id=alice, post_id=name.post_id, viewer_id=bob)
+        ),
+        "ListTagMembers": lambda: pair.ListTagMembers(
+            feed.ListTagMembersRequest(user_id=alice, tag_id=tag_id)
+        ),
+        "ListUserTags": lambda: pair.ListUserTags(
+            feed.ListUserTagsRequest(user_id=alice, target_user_id=bob)
+        ),
+        "MarkFeedRead": lambda: pair.MarkFeedRead(feed.MarkFeedReadRequest(user_id=bob, post=name)),
+        "AddTagMembers": lambda: pair.AddTagMembers(
+            feed.AddTagMembersRequest(user_id=alice, tag_id=tag_id, target_user_ids=[bob])
+        ),
+        "CreateComment": lambda: pair.CreateComment(
+            feed.CreateCommentRequest(user_id=bob, post=name, body="hi")
+        ),
+    }
+
+    _warm(fenced, calls[call])
+
+    assert _asking(fenced, calls[call])[1] == 0
 
 
 def test_a_connection_that_ended_shows_nothing_from_then_on(fenced: Pair, circle: People) -> None:
@@ -369,3 +434,122 @@ def test_blocks_of_a_viewer_hide_comments_at_once(fenced: Pair, circle: People) 
     circle.block(bob, carol)
 
     assert _bodies(fenced, bob, name) == []
+
+
+def _checked(pair: Pair, viewer: int, name: feed.PostName, comment_id: int = 0) -> bool:
+    request = feed.CheckVisibilityRequest(checks=[_check(viewer, name, comment_id)])
+    [is_visible] = pair.feed.CheckVisibility(request).visible
+    return is_visible
+
+
+def _checked_case(pair: Pair, circle: People, what: str) -> tuple[int, int, Callable[[], bool]]:
+    """Return Bob, Alice, and a check of her post by her connections, or of a comment by Bob's."""
+    bob, alice, carol = circle.connected(3)
+    circle.connect(alice, carol)
+    name = feed.PostName(author_id=alice, post_id=circle.post(alice))
+    if what == "post":
+        return bob, alice, lambda: _checked(pair, bob, name)
+    comment = feed.CreateCommentRequest(user_id=carol, post=name, body="hi")
+    comment_id = pair.feed.CreateComment(comment).comment.comment_id
+    return bob, alice, lambda: _checked(pair, bob, name, comment_id)
+
+
+@pytest.mark.parametrize("what", ["post", "comment"])
+def test_a_check_says_at_once_that_a_connection_has_ended(
+    fenced: Pair, circle: People, what: str
+) -> None:
+    bob, alice, check = _checked_case(fenced, circle, what)
+    assert _warm(fenced, check)
+
+    circle.remove(alice, bob)
+
+    assert not check()
+    assert not _warm(fenced, check)
+    circle.connect(alice, bob)
+    assert check()
+
+
+@pytest.mark.parametrize("what", ["post", "comment"])
+def test_a_connection_that_ends_during_a_check_is_not_answered_for(
+    fenced: Pair, circle: People, what: str
+) -> None:
+    bob, alice, check = _checked_case(fenced, circle, what)
+    _warm(fenced, check)
+    ended = list[int]()
+
+    def end(statement: str) -> None:
+        if "asked.viewer_id" in statement and not ended:
+            ended.append(alice)
+            circle.remove(alice, bob)
+
+    fenced.feed_tap.before_statement = end
+    is_visible, asked = _asking(fenced, check)
+
+    assert ended
+    assert not is_visible
+    assert asked
+
+
+@pytest.mark.parametrize("what", ["post", "comment"])
+@pytest.mark.parametrize("everybody", [False, True])
+def test_a_check_asks_the_graph_while_a_change_is_open_and_once_when_it_is_closed(
+    fenced: Pair,
+    circle: People,
+    keeper: FenceKeeperServiceStub,
+    what: str,
+    everybody: bool,  # noqa: FBT001 -- a parameter of the test
+) -> None:
+    bob, alice, check = _checked_case(fenced, circle, what)
+    _warm(fenced, check)
+    change_id = str(uuid.uuid4())
+    keeper.OpenFences(
+        fence_keeper_pb2.OpenFencesRequest(
+            change_id=change_id, user_ids=[] if everybody else [bob, alice], everybody=everybody
+        )
+    )
+
+    asked = [_asking(fenced, check) for _ in range(2)]
+    keeper.CloseFences(fence_keeper_pb2.CloseFencesRequest(change_ids=[change_id]))
+    _warm(fenced, check)
+
+    assert asked == [(True, 1), (True, 1)]
+    assert _asking(fenced, check) == (True, 0)
+
+
+def test_a_check_of_a_comment_says_at_once_that_its_author_is_suspended(
+    fenced: Pair, circle: People
+) -> None:
+    alice, bob, carol = circle.connected(3)
+    name = feed.PostName(author_id=alice, post_id=circle.post(alice))
+    comment = feed.CreateCommentRequest(user_id=carol, post=name, body="hi")
+    comment_id = fenced.feed.CreateComment(comment).comment.comment_id
+    assert _warm(fenced, lambda: _checked(fenced, bob, name, comment_id))
+
+    circle.suspend(carol)
+
+    assert not _checked(fenced, bob, name, comment_id)
+
+
+@pytest.mark.usefixtures("single_node")
+def test_a_check_of_many_asks_only_about_those_whose_connections_have_changed(
+    fenced: Pair, circle: People
+) -> None:
+    viewer, *authors = circle.connected(120)
+    names = [feed.PostName(author_id=author, post_id=circle.post(author)) for author in authors]
+    checks = feed.CheckVisibilityRequest(
+        checks=[_check(reader, name) for name in names for reader in (viewer, *authors[:3])]
+        + [_check(reader, names[0]) for reader in authors]
+    )
+
+    def check() -> list[bool]:
+        return list(fenced.feed.CheckVisibility(checks).visible)
+
+    before = _warm(fenced, check)
+    circle.connected(2)
+    assert _asking(fenced, check) == (before, 0)
+
+    circle.remove(viewer, authors[-1])
+    visible, asked = _asking(fenced, check)
+
+    assert visible.count(True) < before.count(True)
+    assert asked <= 2

@@ -457,10 +457,10 @@ _CHECKED = {
 def test_checks_of_many_pairs_look_at_each_post_and_its_tags_by_their_names(
     loaded_feed: Connection, what: str
 ) -> None:
-    plan = _plan(
+    plan = plan_of(
         loaded_feed,
-        lambda: feed.checks.visible_checks(
-            loaded_feed,
+        lambda reader: feed.checks.visible_checks(
+            reader,
             asked=dict.fromkeys(_CHECKED[what], Relation(is_connected=True, author_ending=0)),
             blocks={77: array_literal(range(1_000, 6_000))} if what == "comments" else {},
         ),

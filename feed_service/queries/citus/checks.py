@@ -7,8 +7,6 @@ shard where there is one author.
 from collections.abc import Mapping
 from typing import Final
 
-from sqlalchemy import Connection
-
 from feed_service.queries.checks import (
     Check,
     Commenters,
@@ -18,23 +16,26 @@ from feed_service.queries.checks import (
     visible_statement,
 )
 from feed_service.queries.citus.authors import FEW
+from shared.database.reader import Reader
 
 _POSTS: Final = "JOIN posts AS p ON p.author_id = asked.author_id AND p.id = asked.post_id"
-_VISIBLE = visible_statement(posts=f"{_POSTS} WHERE p.author_id {FEW}")
+_VISIBLE = visible_statement("visible_checks", posts=f"{_POSTS} WHERE p.author_id {FEW}")
 _VISIBLE_OF_AUTHOR = visible_statement(
-    posts=f"{_POSTS} WHERE p.author_id = :author_id", author=":author_id"
+    "visible_checks_of_author",
+    posts=f"{_POSTS} WHERE p.author_id = :author_id",
+    author=":author_id",
 )
 
 
 def visible_checks(
-    connection: Connection, *, asked: Mapping[Check, Relation], blocks: Mapping[int, str]
+    reader: Reader, *, asked: Mapping[Check, Relation], blocks: Mapping[int, str]
 ) -> dict[Check, Commenters]:
     """Those of the checks whose viewer sees the post or comment, with the comment's authors."""
     parameters = check_parameters(asked, blocks)
     author_ids = {check.author_id for check in asked}
     if len(author_ids) == 1:
         [parameters["author_id"]] = author_ids
-        rows = connection.execute(_VISIBLE_OF_AUTHOR, parameters)
+        rows = reader.rows(_VISIBLE_OF_AUTHOR, parameters)
     else:
-        rows = connection.execute(_VISIBLE, parameters)
+        rows = reader.rows(_VISIBLE, parameters)
     return visible_rows(rows)
