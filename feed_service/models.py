@@ -210,8 +210,9 @@ Index(
     postgresql_where=text("kept_until IS NOT NULL AND deleted_at IS NOT NULL AND purge_at IS NULL"),
 )
 
-# How new the posts of an author are at most. Triggers of migration feed_0022 raise these bounds,
-# and nothing lowers them; an author who never had a post for others has no row. feed_page.
+# How new the posts of an author are at most. Triggers of migrations feed_0022 and feed_0023 raise
+# these bounds, and imports do; nothing lowers them. An author who never had a post for others has
+# no row. feed_page.
 #
 # In a distributed database: everybody who has ever posted, with infinite bounds. Its shards go from
 # here to the posts of each: recent_posts, feed_heads, author_posts, unread_count.

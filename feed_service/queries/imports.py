@@ -7,13 +7,17 @@ from typing import Final, NamedTuple
 from sqlalchemy import Connection, TextClause, text
 
 from feed_service.importance import heuristic
-from feed_service.models import MODERATED
+from feed_service.models import ALL, MODERATED, TAGS
 from feed_service.queries.photos import NewPhoto, PhotoDraft
 from feed_service.queries.posts import Audience, CommentPolicy, PostName, attributes_json
 from shared.database.arrays import array_literal
+from shared.database.database import send_with_commit
+from shared.database.statement import Statement
 
 IMPORTED: Final = "hidden where it was imported from"
 """The reason that is recorded of what a service has hidden elsewhere."""
+
+_SHOWN: Final = frozenset({ALL, TAGS})
 
 TagName = tuple[int, int]
 """An owner's id and the id of one of their tags."""
@@ -84,7 +88,7 @@ def tags_locked_by(
 
 # In the order of the unique index, so that two imports of the same posts do not wait for each
 # other.
-_INSERT_POSTS = text(f"""
+INSERT_POSTS: Final = f"""
     INSERT INTO posts
         (author_id, external_id, body, audience, chosen_audience, moderated_at, moderation_reason,
          created_at, edited_at, importance, importance_given, attributes, comment_policy,
@@ -112,7 +116,34 @@ _INSERT_POSTS = text(f"""
     ORDER BY author_id, external_id
     ON CONFLICT (author_id, external_id) WHERE external_id IS NOT NULL DO NOTHING
     RETURNING author_id, external_id, id
-""")
+"""
+"""Stores those posts that had not been imported before, for `inserted_posts`."""
+
+# The trigger `raise_author_bounds_of_new` then leaves that to this transaction.
+_INSERT_POSTS = text(f"SET LOCAL kith.raises_bounds = 'on'; {INSERT_POSTS}")
+
+# Rounded up as the trigger does. The rows are locked in the order of the authors, as all imports
+# do, and also where a bound is high enough, so that erase_author does not delete it meanwhile.
+_RAISE_BOUNDS: Final = Statement(
+    "raise_bounds",
+    f"""
+    INSERT INTO authors AS known (author_id, open_until, tagged_until)
+    SELECT author_id,
+           coalesce(max(until) FILTER (WHERE audience = '{ALL}'), '-infinity'),
+           coalesce(max(until) FILTER (WHERE audience = '{TAGS}'), '-infinity')
+    FROM (SELECT author_id, audience,
+                 date_trunc('hour', CAST(created_at AS timestamptz)) + interval '1 hour' AS until
+          FROM unnest(CAST(:author_ids AS bigint[]), CAST(:audiences AS text[]),
+                      CAST(:created_at AS text[]))
+               AS imported (author_id, audience, created_at)) AS shown
+    GROUP BY author_id
+    ORDER BY author_id
+    ON CONFLICT (author_id) DO UPDATE
+    SET open_until = greatest(known.open_until, excluded.open_until),
+        tagged_until = greatest(known.tagged_until, excluded.tagged_until)
+    WHERE known.open_until < excluded.open_until OR known.tagged_until < excluded.tagged_until
+""",
+)
 
 
 def insert_posts(
@@ -120,10 +151,33 @@ def insert_posts(
 ) -> dict[ExternalName, PostName]:
     """The names of those posts that had not been imported before.
 
-    Their tags and photos are still to come.
+    Their tags and photos are still to come. The bounds of their authors are raised by the COMMIT.
     """
+    names = inserted_posts(connection, _INSERT_POSTS, posts=posts)
+    shown = [
+        post
+        for post in posts
+        if post.key in names and post.audience.kind in _SHOWN and not post.is_moderated
+    ]
+    if shown:
+        send_with_commit(
+            connection,
+            _RAISE_BOUNDS,
+            {
+                "author_ids": array_literal(post.author_id for post in shown),
+                "audiences": [post.audience.kind for post in shown],
+                "created_at": [post.created_at.isoformat() for post in shown],
+            },
+        )
+    return names
+
+
+def inserted_posts(
+    connection: Connection, statement: TextClause, *, posts: Sequence[ImportedPost]
+) -> dict[ExternalName, PostName]:
+    """The names of those posts that a statement, made of INSERT_POSTS, has stored."""
     rows = connection.execute(
-        _INSERT_POSTS,
+        statement,
         {
             "author_ids": array_literal(post.author_id for post in posts),
             "external_ids": [post.external_id for post in posts],

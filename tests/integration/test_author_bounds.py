@@ -5,7 +5,7 @@ A bound that is too low hides posts from feeds; one that is too high costs a loo
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final, TypeAlias
 
 import pytest
@@ -201,6 +201,44 @@ def test_posts_that_are_published_at_the_same_time_are_all_within_the_bounds(
 
     assert sorted(people.feed(reader)) == sorted(posts)
     assert posts_above_their_bounds(pair.feed_url) == []
+
+
+def test_an_import_raises_the_bounds_of_every_author_to_the_end_of_the_newest_hour(
+    pair: Pair, people: People, feed: Connection
+) -> None:
+    everybody, tagger = people.connected(2)
+    tag = people.tag(tagger, "friends", everybody)
+    posts = [
+        _imported(author, audience, hours)
+        for author, audience in ((tagger, tagged(tag)), (everybody, ALL))
+        for hours in (1, 3, 2)
+    ]
+
+    pair.feed.ImportPosts(iter([pb.ImportPostsRequest(posts=posts)]))
+    pair.feed.ImportPosts(iter([pb.ImportPostsRequest(posts=[_imported(everybody, ALL, 0)])]))
+
+    # The posts are of a moment before midnight, and up to three hours later.
+    end = datetime(2019, 3, 1, 3, tzinfo=UTC)
+    found = {author: _bounds(feed, author) for author in (everybody, tagger)}
+    assert found == {everybody: [end, None], tagger: [None, end]}
+
+
+def _imported(
+    author_id: int, audience: pb.Audience, hours: int
+) -> pb.ImportPostsRequest.ImportedPost:
+    post = pb.ImportPostsRequest.ImportedPost(
+        author_id=author_id, external_id=f"after {hours}", body="old", audience=audience
+    )
+    post.create_time.FromDatetime(_LONG_AGO + timedelta(hours=hours))
+    return post
+
+
+def _bounds(feed: Connection, author_id: int) -> list[datetime | None]:
+    """Return how new an author's posts for ALL and for TAGS are at most; None if there is none."""
+    found = text("""
+        SELECT nullif(open_until, '-infinity'), nullif(tagged_until, '-infinity')
+        FROM authors WHERE author_id = :author_id""")
+    return [*feed.execute(found, {"author_id": author_id}).one()]
 
 
 def test_the_bounds_stay_for_a_post_that_is_published_while_its_author_is_erased(

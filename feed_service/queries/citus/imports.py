@@ -39,6 +39,8 @@ def lock_imported_tags(
     return imported_tags.tags_found_by(connection, _LOCK_IMPORTED_TAGS, keys=keys)
 
 
+_INSERT_POSTS = text(imports.INSERT_POSTS)
+
 _ADD_AUTHORS = text("""
     INSERT INTO authors (author_id) SELECT unnest(CAST(:author_ids AS bigint[]))
     ON CONFLICT DO NOTHING
@@ -49,7 +51,7 @@ def insert_posts(
     connection: Connection, *, posts: Sequence[ImportedPost]
 ) -> dict[ExternalName, PostName]:
     """The names of those posts that had not been imported before; their tags are still to come."""
-    names = imports.insert_posts(connection, posts=posts)
+    names = imports.inserted_posts(connection, _INSERT_POSTS, posts=posts)
     if names:
         author_ids = array_literal({author_id for author_id, _ in names})
         connection.execute(_ADD_AUTHORS, {"author_ids": author_ids})
