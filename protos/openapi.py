@@ -4,19 +4,26 @@ No generator for this is to be had as a package of Python or Debian, and those i
 how Envoy's transcoder answers. So it is made here, of descriptors with their comments.
 """
 
+import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import yaml
 from google.api import annotations_pb2
-from google.protobuf.descriptor_pb2 import FileDescriptorSet, MethodDescriptorProto
+from google.protobuf.descriptor_pb2 import (
+    FileDescriptorProto,
+    FileDescriptorSet,
+    MethodDescriptorProto,
+)
 
 from kith.options.v1 import options_pb2
-from protos.schemas import Schema, Schemas, comments_of, named_in
+from protos.answers import HEADERS, PARAMETERS, error_responses, parameters_of, responses_of
+from protos.schemas import Schema, Schemas, comments_of, is_required, named_in
 
 _HTTP: Final[Any] = annotations_pb2.http  # as an extension, which its stub does not say
 _VARIABLE: Final = re.compile(r"\{([\w.]+)\}")
+_WORD: Final = re.compile(r"(?<!^)[A-Z]")
 # Where descriptor.proto has what comments stand at.
 _SERVICES, _METHODS = 6, 2
 _REASONS: Final = ".kith.errors.v1.ErrorReason"
@@ -32,40 +39,38 @@ exactly the same digits. A body is an object in strict JSON.
 
 A call may have a deadline in the header `grpc-timeout` (such as `1500m` for 1.5 seconds), an id in
 `x-request-id`, which the answer and all logs repeat, and a W3C `traceparent`."""
-_ERROR: Final = """\
-An error. HTTP's status follows from `code`, which is a google.rpc.Code; the text of `message` may
-change at any time, the `reason` of the detail ErrorInfo keeps its meaning."""
 
 
 def openapi(descriptors: FileDescriptorSet) -> str:
     """Return the document, as YAML, for contracts that were compiled with their comments."""
     ours = [file for file in descriptors.file if file.package.startswith("kith.")]
     schemas = Schemas(dict(pair for file in ours for pair in named_in(file)))
+    calls = [*_calls(ours)]
+    for call in calls:
+        schemas.send(call.method.input_type)
     paths: dict[str, Schema] = {}
-    tags = []
-    for file in ours:
-        comments = comments_of(file)
-        for number, service in enumerate(file.service):
-            about = comments.get((_SERVICES, number), "")
-            tags.append({"name": service.name, "description": about})
-            for index, method in enumerate(service.method):
-                if method.options.HasExtension(_HTTP):
-                    told = comments.get((_SERVICES, number, _METHODS, index), "")
-                    path, verb, operation = _operation(schemas, service.name, method, told)
-                    paths.setdefault(path, {})[verb] = operation
-    schemas.made["Error"] = _error(schemas)
+    for call in calls:
+        paths.setdefault(call.path, {})[call.verb] = _operation(schemas, call)
+    responses = error_responses(schemas, schemas.named[_REASONS])
     document = {
         "openapi": "3.1.0",
-        "info": {"title": "Kith", "version": "v1", "description": _ABOUT},
+        "info": {
+            "title": "Kith",
+            "version": "v1",
+            "description": _ABOUT,
+            "contact": {"name": "The people who run this deployment of Kith"},
+        },
         "servers": [{"url": "http://127.0.0.1:8080", "description": "`make gateway`"}],
         "security": [{"token": []}],
-        "tags": tags,
+        "tags": [*_tags(ours)],
         "paths": paths,
         "components": {
             "securitySchemes": {
                 "token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
             },
-            "responses": {"Error": _content({"$ref": "#/components/schemas/Error"}, _ERROR)},
+            "parameters": dict(PARAMETERS),
+            "headers": dict(HEADERS),
+            "responses": responses,
             "schemas": dict(sorted(schemas.made.items())),
         },
     }
@@ -75,40 +80,91 @@ def openapi(descriptors: FileDescriptorSet) -> str:
     )
 
 
-def _operation(
-    schemas: Schemas, service: str, method: MethodDescriptorProto, comment: str
-) -> tuple[str, str, Schema]:
-    """Return a call's path, its method in HTTP, and what OpenAPI says of it."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Call:
+    """A call over HTTP. `bound` are the ways to the fields that its path has."""
+
+    service: str
+    method: MethodDescriptorProto
+    comment: str
+    verb: str
+    path: str
+    body: str
+    bound: Sequence[Sequence[str]]
+
+
+def _calls(files: Sequence[FileDescriptorProto]) -> Iterator[_Call]:
+    for file in files:
+        comments = comments_of(file)
+        for number, service in enumerate(file.service):
+            for index, method in enumerate(service.method):
+                if method.options.HasExtension(_HTTP):
+                    comment = comments.get((_SERVICES, number, _METHODS, index), "")
+                    yield _call(service.name, method, comment)
+
+
+def _call(service: str, method: MethodDescriptorProto, comment: str) -> _Call:
+    """Return a call, in whose path each variable has the last part of its field's name alone.
+
+    Generators take no dots, and paths that differ in names alone are one path.
+    """
     rule = method.options.Extensions[_HTTP]
     verb = rule.WhichOneof("pattern")
     template = getattr(rule, verb)
-    bound = [tuple(name.split(".")) for name in _VARIABLE.findall(template)]
+    return _Call(
+        service=service,
+        method=method,
+        comment=comment,
+        verb=verb,
+        path=_VARIABLE.sub(lambda found: f"{{{_json(found[1].split('.')[-1:])}}}", template),
+        body=rule.body,
+        bound=[tuple(name.split(".")) for name in _VARIABLE.findall(template)],
+    )
+
+
+def _tags(files: Sequence[FileDescriptorProto]) -> Iterator[Schema]:
+    for file in files:
+        comments = comments_of(file)
+        for number, service in enumerate(file.service):
+            if any(method.options.HasExtension(_HTTP) for method in service.method):
+                about = comments.get((_SERVICES, number), "")
+                yield {"name": service.name, "description": about}
+
+
+def _operation(schemas: Schemas, call: _Call) -> Schema:
+    """Return what OpenAPI says of a call."""
+    method = call.method
     leaves = dict(schemas.leaves(method.input_type))
+    required = {
+        (field.name,) for field, _ in schemas.fields(method.input_type) if is_required(field)
+    }
     parameters = [
-        {"name": _json(way), "in": "path", "required": True, **_parameter(leaves[way])}
-        for way in bound
+        {"name": _json(way[-1:]), "in": "path", "required": True, **_parameter(leaves[way])}
+        for way in call.bound
     ]
-    if rule.body != "*":
+    if call.body != "*":
         parameters += [
-            {"name": _json(way), "in": "query", **_parameter(schema)}
+            {
+                "name": _json(way),
+                "in": "query",
+                **({"required": True} if way in required else {}),
+                **_parameter(schema),
+            }
             for way, schema in leaves.items()
-            if way not in bound and way[0] != rule.body
+            if way not in call.bound and way[0] != call.body
         ]
     operation: Schema = {
         "operationId": method.name,
-        "tags": [service],
-        "description": comment,
+        "summary": _WORD.sub(lambda found: f" {found[0].lower()}", method.name).capitalize(),
+        "tags": [call.service],
+        "description": call.comment,
         "x-callers": _callers(method),
-        "parameters": parameters,
+        "parameters": [*parameters, *parameters_of(method, schemas)],
     }
-    if rule.body:
-        operation["requestBody"] = _body(schemas, method, rule.body, bound)
-    operation["responses"] = {
-        "200": _content(schemas.reference(method.output_type), "The answer."),
-        "default": {"$ref": "#/components/responses/Error"},
-    }
-    path = _VARIABLE.sub(lambda found: f"{{{_json(found[1].split('.'))}}}", template)
-    return path, verb, operation
+    if call.body:
+        operation["requestBody"] = _body(schemas, call)
+    operation["responses"] = responses_of(method, call.comment, schemas, has_body=bool(call.body))
+    return operation
 
 
 def _callers(method: MethodDescriptorProto) -> str:
@@ -117,47 +173,25 @@ def _callers(method: MethodDescriptorProto) -> str:
     return options_pb2.Callers.Name(callers).removeprefix("CALLERS_")
 
 
-def _body(
-    schemas: Schemas, method: MethodDescriptorProto, body: str, bound: Sequence[Sequence[str]]
-) -> Schema:
-    """Return the schema of a body: what the path does not say already."""
-    if body == "*":
-        without = [way[0] for way in bound]
-        return _json_content(schemas.message(method.input_type, without=without))
-    [field] = [field for field, _ in schemas.fields(method.input_type) if field.name == body]
-    inside = [way[1] for way in bound if way[0] == body and len(way) > 1]
-    return _json_content(schemas.message(field.type_name, without=inside))
-
-
-def _error(schemas: Schemas) -> Schema:
-    """Return the schema of google.rpc.Status with the detail that every error has."""
-    _unspecified, *reasons = schemas.named[_REASONS].values(prefix="ERROR_REASON_")
-    reason = {"type": "string", "description": "\n".join(reasons)}
-    properties: Schema = {
-        "@type": {"type": "string"},
-        "reason": reason,
-        "domain": {"type": "string"},
-    }
-    properties["metadata"] = {"type": "object", "additionalProperties": {"type": "string"}}
-    detail = {"type": "object", "properties": properties, "additionalProperties": True}
+def _body(schemas: Schemas, call: _Call) -> Schema:
+    """Return a body: what the path does not say already, under a name of its own."""
+    message, bound, is_partial = call.method.input_type, [way[0] for way in call.bound], False
+    if call.body != "*":
+        [field] = [field for field, _ in schemas.fields(message) if field.name == call.body]
+        bound = [way[1] for way in call.bound if way[0] == call.body]
+        message, is_partial = field.type_name, call.verb == "patch"
+    schema = schemas.body(message, without=bound, is_partial=is_partial)
+    name = f"{call.method.name}Body"
+    schemas.made[name] = schema
     return {
-        "type": "object",
-        "description": _ERROR,
-        "properties": {
-            "code": {"type": "integer", "format": "int32"},
-            "message": {"type": "string"},
-            "details": {"type": "array", "items": detail},
-        },
+        "required": is_partial or "required" in schema,
+        **_json_content({"$ref": f"#/components/schemas/{name}"}),
     }
 
 
 def _parameter(schema: Schema) -> Schema:
     rest = {key: value for key, value in schema.items() if key != "description"}
     return {"description": schema.get("description", ""), "schema": rest}
-
-
-def _content(schema: Schema, description: str) -> Schema:
-    return {"description": description, **_json_content(schema)}
 
 
 def _json_content(schema: Schema) -> Schema:

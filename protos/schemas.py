@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
+from google.api import field_behavior_pb2
 from google.protobuf.descriptor_pb2 import (
     DescriptorProto,
     EnumDescriptorProto,
@@ -14,8 +15,18 @@ from google.protobuf.descriptor_pb2 import (
 from kith.options.v1 import options_pb2
 
 Schema: TypeAlias = dict[str, Any]
+Field: TypeAlias = FieldDescriptorProto
 Path: TypeAlias = tuple[int, ...]
 
+_BEHAVIOR: Final[Any] = field_behavior_pb2.field_behavior  # as an extension, which its stub omits
+_REPEATED: Final = FieldDescriptorProto.LABEL_REPEATED
+_NUMBERS: Final = frozenset(
+    {
+        FieldDescriptorProto.TYPE_DOUBLE,
+        FieldDescriptorProto.TYPE_INT32,
+        FieldDescriptorProto.TYPE_INT64,
+    }
+)
 # Where descriptor.proto has what comments stand at.
 _MESSAGES, _ENUMS = 4, 5
 _FIELDS, _NESTED, _VALUES = 2, 3, 2
@@ -54,16 +65,25 @@ class Commented:
 
     def values(self, *, prefix: str = "") -> Iterator[str]:
         """Yield a line of Markdown for each value of an enum, without the prefix of its name."""
+        for name, comment in self.commented_values():
+            yield f"- `{name.removeprefix(prefix)}`: {comment}"
+
+    def commented_values(self) -> Iterator[tuple[str, str]]:
+        """Yield the values of an enum with their comments."""
         for number, value in enumerate(self.descriptor.value):
-            name = value.name.removeprefix(prefix)
-            yield f"- `{name}`: {self.comments.get((_VALUES, number), '')}"
+            yield value.name, self.comments.get((_VALUES, number), "")
 
 
 @dataclasses.dataclass
 class Schemas:
-    """The schemas that have been needed so far, of everything that is named."""
+    """The schemas that have been needed so far, of everything that is named.
+
+    `sent` are the messages that are part of a body. Answers have every field that is not a message,
+    also if it is empty, but only for messages that are not sent can a schema require that.
+    """
 
     named: Mapping[str, Commented]
+    sent: set[str] = dataclasses.field(default_factory=set)
     made: dict[str, Schema] = dataclasses.field(default_factory=dict)
 
     def fields(self, type_name: str) -> Iterator[tuple[FieldDescriptorProto, str]]:
@@ -80,19 +100,60 @@ class Schemas:
             self.made[told.name] = (
                 _enum(told)
                 if isinstance(told.descriptor, EnumDescriptorProto)
-                else self.message(type_name, without=())
+                else self.message(type_name)
             )
         return {"$ref": f"#/components/schemas/{told.name}"}
 
-    def message(self, type_name: str, *, without: Sequence[str]) -> Schema:
-        """Return the schema of a message, but for some fields."""
-        properties = {
-            field.json_name: self.value(field, comment)
-            for field, comment in self.fields(type_name)
-            if field.name not in without
-        }
+    def send(self, type_name: str) -> None:
+        """Note that a message is part of a body, and so are all that are inside it."""
+        for field, _ in self.fields(type_name):
+            inner = field.type_name
+            if self._is_message(field) and inner not in self.sent:
+                self.sent.add(inner)
+                self.send(inner)
+
+    def message(self, type_name: str) -> Schema:
+        """Return the schema of a message."""
+        fields = [*self.fields(type_name)]
+        is_sent = type_name in self.sent
+        required = [
+            field.json_name
+            for field, _ in fields
+            if (is_required(field) if is_sent else self._is_always_there(field))
+        ]
+        properties = {field.json_name: self.value(field, comment) for field, comment in fields}
+        return self._object(type_name, properties, required)
+
+    def body(self, type_name: str, *, without: Sequence[str], is_partial: bool) -> Schema:
+        """Return the schema of a body, without what the path says.
+
+        A partial one is a resource of which only what is given is changed, so nothing is required.
+        """
+        fields = [*self.fields(type_name)]
+        if not is_partial:
+            fields = [(field, text) for field, text in fields if field.name not in without]
+        required = [] if is_partial else [f.json_name for f, _ in fields if is_required(f)]
+        properties = {field.json_name: self.value(field, comment) for field, comment in fields}
+        schema = self._object(type_name, properties, required)
+        return {**schema, "additionalProperties": False}
+
+    def _object(self, type_name: str, properties: Schema, required: Sequence[str]) -> Schema:
         schema = _described(self.named[type_name].comments.get((), ""), {"type": "object"})
+        if required:
+            schema["required"] = list(required)
         return {**schema, "properties": properties} if properties else schema
+
+    def _is_message(self, field: Field) -> bool:
+        return (
+            field.type == FieldDescriptorProto.TYPE_MESSAGE
+            and field.type_name not in _WELL_KNOWN
+            and not self.is_map(field)
+        )
+
+    def _is_always_there(self, field: Field) -> bool:
+        """Whether every answer has a field: all but messages that are not set."""
+        is_single_message = field.type == FieldDescriptorProto.TYPE_MESSAGE
+        return field.label == _REPEATED or not (is_single_message or field.proto3_optional)
 
     def value(self, field: FieldDescriptorProto, comment: str) -> Schema:
         """Return the schema of a field."""
@@ -100,9 +161,11 @@ class Schemas:
         # JSON Schema counts no bytes.
         size = _stated(limits, **{"x-max-bytes": "max_bytes"})
         schema = {**self.single(field), **_limits_of_one(field, limits), **size}
-        if field.label == FieldDescriptorProto.LABEL_REPEATED and not self.is_map(field):
+        if field.label == _REPEATED and not self.is_map(field):
             numbers = _stated(limits, minItems="min_items", maxItems="max_items")
             schema = {"type": "array", "items": schema, **numbers}
+        if _behaviors(field) & {field_behavior_pb2.OUTPUT_ONLY, field_behavior_pb2.IDENTIFIER}:
+            schema["readOnly"] = True
         return _described(comment, schema)
 
     def single(self, field: FieldDescriptorProto) -> Schema:
@@ -131,6 +194,21 @@ class Schemas:
                 yield from self.leaves(field.type_name, *way)
             else:
                 yield way, self.value(field, comment)
+
+
+def is_required(field: Field) -> bool:
+    """Whether a request must have a field: it is said to be, or nothing breaks its limits."""
+    limits = field.options.Extensions[options_pb2.limits]
+    if field.label == _REPEATED:
+        is_too_little = limits.min_items > 0
+    else:
+        is_number = field.type in _NUMBERS
+        is_too_little = limits.min_length > 0 or (is_number and limits.minimum > 0)
+    return is_too_little or field_behavior_pb2.REQUIRED in _behaviors(field)
+
+
+def _behaviors(field: Field) -> set[int]:
+    return {*field.options.Extensions[_BEHAVIOR]}
 
 
 def _enum(told: Commented) -> Schema:

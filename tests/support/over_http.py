@@ -88,7 +88,18 @@ def operation(rpc: Rpc) -> Any:
     """Return what openapi.yaml says of a call."""
     rule = rpc.method.GetOptions().Extensions[_HTTP]
     verb = str(rule.WhichOneof("pattern"))
-    return DOCUMENT["paths"][in_json(getattr(rule, verb))][verb]
+    path = _VARIABLE.sub(
+        lambda found: f"{{{in_json(found[1].split('.')[-1])}}}", getattr(rule, verb)
+    )
+    return DOCUMENT["paths"][path][verb]
+
+
+def resolved(node: Any) -> Any:
+    """Return a part of openapi.yaml, or what it refers to."""
+    while "$ref" in node:
+        *_, kind, name = node["$ref"].split("/")
+        node = DOCUMENT["components"][kind][name]
+    return node
 
 
 def breaches(rpc: Rpc, answer: object) -> list[str]:
