@@ -250,7 +250,10 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
             post_id = fields.identifier("post.post_id", request.post.post_id)
             fields.own("post.author_id", request.post.author_id, user_id=request.user_id)
             changed = fields.update_mask(
-                "update_mask", request.update_mask.paths, allowed=_CHANGEABLE
+                "update_mask",
+                request.update_mask.paths,
+                allowed=_CHANGEABLE,
+                resource=request.post,
             )
             if "body" in changed:
                 body = fields.text(
@@ -516,7 +519,12 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
             post = read_post_name(fields, "comment.post", request.comment.post)
             comment_id = fields.identifier("comment.comment_id", request.comment.comment_id)
             fields.own("comment.author_id", request.comment.author_id, user_id=request.user_id)
-            fields.update_mask("update_mask", request.update_mask.paths, allowed={"body"})
+            fields.update_mask(
+                "update_mask",
+                request.update_mask.paths,
+                allowed={"body"},
+                resource=request.comment,
+            )
             body = fields.text("comment.body", request.comment.body, max_length=COMMENT_LENGTH)
         return self._comments.update(
             call,

@@ -1,11 +1,13 @@
 -- Refuses what the transcoder would drop or would let count before the path: parameters and fields
--- that the call does not know, that are given twice, or that say what the path says.
+-- that the call does not know, that are given twice, or that say what the path says. Gives the call
+-- what HTTP has elsewhere than the contracts: the etag of If-Match, and the mask of an update.
 --
--- ROUTES, MESSAGES and REFUSALS are put before this file: shared/cli/http_rules.py makes the first
--- two of the contracts. The transcoder takes more than JSON, such as names without quotes. What is
+-- The tables in capital letters are put before this file: shared/cli/http_rules.py makes them of the
+-- contracts. The transcoder takes more than JSON, such as names without quotes. What is
 -- not JSON is refused here, or it could see a field where this file sees none.
 
 local find, match, sub, byte, char = string.find, string.match, string.sub, string.byte, string.char
+local gmatch, gsub, lower, upper = string.gmatch, string.gsub, string.lower, string.upper
 
 local MOST_STEPS = 100000 -- far more than any call takes; it bounds the time
 local MOST_HEADER_BYTES = 8192 -- with what is added on the way, less than the services take
@@ -13,15 +15,19 @@ local MOST_SHOWN = 100 -- characters of a name that is quoted in an error
 local FIRST = { -- what a value begins with
   flag = { characters = "tf", named = "true or false" },
   number = { characters = '"-0123456789', named = "a number" },
+  int32 = { characters = '"-0123456789', named = "a number" },
+  int64 = { characters = '"-0123456789', named = "a number" },
   enum = { characters = '"-0123456789', named = "a name or a number" },
   text = { characters = '"', named = "a string" },
+  time = { characters = '"', named = "a string" },
   message = { characters = "{", named = "an object" },
 }
 -- What the names of a map must be, as patterns. A number and a flag have one spelling here, so that
 -- two names are never the same value; the transcoder takes more.
 local NAMES = {
   flag = { patterns = { "^true$", "^false$" }, named = "true or false" },
-  number = { patterns = { "^0$", "^-?[1-9]%d*$" }, named = "a whole number" },
+  int32 = { patterns = { "^0$", "^-?[1-9]%d*$" }, named = "a whole number" },
+  int64 = { patterns = { "^0$", "^-?[1-9]%d*$" }, named = "a whole number" },
   text = { patterns = { "" } },
 }
 local ESCAPED = {
@@ -41,10 +47,84 @@ local function refuse(field, why)
 end
 
 local function unescaped(text)
-  local decoded = string.gsub(text, "%%(%x%x)", function(digits)
+  local decoded = gsub(text, "%%(%x%x)", function(digits)
     return char(tonumber(digits, 16))
   end)
   return decoded
+end
+
+local function refuse_if(field, why)
+  if why then
+    refuse(field, why)
+  end
+end
+
+-- Values ----------------------------------------------------------------------------------------
+-- What the transcoder would refuse without naming the field.
+
+local function is_number(text)
+  local rest = match(text, "^-?0(%D?.*)$") or match(text, "^-?[1-9]%d*(%D?.*)$")
+  rest = rest and (match(rest, "^%.%d+(.*)$") or rest)
+  return rest == "" or rest and find(rest, "^[eE][+-]?%d+$")
+end
+
+-- Whether a text is a whole number of so many digits as `most` at most, and not beyond it.
+local function is_whole(text, most)
+  local sign, digits = match(text, "^(-?)(%d+)$")
+  if not digits then
+    local number = is_number(text) and tonumber(text)
+    return number and number == math.floor(number) and math.abs(number) < tonumber(most)
+  end
+  digits = match(digits, "^0*(.*)$")
+  -- The least one is one further from zero than the greatest.
+  local bound = sign == "-" and sub(most, 1, -2) .. sub(most, -1) + 1 or most
+  return #digits < #bound or #digits == #bound and digits <= bound
+end
+
+local DAYS = { 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31 }
+
+local function is_time(text)
+  local pattern = "^(%d%d%d%d)-(%d%d)-(%d%d)T(%d%d):(%d%d):(%d%d)(.*)$"
+  local year, month, day, hour, minute, second, rest = match(text, pattern)
+  rest = rest and (match(rest, "^%.%d+(.*)$") or rest)
+  local is_zone = rest == "Z" or rest and find(rest, "^[+-]%d%d:%d%d$")
+  local days = DAYS[tonumber(month)]
+  return is_zone and days and tonumber(year) > 0 and tonumber(day) > 0 and tonumber(day) <= days
+    and tonumber(hour) < 24 and tonumber(minute) < 60 and tonumber(second) < 60
+end
+
+local INT32, INT64 = "2147483647", "9223372036854775807"
+local RIGHT = {
+  flag = function(text)
+    return text == "true" or text == "false"
+  end,
+  number = is_number,
+  int32 = function(text)
+    return is_whole(text, INT32)
+  end,
+  int64 = function(text)
+    return is_whole(text, INT64)
+  end,
+  time = is_time,
+}
+local WRONG = {
+  flag = "must be true or false",
+  number = "must be a number",
+  int32 = "must be a whole number of 32 bits",
+  int64 = "must be a whole number of 64 bits",
+  time = "must be a time as in RFC 3339, such as 2026-07-09T12:00:00Z",
+}
+
+-- Returns what is wrong with the value of a field, if anything is.
+local function fault(field, text)
+  if field.kind == "enum" then
+    if ENUMS[field.enum][upper(text)] or is_whole(text, INT32) then
+      return nil
+    end
+    return "must be a value of " .. match(field.enum, "[^.]*$")
+  end
+  local is_right = RIGHT[field.kind]
+  return is_right and not is_right(text) and WRONG[field.kind] or nil
 end
 
 -- The path --------------------------------------------------------------------------------------
@@ -53,7 +133,7 @@ end
 local function routes_of(path)
   local rest, verb = match(path, "^(.*):([^/:]*)$")
   local node, values = ROUTES, {}
-  for segment in string.gmatch(rest or path, "[^/]+") do
+  for segment in gmatch(rest or path, "[^/]+") do
     local next_node = node.literals[segment]
     if not next_node then
       next_node = node.variable
@@ -82,29 +162,47 @@ local function names_of(methods)
   return table.concat(names, ", ")
 end
 
+local function camel_case(name)
+  return (gsub(name, "_(%l)", upper))
+end
+
 -- Returns what the path says, as a tree by the names of fields.
 local function said_by_path(route, values)
   local said = {}
   for number, way in ipairs(route.variables) do
-    local inner = said
+    local inner, fields = said, MESSAGES[route.message]
     for step = 1, #way - 1 do
       inner[way[step]] = inner[way[step]] or {}
-      inner = inner[way[step]]
+      inner, fields = inner[way[step]], MESSAGES[fields[way[step]].message]
     end
-    inner[way[#way]] = values[number]
+    local name = way[#way]
+    refuse_if(camel_case(name), fault(fields[name], values[number]))
+    inner[name] = values[number]
   end
   return said
 end
 
--- The query -------------------------------------------------------------------------------------
+-- Notes that the caller wrote a field as the contracts have it, where JSON has another name for it.
+local function note_spelling(asked, field, name)
+  if name == field.name and find(name, "_", 1, true) then
+    asked.written = asked.written or {}
+    asked.written[name] = true
+  end
+end
 
-local function check_parameter(route, said, seen, name)
+-- The query -------------------------------------------------------------------------------------
+-- `asked` is one call: its route, what its path says, and what has been found in it so far.
+
+-- Returns the field that a parameter is, and its whole name.
+local function check_parameter(asked, seen, name)
+  local route, said = asked.route, asked.said
   local fields, inner, way, field = MESSAGES[route.message], said, {}, nil
-  for part in string.gmatch(name .. ".", "([^.]*)%.") do
+  for part in gmatch(name .. ".", "([^.]*)%.") do
     field = fields and fields[part]
     if not field then
       refuse(name, "is not a parameter of this call")
     end
+    note_spelling(asked, field, part)
     way[#way + 1] = field.name
     inner = type(inner) == "table" and inner[field.name] or nil
     fields = not field.is_repeated and MESSAGES[field.message] or nil
@@ -120,23 +218,27 @@ local function check_parameter(route, said, seen, name)
     refuse(name, "is given twice")
   end
   seen[whole] = true
+  return field
 end
 
-local function check_query(route, said, query)
+local function check_query(asked, query)
   local seen = {}
-  for parameter in string.gmatch(query, "[^&]+") do
+  for parameter in gmatch(query, "[^&]+") do
     local name, value = match(parameter, "^([^=]*)=(.*)$")
-    local decoded = unescaped((string.gsub(name or parameter, "+", " ")))
-    check_parameter(route, said, seen, decoded)
+    local decoded = unescaped((gsub(name or parameter, "+", " ")))
+    local field = check_parameter(asked, seen, decoded)
     if not value then
       refuse(decoded, "has no value")
     end
+    refuse_if(decoded, fault(field, unescaped((gsub(value, "+", " ")))))
   end
+  asked.has_mask = seen.update_mask
+  asked.has_etag = seen.etag
 end
 
 -- The body --------------------------------------------------------------------------------------
--- `scan` is one body: its text, the steps that reading it has taken, and the way to where it is, of
--- names and of numbers in lists.
+-- `scan` is one body: its text, the steps that reading it has taken, the way to where it is, of names
+-- and of numbers in lists, and where each of its own fields is.
 
 local function malformed(at)
   refuse(nil, "the body is not JSON from byte " .. at .. " on")
@@ -180,12 +282,6 @@ local function string_end(scan, at)
     end
   until (stop - before) % 2 == 1
   return stop
-end
-
-local function is_number(text)
-  local rest = match(text, "^-?0(%D?.*)$") or match(text, "^-?[1-9]%d*(%D?.*)$")
-  rest = rest and (match(rest, "^%.%d+(.*)$") or rest)
-  return rest == "" or rest and find(rest, "^[eE][+-]?%d+$")
 end
 
 -- Returns a string, a number, true or false as text, and where it ends. Numbers stay text: as
@@ -262,6 +358,7 @@ local function named(scan, fields, map, name)
     if not field then
       refuse_here(scan, "is not a field of this call")
     end
+    note_spelling(scan.asked, field, name)
     return field, field.name
   end
   local kind, common = NAMES[map.names], meaning(scan, name)
@@ -291,6 +388,10 @@ local function value(scan, field, said, first, at)
   local text, stop = scalar(scan, first, at)
   if said and text ~= said then
     refuse_here(scan, "must equal the value in the path")
+  end
+  local why = field.kind ~= "text" and fault(field, meaning(scan, text))
+  if why then
+    refuse_here(scan, why)
   end
   return stop
 end
@@ -360,11 +461,15 @@ function object(scan, kind, said, at)
       malformed(stop)
     end
     first, stop = next_character(scan, stop + 1)
+    local start = stop
     if map then
       -- In a map null stands for no default that callers could know.
       stop = value(scan, field, nil, first, stop)
     else
       stop = given(scan, field, said and said[common], first, stop)
+    end
+    if depth == 1 then
+      scan.given[common] = { start, stop }
     end
     first, stop = next_character(scan, stop + 1)
     if first == "}" then
@@ -378,7 +483,8 @@ function object(scan, kind, said, at)
   end
 end
 
-local function check_body(route, said, text)
+local function check_body(asked, text)
+  local route, said = asked.route, asked.said
   if not route.body then
     refuse(nil, "this call takes no body")
   end
@@ -387,7 +493,7 @@ local function check_body(route, said, text)
     kind = MESSAGES[route.message][route.body]
     said = said[kind.name]
   end
-  local scan = { text = text, steps = 0, way = {}, depth = 0 }
+  local scan = { asked = asked, text = text, steps = 0, way = {}, depth = 0, given = {} }
   local first, at = next_character(scan, 1)
   if first ~= "{" then
     malformed(at)
@@ -397,23 +503,92 @@ local function check_body(route, said, text)
   if rest then
     malformed(rest)
   end
+  asked.given, asked.first = scan.given, at
+end
+
+-- What HTTP has elsewhere -----------------------------------------------------------------------
+
+-- Returns the etag that a header has, as the contracts have it. What is after a dot is of an answer,
+-- not of the resource: see answers.lua.
+local function etag_in(header)
+  local opaque = match(header, '^%s*W/"([^"\\]*)"%s*$') or match(header, '^%s*"([^"\\]*)"%s*$')
+  if not opaque then
+    refuse("If-Match", "must be one ETag in quotes, or *")
+  end
+  return match(opaque, "^[^.]*")
+end
+
+-- Puts the etag of If-Match where the call takes it.
+local function add_etag(asked, header, text)
+  local route = asked.route
+  if not route.etag then
+    refuse("If-Match", "is not a condition of this call")
+  end
+  if match(header, "^%s*%*%s*$") then
+    return text
+  end
+  local etag = etag_in(header)
+  if route.etag == "query" then
+    if asked.has_etag then
+      refuse("If-Match", "must be left out if the call has an etag")
+    end
+    asked.added = 'etag=%22' .. gsub(etag, "[^%w_-]", function(character)
+      return string.format("%%%02X", byte(character))
+    end) .. "%22"
+    return text
+  end
+  local escaped_etag = '"\\"' .. etag .. '\\""'
+  text = text or "{}"
+  local own = asked.given and asked.given.etag
+  if own then
+    if sub(text, own[1], own[2]) ~= escaped_etag then
+      refuse("If-Match", "must equal the etag in the body")
+    end
+    return text
+  end
+  local first = asked.first or 1
+  local comma = next(asked.given or {}) and "," or ""
+  return sub(text, 1, first) .. '"etag":' .. escaped_etag .. comma .. sub(text, first + 1)
+end
+
+-- Adds the mask of an update that has none: the fields in the body that can be changed.
+local function add_mask(asked)
+  local names = {}
+  for name in pairs(asked.given or {}) do
+    if asked.route.mask[name] then
+      names[#names + 1] = name
+    end
+  end
+  table.sort(names)
+  asked.added = "update_mask=" .. table.concat(names, ",")
 end
 
 -- The call --------------------------------------------------------------------------------------
 
-local function check(route, values, query, text)
-  local said = said_by_path(route, values)
+-- Returns the text of the body that the call is to have.
+local function check(asked, values, query, text, conditions)
+  asked.said = said_by_path(asked.route, values)
   if query then
-    check_query(route, said, query)
+    check_query(asked, query)
   end
   if text then
-    check_body(route, said, text)
+    check_body(asked, text)
   end
+  if conditions.match then
+    text = add_etag(asked, conditions.match, text)
+  end
+  if conditions.none_match and not conditions.is_read then
+    refuse("If-None-Match", "is not a condition of this call")
+  end
+  if asked.route.mask and not asked.has_mask then
+    add_mask(asked)
+  end
+  return text
 end
 
 -- What a caller wrote, for an error: short, and of printable ASCII, because it may not be UTF-8.
 local function shown(name)
-  return (string.gsub(sub(name, 1, MOST_SHOWN), "[^ -~]", "?"))
+  return (gsub(sub(name, 1, MOST_SHOWN), "[^ -~]", "?"))
 end
 
 local function answer(handle, refusal)
@@ -459,6 +634,48 @@ local function refusal_of(headers)
   return size > MOST_HEADER_BYTES and REFUSALS.large_headers or nil
 end
 
+-- Whether an answer may be JSON, by the most specific of the ranges that name it.
+local function accepts_json(accept)
+  if not find(accept, "%S") then
+    return true
+  end
+  local wanted = {}
+  for range in gmatch(lower(accept), "[^,]+") do
+    wanted[match(range, "^%s*([^;%s]*)")] = tonumber(match(range, ";%s*q=([%d.]+)") or 1)
+  end
+  local quality = wanted["application/json"] or wanted["application/*"] or wanted["*/*"] or 0
+  return quality > 0
+end
+
+-- Returns what is wrong with how a body is sent, if anything is.
+local function refusal_of_body(coding, kind)
+  if coding and lower(coding) ~= "identity" then
+    return "the body must not be compressed"
+  end
+  -- Pages of any origin can send the others, without being asked whether they may.
+  if not find(lower(kind or ""), "^application/json%s*%f[;%z]") then
+    return "the content-type of the body must be application/json"
+  end
+end
+
+-- Keeps for answers.lua what it has to know of the call.
+local function remember(handle, asked, conditions, is_head)
+  local metadata = handle:streamInfo():dynamicMetadata()
+  metadata:set("kith.call", "name", asked.route.call)
+  if asked.written then
+    metadata:set("kith.call", "written", asked.written)
+  end
+  if conditions.match then
+    metadata:set("kith.call", "is_conditional", true)
+  end
+  if conditions.none_match then
+    metadata:set("kith.call", "none_match", conditions.none_match)
+  end
+  if is_head then
+    metadata:set("kith.call", "is_head", true)
+  end
+end
+
 function envoy_on_request(handle)
   local headers = handle:headers()
   local method, kind = headers:get(":method"), headers:get("content-type")
@@ -481,34 +698,44 @@ function envoy_on_request(handle)
     local allowed = names_of(routes)
     return handle:respond(allowed == "" and { [":status"] = "404" } or { [":status"] = "405", allow = allowed }, "")
   end
+  if not accepts_json(headers:get("accept") or "") then
+    return handle:respond({ [":status"] = "406" }, "answers are application/json alone")
+  end
+  local conditions = {
+    match = headers:get("if-match"),
+    none_match = headers:get("if-none-match"),
+    is_read = method == "GET" or method == "HEAD",
+    coding = headers:get("content-encoding"),
+  }
   local body = handle:body()
   local text = body and body:length() > 0 and body:getBytes(0, body:length()) or nil
-  -- Pages of any origin can send the others, without being asked whether they may.
-  if text and not find(string.lower(kind or ""), "^application/json%s*%f[;%z]") then
-    return handle:respond({ [":status"] = "415" }, "the content-type of the body must be application/json")
+  local why = text and refusal_of_body(conditions.coding, kind)
+  if why then
+    return handle:respond({ [":status"] = "415" }, why)
   end
-  local is_right, refused = pcall(check, route, values, query, text)
-  if not is_right and type(refused) == "table" then
-    return answer(handle, refused)
+  local asked = { route = route }
+  local is_right, result = pcall(check, asked, values, query, text, conditions)
+  remember(handle, asked, conditions, method == "HEAD")
+  if not is_right and type(result) == "table" then
+    return answer(handle, result)
   end
   if not is_right then
     -- Envoy would let a call pass whose script fails.
-    handle:logErr("requests.lua: " .. tostring(refused))
+    handle:logErr("requests.lua: " .. tostring(result))
     return handle:respond({ [":status"] = "500" }, "the gateway could not read the call")
+  end
+  -- Those from before the body cannot be used after it.
+  headers = handle:headers()
+  if result ~= text then
+    handle:body(true):setBytes(result)
+    headers:replace("content-length", tostring(#result))
+  end
+  if asked.added then
+    local joint = query == "" and "?" or "&"
+    headers:replace(":path", path .. (query == "" and "" or "?" .. query) .. joint .. asked.added)
   end
   if method == "HEAD" then
     -- The contracts have no HEAD.
     headers:replace(":method", "GET")
-    handle:streamInfo():dynamicMetadata():set("kith.head", "is_head", true)
-  end
-end
-
--- Leaves out the body of an answer to HEAD.
-function envoy_on_response(handle)
-  if not handle:streamInfo():dynamicMetadata():get("kith.head") then
-    return
-  end
-  for chunk in handle:bodyChunks() do
-    chunk:setBytes("")
   end
 end

@@ -35,7 +35,10 @@ def read_mute(
 def read_tag_changes(fields: Fields, request: pb.UpdateTagRequest) -> TagChanges:
     """Read what is to be changed of a tag."""
     changed = fields.update_mask(
-        "update_mask", request.update_mask.paths, allowed=_CHANGEABLE_OF_TAG
+        "update_mask",
+        request.update_mask.paths,
+        allowed=_CHANGEABLE_OF_TAG,
+        resource=request.tag,
     )
     changes_end, mute_until = "mute_until" in changed, None
     if changes_end and request.tag.HasField("mute_until"):

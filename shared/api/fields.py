@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Self, TypeVar
 
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from kith.exceptions import FieldViolation, ValidationError
@@ -225,11 +226,17 @@ class Fields:
         return read or uuid.UUID(int=0)
 
     def update_mask(
-        self, field: str, paths: Sequence[str], *, allowed: Collection[str]
+        self, field: str, paths: Sequence[str], *, allowed: Collection[str], resource: Message
     ) -> set[str]:
-        """Read a field mask that must be given; `*` means all that may be updated."""
+        """Read a field mask as AIP-134 says: without paths it is the fields that are not empty.
+
+        `*` means all that may be updated.
+        """
         if not paths:
-            self.reject(field, "must be given")
+            populated = {each.name for each, _ in resource.ListFields()} & {*allowed}
+            if not populated:
+                self.reject(field, "must be given if there is no value to change")
+            return populated
         for path in paths:
             if path != "*" and path not in allowed:
                 self.reject(field, f"must name only {', '.join(sorted(allowed))} or *")

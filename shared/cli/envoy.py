@@ -35,6 +35,7 @@ _IDEMPOTENT = {"get", "put", "delete"}
 _JSON_GROWTH = 6
 _PATIENCE_SECONDS = 0.25
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
+_SCRIPTS = ("requests.lua", "answers.lua")
 _CONDITION = "only_with"
 _LEFT_OUT = object()
 
@@ -75,11 +76,13 @@ def _values(settings: GatewaySettings) -> Mapping[str, object]:
         "LONGER_TIMEOUT": f"{seconds + _PATIENCE_SECONDS:.3f}s",
         "GRPC_TIMEOUT": f"{seconds * 1_000:.0f}m",
         "CORS_ORIGINS": [{"exact": origin} for origin in settings.origins],
+        # The filter compares hosts and ports.
+        "CSRF_ORIGINS": [{"exact": urlsplit(origin).netloc} for origin in settings.origins],
         "MAX_REQUEST_BYTES": server.max_message_bytes,
         "MAX_RESPONSE_BYTES": server.max_message_bytes * _JSON_GROWTH,
         "FOLDER": str(settings.folder),
         "CONTRACTS": base64.b64encode(_contracts().SerializeToString()).decode(),
-        "REQUESTS_LUA": _requests_lua(),
+        "SCRIPTS": _scripts(),
         "SERVICES": [_GRAPH.full_name, _FEED.full_name],
         **_paths("GRAPH", _GRAPH),
         **_paths("FEED", _FEED),
@@ -110,10 +113,11 @@ def _contracts() -> FileDescriptorSet:
     return descriptor_set(graph_pb2.DESCRIPTOR, feed_pb2.DESCRIPTOR, error_details_pb2.DESCRIPTOR)
 
 
-def _requests_lua() -> str:
-    """Return the script that looks at requests, with its tables in front of it."""
+def _scripts() -> str:
+    """Return the scripts that look at requests and answers, with their tables in front of them."""
     exposed = [method for service in (_GRAPH, _FEED) for method, _ in _exposed(service)]
-    return http_rules(exposed) + (_FOLDER / "requests.lua").read_text(encoding="utf-8")
+    scripts = [(_FOLDER / name).read_text(encoding="utf-8") for name in _SCRIPTS]
+    return "".join([http_rules(exposed), *scripts])
 
 
 def _paths(prefix: str, service: ServiceDescriptor) -> Mapping[str, str]:

@@ -1,4 +1,4 @@
-"""What calls take over HTTP, as the tables that deploy/envoy/requests.lua goes by.
+"""What calls take over HTTP, as the tables that the scripts in deploy/envoy go by.
 
 Those of calls are made of the contracts, so that a new call or field needs nothing else.
 """
@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeAlias
 
-from google.api import annotations_pb2
+from google.api import annotations_pb2, field_behavior_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
 
 from kith.errors.v1 import errors_pb2
@@ -24,19 +24,18 @@ _KINDS: Final[Mapping[int, str]] = {
     FieldDescriptor.CPPTYPE_BOOL: "flag",
     FieldDescriptor.CPPTYPE_DOUBLE: "number",
     FieldDescriptor.CPPTYPE_ENUM: "enum",
-    FieldDescriptor.CPPTYPE_FLOAT: "number",
-    FieldDescriptor.CPPTYPE_INT32: "number",
-    FieldDescriptor.CPPTYPE_INT64: "number",
+    FieldDescriptor.CPPTYPE_INT32: "int32",
+    FieldDescriptor.CPPTYPE_INT64: "int64",
     FieldDescriptor.CPPTYPE_MESSAGE: "message",
     FieldDescriptor.CPPTYPE_STRING: "text",
-    FieldDescriptor.CPPTYPE_UINT32: "number",
-    FieldDescriptor.CPPTYPE_UINT64: "number",
 }
-_TEXTS: Final = {
-    "google.protobuf.Duration",
-    "google.protobuf.FieldMask",
-    "google.protobuf.Timestamp",
+_TEXTS: Final[Mapping[str, str]] = {
+    "google.protobuf.FieldMask": "text",
+    "google.protobuf.Timestamp": "time",
 }
+_BEHAVIOR: Final[Any] = field_behavior_pb2.field_behavior
+# What a caller does not change by a call that updates.
+_UNCHANGED: Final = {field_behavior_pb2.OUTPUT_ONLY, field_behavior_pb2.IDENTIFIER}
 
 _TOO_LARGE: Final = errors_pb2.ERROR_REASON_REQUEST_TOO_LARGE
 # What requests.lua refuses over HTTP, gRPC-web and gRPC; each with its status in HTTP.
@@ -48,15 +47,25 @@ _REFUSALS: Final = {
 
 
 def http_rules(methods: Iterable[MethodDescriptor]) -> str:
-    """Return ROUTES, MESSAGES and REFUSALS in Lua, for calls that have a google.api.http option.
+    """Return tables in Lua for calls that have a google.api.http option.
+
+    ROUTES and CALLS are of these calls, by path and by name; MESSAGES and ENUMS of what they take;
+    REFUSALS of the errors that the scripts make.
 
     Raises ValueError for what requests.lua does not know, instead of letting it through.
     """
-    routes, messages = _node(), Table()
+    routes, calls, messages, enums = _node(), Table(), Table(), Table()
     for method in methods:
+        calls[method.full_name] = _answer(method)
         _add_route(routes, method)
-        _add_message(messages, method.input_type)
-    tables = {"ROUTES": routes, "MESSAGES": messages, "REFUSALS": _refusals()}
+        _add_message(messages, enums, method.input_type)
+    tables = {
+        "ROUTES": routes,
+        "CALLS": calls,
+        "MESSAGES": messages,
+        "ENUMS": enums,
+        "REFUSALS": _refusals(),
+    }
     return "".join(f"local {name} = {_lua(table)}\n" for name, table in tables.items())
 
 
@@ -98,13 +107,55 @@ def _add_route(routes: Table, method: MethodDescriptor) -> None:
     if verb:
         node = node["verbs"].setdefault(verb[1], _node())
     node["methods"][pattern.upper()] = {
+        "call": method.full_name,
         "message": method.input_type.full_name,
         "variables": variables,
         "body": rule.body or None,
+        "etag": _etag_of(method.input_type, rule.body),
+        "mask": _mask_of(method.input_type, rule.body),
     }
 
 
-def _add_message(messages: Table, message: Descriptor) -> None:
+def _etag_of(message: Descriptor, body: str) -> str | None:
+    """Return where a call takes the etag of what it changes: in its "query" or in its "body"."""
+    if "etag" in message.fields_by_name:
+        return "body" if body == "*" else "query"
+    resource = message.fields_by_name[body].message_type if body not in {"", "*"} else None
+    return "body" if resource and "etag" in resource.fields_by_name else None
+
+
+def _mask_of(message: Descriptor, body: str) -> Mapping[str, bool] | None:
+    """Return the fields of a body that a call changes, if it takes a mask of them."""
+    if "update_mask" not in message.fields_by_name or body in {"", "*"}:
+        return None
+    resource = message.fields_by_name[body].message_type
+    return {
+        field.name: True
+        for field in (resource.fields if resource else ())
+        if field.name != "etag" and not _UNCHANGED & {*field.GetOptions().Extensions[_BEHAVIOR]}
+    }
+
+
+def _answer(method: MethodDescriptor) -> Table:
+    """Return what is to be known of a call when it is answered.
+
+    `resource` is the answer's only field, if that has an etag. `names` are those of fields in
+    errors, as callers over HTTP know them: a variable of a path by its last part, what is in a body
+    by its name there.
+    """
+    rule = method.GetOptions().Extensions[_HTTP]
+    variables = [way for way, _ in _SEGMENT.findall(getattr(rule, rule.WhichOneof("pattern")))]
+    answered = method.output_type.fields
+    inner = answered[0].message_type if len(answered) == 1 else None
+    has_etag = inner and not answered[0].is_repeated and "etag" in inner.fields_by_name
+    return {
+        "resource": answered[0].json_name if has_etag else None,
+        "names": {way: way.rpartition(".")[2] for way in variables if "." in way},
+        "body": f"{rule.body}." if rule.body not in {"", "*"} else None,
+    }
+
+
+def _add_message(messages: Table, enums: Table, message: Descriptor) -> None:
     """Add a message and those inside it: their fields by both names that JSON takes for each."""
     if message.full_name in messages:
         return
@@ -112,27 +163,38 @@ def _add_message(messages: Table, message: Descriptor) -> None:
     for field in message.fields:
         fields[field.name] = fields[field.json_name] = {
             "name": field.name,
-            **_contents(messages, field),
+            **_contents(messages, enums, field),
         }
 
 
-def _contents(messages: Table, field: FieldDescriptor) -> Table:
+def _contents(messages: Table, enums: Table, field: FieldDescriptor) -> Table:
     """Return how JSON has what is in a field, and add the messages inside it."""
     entry = field.message_type
     if entry and entry.GetOptions().map_entry:
         names, values = entry.fields
         return {
             "kind": "message",
-            "map": {"names": _KINDS[names.cpp_type], **_contents(messages, values)},
+            "map": {"names": _KINDS[names.cpp_type], **_contents(messages, enums, values)},
         }
     inner = _message(field)
     if inner:
-        _add_message(messages, inner)
+        _add_message(messages, enums, inner)
+    if field.enum_type:
+        enums[field.enum_type.full_name] = dict.fromkeys(field.enum_type.values_by_name, True)
     return {
-        "kind": "text" if field.message_type and not inner else _KINDS[field.cpp_type],
+        "kind": _kind(field),
         "message": inner and inner.full_name,
+        "enum": field.enum_type and field.enum_type.full_name,
         "is_repeated": field.is_repeated or None,
     }
+
+
+def _kind(field: FieldDescriptor) -> str:
+    if field.message_type and field.message_type.full_name in _TEXTS:
+        return _TEXTS[field.message_type.full_name]
+    if field.cpp_type not in _KINDS:
+        raise ValueError(f"{field.full_name}: requests.lua does not know how JSON has it")
+    return _KINDS[field.cpp_type]
 
 
 def _message(field: FieldDescriptor) -> Descriptor | None:

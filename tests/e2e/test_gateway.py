@@ -541,6 +541,7 @@ def test_calls_are_told_that_a_service_cannot_be_reached_until_it_can(
             until(lambda: gateway.call("GET", path).status == 200)
 
     assert (answer.status, answer.json["code"], answer.reason) == (503, 14, "SERVICE_UNREACHABLE")
+    assert answer.headers["retry-after"] == "1"
 
 
 def test_a_gateway_that_is_told_to_stop_answers_what_it_has_been_asked(

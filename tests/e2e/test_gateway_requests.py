@@ -530,7 +530,14 @@ def test_a_tunnel_is_refused_at_once(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/v1/users/7/feed", "/v1/users/0/feed", "/v1/users/7/feed?userId=8", "/v1/nothing"]
+    "path",
+    [
+        "/v1/users/7/feed",
+        "/v1/users/0/feed",
+        "/v1/users/7/authors/7/posts/8",
+        "/v1/users/7/feed?userId=8",
+        "/v1/nothing",
+    ],
 )
 def test_head_is_answered_as_get_is_but_for_the_body(gateway: Gateway, path: str) -> None:
     by_get, by_head = gateway.call("GET", path), gateway.call("HEAD", path)

@@ -124,9 +124,9 @@ _BAD_CALLS: dict[str, tuple[_Call, list[str]]] = {
         lambda p: p.feed.CreateTag(feed.CreateTagRequest(user_id=7, name="x" * 51)),
         ["name"],
     ),
-    "UpdateTag without a mask": (
+    "UpdateTag without a mask and a value": (
         lambda p: p.feed.UpdateTag(
-            feed.UpdateTagRequest(user_id=7, tag=feed.Tag(tag_id=1, name="x"))
+            feed.UpdateTagRequest(user_id=7, tag=feed.Tag(tag_id=1, etag='"1"'))
         ),
         ["update_mask"],
     ),

@@ -78,7 +78,7 @@ def _add_map(message: DescriptorProto, name: str, number: int, keys: Any, values
 def test_a_map_is_known_by_its_names_and_by_what_they_are_given() -> None:
     rules = http_rules(_methods("/v1/users/{user_id}"))
 
-    known = '["map"]={["names"]="number",["kind"]="message",["message"]="rules.Request"}'
+    known = '["map"]={["names"]="int64",["kind"]="message",["message"]="rules.Request"}'
     assert f'["requestById"]={{["name"]="request_by_id",["kind"]="message",{known}}}' in rules
 
 

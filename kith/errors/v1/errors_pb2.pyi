@@ -68,7 +68,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_PHOTOS_NOT_CONFIGURED: _ErrorReason.ValueType  # 15
     """FAILED_PRECONDITION. No object store is configured, so photos are refused."""
     ERROR_REASON_ETAG_MISMATCH: _ErrorReason.ValueType  # 16
-    """ABORTED. The resource was changed after its etag was read. Read it again and repeat the call."""
+    """ABORTED. The resource was changed after its etag was read. Read it again and repeat the call. Over
+    HTTP the status is 409, or 412 if the etag was in the header `If-Match`.
+    """
     ERROR_REASON_CONTENTION: _ErrorReason.ValueType  # 17
     """ABORTED. The call conflicted with concurrent calls several times. Repeating the whole call is
     safe.
@@ -143,7 +145,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_UNSUPPORTED_CONTENT_TYPE: _ErrorReason.ValueType  # 39
     """INVALID_ARGUMENT, by the gateway, as HTTP status 415. The content type of the body is not
-    application/json.
+    application/json, or the body is compressed.
     """
     ERROR_REASON_TOO_MANY_AT_ONCE: _ErrorReason.ValueType  # 40
     """RESOURCE_EXHAUSTED. The user has as many heavy calls running as a process permits for one user;
@@ -183,6 +185,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_FENCE_KEEPER_UNAVAILABLE: _ErrorReason.ValueType  # 50
     """UNAVAILABLE. A service that caches connections, such as feed_service, cannot be told of a change,
     so the graph has not made it; see FenceKeeperService. RetryInfo says when to retry.
+    """
+    ERROR_REASON_NOT_ACCEPTABLE: _ErrorReason.ValueType  # 51
+    """INVALID_ARGUMENT, by the gateway, as HTTP status 406. The header `accept` does not permit
+    application/json, which all answers over HTTP are.
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -237,7 +243,9 @@ ERROR_REASON_TAG_LIMIT_REACHED: ErrorReason.ValueType  # 14
 ERROR_REASON_PHOTOS_NOT_CONFIGURED: ErrorReason.ValueType  # 15
 """FAILED_PRECONDITION. No object store is configured, so photos are refused."""
 ERROR_REASON_ETAG_MISMATCH: ErrorReason.ValueType  # 16
-"""ABORTED. The resource was changed after its etag was read. Read it again and repeat the call."""
+"""ABORTED. The resource was changed after its etag was read. Read it again and repeat the call. Over
+HTTP the status is 409, or 412 if the etag was in the header `If-Match`.
+"""
 ERROR_REASON_CONTENTION: ErrorReason.ValueType  # 17
 """ABORTED. The call conflicted with concurrent calls several times. Repeating the whole call is
 safe.
@@ -312,7 +320,7 @@ see FeedService.DeleteUser. RetryInfo says when to retry.
 """
 ERROR_REASON_UNSUPPORTED_CONTENT_TYPE: ErrorReason.ValueType  # 39
 """INVALID_ARGUMENT, by the gateway, as HTTP status 415. The content type of the body is not
-application/json.
+application/json, or the body is compressed.
 """
 ERROR_REASON_TOO_MANY_AT_ONCE: ErrorReason.ValueType  # 40
 """RESOURCE_EXHAUSTED. The user has as many heavy calls running as a process permits for one user;
@@ -352,5 +360,9 @@ can be deleted, see FeedService.SetModeration.
 ERROR_REASON_FENCE_KEEPER_UNAVAILABLE: ErrorReason.ValueType  # 50
 """UNAVAILABLE. A service that caches connections, such as feed_service, cannot be told of a change,
 so the graph has not made it; see FenceKeeperService. RetryInfo says when to retry.
+"""
+ERROR_REASON_NOT_ACCEPTABLE: ErrorReason.ValueType  # 51
+"""INVALID_ARGUMENT, by the gateway, as HTTP status 406. The header `accept` does not permit
+application/json, which all answers over HTTP are.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

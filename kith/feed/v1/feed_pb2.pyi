@@ -1290,7 +1290,7 @@ class UpdatePostRequest(_message.Message):
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
         """Which of `body`, `audience`, `photos`, `attributes`, `comment_policy` and `comments_locked` to
-        change; `*` for all six.
+        change; `*` for all six. Without it, those that are not empty; over HTTP, those that the body has.
         """
 
     def __init__(
@@ -1774,10 +1774,10 @@ class UpdateTagRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Which of `name`, `muted` and `mute_until` to change, or `*` for all three; must be given. With
-        `muted` alone, a tag that is muted already keeps its end, and another one is muted without an
-        end. `mute_until` must be in the future if it is given, and can be given only if the tag is
-        muted then.
+        """Which of `name`, `muted` and `mute_until` to change, or `*` for all three. Without it, those that
+        are not empty; over HTTP, those that the body has. With `muted` alone, a tag that is muted already
+        keeps its end, and another one is muted without an end. `mute_until` must be in the future if it
+        is given, and can be given only if the tag is muted then.
         """
 
     def __init__(
@@ -2433,7 +2433,7 @@ class UpdateCommentRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """`body` or `*`."""
+        """`body` or `*`. It may be left out."""
 
     def __init__(
         self,
