@@ -215,9 +215,19 @@ def add_client_commands(add_parser: AddParser) -> None:
     moderate.add_argument(
         "--until", type=day, help="day, as YYYY-MM-DD, at whose beginning in UTC a hold ends"
     )
+    conformance = add_command(
+        add_parser,
+        "conformance",
+        _conformance,
+        "try what a deployment promises, with people that it makes and erases",
+    )
+    conformance.add_argument(
+        "--gateway", metavar="URL", default="", help="also try the gateway at this URL"
+    )
+    conformance.add_argument("--json", action="store_true", help="print JSON instead of a table")
     for command in (
         *(feed, digest, explain, connections),
-        *(edges, texts, document, out, person, erase, moderate),
+        *(edges, texts, document, out, person, erase, moderate, conformance),
         *_add_watches(add_parser),
         *_add_suspensions(add_parser),
     ):
@@ -399,6 +409,16 @@ def _moderate(arguments: Namespace, console: Console) -> None:
             reason=arguments.reason,
             until=arguments.until,
         )
+
+
+def _conformance(arguments: Namespace, console: Console) -> None:
+    # Its protocols are of other packages, which no other command needs.
+    from kith.cli.conformance import deployments, run  # noqa: PLC0415 -- see above
+
+    with deployments.opened(
+        graph=arguments.graph, feed=arguments.feed, gateway=arguments.gateway
+    ) as deployment:
+        run.check_conformance(deployment, console, as_json=arguments.json)
 
 
 def _erase(arguments: Namespace, console: Console) -> None:

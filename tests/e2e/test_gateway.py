@@ -23,6 +23,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
+from kith.cli.commands import main
 from kith.client import KithClient
 from kith.environment import SettingsError
 from kith.exceptions import ResourceNotFoundError
@@ -252,6 +253,23 @@ def test_every_exposed_call_is_answered_over_http(behind: Behind, world: World, 
     if over_http(rpc, request).verb == "GET":
         stub = behind.pair.graph if rpc.service == "graph" else behind.pair.feed
         assert told == getattr(stub, rpc.name)(request)
+
+
+def test_a_deployment_with_a_gateway_keeps_all_promises(
+    behind: Behind, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status = main(
+        [
+            *("conformance", "--json", f"--gateway=http://{behind.gateway.address}"),
+            f"--graph={behind.pair.graph_server.address}",
+            f"--feed={behind.pair.feed_server.address}",
+        ]
+    )
+
+    document = json.loads(capsys.readouterr().out)
+    others = [found for found in document["findings"] if found["result"] != "kept"]
+    assert [found for found in others if found["area"] != "reflection"] == []
+    assert status == 0
 
 
 _EXPORTS = [rpc for rpc in RPCS if rpc.name == "ExportUser"]
