@@ -24,7 +24,7 @@ run: .venv/installed ## Start PostgreSQL and both services with sample data, unt
 	@$(BIN)/python -m shared.cli run
 
 gateway: .venv/gateway-installed ## Start Envoy in front of both services, for HTTP; beside `make run`
-	@$(BIN)/python -m shared.cli gateway
+	@GATEWAY_PAGES=$${GATEWAY_PAGES:-on} $(BIN)/python -m shared.cli gateway
 
 up: ## Start everything in containers; deploy/README.md says what to set first
 	docker compose up --build --detach --wait

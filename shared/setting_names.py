@@ -56,6 +56,7 @@ NAMES: Final = frozenset(
         "GATEWAY_HOST",
         "GATEWAY_METRICS_PORT",
         "GATEWAY_ORIGINS",
+        "GATEWAY_PAGES",
         "GATEWAY_PORT",
         "GATEWAY_TIMEOUT_SECONDS",
         "GATEWAY_WORKERS",

@@ -20,6 +20,7 @@ from google.rpc import error_details_pb2
 from kith.feed.v1 import feed_pb2
 from kith.graph.v1 import graph_pb2
 from kith.options.v1 import options_pb2
+from shared.cli.gateway_pages import Page, pages
 from shared.cli.gateway_settings import GatewaySettings, hosts, system_authorities
 from shared.cli.http_rules import http_rules
 from shared.processes.ports import reachable
@@ -37,6 +38,7 @@ _PATIENCE_SECONDS = 0.25
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 _SCRIPTS = ("requests.lua", "answers.lua")
 _CONDITION = "only_with"
+_REPETITION = "for_each"
 _LEFT_OUT = object()
 
 
@@ -81,14 +83,29 @@ def _values(settings: GatewaySettings) -> Mapping[str, object]:
         "MAX_REQUEST_BYTES": server.max_message_bytes,
         "MAX_RESPONSE_BYTES": server.max_message_bytes * _JSON_GROWTH,
         "FOLDER": str(settings.folder),
-        "CONTRACTS": base64.b64encode(_contracts().SerializeToString()).decode(),
+        "CONTRACTS": base64.b64encode(contracts().SerializeToString()).decode(),
         "SCRIPTS": _scripts(),
         "SERVICES": [_GRAPH.full_name, _FEED.full_name],
+        "PAGES": [_page(page) for page in pages(settings.written_pages)] if settings.pages else [],
         **_paths("GRAPH", _GRAPH),
         **_paths("FEED", _FEED),
         **_certificates(settings),
         **_tokens(settings),
     }
+
+
+def _page(page: Page) -> Mapping[str, str]:
+    return {
+        "PAGE": page.path,
+        "PAGE_FILE": str(page.file),
+        "PAGE_TYPE": page.content_type,
+        "PAGE_POLICY": page.policy,
+    }
+
+
+def exposed_methods() -> list[MethodDescriptor]:
+    """Return the calls that can be made over HTTP, of both services."""
+    return [method for service in (_GRAPH, _FEED) for method, _ in _exposed(service)]
 
 
 def descriptor_set(*files: FileDescriptor) -> FileDescriptorSet:
@@ -108,16 +125,16 @@ def descriptor_set(*files: FileDescriptor) -> FileDescriptorSet:
     return result
 
 
-def _contracts() -> FileDescriptorSet:
+def contracts() -> FileDescriptorSet:
+    """Return the contracts of both services, and of the details of errors."""
     # The transcoder leaves an error empty whose details it has no descriptor of.
     return descriptor_set(graph_pb2.DESCRIPTOR, feed_pb2.DESCRIPTOR, error_details_pb2.DESCRIPTOR)
 
 
 def _scripts() -> str:
     """Return the scripts that look at requests and answers, with their tables in front of them."""
-    exposed = [method for service in (_GRAPH, _FEED) for method, _ in _exposed(service)]
     scripts = [(_FOLDER / name).read_text(encoding="utf-8") for name in _SCRIPTS]
-    return "".join([http_rules(exposed), *scripts])
+    return "".join([http_rules(exposed_methods()), *scripts])
 
 
 def _paths(prefix: str, service: ServiceDescriptor) -> Mapping[str, str]:
@@ -216,10 +233,22 @@ def _filled(node: Any, values: Mapping[str, object]) -> Any:
                 if key != _CONDITION and each is not _LEFT_OUT
             }
         case list():
-            return [each for item in node if (each := _filled(item, values)) is not _LEFT_OUT]
+            return [
+                each for item in node for each in _repeated(item, values) if each is not _LEFT_OUT
+            ]
         case str() if variable := _VARIABLE.fullmatch(node):
             return values[variable[1]]
         case str():
             return _VARIABLE.sub(lambda variable: str(values[variable[1]]), node)
         case _:
             return node
+
+
+def _repeated(item: Any, values: Mapping[str, Any]) -> Iterator[Any]:
+    """Yield an item of a list, filled: once, or for each of the values that it names."""
+    if not isinstance(item, dict) or _REPETITION not in item:
+        yield _filled(item, values)
+        return
+    rest = {key: each for key, each in item.items() if key != _REPETITION}
+    for more in _filled(item[_REPETITION], values):
+        yield _filled(rest, {**values, **more})

@@ -18,7 +18,8 @@ from kith.cli.terminal import CommandError
 from kith.tls.watched_files import WatchedFiles
 from shared import logs
 from shared.access import jwks
-from shared.cli.envoy import configuration
+from shared.cli.envoy import configuration, contracts, exposed_methods
+from shared.cli.gateway_pages import write_pages
 from shared.cli.gateway_settings import GatewaySettings
 from shared.cli.processes import CHILD
 from shared.processes.ports import written
@@ -114,6 +115,8 @@ def _published_keys(settings: GatewaySettings) -> WatchedFiles[Path] | None:
 
 def _written(settings: GatewaySettings) -> Path:
     """Write what Envoy reads; returns the file to start with."""
+    if settings.pages:
+        write_pages(settings.written_pages, exposed_methods(), contracts())
     start, *certificates = configuration(settings)
     path = settings.folder / "envoy.json"
     path.write_text(json.dumps(start, indent=2))
@@ -134,6 +137,10 @@ def _envoy() -> str:
     return found
 
 
+def _pages(url: str) -> list[str]:
+    return [f"the console at {url}/console, the reference of the API at {url}/docs"]
+
+
 def _welcome(settings: GatewaySettings, console: Console) -> None:
     server = settings.server
     scheme = "https" if server.certificates else "http"
@@ -141,6 +148,7 @@ def _welcome(settings: GatewaySettings, console: Console) -> None:
     lines = [
         f"The gateway is at {url}, in front of {settings.graph_target} and {settings.feed_target}",
         f"its metrics at http://{written(server.host, server.metrics_port)}/metrics",
+        *(_pages(url) if settings.pages else ()),
         "protos/openapi.yaml describes all calls; for example",
         f"\n    curl {url}/v1/users/17/feed\n\nCtrl-C stops it.",
     ]

@@ -26,6 +26,8 @@ class GatewaySettings:
     """For a call that brings no deadline: GATEWAY_TIMEOUT_SECONDS."""
     origins: list[str]
     """Web pages of other origins that may call: GATEWAY_ORIGINS."""
+    pages: bool
+    """Serve the console and the reference of the API: GATEWAY_PAGES."""
     graph_target: str
     feed_target: str
     target: TargetSettings
@@ -36,6 +38,11 @@ class GatewaySettings:
     def published_keys(self) -> Path:
         """The public keys of AUTH_JWKS, when that is a file, for Envoy to serve."""
         return self.folder / "signing-keys.json"
+
+    @property
+    def written_pages(self) -> Path:
+        """The folder of the pages that are made of the contracts."""
+        return self.folder / "pages"
 
     @classmethod
     def read(cls, variables: Mapping[str, str]) -> "GatewaySettings":
@@ -55,6 +62,7 @@ class GatewaySettings:
             admin_port=environment.port("GATEWAY_ADMIN_PORT", 9901, minimum=1),
             timeout=environment.duration("GATEWAY_TIMEOUT_SECONDS", 10, minimum=0.1, maximum=60),
             origins=environment.words("GATEWAY_ORIGINS"),
+            pages=environment.switch("GATEWAY_PAGES", default=False),
             graph_target=graph_target,
             feed_target=feed_target,
             target=TargetSettings.read(environment, graph_target, feed_target),

@@ -198,3 +198,10 @@ def test_a_page_of_a_strange_origin_changes_nothing(site: Site, people: People, 
 
     assert answer == {"error": "TypeError: Failed to fetch"}
     assert people.feed(user) == []
+
+
+@pytest.mark.parametrize("path", ["/console", "/console/console.js", "/docs"])
+def test_the_pages_of_the_gateway_are_off_unless_they_are_switched_on(
+    site: Site, path: str
+) -> None:
+    assert site.gateway.call("GET", path).status == (401 if site.issuer else 404)
