@@ -52,6 +52,8 @@ oracle: .venv/dev-installed ## Compare random feeds and random users' answers wi
 	KITH_WORLDS=$${KITH_WORLDS:-10000} $(BIN)/python -m pytest -s -p no:logging \
 		tests/integration/test_feed_oracle.py
 	KITH_LIVES=$${KITH_LIVES:-560} $(BIN)/python -m pytest -s -p no:logging tests/e2e/test_stateful.py
+	KITH_EXAMPLES=$${KITH_EXAMPLES:-12} $(BIN)/python -m pytest \
+		$$(grep --recursive --files-with-matches --include='test_*.py' tests.support.examples tests)
 
 chaos: .venv/dev-installed ## Cause faults under load and check the promises, for a quarter of an hour
 	@# gRPC logs every handshake that fails, which is what is wanted here.

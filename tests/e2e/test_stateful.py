@@ -34,7 +34,7 @@ from tests.support.people import People
 from tests.support.processes import until
 
 _PEOPLE = 5
-_LIVES = int(os.environ.get("KITH_LIVES", "4"))
+_LIVES = int(os.environ.get("KITH_LIVES", "3"))
 _CHANGES = {
     "request": "RequestConnection",
     "accept": "AcceptConnection",

@@ -16,10 +16,10 @@ from google.protobuf.message import Message
 
 from kith.graph.v1 import graph_pb2 as pb
 from tests.support.errors import decoded
+from tests.support.examples import seeds
 from tests.support.pair import Pair
 from tests.support.people import People
 
-_LIVES = 12
 _STEPS = 40
 # Half of the changes are requests: most of what a block could show needs one.
 _TIME = re.compile(r"(?<=_time )\{[^}]*\}")
@@ -89,7 +89,7 @@ def _change(request_id: str) -> Callable[[int], Mapping[str, Any]]:
     return lambda peer: {"peer_id": peer, "request_id": request_id}
 
 
-@pytest.mark.parametrize("life", range(_LIVES))
+@pytest.mark.parametrize("life", seeds(*range(5)))
 def test_a_user_is_answered_the_same_of_a_blocker_and_of_one_who_declines(
     pair: Pair, people: People, life: int
 ) -> None:

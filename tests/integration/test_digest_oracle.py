@@ -1,4 +1,4 @@
-"""The digests of thousands of random weeks are those that a plain computation finds."""
+"""The digests of a thousand random weeks are those that a plain computation finds."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -17,10 +17,11 @@ from feed_service.weeks import Week
 from shared.database.arrays import array_literal
 from shared.database.reader import Reader
 from tests.support import digest_oracle as oracle
+from tests.support.examples import examples
 from tests.support.pair import FORMS, Databases
 from tests.support.reading import new_reader
 
-_WORLDS = 75
+_WORLDS = examples(32)
 _QUESTIONS = 32
 # Every so manieth world has more in it than anybody reads.
 _CROWDED = 16

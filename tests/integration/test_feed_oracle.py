@@ -28,7 +28,7 @@ from tests.support.pair import FORMS, LAYOUT, Databases
 from tests.support.plain_feed import plain_feed
 from tests.support.reading import new_reader
 
-_WORLDS = int(os.environ.get("KITH_WORLDS", "150"))
+_WORLDS = int(os.environ.get("KITH_WORLDS", "75"))
 # So many share a database: the plain rule looks at all that is there.
 _BATCH = 250
 _FILTERS = 8

@@ -11,6 +11,7 @@ from sqlalchemy import text
 
 from kith.graph.v1 import graph_pb2 as pb
 from tests.support.errors import reason_of
+from tests.support.examples import examples
 from tests.support.pair import Databases, Pair, running_pair
 from tests.support.people import People
 
@@ -124,7 +125,10 @@ def test_random_changes_by_fifty_callers_meet_only_documented_errors(
 
     def work(seed: int) -> set[str]:
         chance = random.Random(seed)
-        return {_outcome(graph, chance.choice(_CHANGES), *chance.sample(ids, 2)) for _ in range(12)}
+        return {
+            _outcome(graph, chance.choice(_CHANGES), *chance.sample(ids, 2))
+            for _ in range(examples(6))
+        }
 
     assert _at_once(work) <= _DOCUMENTED
 

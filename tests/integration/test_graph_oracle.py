@@ -14,6 +14,7 @@ import networkx as nx
 import pytest
 
 from kith.graph.v1 import graph_pb2 as pb
+from tests.support.examples import examples
 from tests.support.graph_oracle import GraphOracle
 from tests.support.pair import Databases, Pair, running_pair
 
@@ -31,7 +32,7 @@ def oracle() -> GraphOracle:
         return GraphOracle(
             (int(first) + 1, int(second) + 1) for first, second, *_ in rows if first.isdigit()
         )
-    generated = nx.powerlaw_cluster_graph(n=800, m=4, p=0.4, seed=7)
+    generated = nx.powerlaw_cluster_graph(n=examples(400), m=4, p=0.4, seed=7)
     return GraphOracle((first + 1, second + 1) for first, second in generated.edges)
 
 

@@ -19,6 +19,7 @@ from kith.graph.v1 import graph_pb2 as graph
 from tests.support import photos
 from tests.support.browser import get, post_form
 from tests.support.credentials import Issuer, put
+from tests.support.examples import seeds
 from tests.support.pair import Databases, Pair, running_pair
 from tests.support.people import ALL, PRIVATE, People, all_without, tagged
 from tests.support.s3 import S3Server
@@ -358,8 +359,8 @@ def _exported(kith: Kith, side: Side, ids: list[int], folder: Path) -> dict[int,
     return documents
 
 
-# In the last two, replies wait for their comments, and a deleted tag for a deleted post.
-@pytest.mark.parametrize("seed", [0, 11, 15])
+# In both, replies wait for their comments, and a deleted tag for a deleted post.
+@pytest.mark.parametrize("seed", seeds(11, 15))
 def test_people_who_move_have_and_show_there_what_they_did_here(
     kith: Kith, here: Side, there: Side, tmp_path: Path, seed: int
 ) -> None:
