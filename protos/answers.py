@@ -71,14 +71,17 @@ PARAMETERS: Final[Mapping[str, Schema]] = {
     "RequestId": {
         "name": "x-request-id",
         "in": "header",
-        "description": "The id of the call in the answer and in all logs; made if it is left out.",
-        "schema": {"type": "string", "pattern": "^[A-Za-z0-9._:/+=-]{1,128}$"},
+        "description": (
+            "The id of the call in the answer and in all logs: up to 128 letters, digits and any of"
+            " `._:/+=-`. Another one is made instead of one that is not, or is left out."
+        ),
+        "schema": {"type": "string"},
     },
     "Timeout": {
         "name": "grpc-timeout",
         "in": "header",
         "description": "The time for the call: a number of up to 8 digits and H, M, S, m, u or n.",
-        "schema": {"type": "string", "pattern": "^[0-9]{1,8}[HMSmun]$"},
+        "schema": {"type": "string", "pattern": "^[1-9][0-9]{0,7}[HMSmun]$"},
     },
     "Position": {
         "name": "kith-position",

@@ -41,11 +41,12 @@ _SCALARS: Final[Mapping[int, Schema]] = {
 # In a form that Python, ECMAScript and RE2 read alike.
 _ALLOWED: Final = r"[^\u0000-\u0008\u000b-\u001f\u007f-\u009f]"
 _SOLID: Final = r"[^\s\u0000-\u001f\u007f-\u009f]"
-# What JSON Schema can say of a format. A UUID may have other spellings besides.
+_UUID: Final = "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-fA-F]{32}"
+# What JSON Schema can say of a format. `uuid` would be one spelling of several, and never empty.
 _FORMATS: Final[Mapping[int, Schema]] = {
     options_pb2.FORMAT_TEXT: {"pattern": f"^({_ALLOWED}*{_SOLID}{_ALLOWED}*)?$"},
     options_pb2.FORMAT_NAME: {"pattern": f"^({_SOLID}({_ALLOWED}*{_SOLID})?)?$"},
-    options_pb2.FORMAT_UUID: {"format": "uuid"},
+    options_pb2.FORMAT_UUID: {"pattern": rf"^((urn:uuid:)?({_UUID})|\{{({_UUID})\}})?$"},
 }
 # 64-bit numbers are texts in JSON, to which `minimum` does not apply.
 _TEXTS_FROM: Final[Mapping[float, str]] = {0: r"^[0-9]+$", 1: r"^[1-9][0-9]*$"}

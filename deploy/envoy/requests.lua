@@ -622,16 +622,31 @@ local function turn_away(handle, refusal)
 end
 
 -- Returns the entry of REFUSALS for headers that no call may have. Envoy's own limits reset a stream
--- of HTTP/2 without a word.
+-- of HTTP/2 without a word. With names that gRPC does not take, a service closes the connection with
+-- all calls on it.
 local function refusal_of(headers)
   local size = 0
   for name, text in pairs(headers) do
     size = size + #name + #text
-    if find(name, "_", 1, true) then
-      return REFUSALS.underscore
+    if find(name, "[^%l%d.-]") and not find(name, "^:") then
+      return REFUSALS.header_name
     end
   end
+  local timeout = headers:get("grpc-timeout")
+  if timeout and not (find(timeout, "^%d+[HMSmun]$") and #timeout <= 9) then
+    return REFUSALS.timeout
+  end
   return size > MOST_HEADER_BYTES and REFUSALS.large_headers or nil
+end
+
+-- Whether a call over HTTP has a header that the services would read as one of gRPC's own.
+local function has_grpc_headers(headers)
+  for name in pairs(headers) do
+    if find(name, "-bin$") then
+      return true
+    end
+  end
+  return headers:get("grpc-encoding") ~= nil
 end
 
 -- Whether an answer may be JSON, by the most specific of the ranges that name it.
@@ -690,6 +705,9 @@ function envoy_on_request(handle)
       turn_away(handle, REFUSALS.not_grpc)
     end
     return
+  end
+  if has_grpc_headers(headers) then
+    return turn_away(handle, REFUSALS.binary)
   end
   local path, query = match(headers:get(":path"), "^([^?]*)%??(.*)$")
   local routes, values = routes_of(path)

@@ -40,7 +40,15 @@ _UNCHANGED: Final = {field_behavior_pb2.OUTPUT_ONLY, field_behavior_pb2.IDENTIFI
 _TOO_LARGE: Final = errors_pb2.ERROR_REASON_REQUEST_TOO_LARGE
 # What requests.lua refuses over HTTP, gRPC-web and gRPC; each with its status in HTTP.
 _REFUSALS: Final = {
-    "underscore": (400, ValidationError("a header has an underscore in its name")),
+    "header_name": (
+        400,
+        ValidationError("the name of a header has more than letters, digits, hyphens and dots"),
+    ),
+    "timeout": (
+        400,
+        ValidationError("grpc-timeout is not up to 8 digits and one of H, M, S, m, u and n"),
+    ),
+    "binary": (400, ValidationError("a call over HTTP has a header that only gRPC has")),
     "not_grpc": (400, ValidationError("a call over gRPC is a POST with the header te: trailers")),
     "large_headers": (431, ValidationError("the headers are larger than 8 KiB", reason=_TOO_LARGE)),
 }

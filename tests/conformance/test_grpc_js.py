@@ -76,7 +76,12 @@ def test_it_lists_the_services(call: Call) -> None:
     told = call(_REFLECTION, "ServerReflectionInfo", {"list_services": ""})
 
     names = {service["name"] for service in told["answer"]["list_services_response"]["service"]}
-    assert names == {_FEED, _REFLECTION, "grpc.health.v1.Health"}
+    assert names == {
+        _FEED,
+        _REFLECTION,
+        "grpc.reflection.v1.ServerReflection",
+        "grpc.health.v1.Health",
+    }
 
 
 @pytest.mark.parametrize("symbol", [_FEED, f"{_FEED}.GetFeed", "kith.feed.v1.Post"])

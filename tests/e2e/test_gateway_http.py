@@ -351,6 +351,35 @@ def test_answers_are_json_or_refused(gateway: Gateway, accept: str, status: int)
     assert status == 200 or answer.reason == "NOT_ACCEPTABLE"
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("x!", ""),
+        ("a&b", "1"),
+        ("x_y", "1"),
+        ("x-bin", "YQ=="),
+        ("x-bin", "no base64"),
+        ("grpc-encoding", "lzma"),
+        ("grpc-timeout", "1x"),
+        ("grpc-timeout", "-1S"),
+        ("grpc-timeout", "123456789S"),
+        ("grpc-timeout", ""),
+    ],
+)
+def test_a_header_that_the_services_could_not_read_is_refused(
+    gateway: Gateway, name: str, value: str
+) -> None:
+    answer = gateway.call("GET", "/v1/users/7/feed", headers={name: value})
+
+    assert (answer.status, answer.reason) == (400, "INVALID_FIELD")
+
+
+def test_a_header_may_have_every_name_that_grpc_takes_and_any_value(gateway: Gateway) -> None:
+    headers = {"x.y-1": "a\tb", "x-latin": "\xe9", "x-empty": "", "grpc-timeout": "9S"}
+
+    assert gateway.call("GET", "/v1/users/7/feed", headers=headers).status == 200
+
+
 def test_a_compressed_body_is_refused(gateway: Gateway, author: int) -> None:
     body = gzip.compress(json.dumps({"name": "a"}).encode())
 

@@ -9,12 +9,12 @@ import shlex
 import subprocess
 import sysconfig
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import grpc
 import pytest
 from google.rpc import error_details_pb2
 from grpc_reflection.v1alpha import reflection_pb2
-from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 
 from kith.client.settings import FEED
 from kith.feed.v1 import feed_pb2
@@ -40,10 +40,25 @@ def _buf(address: str, path: str, *arguments: str) -> subprocess.CompletedProces
     )
 
 
-def _files(channel: grpc.Channel, symbol: str) -> list[bytes]:
+_Ask: TypeAlias = "grpc.StreamStreamMultiCallable[Any, Any]"
+
+
+def _versions(channel: grpc.Channel) -> dict[str, _Ask]:
+    """Return how reflection is asked in each of its versions, which are the same on the wire."""
+    return {
+        version: channel.stream_stream(
+            f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
+            request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+            response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+        )
+        for version in ("v1", "v1alpha")
+    }
+
+
+def _files(channel: grpc.Channel, symbol: str, version: str = "v1") -> list[bytes]:
     """Return the files that describe a symbol; none if there is no such symbol."""
     asked = reflection_pb2.ServerReflectionRequest(file_containing_symbol=symbol)
-    [told] = ServerReflectionStub(channel).ServerReflectionInfo(iter([asked]), timeout=30)
+    [told] = _versions(channel)[version](iter([asked]), timeout=30)
     return list(told.file_descriptor_response.file_descriptor_proto)
 
 
@@ -94,12 +109,34 @@ def test_a_foreign_client_is_told_the_details_of_an_error(pair: Pair, people: Pe
     assert error_details_pb2.ErrorInfo.FromString(info).reason == "POST_NOT_FOUND"
 
 
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
 @pytest.mark.parametrize(
     "symbol",
-    [_FEED, f"{_FEED}.GetFeed", "kith.feed.v1.Post", "kith.feed.v1.Post.body"],
+    [
+        _FEED,
+        f"{_FEED}.GetFeed",
+        "kith.feed.v1.Post",
+        "kith.feed.v1.Post.body",
+        "grpc.reflection.v1.ServerReflection",
+        "grpc.reflection.v1alpha.ServerReflection",
+    ],
 )
-def test_every_kind_of_symbol_is_described(pair: Pair, symbol: str) -> None:
-    assert _files(pair.feed_channel, symbol)
+def test_every_kind_of_symbol_is_described(pair: Pair, symbol: str, version: str) -> None:
+    assert _files(pair.feed_channel, symbol, version)
+
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+def test_reflection_lists_itself_in_both_versions(pair: Pair, version: str) -> None:
+    asked = reflection_pb2.ServerReflectionRequest(list_services="")
+
+    [told] = _versions(pair.feed_channel)[version](iter([asked]), timeout=30)
+
+    assert {service.name for service in told.list_services_response.service} == {
+        _FEED,
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1.ServerReflection",
+        "grpc.reflection.v1alpha.ServerReflection",
+    }
 
 
 def test_a_symbol_that_is_not_there_is_not_described(pair: Pair) -> None:

@@ -21,6 +21,8 @@ from tests.support.over_http import (
 )
 from tests.support.rpcs import Rpc
 
+_UUID = "9b2f6f0e-6d3c-4f0a-8a53-0c8d3c3f7d11"
+
 
 def _schema(reference: Mapping[str, str]) -> Any:
     return DOCUMENT["components"]["schemas"][reference["$ref"].rpartition("/")[2]]
@@ -158,6 +160,12 @@ def _body(name: str) -> Any:
             [[], [{}] * 101, [{"postId": "0"}]],
         ),
         ("PreviewAudience", "pageSize", [0, 5_000], [-1]),
+        (
+            "CreateTag",
+            "requestId",
+            ["", _UUID, _UUID.upper(), f"urn:uuid:{_UUID}", f"{{{_UUID}}}", _UUID.replace("-", "")],
+            [_UUID[1:], f"{{{_UUID}", f"{_UUID[:-1]}g", f" {_UUID}", f"{_UUID}0"],
+        ),
     ],
 )
 def test_a_limit_of_a_field_is_one_of_its_schema(
