@@ -3,10 +3,13 @@
 Alice removes or blocks Bob, or is suspended. Either Bob's read is stopped at one of its steps while
 she does, or her change is stopped at one of its steps while Bob reads: before and after its fence
 is opened, it is committed, and its fence is closed.
+
+Bob's connections are cached by the process that answers him, or by another one in Redis, or not.
 """
 
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from threading import Event
 
 import pytest
@@ -17,10 +20,12 @@ from kith.graph.v1.fence_keeper_pb2 import (
     OpenFencesRequest,
 )
 from kith.graph.v1.fence_keeper_pb2_grpc import FenceKeeperServiceStub
-from tests.support.pair import Databases, Pair, running_fenced_pair
+from tests.support.pair import Databases, Pair, another_feed, running_fenced_pair
 from tests.support.pauses import CLOSES_FENCES, OPENS_FENCES, STEPS, Pause
 from tests.support.people import People
+from tests.support.ports import free_port
 from tests.support.processes import Session, until
+from tests.support.redis_server import running_redis
 from tests.support.wire import Hook, WireTap
 
 # A read of stamped connections asks nothing. One that has none asks first, and gets a stamp by
@@ -28,6 +33,7 @@ from tests.support.wire import Hook, WireTap
 _READ_STEPS = [
     *(("cold", step) for step in STEPS if "2nd" not in step),
     *(("stamped", step) for step in STEPS if "posts" in step),
+    *(("shared", step) for step in STEPS if "posts" in step),
     *(("open", step) for step in STEPS),
 ]
 _LAST_STEPS = STEPS[STEPS.index("after the posts are read") :]
@@ -46,9 +52,23 @@ _WITHIN_SECONDS = 60
 
 
 @pytest.fixture(scope="module")
-def both(databases: Databases) -> Iterator[tuple[Pair, FenceKeeperServiceStub]]:
-    with running_fenced_pair(databases) as running:
+def redis() -> Iterator[str]:
+    with running_redis() as server:
+        yield f"redis://127.0.0.1:{server.port}"
+
+
+@pytest.fixture(scope="module")
+def both(databases: Databases, redis: str) -> Iterator[tuple[Pair, FenceKeeperServiceStub]]:
+    with running_fenced_pair(databases, {"REDIS_URL": redis}) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def other(both: tuple[Pair, FenceKeeperServiceStub], redis: str) -> Iterator[People]:
+    """People who read by another process, which has cached nobody's connections."""
+    pair, _ = both
+    with another_feed(pair, {"REDIS_URL": redis, "FENCES_PORT": str(free_port())}) as (_, stub):
+        yield People(replace(pair, feed=stub))
 
 
 @pytest.fixture
@@ -89,7 +109,7 @@ def _bob_and_alice(
     bob, alice = circle.connected(2)
     post = circle.post(alice)
     _close(keeper)
-    if start == "stamped":
+    if start in {"stamped", "shared"}:
         asked = list[str]()
         circle.feed(bob)
         pair.gate.before_call = asked.append
@@ -142,12 +162,14 @@ def test_a_paused_read_shows_nothing_that_was_posted_after_the_connection_had_en
     fenced: Pair,
     keeper: FenceKeeperServiceStub,
     circle: People,
+    other: People,
     under_way: Session,
     ending: str,
     start: str,
     step: str,
 ) -> None:
     bob, alice, post = _bob_and_alice(fenced, keeper, circle, start)
+    reader = other if start == "shared" else circle
     others = [_opened(keeper, under_way, bob)] if start == "open" else []
     acted = list[str]()
 
@@ -161,28 +183,61 @@ def test_a_paused_read_shows_nothing_that_was_posted_after_the_connection_had_en
 
     pause = Pause(fenced)
     pause.at(step, end_and_post)
-    page = circle.feed(bob)
+    page = reader.feed(bob)
     pause.off()
     _close(keeper, *others)
 
     assert acted
     assert set(page) <= {post}
     # Once more with the stamp that this read gets.
-    assert [circle.feed(bob) for _ in range(2)] == [[], []]
+    assert [reader.feed(bob) for _ in range(2)] == [[], []]
 
 
-@pytest.mark.parametrize("start", ["cold", "stamped"])
+def test_an_answer_that_is_shared_after_the_connection_had_ended_shows_nothing(
+    fenced: Pair, keeper: FenceKeeperServiceStub, circle: People, other: People
+) -> None:
+    bob, alice, _ = _bob_and_alice(fenced, keeper, circle, "cold")
+    ended, shown = list[int](), list[list[int]]()
+
+    def end(method: str) -> None:
+        if method == "GetConnectedUserIds" and not ended:
+            ended.append(alice)
+            circle.remove(alice, bob)
+            circle.post(alice)
+            _close(keeper)
+
+    def read(statement: str) -> None:
+        # By now the answer from before is in Redis.
+        if "posts AS p" in statement and ended and not shown:
+            shown.append([])
+            shown.append(other.feed(bob))
+
+    fenced.gate.after_call = end
+    fenced.feed_tap.before_statement = read
+
+    assert circle.feed(bob) == []
+    assert shown == [[], []]
+
+
+@pytest.mark.parametrize(
+    ("ending", "start"),
+    [
+        *((ending, start) for ending in _ENDINGS for start in ("cold", "stamped")),
+        ("remove", "shared"),
+    ],
+)
 @pytest.mark.parametrize("step", _CHANGE_STEPS)
-@pytest.mark.parametrize("ending", _ENDINGS)
 def test_a_read_during_a_paused_change_shows_what_is_committed(
     fenced: Pair,
     keeper: FenceKeeperServiceStub,
     circle: People,
+    other: People,
     ending: str,
     step: str,
     start: str,
 ) -> None:
     bob, alice, post = _bob_and_alice(fenced, keeper, circle, start)
+    reader = other if start == "shared" else circle
     shown = list[list[int]]()
     has_read = Event()
 
@@ -190,7 +245,7 @@ def test_a_read_during_a_paused_change_shows_what_is_committed(
         try:
             if step in _COMMITTED:
                 _posted(circle, ending, alice)
-            shown.extend(circle.feed(bob) for _ in range(2))
+            shown.extend(reader.feed(bob) for _ in range(2))
         finally:
             has_read.set()
 
@@ -201,7 +256,7 @@ def test_a_read_during_a_paused_change_shows_what_is_committed(
 
     assert shown == [[] if step in _COMMITTED else [post]] * 2
     _posted(circle, ending, alice)
-    assert [circle.feed(bob) for _ in range(2)] == [[], []]
+    assert [reader.feed(bob) for _ in range(2)] == [[], []]
 
 
 def _pause(pair: Pair, step: str, action: Callable[[], None]) -> None:

@@ -24,11 +24,12 @@ from shared.server.server import RunningServer
 from tests.support.errors import decoded, fields_of
 from tests.support.gateway import running_gateway
 from tests.support.pair import Databases, Pair, running_fenced_pair, running_pair
-from tests.support.pauses import CASES, Pause
+from tests.support.pauses import CASES, CLOSES_FENCES, FENCE_STEPS, OPENS_FENCES, Pause
 from tests.support.people import ALL, PRIVATE, People
 from tests.support.processes import until
 from tests.support.replication import ReplicatedCluster, Server, replicated_cluster
 from tests.support.scrape import scrape
+from tests.support.wire import WireTap
 
 _ANY = ((KEY, "any"),)
 # Also when the other tests run on a Citus.
@@ -405,12 +406,24 @@ def test_connections_are_fetched_from_a_replica_and_validated_by_the_primary(
     assert [text for text in pair.graph_tap.statements if "asked.known_revision" in text]
 
 
-@pytest.fixture
-def fenced(replicated: ReplicatedCluster, databases: Databases) -> Iterator[Pair]:
+@pytest.fixture(scope="module")
+def running_fenced(replicated: ReplicatedCluster, databases: Databases) -> Iterator[Pair]:
     """Both services with fences, and with the standby as their replica."""
     with running_fenced_pair(databases, _SINGLE, replicas=replicated.standbys) as (running, _):
         until(lambda: _is_in_rotation(running))
         yield running
+
+
+@pytest.fixture
+def fenced(running_fenced: Pair) -> Iterator[Pair]:
+    """The pair with fences, of which hooks are gone after the test."""
+    yield running_fenced
+    Pause(running_fenced).off()
+    running_fenced.graph_tap.before_statement = running_fenced.graph_tap.after_statement = _pass
+
+
+def _pass(_statement: str) -> None:
+    """Let something through."""
 
 
 def test_what_a_replica_answers_is_confirmed_by_the_fence_on_the_primary(
@@ -420,21 +433,112 @@ def test_what_a_replica_answers_is_confirmed_by_the_fence_on_the_primary(
     viewer, author = people.connected(2)
     post = people.post(author)
     standby.catch_up(replicated.primary)
-
-    def is_confirmed_by_the_fence() -> bool:
-        asked.clear()
-        answered = _reads(fenced.feed_server, "replica")
-        is_shown = _feed(fenced, viewer) == [post]
-        is_by_replica = _reads(fenced.feed_server, "replica") > answered
-        return is_shown and is_by_replica and "GetConnectedUserIds" not in asked
-
+    _confirm(fenced, viewer, [post])
     fenced.gate.before_call = asked.append
-    until(is_confirmed_by_the_fence)
     standby.pause()
     people.remove(author, viewer)
 
     assert _feed(fenced, viewer) == []
     assert "GetConnectedUserIds" in asked
+
+
+def _confirm(pair: Pair, viewer: int, page: list[int]) -> None:
+    """Have a viewer's feed read until a replica answers, and the fence confirms it alone."""
+    asked = list[str]()
+
+    def is_confirmed_by_the_fence() -> bool:
+        asked.clear()
+        answered = _reads(pair.feed_server, "replica")
+        is_shown = _feed(pair, viewer) == page
+        is_by_replica = _reads(pair.feed_server, "replica") > answered
+        return is_shown and is_by_replica and "GetConnectedUserIds" not in asked
+
+    pair.gate.before_call = asked.append
+    until(is_confirmed_by_the_fence)
+    pair.gate.before_call = _pass
+
+
+@pytest.mark.parametrize(
+    ("start", "step"),
+    [
+        ("cold", "before the 1st question to the graph"),
+        ("cold", "after the 1st question to the graph"),
+        ("stamped", "before the posts are read"),
+        *(("stamped", step) for step in FENCE_STEPS),
+    ],
+)
+@pytest.mark.parametrize("what", ["ends the connection and posts", "hides and connects"])
+def test_a_fenced_read_that_is_paused_while_the_replica_is_paused_shows_nothing_it_must_not(
+    fenced: Pair, standby: Server, replicated: ReplicatedCluster, what: str, start: str, step: str
+) -> None:
+    people, pause = People(fenced), Pause(fenced)
+    viewer, friend, author = people.connected(3)
+    shown = people.post(friend)
+    hidden = people.post(author)
+    if what == "hides and connects":
+        people.remove(viewer, author)
+    standby.catch_up(replicated.primary)
+    if start == "stamped":
+        _confirm(fenced, viewer, [shown] if what == "hides and connects" else [hidden, shown])
+    forbidden = list[int]()
+
+    def act() -> None:
+        standby.pause()
+        if what == "hides and connects":
+            _hide(fenced, author, hidden)
+            people.connect(viewer, author)
+            forbidden.append(hidden)
+        else:
+            people.remove(author, viewer)
+            forbidden.append(people.post(author))
+
+    pause.at(step, act, viewer_id=viewer)
+    pages = [_feed(fenced, viewer) for _ in range(3)]
+
+    assert forbidden
+    assert not {*pages[0], *pages[1], *pages[2]} & set(forbidden)
+    assert pages[1:] == [[shown]] * 2
+
+
+_COMMITTED = ("after COMMIT", "after the fence is closed")
+_CHANGE_STEPS = {
+    "after the fence is opened": ("feed_tap", "after_statement", OPENS_FENCES),
+    "before COMMIT": ("graph_tap", "before_statement", "COMMIT"),
+    "after COMMIT": ("graph_tap", "after_statement", "COMMIT"),
+    "after the fence is closed": ("feed_tap", "after_statement", CLOSES_FENCES),
+}
+
+
+@pytest.mark.parametrize("step", _CHANGE_STEPS)
+@pytest.mark.parametrize("replica", ["keeps up", "is behind"])
+def test_reads_of_a_replica_during_a_paused_change_show_what_is_committed(
+    fenced: Pair, standby: Server, replicated: ReplicatedCluster, replica: str, step: str
+) -> None:
+    people, has_read = People(fenced), threading.Event()
+    viewer, author = people.connected(2)
+    post = people.post(author)
+    standby.catch_up(replicated.primary)
+    _confirm(fenced, viewer, [post])
+    if replica == "is behind":
+        standby.pause()
+    tap_name, when, what = _CHANGE_STEPS[step]
+    tap: WireTap = getattr(fenced, tap_name)
+    pages = list[list[int]]()
+
+    def read(statement: str) -> None:
+        if what in statement:
+            setattr(tap, when, _pass)
+            if replica == "keeps up":
+                standby.catch_up(replicated.primary)
+            pages.extend(_feed(fenced, viewer) for _ in range(2))
+            has_read.set()
+
+    setattr(tap, when, read)
+    people.remove(author, viewer)
+    assert has_read.wait(60), "the change did not come to this step"
+
+    assert pages == [[] if step in _COMMITTED else [post]] * 2
+    assert [_feed(fenced, viewer) for _ in range(2)] == [[], []]
 
 
 def test_a_replica_whose_connections_break_is_done_without_and_comes_back_by_itself(

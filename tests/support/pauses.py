@@ -20,11 +20,14 @@ STEPS = [
     "before the 2nd question to the graph",
     "after the 2nd question to the graph",
 ]
+# A replica's rows are confirmed by a statement to the primary.
+FENCE_STEPS = ["before the fence is read", "after the fence is read"]
 # When the connections are at hand, the only question is the one afterwards.
 CASES = [("cold", step) for step in STEPS] + [("warm", step) for step in STEPS if "2nd" not in step]
 # Parts of statements, not their names, which are sent only where statements are prepared.
 OPENS_FENCES: Final = "INSERT INTO open_fences"
 CLOSES_FENCES: Final = "DELETE FROM open_fences"
+_WHAT: Final = {"posts are read": "posts AS p", "fence is read": "FROM fences WHERE"}
 
 
 @dataclass
@@ -33,8 +36,13 @@ class Pause:
 
     pair: Pair
 
-    def at(self, step: str, action: Callable[[], None]) -> None:
-        """Choose the step and what happens while the read is paused there."""
+    def at(self, step: str, action: Callable[[], None], *, viewer_id: int | None = None) -> None:
+        """Choose the step and what happens while the read is paused there.
+
+        Only a statement that names the viewer is one of the read, if there is a viewer. Fences of
+        everybody are also read beside the calls.
+        """
+        named = "" if viewer_id is None else str(viewer_id)
         when, _, what = step.partition(" the ")
         questions = 0
         is_over = False
@@ -53,7 +61,7 @@ class Pause:
                     act()
 
         def on_statement(statement: str) -> None:
-            if what == "posts are read" and "posts AS p" in statement:
+            if _WHAT.get(what, what) in statement and named in statement:
                 act()
 
         self._set(f"{when}_call", f"{when}_statement", on_question, on_statement)
