@@ -16,7 +16,7 @@ from kith.graph.v1.graph_pb2_grpc import GraphServiceStub
 from tests.chaos.fault import Effort, at_least, kept, none, within
 from tests.chaos.load import FEED_READS, OWN_READS, Load
 from tests.chaos.proxy import FaultProxy
-from tests.chaos.stage import Scene, Stage
+from tests.chaos.stage import Stage
 from tests.support.errors import decoded
 from tests.support.people import ALL
 from tests.support.ports import free_port
@@ -110,7 +110,6 @@ def keeper_away(stage: Stage, effort: Effort) -> Iterator[Row]:
     with FaultProxy("127.0.0.1", port) as between:
         environment = {"FENCE_KEEPERS": between.address}
         with stage.scene(environment, feed={"FENCES_PORT": str(port)}) as scene:
-            until(lambda: _is_registered(scene))
             traffic = scene.traffic()
             friendship = _Friendship(
                 graph=GraphServiceStub(scene.graph.channel),
@@ -134,12 +133,6 @@ def keeper_away(stage: Stage, effort: Effort) -> Iterator[Row]:
         slowest = max(friendship.first_change_after(moment) for moment in healed)
         yield within("changes again after", slowest, _RECOVERY_SECONDS, "s")
         yield from kept(load.history, scene.compared(load.history))
-
-
-def _is_registered(scene: Scene) -> bool:
-    query = graph_pb2.GetConnectedUserIdsRequest.UserQuery(user_id=_BOB)
-    request = graph_pb2.GetConnectedUserIdsRequest(users=[query])
-    return bool(GraphServiceStub(scene.graph.channel).GetConnectedUserIds(request).fence_keepers)
 
 
 def _faults(between: FaultProxy, effort: Effort) -> Iterator[float]:

@@ -1,8 +1,9 @@
 """A mixed load of reads and writes, by clients in a process of their own.
 
-Each client is a person who posts, comments, asks strangers to connect, and reads feeds and posts.
-A write that was not acknowledged is made again, with the same request_id, until it is. What a
-client knows to be there has to be in what it reads.
+Each client is a person who posts, comments, asks strangers to connect, connects with a friend and
+ends that over and over, and reads feeds and posts. A write that was not acknowledged is made again,
+with the same request_id, until it is. What a client knows to be there has to be in what it reads,
+and the friend is shown posts only while connected.
 """
 
 import json
@@ -34,14 +35,17 @@ from tests.support.people import ALL
 
 FEED_READS: Final = frozenset({"GetFeed", "ListComments"})
 OWN_READS: Final = frozenset({"GetPost", "ListPosts"})
-GRAPH_CALLS: Final = frozenset({"CheckConnections", "CountConnections", "RequestConnection"})
+FRIEND_CALLS: Final = frozenset({"AcceptConnection", "RemoveConnection"})
+GRAPH_CALLS: Final = FRIEND_CALLS | {"CheckConnections", "CountConnections", "RequestConnection"}
 READS: Final = FEED_READS | OWN_READS | {"CheckConnections", "CountConnections"}
 WRITES: Final = frozenset({"CreatePost", "CreateComment", "RequestConnection"})
 
 _FIRST_USER = 1_000
 _FIRST_STRANGER = 1_000_000
 _STRANGERS = 100_000
+_FIRST_FRIEND = 2_000_000
 _MOST_DETAILS = 20
+_FRIENDS_SHARE = 0.3
 _ANY = ((KEY, ANY_WORD),)
 _START_SECONDS = 240
 _STOP_SECONDS = 60
@@ -57,6 +61,7 @@ _MIX: Final[Mapping[str, int]] = {
     "CreatePost": 15,
     "CreateComment": 5,
     "RequestConnection": 5,
+    "AcceptConnection": 5,
 }
 
 
@@ -177,11 +182,11 @@ def _run(traffic: Traffic, pipe: Connection) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class _Write:
-    """A write, and what it leaves behind."""
+    """A write, and what it leaves behind; empty if another write may take that away."""
 
     method: str
     request: Message
-    left_behind: str
+    left_behind: str = ""
 
 
 class _Person:
@@ -202,6 +207,9 @@ class _Person:
         self._positions: dict[str, Any] = {}
         # What has to be acknowledged before anything else is done.
         self._pending: _Write | None = None
+        self._friend = _FIRST_FRIEND + user
+        # The last change of the connection with the friend; another load may have left anything.
+        self._friendship = ""
 
     def live(self) -> None:
         """Call until told to stop."""
@@ -251,12 +259,16 @@ class _Person:
             self._positions[service] = told or self._positions.get(service) or _ANY
 
     def _write(self, write: _Write) -> None:
-        self._history.attempted.add((write.method, write.left_behind))
+        if write.left_behind:
+            self._history.attempted.add((write.method, write.left_behind))
         answer = self._call(write.method, write.request)
         self._pending = write if answer is None else None
         if answer is None:
             return
-        self._history.acknowledged.append((write.method, write.left_behind))
+        if write.left_behind:
+            self._history.acknowledged.append((write.method, write.left_behind))
+        else:
+            self._friendship = write.method
         if write.method == "CreatePost":
             self._posts.append((answer.post.post_id, write.left_behind))
             self._require("CreatePost", answer.post.body == write.left_behind)
@@ -298,7 +310,43 @@ class _Person:
         pair = f"{self._user} {stranger}"
         self._write(_Write(method="RequestConnection", request=request, left_behind=pair))
 
+    def change_friendship(self) -> None:
+        """Request, accept or end the connection with the friend, whichever is next."""
+        user, friend, request_id = self._user, self._friend, str(uuid.uuid4())
+        request: Message
+        if self._friendship == "RequestConnection":
+            method = "AcceptConnection"
+            request = graph_pb2.AcceptConnectionRequest(
+                user_id=user, peer_id=friend, request_id=request_id
+            )
+        elif self._friendship == "RemoveConnection":
+            method = "RequestConnection"
+            request = graph_pb2.RequestConnectionRequest(
+                user_id=friend, peer_id=user, request_id=request_id
+            )
+        else:
+            method = "RemoveConnection"
+            request = graph_pb2.RemoveConnectionRequest(
+                user_id=user, peer_id=friend, request_id=request_id
+            )
+        self._write(_Write(method=method, request=request))
+
     def get_feed(self) -> None:
+        if self._friendship and self._random.random() < _FRIENDS_SHARE:
+            self._get_friends_feed()
+        else:
+            self._get_own_feed()
+
+    def _get_friends_feed(self) -> None:
+        """Read what the friend is shown, who is connected with nobody else."""
+        request = feed_pb2.GetFeedRequest(user_id=self._friend, page_size=1)
+        answer = self._call("GetFeed", request)
+        if answer is not None and self._last_post:
+            is_connected = self._friendship == "AcceptConnection"
+            shown = [post.post_id for post in answer.posts]
+            self._require("GetFeed", shown == ([self._last_post] if is_connected else []))
+
+    def _get_own_feed(self) -> None:
         known = self._last_post
         request = feed_pb2.GetFeedRequest(user_id=self._user, page_size=20)
         if (answer := self._call("GetFeed", request)) and known:
@@ -349,4 +397,5 @@ _TURNS: Final[Mapping[str, Callable[[_Person], None]]] = {
     "CreatePost": _Person.create_post,
     "CreateComment": _Person.create_comment,
     "RequestConnection": _Person.request_connection,
+    "AcceptConnection": _Person.change_friendship,
 }

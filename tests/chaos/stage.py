@@ -19,6 +19,7 @@ from tests.chaos.history import Comparison, History, compared
 from tests.chaos.load import Traffic, connect
 from tests.chaos.proxy import FaultProxy
 from tests.support.pair import Databases
+from tests.support.ports import free_port
 from tests.support.processes import ServiceProcess, Session, until
 
 WORKERS: Final = 2
@@ -63,7 +64,9 @@ class Scene:
 
     def another(self, service: str, name: str, settings: Mapping[str, str]) -> ServiceProcess:
         """Start another instance of a service, on the same databases."""
-        variables = {**self.variables, **settings}
+        # Each instance of the feed reads fences, and so listens for them.
+        fences = {"FENCES_PORT": str(free_port())} if service == "feed_service" else {}
+        variables = {**self.variables, **fences, **settings}
         return ServiceProcess(service, variables, self.logs / f"{name}.log")
 
     def compared(self, history: History) -> Comparison:
@@ -89,8 +92,16 @@ class Stage:
     def scene(
         self, environment: Mapping[str, str] | None = None, feed: Mapping[str, str] | None = None
     ) -> Iterator[Scene]:
-        """Start both services; `environment` is added to the settings, `feed` to its own alone."""
-        variables = {**_ENVIRONMENT, **(environment or {})}
+        """Start both services with fences; `environment` is added to the settings of both.
+
+        `feed` is added to those of the feed alone.
+        """
+        fences = free_port()
+        variables = {
+            **_ENVIRONMENT,
+            "FENCE_KEEPERS": f"127.0.0.1:{fences}",
+            **(environment or {}),
+        }
         with ExitStack() as stack:
             graph_url, variables["GRAPH_DATABASE_URL"], graph_database = self._database(
                 "graph", stack
@@ -103,9 +114,8 @@ class Stage:
             host, _, port = graph.address.rpartition(":")
             between = stack.enter_context(FaultProxy(host, int(port)))
             variables["GRAPH_TARGET"] = between.address
-            started = stack.enter_context(
-                ServiceProcess("feed_service", {**variables, **(feed or {})}, logs / "feed.log")
-            )
+            own = {**variables, "FENCES_PORT": str(fences), **(feed or {})}
+            started = stack.enter_context(ServiceProcess("feed_service", own, logs / "feed.log"))
             scene = Scene(
                 graph=graph,
                 feed=started,
@@ -119,6 +129,8 @@ class Stage:
             )
             if not variables.get("TLS_CERT_FILE"):
                 until(lambda: graph.is_serving("ready") and started.is_serving("ready"))
+            # Until then no connection can be changed.
+            until(lambda: _has_keeper(graph_url))
             yield scene
 
     def folder(self) -> Path:
@@ -200,6 +212,11 @@ def prepared_stage() -> Iterator[Stage]:
 def resident_bytes(pids: Sequence[int]) -> int:
     """Return how much memory of some processes is in RAM."""
     return sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE for pid in pids)
+
+
+def _has_keeper(graph_url: str) -> bool:
+    with Session(graph_url) as session:
+        return bool(session.rows("SELECT target FROM fence_keepers"))
 
 
 def _accepts(url: str) -> bool:
