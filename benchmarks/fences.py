@@ -38,9 +38,7 @@ _OF_PAGES: Final = (
 def fences(stage: Stage) -> list[Row]:
     """What fences save a page of a feed, and what they cost a change of connections."""
     with ExitStack() as stack:
-        copies = {name: stage.copied(name) for name in (_ASKING, _FENCED)}
-        for name in copies:
-            stack.callback(datasets.drop, stage.cluster, name)
+        copies = {name: _copied(stage, name, stack) for name in (_ASKING, _FENCED)}
         pairs = {name: _started(stage, copies[name], stack) for name in copies}
         postgres = stack.enter_context(closing(PostgresClock(copies[_FENCED].feed_url))).seconds
         pages = in_turns(
@@ -54,6 +52,17 @@ def fences(stage: Stage) -> list[Row]:
             stage.effort, {name: _changes(stage, pairs[name], stack) for name in pairs}
         )
     return [*_of_pages(pages, stage.dataset.usual), _of_changes(changes)]
+
+
+def fenced_pair(stage: Stage, stack: ExitStack) -> RunningPair:
+    """Start the services with fences, on a copy of the data; it ends the pair of the stage."""
+    return _started(stage, _copied(stage, _FENCED, stack), stack)
+
+
+def _copied(stage: Stage, name: str, stack: ExitStack) -> Dataset:
+    copy = stage.copied(name)
+    stack.callback(datasets.drop, stage.cluster, name)
+    return copy
 
 
 def _started(stage: Stage, dataset: Dataset, stack: ExitStack) -> RunningPair:

@@ -16,6 +16,7 @@ from botocore.credentials import ReadOnlyCredentials
 from benchmarks import dataset as datasets
 from benchmarks.baselines import boto3_signer
 from benchmarks.end_to_end import GET_FEED
+from benchmarks.fences import fenced_pair
 from benchmarks.processes import (
     PHOTO_STORE,
     PostgresClock,
@@ -131,20 +132,24 @@ def _many_clients(stage: Stage, stack: ExitStack, *, workers: int) -> Contender:
 
 
 def idle(stage: Stage) -> list[Row]:
-    """What both services take while nobody calls."""
+    """What both services take while nobody calls, with fences, as they are run."""
     seconds = max(_FEWEST_IDLE_SECONDS, stage.effort.segment_seconds * _SEGMENTS_OF_IDLENESS)
-    with closing(PostgresClock(stage.dataset.feed_url)) as postgres:
+    with ExitStack() as stack:
+        pair = fenced_pair(stage, stack)
+        postgres = stack.enter_context(closing(PostgresClock(stage.dataset.feed_url)))
         clocks: dict[str, Callable[[], float]] = {
-            **{name: partial(cpu_seconds, pid) for name, pid in stage.pair.pids.items()},
+            **{name: partial(cpu_seconds, pid) for name, pid in pair.pids.items()},
             "PostgreSQL": postgres.seconds,
         }
+        # Until what is done at the start is done.
+        time.sleep(seconds)
         before = {name: clock() for name, clock in clocks.items()}
         time.sleep(seconds)
         shares = {name: (clock() - before[name]) / seconds * 100 for name, clock in clocks.items()}
     return [
         Row(
             name="CPU of a service that nobody calls, of a core",
-            measured=max(shares[name] for name in stage.pair.pids),
+            measured=max(shares[name] for name in pair.pids),
             target=0.5,
             unit="%",
             note=", ".join(f"{name} {share:.2f} %" for name, share in shares.items()),

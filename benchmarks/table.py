@@ -58,7 +58,7 @@ MEASUREMENTS: Final[Sequence[Measurement]] = (
     Measurement(name="workers", run=services.two_workers),
     Measurement(name="memory", run=services.memory, prepare=attrgetter("pair")),
     Measurement(name="cache", run=full_cache.full_cache),
-    Measurement(name="idle", run=services.idle, prepare=attrgetter("pair")),
+    Measurement(name="idle", run=services.idle),
     Measurement(name="imports", run=services.imports),
 )
 

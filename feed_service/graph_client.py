@@ -63,6 +63,9 @@ _UNAVAILABLE = grpc.StatusCode.UNAVAILABLE.name
 _LATE = grpc.StatusCode.DEADLINE_EXCEEDED.name
 # Each is a connection to one of the graph's workers; see `kith/client/channel_options.py`.
 _CHANNELS = 2
+# The thread that reads a stream waits for the next message itself. Otherwise grpcio has another
+# thread for that, and the reader looks ten times a second whether there is one.
+_SINGLE_THREADED = ("SingleThreadedUnaryStream", 1)
 # No call of anybody is the reason for it, and the log of the graph can say so.
 _OF_SUSPENDED = ((logs.REQUEST_ID, "suspended-users"),)
 _ANY_POSITION = ((KEY, ANY_WORD),)
@@ -89,7 +92,7 @@ class GraphClient:
 
         Without `fences` every validation is a call.
         """
-        options = client_options("graph", waits=False)
+        options = [*client_options("graph", waits=False), _SINGLE_THREADED]
         self._channels = [open_channel(target, access, options) for _ in range(_CHANNELS)]
         self._stubs = cycle(map(graph_pb2_grpc.GraphServiceStub, self._channels))
         self._health = health_pb2_grpc.HealthStub(self._channels[0])
@@ -269,9 +272,14 @@ class GraphClient:
             (erasure.revision for erasure in answer.erasures if erasure.user_id == user_id), 0
         )
 
-    def suspended(self, known_revision: int) -> Suspended:
-        """Return who is suspended now, unless that is the same as at a known revision."""
+    def suspended(self, known_revision: int, known_stamp: str | None) -> Suspended:
+        """Return who is suspended now, unless that is the same as at a known revision.
+
+        The graph is not asked while the fence of everybody tells the known stamp.
+        """
         stamp = None if self.fences is None else self.fences.stamp_of_everybody()
+        if stamp is not None and stamp == known_stamp:
+            return Suspended(revision=known_revision, ids=None, stamp=stamp)
         request = pb.GetSuspendedUserIdsRequest(known_revision=known_revision)
         # Asked beside the calls, so it neither heeds nor changes what their circuit knows.
         with _Measured(self._metrics_by_method["GetSuspendedUserIds"]):

@@ -53,7 +53,7 @@ def build(settings: GraphSettings, database_url: str) -> Service:
         events = resources.enter_context(closing(Reader(parts.endpoint, name=BACKGROUND)))
         watches = ConnectionWatches(events, tokens, settings.watches, WatchMetrics(parts.registry))
         suspended_users = SuspendedUsers(
-            lambda known: suspensions.suspended_ids(events, known_revision=known)[0]
+            lambda known, _: suspensions.suspended_ids(events, known_revision=known)[0]
         )
         refresh = Periodic(
             "suspended users", suspended_users.refresh, interval_seconds=REFRESH_SECONDS

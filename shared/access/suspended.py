@@ -32,16 +32,16 @@ class Suspended:
 class SuspendedUsers:
     """The suspended users as of the last refresh; none before the first. Thread-safe."""
 
-    def __init__(self, read: Callable[[int], Suspended]) -> None:
-        """Call `read` with the known revision."""
+    def __init__(self, read: Callable[[int, str | None], Suspended]) -> None:
+        """Call `read` with the revision that is known, and the stamp of the last answer."""
         self._read = read
         # Eight bytes each, where a set would take sixty. They are exchanged at once, never changed.
         self._known: tuple[int, array[int], str | None] = (0, array("q"), None)
 
     def refresh(self) -> None:
         """Read who is suspended now."""
-        revision, ids, _ = self._known
-        newest = self._read(revision)
+        revision, ids, stamp = self._known
+        newest = self._read(revision, stamp)
         if newest.ids is not None:
             revision, ids = newest.revision, array("q", newest.ids)
         self._known = (revision, ids, newest.stamp)

@@ -39,6 +39,9 @@ from shared.database.database import RETRY_AFTER
 from shared.database.event_log import EventLog
 
 _POLL_SECONDS = 0.25
+# While nothing has happened for ten seconds.
+_QUIET_POLL_SECONDS = 0.5
+_ROUNDS_BEFORE_QUIET = 40
 _LAST_SEND_SECONDS = 1.0
 # All streams wake at once and read in turn, so many of them need no more than a few connections.
 _READERS = 4
@@ -313,15 +316,18 @@ class Watches:
 
     def _run(self) -> None:
         frontier = _Frontier(self._events)
+        quiet_rounds = 0
         while self._is_needed():
             try:
-                self._tell(frontier.advance())
+                is_new = self._tell(frontier.advance())
+                quiet_rounds = 0 if is_new else quiet_rounds + 1
             except Exception:  # noqa: BLE001 -- after any error the streams must be told
                 _log.warning("events cannot be read", exc_info=True)
                 frontier = _Frontier(self._events)
                 self._fail()
             self._cancel_stuck()
-            time.sleep(_POLL_SECONDS)
+            is_quiet = quiet_rounds >= _ROUNDS_BEFORE_QUIET
+            time.sleep(_QUIET_POLL_SECONDS if is_quiet else _POLL_SECONDS)
 
     def _is_needed(self) -> bool:
         with self._lock:
@@ -329,12 +335,15 @@ class Watches:
                 self._thread = None
             return bool(self._watches)
 
-    def _tell(self, settled: int | None) -> None:
+    def _tell(self, settled: int | None) -> bool:
+        """Wake the streams if there is something to send; return whether there is."""
         with self._lock:
-            if settled != self._settled:
+            is_new = settled != self._settled
+            if is_new:
                 self._settled = settled
                 for watch in self._watches:
                     watch.woken.set()
+            return is_new
 
     def _fail(self) -> None:
         with self._lock:

@@ -27,8 +27,9 @@ from kith.exceptions import DeadlineError
 from shared.deadlines import CallEnd, always, call_end, seconds_left
 
 _ROUND_SECONDS: Final = 0.02
-# To be woken costs more than to look in vain, so it rests only when nothing has come for a second.
-_ROUNDS_BEFORE_REST: Final = 50
+# To be woken costs more than to look in vain, so it does not rest where there is always something.
+# What an idle service reads a few times a second must not keep it awake.
+_ROUNDS_BEFORE_REST: Final = 2
 # Around the end of a call: PostgreSQL notices that as well, and then the session can be kept.
 _GRACE_SECONDS: Final = 0.02
 _STATEMENT_GRACE_SECONDS: Final = 1.0

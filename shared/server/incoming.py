@@ -108,6 +108,7 @@ class MessageTimeouts:
         self._most = most
         # Its methods are atomic.
         self._awaited: dict[grpc.ServicerContext, _Awaited] = {}
+        self._at_work = threading.Event()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="message-timeouts", daemon=True)
         self._thread.start()
@@ -135,12 +136,15 @@ class MessageTimeouts:
     def close(self) -> None:
         """Stop; no call is cancelled any more."""
         self._closing.set()
+        self._at_work.set()
         self._thread.join()
 
     def _next(
         self, requests: Iterator[T], context: grpc.ServicerContext, *, is_only: bool
     ) -> T | None:
         self._awaited[context] = (time.monotonic(), is_only)
+        if not self._at_work.is_set():
+            self._at_work.set()
         try:
             return next(requests, None)
         finally:
@@ -148,12 +152,21 @@ class MessageTimeouts:
 
     def _run(self) -> None:
         while not self._closing.wait(_LOOK_SECONDS):
+            self._rest_while_idle()
             now = time.monotonic()
             awaited = list(self._awaited.items())
             seconds = self._seconds(len(awaited))
             for context, (since, is_only) in awaited:
                 if now - since > (seconds if is_only else _USUAL_SECONDS):
                     context.cancel()
+
+    def _rest_while_idle(self) -> None:
+        if self._awaited:
+            return
+        self._at_work.clear()
+        # In this order, as `_next` and `close` do it in the other one.
+        if not self._awaited and not self._closing.is_set():
+            self._at_work.wait()
 
     def _seconds(self, number: int) -> float:
         if number > self._most:

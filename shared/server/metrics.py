@@ -91,7 +91,7 @@ def call_threads(registry: CollectorRegistry) -> Gauge:
 def passing_checks(registry: CollectorRegistry) -> Gauge:
     """Return the gauge of what readiness depends on.
 
-    Workers ask the same things twice a second; what any of them has found out last is the truth.
+    Workers ask the same things every second; what any of them has found out last is the truth.
     """
     return Gauge(
         "readiness_check_passing",

@@ -24,6 +24,7 @@ class Readiness:
         checks: Mapping[str, Callable[[], None]],
         grace_seconds: Mapping[str, float],
         interval_seconds: float = 0.5,
+        ready_interval_seconds: float = 1.0,
         when_ready: Callable[[], None] = lambda: None,
         report: Callable[[str, int], None] = lambda _name, _passes: None,
     ) -> None:
@@ -31,6 +32,7 @@ class Readiness:
         self._checks = checks
         self._grace_seconds = grace_seconds
         self._interval_seconds = interval_seconds
+        self._ready_interval_seconds = ready_interval_seconds
         self._when_ready: Callable[[], None] | None = when_ready
         self._report = report
         self._last_good: dict[str, float] = {}
@@ -60,7 +62,9 @@ class Readiness:
             if not self._failures and self._when_ready is not None:
                 self._when_ready()
                 self._when_ready = None
-            self._stopping.wait(self._interval_seconds)
+            self._stopping.wait(
+                self._interval_seconds if self._failures else self._ready_interval_seconds
+            )
 
     def _round(self) -> None:
         failures: dict[str, str] = {}

@@ -412,6 +412,21 @@ def test_a_comment_is_hidden_from_the_suspension_of_its_author_until_its_end(
     assert _bodies(fenced, bob, name) == ["hi"]
 
 
+def test_the_graph_is_not_asked_who_is_suspended_while_a_fence_tells_that_nobody_else_is(
+    fenced: Pair,
+) -> None:
+    asked, asked_before = list[str](), list[int]()
+
+    def note(statement: str) -> None:
+        if _is_look_up(statement):
+            asked_before.append(asked.count("GetSuspendedUserIds"))
+
+    fenced.gate.before_call = asked.append
+    fenced.feed_tap.before_statement = note
+
+    until(lambda: len(asked_before) > 1 and asked_before[-2] == asked_before[-1])
+
+
 def test_a_suspended_viewer_is_refused_at_once(fenced: Pair, circle: People) -> None:
     bob, alice = circle.connected(2)
     circle.post(alice)
