@@ -14,6 +14,10 @@ NAMES: Final = frozenset(
     {
         "ALLOW_PLAINTEXT",
         "ALLOW_UNAUTHENTICATED",
+        "AUDITOR_DECISIONS_PER_SECOND",
+        "AUDITOR_HOST",
+        "AUDITOR_METRICS_PORT",
+        "AUDITOR_PORT",
         "AUTH_AUDIENCE",
         "AUTH_ISSUER",
         "AUTH_JWKS",
@@ -122,7 +126,7 @@ NAMES: Final = frozenset(
     }
 )
 # Variables of other programs do not begin so.
-_OURS: Final = ("GRAPH_", "FEED_", "GATEWAY_", "RATE_LIMIT_")
+_OURS: Final = ("AUDITOR_", "GRAPH_", "FEED_", "GATEWAY_", "RATE_LIMIT_")
 # One letter of twelve may be wrong. At 0.8 the common DATABASE_URL would be taken for one of ours.
 _CUTOFF: Final = 0.85
 # What Kubernetes tells every pod of the services in its namespace, unless the pod forbids it.

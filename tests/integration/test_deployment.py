@@ -20,6 +20,7 @@ import sqlalchemy
 import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 
+from feed_service.auditor.metrics import AuditorMetrics
 from shared.database import schema
 from shared.database.embedded_postgres import EmbeddedPostgres, binaries
 from shared.optional_redis import RedisMetrics
@@ -121,6 +122,7 @@ def test_every_metric_that_a_rule_or_a_dashboard_names_exists(pair: Pair, tmp_pa
     registry = CollectorRegistry()
     worker_deaths(registry)
     RedisMetrics(registry)
+    AuditorMetrics(registry, calls=["GetFeed"])
     there = {
         *recorded,
         *_exposed(_metrics_of(pair.graph_server)),

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 
 from feed_service.__main__ import build as build_feed
+from feed_service.auditor.metrics import AuditorMetrics
 from feed_service.settings import FeedSettings
 from graph_service.__main__ import build as build_graph
 from graph_service.settings import GraphSettings
@@ -22,7 +23,12 @@ from tests.support.pair import ENVIRONMENT, Pair
 
 _PAGE: Final = Path(__file__).parents[2] / "docs" / "metrics.md"
 _ROW: Final = re.compile(r"^\| `(\w+)` \| (\w+) \| (\w+) \| ([^|]+) \|([^|]*)\| [^|]+ \|$")
-_SERVICES: Final = {"graph": {"graph"}, "feed": {"feed"}, "both": {"graph", "feed"}}
+_SERVICES: Final = {
+    "graph": {"graph"},
+    "feed": {"feed"},
+    "both": {"graph", "feed"},
+    "auditor": {"auditor"},
+}
 # The units that Prometheus has in the names of metrics; counts have a noun, which nothing checks.
 _UNIT: Final = re.compile(r"_(seconds|bytes)(?:_total)?$")
 
@@ -72,10 +78,15 @@ def registered(pair: Pair) -> Mapping[str, _Known]:
         "graph": (graph.server, build_graph(graph, graph.database.url)),
         "feed": (feed.server, build_feed(feed, feed.database.url)),
     }
+    audited = CollectorRegistry()
+    AuditorMetrics(audited, calls=["GetFeed"])
+    registries = {"auditor": [audited]}
     found = defaultdict[str, list[tuple[str, str, frozenset[str]]]](list)
     for name, (settings, service) in built.items():
         RunningServer(settings, service).stop()
-        for registry in (service.registry, _of_workers()):
+        registries[name] = [service.registry, _of_workers()]
+    for name, each in registries.items():
+        for registry in each:
             for family, labels in _families(registry):
                 suffix = "_total" if family.type == "counter" else ""
                 kind = "untyped" if family.type == "unknown" else family.type

@@ -35,6 +35,8 @@ class WireTap:
         self._sockets: list[socket.socket] = []
         self.before_statement: Hook = lambda _statement: None
         self.after_statement: Hook = lambda _statement: None
+        self.rewritten: Callable[[str], str] | None = None
+        """What the server is sent instead of a message of statements; None for the same."""
         threading.Thread(target=self._accept, daemon=True).start()
 
     def __enter__(self) -> Self:
@@ -107,6 +109,8 @@ class WireTap:
                         self._statements.append(statement)
                     self.before_statement(statement)
                     pending.append(statement)
+                if self.rewritten is not None and head[0] in (_SIMPLE_QUERY, _PARSE):
+                    head, body = _rewritten(head, body, self.rewritten)
                 server.sendall(head + body)
 
     def _answer(self, server: socket.socket, client: socket.socket, pending: list[str]) -> None:
@@ -149,6 +153,11 @@ def _in_full(message: str, prepared: dict[str, str]) -> str:
 
 def _prepared(name: str, prepared: dict[str, str]) -> str:
     return f"PREPARE {name} AS {prepared[name]}" if name in prepared else f"EXECUTE {name}"
+
+
+def _rewritten(head: bytes, body: bytes, rewrite: Callable[[str], str]) -> tuple[bytes, bytes]:
+    body = rewrite(body.decode()).encode()
+    return head[:1] + struct.pack(">i", len(body) + 4), body
 
 
 def _read(sock: socket.socket, size: int) -> bytes:

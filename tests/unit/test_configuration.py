@@ -12,6 +12,7 @@ from typing import Final
 
 import pytest
 
+from feed_service.auditor.settings import AuditorSettings
 from feed_service.settings import FeedSettings
 from graph_service.settings import GraphSettings
 from kith.environment import Environment, Setting
@@ -25,6 +26,7 @@ _READERS: Final[dict[str, Callable[[Environment], object]]] = {
     "graph_service": GraphSettings.read_from,
     "feed_service": FeedSettings.read_from,
     "gateway": GatewaySettings.read_from,
+    "auditor": AuditorSettings.read_from,
     "kith run": SampleSettings.read,
 }
 # Without a bucket and credentials to it, nothing else of the object store is read.
