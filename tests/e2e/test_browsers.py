@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from kith.feed.v1 import feed_pb2
-from tests.support.chromium import running_chromium, serving_pages
+from tests.support.chromium import new_context, running_chromium, serving_pages
 from tests.support.credentials import Issuer
 from tests.support.gateway import Gateway, running_gateway
 from tests.support.pair import Pair
@@ -97,15 +97,14 @@ def site(
                 **(issuer.environment if has_tokens else {}),
             },
         ) as gateway,
+        new_context(chromium) as windows,
     ):
-        known, strange = chromium.new_page(), chromium.new_page()
+        known, strange = windows.new_page(), windows.new_page()
         known.goto(f"http://127.0.0.1:{port}/")
         strange.goto(f"http://localhost:{port}/")
         yield Site(
             gateway=gateway, known=known, strange=strange, issuer=issuer if has_tokens else None
         )
-        known.close()
-        strange.close()
 
 
 def _framed(message: bytes) -> list[int]:

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
 
 _FOUND = shutil.which("chromium")
 _EMPTY_PAGE = b"<!doctype html><title>a page</title>"
@@ -20,6 +21,9 @@ _ARGUMENTS = [
     # As root Chromium cannot put its pages into a sandbox. Those of tests are ours.
     *(["--no-sandbox"] if os.geteuid() == 0 else []),
 ]
+# However busy the machine is, a page that takes long is no failure.
+_MILLISECONDS = 60_000
+expect.set_options(timeout=_MILLISECONDS)
 
 
 @contextmanager
@@ -32,6 +36,14 @@ def running_chromium() -> Iterator[Browser]:
         playwright.chromium.launch(executable_path=_FOUND, args=_ARGUMENTS) as browser,
     ):
         yield browser
+
+
+@contextmanager
+def new_context(chromium: Browser, **options: Any) -> Iterator[BrowserContext]:
+    """Open windows that share nothing with others."""
+    with chromium.new_context(**options) as context:
+        context.set_default_timeout(_MILLISECONDS)
+        yield context
 
 
 @contextmanager
