@@ -13,8 +13,13 @@ from urllib.parse import urlsplit
 
 import yaml
 from google.api import annotations_pb2
-from google.protobuf.descriptor import FileDescriptor, MethodDescriptor, ServiceDescriptor
-from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from google.protobuf.descriptor import (
+    Descriptor,
+    FileDescriptor,
+    MethodDescriptor,
+    ServiceDescriptor,
+)
+from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorSet
 from google.rpc import error_details_pb2
 
 from kith.feed.v1 import feed_pb2
@@ -121,8 +126,19 @@ def descriptor_set(*files: FileDescriptor) -> FileDescriptorSet:
         collect(file)
     result = FileDescriptorSet()
     for file in found.values():
-        file.CopyToProto(result.file.add())
+        copy = result.file.add()
+        file.CopyToProto(copy)
+        for message in copy.message_type:
+            _name_in_json(message, file.message_types_by_name[message.name])
     return result
+
+
+def _name_in_json(message: DescriptorProto, descriptor: Descriptor) -> None:
+    """Put in what protoc writes and CopyToProto leaves out. Clients in JavaScript need it."""
+    for field in message.field:
+        field.json_name = descriptor.fields_by_name[field.name].json_name
+    for inner in message.nested_type:
+        _name_in_json(inner, descriptor.nested_types_by_name[inner.name])
 
 
 def contracts() -> FileDescriptorSet:
