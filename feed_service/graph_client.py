@@ -32,7 +32,7 @@ from kith.graph.v1 import graph_pb2 as pb
 from kith.graph.v1 import graph_pb2_grpc
 from kith.graph.v1.fence_keeper_pb2 import FenceKeeperName
 from kith.positions import ANY_WORD, KEY
-from kith.trace_context import Metadata, outgoing
+from kith.trace_context import Metadata, asking, outgoing
 from shared import deadlines, logs
 from shared.access.suspended import Suspended, SuspendedUsers
 from shared.circuit import Circuit
@@ -44,6 +44,14 @@ _KINDS = {
     "GetConnectedUserIds": "unary",
     "GetSuspendedUserIds": "unary",
     "WatchConnections": "server_stream",
+}
+# Their names and attributes.
+_SPANS = {
+    method: (
+        f"{_SERVICE}/{method}",
+        {"rpc.system": "grpc", "rpc.service": _SERVICE, "rpc.method": method},
+    )
+    for method in _KINDS
 }
 _ENDINGS = (pb.CONNECTION_EVENT_KIND_REMOVED, pb.CONNECTION_EVENT_KIND_BLOCKED)
 _RETRY_AFTER = timedelta(seconds=1)
@@ -478,8 +486,8 @@ class GraphClient:
         )
         # What is not stored is validated afterwards, so it may come from a replica.
         of_primary = is_newest or with_suspended or any(asked.values())
-        brought = _metadata() if of_primary else (*_ANY_POSITION, *_metadata())
         with self._measured("GetConnectedUserIds"):
+            brought = _metadata() if of_primary else (*_ANY_POSITION, *_metadata())
             return next(self._stubs).GetConnectedUserIds(
                 request, timeout=self._seconds(), metadata=brought
             )
@@ -509,7 +517,7 @@ class GraphClient:
         """
         if not self._circuit.lets_through():
             raise _unreachable()
-        return _Measured(self._metrics_by_method[method], self._circuit)
+        return _Measured(self._metrics_by_method[method], self._circuit, span=_SPANS[method])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -554,17 +562,29 @@ class Watch:
 
 
 class _Measured:
-    """Counts and times a call, and raises its errors as ours; a third of a generator's cost."""
+    """Counts and times a call, and raises its errors as ours; a third of a generator's cost.
 
-    __slots__ = ("_circuit", "_metrics", "_started")
+    With the name and the attributes of a `span` it is one of the current trace.
+    """
 
-    def __init__(self, metrics: MethodMetrics, circuit: Circuit | None = None) -> None:
+    __slots__ = ("_circuit", "_metrics", "_span", "_started")
+
+    def __init__(
+        self,
+        metrics: MethodMetrics,
+        circuit: Circuit | None = None,
+        *,
+        span: tuple[str, Mapping[str, str]] | None = None,
+    ) -> None:
         self._metrics = metrics
         self._circuit = circuit
         self._started = 0.0
+        self._span = None if span is None else asking(*span)
 
     def __enter__(self) -> None:
         self._metrics.started.inc()
+        if self._span is not None:
+            self._span.__enter__()
         self._started = time.perf_counter()
 
     def __exit__(
@@ -574,6 +594,8 @@ class _Measured:
         traceback: TracebackType | None,
     ) -> None:
         seconds = time.perf_counter() - self._started
+        if self._span is not None:
+            self._span.__exit__(exc_type, exc, traceback)
         self._metrics.handling.observe(seconds)
         code = _code(exc)
         self._metrics.handled[code].inc()

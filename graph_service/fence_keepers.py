@@ -18,7 +18,7 @@ from kith.errors.v1 import errors_pb2
 from kith.exceptions import UnavailableError
 from kith.graph.v1 import fence_keeper_pb2 as pb
 from kith.graph.v1 import fence_keeper_pb2_grpc
-from kith.trace_context import Metadata, outgoing
+from kith.trace_context import Metadata, Span, asking, begun, outgoing
 from shared import deadlines, logs
 from shared.api.limits import limits
 from shared.metrics import ClientMetrics
@@ -28,6 +28,10 @@ _RETRY_AFTER: Final = timedelta(seconds=1)
 _MOST_USERS: Final = limits(pb.OpenFencesRequest, "user_ids").max_items
 _SERVICE: Final = "kith.graph.v1.FenceKeeperService"
 _METHODS: Final = ("Identify", "OpenFences", "CloseFences", "ListOpenFences")
+_SPANS: Final = {
+    method: {"rpc.system": "grpc", "rpc.service": _SERVICE, "rpc.method": method}
+    for method in _METHODS
+}
 _PAGE: Final = limits(pb.CloseFencesRequest, "change_ids").max_items
 # Two users are locked meanwhile, and registrations keep all changes waiting.
 _OPEN_SECONDS: Final = 1.0
@@ -120,7 +124,7 @@ class FenceKeepers:
             metrics = self._metrics[method]
             metrics.started.inc()
             code = grpc.StatusCode.OK
-            with metrics.handling.time():
+            with metrics.handling.time(), asking(f"{_SERVICE}/{method}", _SPANS[method]):
                 try:
                     return getattr(self._stub(target), method)(
                         request, timeout=_timeout(seconds), metadata=_metadata()
@@ -134,9 +138,12 @@ class FenceKeepers:
     def _begin(
         self, target: str, method: str, request: Message, seconds: float
     ) -> Callable[[], Any]:
+        span = begun(f"{_SERVICE}/{method}", _SPANS[method])
         call = getattr(self._stub(target), method).future(
-            request, timeout=_timeout(seconds), metadata=_metadata()
+            request, timeout=_timeout(seconds), metadata=_metadata(span)
         )
+        if span is not None:
+            call.add_done_callback(lambda done: span.end(done.exception()))
         metrics = self._metrics[method]
         metrics.started.inc()
         call.add_done_callback(lambda done: metrics.handled[done.code().name].inc())
@@ -196,10 +203,11 @@ def _timeout(seconds: float) -> float:
     return max(0.0, min(seconds, deadlines.seconds_left()))
 
 
-def _metadata() -> Metadata:
+def _metadata(span: Span | None = None) -> Metadata:
     request_id = logs.request_id.get()
     named = ((logs.REQUEST_ID, request_id),) if request_id else ()
-    return (*named, *(outgoing() or ()))
+    traced = outgoing() if span is None else span.trace.metadata()
+    return (*named, *(traced or ()))
 
 
 def _code(error: grpc.RpcError) -> grpc.StatusCode:

@@ -5,10 +5,11 @@ the request id, gRPC runs every call in a context of its own.
 """
 
 import re
-from collections.abc import Iterable
-from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import Final, Self, TypeAlias
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from contextvars import ContextVar, Token
+from dataclasses import dataclass, field
+from typing import Final, Protocol, Self, TypeAlias
 
 Metadata: TypeAlias = tuple[tuple[str, str], ...]
 
@@ -26,6 +27,8 @@ class Trace:
     """The header that names the trace, the step before in it, and whether it is kept."""
     state: str = ""
     """What those who keep traces tell each other; Kith only hands it on."""
+    begin_below: "BeginBelow | None" = field(default=None, compare=False, repr=False)
+    """Begins a span of what is asked for this step of the trace; None where no spans are made."""
 
     @classmethod
     def read(cls, metadata: Iterable[tuple[str, str | bytes]] | None) -> Self | None:
@@ -44,6 +47,20 @@ class Trace:
         return (parent, (_STATE, self.state)) if self.state else (parent,)
 
 
+class Span(Protocol):
+    """A step below another that is under way, such as a statement of a call."""
+
+    @property
+    def trace(self) -> Trace:
+        """What is asked for this step continues this trace."""
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Say that it is over, and for which error if it has failed."""
+
+
+BeginBelow: TypeAlias = Callable[[str, Mapping[str, str]], Span]
+"""Begins a span with a name and attributes."""
+
 current: ContextVar[Trace | None] = ContextVar("trace", default=None)
 
 
@@ -53,11 +70,57 @@ def outgoing() -> Metadata | None:
     return None if trace is None else trace.metadata()
 
 
-def commented(statement: str) -> str:
+def commented(statement: str, trace: Trace | None = None) -> str:
     """Return an SQL statement that tells its trace where a database's operator looks.
 
     In the form of https://google.github.io/sqlcommenter/spec/ but for its place, which there is the
-    end: of a long statement pg_stat_activity shows the beginning alone.
+    end: of a long statement pg_stat_activity shows the beginning alone. Without a trace it is that
+    of the current call.
     """
-    trace = current.get()
+    trace = trace or current.get()
     return statement if trace is None else f"/*traceparent='{trace.parent}'*/ {statement}"
+
+
+def begun(name: str, attributes: Mapping[str, str]) -> Span | None:
+    """Begin a span of what the current call asks; None where no spans are made."""
+    trace = current.get()
+    return (
+        None if trace is None or trace.begin_below is None else trace.begin_below(name, attributes)
+    )
+
+
+def asking(name: str, attributes: Mapping[str, str]) -> AbstractContextManager[None]:
+    """Make what is asked in a block a span of its own, where spans are made."""
+    span = begun(name, attributes)
+    return _NOTHING if span is None else _Asking(span)
+
+
+class _Nothing:
+    """Does nothing around what no span is made of: it is around every statement."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_exc_info: object) -> None:
+        return None
+
+
+class _Asking:
+    """Lets what a block asks continue the trace of a span, and ends it."""
+
+    __slots__ = ("_span", "_token")
+
+    def __init__(self, span: Span) -> None:
+        self._span = span
+        self._token: Token[Trace | None] | None = None
+
+    def __enter__(self) -> None:
+        self._token = current.set(self._span.trace)
+
+    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
+        if self._token is not None:
+            current.reset(self._token)
+        self._span.end(error)
+
+
+_NOTHING: Final = _Nothing()

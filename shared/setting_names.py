@@ -88,6 +88,7 @@ NAMES: Final = frozenset(
         "MAX_OPEN_REQUESTS",
         "MAX_TAGS",
         "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "OTEL_TRACES_SAMPLER_ARG",
         "PAGE_TOKEN_KEYS",
         "PHOTO_URL_SECONDS",
         "PURGE_DAYS",

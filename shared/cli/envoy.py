@@ -26,7 +26,7 @@ from kith.feed.v1 import feed_pb2
 from kith.graph.v1 import graph_pb2
 from kith.options.v1 import options_pb2
 from shared.cli.gateway_pages import Page, pages
-from shared.cli.gateway_settings import GatewaySettings, hosts, system_authorities
+from shared.cli.gateway_settings import GatewaySettings, collector, hosts, system_authorities
 from shared.cli.http_rules import http_rules
 from shared.processes.ports import reachable
 
@@ -96,6 +96,7 @@ def _values(settings: GatewaySettings) -> Mapping[str, object]:
         **_paths("FEED", _FEED),
         **_certificates(settings),
         **_tokens(settings),
+        **_traces(settings),
     }
 
 
@@ -201,6 +202,19 @@ def _tokens(settings: GatewaySettings) -> Mapping[str, object]:
         "AUTH_ISSUER": tokens.issuer,
         "AUTH_AUDIENCE": tokens.audience,
         "AUTH_LEEWAY_SECONDS": int(tokens.leeway.total_seconds()),
+    }
+
+
+def _traces(settings: GatewaySettings) -> Mapping[str, object]:
+    if not settings.server.trace_collector:
+        return {"COLLECTOR": None, "COLLECTOR_ENCRYPTED": None}
+    host, port, is_encrypted = collector(settings.server.trace_collector)
+    return {
+        "COLLECTOR": _endpoints(f"{host}:{port}"),
+        "COLLECTOR_HOST": host,
+        "COLLECTOR_ENCRYPTED": is_encrypted or None,
+        "TRACED_PERCENT": settings.traced_share * 100,
+        "SYSTEM_CA_FILE": system_authorities(),
     }
 
 

@@ -7,11 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
 
 from kith.client.settings import TargetSettings
 from kith.environment import Environment
 from shared.database.settings import DatabaseSettings
 from shared.server.settings import ServerSettings
+
+_COLLECTOR_PORT: Final = 4317  # of OTLP over gRPC
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +35,8 @@ class GatewaySettings:
     graph_target: str
     feed_target: str
     target: TargetSettings
+    traced_share: float
+    """Which share of the traces that begin here is kept: OTEL_TRACES_SAMPLER_ARG."""
     folder: Path
     """Where to put what Envoy reads."""
 
@@ -66,6 +72,7 @@ class GatewaySettings:
             graph_target=graph_target,
             feed_target=feed_target,
             target=TargetSettings.read(environment, graph_target, feed_target),
+            traced_share=environment.number("OTEL_TRACES_SAMPLER_ARG", 1, minimum=0, maximum=1),
             folder=DatabaseSettings.read(environment, "FEED").data_dir / "gateway",
         )
         settings._check(environment)
@@ -89,6 +96,10 @@ class GatewaySettings:
             )
         if tokens and str(tokens.keys).startswith("https:") and not system_authorities():
             environment.problem("AUTH_JWKS", "needs SSL_CERT_FILE, the authorities of its server")
+        if self.server.trace_collector:
+            environment.require(
+                "OTEL_EXPORTER_OTLP_ENDPOINT", lambda: collector(self.server.trace_collector)
+            )
         environment.require("GATEWAY_HOST", lambda: ipaddress.ip_address(self.server.host))
         for name, target in (
             ("GRAPH_TARGET", self.graph_target),
@@ -101,6 +112,17 @@ def hosts(target: str) -> list[tuple[str, int]]:
     """Return the hosts of a gRPC target; raises ValueError."""
     named = re.sub(r"^(dns:(///)?|ipv4:|ipv6:)", "", target).split(",")
     return [_host(host.strip()) for host in named]
+
+
+def collector(url: str) -> tuple[str, int, bool]:
+    """Return the host and port of a URL such as http://127.0.0.1:4317, and whether it is encrypted.
+
+    Raises ValueError.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError(f"{url!r} is not a URL such as http://127.0.0.1:4317")
+    return parts.hostname, parts.port or _COLLECTOR_PORT, parts.scheme == "https"
 
 
 def _host(host: str) -> tuple[str, int]:

@@ -33,14 +33,14 @@ from kith.exceptions import (
     RateLimitError,
     UnavailableError,
 )
-from kith.trace_context import commented
+from kith.trace_context import begun, commented
 from shared import deadlines
 from shared.database import beside, positions
 from shared.database.endpoint import Endpoint
 from shared.database.positions import BehindError, Position
 from shared.database.session import Session, statements_in_call
 from shared.database.settings import DatabaseSettings
-from shared.database.statement import GENERIC_PLANS, Rows, Statement
+from shared.database.statement import GENERIC_PLANS, SPAN, Rows, Statement
 from shared.metrics import Usage
 
 T = TypeVar("T")
@@ -78,6 +78,7 @@ _UNAVAILABLE_CODES = frozenset({_READ_ONLY, "57P01", "57P02", "57P03", "57P04"})
 _UNAVAILABLE_CLASSES = frozenset({"08", "53", "58"})
 # What a coordinator of Citus says of a node that it has lost is of class 08, as a server that one
 # is connected with has no reason to say, or else one of these, which have no code of their own.
+_WORD = re.compile(r"\w+")
 _NODE_LOST = re.compile(
     "could not commit transaction for shard|failure on connection marked as essential"
 )
@@ -416,7 +417,11 @@ class _Statements:
         before = "" if statement == _ROLLBACK else _session(connection).before(cursor)
         context._kith_started = time.perf_counter()  # type: ignore[union-attr]  # noqa: SLF001 -- SQLAlchemy's own way to time a statement
         self._guard.watch(cursor.connection)
-        return commented(f"{before}{statement}"), parameters
+        text = f"{before}{statement}"
+        if (span := begun(_first_word(statement), SPAN)) is None:
+            return commented(text), parameters
+        context._kith_span = span  # type: ignore[union-attr]  # noqa: SLF001 -- as above
+        return commented(text, span.trace), parameters
 
     def _after(
         self,
@@ -431,6 +436,7 @@ class _Statements:
             connection.invalidate()
         started = context._kith_started  # type: ignore[union-attr]  # noqa: SLF001 -- as above
         self._latency.observe(time.perf_counter() - started)
+        _end_span(context)
         if (count := statements_in_call.get()) is not None:
             count[0] += 1
 
@@ -444,8 +450,21 @@ class _Statements:
         forget_texts(context.original_exception)
         forget_texts(context.sqlalchemy_exception)
         execution = context.execution_context
+        _end_span(execution, context.original_exception)
         if execution is not None and not self._guard.release(execution.cursor.connection):
             context.is_disconnect = True
+
+
+def _end_span(context: ExecutionContext | None, error: BaseException | None = None) -> None:
+    """End the span of a statement of SQLAlchemy, if it has one."""
+    if (span := getattr(context, "_kith_span", None)) is not None:
+        span.end(error)
+
+
+def _first_word(statement: str) -> str:
+    """Return what names a statement that has no name, such as SELECT."""
+    found = _WORD.search(statement)
+    return "SQL" if found is None else found[0].upper()
 
 
 def _unlock(connection: Connection, name: str) -> None:

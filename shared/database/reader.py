@@ -22,7 +22,7 @@ from typing import Any
 
 import psycopg2
 
-from kith.trace_context import commented
+from kith.trace_context import asking, commented
 from shared.database import beside, positions
 from shared.database.database import (
     CALLS,
@@ -37,7 +37,7 @@ from shared.database.endpoint import Endpoint
 from shared.database.guard import statement_timeout
 from shared.database.positions import BehindError
 from shared.database.session import statements_in_call
-from shared.database.statement import GENERIC_PLANS, Rows, Statement
+from shared.database.statement import GENERIC_PLANS, SPAN, Rows, Statement
 
 __all__ = ["Reader", "Rows", "Statement"]
 
@@ -149,7 +149,8 @@ class _Session:
     prepared: set[str] = field(default_factory=set, kw_only=True)
 
     def rows(self, statement: Statement, parameters: Mapping[str, object], *, before: str) -> Rows:
-        self.cursor.execute(commented(before + self._text(statement)), parameters)
+        with asking(statement.name, SPAN):
+            self.cursor.execute(commented(before + self._text(statement)), parameters)
         self.prepared.add(statement.name)
         rows: Rows = self.cursor.fetchall()
         return rows

@@ -15,11 +15,11 @@ from typing import Any, Final
 import psycopg2
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 
-from kith.trace_context import commented
+from kith.trace_context import asking, commented
 from shared.database import beside, positions
 from shared.database.endpoint import Endpoint
 from shared.database.guard import statement_timeout
-from shared.database.statement import Rows, Statement
+from shared.database.statement import SPAN, Rows, Statement
 
 Bound = tuple[Statement, Mapping[str, object]]
 """A statement and its parameters."""
@@ -74,7 +74,8 @@ class Session:
             preparations, prepared = self._preparations([*begun, *sent])
             before = self._before(self._texts(cursor, begun, prepared=prepared))
             texts = self._texts(cursor, sent, prepared=prepared)
-            return self._sent(cursor, f"{preparations}{before}{'; '.join(texts)}", prepared)
+            message = f"{preparations}{before}{'; '.join(texts)}"
+            return self._sent(cursor, message, prepared, name=sent[-1][0].name)
 
     def commit(self, ending: str) -> Rows:
         """Return the rows of a statement that commits, which is sent after `with_commit`."""
@@ -83,7 +84,8 @@ class Session:
             # What is to be ended is ended in any case, unless there is something to be done first.
             before = self._before(()) if self.with_commit else ""
             texts = [*self._texts(cursor, self.with_commit, prepared=prepared), ending]
-            return self._sent(cursor, f"{preparations}{before}{'; '.join(texts)}", prepared)
+            message = f"{preparations}{before}{'; '.join(texts)}"
+            return self._sent(cursor, message, prepared, name="COMMIT")
 
     def _begun(self) -> Sequence[Bound]:
         return self.with_begin if self.is_in_block and self.is_idle else ()
@@ -117,14 +119,15 @@ class Session:
             for statement, parameters in bound
         ]
 
-    def _sent(self, cursor: Any, message: str, prepared: frozenset[str]) -> Rows:
+    def _sent(self, cursor: Any, message: str, prepared: frozenset[str], *, name: str) -> Rows:
         started = time.perf_counter()
         begins = self.is_in_block and self.is_idle
         if (told := beside.asked.get()) is not None:
             told.forget()
         self._guard.watch(self.driver)
         try:
-            cursor.execute(commented(message))
+            with asking(name, SPAN):
+                cursor.execute(commented(message))
             rows: Rows = cursor.fetchall() if cursor.description is not None else []
         except BaseException:
             is_left_alone = self._guard.release(self.driver)

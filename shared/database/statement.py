@@ -10,6 +10,9 @@ Rows = list[tuple[Any, ...]]
 GENERIC_PLANS: Final = "-c plan_cache_mode=force_generic_plan"
 """The option of a session that prepares statements; it says nothing about other statements."""
 
+SPAN: Final = {"db.system.name": "postgresql"}
+"""The attributes of a statement's span. Neither texts nor values are among them."""
+
 _NAMED: Final = re.compile(r"(?<![:\w]):(\w+)")
 
 

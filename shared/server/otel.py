@@ -1,10 +1,14 @@
-"""A span for every call that a service answers, sent to an OpenTelemetry collector.
+"""Spans of every call that a service answers, sent to an OpenTelemetry collector.
 
-The SDK's own variables apply, such as OTEL_TRACES_SAMPLER and OTEL_EXPORTER_OTLP_HEADERS. Single
-SQL statements have no spans: the call's span has their number, and each statement names the span in
-a comment, which is also in the database's own log and in pg_stat_activity.
+Below the span of a call are those of the statements and calls that it makes, where the sampler
+wants them: `kith.trace_context.asking` begins them. OpenTelemetry's own instrumentations would not
+do: most statements go past SQLAlchemy, several in a message, and a statement's comment has to name
+its span, as calls do. The SDK's own variables apply, such as OTEL_TRACES_SAMPLER and
+OTEL_EXPORTER_OTLP_HEADERS.
 """
 
+from collections.abc import Mapping
+from functools import partial
 from threading import Thread
 from typing import Final
 
@@ -14,7 +18,7 @@ from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.trace import Span, SpanKind, StatusCode
+from opentelemetry.trace import Span, SpanKind, StatusCode, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from kith import trace_context
@@ -58,13 +62,29 @@ class OpenTelemetry:
                 {**attributes, "kith.request_id": call.request_id},
             )
             under_way[id(call)] = span
-            trace_context.current.set(_trace(span))
+            trace_context.current.set(self._trace(span))
 
         def end(call: Call) -> None:
             if (span := under_way.pop(id(call), None)) is not None:
                 _finish(span, call)
 
         return Hooks(begin=begin, end=end)
+
+    def _trace(self, span: Span) -> Trace:
+        """Return what is asked for a span has to say, and what begins spans below it."""
+        here = span.get_span_context()
+        trace_id = f"{here.trace_id:032x}"
+        return Trace(
+            id=trace_id,
+            parent=f"00-{trace_id}-{here.span_id:016x}-{here.trace_flags:02x}",
+            state=here.trace_state.to_header(),
+            begin_below=partial(self._begin_below, span) if span.is_recording() else None,
+        )
+
+    def _begin_below(self, above: Span, name: str, attributes: Mapping[str, str]) -> "_Below":
+        context = set_span_in_context(above, Context())
+        span = self._tracer.start_span(name, context, SpanKind.CLIENT, attributes)
+        return _Below(span, self._trace(span))
 
     def close(self) -> None:
         """Send what has not been sent yet, and stop."""
@@ -81,19 +101,28 @@ def _context(caller: Trace | None) -> Context:
     return Context() if caller is None else _propagator.extract(dict(caller.metadata()), Context())
 
 
-def _trace(span: Span) -> Trace:
-    here = span.get_span_context()
-    trace_id = f"{here.trace_id:032x}"
-    return Trace(
-        id=trace_id,
-        parent=f"00-{trace_id}-{here.span_id:016x}-{here.trace_flags:02x}",
-        state=here.trace_state.to_header(),
-    )
-
-
 def _finish(span: Span, call: Call) -> None:
     span.set_attribute("rpc.grpc.status_code", grpc.StatusCode[call.code].value[0])
     span.set_attribute("kith.sql_statements", call.statements[0])
     if call.code in _FAULTS:
         span.set_status(StatusCode.ERROR)
     span.end()
+
+
+class _Below:
+    """A span of what a call asks."""
+
+    __slots__ = ("_span", "trace")
+
+    def __init__(self, span: Span, trace: Trace) -> None:
+        self._span = span
+        self.trace = trace
+
+    def end(self, error: BaseException | None = None) -> None:
+        """End it. What an error says stays out of it, for it may quote people's data."""
+        if isinstance(error, grpc.RpcError) and isinstance(error, grpc.Call):
+            self._span.set_attribute("rpc.grpc.status_code", error.code().value[0])
+        if error is not None:
+            self._span.set_attribute("error.type", type(error).__name__)
+            self._span.set_status(StatusCode.ERROR)
+        self._span.end()

@@ -88,7 +88,7 @@ class RunningServer:
         with ExitStack() as resources:
             resources.callback(service.close)
             self._credentials = _credentials(settings, resources)
-            self._tracing = tracing(settings.trace_collector, service=service.name)
+            self._tracing = tracing(settings.trace_collector, service=service.process_name)
             resources.callback(self._tracing.close)
             self._health = HealthServicer(service_names=[service.name])
             resources.callback(self._health.close)

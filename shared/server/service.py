@@ -69,6 +69,11 @@ class Service:
     background: Sequence[Background] = ()
     resources: ExitStack = field(default_factory=ExitStack)
 
+    @property
+    def process_name(self) -> str:
+        """The name in logs and traces: `feed_service` of `kith.feed.v1.FeedService`."""
+        return f"{self.name.split('.')[1]}_service"
+
     def start(self) -> None:
         """Start the work in the background; if that fails, `close` stops what has started."""
         for work in self.background:

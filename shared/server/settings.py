@@ -77,7 +77,7 @@ class ServerSettings:
             log_level=environment.choice("LOG_LEVEL", "INFO", choices=_LOG_LEVELS),
             certificates=files,
             auth=auth,
-            trace_collector=_trace_collector(environment),
+            trace_collector=_trace_collector(environment, prefix),
             reflection=environment.switch("REFLECTION", default=auth is None),
         )
         settings._check_exposure(environment, prefix)
@@ -103,9 +103,10 @@ class ServerSettings:
             )
 
 
-def _trace_collector(environment: Environment) -> str:
+def _trace_collector(environment: Environment, prefix: str) -> str:
     collector = environment.text("OTEL_EXPORTER_OTLP_ENDPOINT", "")
-    if collector and find_spec("opentelemetry") is None:
+    # Envoy sends its spans itself.
+    if collector and prefix != "GATEWAY" and find_spec("opentelemetry") is None:
         environment.problem(
             "OTEL_EXPORTER_OTLP_ENDPOINT",
             "needs the dependency group `tracing`: pip install --group tracing",

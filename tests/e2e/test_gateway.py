@@ -33,6 +33,7 @@ from kith.graph.v1 import graph_pb2
 from kith.graph.v1.graph_pb2_grpc import GraphServiceStub
 from shared.cli.envoy import configuration
 from shared.cli.gateway_settings import GatewaySettings
+from tests.support.collector import Received, collecting
 from tests.support.credentials import Authority, Issuer, put
 from tests.support.gateway import Answer, Gateway, running_gateway
 from tests.support.over_http import breaches, exposed, is_exposed, over_http
@@ -510,6 +511,32 @@ def test_a_trace_leads_from_the_gateway_into_both_databases(behind: Behind, worl
         return all(any(_TRACE in text for text in last_statements(url)) for url in urls)
 
     until(is_traced)
+
+
+def test_spans_of_the_gateway_and_both_services_make_one_tree(
+    databases: Databases, tmp_path: Path
+) -> None:
+    with collecting() as (collector, address):
+        traced = {"OTEL_EXPORTER_OTLP_ENDPOINT": address}
+        with running_pair(databases, traced) as pair:
+            targets = {"graph": pair.graph_server.address, "feed": pair.feed_server.address}
+            with running_gateway(tmp_path, **targets, environment=traced) as gateway:
+                answer = gateway.call("GET", "/v1/users/1/feed", headers={"traceparent": _TRACE})
+                until(lambda: len(collector.of_service("gateway")) >= 2)
+        spans = collector.of_trace(_TRACE.split("-")[1])
+
+    def below(above: Received, service: str) -> list[Received]:
+        return [each for each in collector.below(above) if each.service == service]
+
+    assert answer.status == 200
+    [arrived] = [each for each in spans if each.span.parent_span_id.hex() == _TRACE.split("-")[2]]
+    assert arrived.service == "gateway"
+    [attempt] = below(arrived, "gateway")
+    [page] = below(attempt, "feed_service")
+    assert page.span.name == "kith.feed.v1.FeedService/GetFeed"
+    asked, *_ = [each for each in below(page, "feed_service") if "rpc.service" in each.attributes]
+    [answered] = below(asked, "graph_service")
+    assert "db.system.name" in below(answered, "graph_service")[0].attributes
 
 
 def test_metrics_are_served_and_nothing_else_of_the_page_that_could_stop_it(

@@ -2,20 +2,25 @@
 
 import json
 import logging
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import grpc
 import pytest
-from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from feed_service.layouts import SINGLE
 from kith.feed.v1 import feed_pb2 as feed
 from kith.trace_context import Metadata
-from tests.support.pair import LAYOUT, Databases, Pair, another_feed, running_pair
+from tests.support.collector import Received, collecting
+from tests.support.pair import (
+    LAYOUT,
+    Databases,
+    Pair,
+    another_feed,
+    running_fenced_pair,
+    running_pair,
+)
 from tests.support.people import ALL, People
 from tests.support.processes import until
 from tests.support.rows import last_statements
@@ -144,70 +149,97 @@ def test_a_malformed_trace_is_none(pair: Pair, people: People, parent: str) -> N
     assert not [text for text in pair.feed_tap.statements if "traceparent" in text]
 
 
-class _Collector(trace_service_pb2_grpc.TraceServiceServicer):
-    """Keeps the spans that it is sent, by the names of the services they are of."""
-
-    def __init__(self) -> None:
-        self.spans: dict[str, list[Span]] = {}
-
-    def Export(  # noqa: N802 -- so it is called in the contract
-        self, request: trace_service_pb2.ExportTraceServiceRequest, _context: grpc.ServicerContext
-    ) -> trace_service_pb2.ExportTraceServiceResponse:
-        for of_service in request.resource_spans:
-            [name] = [
-                attribute.value.string_value
-                for attribute in of_service.resource.attributes
-                if attribute.key == "service.name"
-            ]
-            for of_scope in of_service.scope_spans:
-                self.spans.setdefault(name, []).extend(of_scope.spans)
-        return trace_service_pb2.ExportTraceServiceResponse()
+def _one(spans: Sequence[Received], title: str) -> Received:
+    [span] = [each for each in spans if each.title == title]
+    return span
 
 
-@contextmanager
-def _collecting() -> Iterator[tuple[_Collector, str]]:
-    """Start a collector; yields it and where it listens."""
-    collector = _Collector()
-    server = grpc.server(ThreadPoolExecutor(2))
-    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(collector, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    yield collector, f"http://127.0.0.1:{port}"
-    server.stop(None).wait()
+_GET_FEED = "kith.feed.v1.FeedService/GetFeed"
+_ASK = "kith.graph.v1.GraphService/GetConnectedUserIds"
 
 
-def _attributes(span: Span) -> dict[str, Any]:
-    return {
-        attribute.key: getattr(attribute.value, str(attribute.value.WhichOneof("value")))
-        for attribute in span.attributes
-    }
-
-
-def test_a_collector_gets_a_span_of_each_call_below_that_of_its_caller(
+def test_a_collector_gets_spans_of_calls_and_of_what_they_ask_below_each_other(
     databases: Databases,
 ) -> None:
-    with _collecting() as (collector, address):
+    with collecting() as (collector, address):
         with running_pair(databases, {"OTEL_EXPORTER_OTLP_ENDPOINT": address}) as pair:
             _feed(pair, 1, _TRACED)
-            with pytest.raises(grpc.RpcError):
-                pair.feed.GetPost(feed.GetPostRequest())
         # Services that have stopped have sent all there was.
-        of_feed = {span.name: span for span in collector.spans["kith.feed.v1.FeedService"]}
-        [asked, *_] = [
-            span
-            for span in collector.spans["kith.graph.v1.GraphService"]
-            if span.name.endswith("/GetConnectedUserIds")
-        ]
+        spans = collector.of_trace(_TRACE)
 
-    page = of_feed["kith.feed.v1.FeedService/GetFeed"]
-    assert page.trace_id.hex() == asked.trace_id.hex() == _TRACE
-    assert page.parent_span_id.hex() == "00f067aa0ba902b7"
-    assert asked.parent_span_id == page.span_id
-    assert _attributes(page)["kith.sql_statements"] == 1
-    assert asked.trace_state == "rojo=00f067aa0ba902b7"
-    refused = of_feed["kith.feed.v1.FeedService/GetPost"]
-    assert _attributes(refused)["rpc.grpc.status_code"] == grpc.StatusCode.INVALID_ARGUMENT.value[0]
-    assert refused.trace_id.hex() != _TRACE
+    page = _one(spans, f"feed_service {_GET_FEED}")
+    assert page.span.parent_span_id.hex() == "00f067aa0ba902b7"
+    assert page.attributes["kith.sql_statements"] == 1
+    first, *_ = asked = [each for each in collector.below(page) if each.span.name == _ASK]
+    assert {each.title for each in collector.below(page)} == {
+        f"feed_service {_ASK}",
+        "feed_service feed_page",
+    }
+    assert {each.span.kind for each in asked} == {Span.SPAN_KIND_CLIENT}
+    [answered] = collector.below(first)
+    assert (answered.title, answered.span.kind) == (f"graph_service {_ASK}", Span.SPAN_KIND_SERVER)
+    assert answered.span.trace_state == "rojo=00f067aa0ba902b7"
+    [statement, *_] = collector.below(answered)
+    assert statement.attributes == {"db.system.name": "postgresql"}
+
+
+def test_a_span_tells_the_status_of_its_call_and_begins_a_trace_of_its_own(
+    databases: Databases,
+) -> None:
+    with collecting() as (collector, address):
+        with (
+            running_pair(databases, {"OTEL_EXPORTER_OTLP_ENDPOINT": address}) as pair,
+            pytest.raises(grpc.RpcError),
+        ):
+            pair.feed.GetPost(feed.GetPostRequest())
+        refused = _one(collector.spans, "feed_service kith.feed.v1.FeedService/GetPost")
+
+    assert refused.attributes["rpc.grpc.status_code"] == grpc.StatusCode.INVALID_ARGUMENT.value[0]
+    assert refused.span.parent_span_id == b""
+
+
+def test_a_statement_that_goes_past_sqlalchemy_and_one_that_does_not_are_spans_of_their_call(
+    databases: Databases,
+) -> None:
+    with collecting() as (collector, address):
+        with running_pair(databases, {"OTEL_EXPORTER_OTLP_ENDPOINT": address}) as pair:
+            pair.feed_tap.reset()
+            people = People(pair)
+            people.post(1)
+            statements = pair.feed_tap.statements
+            people.tag(1, "tag")
+        creation = _one(collector.spans, "feed_service kith.feed.v1.FeedService/CreatePost")
+        tagging = _one(collector.spans, "feed_service kith.feed.v1.FeedService/CreateTag")
+
+    for call in (creation, tagging):
+        below = [each for each in collector.below(call) if "db.system.name" in each.attributes]
+        assert len(below) == call.attributes["kith.sql_statements"] > 0
+    # The database's operator finds the span in the statement.
+    of_creation = [each.span.span_id.hex() for each in collector.below(creation)]
+    assert all(any(span_id in text for text in statements) for span_id in of_creation)
+
+
+def test_a_call_that_is_not_sampled_has_no_spans_of_statements(databases: Databases) -> None:
+    with collecting() as (collector, address):
+        with running_pair(databases, {"OTEL_EXPORTER_OTLP_ENDPOINT": address}) as pair:
+            _feed(pair, 1, (("traceparent", f"00-{_TRACE}-00f067aa0ba902b7-00"),))
+
+        assert collector.of_trace(_TRACE) == []
+
+
+def test_what_a_change_asks_of_keepers_of_fences_is_below_the_change(databases: Databases) -> None:
+    with collecting() as (collector, address):
+        with running_fenced_pair(databases, {"OTEL_EXPORTER_OTLP_ENDPOINT": address}) as (pair, _):
+            people = People(pair)
+            user, peer = people.connected(2)
+            people.remove(user, peer)
+        change = _one(collector.spans, "graph_service kith.graph.v1.GraphService/RemoveConnection")
+        [asked] = [
+            each for each in collector.below(change) if each.span.name.endswith("/OpenFences")
+        ]
+        [kept] = collector.below(asked)
+
+    assert kept.title == "feed_service kith.graph.v1.FenceKeeperService/OpenFences"
 
 
 def test_a_service_without_its_collector_serves_all_the_same(pair: Pair, people: People) -> None:
