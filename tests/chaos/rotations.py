@@ -10,6 +10,7 @@ from tests.chaos.load import Load
 from tests.chaos.stage import Stage
 from tests.support.credentials import Authority, Issuer, Shown, put
 
+_GRAPH: Final = "graph.kith.test"
 _FEED: Final = "spiffe://kith.test/feed"
 _LOADER: Final = "loader"
 # Files are looked at once a second; how late exactly cannot be seen from outside.
@@ -22,14 +23,14 @@ def rotation(stage: Stage, effort: Effort) -> Iterator[Row]:
     authority, issuer = Authority("authority 0"), Issuer(folder)
     shown = Shown(
         folder=folder,
-        names={"graph": ["graph.kith.test"], "feed": [_FEED], "loader": ["loader.kith.test"]},
-        services=[_FEED, _LOADER],
+        names={"graph": [_GRAPH], "feed": [_FEED], "loader": ["loader.kith.test"]},
+        services=[_GRAPH, _FEED, _LOADER],
     )
     shown.renew(authority, believed=authority.certificate)
     issuer.add_key("key 0")
     token = folder / "token"
     put(token, issuer.token(_LOADER).encode())
-    services = {**shown.server("graph"), **issuer.environment}
+    services = {**shown.server("graph"), **shown.client("graph"), **issuer.environment}
     feed = {**shown.server("feed"), **shown.client("feed")}
     client = {**shown.client("loader"), "TARGET_TOKEN_FILE": str(token)}
     with stage.scene(services, feed=feed) as scene:

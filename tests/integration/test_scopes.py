@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,21 @@ from kith.client.settings import TargetSettings
 from kith.environment import Environment
 from kith.exceptions import UnauthorizedError
 from kith.feed.v1 import feed_pb2
-from kith.graph.v1 import graph_pb2
+from kith.graph.v1 import fence_keeper_pb2, graph_pb2
+from kith.graph.v1.fence_keeper_pb2_grpc import FenceKeeperServiceStub
 from tests.support.credentials import Issuer, put
-from tests.support.errors import decoded, reason_of
+from tests.support.errors import decoded, reason_of, refusal
 from tests.support.pair import Databases
 from tests.support.people import ALL
+from tests.support.ports import free_port
 from tests.support.processes import until
 from tests.support.rpcs import RPCS, Rpc
+from tests.support.scrape import scrape
 from tests.support.secured import Clients, SecuredPair, bearer, secured_pair
 
 _USER, _OTHER = 17, 18
+_FENCES_PORT = free_port()
+_FENCES_CALLS = ("Identify", "OpenFences", "CloseFences", "ListOpenFences")
 _DEPLOYED = Path(__file__).parents[2] / "deploy" / "kubernetes" / "settings.yaml"
 _SERVICES = """
     importer;
@@ -34,11 +40,15 @@ _SERVICES = """
 @pytest.fixture(scope="module")
 def secured(databases: Databases, issuer: Issuer) -> Iterator[SecuredPair]:
     """Both services, whose callers have scopes."""
-    token = issuer.jwks.parent / "feed.token"
-    put(token, issuer.token("feed").encode())
+    tokens = {}
+    for service in ("graph", "feed"):
+        tokens[service] = issuer.jwks.parent / f"{service}.token"
+        put(tokens[service], issuer.token(service).encode())
     services = f"{_SERVICES}; {_deployed()}"
-    graph = {**issuer.environment, "AUTH_SERVICES": services, "AUTH_ON_BEHALF": "web"}
-    feed = {**graph, "TARGET_TOKEN_FILE": str(token)}
+    both = {**issuer.environment, "AUTH_SERVICES": services, "AUTH_ON_BEHALF": "web"}
+    keeper = f"127.0.0.1:{_FENCES_PORT}"
+    graph = {**both, "TARGET_TOKEN_FILE": str(tokens["graph"]), "FENCE_KEEPERS": keeper}
+    feed = {**both, "TARGET_TOKEN_FILE": str(tokens["feed"]), "FENCES_PORT": str(_FENCES_PORT)}
     with secured_pair(databases, graph=graph, feed=feed) as pair:
         yield pair
 
@@ -155,6 +165,38 @@ def test_the_feed_needs_no_more_of_the_graph_than_its_scope_in_the_deployment(
         return not clients.feed.ListPosts(listing, metadata=bearer(issuer.token(31))).posts
 
     until(has_heard_of_it)
+
+
+def test_the_graph_needs_no_more_of_the_keeper_of_fences_than_its_scope_in_the_deployment(
+    secured: SecuredPair, clients: Clients, issuer: Issuer
+) -> None:
+    pair = graph_pb2.ConnectionPair(first_user_id=33, second_user_id=34)
+    clients.graph.ImportConnections(
+        iter([graph_pb2.ImportConnectionsRequest(connections=[pair])]),
+        metadata=bearer(issuer.token("importer")),
+    )
+
+    def handled(method: str, **labels: str) -> float:
+        named = {"grpc_service": "kith.graph.v1.FenceKeeperService", "grpc_method": method}
+        return scrape(secured.feed_server).value("grpc_server_handled_total", **named, **labels)
+
+    until(lambda: all(handled(method, grpc_code="OK") for method in _FENCES_CALLS))
+
+
+@pytest.mark.usefixtures("secured")
+def test_a_service_without_fences_in_its_scope_is_refused_by_their_keeper(issuer: Issuer) -> None:
+    with grpc.insecure_channel(f"127.0.0.1:{_FENCES_PORT}") as channel:
+        keeper = FenceKeeperServiceStub(channel)
+        shown = bearer(issuer.token("notifier"))
+        refusals = {
+            refusal(
+                partial(getattr(keeper, method), metadata=shown),
+                getattr(fence_keeper_pb2, f"{method}Request")(),
+            )
+            for method in _FENCES_CALLS
+        }
+
+    assert refusals == {"OUT_OF_SCOPE"}
 
 
 def _on_behalf(token: str) -> tuple[tuple[str, str], ...]:

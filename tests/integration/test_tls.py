@@ -4,6 +4,7 @@ import socket
 import ssl
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -19,28 +20,34 @@ from kith.environment import Environment
 from kith.exceptions import UnauthenticatedError
 from kith.feed.v1 import feed_pb2
 from kith.graph.v1 import graph_pb2
+from kith.graph.v1.fence_keeper_pb2 import CloseFencesRequest, OpenFencesRequest
+from kith.graph.v1.fence_keeper_pb2_grpc import FenceKeeperServiceStub
 from kith.graph.v1.graph_pb2_grpc import GraphServiceStub
 from shared.server.server import RunningServer
 from tests.support.credentials import Authority, Certificate, Issuer, Shown, put
 from tests.support.errors import reason_of, succeeds
 from tests.support.pair import Databases
 from tests.support.people import ALL
+from tests.support.ports import free_port
 from tests.support.processes import run, until
 from tests.support.rpcs import RPCS, Rpc
+from tests.support.scrape import scrape
 from tests.support.secured import Clients, SecuredPair, bearer, secured_pair
 
+_GRAPH = "graph.kith.test"
 _FEED = "spiffe://kith.test/feed"
 _IMPORTER = "importer.kith.test"
 _GATEWAY = "gateway.kith.test"
 # Callers who never pause would take seconds of a processor, and fail no more than these.
 _PAUSE_SECONDS = 0.02
+_FENCES_PORT = free_port()
 
 
 def _files(folder: Path) -> Shown:
     return Shown(
         folder=folder,
-        names={"graph": ["graph.kith.test"], "feed": [_FEED, "feed.kith.test"]},
-        services=[_FEED, _IMPORTER],
+        names={"graph": [_GRAPH], "feed": [_FEED, "feed.kith.test"]},
+        services=[_GRAPH, _FEED, _IMPORTER],
     )
 
 
@@ -60,9 +67,11 @@ def files(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Sho
 
 @pytest.fixture(scope="module")
 def secured(databases: Databases, files: Shown, issuer: Issuer) -> Iterator[SecuredPair]:
-    """Both services; everybody shows a certificate, and users a token besides."""
-    graph = {**files.server("graph"), **issuer.environment}
+    """Both services with fences; everybody shows a certificate, and users a token besides."""
+    graph = {**files.server("graph"), **issuer.environment, **files.client("graph")}
+    graph["FENCE_KEEPERS"] = f"127.0.0.1:{_FENCES_PORT}"
     feed = {**files.server("feed"), **issuer.environment, **files.client("feed")}
+    feed["FENCES_PORT"] = str(_FENCES_PORT)
     with secured_pair(databases, graph=graph, feed=feed) as pair:
         yield pair
 
@@ -140,6 +149,51 @@ def test_feed_and_graph_know_each_other_by_their_certificates(
         _post(clients, 31)
 
         assert _authors(clients, 32) == [31]
+
+
+def _fences_opened(secured: SecuredPair) -> float:
+    opened = {"grpc_method": "OpenFences", "grpc_code": "OK"}
+    return scrape(secured.feed_server).value("grpc_server_handled_total", **opened)
+
+
+def test_the_graph_opens_fences_by_its_certificate(
+    secured: SecuredPair, authority: Authority
+) -> None:
+    before = _fences_opened(secured)
+    with secured.clients(authority.credentials(authority.issue(_IMPORTER))) as clients:
+        _connect(clients, 33, 34)
+
+    assert _fences_opened(secured) == before + 1
+
+
+@pytest.mark.usefixtures("secured")
+def test_no_stranger_opens_fences(authority: Authority) -> None:
+    shown = _shown(authority)
+    for name in (_GATEWAY, _IMPORTER):
+        shown[name] = authority.credentials(authority.issue(name))
+
+    outcomes = {kind: _opening(credentials) for kind, credentials in shown.items()}
+
+    unreachable = dict.fromkeys(_shown(authority), "UNAVAILABLE")
+    assert outcomes == {**unreachable, _GATEWAY: "UNAUTHENTICATED", _IMPORTER: "OK"}
+
+
+def _opening(credentials: grpc.ChannelCredentials | None) -> str:
+    """Return how a call ends that opens and closes the fence of a user."""
+    address = f"127.0.0.1:{_FENCES_PORT}"
+    change_id = str(uuid.uuid4())
+    with (
+        grpc.insecure_channel(address)
+        if credentials is None
+        else grpc.secure_channel(address, credentials)
+    ) as channel:
+        keeper = FenceKeeperServiceStub(channel)
+        try:
+            keeper.OpenFences(OpenFencesRequest(change_id=change_id, user_ids=[35]))
+            keeper.CloseFences(CloseFencesRequest(change_ids=[change_id]))
+        except grpc.RpcError as error:
+            return error.code().name
+    return "OK"
 
 
 @pytest.mark.parametrize("kind", ["another authority", "another name"])

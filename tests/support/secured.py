@@ -14,6 +14,7 @@ from kith.feed.v1.feed_pb2_grpc import FeedServiceStub
 from kith.graph.v1.graph_pb2_grpc import GraphServiceStub
 from shared.server.server import RunningServer
 from tests.support.pair import ENVIRONMENT, Databases
+from tests.support.processes import Session, until
 from tests.support.roles import serving
 
 
@@ -54,10 +55,14 @@ class SecuredPair:
 def secured_pair(
     databases: Databases, *, graph: Mapping[str, str], feed: Mapping[str, str]
 ) -> Iterator[SecuredPair]:
-    """Start both services on new databases, each with settings of its own."""
+    """Start both services on new databases, each with settings of its own.
+
+    If the graph is to tell a keeper of fences of its changes, that is so when they are yielded.
+    """
+    graph_url = databases.new("graph")
     with ExitStack() as stack:
         graph_settings = GraphSettings.read(
-            {**ENVIRONMENT, **graph, "GRAPH_DATABASE_URL": serving("graph", databases.new("graph"))}
+            {**ENVIRONMENT, **graph, "GRAPH_DATABASE_URL": serving("graph", graph_url)}
         )
         graph_server = RunningServer(
             graph_settings.server, build_graph(graph_settings, graph_settings.database.url)
@@ -75,7 +80,14 @@ def secured_pair(
             feed_settings.server, build_feed(feed_settings, feed_settings.database.url)
         )
         stack.callback(feed_server.stop)
+        if graph_settings.fence_keepers:
+            until(lambda: _has_keeper(graph_url))
         yield SecuredPair(graph_server=graph_server, feed_server=feed_server)
+
+
+def _has_keeper(graph_url: str) -> bool:
+    with Session(graph_url) as session:
+        return bool(session.rows("SELECT target FROM fence_keepers"))
 
 
 def bearer(token: str) -> tuple[tuple[str, str], ...]:
