@@ -1,6 +1,6 @@
-"""Ends the registration of a keeper of fences that is gone: see docs/operating.md.
+"""What an operator sees of fences and does about them: `kith fences`, see docs/operating.md.
 
-    python -m graph_service.fence_registrations                 lists the registered keepers
+    python -m graph_service.fence_registrations                 lists keepers and their open fences
     python -m graph_service.fence_registrations forget TARGET   changes are not told to it any more
 
 A registration ends by itself when graph_service starts without the keeper in FENCE_KEEPERS and the
@@ -9,19 +9,26 @@ keeper answers. This is for a keeper that will never answer again.
 
 import os
 import sys
+import time
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
+from functools import partial
 
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Connection
 
+from graph_service.fence_keepers import FenceKeepers
 from graph_service.queries import fences
+from graph_service.queries.fences import KeeperRow, Outcome, ToldChange
+from kith.client.settings import TargetSettings
 from kith.environment import Environment, SettingsError
-from kith.exceptions import AppException
+from kith.exceptions import AppException, UnavailableError
 from shared.database.database import Database
 from shared.database.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 from shared.database.endpoint import Endpoint
 from shared.database.metrics import database_latency
 from shared.database.settings import DatabaseSettings
+from shared.metrics import ClientMetrics
 
 _USAGE = "usage: python -m graph_service.fence_registrations [forget TARGET]\n"
 
@@ -47,9 +54,7 @@ def main(arguments: list[str]) -> int:
 def _do(arguments: list[str], database: Database) -> int:
     match arguments:
         case []:
-            for row in database.read(fences.registered):
-                sys.stdout.write(f"{row.target}  {row.name.keeper_id}\n")
-            return 0
+            return _list(database)
         case ["forget", target]:
             if database.write(lambda connection: _forget(connection, target)):
                 return 0
@@ -58,6 +63,52 @@ def _do(arguments: list[str], database: Database) -> int:
         case _:
             sys.stderr.write(_USAGE)
             return 2
+
+
+def _list(database: Database) -> int:
+    """Print every keeper with its open fences; returns 1 if one of them does not answer."""
+    rows = database.read(fences.registered)
+    if not rows:
+        sys.stdout.write("no keeper is registered, so no change opens fences\n")
+        return 0
+    environment = Environment(os.environ)
+    access = TargetSettings.read(environment, *(row.target for row in rows))
+    environment.check()
+    keepers = FenceKeepers(access, ClientMetrics(CollectorRegistry()))
+    try:
+        return max(_list_open(row, keepers, database) for row in rows)
+    finally:
+        keepers.shut()
+
+
+def _list_open(row: KeeperRow, keepers: FenceKeepers, database: Database) -> int:
+    sys.stdout.write(f"{row.target}  keeper {row.name.keeper_id}\n")
+    number = 0
+    try:
+        for page in keepers.told(row.target):
+            number += len(page)
+            _print_page(row.target, page, database)
+    except UnavailableError:
+        sys.stdout.write("  does not answer, so no connection can be changed\n")
+        return 1
+    sys.stdout.write(f"  {number} open\n")
+    return 0
+
+
+def _print_page(target: str, page: Sequence[tuple[ToldChange, int]], database: Database) -> None:
+    opened = {change.change_id: seconds for change, seconds in page}
+    read = partial(fences.outcomes, target=target, told=[change for change, _ in page])
+    for each in database.read(read):
+        age = max(0, round(time.time() - opened[each.change_id]))
+        sys.stdout.write(f"  {each.change_id}  open for {age} s  {_waits_for(each)}\n")
+
+
+def _waits_for(change: Outcome) -> str:
+    if change.is_over:
+        return f"transaction {change.outcome}; waits for graph_service to close it, within seconds"
+    if change.session is None:
+        return f"transaction {change.outcome}"
+    return f"transaction {change.outcome} in session {change.session}, which is {change.state}"
 
 
 def _forget(connection: Connection, target: str) -> bool:

@@ -150,20 +150,26 @@ class ToldChange(NamedTuple):
     history: str
 
 
+_TOLD: Final = """
+    unnest(CAST(:change_ids AS uuid[]), CAST(:transactions AS xid8[]),
+           CAST(:histories AS text[])) AS told (change_id, transaction, history)"""
+
 # A change was told of by its transaction before this statement looked, so a transaction that has a
 # later number than this one was lost in a crash. Transactions of another history are over once the
 # keeper is registered in this one, for that waited for all changes. NULL is too old to be known.
-_OVER = text("""
-    SELECT told.change_id
-    FROM unnest(CAST(:change_ids AS uuid[]), CAST(:transactions AS xid8[]),
-                CAST(:histories AS text[])) AS told (change_id, transaction, history)
-    WHERE CASE
-        WHEN told.history <> fences_history() THEN EXISTS (
-            SELECT FROM fence_keepers
-            WHERE target = :target AND graph_history = fences_history())
-        WHEN told.transaction >= pg_current_xact_id() THEN true
-        ELSE pg_xact_status(told.transaction) IS DISTINCT FROM 'in progress'
-    END
+_OUTCOME: Final = """CASE
+        WHEN told.history <> fences_history() THEN CASE
+            WHEN EXISTS (SELECT FROM fence_keepers
+                         WHERE target = :target AND graph_history = fences_history())
+            THEN 'of an earlier history'
+            ELSE 'of an earlier history, whose end is not registered yet' END
+        WHEN told.transaction >= pg_current_xact_id() THEN 'lost in a crash'
+        ELSE coalesce(pg_xact_status(told.transaction), 'not known any more') END"""
+_GOES_ON: Final = "('in progress', 'of an earlier history, whose end is not registered yet')"
+
+_OVER = text(f"""
+    SELECT told.change_id FROM {_TOLD}
+    WHERE {_OUTCOME} NOT IN {_GOES_ON}
 """)
 
 
@@ -171,13 +177,43 @@ def over(connection: Connection, *, target: str, told: Sequence[ToldChange]) -> 
     """Those of the changes that a keeper was told of before, whose transactions are over."""
     if not told:
         return []
-    rows = connection.execute(
-        _OVER,
-        {
-            "target": target,
-            "change_ids": [str(change.change_id) for change in told],
-            "transactions": [change.transaction for change in told],
-            "histories": [change.history for change in told],
-        },
-    )
+    rows = connection.execute(_OVER, {"target": target, **_parameters(told)})
     return list(rows.scalars())
+
+
+def _parameters(told: Sequence[ToldChange]) -> dict[str, list[str]]:
+    return {
+        "change_ids": [str(change.change_id) for change in told],
+        "transactions": [change.transaction for change in told],
+        "histories": [change.history for change in told],
+    }
+
+
+class Outcome(NamedTuple):
+    """What is known of the transaction of a change, and the session that goes on with it.
+
+    `session` and its `state` are None if there is none that may be seen.
+    """
+
+    change_id: uuid.UUID
+    outcome: str
+    is_over: bool
+    session: int | None
+    state: str | None
+
+
+_OUTCOMES = text(f"""
+    SELECT told.change_id, found.outcome, found.outcome NOT IN {_GOES_ON}, session.pid,
+           session.state
+    FROM {_TOLD}
+    CROSS JOIN LATERAL (SELECT {_OUTCOME} AS outcome) AS found
+    LEFT JOIN pg_stat_activity AS session
+      ON session.backend_xid = xid(told.transaction) AND found.outcome = 'in progress'
+    ORDER BY told.change_id
+""")
+
+
+def outcomes(connection: Connection, *, target: str, told: Sequence[ToldChange]) -> list[Outcome]:
+    """What became of changes that a keeper was told of before, by id, for a person."""
+    rows = connection.execute(_OUTCOMES, {"target": target, **_parameters(told)})
+    return [Outcome._make(row) for row in rows]

@@ -61,6 +61,14 @@ def _add_operator_commands(add_parser: AddParser) -> None:
     add_command(
         add_parser, "doctor", _doctor, "check settings, databases, clocks and the photo bucket"
     )
+    fences = add_command(
+        add_parser, "fences", _fences, "list open fences and what each of them waits for"
+    )
+    fences.add_argument(
+        "--forget",
+        metavar="TARGET",
+        help="tell the keeper at this address of no change any more; it must never come back",
+    )
 
 
 def _add_shards(add_parser: AddParser) -> None:
@@ -128,6 +136,13 @@ def _doctor(_arguments: Namespace, console: Console) -> None:
 
     _point_out_unknown_settings()
     doctor.examine(console)
+
+
+def _fences(arguments: Namespace, _console: Console) -> None:
+    from shared.cli import processes  # noqa: PLC0415 -- see above
+
+    wanted = () if arguments.forget is None else ("forget", arguments.forget)
+    processes.become("graph_service.fence_registrations", *wanted)
 
 
 def _create_shards(arguments: Namespace, _console: Console) -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Self
+from typing import NoReturn, Self
 
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
@@ -24,6 +24,14 @@ _STOP_SECONDS = 60
 _POLL_SECONDS = 0.1
 _LAST_LINES = 10
 CHILD = (sys.executable, "-m", "shared.processes.child")
+
+
+def become(module: str, *arguments: str) -> NoReturn:
+    """Go on as a program that this package does not know otherwise."""
+    # Paths in settings are relative to the folder that this was started in, so it stays.
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-m", module, *arguments]
+    os.execve(sys.executable, command, environment)  # noqa: S606 -- a module of ours
 
 
 class ServiceProcess:

@@ -229,7 +229,7 @@ def test_the_script_has_the_commands_of_an_operator_only_where_the_services_are(
         (folder / "__init__.py").write_text("raise AssertionError\n")
     client = with_extras.run("kith", "--help")
 
-    commands = {"run", "migrate", "doctor", "gateway", "shards"}
+    commands = {"run", "migrate", "doctor", "fences", "gateway", "shards"}
     listed = re.compile(r"^    (\w+) ", re.MULTILINE)
     assert commands < {*listed.findall(everything.stdout)}
     assert client.stderr == ""

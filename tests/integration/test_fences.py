@@ -1,5 +1,6 @@
 """No change of connections is committed before every keeper of fences has been told of it."""
 
+import re
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,7 +21,7 @@ from tests.support.errors import decoded, reason_of
 from tests.support.fence_keeper import EVERYBODY, Keeper, serving_keeper
 from tests.support.pair import Databases, Pair, running_pair, running_pair_on
 from tests.support.people import People
-from tests.support.processes import until
+from tests.support.processes import run, until
 from tests.support.roles import owner
 from tests.support.upkeep import closing_fences
 
@@ -573,6 +574,47 @@ def test_until_the_keeper_of_the_setting_is_registered_nothing_changes(
             People(pair).connected(2)
 
 
+def test_an_operator_is_shown_what_each_open_fence_waits_for(
+    pair: Pair,
+    people: People,
+    keeper: Keeper,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("GRAPH_DATABASE_URL", pair.graph_url)
+    one, two, three = people.connected(3)
+    keeper.forget()
+    keeper.is_closing = False
+    people.remove(one, three)
+    [removed] = keeper.open
+    told = keeper.open[removed]
+    lost = pb_keeper.OpenFencesRequest(
+        change_id=str(uuid.uuid4()), transaction=str(2**40), graph_history=told.graph_history
+    )
+    earlier = pb_keeper.OpenFencesRequest(
+        change_id=str(uuid.uuid4()), transaction="7", graph_history="another"
+    )
+    keeper.open |= {each.change_id: each for each in (lost, earlier)}
+
+    with removing(pair, one, two):
+        [waiting] = {*keeper.open} - {removed, lost.change_id, earlier.change_id}
+        assert fence_registrations.main([]) == 0
+
+    first, *lines, last = capsys.readouterr().out.splitlines()
+    waits = "; waits for graph_service to close it, within seconds"
+    said = dict(re.sub(r"open for \d+ s  ", "", line).strip().split("  ") for line in lines)
+    assert first == f"{keeper.target}  keeper {keeper.keeper_id}"
+    assert last == "  4 open"
+    assert re.fullmatch(
+        r"transaction in progress in session \d+, which is idle in transaction", said.pop(waiting)
+    )
+    assert said == {
+        removed: f"transaction committed{waits}",
+        lost.change_id: f"transaction lost in a crash{waits}",
+        earlier.change_id: f"transaction of an earlier history{waits}",
+    }
+
+
 def test_an_operator_forgets_a_keeper_that_never_answers_again(
     databases: Databases, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -587,10 +629,15 @@ def test_an_operator_forgets_a_keeper_that_never_answers_again(
     with running_pair_on(urls) as pair:
         with refused():
             People(pair).connected(2)
-        assert fence_registrations.main([]) == 0
-        assert capsys.readouterr().out == f"{keeper.target}  {keeper.keeper_id}\n"
+        assert fence_registrations.main([]) == 1
+        assert capsys.readouterr().out == (
+            f"{keeper.target}  keeper {keeper.keeper_id}\n"
+            "  does not answer, so no connection can be changed\n"
+        )
         assert fence_registrations.main(["forget", "another"]) == 1
-        assert fence_registrations.main(["forget", keeper.target]) == 0
+        assert run("shared.cli", {}, "fences", "--forget", keeper.target).returncode == 0
 
+        listed = run("shared.cli", {}, "fences")
+        assert listed.stdout == "no keeper is registered, so no change opens fences\n"
         one, two = People(pair).connected(2)
         assert is_connected(pair, one, two)
