@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup browser run gateway up down test test-unit test-citus model oracle chaos soak replicas conformance fuzz-photos bench bench-full bench-load bench-costs lint format check proto migrate revision clean
+.PHONY: help setup browser run gateway up down test test-unit test-citus model oracle chaos soak replicas conformance fuzz-photos screenshots bench bench-full bench-load bench-costs lint format check proto migrate revision clean
 
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -67,6 +67,9 @@ replicas: .venv/dev-installed ## Read 100,000 writes from replicas at once, then
 
 conformance: .venv/dev-installed ## Test the object store on OpenStack Swift and a JavaScript client, if installed
 	$(BIN)/python -m pytest -rs tests/conformance
+
+screenshots: .venv/dev-installed ## Take the pictures in docs/images, of `make run` and `make gateway`
+	$(BIN)/python -m tests.support.screenshots http://127.0.0.1:$${GATEWAY_PORT:-8080}
 
 fuzz-photos: .venv/dev-installed ## Damage a million photos and check the results; takes minutes
 	$(BIN)/python -m tests.support.photo_fuzz $${KITH_PHOTOS_DAMAGED:-1000000} $${KITH_SEED:-1}
