@@ -7,18 +7,33 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import grpc
 import pytest
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
+from psycopg2.errors import InsufficientPrivilege
 
-from feed_service.auditor.metrics import AGREED, UNSETTLED, VIOLATED
+from feed_service.auditor.__main__ import RunningAuditor
+from feed_service.auditor.decisions import decisions
+from feed_service.auditor.items import Item
+from feed_service.auditor.metrics import AGREED, SHOWN, UNSETTLED, VIOLATED
 from feed_service.auditor.primaries import SUSPENSION_SECONDS
+from feed_service.auditor.replays import Answer
 from feed_service.auditor.rule import Clause
+from feed_service.auditor.settings import AuditorSettings
+from kith.feed.v1 import feed_pb2 as feed
 from tests.support.auditing import Audit, auditing, viewer_of_everything
-from tests.support.mutants import MUTANTS, Mutant
+from tests.support.mutants import MUTANTS, Mutant, believing_the_cache
 from tests.support.pair import Pair
-from tests.support.people import People
+from tests.support.people import People, tagged
+from tests.support.processes import Session, until
 from tests.support.random_changes import RandomChanges
+from tests.support.roles import make_auditor
 
 _ROUNDS = int(os.environ.get("KITH_AUDIT_ROUNDS", "4"))
+
+# At the usual rate.
+_A_MINUTES_DECISIONS = 60 * 50
 
 pytestmark = pytest.mark.usefixtures("single_node")
 
@@ -94,3 +109,120 @@ def test_writers_beside_it_cause_no_false_alarm(pair: Pair) -> None:
     outcomes = Counter(decision.outcome for decision in decided)
     assert not outcomes[VIOLATED]
     assert outcomes[AGREED] > outcomes[UNSETTLED]
+
+
+def test_connections_that_are_shown_from_a_cache_without_a_question_are_noticed(
+    pair: Pair, people: People, audit: Audit
+) -> None:
+    viewer_id, author_id = people.connected(2)
+    post = feed.PostName(author_id=author_id, post_id=people.post(author_id))
+    with believing_the_cache():
+        # What is cached then has the blocks too, which every call makes do with.
+        pair.feed.ListComments(feed.ListCommentsRequest(user_id=viewer_id, post=post))
+        people.remove(viewer_id, author_id)
+        found = audit.violations(viewer_id)
+
+    assert {(each.kind, each.clause) for each in found} == {(SHOWN, Clause.NOT_CONNECTED)}
+
+
+def test_what_changes_and_comes_back_during_a_call_is_unsettled(
+    people: People, audit: Audit
+) -> None:
+    viewer_id, author_id = people.connected(2)
+    tag_id = people.tag(author_id, "one")
+    item = Item(author_id, people.post(author_id, tagged(tag_id)))
+    before = audit.primaries.facts(viewer_id, [item])
+    people.give(author_id, tag_id, viewer_id)
+    people.take(author_id, tag_id, viewer_id)
+    after = audit.primaries.facts(viewer_id, [item])
+
+    answer = Answer(request_id="", shown=frozenset({item}), asked=frozenset({item}))
+    [decision] = decisions(answer, before, after)
+
+    assert after.posts[item].tags[0].given_at is None
+    assert decision.outcome == UNSETTLED
+
+
+@pytest.mark.parametrize(
+    ("service", "statement"),
+    [
+        ("feed", "SELECT body FROM posts"),
+        ("feed", "SELECT body FROM comments"),
+        ("feed", "SELECT name FROM tags"),
+        ("feed", "SELECT attributes FROM posts"),
+        ("feed", "SELECT * FROM idempotency_keys"),
+        ("feed", "DELETE FROM posts"),
+        ("feed", "SELECT id FROM posts FOR UPDATE"),
+        ("graph", "SELECT reason FROM suspensions"),
+        ("graph", "UPDATE users SET revision = 0"),
+    ],
+)
+def test_a_stolen_role_of_the_auditor_reads_no_text_and_changes_nothing(
+    pair: Pair, service: str, statement: str
+) -> None:
+    url = pair.feed_url if service == "feed" else pair.graph_url
+    with Session(make_auditor(service, url)) as session:
+        session.rows("SET TRANSACTION READ WRITE")
+        with pytest.raises(InsufficientPrivilege):
+            session.rows(statement)
+
+
+@pytest.fixture
+def running(pair: Pair) -> Iterator[RunningAuditor]:
+    """An auditor as a process runs it, that never rests."""
+    settings = AuditorSettings.read(
+        {
+            "AUDITOR_PORT": "0",
+            "AUDITOR_METRICS_PORT": "0",
+            "AUDITOR_DECISIONS_PER_SECOND": "100000",
+            "DRAIN_SECONDS": "0",
+            "FEED_TARGET": pair.feed_server.address,
+        }
+    )
+    auditor = RunningAuditor(
+        settings,
+        graph_url=make_auditor("graph", pair.graph_url),
+        feed_url=make_auditor("feed", pair.feed_url),
+    )
+    yield auditor
+    auditor.stop()
+
+
+def _value(auditor: RunningAuditor, name: str, **labels: str) -> float:
+    """Return the sum of those series of a metric that have some labels."""
+    return sum(
+        sample.value
+        for metric in auditor.registry.collect()
+        for sample in metric.samples
+        if sample.name == name and labels.items() <= sample.labels.items()
+    )
+
+
+@pytest.mark.usefixtures("viewer")
+def test_a_running_auditor_finds_a_wrong_clause_among_a_minutes_decisions_and_logs_the_evidence(
+    pair: Pair, running: RunningAuditor, caplog: pytest.LogCaptureFixture
+) -> None:
+    until(lambda: _value(running, "privacy_decisions_total", outcome=AGREED) > 0)
+    assert not _value(running, "privacy_violations_total")
+    made = _value(running, "privacy_decisions_total")
+    [mutant] = [each for each in MUTANTS if each.name == "private posts are shown"]
+    with mutant.applied(pair):
+        until(lambda: _value(running, "privacy_violations_total", kind=SHOWN) > 0)
+        decided = _value(running, "privacy_decisions_total") - made
+
+    assert decided <= _A_MINUTES_DECISIONS
+    evidence = vars(next(each for each in caplog.records if each.message == "privacy violation"))
+    assert evidence["clause"] == Clause.PRIVATE
+    assert evidence["audited_request_id"].startswith("audit-")
+    assert not [value for value in evidence.values() if "hello" in str(value)]
+
+
+def test_a_running_auditor_is_ready_while_it_reaches_databases_and_service(
+    running: RunningAuditor,
+) -> None:
+    with grpc.insecure_channel(running.address) as channel:
+        health = HealthStub(channel)
+        status = health.Check(HealthCheckRequest(service="ready")).status
+
+    assert status == HealthCheckResponse.SERVING
+    assert _value(running, "readiness_check_passing") == 3
