@@ -16,6 +16,7 @@ import yaml
 from kubernetes_validate.utils import validate
 from sqlalchemy import make_url
 
+from feed_service.auditor.settings import AuditorSettings
 from feed_service.settings import FeedSettings
 from graph_service.settings import GraphSettings
 from kith.environment import Environment, SettingsError
@@ -345,6 +346,7 @@ def _require_valid(manifest: dict[str, Any], version: str) -> None:
 
 
 def test_all_manifests_are_applied_as_one() -> None:
+    # Folders are for what is optional.
     files = {path.name for path in (DEPLOY / "kubernetes").glob("*.yaml")}
 
     assert {*kustomization()["resources"], "kustomization.yaml"} == files
@@ -617,7 +619,7 @@ def test_prometheus_looks_for_every_service_where_its_metrics_are() -> None:
             _environment(service, **_TOKENS)
         ).server.metrics_port
         for service in _READERS
-    }
+    } | {"auditor-metrics": AuditorSettings.read(_SECRETS).metrics_port}
 
 
 def test_grafana_finds_its_dashboards_where_they_are_mounted() -> None:
