@@ -1,10 +1,12 @@
-"""graph_service is killed while it changes connections, and fences keep reads right.
+"""A service is killed while connections are changed, and fences keep reads right.
 
-Changes are stopped at each of their steps, and then their process is killed. Another process of
-graph_service goes on: it closes the fences of changes that are over, and of no others.
+Changes are stopped at each of their steps, and then the process of graph_service is killed. Another
+one goes on: it closes the fences of changes that are over, and of no others. Or the process of a
+keeper is killed, after it has committed fences and before it answers.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,9 +20,11 @@ from kith.graph.v1 import graph_pb2
 from kith.graph.v1.fence_keeper_pb2 import ListOpenFencesRequest
 from kith.graph.v1.fence_keeper_pb2_grpc import FenceKeeperServiceStub
 from kith.graph.v1.graph_pb2_grpc import GraphServiceStub
-from tests.support.pair import Databases, Pair, running_fenced_pair, tapped
+from tests.support.errors import reason_of
+from tests.support.pair import Databases, Pair, running_fenced_pair, running_pair, tapped
 from tests.support.pauses import CLOSES_FENCES, OPENS_FENCES
 from tests.support.people import People
+from tests.support.ports import free_port
 from tests.support.processes import ServiceProcess, Session, until
 from tests.support.roles import serving
 from tests.support.wire import WireTap
@@ -37,6 +41,9 @@ _STEPS: Final = {
 _LATE: Final = "COMMIT is late"
 # A ceiling that only something broken reaches.
 _WITHIN_SECONDS: Final = 60
+# More people than one change has fences of their own for.
+_MANY: Final = 1_001
+_OPEN_CHANGES: Final = "SELECT change_id FROM open_fences"
 _REMOVED: Final = {"before the fence is closed", "after COMMIT"}
 
 
@@ -155,3 +162,85 @@ def _check(people: People, removals: dict[str, _Removal], *, ended: set[str] | N
         for _ in range(2):
             page = people.feed(removal.bob)
             assert (page == []) if step in ended else (post in page), step
+
+
+def test_a_keeper_that_is_killed_before_it_answers_leaves_nothing_half_done(
+    databases: Databases, tmp_path: Path
+) -> None:
+    """An import and an erasure of so many people have a fence for everybody."""
+    port = free_port()
+    settings = {"FENCES_PORT": str(free_port()), "FENCE_KEEPERS": f"127.0.0.1:{port}"}
+    with ExitStack() as stack:
+        pair = stack.enter_context(running_pair(databases, settings))
+        tap, url = stack.enter_context(tapped(serving("feed", pair.feed_url)))
+        variables = {
+            "FEED_DATABASE_URL": url,
+            "GRAPH_TARGET": pair.graph_server.address,
+            "FENCES_PORT": str(port),
+        }
+        keeper = ServiceProcess("feed_service", variables, tmp_path / "killed.log")
+        stack.callback(keeper.kill)
+        until(lambda: _rows(pair.graph_url, "SELECT target FROM fence_keepers"))
+        people = People(pair)
+        bob, alice = people.connected(2)
+        post = people.post(alice)
+        others = people.new(_MANY)
+        people.connect(alice, *others)
+        carol, *strangers = people.new(_MANY)
+        until(lambda: not _rows(pair.feed_url, _OPEN_CHANGES))
+        assert [people.feed(bob) for _ in range(2)] == [[post]] * 2
+        changes: list[Callable[[], None]] = [
+            lambda: people.connect(carol, *strangers),
+            lambda: _erase(pair, alice),
+        ]
+        committed, goes_on = list[str](), Event()
+        stack.callback(goes_on.set)
+
+        def stop(statement: str) -> None:
+            if OPENS_FENCES in statement:
+                committed.append(statement)
+                goes_on.wait(_WITHIN_SECONDS)
+
+        tap.after_statement = stop
+        with ThreadPoolExecutor(2) as threads:
+            attempts = [threads.submit(_reason, change) for change in changes]
+            until(lambda: len(committed) == len(changes), within_seconds=_WITHIN_SECONDS)
+            keeper.kill()
+            reasons = [attempt.result() for attempt in attempts]
+        tap.after_statement = _pass
+        goes_on.set()
+
+        assert reasons == ["FENCE_KEEPER_UNAVAILABLE"] * 2
+        assert len(_rows(pair.feed_url, _OPEN_CHANGES)) == 2
+        assert [people.feed(bob) for _ in range(2)] == [[post]] * 2
+        assert _number_of_connections(pair, alice, carol) == [1 + _MANY, 0]
+
+        stack.enter_context(ServiceProcess("feed_service", variables, tmp_path / "next.log"))
+        until(lambda: not _rows(pair.feed_url, _OPEN_CHANGES))
+        for change in changes:
+            until(lambda change=change: not _reason(change))  # type: ignore[misc]  # mypy knows no default of a lambda
+        assert [people.feed(bob) for _ in range(2)] == [[]] * 2
+        assert _number_of_connections(pair, alice, carol) == [0, _MANY - 1]
+
+
+def _erase(pair: Pair, user_id: int) -> None:
+    pair.graph.DeleteUser(graph_pb2.DeleteUserRequest(user_id=user_id))
+
+
+def _reason(change: Callable[[], None]) -> str:
+    """Return the reason for which a change is refused; empty if it is made."""
+    try:
+        change()
+    except grpc.RpcError as error:
+        return reason_of(error)
+    return ""
+
+
+def _number_of_connections(pair: Pair, *user_ids: int) -> list[int]:
+    request = graph_pb2.CountConnectionsRequest(user_ids=user_ids)
+    return [each.connection_count for each in pair.graph.CountConnections(request).counts]
+
+
+def _rows(url: str, statement: str) -> list[tuple[object, ...]]:
+    with Session(url) as session:
+        return session.rows(statement)

@@ -1,0 +1,91 @@
+"""Fences are switched on and off while both services run, and every read is right meanwhile."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import grpc
+
+from graph_service.__main__ import build as build_graph
+from graph_service.settings import GraphSettings
+from kith.client.channel_options import client_options
+from kith.graph.v1.graph_pb2_grpc import GraphServiceStub
+from shared.server.server import RunningServer
+from tests.support.pair import ENVIRONMENT, Databases, Pair, running_fenced_pair
+from tests.support.people import People
+from tests.support.processes import Session, until
+from tests.support.roles import serving
+
+
+def test_reads_are_right_while_processes_with_and_without_fences_change_connections(
+    databases: Databases,
+) -> None:
+    with running_fenced_pair(databases) as (pair, _):
+        first = People(pair)
+        [(keeper,)] = _keepers(pair)
+        _change_and_read(first)
+        until(lambda: not _asks_the_graph(pair))
+
+        with _another_graph(pair, keepers="") as second:
+            until(lambda: not _keepers(pair))
+            for people in (first, second):
+                _change_and_read(people)
+            assert _asks_the_graph(pair)
+
+            with _another_graph(pair, keepers=str(keeper)) as third:
+                until(lambda: _keepers(pair))
+                for people in (first, second, third):
+                    _change_and_read(people)
+                until(lambda: not _asks_the_graph(pair))
+
+
+def _change_and_read(people: People) -> None:
+    """Have two people connect and part, and one of them read after each step, also from a cache."""
+    bob, alice = people.new(2)
+    assert [people.feed(bob) for _ in range(2)] == [[], []]
+    people.connect(alice, bob)
+    post = people.post(alice)
+    assert [people.feed(bob) for _ in range(2)] == [[post], [post]]
+    people.remove(alice, bob)
+    people.post(alice)
+    assert [people.feed(bob) for _ in range(2)] == [[], []]
+
+
+def _asks_the_graph(pair: Pair) -> bool:
+    """Whether a read of connections that are cached asks the graph."""
+    people, asked = People(pair), list[str]()
+    bob, _ = people.connected(2)
+    people.feed(bob)
+    until(lambda: not _rows(pair.feed_url, "SELECT change_id FROM open_fences"))
+    people.feed(bob)
+    pair.gate.before_call = asked.append
+    people.feed(bob)
+    pair.gate.before_call = lambda _method: None
+    return "GetConnectedUserIds" in asked
+
+
+@contextmanager
+def _another_graph(pair: Pair, *, keepers: str) -> Iterator[People]:
+    """Start graph_service once more; yields people who change their connections by it."""
+    settings = GraphSettings.read(
+        {
+            **ENVIRONMENT,
+            "GRAPH_DATABASE_URL": serving("graph", pair.graph_url),
+            "FENCE_KEEPERS": keepers,
+        }
+    )
+    server = RunningServer(settings.server, build_graph(settings, settings.database.url))
+    try:
+        with grpc.insecure_channel(server.address, client_options("graph")) as channel:
+            yield People(replace(pair, graph=GraphServiceStub(channel)))
+    finally:
+        server.stop()
+
+
+def _keepers(pair: Pair) -> list[tuple[object, ...]]:
+    return _rows(pair.graph_url, "SELECT target FROM fence_keepers")
+
+
+def _rows(url: str, statement: str) -> list[tuple[object, ...]]:
+    with Session(url) as session:
+        return session.rows(statement)
