@@ -65,9 +65,9 @@ def pages(written: Path) -> list[Page]:
     Raises CommandError when Swagger UI is not installed.
     """
     files = {
-        "console": [*_files(_SOURCES / "console"), written / "calls.json"],
+        "console": [*(_SOURCES / "console").iterdir(), written / "calls.json"],
         "docs": [
-            *_files(_SOURCES / "docs"),
+            *(_SOURCES / "docs").iterdir(),
             *(_swagger_ui() / name for name in _SWAGGER_UI_FILES),
             written / "openapi.json",
             written / "kith.binpb",
@@ -104,10 +104,6 @@ def _call(method: MethodDescriptor) -> Mapping[str, str]:
         "path": getattr(rule, verb),
         "body": rule.body,
     }
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.iterdir() if file.suffix in _KINDS)
 
 
 def _paths(name: str, file: Path) -> list[str]:

@@ -5,14 +5,13 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 from google.protobuf import json_format
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, ViewportSize, expect
 
 from kith.feed.v1 import feed_pb2
 from kith.feed.v1.feed_pb2_grpc import FeedServiceStub
@@ -20,6 +19,7 @@ from kith.graph.v1 import graph_pb2
 from tests.support.chromium import new_context, running_chromium
 from tests.support.credentials import Issuer
 from tests.support.gateway import Gateway, running_gateway
+from tests.support.over_http import exposed
 from tests.support.pair import Pair
 from tests.support.people import PRIVATE, People, tagged
 from tests.support.rpcs import RPCS
@@ -28,6 +28,7 @@ pytest.importorskip("envoy", reason="there is no wheel with Envoy for this syste
 
 _MARKUP = "<img src=x onerror=alert(1)><script>alert(2)</script><b>bold</b>"
 _PAGES = {"GATEWAY_PAGES": "on"}
+_PHONE: ViewportSize = {"width": 360, "height": 780}
 # Of the paper, 0 to 255.
 _LIGHTNESS = """async () => {
   // A page is told of another scheme with its next frame.
@@ -373,74 +374,121 @@ def test_the_picture_is_one_stop_of_the_tab_key_and_obeys_the_arrows(
     expect(page.locator("#picture :focus")).to_have_attribute("aria-pressed", "true")
 
 
-@pytest.mark.parametrize("path", ["/console", "/docs"])
-def test_it_fits_a_phone_in_dark_and_light(
-    chromium: Browser, gateway: Gateway, people: People, path: str
-) -> None:
-    [user] = people.new(1)
-    people.post(user)
-    with _window(chromium, gateway, viewport={"width": 360, "height": 780}) as window:
-        page = window.page
-        page.goto(f"http://{gateway.address}{path}#{user}")
-        expect(page.locator(".post, .opblock").first).to_be_visible()
+def _lightness(page: Page) -> dict[str, float]:
+    """Return that of the paper in each scheme, 0 to 255."""
+    found = {}
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        found[scheme] = page.evaluate(_LIGHTNESS)
+    return found
 
-        lightness = {}
-        for scheme in ("light", "dark"):
-            page.emulate_media(color_scheme=scheme)
-            lightness[scheme] = page.evaluate(_LIGHTNESS)
-        width = page.evaluate("document.documentElement.scrollWidth")
 
-    assert width == 360
+def test_the_console_fits_a_phone_in_dark_and_light(window: Window, world: World) -> None:
+    window.page.set_viewport_size(_PHONE)
+    page = window.see_as(world.me)
+
+    lightness = _lightness(page)
+
+    assert page.evaluate("document.documentElement.scrollWidth") == _PHONE["width"]
     assert lightness["light"] > 200
     assert lightness["dark"] < 60
 
 
-def test_with_tokens_the_console_asks_for_one_and_shows_and_stores_it_nowhere(
-    chromium: Browser,
-    pair: Pair,
-    issuer: Issuer,
-    people: People,
-    tmp_path: Path,
-) -> None:
-    [user] = people.new(1)
-    people.post(user, body="my own")
-    token = issuer.token(user)
-    with (
-        running_gateway(
-            tmp_path,
-            graph=pair.graph_server.address,
-            feed=pair.feed_server.address,
-            environment={**_PAGES, **issuer.environment},
-        ) as gateway,
-        _window(chromium, gateway) as window,
-    ):
+@pytest.fixture(scope="module")
+def guarded(
+    pair: Pair, issuer: Issuer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Gateway]:
+    """A gateway that asks for tokens."""
+    with running_gateway(
+        tmp_path_factory.mktemp("guarded"),
+        graph=pair.graph_server.address,
+        feed=pair.feed_server.address,
+        environment={**_PAGES, **issuer.environment},
+    ) as running:
+        yield running
+
+
+@pytest.fixture
+def signed_in(
+    chromium: Browser, guarded: Gateway, issuer: Issuer, world: World, people: People
+) -> Iterator[Page]:
+    """The console after somebody has given it their token; with a post of a connection."""
+    people.post(world.plain, body="by a connection")
+    with _window(chromium, guarded) as window:
         page = window.page
-        page.goto(f"http://{gateway.address}/console")
-        page.get_by_label("Token", exact=True).fill(token)
+        page.goto(f"http://{guarded.address}/console")
+        page.get_by_label("Token", exact=True).fill(issuer.token(world.me))
         page.get_by_role("button", name="Use it").click()
-
-        expect(page.locator("#status")).to_contain_text(f"Person {user}:")
-        expect(page.locator(".post .body")).to_have_text(["my own"])
-        page.locator("#calls summary").first.click()
-        expect(page.locator("pre.curl")).to_contain_text('-H "authorization: Bearer $TOKEN"')
-        assert token not in page.content()
-        assert page.evaluate("localStorage.length + sessionStorage.length") == 0
-        assert page.context.cookies() == []
+        expect(page.locator("#status")).to_contain_text(f"Person {world.me}:")
+        yield page
 
 
-def test_the_reference_lists_the_calls_and_makes_one(
-    window: Window, world: World, people: People
+def test_with_tokens_the_console_asks_for_one_and_shows_and_stores_it_nowhere(
+    signed_in: Page, world: World
 ) -> None:
-    people.post(world.plain, body="seen in the reference")
-    page = window.page
+    page = signed_in
+    call = page.locator("#calls [data-method=GetFeed]", has=page.get_by_text("200"))
 
-    page.goto(f"http://{window.address}/docs")
-    call = page.locator(".opblock", has=page.get_by_text("/v1/users/{userId}/feed", exact=True))
+    call.locator("summary").first.click()
+
+    expect(call.locator("pre.curl")).to_contain_text(f"/v1/users/{world.me}/feed")
+    expect(call.locator("pre.curl")).to_contain_text('-H "authorization: Bearer $TOKEN"')
+    assert "eyJ" not in page.content()
+    assert page.evaluate("localStorage.length + sessionStorage.length") == 0
+    assert page.context.cookies() == []
+
+
+def test_with_the_token_of_a_user_it_asks_why_about_posts_of_that_user_alone(
+    signed_in: Page,
+) -> None:
+    page = signed_in
+
+    expect(page.locator(".post .body")).to_have_text(["by a connection"])
+    expect(page.get_by_role("button", name="Why do they see it?")).to_have_count(0)
+
+
+def test_the_back_button_leads_back_to_the_person_before(window: Window, world: World) -> None:
+    page = window.see_as(world.me)
+    page.locator(_node(world.plain)).click()
+    page.get_by_role("button", name="See as them").click()
+    expect(page.locator("#status")).to_contain_text(f"Person {world.plain}:")
+
+    page.go_back()
+
+    expect(page.locator("#status")).to_contain_text(f"Person {world.me}:")
+
+
+@pytest.fixture(scope="module")
+def reference(chromium: Browser, gateway: Gateway) -> Iterator[Page]:
+    """The reference, which takes seconds to draw."""
+    with _window(chromium, gateway) as window:
+        window.page.goto(f"http://{gateway.address}/docs")
+        expect(window.page.locator(".opblock").first).to_be_visible()
+        yield window.page
+        assert window.problems == []
+
+
+def test_a_call_can_be_made_in_the_reference(reference: Page, world: World, people: People) -> None:
+    people.post(world.plain, body="seen in the reference")
+    path = reference.get_by_text("/v1/users/{userId}/feed", exact=True)
+    call = reference.locator(".opblock", has=path)
+
     call.locator(".opblock-summary").click()
     call.get_by_placeholder("userId").fill(str(world.me))
     call.get_by_role("button", name="Execute").click()
 
     expect(call.locator(".live-responses-table")).to_contain_text("seen in the reference")
+
+
+def test_the_reference_has_every_call_and_fits_a_phone_in_dark_and_light(reference: Page) -> None:
+    reference.set_viewport_size(_PHONE)
+
+    lightness = _lightness(reference)
+
+    assert reference.locator(".opblock").count() == len(exposed())
+    assert reference.evaluate("document.documentElement.scrollWidth") == _PHONE["width"]
+    assert lightness["light"] > 200
+    assert lightness["dark"] < 60
 
 
 @pytest.mark.parametrize("path", ["/console", "/console/console.js", "/docs", "/docs/docs.js"])

@@ -38,6 +38,8 @@ const state = {
   // The post about whose viewers somebody asks, until they choose one.
   asking: undefined,
   isLive: true,
+  // The user of the token, if there is one and it is a user's.
+  subject: "",
 };
 let gateway;
 let reading = 0;
@@ -70,7 +72,8 @@ function showTabs() {
 }
 
 function showList() {
-  const context = { userId: me(), names: names(), act };
+  const mayAsk = (authorId) => !state.subject || state.subject === authorId;
+  const context = { userId: me(), names: names(), mayAsk, act };
   const contents = {
     feed: () => feed(state.world, context),
     digest: () => state.digest && digest(state.digest, context),
@@ -157,9 +160,18 @@ function say(events) {
   while (list.children.length > MOST_EVENTS) list.lastChild.remove();
 }
 
+function showStatus() {
+  const { connections, unread } = state.world;
+  const text = `Person ${me()}: ${counted(connections.length, "connection")}, `
+    + `${counted(unread.unreadCount, "unread post")}.`;
+  // A screen reader speaks whatever is written here.
+  if (byId("status").textContent !== text) byId("status").textContent = text;
+}
+
 function showAll() {
   byId("person").value = me();
   document.title = `Person ${me()} – Kith console`;
+  showStatus();
   showTabs();
   showList();
   showPicture();
@@ -192,10 +204,9 @@ async function refresh(options) {
   // Somebody has gone on to another person, or a later reading has begun.
   if (number !== reading || state.world !== before) return;
   state.world = after;
-  const happened = changes(before, after);
-  say(happened);
-  const isSame = JSON.stringify(before) === JSON.stringify(after);
-  if (isSame) return;
+  showStatus();
+  say(changes(before, after));
+  if (JSON.stringify(before) === JSON.stringify(after)) return;
   if (state.tab !== "feed") await readTab({ isRepeated: true });
   if (String(before.connections) !== String(after.connections)) await meet();
   if (state.chosen) await readPeer({ isRepeated: true });
@@ -247,10 +258,8 @@ async function seeAs(userId) {
       connection: undefined, draft: EMPTY, lit: undefined, why: undefined, asking: undefined,
     });
     byId("events").replaceChildren();
-    history.replaceState(null, "", `#${userId}`);
+    if (location.hash !== `#${userId}`) history.pushState(null, "", `#${userId}`);
     showAll();
-    byId("status").textContent = `Person ${userId}: ${counted(world.connections.length, "connection")}, `
-      + `${counted(world.unread.unreadCount, "unread post")}.`;
     if (state.tab !== "feed") {
       await readTab();
       showList();
@@ -405,11 +414,12 @@ function askForToken() {
   if (!dialog.open) dialog.showModal();
 }
 
-/** Returns whom a token is of. It is the gateway that verifies it. */
+/** Returns the user of a token, or nothing for that of a service. The gateway verifies tokens. */
 function subjectOf(token) {
   try {
     const [, content] = token.split(".");
-    return String(JSON.parse(atob(content.replaceAll("-", "+").replaceAll("_", "/"))).sub);
+    const { sub } = JSON.parse(atob(content.replaceAll("-", "+").replaceAll("_", "/")));
+    return isPerson(sub) ? sub : "";
   } catch {
     return "";
   }
@@ -420,8 +430,8 @@ async function useToken() {
   byId("token").value = "";
   if (byId("token-dialog").returnValue !== "use" || !token) return;
   gateway.token = token;
-  const subject = subjectOf(token);
-  await seeAs(/^\d+$/.test(subject) ? subject : byId("person").value);
+  state.subject = subjectOf(token);
+  await seeAs(state.subject || byId("person").value);
 }
 
 // The page -------------------------------------------------------------------------------------
@@ -431,7 +441,7 @@ function listen() {
     event.preventDefault();
     seeAs(byId("person").value);
   });
-  window.addEventListener("hashchange", () => seeAs(location.hash.slice(1)));
+  window.addEventListener("hashchange", () => seeAs(fromAddress()));
   byId("live").addEventListener("click", (event) => {
     state.isLive = !state.isLive;
     event.target.setAttribute("aria-pressed", String(state.isLive));
@@ -472,12 +482,20 @@ async function live() {
   setTimeout(live, LIVE_MILLISECONDS);
 }
 
+const isPerson = (text) => /^\d{1,19}$/.test(text);
+
+/** Returns the person that the address of the page names. */
+function fromAddress() {
+  const named = location.hash.slice(1);
+  return isPerson(named) ? named : FIRST_PERSON;
+}
+
 async function start() {
   const rules = await (await fetch("/console/calls.json")).json();
   gateway = new Gateway(rules, tell);
   listen();
-  byId("person").value = /^#\d+$/.test(location.hash) ? location.hash.slice(1) : FIRST_PERSON;
-  await seeAs(byId("person").value);
+  byId("person").value = fromAddress();
+  await seeAs(fromAddress());
   setTimeout(live, LIVE_MILLISECONDS);
 }
 

@@ -7,7 +7,7 @@ const REASONS = {
   DIGEST_REASON_FILLED_PLACE: "fills a free slot",
 };
 
-function post(each, { userId, names, act }, note) {
+function post(each, { userId, names, mayAsk, act }, note) {
   const isOwn = each.authorId === userId;
   const key = `${each.authorId}-${each.postId}`;
   const button = (name, label, onclick) =>
@@ -37,7 +37,7 @@ function post(each, { userId, names, act }, note) {
           button("delete", "Delete", () => act.remove(each)),
         ]
         : [
-          button("why", "Why do they see it?", () => act.why(each)),
+          mayAsk(each.authorId) && button("why", "Why do they see it?", () => act.why(each)),
           button("read", "Read up to here", () => act.markRead(each)),
         ]));
 }
