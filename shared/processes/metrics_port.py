@@ -38,6 +38,9 @@ class MetricsPort:
 
     def close(self) -> None:
         """Serve no more."""
+        # The server looks twice a second whether it is to stop, unless its socket wakes it.
+        with suppress(OSError):
+            self._server.socket.shutdown(socket.SHUT_RDWR)
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
