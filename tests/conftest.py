@@ -5,6 +5,7 @@ process has a PostgreSQL of its own, because tests change roles, passwords and s
 the whole server's. Starting one costs two seconds, less than what tests would wait for each other.
 """
 
+import gc
 import os
 import tempfile
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from shared.database.embedded_postgres import EmbeddedPostgres
 from tests.support.citus import NO_CITUS, SINGLE_NODE, URL, Citus, running_citus
 from tests.support.clients import ThreadsLibrary, running_aio_library
 from tests.support.credentials import Issuer
+from tests.support.memory import folder_in_memory, free_memory_of_killed_runs
 from tests.support.pair import Databases, Pair, running_pair
 from tests.support.people import People
 from tests.support.rows import row_counts
@@ -35,12 +37,29 @@ def pytest_xdist_auto_num_workers() -> int:
     return (os.cpu_count() or 1) + 2
 
 
+def pytest_sessionstart() -> None:
+    """Begin with the memory that killed runs have left, before processes are started."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        free_memory_of_killed_runs()
+
+
+def pytest_collection() -> None:
+    """Let collection be: what it makes stays, and looking for garbage in it takes a fifth of it."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage from now on, but not among what was collected."""
+    gc.freeze()
+    gc.enable()
+
+
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[EmbeddedPostgres]:
     """One PostgreSQL for all tests of this process."""
     # pytest's own temporary directories are closed to the account that PostgreSQL runs as when the
     # tests run as root.
-    directory = Path(tempfile.mkdtemp(prefix="kith-test-"))
+    directory = Path(tempfile.mkdtemp(prefix="kith-test-", dir=folder_in_memory()))
     directory.chmod(0o755)
     with EmbeddedPostgres(directory / "postgres") as running:
         _prepare(running.url("postgres"))
@@ -81,6 +100,8 @@ def _prepare(url: str) -> None:
     )
     with engine.connect() as connection:
         connection.exec_driver_sql("ALTER SYSTEM SET fsync = off")
+        connection.exec_driver_sql("ALTER SYSTEM SET full_page_writes = off")
+        connection.exec_driver_sql("ALTER SYSTEM SET max_wal_size = '256MB'")
         connection.exec_driver_sql("ALTER SYSTEM SET autovacuum = off")
         connection.exec_driver_sql("SELECT pg_reload_conf()")
 

@@ -547,8 +547,7 @@ class _Rows:
 
     def _execute(self, *statements: str) -> None:
         with self._engine.begin() as connection:
-            for statement in statements:
-                connection.execute(text(statement))
+            connection.exec_driver_sql("; ".join(statements))
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
