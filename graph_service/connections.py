@@ -18,7 +18,7 @@ from graph_service.fences import Fences
 from graph_service.metrics import ACTIVE_CONNECTIONS, USERS, GraphMetrics
 from graph_service.models import EventKind
 from graph_service.queries import pairs
-from graph_service.queries.pairs import NOTHING_ELSE, LockedPair, LookedAt
+from graph_service.queries.pairs import LockedPair, LookedAt
 from graph_service.settings import PairLimits
 from kith.errors.v1 import errors_pb2
 from kith.exceptions import PreconditionError, ResourceNotFoundError
@@ -46,7 +46,7 @@ class Connections:
         looked_at = LookedAt(
             open_requests=self._limits.max_open_requests, pause=self._limits.request_pause
         )
-        return self._change(call, peer_id, self._request, creates_users=True, looked_at=looked_at)
+        return self._change(call, peer_id, self._request, looked_at=looked_at)
 
     def accept(self, call: Call[LockedPair, M], peer_id: int) -> M:
         """Accept the peer's open request."""
@@ -66,13 +66,8 @@ class Connections:
 
     def block(self, call: Call[LockedPair, M], peer_id: int) -> M:
         """Block the peer, and end the connection and the requests of the two."""
-        return self._change(
-            call,
-            peer_id,
-            self._block,
-            creates_users=True,
-            looked_at=LookedAt(blocks=self._limits.max_blocks),
-        )
+        looked_at = LookedAt(blocks=self._limits.max_blocks)
+        return self._change(call, peer_id, self._block, looked_at=looked_at)
 
     def unblock(self, call: Call[LockedPair, M], peer_id: int) -> M:
         """Lift the user's block of the peer."""
@@ -84,21 +79,16 @@ class Connections:
         peer_id: int,
         rule: Callable[[LockedPair], EventKind | None],
         *,
-        creates_users: bool = False,
-        looked_at: LookedAt = NOTHING_ELSE,
+        looked_at: LookedAt | None = None,
     ) -> M:
         kind: EventKind | None = None
 
         def work(connection: Connection) -> LockedPair:
             nonlocal kind
             pair = pairs.lock_pair(
-                connection,
-                user_id=call.user_id,
-                peer_id=peer_id,
-                creates_users=creates_users,
-                looked_at=looked_at,
+                connection, user_id=call.user_id, peer_id=peer_id, looked_at=looked_at
             )
-            if creates_users and not pair.are_users:
+            if looked_at is not None and not pair.are_users:
                 raise erased_meanwhile()
             if pair.user_is_suspended:
                 raise user_suspended()
@@ -122,11 +112,9 @@ class Connections:
         )
         changed = pairs.change_pair(
             connection,
-            user_id=pair.user.user_id,
-            peer_id=pair.peer.user_id,
+            pair,
             kind=kind,
             amount=amount,
-            peer_is_suspended=pair.peer_is_suspended,
             is_withheld=is_withheld,
             totals={ACTIVE_CONNECTIONS: amount, USERS: pair.created_users},
         )

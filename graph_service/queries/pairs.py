@@ -5,8 +5,8 @@ has several statements and costs one round trip; PostgreSQL runs them in their o
 snapshot of its own, and what comes back are the rows of the last.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
@@ -31,7 +31,7 @@ from shared.database.totals import ADD, total_parameters
 
 @dataclass(frozen=True, kw_only=True)
 class LookedAt:
-    """What a change has to know of a user beside the pair.
+    """What a change that makes people users has to know of the first beside the pair.
 
     Up to so many of the user's blocks and open requests are counted. `pause` is for how long the
     user cannot ask the peer again who has declined.
@@ -41,9 +41,14 @@ class LookedAt:
     open_requests: int = 0
     pause: timedelta = timedelta(0)
 
-
-NOTHING_ELSE: Final = LookedAt()
-"""What a change looks at that depends on the pair alone."""
+    @property
+    def parameters(self) -> dict[str, object]:
+        """The parameters of a statement that looks at it."""
+        return {
+            "counted_blocks": self.blocks,
+            "counted_requests": self.open_requests,
+            "pause": self.pause,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,10 +56,10 @@ class LockedPair:
     """Two users who are locked, and the state between them as one of the two sees it.
 
     `are_users` says whether both have a row, `created_users` how many have it only since this
-    transaction; after a change it means nothing. `block_count` and `open_request_count` are how
-    many the user blocks and has asked, as far as that was to be counted; `is_paused` says whether
-    the peer has declined so lately that the user cannot ask. The state is the stored one: code that
-    shows it leaves out what is between the user and a suspended peer.
+    transaction. `block_count` and `open_request_count` are how many the user blocks and has asked,
+    as far as that was to be counted; `is_paused` says whether the peer has declined so lately that
+    the user cannot ask. A change leaves all of these as they were before it. The state is the
+    stored one: code that shows it leaves out what is between the user and a suspended peer.
     """
 
     user: UserRow
@@ -67,7 +72,7 @@ class LockedPair:
     are_users: bool
     created_users: int
     user_is_suspended: bool
-    fenced_by: str | None
+    fenced_by: str | None = None
     """After a change of both users: who has to be told of it; see `queries.fences`."""
 
     @property
@@ -116,23 +121,14 @@ class _Row(NamedTuple):
     peer_blocks: bool
     user_is_suspended: bool
     is_suspended: bool
-    block_count: int
-    open_request_count: int
-    is_paused: bool
-    created_users: int
-    fenced_by: str | None
+    block_count: int = 0
+    open_request_count: int = 0
+    is_paused: bool = False
+    created_users: int = 0
 
 
 # The users that a transaction has created are those whose rows are its own, until it changes any.
-_PAIR: Final = Statement(
-    "pair",
-    f"""
-    SELECT me.shown_revision AS user_revision, me.connection_count AS user_connection_count,
-           them.shown_revision AS peer_revision, them.connection_count AS peer_connection_count,
-           c.status, c.requested_by, c.created_at, c.updated_at, mine.created_at AS blocked_at,
-           theirs.blocker_id IS NOT NULL AS peer_blocks,
-           EXISTS (SELECT FROM suspensions WHERE user_id = :user_id) AS user_is_suspended,
-           EXISTS (SELECT FROM suspensions WHERE user_id = :peer_id) AS is_suspended,
+_LOOKED_AT: Final = """,
            (SELECT count(*) FROM (SELECT FROM blocks WHERE blocker_id = :user_id
                                   LIMIT :counted_blocks) AS counted) AS block_count,
            (SELECT count(*) FROM (SELECT FROM connections
@@ -144,8 +140,20 @@ _PAIR: Final = Statement(
                      AND declined_at > now() - CAST(:pause AS interval)) AS is_paused,
            (SELECT count(*) FROM users
             WHERE user_id IN (:user_id, :peer_id)
-              AND xmin = CAST(pg_current_xact_id_if_assigned() AS xid)) AS created_users,
-           {FENCED_BY} AS fenced_by
+              AND xmin = CAST(pg_current_xact_id_if_assigned() AS xid)) AS created_users"""
+
+
+def _reading(name: str, *, looked_at: str) -> Statement:
+    return Statement(
+        name,
+        f"""
+    SELECT me.shown_revision AS user_revision, me.connection_count AS user_connection_count,
+           them.shown_revision AS peer_revision, them.connection_count AS peer_connection_count,
+           c.status, c.requested_by, c.created_at, c.updated_at, mine.created_at AS blocked_at,
+           theirs.blocker_id IS NOT NULL AS peer_blocks,
+           EXISTS (SELECT FROM suspensions WHERE user_id = :user_id) AS user_is_suspended,
+           EXISTS (SELECT FROM suspensions WHERE user_id = :peer_id) AS is_suspended
+           {looked_at}
     FROM (VALUES (CAST(:user_id AS bigint), CAST(:peer_id AS bigint)))
          AS asked (user_id, peer_id)
     LEFT JOIN users AS me ON me.user_id = asked.user_id
@@ -156,7 +164,12 @@ _PAIR: Final = Statement(
     LEFT JOIN blocks AS theirs
            ON theirs.blocker_id = asked.peer_id AND theirs.blocked_id = asked.user_id
 """,
-)
+    )
+
+
+# What is counted costs as much as the rest, and most changes do not look at it.
+_PAIR: Final = _reading("pair", looked_at="")
+_PAIR_WITH_COUNTS: Final = _reading("pair_with_counts", looked_at=_LOOKED_AT)
 
 _FENCED: Final = Statement("fenced", FENCED)
 _CREATE_USERS: Final = Statement("create_users", CREATE_USERS)
@@ -165,26 +178,51 @@ _CHANGE_USERS: Final = Statement("change_users", CHANGE_USERS)
 
 
 def lock_pair(
-    connection: Connection,
-    *,
-    user_id: int,
-    peer_id: int,
-    creates_users: bool,
-    looked_at: LookedAt = NOTHING_ELSE,
+    connection: Connection, *, user_id: int, peer_id: int, looked_at: LookedAt | None = None
 ) -> LockedPair:
-    """The pair as the user sees it, both being locked; with rows made for them if wanted.
+    """The pair as the user sees it, both being locked.
 
-    A user of those may be gone again, erased between the two.
+    Where it is `looked_at` more than the pair, both are made users first. They may be gone again,
+    erased between the two.
     """
-    creating = (_CREATE_USERS,) if creates_users else ()
+    creating = () if looked_at is None else (_CREATE_USERS,)
+    counted = {} if looked_at is None else looked_at.parameters
     # Read by a statement after that of the lock, which may have waited for changes.
-    return _pair(
+    [found] = run(
         connection,
-        (*creating, _LOCK_USERS),
-        user_id=user_id,
-        peer_id=peer_id,
-        looked_at=looked_at,
-        parameters={},
+        *creating,
+        _LOCK_USERS,
+        _PAIR if looked_at is None else _PAIR_WITH_COUNTS,
+        parameters={**_pair_parameters(user_id, peer_id), **counted},
+    )
+    row = _Row(*found)
+    return LockedPair(
+        user=UserRow(
+            user_id=user_id,
+            shown_revision=row.user_revision or NO_SHOWN_REVISION,
+            connection_count=row.user_connection_count or 0,
+        ),
+        peer=UserRow(
+            user_id=peer_id,
+            shown_revision=row.peer_revision or NO_SHOWN_REVISION,
+            connection_count=row.peer_connection_count or 0,
+        ),
+        seen=PeerRow(
+            peer_id=peer_id,
+            status=row.status,
+            requested_by=row.requested_by,
+            created_at=row.created_at,
+            updated_at=row.updated_at,
+            blocked_at=row.blocked_at,
+            is_suspended=row.is_suspended,
+        ),
+        peer_blocks=row.peer_blocks,
+        block_count=row.block_count,
+        open_request_count=row.open_request_count,
+        is_paused=row.is_paused,
+        are_users=None not in {row.user_revision, row.peer_revision},
+        created_users=row.created_users,
+        user_is_suspended=row.user_is_suspended,
     )
 
 
@@ -269,29 +307,35 @@ _RECORD_ENDING: Final = Statement(
 )
 
 # With the revisions that the users have when it is recorded.
-_INSERT_EVENTS: Final = Statement(
-    "insert_events",
+_INSERT_EVENT: Final = Statement(
+    "insert_event",
     """
     INSERT INTO connection_events (kind, actor_id, peer_id, actor_revision, peer_revision)
-    SELECT CAST(:kind AS text), event.actor_id, event.peer_id,
-           coalesce(actor.revision, 0), coalesce(peer.revision, 0)
-    FROM unnest(CAST(:actor_ids AS bigint[]), CAST(:peer_ids AS bigint[]))
-         WITH ORDINALITY AS event (actor_id, peer_id, position)
-    LEFT JOIN users AS actor ON actor.user_id = event.actor_id
-    LEFT JOIN users AS peer ON peer.user_id = event.peer_id
-    ORDER BY event.position
+    VALUES (:kind, :user_id, :peer_id,
+            coalesce((SELECT revision FROM users WHERE user_id = :user_id), 0),
+            coalesce((SELECT revision FROM users WHERE user_id = :peer_id), 0))
+""",
+)
+
+_CHANGED_PAIR: Final = Statement(
+    "changed_pair",
+    f"""
+    SELECT me.shown_revision, c.status, c.requested_by, c.created_at, c.updated_at,
+           mine.created_at AS blocked_at, {FENCED_BY} AS fenced_by
+    FROM (VALUES (CAST(:user_id AS bigint))) AS asked (user_id)
+    LEFT JOIN users AS me ON me.user_id = asked.user_id
+    LEFT JOIN connections AS c ON c.user_a_id = :user_a_id AND c.user_b_id = :user_b_id
+    LEFT JOIN blocks AS mine ON mine.blocker_id = asked.user_id AND mine.blocked_id = :peer_id
 """,
 )
 
 
 def change_pair(
     connection: Connection,
+    pair: LockedPair,
     *,
-    user_id: int,
-    peer_id: int,
     kind: EventKind,
     amount: int,
-    peer_is_suspended: bool,
     is_withheld: bool,
     totals: Mapping[str, int],
 ) -> LockedPair:
@@ -302,87 +346,49 @@ def change_pair(
     else, for readers of the events would tell them.
     """
     counted = (_FENCED, _CHANGE_USERS) if amount or kind in OF_BLOCKS else ()
-    recorded = () if is_withheld else (_INSERT_EVENTS,)
+    recorded = () if is_withheld else (_INSERT_EVENT,)
     ended = (_RECORD_ENDING,) if amount < 0 else ()
     added = (ADD,) if any(totals.values()) else ()
-    ids = sorted((user_id, peer_id))
-    suspended_amounts = {user_id: amount} if peer_is_suspended else {}
-    return _pair(
+    ids = sorted((pair.user.user_id, pair.peer.user_id))
+    suspended_amounts = {pair.user.user_id: amount} if pair.peer_is_suspended else {}
+    [found] = run(
         connection,
-        (*_CHANGES[kind], *counted, *ended, *recorded, *added),
-        user_id=user_id,
-        peer_id=peer_id,
+        *_CHANGES[kind],
+        *counted,
+        *ended,
+        *recorded,
+        *added,
+        _CHANGED_PAIR,
         parameters={
-            **_event_parameters(kind, [(user_id, peer_id)]),
+            **_pair_parameters(pair.user.user_id, pair.peer.user_id),
             **total_parameters(totals),
             **amount_literals(dict.fromkeys(ids, amount), suspended_amounts),
+            "kind": kind,
             "status": WITHHELD if is_withheld else PENDING,
         },
     )
+    revision, status, requested_by, created_at, updated_at, blocked_at, fenced_by = found
+    return replace(
+        pair,
+        user=replace(pair.user, shown_revision=revision or NO_SHOWN_REVISION),
+        seen=replace(
+            pair.seen,
+            status=status,
+            requested_by=requested_by,
+            created_at=created_at,
+            updated_at=updated_at,
+            blocked_at=blocked_at,
+        ),
+        fenced_by=fenced_by,
+    )
 
 
-def _pair(
-    connection: Connection,
-    statements: tuple[Statement, ...],
-    *,
-    user_id: int,
-    peer_id: int,
-    parameters: Mapping[str, object],
-    looked_at: LookedAt = NOTHING_ELSE,
-) -> LockedPair:
-    """The pair after some statements."""
+def _pair_parameters(user_id: int, peer_id: int) -> dict[str, object]:
     ids = sorted((user_id, peer_id))
-    [found] = run(
-        connection,
-        *statements,
-        _PAIR,
-        parameters={
-            "user_id": user_id,
-            "peer_id": peer_id,
-            "user_ids": array_literal(ids),
-            "user_a_id": ids[0],
-            "user_b_id": ids[1],
-            "counted_blocks": looked_at.blocks,
-            "counted_requests": looked_at.open_requests,
-            "pause": looked_at.pause,
-            **parameters,
-        },
-    )
-    row = _Row._make(found)
-    return LockedPair(
-        user=UserRow(
-            user_id=user_id,
-            shown_revision=row.user_revision or NO_SHOWN_REVISION,
-            connection_count=row.user_connection_count or 0,
-        ),
-        peer=UserRow(
-            user_id=peer_id,
-            shown_revision=row.peer_revision or NO_SHOWN_REVISION,
-            connection_count=row.peer_connection_count or 0,
-        ),
-        seen=PeerRow(
-            peer_id=peer_id,
-            status=row.status,
-            requested_by=row.requested_by,
-            created_at=row.created_at,
-            updated_at=row.updated_at,
-            blocked_at=row.blocked_at,
-            is_suspended=row.is_suspended,
-        ),
-        peer_blocks=row.peer_blocks,
-        block_count=row.block_count,
-        open_request_count=row.open_request_count,
-        is_paused=row.is_paused,
-        are_users=None not in {row.user_revision, row.peer_revision},
-        created_users=row.created_users,
-        user_is_suspended=row.user_is_suspended,
-        fenced_by=row.fenced_by,
-    )
-
-
-def _event_parameters(kind: EventKind, about: Sequence[tuple[int, int]]) -> dict[str, str]:
     return {
-        "kind": kind,
-        "actor_ids": array_literal(actor_id for actor_id, _ in about),
-        "peer_ids": array_literal(peer_id for _, peer_id in about),
+        "user_id": user_id,
+        "peer_id": peer_id,
+        "user_ids": array_literal(ids),
+        "user_a_id": ids[0],
+        "user_b_id": ids[1],
     }

@@ -307,9 +307,7 @@ def test_a_change_reads_no_table_from_end_to_end(loaded_graph: Connection, chang
     loaded_graph.execute(text("BEGIN"))
     if change == "a request":
         looked_at = pairs.LookedAt(open_requests=1_000, pause=timedelta(days=7))
-        pairs.lock_pair(
-            loaded_graph, user_id=77, peer_id=5_000, creates_users=True, looked_at=looked_at
-        )
+        pairs.lock_pair(loaded_graph, user_id=77, peer_id=5_000, looked_at=looked_at)
     elif change == "an erasure":
         erasure.erase_user(loaded_graph, user_id=5_000)
     elif change == "the end of old events":
