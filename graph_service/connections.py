@@ -21,7 +21,7 @@ from graph_service.queries import pairs
 from graph_service.queries.pairs import LockedPair, LookedAt
 from graph_service.settings import PairLimits
 from kith.errors.v1 import errors_pb2
-from kith.exceptions import PreconditionError, ResourceNotFoundError
+from kith.exceptions import PreconditionError, ResourceNotFoundError, UnavailableError
 from shared.access.suspended import user_suspended
 from shared.api.idempotency import Call, M, once
 from shared.database.database import Database
@@ -97,7 +97,12 @@ class Connections:
                 pair = self._changed(connection, pair, kind)
             return pair
 
-        response, is_new = once(self._database, call, work)
+        try:
+            response, is_new = once(self._database, call, work)
+        except UnavailableError as error:
+            if not self._fences.learns_from(error):
+                raise
+            response, is_new = once(self._database, call, work)
         if is_new and kind == EventKind.REQUESTED:
             self._metrics.connection_requests.inc()
         if is_new and kind == EventKind.CONNECTED:
@@ -110,15 +115,18 @@ class Connections:
         is_withheld = (kind == EventKind.REQUESTED and pair.peer_blocks) or (
             kind == EventKind.CANCELLED and pair.is_withheld
         )
+        # Read once: it may change meanwhile.
+        tells = self._fences.tells
         changed = pairs.change_pair(
             connection,
             pair,
             kind=kind,
             amount=amount,
             is_withheld=is_withheld,
+            tells=tells,
             totals={ACTIVE_CONNECTIONS: amount, USERS: pair.created_users},
         )
-        if amount or kind in pairs.OF_BLOCKS:
+        if tells and (amount or kind in pairs.OF_BLOCKS):
             user_ids = (pair.user.user_id, pair.peer.user_id)
             self._fences.before_commit(connection, changed.fenced_by, user_ids)
         return changed

@@ -69,6 +69,9 @@ class Fences:
         self._circuit = Circuit(failures=_FAILURES, pause=_PAUSE)
         self.applied_in = ""
         """The history of the graph's database in which the setting was applied; empty for none."""
+        self.tells = bool(targets)
+        """Changes of two users have to be told. Those that are not take a message less to the
+        database, and fail if a keeper is registered; see `learns_from`."""
         self.is_to_be_mended = False
         """A registration was found to be out of date."""
         self.mend: Callable[[], None] = lambda: None
@@ -87,6 +90,14 @@ class Fences:
         self._check(connection, fenced_by)
         if fenced_by is not None:
             around_commit(connection, self._fenced(fenced_by, user_ids))
+
+    def learns_from(self, error: UnavailableError) -> bool:
+        """Whether a change failed as it was not told; then it is to be made again, and told."""
+        is_refused = getattr(error.__cause__, "pgcode", None) == fences.NOT_TOLD
+        if self.tells or not is_refused:
+            return False
+        self.tells = True
+        return True
 
     def _check(self, connection: Connection, fenced_by: FencedBy | None) -> None:
         """Check that those who have to be told are registered in this history."""
@@ -245,6 +256,7 @@ class FenceUpkeep:
         for row in rows:
             self._attempt(partial(self._renew, row, history), failures)
         self._metrics.registered.set(len(rows))
+        self._changes.tells = bool(rows or self._changes.targets)
         if rows:
             with self._database.advisory_lock("fences") as connection:
                 if connection is not None:

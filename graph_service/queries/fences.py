@@ -23,6 +23,9 @@ FENCED_BY: Final = "nullif(current_setting('kith.fenced_by', true), '')"
 READ_FENCED_BY: Final = f"SELECT {FENCED_BY} AS fenced_by"
 """The last statement of a change that returns nothing else."""
 
+NOT_TOLD: Final = "57P03"
+"""The SQLSTATE with which the trigger refuses a change without FENCED: a keeper is registered."""
+
 KEEPERS_TOLD: Final = """(
     SELECT array_agg(ARRAY[CAST(keeper_id AS text), keeper_history] ORDER BY keeper_id)
     FROM fence_keepers WHERE graph_history = fences_history())"""

@@ -1,8 +1,10 @@
 """One pair: locked and read, and changed by one of the two.
 
-A change of a pair is two messages: one that locks and reads, one that changes and reads again. Each
-has several statements and costs one round trip; PostgreSQL runs them in their order, each with a
-snapshot of its own, and what comes back are the rows of the last.
+A change of a pair is two messages: one that locks and reads, and one that changes and commits. What
+the change leaves is known from what was read, so that nothing is read again. Only where keepers of
+fences have to be told, the change is a message before the one that commits. A message has several
+statements and costs one round trip; PostgreSQL runs them in their order, each with a snapshot of
+its own, and what comes back are the rows of the last.
 """
 
 from collections.abc import Mapping
@@ -13,7 +15,7 @@ from typing import Final, NamedTuple
 from sqlalchemy import Connection
 
 from graph_service.models import ACCEPTED, PENDING, WITHHELD, EventKind
-from graph_service.queries.fences import FENCED, FENCED_BY
+from graph_service.queries.fences import FENCED, READ_FENCED_BY
 from graph_service.queries.lookups import PeerRow
 from graph_service.queries.users import (
     CHANGE_USERS,
@@ -22,9 +24,10 @@ from graph_service.queries.users import (
     NO_SHOWN_REVISION,
     UserRow,
     amount_literals,
+    shown_steps,
 )
 from shared.database.arrays import array_literal
-from shared.database.database import run
+from shared.database.database import run, send_with_commit
 from shared.database.statement import Statement
 from shared.database.totals import ADD, total_parameters
 
@@ -72,8 +75,10 @@ class LockedPair:
     are_users: bool
     created_users: int
     user_is_suspended: bool
+    read_at: datetime
+    """The time that the transaction stores."""
     fenced_by: str | None = None
-    """After a change of both users: who has to be told of it; see `queries.fences`."""
+    """After a told change of both users: who has to be told of it; see `queries.fences`."""
 
     @property
     def peer_is_suspended(self) -> bool:
@@ -121,6 +126,7 @@ class _Row(NamedTuple):
     peer_blocks: bool
     user_is_suspended: bool
     is_suspended: bool
+    read_at: datetime
     block_count: int = 0
     open_request_count: int = 0
     is_paused: bool = False
@@ -152,8 +158,8 @@ def _reading(name: str, *, looked_at: str) -> Statement:
            c.status, c.requested_by, c.created_at, c.updated_at, mine.created_at AS blocked_at,
            theirs.blocker_id IS NOT NULL AS peer_blocks,
            EXISTS (SELECT FROM suspensions WHERE user_id = :user_id) AS user_is_suspended,
-           EXISTS (SELECT FROM suspensions WHERE user_id = :peer_id) AS is_suspended
-           {looked_at}
+           EXISTS (SELECT FROM suspensions WHERE user_id = :peer_id) AS is_suspended,
+           now() AS read_at{looked_at}
     FROM (VALUES (CAST(:user_id AS bigint), CAST(:peer_id AS bigint)))
          AS asked (user_id, peer_id)
     LEFT JOIN users AS me ON me.user_id = asked.user_id
@@ -223,6 +229,7 @@ def lock_pair(
         are_users=None not in {row.user_revision, row.peer_revision},
         created_users=row.created_users,
         user_is_suspended=row.user_is_suspended,
+        read_at=row.read_at,
     )
 
 
@@ -317,17 +324,7 @@ _INSERT_EVENT: Final = Statement(
 """,
 )
 
-_CHANGED_PAIR: Final = Statement(
-    "changed_pair",
-    f"""
-    SELECT me.shown_revision, c.status, c.requested_by, c.created_at, c.updated_at,
-           mine.created_at AS blocked_at, {FENCED_BY} AS fenced_by
-    FROM (VALUES (CAST(:user_id AS bigint))) AS asked (user_id)
-    LEFT JOIN users AS me ON me.user_id = asked.user_id
-    LEFT JOIN connections AS c ON c.user_a_id = :user_a_id AND c.user_b_id = :user_b_id
-    LEFT JOIN blocks AS mine ON mine.blocker_id = asked.user_id AND mine.blocked_id = :peer_id
-""",
-)
+_READ_FENCED_BY: Final = Statement("read_fenced_by", READ_FENCED_BY)
 
 
 def change_pair(
@@ -337,50 +334,73 @@ def change_pair(
     kind: EventKind,
     amount: int,
     is_withheld: bool,
+    tells: bool,
     totals: Mapping[str, int],
 ) -> LockedPair:
     """The locked pair after a change by the user, which is made, counted and recorded.
 
     It is counted as a connection more, one less, or none; of the user also as one with a suspended
     peer. The totals change with it. A request that is withheld from the peer is recorded nowhere
-    else, for readers of the events would tell them.
+    else, for readers of the events would tell them. Unless this `tells` keepers of fences, a change
+    of both users fails while any is registered.
     """
-    counted = (_FENCED, _CHANGE_USERS) if amount or kind in OF_BLOCKS else ()
-    recorded = () if is_withheld else (_INSERT_EVENT,)
-    ended = (_RECORD_ENDING,) if amount < 0 else ()
-    added = (ADD,) if any(totals.values()) else ()
-    ids = sorted((pair.user.user_id, pair.peer.user_id))
-    suspended_amounts = {pair.user.user_id: amount} if pair.peer_is_suspended else {}
-    [found] = run(
-        connection,
+    user_id, peer_id = pair.user.user_id, pair.peer.user_id
+    amounts = dict.fromkeys(sorted((user_id, peer_id)), amount)
+    suspended_amounts = {user_id: amount} if pair.peer_is_suspended else {}
+    steps = shown_steps(amounts, suspended_amounts)
+    parameters = {
+        **_pair_parameters(user_id, peer_id),
+        **total_parameters(totals),
+        **amount_literals(amounts, suspended_amounts),
+        "shown_steps": array_literal(steps.values()),
+        "kind": kind,
+        "status": WITHHELD if is_withheld else PENDING,
+    }
+    is_of_both = bool(amount) or kind in OF_BLOCKS
+    statements = (
         *_CHANGES[kind],
-        *counted,
-        *ended,
-        *recorded,
-        *added,
-        _CHANGED_PAIR,
-        parameters={
-            **_pair_parameters(pair.user.user_id, pair.peer.user_id),
-            **total_parameters(totals),
-            **amount_literals(dict.fromkeys(ids, amount), suspended_amounts),
-            "kind": kind,
-            "status": WITHHELD if is_withheld else PENDING,
-        },
+        *((_CHANGE_USERS,) if is_of_both else ()),
+        *((_RECORD_ENDING,) if amount < 0 else ()),
+        *(() if is_withheld else (_INSERT_EVENT,)),
+        *((ADD,) if any(totals.values()) else ()),
     )
-    revision, status, requested_by, created_at, updated_at, blocked_at, fenced_by = found
+    fenced_by = None
+    if is_of_both and tells:
+        [(fenced_by,)] = run(
+            connection, _FENCED, *statements, _READ_FENCED_BY, parameters=parameters
+        )
+    else:
+        for statement in statements:
+            send_with_commit(connection, statement, parameters)
     return replace(
         pair,
-        user=replace(pair.user, shown_revision=revision or NO_SHOWN_REVISION),
-        seen=replace(
-            pair.seen,
-            status=status,
-            requested_by=requested_by,
-            created_at=created_at,
-            updated_at=updated_at,
-            blocked_at=blocked_at,
-        ),
+        user=replace(pair.user, shown_revision=pair.user.shown_revision + steps[user_id]),
+        seen=_seen_after(pair, kind, is_withheld=is_withheld),
         fenced_by=fenced_by,
     )
+
+
+def _seen_after(pair: LockedPair, kind: EventKind, *, is_withheld: bool) -> PeerRow:
+    """What the user sees after the statements of _CHANGES; they store the time of the transaction.
+
+    No other request is in the way of the one that is stored: see `Connections`.
+    """
+    seen, now = pair.seen, pair.read_at
+    if kind == EventKind.REQUESTED:
+        return replace(
+            seen,
+            status=WITHHELD if is_withheld else PENDING,
+            requested_by=pair.user.user_id,
+            created_at=now,
+            updated_at=now,
+        )
+    if kind == EventKind.CONNECTED:
+        return replace(seen, status=ACCEPTED, updated_at=now)
+    if kind in OF_BLOCKS:
+        seen = replace(seen, blocked_at=now if kind == EventKind.BLOCKED else None)
+    if kind == EventKind.UNBLOCKED and not pair.is_withheld:
+        return seen
+    return replace(seen, status=None, requested_by=None, created_at=None, updated_at=None)
 
 
 def _pair_parameters(user_id: int, peer_id: int) -> dict[str, object]:

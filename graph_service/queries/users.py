@@ -1,5 +1,6 @@
 """Users: their rows, locks, counts and revisions."""
 
+import random
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -68,13 +69,13 @@ CHANGE_USERS = f"""
             AND EXISTS (SELECT FROM erasures AS e
                         WHERE e.user_id = ANY (CAST(:user_ids AS bigint[]))),
         revision = {NEXT_REVISION},
-        shown_revision = u.shown_revision
-            + CASE WHEN change.amount = change.suspended_amount THEN 0 ELSE {SHOWN_STEP} END
+        shown_revision = u.shown_revision + change.shown_step
     FROM unnest(CAST(:user_ids AS bigint[]), CAST(:amounts AS bigint[]),
-                CAST(:suspended_amounts AS bigint[]))
-         AS change (user_id, amount, suspended_amount)
+                CAST(:suspended_amounts AS bigint[]), CAST(:shown_steps AS bigint[]))
+         AS change (user_id, amount, suspended_amount, shown_step)
     WHERE u.user_id = change.user_id
 """
+"""For `amount_literals` and `shown_steps`, so that the new shown revision is known before."""
 
 
 def change_counts(
@@ -88,7 +89,22 @@ def change_counts(
     A revision grows, also when the clock has been set back. An amount of 0 is for a block. What
     happens to a connection out of sight does not change what the user is shown.
     """
-    connection.execute(message(FENCED, CHANGE_USERS), amount_literals(amounts, suspended_amounts))
+    steps = shown_steps(amounts, suspended_amounts)
+    connection.execute(
+        message(FENCED, CHANGE_USERS),
+        {
+            **amount_literals(amounts, suspended_amounts),
+            "shown_steps": array_literal(steps.values()),
+        },
+    )
+
+
+def shown_steps(amounts: Mapping[int, int], suspended_amounts: Mapping[int, int]) -> dict[int, int]:
+    """By how much the shown revisions of users grow with a change, in the order of the amounts."""
+    return {
+        id_: 0 if amount == suspended_amounts.get(id_, 0) else 1 + random.getrandbits(32)
+        for id_, amount in amounts.items()
+    }
 
 
 def amount_literals(

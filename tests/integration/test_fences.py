@@ -19,6 +19,7 @@ from kith.graph.v1 import graph_pb2 as pb
 from shared.database import schema
 from tests.support.errors import decoded, reason_of
 from tests.support.fence_keeper import EVERYBODY, Keeper, serving_keeper
+from tests.support.locks import is_waited_for
 from tests.support.pair import Databases, Pair, running_pair, running_pair_on
 from tests.support.people import People
 from tests.support.processes import run, until
@@ -407,16 +408,40 @@ def test_a_keeper_is_registered_only_after_the_changes_that_are_under_way(
     databases: Databases,
 ) -> None:
     with running_pair(databases) as pair, serving_keeper() as keeper:
-        one, two = People(pair).connected(2)
-        with closing_fences(pair, keeper.target) as upkeep, ThreadPoolExecutor(1) as threads:
-            with removing(pair, one, two):
+        one, two, three = People(pair).connected(3)
+        # Statements are prepared now, which would wait for the table as well.
+        People(pair).remove(one, three)
+        engine = sqlalchemy.create_engine(pair.graph_url, poolclass=sqlalchemy.NullPool)
+        with closing_fences(pair, keeper.target) as upkeep, ThreadPoolExecutor(2) as threads:
+            with engine.connect() as blocking:
+                # A change stores its event after it has raised the revisions.
+                blocking.execute(text("LOCK TABLE connection_events IN SHARE MODE"))
+                removing = threads.submit(People(pair).remove, one, two)
+                until(lambda: is_waited_for(pair.graph_url))
                 registering = threads.submit(upkeep.run)
                 until(lambda: rows(pair, _WAITING))
                 assert not registered(pair)
                 assert not keeper.opened
+            removing.result()
             registering.result()
 
         assert registered(pair)
+
+
+def test_a_process_that_knows_of_no_keeper_tells_one_that_has_been_registered(
+    databases: Databases,
+) -> None:
+    with running_pair(databases) as pair, serving_keeper() as keeper:
+        people = People(pair)
+        one, two = people.connected(2)
+        with closing_fences(pair, keeper.target) as upkeep:
+            upkeep.run()
+        keeper.forget()
+
+        people.remove(one, two)
+
+        assert [sorted(fence.user_ids) for fence in keeper.opened] == [[one, two]]
+        assert not is_connected(pair, one, two)
 
 
 def test_a_keeper_with_another_history_is_registered_again_before_changes_go_on(
