@@ -106,6 +106,10 @@ class Traffic:
         """Return the same with these calls alone."""
         return replace(self, mix={method: _MIX[method] for method in _MIX if method in methods})
 
+    def without(self, methods: Collection[str]) -> "Traffic":
+        """Return the same without these calls."""
+        return self.only(_MIX.keys() - methods)
+
 
 class Load:
     """Calls inside the block; `history` is complete after it."""
