@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup browser run gateway up down test test-unit test-citus model oracle chaos soak replicas conformance fuzz-photos screenshots bench bench-full bench-load bench-costs lint format check proto migrate revision clean
+.PHONY: help setup browser clients run gateway up down test test-unit test-citus model oracle chaos soak replicas conformance fuzz-photos screenshots bench bench-full bench-load bench-costs lint format check proto migrate revision clean
 
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -19,6 +19,13 @@ setup: .venv/dev-installed ## Install everything for development into .venv
 browser: ## Install Debian's Chromium, as root, for the tests in a browser
 	apt-get update -qq
 	apt-get install -qq --yes --no-install-recommends chromium
+
+clients: ## Install Debian's Go, Java and Ruby with gRPC, as root, for clients in other languages
+	apt-get update -qq
+	apt-get install -qq --yes --no-install-recommends golang-go golang-google-grpc-dev \
+		golang-google-protobuf-dev golang-google-genproto-dev ruby-grpc ruby-google-protobuf \
+		default-jdk-headless libgrpc-java libnetty-java libprotobuf-java libgoogle-gson-java \
+		libperfmark-java
 
 run: .venv/installed ## Start PostgreSQL and both services with sample data, until Ctrl-C
 	@$(BIN)/python -m shared.cli run
@@ -65,7 +72,7 @@ soak: .venv/dev-installed ## Make a million calls and check that no resource gro
 replicas: .venv/dev-installed ## Read 100,000 writes from replicas at once, then lose the primary
 	GRPC_VERBOSITY=NONE $(BIN)/python -m tests.chaos replicas failover
 
-conformance: .venv/dev-installed ## Test the object store on OpenStack Swift and a JavaScript client, if installed
+conformance: .venv/dev-installed ## Test the object store on OpenStack Swift and clients in other languages, if installed
 	$(BIN)/python -m pytest -rs tests/conformance
 
 screenshots: .venv/dev-installed ## Take the pictures in docs/images, of `make run` and `make gateway`
