@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup browser clients run gateway up down test test-unit test-citus model oracle chaos soak replicas conformance fuzz-photos screenshots bench bench-full bench-load bench-costs lint format check proto migrate revision clean
+.PHONY: help setup browser clients run gateway up down test test-unit test-citus model oracle proof chaos soak replicas conformance fuzz-photos screenshots bench bench-full bench-load bench-costs lint format check proto migrate revision clean
 
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -61,6 +61,9 @@ oracle: .venv/dev-installed ## Compare random feeds and random users' answers wi
 	KITH_LIVES=$${KITH_LIVES:-560} $(BIN)/python -m pytest -s -p no:logging tests/e2e/test_stateful.py
 	KITH_EXAMPLES=$${KITH_EXAMPLES:-12} $(BIN)/python -m pytest \
 		$$(grep --recursive --files-with-matches --include='test_*.py' tests.support.examples tests)
+
+proof: .venv/dev-installed ## Make 100 million decisions and a million walks beside changes; goes on where it ended
+	GRPC_VERBOSITY=NONE $(BIN)/python -m tests.proof
 
 chaos: .venv/dev-installed ## Cause faults under load and check the promises, for a quarter of an hour
 	@# gRPC logs every handshake that fails, which is what is wanted here.

@@ -9,6 +9,7 @@ from operator import attrgetter
 from typing import Final
 
 from benchmarks import (
+    auditor,
     concurrency,
     end_to_end,
     fences,
@@ -59,6 +60,7 @@ MEASUREMENTS: Final[Sequence[Measurement]] = (
     Measurement(name="memory", run=services.memory, prepare=attrgetter("pair")),
     Measurement(name="cache", run=full_cache.full_cache),
     Measurement(name="idle", run=services.idle),
+    Measurement(name="auditor", run=auditor.auditor, prepare=attrgetter("pair")),
     Measurement(name="imports", run=services.imports),
 )
 

@@ -22,42 +22,49 @@ from shared.database import positions
 from shared.database.arrays import array_literal
 from shared.database.database import address, connect_arguments
 from shared.database.settings import DatabaseSettings
+from shared.database.statement import GENERIC_PLANS, Statement
 
 Rows: TypeAlias = Sequence[tuple[Any, ...]]
 
 _NAME: Final = "kith auditor"
 
-_RELATIONS: Final = """
+_RELATIONS: Final = Statement(
+    "audit_relations",
+    """
     SELECT person.id, c.id, coalesce(c.status = 'accepted', false),
-           coalesce(CASE WHEN person.id > %(viewer)s THEN e.user_a_revision
+           coalesce(CASE WHEN person.id > :viewer THEN e.user_a_revision
                          ELSE e.user_b_revision END, 0),
-           coalesce(CASE WHEN person.id > %(viewer)s THEN e.user_b_revision
+           coalesce(CASE WHEN person.id > :viewer THEN e.user_b_revision
                          ELSE e.user_a_revision END, 0),
            b.blocker_id IS NOT NULL OR r.blocker_id IS NOT NULL,
            s.user_id IS NOT NULL, coalesce(er.revision, 0), coalesce(u.revision, 0),
            coalesce((SELECT max(revision) FROM suspension_changes), 0)
-    FROM unnest(CAST(%(people)s AS bigint[])) AS person (id)
-    LEFT JOIN connections AS c ON c.user_a_id = least(person.id, %(viewer)s)
-                              AND c.user_b_id = greatest(person.id, %(viewer)s)
-    LEFT JOIN endings AS e ON e.user_a_id = least(person.id, %(viewer)s)
-                          AND e.user_b_id = greatest(person.id, %(viewer)s)
-    LEFT JOIN blocks AS b ON b.blocker_id = %(viewer)s AND b.blocked_id = person.id
-    LEFT JOIN blocks AS r ON r.blocker_id = person.id AND r.blocked_id = %(viewer)s
+    FROM unnest(CAST(:people AS bigint[])) AS person (id)
+    LEFT JOIN connections AS c ON c.user_a_id = least(person.id, :viewer)
+                              AND c.user_b_id = greatest(person.id, :viewer)
+    LEFT JOIN endings AS e ON e.user_a_id = least(person.id, :viewer)
+                          AND e.user_b_id = greatest(person.id, :viewer)
+    LEFT JOIN blocks AS b ON b.blocker_id = :viewer AND b.blocked_id = person.id
+    LEFT JOIN blocks AS r ON r.blocker_id = person.id AND r.blocked_id = :viewer
     LEFT JOIN suspensions AS s ON s.user_id = person.id
     LEFT JOIN erasures AS er ON er.user_id = person.id
-    LEFT JOIN users AS u ON u.user_id = person.id"""
-
+    LEFT JOIN users AS u ON u.user_id = person.id""",
+)
 _ASKED: Final = """
-    unnest(CAST(%(author_ids)s AS bigint[]), CAST(%(post_ids)s AS bigint[]))
+    unnest(CAST(:author_ids AS bigint[]), CAST(:post_ids AS bigint[]))
         AS asked (author_id, post_id)"""
 
-_POSTS: Final = f"""
+_POSTS: Final = Statement(
+    "audit_posts",
+    f"""
     SELECT p.author_id, p.id, p.created_at, coalesce(p.chosen_audience, p.audience),
            p.moderated_at IS NOT NULL, p.deleted_at IS NOT NULL, CAST(p.xmin AS text)
     FROM {_ASKED}
-    JOIN posts AS p ON p.author_id = asked.author_id AND p.id = asked.post_id"""
-
-_AUDIENCES: Final = f"""
+    JOIN posts AS p ON p.author_id = asked.author_id AND p.id = asked.post_id""",
+)
+_AUDIENCES: Final = Statement(
+    "audit_audiences",
+    f"""
     SELECT a.author_id, a.post_id, a.tag_id, a.excluded, tag.deleted_at IS NOT NULL,
            given.owner_revision,
            concat_ws(' ', a.xmin, tag.xmin, tag.xmax, given.xmin)
@@ -65,74 +72,98 @@ _AUDIENCES: Final = f"""
     JOIN post_audience_tags AS a ON a.author_id = asked.author_id AND a.post_id = asked.post_id
     JOIN tags AS tag ON tag.owner_user_id = a.author_id AND tag.id = a.tag_id
     LEFT JOIN user_tags AS given ON given.owner_user_id = a.author_id AND given.tag_id = a.tag_id
-                                AND given.target_user_id = %(viewer)s
-    ORDER BY a.author_id, a.post_id, a.tag_id"""
-
+                                AND given.target_user_id = :viewer
+    ORDER BY a.author_id, a.post_id, a.tag_id""",
+)
 _COMMENT: Final = """{0}.id, {0}.author_id, {0}.deleted_at IS NOT NULL,
            {0}.moderated_at IS NOT NULL, {0}.hidden, CAST({0}.xmin AS text)"""
 
-_COMMENTS: Final = f"""
+_COMMENTS: Final = Statement(
+    "audit_comments",
+    f"""
     SELECT c.post_author_id, c.post_id, {_COMMENT.format("c")}, {_COMMENT.format("parent")}
-    FROM unnest(CAST(%(author_ids)s AS bigint[]), CAST(%(post_ids)s AS bigint[]),
-                CAST(%(comment_ids)s AS bigint[])) AS asked (author_id, post_id, comment_id)
+    FROM unnest(CAST(:author_ids AS bigint[]), CAST(:post_ids AS bigint[]),
+                CAST(:comment_ids AS bigint[])) AS asked (author_id, post_id, comment_id)
     JOIN comments AS c ON c.post_author_id = asked.author_id AND c.post_id = asked.post_id
                       AND c.id = asked.comment_id
     LEFT JOIN comments AS parent ON parent.post_author_id = c.post_author_id
-                                AND parent.post_id = c.post_id AND parent.id = c.parent_id"""
-
-_MUTES: Final = """
+                                AND parent.post_id = c.post_id AND parent.id = c.parent_id""",
+)
+_MUTES: Final = Statement(
+    "audit_mutes",
+    """
     SELECT given.target_user_id, tag.id, given.owner_revision, CAST(given.xmin AS text)
     FROM tags AS tag
     JOIN user_tags AS given ON given.owner_user_id = tag.owner_user_id AND given.tag_id = tag.id
-    WHERE tag.owner_user_id = %(viewer)s AND tag.deleted_at IS NULL AND tag.muted_until > now()
-      AND given.target_user_id = ANY (CAST(%(people)s AS bigint[]))
-    ORDER BY given.target_user_id, tag.id"""
-
-_OWN_TAGS: Final = """
+    WHERE tag.owner_user_id = :viewer AND tag.deleted_at IS NULL AND tag.muted_until > now()
+      AND given.target_user_id = ANY (CAST(:people AS bigint[]))
+    ORDER BY given.target_user_id, tag.id""",
+)
+_OWN_TAGS: Final = Statement(
+    "audit_own_tags",
+    """
     SELECT coalesce(string_agg(concat_ws(' ', id, xmin, xmax), ',' ORDER BY id), '')
-    FROM tags WHERE owner_user_id = %(viewer)s"""
-
-_ERASED: Final = """
+    FROM tags WHERE owner_user_id = :viewer""",
+)
+_ERASED: Final = Statement(
+    "audit_erased",
+    """
     SELECT user_id, revision FROM erased_users
-    WHERE user_id = ANY (CAST(%(people)s AS bigint[]))"""
-
-_SOME_USER: Final = """
+    WHERE user_id = ANY (CAST(:people AS bigint[]))""",
+)
+_SOME_USER: Final = Statement(
+    "audit_some_user",
+    """
     SELECT user_id FROM users
-    WHERE user_id >= (SELECT least + CAST(%(share)s * (most - least) AS bigint)
+    WHERE user_id >= (SELECT least + CAST(CAST(:share AS float) * (most - least) AS bigint)
                       FROM (SELECT min(user_id), max(user_id) FROM users) AS ends (least, most))
-    ORDER BY user_id LIMIT 1"""
+    ORDER BY user_id LIMIT 1""",
+)
+_IS_REPLICA: Final = Statement("audit_is_replica", "SELECT pg_is_in_recovery()")
 
-_CHANGED_PAIRS: Final = """
-    SELECT actor_id, peer_id FROM connection_events ORDER BY seq DESC LIMIT 50"""
+_HERE: Final = Statement("audit_here", positions.HERE)
 
-_CHANGED_AUTHORS: Final = "SELECT author_id FROM content_events ORDER BY seq DESC LIMIT 50"
-
-_PEERS: Final = """
+_CHANGED_PAIRS: Final = Statement(
+    "audit_changed_pairs",
+    """
+    SELECT actor_id, peer_id FROM connection_events ORDER BY seq DESC LIMIT 50""",
+)
+_CHANGED_AUTHORS: Final = Statement(
+    "audit_changed_authors",
+    "SELECT author_id FROM content_events ORDER BY seq DESC LIMIT 50",
+)
+_PEERS: Final = Statement(
+    "audit_peers",
+    """
     (SELECT id FROM (
-         SELECT user_b_id FROM connections WHERE user_a_id = %(viewer)s AND status = 'accepted'
+         SELECT user_b_id FROM connections WHERE user_a_id = :viewer AND status = 'accepted'
          UNION ALL
-         SELECT user_a_id FROM connections WHERE user_b_id = %(viewer)s AND status = 'accepted'
-     ) AS connected (id) ORDER BY random() LIMIT %(connections)s)
+         SELECT user_a_id FROM connections WHERE user_b_id = :viewer AND status = 'accepted'
+     ) AS connected (id) ORDER BY random() LIMIT :connections)
     UNION
     (SELECT id FROM (
-         SELECT user_b_id FROM endings WHERE user_a_id = %(viewer)s
+         SELECT user_b_id FROM endings WHERE user_a_id = :viewer
          UNION ALL
-         SELECT user_a_id FROM endings WHERE user_b_id = %(viewer)s
-     ) AS former (id) ORDER BY random() LIMIT %(others)s)
+         SELECT user_a_id FROM endings WHERE user_b_id = :viewer
+     ) AS former (id) ORDER BY random() LIMIT :others)
     UNION
     (SELECT id FROM (
-         SELECT blocked_id FROM blocks WHERE blocker_id = %(viewer)s
+         SELECT blocked_id FROM blocks WHERE blocker_id = :viewer
          UNION ALL
-         SELECT blocker_id FROM blocks WHERE blocked_id = %(viewer)s
-     ) AS blocked (id) ORDER BY random() LIMIT %(others)s)"""
-
-_GIVERS: Final = """
-    SELECT owner_user_id FROM user_tags WHERE target_user_id = %(viewer)s
-    ORDER BY random() LIMIT %(others)s"""
-
-_CANDIDATES: Final = """
+         SELECT blocker_id FROM blocks WHERE blocked_id = :viewer
+     ) AS blocked (id) ORDER BY random() LIMIT :others)""",
+)
+_GIVERS: Final = Statement(
+    "audit_givers",
+    """
+    SELECT owner_user_id FROM user_tags WHERE target_user_id = :viewer
+    ORDER BY random() LIMIT :others""",
+)
+_CANDIDATES: Final = Statement(
+    "audit_candidates",
+    """
     SELECT author.id, post.id
-    FROM unnest(CAST(%(people)s AS bigint[])) AS author (id)
+    FROM unnest(CAST(:people AS bigint[])) AS author (id)
     CROSS JOIN LATERAL (
         (SELECT id FROM posts WHERE author_id = author.id ORDER BY id DESC LIMIT 8)
         UNION
@@ -141,18 +172,20 @@ _CANDIDATES: Final = """
         UNION
         (SELECT id FROM posts
          WHERE author_id = author.id
-           AND id <= (SELECT CAST(%(share)s * max(id) AS bigint) FROM posts
+           AND id <= (SELECT CAST(CAST(:share AS float) * max(id) AS bigint) FROM posts
                       WHERE author_id = author.id)
-         ORDER BY id DESC LIMIT 3)) AS post (id)"""
-
-_COMMENT_CANDIDATES: Final = f"""
+         ORDER BY id DESC LIMIT 3)) AS post (id)""",
+)
+_COMMENT_CANDIDATES: Final = Statement(
+    "audit_comment_candidates",
+    f"""
     SELECT asked.author_id, asked.post_id, c.id
     FROM {_ASKED}
     CROSS JOIN LATERAL (
         SELECT id FROM comments
         WHERE post_author_id = asked.author_id AND post_id = asked.post_id
-        ORDER BY id DESC LIMIT 8) AS c"""
-
+        ORDER BY id DESC LIMIT 8) AS c""",
+)
 SUSPENSION_SECONDS: Final = 10.0
 """How long after a suspension the calls of the suspended person may still be answered."""
 _MOST_CONNECTIONS: Final = 12
@@ -167,8 +200,13 @@ class Primary:
     """
 
     def __init__(self, settings: DatabaseSettings, url: str) -> None:
-        self._arguments = {**address(url), **connect_arguments(settings, name=_NAME)}
+        self._arguments = {
+            **address(url),
+            **connect_arguments(settings, name=_NAME, options=GENERIC_PLANS),
+        }
+        self._prepares = settings.prepare
         self._session: Any = None
+        self._prepared = set[str]()
 
     @contextmanager
     def snapshot(self) -> Iterator["Snapshot"]:
@@ -179,7 +217,7 @@ class Primary:
         try:
             session = self._opened()
             with session, session.cursor() as cursor:
-                yield Snapshot(cursor)
+                yield Snapshot(cursor, prepared=self._prepared if self._prepares else None)
         except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
             self.close()
             raise UnavailableError("the auditor cannot read a database") from error
@@ -187,7 +225,7 @@ class Primary:
     def check(self) -> None:
         """Raise UnavailableError unless the database can be read and is a primary."""
         with self.snapshot() as snapshot:
-            [(is_replica,)] = snapshot.rows("SELECT pg_is_in_recovery()")
+            [(is_replica,)] = snapshot.rows(_IS_REPLICA)
         if is_replica:
             raise UnavailableError("the auditor must read a primary, and this is a replica")
 
@@ -199,20 +237,31 @@ class Primary:
 
     def _opened(self) -> Any:
         if self._session is None:
+            self._prepared.clear()
             self._session = psycopg2.connect(**self._arguments)
             self._session.set_session(ISOLATION_LEVEL_REPEATABLE_READ, readonly=True)
         return self._session
 
 
 class Snapshot:
-    """The statements of one snapshot."""
+    """The statements of one snapshot, `prepared` once for each session; None if they must not be.
 
-    def __init__(self, cursor: Any) -> None:
+    To plan these statements takes several times as long as to run them.
+    """
+
+    def __init__(self, cursor: Any, *, prepared: set[str] | None) -> None:
         self._cursor = cursor
+        self._prepared = prepared
 
-    def rows(self, statement: str, parameters: Mapping[str, object] | None = None) -> Rows:
+    def rows(self, statement: Statement, parameters: Mapping[str, object] | None = None) -> Rows:
         """Return the rows of a statement."""
-        self._cursor.execute(statement, parameters)
+        if self._prepared is None:
+            self._cursor.execute(statement.plain, parameters or {})
+        else:
+            if statement.name not in self._prepared:
+                self._cursor.execute(statement.preparation)
+                self._prepared.add(statement.name)
+            self._cursor.execute(statement.execute, parameters or {})
         rows: Rows = self._cursor.fetchall()
         return rows
 
@@ -255,7 +304,7 @@ class Primaries:
             [(own_tags,)] = snapshot.rows(_OWN_TAGS, among)
             erased = {row[0]: row[1] for row in snapshot.rows(_ERASED, among)}
         with self.feed.snapshot() as snapshot:
-            [here] = snapshot.rows(positions.HERE)
+            [here] = snapshot.rows(_HERE)
         with self.graph.snapshot() as snapshot:
             relations = snapshot.rows(_RELATIONS, among)
         return Facts(
