@@ -29,7 +29,7 @@ from tests.support.citus import URL
 from tests.support.comparison import POLICIES, Comparison
 from tests.support.errors import refusal
 from tests.support.oracle import ALL, HELD, HIDDEN, NOBODY, PRIVATE, TAGS, VISIBLE, Oracle, Post
-from tests.support.pair import Databases, Pair, running_pair
+from tests.support.pair import Databases, Pair, running_fenced_pair
 from tests.support.people import People
 from tests.support.processes import until
 
@@ -532,8 +532,8 @@ def _one_of(names: Iterable[str], number: int) -> str:
 
 @pytest.fixture(scope="module")
 def own_pair(databases: Databases) -> Iterator[Pair]:
-    """A pair for these people alone."""
-    with running_pair(databases, _ENVIRONMENT) as running:
+    """A pair with fences, as it is deployed, for these people alone."""
+    with running_fenced_pair(databases, _ENVIRONMENT) as (running, _):
         yield running
 
 
