@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -17,6 +18,7 @@ from kith.graph.v1 import graph_pb2
 _FIRST_ID: Final = 2**62
 _IDS: Final = 2**61
 _SECONDS: Final = 60.0
+_AT_ONCE: Final = 4
 
 ALL: Final = feed_pb2.Audience(kind=feed_pb2.AUDIENCE_KIND_ALL)
 PRIVATE: Final = feed_pb2.Audience(kind=feed_pb2.AUDIENCE_KIND_PRIVATE)
@@ -129,15 +131,18 @@ class World:
 
     def erase(self) -> dict[int, str]:
         """Erase everybody who was made; returns why somebody could not be erased, by their ids."""
-        problems = dict[int, str]()
-        for user_id in list(self.made):
-            try:
-                self._erase(user_id)
-            except AppException as error:
-                problems[user_id] = sentence(error)
-            else:
-                self.made.remove(user_id)
-        return problems
+        # Erasures read and delete in many tables, so they take most of the time of a run.
+        with ThreadPoolExecutor(_AT_ONCE) as threads:
+            outcomes = threads.map(self._erase_or_tell, list(self.made))
+            return {user_id: problem for user_id, problem in outcomes if problem}
+
+    def _erase_or_tell(self, user_id: int) -> tuple[int, str]:
+        try:
+            self._erase(user_id)
+        except AppException as error:
+            return user_id, sentence(error)
+        self.made.remove(user_id)
+        return user_id, ""
 
     def _erase(self, user_id: int) -> None:
         """Erase somebody, first from the graph, which hides them from all others at once."""
