@@ -25,6 +25,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 from kith.feed.v1 import feed_pb2
 from kith.graph.v1 import graph_pb2
 from shared.cli.envoy import descriptor_set
+from tests.support.npm import installed
 from tests.support.pair import Pair
 from tests.support.people import People
 from tests.support.processes import Session
@@ -63,14 +64,7 @@ def _require(reason: str, *names: str, files: Iterable[Path] = ()) -> None:
 
 
 def _in_node(name: str) -> Client:
-    _require("needs node and npm", "node", "npm")
-    installed = _BUILD / name
-    shutil.copytree(_SOURCES / name, installed, dirs_exist_ok=True)
-    _run(
-        ["npm", "install", "--no-audit", "--no-fund", "--no-package-lock", "--silent"],
-        _new([], installed),
-    )
-    return _new(["node", "client.js"], installed)
+    return _new(["node", "client.js"], installed(_SOURCES / name))
 
 
 def _in_go() -> Client:

@@ -3,8 +3,6 @@
 Needs Chromium (`make browser`), node and npm, which installs connect-web below build/.
 """
 
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,14 +18,13 @@ from shared.cli.envoy import descriptor_set
 from tests.support.chromium import new_context, running_chromium, serving_pages
 from tests.support.credentials import Issuer
 from tests.support.gateway import Gateway, running_gateway
+from tests.support.npm import installed
 from tests.support.pair import Pair
 from tests.support.people import People
 
 pytest.importorskip("envoy", reason="there is no wheel with Envoy for this system")
 
 _SOURCE = Path(__file__).parent / "connect_web"
-_INSTALLED = Path(__file__).parents[2] / "build" / "connect_web"
-_SECONDS = 100
 _GRAPH, _FEED = "kith.graph.v1.GraphService", "kith.feed.v1.FeedService"
 _IS_READY = "new Promise((ready) => setInterval(() => window.isReady && ready(), 20))"
 
@@ -37,22 +34,13 @@ Call: TypeAlias = Callable[..., Any]
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
     """The port of the page, with the packages it needs and the contracts."""
-    if not (shutil.which("node") and shutil.which("npm")):
-        pytest.skip("node and npm are not installed")
-    _INSTALLED.mkdir(parents=True, exist_ok=True)
-    shutil.copy(_SOURCE / "package.json", _INSTALLED)
-    subprocess.run(
-        ["npm", "install", "--no-audit", "--no-fund", "--no-package-lock", "--silent"],
-        cwd=_INSTALLED,
-        check=True,
-        timeout=_SECONDS,
-    )
+    npm = installed(_SOURCE)
     modules = (graph_pb2, feed_pb2, error_details_pb2)
     contracts = descriptor_set(*(module.DESCRIPTOR for module in modules))
-    folder = _INSTALLED / "contracts"
+    folder = npm / "contracts"
     folder.mkdir(exist_ok=True)
     (folder / "contracts").write_bytes(contracts.SerializeToString())
-    folders = {"page": _SOURCE, "modules": _INSTALLED / "node_modules", "contracts": folder}
+    folders = {"page": _SOURCE, "modules": npm / "node_modules", "contracts": folder}
     with serving_pages(folders, (_SOURCE / "page.html").read_bytes()) as serving:
         yield serving
 
