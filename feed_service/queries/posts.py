@@ -285,12 +285,7 @@ _PHOTOS: Final = """
            CAST(:alt_texts AS text[]))
     WITH ORDINALITY AS photo (object_key, width, height, alt_text, place)"""
 
-# The totals are the only rows of it for which another transaction may have to be waited, so that it
-# does not matter in which order its parts are done.
-_INSERT_POST: Final = Statement(
-    "insert_post",
-    f"""
-    WITH post AS ({INSERTED_POST} RETURNING author_id, id, version, created_at),
+_WITH_TAGS_AND_PHOTOS: Final = f"""
     audience_tags AS (
         INSERT INTO post_audience_tags (author_id, post_id, tag_id, excluded, created_at)
         SELECT post.author_id, post.id, named.tag_id, named.excluded, post.created_at
@@ -302,11 +297,25 @@ _INSERT_POST: Final = Statement(
         SELECT post.author_id, post.id, photo.place, photo.object_key, photo.width, photo.height,
                photo.alt_text
         FROM post CROSS JOIN {_PHOTOS}
-    ),
+    ),"""
+
+
+# The totals are the only rows of it for which another transaction may have to be waited, so that it
+# does not matter in which order its parts are done.
+def _inserting(name: str, *, parts: str) -> Statement:
+    return Statement(
+        name,
+        f"""
+    WITH post AS ({INSERTED_POST} RETURNING author_id, id, version, created_at), {parts}
     totals AS ({ADD_TO_TOTALS})
     SELECT id, version, created_at FROM post
 """,
-)
+    )
+
+
+# To start and end parts that store nothing is a fifth of the statement.
+_INSERT_PLAIN_POST: Final = _inserting("insert_plain_post", parts="")
+_INSERT_POST: Final = _inserting("insert_post", parts=_WITH_TAGS_AND_PHOTOS)
 
 
 def insert_post(
@@ -321,9 +330,10 @@ def insert_post(
     totals: Mapping[str, int],
 ) -> PostRow:
     """Store a post, whose tags are locked, and return it as its author sees it; with the totals."""
+    audience_tags = audience.tag_ids or audience.excluded_tag_ids
     [(post_id, version, created_at)] = run(
         connection,
-        _INSERT_POST,
+        _INSERT_POST if photos or audience_tags else _INSERT_PLAIN_POST,
         parameters={
             **post_parameters(
                 author_id,
