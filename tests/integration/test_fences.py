@@ -24,7 +24,7 @@ from tests.support.pair import Databases, Pair, running_pair, running_pair_on
 from tests.support.people import People
 from tests.support.processes import run, until
 from tests.support.roles import owner
-from tests.support.upkeep import closing_fences
+from tests.support.upkeep import closing_alone, closing_fences
 
 _UNAVAILABLE = "FENCE_KEEPER_UNAVAILABLE"
 # A ceiling that only something broken reaches.
@@ -308,6 +308,18 @@ def test_answers_of_the_primary_name_the_keeper(pair: Pair, people: People, keep
 
     assert list(ask(pair, one).fence_keepers) == [keeper.name]
     assert list(suspended.fence_keepers) == [keeper.name]
+
+
+def test_fences_are_closed_after_their_changes_without_upkeep() -> None:
+    over = [pb_keeper.OpenFencesRequest(change_id=str(uuid.uuid4())) for _ in range(3)]
+    with serving_keeper() as keeper, closing_alone() as closing:
+        keeper.open |= {told.change_id: told for told in over}
+        for told in over:
+            closing.add([keeper.target], uuid.UUID(told.change_id))
+
+        keeper.wait_until_closed()
+
+    assert keeper.closed == [told.change_id for told in over]
 
 
 def test_fences_that_a_change_has_left_open_are_closed_once_it_is_over(

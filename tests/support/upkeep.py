@@ -13,6 +13,8 @@ from graph_service.fences import FenceClosing, Fences, FenceUpkeep
 from graph_service.metrics import FenceMetrics
 from graph_service.settings import GraphSettings
 from graph_service.upkeep import Upkeep
+from kith.client.settings import TargetSettings
+from kith.environment import Environment
 from shared.database.database import Database
 from shared.database.endpoint import Endpoint
 from shared.database.metrics import database_latency
@@ -55,6 +57,19 @@ def closing_fences(pair: Pair, target: str) -> Iterator[FenceUpkeep]:
     ):
         stack.callback(keepers.shut)
         yield FenceUpkeep(database, keepers, closing_after, changes, FenceMetrics(registry))
+
+
+@contextmanager
+def closing_alone() -> Iterator[FenceClosing]:
+    """Yield what closes fences after their changes, with no upkeep that would do it later."""
+    access = TargetSettings.read(Environment({}))
+    keepers = FenceKeepers(access, ClientMetrics(CollectorRegistry()))
+    closing_after = FenceClosing(keepers)
+    with ExitStack() as stack:
+        stack.callback(keepers.shut)
+        closing_after.start()
+        stack.callback(closing_after.stop)
+        yield closing_after
 
 
 @contextmanager
