@@ -215,6 +215,15 @@ def test_the_commands_of_the_client_call_running_services(
     assert "has 0 connections" in kith("connections", second)
 
 
+def test_the_extra_of_the_commands_has_what_trying_a_deployment_needs(
+    with_extras: _Environment,
+) -> None:
+    answer = with_extras.run("kith", "conformance", "--graph=127.0.0.1:1", "--feed=127.0.0.1:1")
+
+    assert answer.returncode == 1
+    assert answer.stderr.startswith("kith: SERVICE_UNREACHABLE: ")
+
+
 def test_the_script_has_the_commands_of_an_operator_only_where_the_services_are(
     with_extras: _Environment,
 ) -> None:
