@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup browser clients run gateway up down test test-unit test-citus model oracle proof chaos soak replicas conformance fuzz-photos screenshots bench bench-full bench-load bench-costs lint format check proto migrate revision clean
+.PHONY: help setup browser clients run gateway up down test test-unit test-citus model oracle proof chaos soak replicas conformance conformance-web fuzz-photos screenshots bench bench-full bench-load bench-costs lint format check proto migrate revision clean
 
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -77,6 +77,9 @@ replicas: .venv/dev-installed ## Read 100,000 writes from replicas at once, then
 
 conformance: .venv/dev-installed ## Test the object store on OpenStack Swift and clients in other languages, if installed
 	$(BIN)/python -m pytest -rs tests/conformance
+
+conformance-web: .venv/dev-installed ## Check openapi.yaml by foreign tools, and call with generated clients
+	$(BIN)/python -m pytest -rs -p no:logging tests/conformance/test_openapi.py
 
 screenshots: .venv/dev-installed ## Take the pictures in docs/images, of `make run` and `make gateway`
 	$(BIN)/python -m tests.support.screenshots http://127.0.0.1:$${GATEWAY_PORT:-8080}

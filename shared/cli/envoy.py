@@ -27,7 +27,7 @@ from kith.graph.v1 import graph_pb2
 from kith.options.v1 import options_pb2
 from shared.cli.gateway_pages import Page, pages
 from shared.cli.gateway_settings import GatewaySettings, collector, hosts, system_authorities
-from shared.cli.http_rules import http_rules
+from shared.cli.http_rules import http_rules, native_errors
 from shared.processes.ports import reachable
 
 _FOLDER: Final = Path(__file__).parents[2] / "deploy" / "envoy"
@@ -90,6 +90,7 @@ def _values(settings: GatewaySettings) -> Mapping[str, object]:
         "FOLDER": str(settings.folder),
         "CONTRACTS": base64.b64encode(contracts().SerializeToString()).decode(),
         "SCRIPTS": _scripts(),
+        **native_errors(),
         "SERVICES": [_GRAPH.full_name, _FEED.full_name],
         "PAGES": [_page(page) for page in pages(settings.written_pages)] if settings.pages else [],
         **_paths("GRAPH", _GRAPH),

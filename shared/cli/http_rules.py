@@ -8,11 +8,13 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeAlias
 
+import grpc
 from google.api import annotations_pb2, field_behavior_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
+from google.rpc import error_details_pb2, status_pb2
 
 from kith.errors.v1 import errors_pb2
-from kith.exceptions import ValidationError, to_status
+from kith.exceptions import DOMAIN, ValidationError, to_status
 
 Table: TypeAlias = dict[str, Any]
 
@@ -54,6 +56,17 @@ _REFUSALS: Final = {
 }
 
 
+# What Envoy itself refuses over gRPC.
+_NATIVE: Final[Mapping[str, tuple[grpc.StatusCode, str]]] = {
+    "REQUEST_TOO_LARGE": (grpc.StatusCode.INVALID_ARGUMENT, "the request is too large"),
+    "TOKEN_EXPIRED": (grpc.StatusCode.UNAUTHENTICATED, "the token has expired"),
+    "UNAUTHENTICATED": (grpc.StatusCode.UNAUTHENTICATED, "the call has no valid token"),
+    "NO_SUCH_PATH": (grpc.StatusCode.UNIMPLEMENTED, "there is no such call"),
+    "SERVICE_UNREACHABLE": (grpc.StatusCode.UNAVAILABLE, "the service cannot be reached"),
+    "DEADLINE_EXCEEDED": (grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline expired"),
+}
+
+
 def http_rules(methods: Iterable[MethodDescriptor]) -> str:
     """Return tables in Lua for calls that have a google.api.http option.
 
@@ -75,6 +88,17 @@ def http_rules(methods: Iterable[MethodDescriptor]) -> str:
         "REFUSALS": _refusals(),
     }
     return "".join(f"local {name} = {_lua(table)}\n" for name, table in tables.items())
+
+
+def native_errors() -> Mapping[str, str]:
+    """Return what gRPC has in trailers of errors that Envoy itself makes: messages and details."""
+    errors = {}
+    for reason, (code, message) in _NATIVE.items():
+        status = status_pb2.Status(code=code.value[0], message=message)
+        status.details.add().Pack(error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN))
+        errors[f"MESSAGE_{reason}"] = message
+        errors[f"DETAILS_{reason}"] = base64.b64encode(status.SerializeToString()).decode()
+    return errors
 
 
 def _refusals() -> Table:

@@ -9,7 +9,7 @@ import struct
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -19,7 +19,6 @@ from pathlib import Path
 import grpc
 import pytest
 from google.protobuf import json_format
-from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
@@ -29,16 +28,17 @@ from kith.environment import SettingsError
 from kith.exceptions import ResourceNotFoundError
 from kith.feed.v1 import feed_pb2
 from kith.feed.v1.feed_pb2_grpc import FeedServiceStub
-from kith.graph.v1 import graph_pb2
 from kith.graph.v1.graph_pb2_grpc import GraphServiceStub
 from shared.cli.envoy import configuration
 from shared.cli.gateway_settings import GatewaySettings
 from tests.support.collector import Received, collecting
 from tests.support.credentials import Authority, Issuer, put
+from tests.support.errors import reason_of
+from tests.support.exposed_calls import CALLS, World, new_world
 from tests.support.gateway import Answer, Gateway, running_gateway
 from tests.support.over_http import breaches, exposed, is_exposed, over_http
 from tests.support.pair import Databases, Pair, another_feed, running_pair
-from tests.support.people import ALL, People
+from tests.support.people import People
 from tests.support.processes import Session, until
 from tests.support.rows import last_statements
 from tests.support.rpcs import RPCS, Metadata, Rpc
@@ -82,154 +82,9 @@ def behind(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> It
         yield Behind(gateway=gateway, pair=pair, people=People(pair))
 
 
-@dataclass(frozen=True, kw_only=True)
-class World:
-    """Two who are connected, one who has asked the first, a stranger, and what the first has."""
-
-    me: int
-    friend: int
-    asking: int
-    asked: int
-    stranger: int
-    tag: int
-    post: feed_pb2.PostName
-    comment: int
-
-
 @pytest.fixture
 def world(behind: Behind) -> World:
-    people, pair = behind.people, behind.pair
-    me, friend = people.connected(2)
-    asking, asked, stranger = people.new(3)
-    for user, peer in ((asking, me), (me, asked)):
-        pair.graph.RequestConnection(graph_pb2.RequestConnectionRequest(user_id=user, peer_id=peer))
-    post = feed_pb2.PostName(author_id=me, post_id=people.post(me))
-    comment = pair.feed.CreateComment(
-        feed_pb2.CreateCommentRequest(user_id=me, post=post, body="mine")
-    ).comment.comment_id
-    return World(
-        me=me,
-        friend=friend,
-        asking=asking,
-        asked=asked,
-        stranger=stranger,
-        tag=people.tag(me, "tag", friend),
-        post=post,
-        comment=comment,
-    )
-
-
-_CALLS: Mapping[str, Callable[[World], Message]] = {
-    "CheckConnections": lambda w: graph_pb2.CheckConnectionsRequest(
-        user_id=w.me, peer_ids=[w.friend, w.stranger]
-    ),
-    "GetConnection": lambda w: graph_pb2.GetConnectionRequest(user_id=w.me, peer_id=w.friend),
-    "ListConnections": lambda w: graph_pb2.ListConnectionsRequest(user_id=w.me, page_size=5),
-    "ListConnectionRequests": lambda w: graph_pb2.ListConnectionRequestsRequest(
-        user_id=w.me, direction=graph_pb2.REQUEST_DIRECTION_INCOMING
-    ),
-    "ListBlockedUsers": lambda w: graph_pb2.ListBlockedUsersRequest(user_id=w.me),
-    "ListMutualConnections": lambda w: graph_pb2.ListMutualConnectionsRequest(
-        user_id=w.me, peer_id=w.friend
-    ),
-    "CountConnections": lambda w: graph_pb2.CountConnectionsRequest(
-        user_id=w.me, user_ids=[w.me, w.friend]
-    ),
-    "SuggestConnections": lambda w: graph_pb2.SuggestConnectionsRequest(user_id=w.me),
-    "RequestConnection": lambda w: graph_pb2.RequestConnectionRequest(
-        user_id=w.me, peer_id=w.stranger
-    ),
-    "AcceptConnection": lambda w: graph_pb2.AcceptConnectionRequest(user_id=w.me, peer_id=w.asking),
-    "DeclineConnection": lambda w: graph_pb2.DeclineConnectionRequest(
-        user_id=w.me, peer_id=w.asking
-    ),
-    "CancelConnectionRequest": lambda w: graph_pb2.CancelConnectionRequestRequest(
-        user_id=w.me, peer_id=w.asked
-    ),
-    "RemoveConnection": lambda w: graph_pb2.RemoveConnectionRequest(user_id=w.me, peer_id=w.friend),
-    "BlockUser": lambda w: graph_pb2.BlockUserRequest(user_id=w.me, peer_id=w.stranger),
-    "UnblockUser": lambda w: graph_pb2.UnblockUserRequest(user_id=w.me, peer_id=w.stranger),
-    "GetFeed": lambda w: feed_pb2.GetFeedRequest(user_id=w.me, author_ids=[w.me, w.friend]),
-    "GetDigest": lambda w: feed_pb2.GetDigestRequest(
-        user_id=w.me, time_zone="Europe/Lisbon", include_own_posts=True
-    ),
-    "CreatePost": lambda w: feed_pb2.CreatePostRequest(user_id=w.me, body="new", audience=ALL),
-    "GetPost": lambda w: feed_pb2.GetPostRequest(
-        user_id=w.friend, author_id=w.me, post_id=w.post.post_id
-    ),
-    "BatchGetPosts": lambda w: feed_pb2.BatchGetPostsRequest(user_id=w.friend, posts=[w.post]),
-    "ListPosts": lambda w: feed_pb2.ListPostsRequest(user_id=w.friend, author_id=w.me),
-    "UpdatePost": lambda w: feed_pb2.UpdatePostRequest(
-        user_id=w.me,
-        post=feed_pb2.Post(post_id=w.post.post_id, body="changed"),
-        update_mask=FieldMask(paths=["body"]),
-    ),
-    "DeletePost": lambda w: feed_pb2.DeletePostRequest(user_id=w.me, post_id=w.post.post_id),
-    "UndeletePost": lambda w: feed_pb2.UndeletePostRequest(user_id=w.me, post_id=w.post.post_id),
-    "ListDeletedPosts": lambda w: feed_pb2.ListDeletedPostsRequest(user_id=w.me),
-    "CreatePhotoUploads": lambda w: feed_pb2.CreatePhotoUploadsRequest(
-        user_id=w.me,
-        photos=[
-            feed_pb2.CreatePhotoUploadsRequest.PhotoUploadDraft(
-                content_type=feed_pb2.PHOTO_CONTENT_TYPE_PNG
-            )
-        ],
-    ),
-    "CreateTag": lambda w: feed_pb2.CreateTagRequest(user_id=w.me, name="another"),
-    "ListTags": lambda w: feed_pb2.ListTagsRequest(user_id=w.me),
-    "UpdateTag": lambda w: feed_pb2.UpdateTagRequest(
-        user_id=w.me,
-        tag=feed_pb2.Tag(tag_id=w.tag, name="renamed"),
-        update_mask=FieldMask(paths=["name"]),
-    ),
-    "DeleteTag": lambda w: feed_pb2.DeleteTagRequest(user_id=w.me, tag_id=w.tag),
-    "AddTagMembers": lambda w: feed_pb2.AddTagMembersRequest(
-        user_id=w.me, tag_id=w.tag, target_user_ids=[w.friend]
-    ),
-    "RemoveTagMembers": lambda w: feed_pb2.RemoveTagMembersRequest(
-        user_id=w.me, tag_id=w.tag, target_user_ids=[w.friend]
-    ),
-    "ListTagMembers": lambda w: feed_pb2.ListTagMembersRequest(user_id=w.me, tag_id=w.tag),
-    "ListUserTags": lambda w: feed_pb2.ListUserTagsRequest(user_id=w.me, target_user_id=w.friend),
-    "CreateComment": lambda w: feed_pb2.CreateCommentRequest(
-        user_id=w.friend, post=w.post, body="theirs"
-    ),
-    "GetComment": lambda w: feed_pb2.GetCommentRequest(
-        user_id=w.friend, post=w.post, comment_id=w.comment
-    ),
-    "BatchGetComments": lambda w: feed_pb2.BatchGetCommentsRequest(
-        user_id=w.friend, comments=[feed_pb2.CommentName(post=w.post, comment_id=w.comment)]
-    ),
-    "ListComments": lambda w: feed_pb2.ListCommentsRequest(
-        user_id=w.friend, post=w.post, order=feed_pb2.COMMENT_ORDER_NEWEST_FIRST
-    ),
-    "ListOwnComments": lambda w: feed_pb2.ListOwnCommentsRequest(user_id=w.me),
-    "UpdateComment": lambda w: feed_pb2.UpdateCommentRequest(
-        user_id=w.me,
-        comment=feed_pb2.Comment(post=w.post, comment_id=w.comment, body="changed"),
-        update_mask=FieldMask(paths=["body"]),
-    ),
-    "DeleteComment": lambda w: feed_pb2.DeleteCommentRequest(
-        user_id=w.me, post=w.post, comment_id=w.comment
-    ),
-    "HideComment": lambda w: feed_pb2.HideCommentRequest(
-        user_id=w.me, post_id=w.post.post_id, comment_id=w.comment
-    ),
-    "UnhideComment": lambda w: feed_pb2.UnhideCommentRequest(
-        user_id=w.me, post_id=w.post.post_id, comment_id=w.comment
-    ),
-    "ExplainVisibility": lambda w: feed_pb2.ExplainVisibilityRequest(
-        user_id=w.me, post_id=w.post.post_id, viewer_id=w.friend
-    ),
-    "PreviewAudience": lambda w: feed_pb2.PreviewAudienceRequest(user_id=w.me, audience=ALL),
-    "MarkFeedRead": lambda w: feed_pb2.MarkFeedReadRequest(user_id=w.friend, post=w.post),
-    "CountUnreadPosts": lambda w: feed_pb2.CountUnreadPostsRequest(user_id=w.friend),
-    "SetDigestSubscription": lambda w: feed_pb2.SetDigestSubscriptionRequest(
-        user_id=w.me, time_zone="Europe/Lisbon", week_start_day=1
-    ),
-    "GetDigestSubscription": lambda w: feed_pb2.GetDigestSubscriptionRequest(user_id=w.me),
-    "DeleteDigestSubscription": lambda w: feed_pb2.DeleteDigestSubscriptionRequest(user_id=w.me),
-}
+    return new_world(behind.pair, behind.people)
 
 
 def _called(gateway: Gateway, rpc: Rpc, request: Message, **headers: str) -> Answer:
@@ -244,7 +99,7 @@ def _named(name: str) -> Rpc:
 
 @pytest.mark.parametrize("rpc", exposed(), ids=str)
 def test_every_exposed_call_is_answered_over_http(behind: Behind, world: World, rpc: Rpc) -> None:
-    request = _CALLS[rpc.name](world)
+    request = CALLS[rpc.name](world)
 
     answer = _called(behind.gateway, rpc, request)
 
@@ -304,6 +159,7 @@ def test_a_call_without_a_path_cannot_be_reached_in_any_way(behind: Behind, rpc:
             rpc.send(stubs, rpc.request())
 
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert reason_of(caught.value) == "NO_SUCH_PATH"
     assert behind.gateway.call("POST", path, {}).status == 404
 
 
@@ -581,11 +437,18 @@ def test_calls_are_told_that_a_service_cannot_be_reached_until_it_can(
                 running_gateway(tmp_path, graph=pair.graph_server.address, feed=only.address)
             )
         answer = gateway.call("GET", path)
+        with (
+            grpc.insecure_channel(gateway.address) as channel,
+            pytest.raises(grpc.RpcError) as refused,
+        ):
+            FeedServiceStub(channel).GetFeed(feed_pb2.GetFeedRequest(user_id=1))
         with another_feed(pair, {"FEED_PORT": str(only.port)}):
             until(lambda: gateway.call("GET", path).status == 200)
 
     assert (answer.status, answer.json["code"], answer.reason) == (503, 14, "SERVICE_UNREACHABLE")
     assert answer.headers["retry-after"] == "1"
+    assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert reason_of(refused.value) == "SERVICE_UNREACHABLE"
 
 
 def test_a_gateway_that_is_told_to_stop_answers_what_it_has_been_asked(
@@ -706,12 +569,14 @@ _WRONG = (
 )
 
 
-def _native(guarded: Guarded, user_id: int, metadata: Metadata) -> grpc.StatusCode:
+def _native(guarded: Guarded, user_id: int, metadata: Metadata) -> tuple[grpc.StatusCode, str]:
+    """Return the code of a call over gRPC, and the reason of its error."""
     request = feed_pb2.ListPostsRequest(user_id=user_id, author_id=user_id)
     credentials = guarded.authority.credentials()
     with grpc.secure_channel(guarded.gateway.address, credentials) as channel:
         call = FeedServiceStub(channel).ListPosts.future(request, metadata=metadata)
-        return call.code()
+        error = call.exception()
+        return call.code(), reason_of(error) if error else ""
 
 
 def _over_tls(guarded: Guarded, path: str, token: str | None = None) -> Answer:
@@ -728,8 +593,11 @@ def test_who_shows_a_good_token_gets_in_as_that_user_and_as_nobody_else(guarded:
 
     assert own.status == 200
     assert (other.status, other.reason) == (403, "NOT_PERMITTED")
-    assert _native(guarded, 17, bearer(token)) is grpc.StatusCode.OK
-    assert _native(guarded, 18, bearer(token)) is grpc.StatusCode.PERMISSION_DENIED
+    assert _native(guarded, 17, bearer(token)) == (grpc.StatusCode.OK, "")
+    assert _native(guarded, 18, bearer(token)) == (
+        grpc.StatusCode.PERMISSION_DENIED,
+        "NOT_PERMITTED",
+    )
 
 
 @pytest.mark.parametrize("what", _WRONG)
@@ -740,7 +608,7 @@ def test_a_token_that_is_not_good_gets_in_nowhere(guarded: Guarded, what: str) -
 
     expected = "TOKEN_EXPIRED" if what == "expired" else "UNAUTHENTICATED"
     assert (answer.status, answer.json["code"], answer.reason) == (401, 16, expected)
-    assert _native(guarded, 17, bearer(token)) is grpc.StatusCode.UNAUTHENTICATED
+    assert _native(guarded, 17, bearer(token)) == (grpc.StatusCode.UNAUTHENTICATED, expected)
 
 
 def test_without_a_token_only_health_is_told(guarded: Guarded) -> None:
@@ -754,7 +622,7 @@ def test_without_a_token_only_health_is_told(guarded: Guarded) -> None:
     ]
 
     assert {(answer.status, answer.reason) for answer in answers} == {(401, "UNAUTHENTICATED")}
-    assert _native(guarded, 17, ()) is grpc.StatusCode.UNAUTHENTICATED
+    assert _native(guarded, 17, ()) == (grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED")
     assert _over_tls(guarded, "/healthz").status == 200
 
 

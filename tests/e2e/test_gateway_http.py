@@ -11,7 +11,8 @@ import grpc
 import pytest
 
 from kith.feed.v1 import feed_pb2
-from tests.support.errors import fields_of
+from kith.feed.v1.feed_pb2_grpc import FeedServiceStub
+from tests.support.errors import fields_of, reason_of
 from tests.support.gateway import Answer, Gateway, running_gateway
 from tests.support.pair import Databases, Pair, running_pair
 from tests.support.people import People
@@ -510,3 +511,14 @@ def test_a_stream_that_is_not_served_is_refused_before_its_end(gateway: Gateway,
         refused.set()
 
     assert code is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_a_request_over_grpc_that_is_too_large_has_the_reason_that_it_has_over_http(
+    gateway: Gateway, author: int
+) -> None:
+    request = feed_pb2.CreatePostRequest(user_id=author, body="x" * (10 * 1024 * 1024 + 1))
+    with grpc.insecure_channel(gateway.address) as channel, pytest.raises(grpc.RpcError) as caught:
+        FeedServiceStub(channel).CreatePost(request)
+
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert reason_of(caught.value) == "REQUEST_TOO_LARGE"

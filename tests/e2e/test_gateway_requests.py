@@ -596,7 +596,7 @@ _FRAMED = b"\0\0\0\0\2\x08\7"  # a GetFeedRequest of user 7
         (_GRPC_WEB, b"\0\0\0\0\2\xff\xff", "3", "the request is not a valid message of this call"),
         (_GRPC_WEB, b"\1" + _FRAMED[1:], "13", "Compression bit set"),
         (_GRPC_WEB, b"\0\xff\xff\xff\xff\0", "8", "SERVER: Received message larger than max"),
-        (_GRPC_WEB, bytes(10 * 1024 * 1024 + 1), "2", "Payload Too Large"),
+        (_GRPC_WEB, bytes(10 * 1024 * 1024 + 1), "2", "the request is too large"),
         ("application/grpc", _FRAMED, "3", "a call over gRPC is a POST with the header te"),
     ],
 )

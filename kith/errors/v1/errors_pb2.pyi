@@ -121,12 +121,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_NO_SUCH_PATH: _ErrorReason.ValueType  # 33
     """NOT_FOUND, by the gateway, as HTTP status 404, or 405 with a header `allow` that names the
-    existing methods. No call has this path and HTTP method.
+    existing methods. No call has this path and HTTP method. Over gRPC UNIMPLEMENTED.
     """
     ERROR_REASON_REQUEST_TOO_LARGE: _ErrorReason.ValueType  # 34
     """INVALID_ARGUMENT. By the gateway: as HTTP status 413 when the request is larger than 10 MiB, as 431
     when its headers are larger than 8 KiB or more than 100. By a service: the metadata of the call,
-    names, values and 32 bytes for each, is larger than metadata's `limit_bytes`, 16 KiB.
+    names, values and 32 bytes for each, is larger than metadata's `limit_bytes`, 16 KiB. A request
+    larger than 10 MiB that reaches a service directly is RESOURCE_EXHAUSTED, by gRPC itself, without
+    a reason.
     """
     ERROR_REASON_SERVICE_UNREACHABLE: _ErrorReason.ValueType  # 35
     """UNAVAILABLE, by the gateway. The service cannot be reached. The gateway has already retried
@@ -296,12 +298,14 @@ verified. RetryInfo says when to retry.
 """
 ERROR_REASON_NO_SUCH_PATH: ErrorReason.ValueType  # 33
 """NOT_FOUND, by the gateway, as HTTP status 404, or 405 with a header `allow` that names the
-existing methods. No call has this path and HTTP method.
+existing methods. No call has this path and HTTP method. Over gRPC UNIMPLEMENTED.
 """
 ERROR_REASON_REQUEST_TOO_LARGE: ErrorReason.ValueType  # 34
 """INVALID_ARGUMENT. By the gateway: as HTTP status 413 when the request is larger than 10 MiB, as 431
 when its headers are larger than 8 KiB or more than 100. By a service: the metadata of the call,
-names, values and 32 bytes for each, is larger than metadata's `limit_bytes`, 16 KiB.
+names, values and 32 bytes for each, is larger than metadata's `limit_bytes`, 16 KiB. A request
+larger than 10 MiB that reaches a service directly is RESOURCE_EXHAUSTED, by gRPC itself, without
+a reason.
 """
 ERROR_REASON_SERVICE_UNREACHABLE: ErrorReason.ValueType  # 35
 """UNAVAILABLE, by the gateway. The service cannot be reached. The gateway has already retried

@@ -1,0 +1,1 @@
+"""What the tests of protos/openapi.yaml need: packages, settings of tools, and two clients."""
