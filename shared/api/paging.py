@@ -14,6 +14,7 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from kith.errors.v1 import errors_pb2
@@ -67,10 +68,18 @@ class PageTokens:
 
     keys: Sequence[bytes]
 
+    @cached_property
+    def _signers(self) -> Sequence[hmac.HMAC]:
+        """What signs with each key, to be copied.
+
+        OpenSSL takes several times as long to find the algorithm and to read the key as to sign.
+        """
+        return [hmac.new(key, digestmod="sha256") for key in self.keys]
+
     def issue(self, scope: "Scope", position: Sequence[int]) -> str:
         """Return the token for going on behind `position`, a key of the list's order."""
         payload = struct.pack(f">{len(position)}q", *position)
-        mac = self._mac(self.keys[0], scope, payload)
+        mac = _mac(self._signers[0], scope, payload)
         return base64.urlsafe_b64encode(payload + mac).decode().rstrip("=")
 
     def read(self, scope: "Scope", token: str, *, start: P, field: str = "page_token") -> P:
@@ -100,7 +109,9 @@ class PageTokens:
         except (binascii.Error, ValueError):
             raise _invalid_token(field) from None
         payload, mac = raw[:-_MAC_BYTES], raw[-_MAC_BYTES:]
-        genuine = [hmac.compare_digest(mac, self._mac(key, scope, payload)) for key in self.keys]
+        genuine = [
+            hmac.compare_digest(mac, _mac(signer, scope, payload)) for signer in self._signers
+        ]
         if len(payload) % 8 or not any(genuine):
             raise _invalid_token(field)
         # base64 has several spellings of the same bytes; only the one we issue is accepted.
@@ -124,10 +135,6 @@ class PageTokens:
         token = self.issue(scope, position(items[-1])) if len(rows) > size else ""
         return Page(items=items, next_page_token=token)
 
-    @staticmethod
-    def _mac(key: bytes, scope: "Scope", payload: bytes) -> bytes:
-        return hmac.digest(key, scope.digest + payload, "sha256")[:_MAC_BYTES]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Page(Generic[T]):
@@ -147,6 +154,12 @@ class Scope:
     def of(cls, method: str, *arguments: object) -> "Scope":
         """Digest a method's name and its arguments."""
         return cls(hashlib.sha256(repr((method, *arguments)).encode()).digest())
+
+
+def _mac(signer: hmac.HMAC, scope: Scope, payload: bytes) -> bytes:
+    copy = signer.copy()
+    copy.update(scope.digest + payload)
+    return copy.digest()[:_MAC_BYTES]
 
 
 def _invalid_token(field: str) -> ValidationError:
