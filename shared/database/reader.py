@@ -150,14 +150,21 @@ class _Session:
 
     def rows(self, statement: Statement, parameters: Mapping[str, object], *, before: str) -> Rows:
         with asking(statement.name, SPAN):
-            self.cursor.execute(commented(before + self._text(statement)), parameters)
-        self.prepared.add(statement.name)
+            if (execution := self._execution(statement, parameters)) is not None:
+                self.cursor.execute(commented(before + execution))
+            else:
+                self.cursor.execute(commented(before + self._text(statement)), parameters)
+                self.prepared.add(statement.name)
         rows: Rows = self.cursor.fetchall()
         return rows
 
     def close(self) -> None:
         with suppress(psycopg2.Error):
             self.connection.close()
+
+    def _execution(self, statement: Statement, parameters: Mapping[str, object]) -> str | None:
+        is_prepared = self.prepares and statement.name in self.prepared
+        return statement.execution(parameters) if is_prepared else None
 
     def _text(self, statement: Statement) -> str:
         if not self.prepares:

@@ -112,12 +112,14 @@ class Session:
     def _texts(
         self, cursor: Any, bound: Iterable[Bound], *, prepared: AbstractSet[str]
     ) -> list[str]:
-        return [
-            cursor.mogrify(
-                statement.execute if statement.name in prepared else statement.plain, parameters
-            ).decode()
-            for statement, parameters in bound
-        ]
+        def text(statement: Statement, parameters: Mapping[str, object]) -> str:
+            is_prepared = statement.name in prepared
+            if is_prepared and (execution := statement.execution(parameters)) is not None:
+                return execution
+            whole = statement.execute if is_prepared else statement.plain
+            return str(cursor.mogrify(whole, parameters).decode())
+
+        return [text(statement, parameters) for statement, parameters in bound]
 
     def _sent(self, cursor: Any, message: str, prepared: frozenset[str], *, name: str) -> Rows:
         started = time.perf_counter()

@@ -1,6 +1,9 @@
 """Statements that are prepared once for each session and then executed with their plan."""
 
 import re
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from types import NoneType
 from typing import Any, Final
 
 Rows = list[tuple[Any, ...]]
@@ -13,6 +16,29 @@ GENERIC_PLANS: Final = "-c plan_cache_mode=force_generic_plan"
 SPAN: Final = {"db.system.name": "postgresql"}
 """The attributes of a statement's span. Neither texts nor values are among them."""
 
+
+def _by_the_driver(_value: object) -> None: ...
+
+
+def _text(value: str) -> str | None:
+    # How these are written depends on the settings of the session.
+    if not value.isascii() or "'" in value or "\\" in value or "\0" in value:
+        return None
+    return f"'{value}'"
+
+
+def _moment(value: datetime) -> str | None:
+    return None if value.tzinfo is None else f"'{value.isoformat()}'::timestamptz"
+
+
+_WRITERS: Final[Mapping[type, Callable[[Any], str | None]]] = {
+    int: str,
+    bool: lambda value: "true" if value else "false",
+    str: _text,
+    datetime: _moment,
+    NoneType: lambda _: "NULL",
+}
+
 _NAMED: Final = re.compile(r"(?<![:\w]):(\w+)")
 
 
@@ -21,7 +47,7 @@ class Statement:
 
     def __init__(self, name: str, text: str) -> None:
         self.name = name
-        names = list(dict.fromkeys(_NAMED.findall(text)))
+        self._names = names = list(dict.fromkeys(_NAMED.findall(text)))
         numbered = _NAMED.sub(lambda found: f"${names.index(found[1]) + 1}", text)
         arguments = ", ".join(f"%({parameter})s" for parameter in names)
         self.plain = _NAMED.sub(r"%(\1)s", text.replace("%", "%%"))
@@ -31,6 +57,20 @@ class Statement:
         self.prepare = self.preparation.replace("%", "%%")
         self._text = text
         self._with = dict[str, Statement]()
+
+    def execution(self, parameters: Mapping[str, object]) -> str | None:
+        """Return EXECUTE with its parameters; None if one of them is for the driver to write.
+
+        Most parameters are numbers, moments and array literals, for which the driver takes longer.
+        """
+        literals = list[str]()
+        for name in self._names:
+            value = parameters[name]
+            write = _WRITERS.get(type(value), _by_the_driver)
+            if (literal := write(value)) is None:
+                return None
+            literals.append(literal)
+        return f"EXECUTE {self.name} ({', '.join(literals)})" if literals else self.execute
 
     def beside(self, query: str) -> "Statement":
         """Return the statement that tells in each row also what a query says, and a marker.
