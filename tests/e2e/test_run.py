@@ -365,7 +365,7 @@ def test_ctrl_c_leaves_nothing_running_and_the_next_run_has_the_data_without_loa
 
 
 def test_a_service_that_dies_is_named_and_takes_everything_with_it(home: Home) -> None:
-    started = home.start()
+    started = home.start(KITH_PHOTOS="off")
     started.until_running()
     (feed_pid,) = home.pids("feed_service")
     os.kill(feed_pid, signal.SIGKILL)
