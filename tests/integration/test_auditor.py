@@ -2,10 +2,13 @@
 
 import os
 import random
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import grpc
 import pytest
@@ -21,8 +24,10 @@ from feed_service.auditor.primaries import SUSPENSION_SECONDS
 from feed_service.auditor.replays import Answer
 from feed_service.auditor.rule import Clause
 from feed_service.auditor.settings import AuditorSettings
+from kith.environment import SettingsError
 from kith.feed.v1 import feed_pb2 as feed
 from tests.support.auditing import Audit, auditing, viewer_of_everything
+from tests.support.deployment import ROOT
 from tests.support.mutants import MUTANTS, Mutant, believing_the_cache
 from tests.support.pair import Pair
 from tests.support.people import People, tagged
@@ -226,3 +231,33 @@ def test_a_running_auditor_is_ready_while_it_reaches_databases_and_service(
 
     assert status == HealthCheckResponse.SERVING
     assert _value(running, "readiness_check_passing") == 3
+
+
+def test_its_process_says_what_it_does_and_ends_when_told(pair: Pair, tmp_path: Path) -> None:
+    log = tmp_path / "auditor.log"
+    environment = {
+        **os.environ,
+        "GRAPH_DATABASE_URL": make_auditor("graph", pair.graph_url),
+        "FEED_DATABASE_URL": make_auditor("feed", pair.feed_url),
+        "FEED_TARGET": pair.feed_server.address,
+        "AUDITOR_PORT": "0",
+        "AUDITOR_METRICS_PORT": "0",
+        "DRAIN_SECONDS": "0",
+    }
+    command = [sys.executable, "-m", "feed_service.auditor"]
+    with (
+        log.open("w") as output,
+        subprocess.Popen(command, env=environment, stderr=output, cwd=ROOT) as process,
+    ):
+        try:
+            until(lambda: '"auditing"' in log.read_text() or process.poll() is not None)
+        finally:
+            process.terminate()
+
+    assert process.returncode == 0
+    assert '"stopping"' in log.read_text()
+
+
+def test_a_distributed_feed_is_refused() -> None:
+    with pytest.raises(SettingsError, match="FEED_LAYOUT must be single for the auditor"):
+        AuditorSettings.read({"FEED_LAYOUT": "distributed"})
