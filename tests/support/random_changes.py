@@ -40,6 +40,7 @@ class RandomChanges:
             self._request,
             self._suspend,
             self._restore,
+            self._erase,
             self._take,
             self._mute,
             self._renew_tag,
@@ -108,6 +109,15 @@ class RandomChanges:
 
     def _restore(self) -> None:
         self._people.restore(self.pick.choice(self.ids))
+
+    def _erase(self) -> None:
+        # Rarely, for what a person has made is gone then.
+        if self.pick.random() > 0.05:
+            return
+        user_id = self.pick.choice(self.ids)
+        if self.pick.random() < 0.5:
+            self.stubs.feed.DeleteUser(pb.DeleteUserRequest(user_id=user_id))
+        self.stubs.graph.DeleteUser(graph.DeleteUserRequest(user_id=user_id))
 
     def _give(self) -> None:
         owner_id, tag_id = self.pick.choice(self.tags)
