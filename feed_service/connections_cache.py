@@ -22,8 +22,8 @@ from feed_service.metrics import FeedMetrics
 from feed_service.viewers import Viewer
 from shared.optional_redis import OptionalRedis, RedisAwayError
 
-# What an entry costs beside its texts.
-_ENTRY_BYTES = 500
+# What an entry costs beside the texts of its ids; its stamp is part of that.
+_ENTRY_BYTES = 700
 # Ten thousand connections; the graph's answer for more takes long in any case.
 _MOST_SHARED_BYTES = 128 * 1024
 # So long an erased user's connections can be there. Most come back to their feed sooner.
@@ -35,7 +35,7 @@ _MAC_BYTES = 32
 _NOT_ASKED: Final = ""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CachedViewer:
     """A user with their connections as of a revision, and with their blocks where asked for.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from shared.database.arrays import array_literal
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Viewer:
     """A user and their connections, in the form that the rule takes.
 
