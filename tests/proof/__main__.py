@@ -100,11 +100,10 @@ def _go_on(
     arguments: argparse.Namespace, done: Done, path: Path, seed: int, ends_at: float
 ) -> None:
     pick = random.Random(seed)
-    directory = Path(tempfile.mkdtemp(prefix="kith-proof-"))
-    directory.chmod(0o755)
     settings = DatabaseSettings.read(Environment({}), "FEED")
     with (
-        EmbeddedPostgres(directory / "postgres") as cluster,
+        tempfile.TemporaryDirectory(prefix="kith-proof-") as name,
+        EmbeddedPostgres(_passable(Path(name)) / "postgres") as cluster,
         running_pair(Databases(cluster)) as pair,
         closing(
             Primaries(
@@ -136,6 +135,12 @@ def _go_on(
                 _save(done, path)
                 sys.stdout.write(f"{done.line()}\n")
                 sys.stdout.flush()
+
+
+def _passable(directory: Path) -> Path:
+    """Return a directory that the account which PostgreSQL runs as may enter now."""
+    directory.chmod(0o755)
+    return directory
 
 
 def _timed(work: Callable[[], tuple[int, list[str]]]) -> tuple[int, list[str], float]:
