@@ -76,9 +76,9 @@ _READ_ONLY = "25006"
 _NO_NUMBER = "22P02"
 _UNAVAILABLE_CODES = frozenset({_READ_ONLY, "57P01", "57P02", "57P03", "57P04"})
 _UNAVAILABLE_CLASSES = frozenset({"08", "53", "58"})
+_WORD = re.compile(r"\w+")
 # What a coordinator of Citus says of a node that it has lost is of class 08, as a server that one
 # is connected with has no reason to say, or else one of these, which have no code of their own.
-_WORD = re.compile(r"\w+")
 _NODE_LOST = re.compile(
     "could not commit transaction for shard|failure on connection marked as essential"
 )
