@@ -242,15 +242,19 @@ class Comments:
         )
         return response
 
-    def delete(self, call: Call[None, M], name: CommentName) -> M:
+    def delete(self, call: Call[None, M], name: CommentName, *, version: int | None) -> M:
         """Delete a comment that the user has written, or that is on a post of the user's.
 
-        The replies to it are deleted too.
+        The replies to it are deleted too. With a version, only if it is the current one, or the
+        comment is deleted already.
         """
 
         def work(connection: Connection) -> None:
-            if not queries.comments.lock_deletable(connection, name=name, user_id=call.user_id):
+            found = queries.comments.lock_deletable(connection, name=name, user_id=call.user_id)
+            if found is None:
                 raise _not_found()
+            if not found.is_deleted:
+                require_version(version, current=found.version)
             deleted = queries.comments.delete_comment(connection, name=name)
             queries.events.record_deleted_comments(connection, authors=deleted)
 

@@ -207,13 +207,16 @@ class Posts:
             self._photos.remove_soon()
         return response
 
-    def delete(self, call: Call[None, M], post_id: int) -> M:
-        """Hide one of the author's own posts from everybody, until it is restored or purged."""
+    def delete(self, call: Call[None, M], post_id: int, *, version: int | None) -> M:
+        """Hide one of the author's own posts from everybody, until it is restored or purged.
+
+        With a version, only if it is the current one, or the post is hidden already.
+        """
         deleted = False
 
         def work(connection: Connection) -> None:
             nonlocal deleted
-            found, deleted = queries.posts.delete_post(
+            found, current = queries.posts.delete_post(
                 connection,
                 author_id=call.user_id,
                 post_id=post_id,
@@ -221,7 +224,9 @@ class Posts:
             )
             if not found:
                 raise not_found()
-            if deleted:
+            deleted = current is not None
+            if current is not None:
+                require_version(version, current=current)
                 name = (call.user_id, post_id)
                 queries.events.record_post(connection, EventKind.POST_DELETED, name=name)
             add_to_totals(connection, amounts={POSTS: -int(deleted)})

@@ -293,7 +293,7 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         with Fields() as fields:
             call = user_call(fields, request, pb.DeletePostResponse, done(pb.DeletePostResponse))
             post_id = fields.identifier("post_id", request.post_id)
-        return self._posts.delete(call, post_id)
+        return self._posts.delete(call, post_id, version=messages.version(request.etag))
 
     def UndeletePost(
         self, request: pb.UndeletePostRequest, context: grpc.ServicerContext
@@ -381,7 +381,7 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
         with Fields() as fields:
             call = user_call(fields, request, pb.DeleteTagResponse, done(pb.DeleteTagResponse))
             tag_id = fields.identifier("tag_id", request.tag_id)
-        return self._tags.delete(call, tag_id)
+        return self._tags.delete(call, tag_id, version=messages.version(request.etag))
 
     def AddTagMembers(
         self, request: pb.AddTagMembersRequest, context: grpc.ServicerContext
@@ -542,7 +542,9 @@ class FeedServicer(feed_pb2_grpc.FeedServiceServicer):
             )
             post = read_post_name(fields, "post", request.post)
             comment_id = fields.identifier("comment_id", request.comment_id)
-        return self._comments.delete(call, (*post, comment_id))
+        return self._comments.delete(
+            call, (*post, comment_id), version=messages.version(request.etag)
+        )
 
     def HideComment(
         self, request: pb.HideCommentRequest, context: grpc.ServicerContext

@@ -153,12 +153,18 @@ class Tags:
         )
         return response
 
-    def delete(self, call: Call[None, M], tag_id: int) -> M:
-        """Delete a tag: it stops showing posts, and still excludes its people from posts."""
+    def delete(self, call: Call[None, M], tag_id: int, *, version: int | None) -> M:
+        """Delete a tag: it stops showing posts, and still excludes its people from posts.
+
+        With a version, only if it is the current one.
+        """
         owner_id = call.user_id
 
         def work(connection: Connection) -> None:
-            _required(queries.tags.locked_tag(connection, owner_user_id=owner_id, tag_id=tag_id))
+            current = _required(
+                queries.tags.locked_tag(connection, owner_user_id=owner_id, tag_id=tag_id)
+            )
+            require_version(version, current=current.version)
             queries.tags.delete_tag(connection, owner_user_id=owner_id, tag_id=tag_id)
 
         response, _ = once(self._database, call, work)

@@ -74,6 +74,13 @@ class LockedComment(NamedTuple):
     is_held: bool
 
 
+class DeletableComment(NamedTuple):
+    """The version of a comment, and whether it is deleted already."""
+
+    version: int
+    is_deleted: bool
+
+
 @dataclass(frozen=True, kw_only=True)
 class Openness:
     """Whether a user may comment on a post, and sees the comment that they want to reply to.
@@ -429,20 +436,23 @@ def update_comment(connection: Connection, *, name: CommentName, body: str) -> C
 
 # Comments that a service hides are not counted, and not there for the author of the post.
 _LOCK_DELETABLE = text(f"""
-    SELECT c.id FROM comments AS c
+    SELECT c.version, c.deleted_at IS NOT NULL FROM comments AS c
     WHERE {_NAMED} AND (c.author_id = :user_id
                         OR c.post_author_id = :user_id AND c.moderated_at IS NULL)
     FOR NO KEY UPDATE
 """)
 
 
-def lock_deletable(connection: Connection, *, name: CommentName, user_id: int) -> bool:
-    """Whether there is such a comment, by the user or on the user's post, deleted or not.
+def lock_deletable(
+    connection: Connection, *, name: CommentName, user_id: int
+) -> DeletableComment | None:
+    """The comment, if it is by the user or on the user's post, deleted or not.
 
     It takes no replies until the transaction ends.
     """
     parameters = {**_parameters(name), "user_id": user_id}
-    return connection.execute(_LOCK_DELETABLE, parameters).one_or_none() is not None
+    found = connection.execute(_LOCK_DELETABLE, parameters).one_or_none()
+    return None if found is None else DeletableComment._make(found)
 
 
 AUTHOR_IS_ERASED: Final = "(p.deleted_at IS NOT NULL AND p.purge_at IS NULL)"

@@ -601,7 +601,7 @@ def update_post(
 # not ask for the time: a distributed database refuses that.
 _DELETE_POST = text("""
     WITH found AS (
-        SELECT id, deleted_at FROM posts
+        SELECT id, deleted_at, version FROM posts
         WHERE author_id = :author_id AND id = :post_id FOR UPDATE
     ),
     deleted AS (
@@ -612,7 +612,7 @@ _DELETE_POST = text("""
         WHERE p.author_id = :author_id AND p.id = found.id AND found.deleted_at IS NULL
         RETURNING p.id, p.kept_until
     )
-    SELECT (SELECT count(*) FROM found), (SELECT count(*) FROM deleted),
+    SELECT (SELECT count(*) FROM found), (SELECT version FROM found WHERE deleted_at IS NULL),
            (SELECT greatest(CAST(:purge_after AS interval), kept_until - now()) FROM deleted),
            ARRAY(SELECT photo.object_key FROM post_photos AS photo
                  JOIN deleted ON photo.post_id = deleted.id WHERE photo.author_id = :author_id)
@@ -621,12 +621,12 @@ _DELETE_POST = text("""
 
 def delete_post(
     connection: Connection, *, author_id: int, post_id: int, purge_after: timedelta
-) -> tuple[bool, bool]:
-    """Whether the author has such a post, deleted or not, and whether it was deleted now.
+) -> tuple[bool, int | None]:
+    """Whether the author has such a post; the version that was deleted, None if it was before.
 
     Its photos are noted to be removed when it can be restored no longer, and no hold keeps it.
     """
-    found, deleted, due_after, object_keys = connection.execute(
+    found, version, due_after, object_keys = connection.execute(
         _DELETE_POST,
         {"author_id": author_id, "post_id": post_id, "purge_after": purge_after},
     ).one()
@@ -634,7 +634,7 @@ def delete_post(
         note_objects(
             connection, owner_user_id=author_id, object_keys=object_keys, due_after=due_after
         )
-    return bool(found), bool(deleted)
+    return bool(found), version
 
 
 class DeletedPostRow(NamedTuple):

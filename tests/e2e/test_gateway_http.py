@@ -106,6 +106,31 @@ def test_a_change_is_made_while_the_resource_has_the_etag(
     assert (lost.status, lost.json["code"], lost.reason) == (412, 10, "ETAG_MISMATCH")
 
 
+def test_a_resource_is_deleted_while_it_has_the_etag(gateway: Gateway, resource: Resource) -> None:
+    first = _changed(gateway, resource, "first").headers["etag"]
+    second = _changed(gateway, resource, "second").headers["etag"]
+
+    lost = gateway.call("DELETE", resource.change, headers={"if-match": first})
+    kept = _changed(gateway, resource, "third", {"if-match": second})
+    deleted = gateway.call("DELETE", resource.change, headers={"if-match": kept.headers["etag"]})
+
+    assert (lost.status, lost.json["code"], lost.reason) == (412, 10, "ETAG_MISMATCH")
+    assert (kept.status, deleted.status, deleted.json) == (200, 200, {})
+
+
+def test_a_deletion_takes_an_etag_in_the_header_or_as_a_parameter(
+    gateway: Gateway, author: int, people: People
+) -> None:
+    path = f"/v1/users/{author}/tags/{people.tag(author, 'climbing')}"
+
+    both = gateway.call("DELETE", f"{path}?etag=%221%22", headers={"if-match": '"1"'})
+    other = gateway.call("DELETE", f"{path}?etag=%222%22")
+    same = gateway.call("DELETE", f"{path}?etag=%221%22")
+
+    assert _violations(both) == ["If-Match"]
+    assert (other.status, other.reason, same.status) == (409, "ETAG_MISMATCH", 200)
+
+
 @pytest.mark.parametrize("form", ['"{}"', 'W/"{}"', ' "{}.any" ', "*"])
 def test_an_etag_may_be_that_of_a_body_or_of_any_answer(
     gateway: Gateway, author: int, people: People, form: str

@@ -1342,22 +1342,28 @@ class DeletePostRequest(_message.Message):
     USER_ID_FIELD_NUMBER: _builtins.int
     POST_ID_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     user_id: _builtins.int
     """The author."""
     post_id: _builtins.int
     """The post."""
     request_id: _builtins.str
     """A UUID by which the call can be repeated; see FeedService. Empty for none."""
+    etag: _builtins.str
+    """The etag that the author has read: the post is deleted only while it has this one, otherwise
+    ETAG_MISMATCH. A post that is deleted already is not compared. Empty for any.
+    """
     def __init__(
         self,
         *,
         user_id: _builtins.int = ...,
         post_id: _builtins.int = ...,
         request_id: _builtins.str = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["post_id", b"post_id", "request_id", b"request_id", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "post_id", b"post_id", "request_id", b"request_id", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1829,22 +1835,28 @@ class DeleteTagRequest(_message.Message):
     USER_ID_FIELD_NUMBER: _builtins.int
     TAG_ID_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     user_id: _builtins.int
     """The owner."""
     tag_id: _builtins.int
     """The tag."""
     request_id: _builtins.str
     """A UUID by which the call can be repeated; see FeedService. Empty for none."""
+    etag: _builtins.str
+    """The etag that the owner has read: the tag is deleted only while it has this one, otherwise
+    ETAG_MISMATCH. Empty for any.
+    """
     def __init__(
         self,
         *,
         user_id: _builtins.int = ...,
         tag_id: _builtins.int = ...,
         request_id: _builtins.str = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "tag_id", b"tag_id", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "request_id", b"request_id", "tag_id", b"tag_id", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2485,12 +2497,17 @@ class DeleteCommentRequest(_message.Message):
     POST_FIELD_NUMBER: _builtins.int
     COMMENT_ID_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     user_id: _builtins.int
     """The author of the comment or of its post."""
     comment_id: _builtins.int
     """The comment."""
     request_id: _builtins.str
     """A UUID by which the call can be repeated; see FeedService. Empty for none."""
+    etag: _builtins.str
+    """The etag that the user has read: the comment is deleted only while it has this one, otherwise
+    ETAG_MISMATCH. Replies are not compared, nor is a comment that is deleted already. Empty for any.
+    """
     @_builtins.property
     def post(self) -> Global___PostName:
         """The post."""
@@ -2502,10 +2519,11 @@ class DeleteCommentRequest(_message.Message):
         post: Global___PostName | None = ...,
         comment_id: _builtins.int = ...,
         request_id: _builtins.str = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["post", b"post"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment_id", b"comment_id", "post", b"post", "request_id", b"request_id", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment_id", b"comment_id", "etag", b"etag", "post", b"post", "request_id", b"request_id", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

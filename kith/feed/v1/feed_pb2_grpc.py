@@ -452,7 +452,7 @@ class FeedServiceServicer:
         photos are deleted from the object store; until then UndeletePost restores it. URLs of the photos
         that were returned before work until their `expire_time`. Deleting the post again succeeds until
         it is purged. A post that a service holds is purged when the hold ends, see SetModeration.
-        POST_NOT_FOUND when the user has no such post.
+        POST_NOT_FOUND when the user has no such post; ETAG_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -515,7 +515,7 @@ class FeedServiceServicer:
         People whom the tag excludes from a post, also from a deleted one that is not yet purged, stay
         excluded: while a post excludes by the tag,
         ListTags and ListTagMembers still return it on request, and RemoveTagMembers can take it from
-        people. TAG_NOT_FOUND.
+        people. TAG_NOT_FOUND, ETAG_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -626,7 +626,7 @@ class FeedServiceServicer:
         """DeleteComment deletes a comment that the user has written, whether or not the user may still
         see its post, or a comment on one of the user's own posts. The replies to it are deleted too,
         also those that others have written. Deleting it again succeeds. COMMENT_NOT_FOUND, also for a
-        moderated comment of another user.
+        moderated comment of another user; ETAG_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -132,7 +132,7 @@ class FeedServiceStub:
     photos are deleted from the object store; until then UndeletePost restores it. URLs of the photos
     that were returned before work until their `expire_time`. Deleting the post again succeeds until
     it is purged. A post that a service holds is purged when the hold ends, see SetModeration.
-    POST_NOT_FOUND when the user has no such post.
+    POST_NOT_FOUND when the user has no such post; ETAG_MISMATCH.
     """
     UndeletePost: _grpc.UnaryUnaryMultiCallable[_feed_pb2.UndeletePostRequest, _feed_pb2.UndeletePostResponse]
     """UndeletePost restores a deleted post before its `purge_time`, with its text, photos, comments and
@@ -166,7 +166,7 @@ class FeedServiceStub:
     People whom the tag excludes from a post, also from a deleted one that is not yet purged, stay
     excluded: while a post excludes by the tag,
     ListTags and ListTagMembers still return it on request, and RemoveTagMembers can take it from
-    people. TAG_NOT_FOUND.
+    people. TAG_NOT_FOUND, ETAG_MISMATCH.
     """
     AddTagMembers: _grpc.UnaryUnaryMultiCallable[_feed_pb2.AddTagMembersRequest, _feed_pb2.AddTagMembersResponse]
     """AddTagMembers gives a tag to people, to all of them or to none: NOT_CONNECTED if one is not
@@ -233,7 +233,7 @@ class FeedServiceStub:
     """DeleteComment deletes a comment that the user has written, whether or not the user may still
     see its post, or a comment on one of the user's own posts. The replies to it are deleted too,
     also those that others have written. Deleting it again succeeds. COMMENT_NOT_FOUND, also for a
-    moderated comment of another user.
+    moderated comment of another user; ETAG_MISMATCH.
     """
     HideComment: _grpc.UnaryUnaryMultiCallable[_feed_pb2.HideCommentRequest, _feed_pb2.HideCommentResponse]
     """HideComment hides a comment on one of the user's own posts, and the replies to it. Only the user
@@ -525,7 +525,7 @@ class FeedServiceAsyncStub(FeedServiceStub):
     photos are deleted from the object store; until then UndeletePost restores it. URLs of the photos
     that were returned before work until their `expire_time`. Deleting the post again succeeds until
     it is purged. A post that a service holds is purged when the hold ends, see SetModeration.
-    POST_NOT_FOUND when the user has no such post.
+    POST_NOT_FOUND when the user has no such post; ETAG_MISMATCH.
     """
     UndeletePost: _aio.UnaryUnaryMultiCallable[_feed_pb2.UndeletePostRequest, _feed_pb2.UndeletePostResponse]  # type: ignore[assignment]
     """UndeletePost restores a deleted post before its `purge_time`, with its text, photos, comments and
@@ -559,7 +559,7 @@ class FeedServiceAsyncStub(FeedServiceStub):
     People whom the tag excludes from a post, also from a deleted one that is not yet purged, stay
     excluded: while a post excludes by the tag,
     ListTags and ListTagMembers still return it on request, and RemoveTagMembers can take it from
-    people. TAG_NOT_FOUND.
+    people. TAG_NOT_FOUND, ETAG_MISMATCH.
     """
     AddTagMembers: _aio.UnaryUnaryMultiCallable[_feed_pb2.AddTagMembersRequest, _feed_pb2.AddTagMembersResponse]  # type: ignore[assignment]
     """AddTagMembers gives a tag to people, to all of them or to none: NOT_CONNECTED if one is not
@@ -626,7 +626,7 @@ class FeedServiceAsyncStub(FeedServiceStub):
     """DeleteComment deletes a comment that the user has written, whether or not the user may still
     see its post, or a comment on one of the user's own posts. The replies to it are deleted too,
     also those that others have written. Deleting it again succeeds. COMMENT_NOT_FOUND, also for a
-    moderated comment of another user.
+    moderated comment of another user; ETAG_MISMATCH.
     """
     HideComment: _aio.UnaryUnaryMultiCallable[_feed_pb2.HideCommentRequest, _feed_pb2.HideCommentResponse]  # type: ignore[assignment]
     """HideComment hides a comment on one of the user's own posts, and the replies to it. Only the user
@@ -963,7 +963,7 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         photos are deleted from the object store; until then UndeletePost restores it. URLs of the photos
         that were returned before work until their `expire_time`. Deleting the post again succeeds until
         it is purged. A post that a service holds is purged when the hold ends, see SetModeration.
-        POST_NOT_FOUND when the user has no such post.
+        POST_NOT_FOUND when the user has no such post; ETAG_MISMATCH.
         """
 
     @_abc_1.abstractmethod
@@ -1039,7 +1039,7 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         People whom the tag excludes from a post, also from a deleted one that is not yet purged, stay
         excluded: while a post excludes by the tag,
         ListTags and ListTagMembers still return it on request, and RemoveTagMembers can take it from
-        people. TAG_NOT_FOUND.
+        people. TAG_NOT_FOUND, ETAG_MISMATCH.
         """
 
     @_abc_1.abstractmethod
@@ -1172,7 +1172,7 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         """DeleteComment deletes a comment that the user has written, whether or not the user may still
         see its post, or a comment on one of the user's own posts. The replies to it are deleted too,
         also those that others have written. Deleting it again succeeds. COMMENT_NOT_FOUND, also for a
-        moderated comment of another user.
+        moderated comment of another user; ETAG_MISMATCH.
         """
 
     @_abc_1.abstractmethod
