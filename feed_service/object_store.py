@@ -17,9 +17,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
 
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
-
 from feed_service.metrics import FeedMetrics
 from feed_service.settings import ObjectStoreSettings
 from feed_service.url_signer import SignedUrls, UrlSigner
@@ -41,13 +38,6 @@ _READ_SECONDS = 2
 _ATTEMPTS = 2
 # Both attempts and the pause between them; also the most that a caller waits in a queue of others.
 _WAIT_SECONDS = 8
-_FAULTS = (
-    BotoCoreError,
-    ClientError,
-    RuntimeError,  # botocore's word for credentials that are expired after it has renewed them
-    TimeoutError,
-    CancelledError,
-)
 _PROBE = "probe"
 _log = logging.getLogger("kith.object_store")
 
@@ -74,7 +64,19 @@ class ObjectStore:
     """One bucket. Thread-safe."""
 
     def __init__(self, settings: ObjectStoreSettings, *, metrics: FeedMetrics) -> None:
-        session = settings.session()
+        from botocore.config import Config  # noqa: PLC0415 -- boto3 takes a sixth of a start
+        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 -- as above
+
+        from feed_service.boto_session import open_session  # noqa: PLC0415 -- as above
+
+        self._faults = (
+            BotoCoreError,
+            ClientError,
+            RuntimeError,  # botocore's word for credentials that are expired after it renewed them
+            TimeoutError,
+            CancelledError,
+        )
+        session = open_session(settings)
         self._bucket = settings.bucket
         self._client = session.client(
             "s3",
@@ -116,7 +118,7 @@ class ObjectStore:
         """
         # Temporary credentials do not end before: botocore renews them ten minutes ahead.
         expire_time = datetime.now(UTC).replace(microsecond=0) + UPLOAD_TIME
-        with _translated():
+        with self._translated():
             form = self._client.generate_presigned_post(
                 self._bucket,
                 key,
@@ -134,7 +136,7 @@ class ObjectStore:
 
         Raises UnavailableError when temporary credentials have ended and cannot be renewed.
         """
-        with _translated():
+        with self._translated():
             return self._signer.urls(now=now)
 
     def read(self, key: str) -> StoredObject | None:
@@ -172,7 +174,7 @@ class ObjectStore:
     def _answered(self, call: Callable[[], T]) -> T:
         future = self._pool.submit(call)
         _ended([future])
-        with _translated():
+        with self._translated():
             return future.result(timeout=0)
 
     def _get(self, key: str) -> StoredObject | None:
@@ -202,14 +204,21 @@ class ObjectStore:
             try:
                 with self._delete_seconds.time():
                     self._client.delete_object(Bucket=self._bucket, Key=key)
-            except ClientError as error:
+            except self._client.exceptions.ClientError as error:
                 # S3 itself does not mind. A missing bucket is another matter: a setting is wrong.
                 if error.response["Error"]["Code"] != "NoSuchKey":
                     raise
 
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except self._faults as error:
+            raise _unavailable(error) from error
+
     def _base_url(self) -> str:
         """Return what comes before the key in URLs; boto3 knows every way to address a bucket."""
-        with _translated():
+        with self._translated():
             url = self._client.generate_presigned_url(
                 "get_object", Params={"Bucket": self._bucket, "Key": _PROBE}
             )
@@ -223,14 +232,6 @@ def _ended(calls: Collection[Future[T]]) -> Collection[Future[T]]:
     for call in calls:
         call.cancel()
     return ended
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except _FAULTS as error:
-        raise _unavailable(error) from error
 
 
 def _unavailable(error: Exception) -> UnavailableError:

@@ -10,9 +10,8 @@ import hmac
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from typing import Protocol
 from urllib.parse import quote, urlsplit
-
-from botocore.credentials import Credentials, ReadOnlyCredentials
 
 # From then on botocore tries to renew temporary credentials whenever it is asked for them.
 _RENEWED_BEFORE_EXPIRY = timedelta(minutes=15)
@@ -22,6 +21,29 @@ _PAUSE_BETWEEN_RENEWALS = timedelta(minutes=1)
 _MOST_KEPT = 20_000
 _ALGORITHM = "AWS4-HMAC-SHA256"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+class FrozenCredentials(Protocol):
+    """Credentials of one moment: what botocore calls ReadOnlyCredentials."""
+
+    @property
+    def access_key(self) -> str | None:
+        """Names the secret key."""
+
+    @property
+    def secret_key(self) -> str | None:
+        """Signs."""
+
+    @property
+    def token(self) -> str | None:
+        """Comes with temporary credentials."""
+
+
+class Credentials(Protocol):
+    """Credentials that renew themselves where they are temporary: those of botocore."""
+
+    def get_frozen_credentials(self) -> FrozenCredentials:
+        """Renew them, if they are due, and return them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +68,7 @@ class Signing:
     @classmethod
     def of(
         cls,
-        credentials: ReadOnlyCredentials,
+        credentials: FrozenCredentials,
         *,
         base_url: str,
         region: str,
@@ -157,7 +179,7 @@ class UrlSigner:
         )
         return SignedUrls(start=start, end=end, expire_time=expire_time, signing=signing)
 
-    def _current_credentials(self) -> tuple[ReadOnlyCredentials, datetime | None]:
+    def _current_credentials(self) -> tuple[FrozenCredentials, datetime | None]:
         """Return credentials and when they expire, if ever, which botocore keeps to itself."""
         self._credentials.get_frozen_credentials()  # renews them, if they are due
         expire_time: datetime | None = getattr(self._credentials, "_expiry_time", None)

@@ -14,9 +14,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
-from limits.storage import RedisStorage
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from kith.environment import Environment
@@ -91,6 +90,22 @@ class GarbageError(RedisAwayError):
     """Redis answers that what it holds cannot be used so, or that it will not."""
 
 
+class Windows(Protocol):
+    """The times of the latest calls of everybody; the storages of `limits` are such as well."""
+
+    def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
+        """Add a call, unless `limit` calls are in the last `expiry` seconds."""
+
+    def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
+        """Return the time of the oldest call in the last `expiry` seconds, and how many there are.
+
+        Without any it is the present time.
+        """
+
+    def clear(self, key: str) -> None:
+        """Forget calls."""
+
+
 class OptionalRedis:
     """Asks Redis. Thread-safe."""
 
@@ -156,8 +171,10 @@ class OptionalRedis:
         """Keep something under a key for so long, or not."""
         self.try_to("write", lambda: self._client.set(PREFIX + key, value, ex=seconds))
 
-    def windows(self, name: str) -> RedisStorage:
+    def windows(self, name: str) -> Windows:
         """Return the moving windows of rate limits; they raise what `ask` has to be around for."""
+        from limits.storage import RedisStorage  # noqa: PLC0415 -- as above
+
         return RedisStorage("redis://", connection_pool=self._pool, key_prefix=PREFIX + name)
 
     def close(self) -> None:

@@ -5,6 +5,10 @@ from dataclasses import dataclass
 from shared.access.scopes import Scope
 
 
+class RefusedCredentialsError(Exception):
+    """These credentials are not valid. The message is for the log, and contains no secret."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Caller:
     """A user, or a service that may act for users."""

@@ -11,9 +11,8 @@ import grpc
 from kith.errors.v1 import errors_pb2
 from kith.exceptions import UnauthenticatedError, UnauthorizedError
 from kith.user_tokens import KEY as USER_TOKEN
-from shared.access.callers import Caller
+from shared.access.callers import Caller, RefusedCredentialsError
 from shared.access.settings import AuthSettings
-from shared.access.tokens import RefusedCredentialsError, Tokens
 
 _USER_ID: Final = re.compile(r"[1-9][0-9]{0,18}")
 _MAX_USER_ID = 2**63 - 1
@@ -37,7 +36,11 @@ class Credentials:
             )
             for name, scope in settings.services.items()
         }
-        self._tokens = Tokens(settings.tokens) if settings.tokens else None
+        self._tokens = None
+        if settings.tokens:
+            from shared.access.tokens import Tokens  # noqa: PLC0415 -- cryptography slows a start
+
+            self._tokens = Tokens(settings.tokens)
 
     def caller(self, context: grpc.ServicerContext) -> Caller:
         """Return who makes a call; raises UnauthenticatedError, or UnavailableError without keys.

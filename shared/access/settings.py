@@ -7,7 +7,6 @@ from pathlib import Path
 
 from kith.environment import Environment
 from kith.tls.certificates import CertificateFiles
-from shared.access import jwks
 from shared.access.scopes import Scope, read_scopes
 
 
@@ -39,6 +38,8 @@ class TokenSettings:
         if is_url and "@" in where:
             environment.problem("AUTH_JWKS", "must not contain a password: its keys are public")
         if not is_url:
+            from shared.access import jwks  # noqa: PLC0415 -- cryptography slows a start
+
             environment.require("AUTH_JWKS", lambda: jwks.require_keys(jwks.read(Path(where))))
         return cls(
             keys=where if is_url else Path(where).absolute(),

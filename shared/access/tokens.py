@@ -9,6 +9,7 @@ from cachetools import LRUCache
 
 from kith.errors.v1 import errors_pb2
 from kith.exceptions import UnauthenticatedError
+from shared.access.callers import RefusedCredentialsError
 from shared.access.jwks import ALGORITHMS, KeySet, key_of
 from shared.access.keys import open_keys
 from shared.access.settings import TokenSettings
@@ -16,10 +17,6 @@ from shared.access.settings import TokenSettings
 # A token is about a kilobyte.
 _KEPT_TOKENS = 8_192
 _REQUIRED_CLAIMS = ["aud", "exp", "iss", "sub"]
-
-
-class RefusedCredentialsError(Exception):
-    """These credentials are not valid. The message is for the log, and contains no secret."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,19 +15,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from threading import Lock
-from typing import Final, Protocol
+from typing import Final
 
 from cachetools import LRUCache
-from limits import RateLimitItem, parse
 
 from kith.environment import Environment
 from kith.errors.v1 import errors_pb2
 from kith.exceptions import RateLimitError
 from shared.access.rules import CALLERS, Access, Weight
-from shared.optional_redis import GarbageError, OptionalRedis, RedisAwayError
+from shared.optional_redis import GarbageError, OptionalRedis, RedisAwayError, Windows
 from shared.server.call_slots import HeavyUsers
 from shared.server.handlers import Call, Hooks, Method, Step
 from shared.server.interceptors import weight
+from shared.server.rates import Rate
 
 # Each is remembered for as long as the window.
 _MOST_CALLS = 100_000
@@ -44,7 +44,7 @@ _TIME_BYTES = 32
 class RateLimitSettings:
     """How often users and callers may call; see `access` of either service."""
 
-    rates: Mapping[str, RateLimitItem]
+    rates: Mapping[str, Rate]
     """By the names of limits. RATE_LIMIT_CALLERS is for all calls of a service, or of a user."""
 
     @classmethod
@@ -58,22 +58,6 @@ class RateLimitSettings:
         if not environment.switch("RATE_LIMITS", default=True):
             return None
         return cls(rates={name: rate for name, rate in rates.items() if rate is not None})
-
-
-class Windows(Protocol):
-    """The times of the latest calls of everybody; the storages of `limits` are such as well."""
-
-    def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
-        """Add a call, unless `limit` calls are in the last `expiry` seconds."""
-
-    def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
-        """Return the time of the oldest call in the last `expiry` seconds, and how many there are.
-
-        Without any it is the present time.
-        """
-
-    def clear(self, key: str) -> None:
-        """Forget calls."""
 
 
 class WindowsInMemory:
@@ -138,7 +122,7 @@ class RateLimits:
                 retry_after=timedelta(seconds=seconds),
             )
 
-    def _wait(self, rate: RateLimitItem, key: str) -> float:
+    def _wait(self, rate: Rate, key: str) -> float:
         windows = self._shared
         if self._redis is not None and windows is not None:
             try:
@@ -206,9 +190,9 @@ def _user_id(call: Call) -> int | None:
     return user_id if isinstance(user_id, int) and user_id > 0 else None
 
 
-def _wait(windows: Windows, rate: RateLimitItem, key: str) -> float:
+def _wait(windows: Windows, rate: Rate, key: str) -> float:
     """Return 0 for a call that is let in, and counted, or the seconds until one will be."""
-    seconds = rate.get_expiry()
+    seconds = rate.seconds
     if windows.acquire_entry(key, rate.amount, seconds):
         return 0.0
     oldest, calls = windows.get_moving_window(key, rate.amount, seconds)
@@ -228,16 +212,16 @@ def _size(times: deque[float]) -> int:
     return _WINDOW_BYTES + _TIME_BYTES * len(times)
 
 
-def _rate(environment: Environment, name: str, default: str) -> RateLimitItem | None:
+def _rate(environment: Environment, name: str, default: str) -> Rate | None:
     """Read how often something may be done, such as `10/minute`; None for `off`."""
     text = environment.text(name, default)
     if text.lower() == "off":
         return None
     try:
-        rate = parse(text)
+        rate = Rate.parse(text)
     except ValueError:
         environment.problem(name, f"must be a rate such as 10/minute or 100/5 minutes; is {text!r}")
         return None
-    if not (0 < rate.amount <= _MOST_CALLS and rate.get_expiry() <= _LONGEST_WINDOW):
+    if not (0 < rate.amount <= _MOST_CALLS and 0 < rate.seconds <= _LONGEST_WINDOW):
         environment.problem(name, f"must be from 1 to {_MOST_CALLS} in at most a day, or off")
     return rate

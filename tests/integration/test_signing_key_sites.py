@@ -14,8 +14,9 @@ import pytest
 
 from kith.exceptions import UnavailableError
 from shared import deadlines
+from shared.access.callers import RefusedCredentialsError
 from shared.access.settings import TokenSettings
-from shared.access.tokens import RefusedCredentialsError, Tokens
+from shared.access.tokens import Tokens
 from tests.support.credentials import AUDIENCE, Issuer
 from tests.support.processes import until
 

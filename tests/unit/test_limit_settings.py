@@ -22,7 +22,7 @@ def test_a_limit_can_be_changed_and_switched_off_by_itself() -> None:
 
     assert settings.rate_limits is not None
     rates = settings.rate_limits.rates
-    assert (rates["POSTS"].amount, rates["POSTS"].get_expiry()) == (100, 300)
+    assert (rates["POSTS"].amount, rates["POSTS"].seconds) == (100, 300)
     assert "FEEDS" not in rates
     assert "CALLERS" not in rates
 
@@ -39,7 +39,11 @@ def test_all_limits_can_be_switched_off_together() -> None:
 
 
 @pytest.mark.parametrize(
-    "rate", ["ten", "10", "10/fortnight", "0/minute", "-1/minute", "1/2 years"]
+    "rate",
+    [
+        *("ten", "10", "10/fortnight", "0/minute", "-1/minute", "1/2 years"),
+        *("1/0 minutes", "10/minute; 5/second", "10 minutes"),
+    ],
 )
 def test_a_rate_that_makes_no_sense_is_told(rate: str) -> None:
     assert "RATE_LIMIT_POSTS" in _problem(RATE_LIMIT_POSTS=rate)

@@ -16,8 +16,9 @@ from graph_service.settings import GraphSettings
 from kith.environment import SettingsError
 from kith.exceptions import UnavailableError
 from shared.access import jwks
+from shared.access.callers import RefusedCredentialsError
 from shared.access.settings import TokenSettings
-from shared.access.tokens import RefusedCredentialsError, Tokens
+from shared.access.tokens import Tokens
 from tests.support.credentials import AUDIENCE, put
 from tests.support.processes import until
 
