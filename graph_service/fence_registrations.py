@@ -4,20 +4,23 @@
     python -m graph_service.fence_registrations forget TARGET   changes are not told to it any more
 
 A registration ends by itself when graph_service starts without the keeper in FENCE_KEEPERS and the
-keeper answers. This is for a keeper that will never answer again.
+keeper answers. To forget is for a keeper that will never answer again. One that answers is told of
+that as of a change of everybody: otherwise it would trust what it has cached for ever.
 """
 
 import os
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack, closing
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Connection
 
 from graph_service.fence_keepers import FenceKeepers
+from graph_service.fences import EVERYBODY
 from graph_service.queries import fences
 from graph_service.queries.fences import KeeperRow, Outcome, ToldChange
 from kith.client.settings import TargetSettings
@@ -56,10 +59,7 @@ def _do(arguments: list[str], database: Database) -> int:
         case []:
             return _list(database)
         case ["forget", target]:
-            if database.write(lambda connection: _forget(connection, target)):
-                return 0
-            sys.stderr.write(f"no keeper is registered at {target}\n")
-            return 1
+            return _forget(database, target)
         case _:
             sys.stderr.write(_USAGE)
             return 2
@@ -71,14 +71,8 @@ def _list(database: Database) -> int:
     if not rows:
         sys.stdout.write("no keeper is registered, so no change opens fences\n")
         return 0
-    environment = Environment(os.environ)
-    access = TargetSettings.read(environment, *(row.target for row in rows))
-    environment.check()
-    keepers = FenceKeepers(access, ClientMetrics(CollectorRegistry()))
-    try:
+    with _keepers(*(row.target for row in rows)) as keepers:
         return max(_list_open(row, keepers, database) for row in rows)
-    finally:
-        keepers.shut()
 
 
 def _list_open(row: KeeperRow, keepers: FenceKeepers, database: Database) -> int:
@@ -111,9 +105,41 @@ def _waits_for(change: Outcome) -> str:
     return f"transaction {change.outcome} in session {change.session}, which is {change.state}"
 
 
-def _forget(connection: Connection, target: str) -> bool:
-    fences.begin_registering(connection)
-    return fences.forget(connection, target=target)
+def _forget(database: Database, target: str) -> int:
+    """End a registration; returns 1 if there is none."""
+    opened = list[uuid.UUID]()
+
+    def work(connection: Connection) -> bool:
+        change = ToldChange(uuid.uuid4(), *fences.begin_registering(connection))
+        if not fences.forget(connection, target=target):
+            return False
+        opened.append(change.change_id)
+        try:
+            keepers.open(change, EVERYBODY, targets=[target])
+        except UnavailableError:
+            sys.stderr.write(f"{target} does not answer: see that all its processes are stopped\n")
+        return True
+
+    with _keepers(target) as keepers:
+        if not database.write(work):
+            sys.stderr.write(f"no keeper is registered at {target}\n")
+            return 1
+        # What cannot be closed keeps nobody from anything: reads there ask the graph.
+        with suppress(UnavailableError):
+            keepers.close(target, opened)
+    return 0
+
+
+@contextmanager
+def _keepers(*targets: str) -> Iterator[FenceKeepers]:
+    environment = Environment(os.environ)
+    access = TargetSettings.read(environment, *targets)
+    environment.check()
+    keepers = FenceKeepers(access, ClientMetrics(CollectorRegistry()))
+    try:
+        yield keepers
+    finally:
+        keepers.shut()
 
 
 if __name__ == "__main__":

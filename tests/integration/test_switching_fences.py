@@ -5,7 +5,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import grpc
+import pytest
 
+from graph_service import fence_registrations
 from graph_service.__main__ import build as build_graph
 from graph_service.settings import GraphSettings
 from kith.client.channel_options import client_options
@@ -39,6 +41,25 @@ def test_reads_are_right_while_processes_with_and_without_fences_change_connecti
                 until(lambda: not _asks_the_graph(pair))
 
 
+def test_a_keeper_that_is_forgotten_while_it_answers_trusts_nothing_that_is_cached(
+    databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running_fenced_pair(databases) as (pair, _):
+        people = People(pair)
+        [(keeper,)] = _keepers(pair)
+        bob, alice = people.connected(2)
+        until(lambda: not _open_fences(pair))
+        assert [people.feed(bob) for _ in range(2)] == [[], []]
+        monkeypatch.setenv("GRAPH_DATABASE_URL", pair.graph_url)
+
+        assert fence_registrations.main(["forget", str(keeper)]) == 0
+
+        assert _keepers(pair) == _open_fences(pair) == []
+        people.remove(alice, bob)
+        people.post(alice)
+        assert people.feed(bob) == []
+
+
 def _change_and_read(people: People) -> None:
     """Have two people connect and part, and one of them read after each step, also from a cache."""
     bob, alice = people.new(2)
@@ -56,7 +77,7 @@ def _asks_the_graph(pair: Pair) -> bool:
     people, asked = People(pair), list[str]()
     bob, _ = people.connected(2)
     people.feed(bob)
-    until(lambda: not _rows(pair.feed_url, "SELECT change_id FROM open_fences"))
+    until(lambda: not _open_fences(pair))
     people.feed(bob)
     pair.gate.before_call = asked.append
     people.feed(bob)
@@ -84,6 +105,10 @@ def _another_graph(pair: Pair, *, keepers: str) -> Iterator[People]:
 
 def _keepers(pair: Pair) -> list[tuple[object, ...]]:
     return _rows(pair.graph_url, "SELECT target FROM fence_keepers")
+
+
+def _open_fences(pair: Pair) -> list[tuple[object, ...]]:
+    return _rows(pair.feed_url, "SELECT change_id FROM open_fences")
 
 
 def _rows(url: str, statement: str) -> list[tuple[object, ...]]:
