@@ -1,7 +1,8 @@
 """Measure how fast Kith is.
 
     python -m benchmarks [quick|full]            the table, also written to benchmarks/results/
-    python -m benchmarks quick --rows feed,hubs  some of its rows, which are only printed
+    python -m benchmarks quick --rows feed,hubs  some of its rows, which are only printed and kept
+                                                 beside the data, as all are while they are measured
     python -m benchmarks citus                   one PostgreSQL against a Citus, also written there
     python -m benchmarks load [MIX ...]          rates and latencies under mixes of calls
     python -m benchmarks costs                   the CPU of a call and the bytes of a row, likewise,
@@ -13,6 +14,7 @@ The data is kept in KITH_BENCH_DIR, by default .bench.
 
 import argparse
 import os
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -25,14 +27,17 @@ from benchmarks import citus
 from benchmarks.capacity import PEOPLE, Assumptions, markdown, option, write_page
 from benchmarks.costs import Costs, last_costs, measure_costs
 from benchmarks.loads import MIXES, Load, run_loads
-from benchmarks.report import print_report, report, write_report
+from benchmarks.report import Report, print_report, report, write_report
 from benchmarks.rounds import Effort
 from benchmarks.row import Row
 from benchmarks.stage import Stage, prepared_stage
 from benchmarks.table import BY_NAME, Measurement, measured
-from benchmarks.world import FULL, QUICK
+from benchmarks.world import FULL, QUICK, Size
 
 _LOG_WIDTH = 160
+_GIGABYTE = 10**9
+# What the databases of a data set, and of the small one, take on a disk.
+_GIGABYTES = {QUICK.name: 1.6, FULL.name: 17}
 _SIZES = {size.name: size for size in (QUICK, FULL)}
 _EFFORTS = {
     "quick": Effort(
@@ -132,21 +137,54 @@ def _print_plans(costs: Costs, arguments: argparse.Namespace, console: Console) 
 
 
 def _measure(size: str, names: Sequence[str], directory: Path, console: Console) -> None:
-    started = time.monotonic()
+    _require_room(_SIZES[size], directory)
+    started, rows, failed = time.monotonic(), list[Row](), list[str]()
     with prepared_stage(
         size=_SIZES[size], effort=_EFFORTS[size], directory=directory, console=console
     ) as stage:
-        rows = [
-            row for name in BY_NAME if name in names for row in _rows(BY_NAME[name], stage, console)
-        ]
-    made = report(size, rows, seconds=round(time.monotonic() - started))
+        for name in [name for name in BY_NAME if name in names]:
+            measured_rows = attempted(BY_NAME[name], stage, console)
+            if measured_rows is None:
+                failed.append(name)
+                continue
+            rows.extend(measured_rows)
+            # So that an interruption costs no more than what is measured then.
+            write_report(_report(size, rows, started), directory / "results")
+    made = _report(size, rows, started)
     print_report(made, console)
+    if failed:
+        sys.exit(f"not measured: {', '.join(failed)}")
     if set(names) == set(BY_NAME):
         write_report(made)
 
 
-def _rows(measurement: Measurement, stage: Stage, console: Console) -> Sequence[Row]:
-    rows = measured(measurement, stage)
+def _report(size: str, rows: Sequence[Row], started: float) -> Report:
+    return report(size, rows, seconds=round(time.monotonic() - started))
+
+
+def _require_room(size: Size, directory: Path) -> None:
+    """Leave at once instead of when the disk is full, unless the data is there already."""
+    copies = 1 if (directory / f"{size.name}.json").exists() else 2
+    needed = copies * _GIGABYTES[size.name]
+    directory.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(directory).free / _GIGABYTE
+    if free < needed:
+        sys.exit(
+            f"the data set {size.name!r} and a copy of it take {needed:.0f} GB more in {directory},"
+            f" which has {free:.0f}; KITH_BENCH_DIR may name another directory"
+        )
+
+
+def attempted(measurement: Measurement, stage: Stage, console: Console) -> Sequence[Row] | None:
+    """Return the rows of a measurement; None if it failed, so that the others can go on."""
+    started = time.monotonic()
+    try:
+        rows = measured(measurement, stage)
+    except Exception:  # noqa: BLE001 -- whatever it is, the other rows are still wanted
+        console.print_exception()
+        return None
+    seconds = time.monotonic() - started
+    console.print(f"{measurement.name}, {seconds:,.0f} s", highlight=False)
     for row in rows:
         busy = ", while the machine was busy" if row.is_disturbed else ""
         console.print(f"  {row.name}: {row.verdict}{busy}", highlight=False)

@@ -1,10 +1,6 @@
-"""GetFeed and AcceptConnection with fences, in turns with the same without them and with the floor.
+"""GetFeed and AcceptConnection with fences, in turns with the same without them."""
 
-Each is done on a copy of the data of its own, for who keeps fences is written in the databases.
-"""
-
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from functools import partial
 from operator import attrgetter
@@ -12,21 +8,18 @@ from statistics import median
 from typing import Final
 
 from benchmarks import dataset as datasets
-from benchmarks.dataset import Dataset
 from benchmarks.end_to_end import GET_FEED, floor
+from benchmarks.fenced import running_fenced_pair
 from benchmarks.processes import PostgresClock, RunningPair, calls_of, cpu_seconds, running_pair
 from benchmarks.rounds import Contender, in_turns
 from benchmarks.row import Row, Segments, comparison
 from benchmarks.stage import Stage
 from kith.feed.v1 import feed_pb2
 from kith.graph.v1 import graph_pb2
-from shared.processes.ports import reserved
 
 _FENCED: Final = "fenced"
 _ASKING: Final = "asking"
 _ACCEPT: Final = "/kith.graph.v1.GraphService/AcceptConnection"
-_HOST: Final = "127.0.0.1"
-_POLL_SECONDS: Final = 0.05
 # Target and stretch against the floor.
 _OF_PAGES: Final = (
     ("Python CPU", "python_cpu", 0.95, 0.75),
@@ -35,58 +28,41 @@ _OF_PAGES: Final = (
 )
 
 
-def fences(stage: Stage) -> list[Row]:
-    """What fences save a page of a feed, and what they cost a change of connections."""
+def changes(stage: Stage) -> list[Row]:
+    """What fences add to a change of connections, on copies of the small data set.
+
+    A change is about two people, whose pair is found by its key: it costs as much on much data, of
+    which two copies would not fit on many a disk.
+    """
     with ExitStack() as stack:
-        copies = {name: _copied(stage, name, stack) for name in (_ASKING, _FENCED)}
-        pairs = {name: _started(stage, copies[name], stack) for name in copies}
-        postgres = stack.enter_context(closing(PostgresClock(copies[_FENCED].feed_url))).seconds
-        pages = in_turns(
+        copies = {name: stage.small_copy(name) for name in (_ASKING, _FENCED)}
+        for name in copies:
+            stack.callback(datasets.drop, stage.cluster, name)
+        pairs = {
+            _ASKING: stack.enter_context(
+                running_pair(copies[_ASKING], logs=stage.logs, start=stage.start)
+            ),
+            _FENCED: stack.enter_context(
+                running_fenced_pair(copies[_FENCED], logs=stage.logs / _FENCED, start=stage.start)
+            ),
+        }
+        contenders = {name: _changes(stage, pairs[name], stack) for name in pairs}
+        return [_of_changes(in_turns(stage.effort, contenders))]
+
+
+def pages(stage: Stage) -> list[Row]:
+    """What fences save a page of a feed, against the floor and against asking the graph."""
+    with ExitStack() as stack:
+        postgres = stack.enter_context(closing(PostgresClock(stage.dataset.feed_url))).seconds
+        segments = in_turns(
             stage.effort,
             {
-                **{name: _pages(stage, pairs[name], postgres, stack) for name in pairs},
+                _FENCED: _pages(stage, stage.fenced, postgres, stack),
+                _ASKING: _pages(stage, stage.pair, postgres, stack),
                 "floor": floor(stage, stack, postgres),
             },
         )
-        changes = in_turns(
-            stage.effort, {name: _changes(stage, pairs[name], stack) for name in pairs}
-        )
-    return [*_of_pages(pages, stage.dataset.usual), _of_changes(changes)]
-
-
-def fenced_pair(stage: Stage, stack: ExitStack) -> RunningPair:
-    """Start the services with fences, on a copy of the data; it ends the pair of the stage."""
-    return _started(stage, _copied(stage, _FENCED, stack), stack)
-
-
-def _copied(stage: Stage, name: str, stack: ExitStack) -> Dataset:
-    copy = stage.copied(name)
-    stack.callback(datasets.drop, stage.cluster, name)
-    return copy
-
-
-def _started(stage: Stage, dataset: Dataset, stack: ExitStack) -> RunningPair:
-    """Start the services on a copy; with fences they are ready once the graph has a keeper."""
-    own_logs = stage.logs / dataset.name
-    own_logs.mkdir(exist_ok=True)
-    pair = stack.enter_context(
-        running_pair(dataset, logs=own_logs, settings=_settings(dataset), start=stage.start)
-    )
-    if dataset.name == _FENCED:
-        viewers = dataset.viewer_ids(dataset.usual)[:1]
-        users = [graph_pb2.GetConnectedUserIdsRequest.UserQuery(user_id=id_) for id_ in viewers]
-        asked = graph_pb2.GetConnectedUserIdsRequest(users=users)
-        while not pair.kith.graph.GetConnectedUserIds(asked).fence_keepers:
-            time.sleep(_POLL_SECONDS)
-    return pair
-
-
-def _settings(dataset: Dataset) -> Mapping[str, str]:
-    if dataset.name != _FENCED:
-        return {}
-    with reserved(_HOST, 0) as free:
-        port = free.getsockname()[1]
-    return {"FENCES_PORT": str(port), "FENCE_KEEPERS": f"{_HOST}:{port}"}
+    return _of_pages(segments, stage.dataset.usual)
 
 
 def _pages(

@@ -102,9 +102,9 @@ def print_report(made: Report, console: Console) -> None:
         console.print(made.disturbance, highlight=False)
 
 
-def write_report(made: Report) -> None:
-    """Write the figures and the picture beside the code."""
-    RESULTS.mkdir(exist_ok=True)
+def write_report(made: Report, directory: Path = RESULTS) -> None:
+    """Write the figures and the picture, beside the code unless another directory is given."""
+    directory.mkdir(exist_ok=True)
     figures = {
         **asdict(made),
         "disturbance": made.disturbance,
@@ -113,10 +113,10 @@ def write_report(made: Report) -> None:
             for row in made.rows
         ],
     }
-    (RESULTS / f"{made.size}.json").write_text(
+    (directory / f"{made.size}.json").write_text(
         json.dumps(figures, indent=2, ensure_ascii=False) + "\n"
     )
-    (RESULTS / f"{made.size}.svg").write_text(_picture(made))
+    (directory / f"{made.size}.svg").write_text(_picture(made))
 
 
 def _picture(made: Report) -> str:

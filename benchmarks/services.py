@@ -16,7 +16,7 @@ from botocore.credentials import ReadOnlyCredentials
 from benchmarks import dataset as datasets
 from benchmarks.baselines import boto3_signer
 from benchmarks.end_to_end import GET_FEED
-from benchmarks.fences import fenced_pair
+from benchmarks.fenced import running_fenced_pair
 from benchmarks.processes import (
     PHOTO_STORE,
     PostgresClock,
@@ -135,8 +135,12 @@ def idle(stage: Stage) -> list[Row]:
     """What both services take while nobody calls, with fences, as they are run."""
     seconds = max(_FEWEST_IDLE_SECONDS, stage.effort.segment_seconds * _SEGMENTS_OF_IDLENESS)
     with ExitStack() as stack:
-        pair = fenced_pair(stage, stack)
-        postgres = stack.enter_context(closing(PostgresClock(stage.dataset.feed_url)))
+        copy = stage.small_copy("idle")
+        stack.callback(datasets.drop, stage.cluster, copy.name)
+        pair = stack.enter_context(
+            running_fenced_pair(copy, logs=stage.logs / copy.name, start=stage.start)
+        )
+        postgres = stack.enter_context(closing(PostgresClock(copy.feed_url)))
         clocks: dict[str, Callable[[], float]] = {
             **{name: partial(cpu_seconds, pid) for name, pid in pair.pids.items()},
             "PostgreSQL": postgres.seconds,

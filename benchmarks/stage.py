@@ -15,6 +15,7 @@ from rich.console import Console
 from benchmarks import dataset as datasets
 from benchmarks.capture import Sent, Sessions, Taps
 from benchmarks.dataset import Dataset, connect
+from benchmarks.fenced import running_fenced_pair
 from benchmarks.processes import MeasuredProcess, RunningPair, parent_of, running_pair
 from benchmarks.rounds import Effort
 from benchmarks.world import SMALL, Size
@@ -115,14 +116,32 @@ class Stage:
             running_pair(self.dataset, logs=self.logs, start=self.start)
         )
 
+    @cached_property
+    def fenced(self) -> RunningPair:
+        """Both services with fences, on a copy of the data set; making it ends the other pair."""
+        copy = self.copied("fenced")
+        self._stack.callback(datasets.drop, self.cluster, copy.name)
+        return self._stack.enter_context(
+            running_fenced_pair(copy, logs=self.logs / copy.name, start=self.start)
+        )
+
     def copied(self, name: str) -> Dataset:
         """Return a copy of the data set that may be written to, until the caller drops it.
 
-        Ends the pair, if one runs: PostgreSQL copies no database that has sessions.
+        Ends the pairs that run: PostgreSQL copies no database that has sessions.
         """
-        self._stack.close()
-        self.__dict__.pop("pair", None)
+        self._end_pairs()
         return datasets.copied(self.cluster, self.dataset, name)
+
+    def small_copy(self, name: str) -> Dataset:
+        """Return such a copy of the small data set; it takes seconds, whatever is measured."""
+        self._end_pairs()
+        return datasets.copied(self.cluster, self.small, name)
+
+    def _end_pairs(self) -> None:
+        self._stack.close()
+        for name in ("pair", "fenced"):
+            self.__dict__.pop(name, None)
 
     def _captured(self, dataset: Dataset) -> Captured:
         _forget_digests(dataset)

@@ -36,13 +36,16 @@ class Measurement:
 
 
 _CAPTURED: Final = attrgetter("captured")
+# The one with fences first, for copying the data set ends the other.
+_BOTH_PAIRS: Final = attrgetter("captured", "fenced", "pair")
 
 MEASUREMENTS: Final[Sequence[Measurement]] = (
-    # First, for they end the pair that the others use.
+    # First, for these end the pairs that the others use.
     Measurement(name="writes", run=writes.writes),
-    Measurement(name="fences", run=fences.fences, prepare=_CAPTURED),
+    Measurement(name="changes", run=fences.changes, prepare=attrgetter("small")),
+    Measurement(name="fences", run=fences.pages, prepare=_BOTH_PAIRS),
     Measurement(name="feed", run=end_to_end.feed, prepare=attrgetter("captured", "pair")),
-    Measurement(name="callers", run=concurrency.by_callers, prepare=attrgetter("captured", "pair")),
+    Measurement(name="callers", run=concurrency.by_callers, prepare=_BOTH_PAIRS),
     Measurement(name="saturation", run=concurrency.saturation, prepare=attrgetter("pair")),
     Measurement(name="statements", run=sql.statements, prepare=_CAPTURED),
     Measurement(name="reader", run=sql.hot_read, prepare=_CAPTURED),
@@ -59,7 +62,7 @@ MEASUREMENTS: Final[Sequence[Measurement]] = (
     Measurement(name="workers", run=services.two_workers),
     Measurement(name="memory", run=services.memory, prepare=attrgetter("pair")),
     Measurement(name="cache", run=full_cache.full_cache),
-    Measurement(name="idle", run=services.idle),
+    Measurement(name="idle", run=services.idle, prepare=attrgetter("small")),
     Measurement(name="auditor", run=auditor.auditor, prepare=attrgetter("pair")),
     Measurement(name="imports", run=services.imports),
 )

@@ -4,6 +4,7 @@ import math
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
+from io import StringIO
 from itertools import count
 from pathlib import Path
 from random import Random
@@ -11,13 +12,15 @@ from random import Random
 import pytest
 from rich.console import Console
 
+from benchmarks.__main__ import attempted
 from benchmarks.cost_calls import CostCalls
 from benchmarks.dataset import Dataset
 from benchmarks.loads import MIXES, Caller, Load, print_result, run_mix
 from benchmarks.processes import RunningPair, running_pair
 from benchmarks.rounds import Effort
+from benchmarks.row import Row
 from benchmarks.stage import Stage
-from benchmarks.table import BY_NAME, measured
+from benchmarks.table import BY_NAME, Measurement, measured
 from benchmarks.world import Size
 from shared.database.embedded_postgres import EmbeddedPostgres
 from tests.support.in_process import InProcess
@@ -65,6 +68,16 @@ def test_rows_are_measured(stage: Stage, name: str) -> None:
     assert rows
     assert all(math.isfinite(row.measured) for row in rows)
     assert all(row.others is not None for row in rows)
+
+
+def test_a_measurement_that_fails_leaves_the_others_to_be_made(stage: Stage) -> None:
+    def fail(_stage: Stage) -> list[Row]:
+        raise LookupError("no such row")
+
+    told = StringIO()
+
+    assert attempted(Measurement(name="bad", run=fail), stage, Console(file=told)) is None
+    assert "no such row" in told.getvalue()
 
 
 @pytest.fixture(scope="module")
