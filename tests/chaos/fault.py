@@ -1,7 +1,7 @@
 """A fault, its promise, and the figures by which it is judged."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from benchmarks.row import Row
@@ -22,12 +22,16 @@ class Effort:
     """How thoroughly: `times` scales how often something is broken, or how long.
 
     Where `is_timed` is off, other work may be under way: bounds on times say nothing, and `rate`,
-    how many calls a second are made meanwhile, leaves most of the machine to it.
+    how many calls a second are made meanwhile, leaves most of the machine to it. `settings` are
+    those of the services where a fault needs no more of them, and `senders` are how many processes
+    send messages at once.
     """
 
     times: float
     is_timed: bool = True
     rate: float = 320
+    senders: int = 2
+    settings: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, number: int) -> int:
         """Return how many of so many are to be done, at least one."""
@@ -35,7 +39,13 @@ class Effort:
 
 
 FULL: Final = Effort(times=1)
-QUICK: Final = Effort(times=0.02, is_timed=False, rate=80)
+QUICK: Final = Effort(
+    times=0.02,
+    is_timed=False,
+    rate=40,
+    senders=1,
+    settings={"GRAPH_WORKERS": "1", "FEED_WORKERS": "1"},
+)
 
 
 @dataclass(frozen=True, kw_only=True)

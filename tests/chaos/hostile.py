@@ -42,16 +42,16 @@ _LIMIT: Final = {"WORKER_MAX_MEMORY_BYTES": str(512 * 1024**2)}
 def hostile(stage: Stage, effort: Effort) -> Iterator[Row]:
     """Send noise, mutations, absurd values, messages beyond the limit, and headers that expand."""
     number = effort.of(_MESSAGES)
-    with stage.scene(_LIMIT) as scene:
+    with stage.scene({**_LIMIT, **effort.settings}) as scene:
         workers = scene.processes
         traffic = replace(scene.traffic(), rate=effort.rate)
         if not effort.is_timed:
             traffic = replace(traffic, timeout=_LONG_SECONDS)
         with Load(traffic) as load:
-            codes, offenders = _sent(scene, number // 5, seed=_SEED)
+            codes, offenders = _sent(scene, number // 5, effort.senders, seed=_SEED)
             large = _oversized(scene, RPCS[:: len(RPCS) // effort.of(len(RPCS))])
             before = resident_bytes(workers)
-            more, others = _sent(scene, number - number // 5, seed=_SEED + 1)
+            more, others = _sent(scene, number - number // 5, effort.senders, seed=_SEED + 1)
             grown = resident_bytes(workers) / before - 1
             largest = _expanded(scene, effort.of(_BURSTS))
         crashed = len(set(workers) - set(scene.processes))
@@ -88,17 +88,26 @@ def _mebibytes(number: int) -> str:
     return f"{number // 1024**2:,} MiB in the largest"
 
 
-def _sent(scene: Scene, number: int, *, seed: int) -> tuple[Counter[str], list[str]]:
-    """Send messages from two processes; returns what came back, and what should not have."""
+def _sent(
+    scene: Scene, number: int, processes: int, *, seed: int
+) -> tuple[Counter[str], list[str]]:
+    """Send messages from processes; returns what came back, and what should not have."""
     addresses = [scene.graph.address, scene.feed.address]
     senders = [
         subprocess.Popen(
-            [sys.executable, "-m", "tests.chaos.messages", *addresses, str(number // 2), each],
+            [
+                sys.executable,
+                "-m",
+                "tests.chaos.messages",
+                *addresses,
+                str(number // processes),
+                each,
+            ],
             cwd=_ROOT,
             stdout=subprocess.PIPE,
             text=True,
         )
-        for each in (f"{seed}/1", f"{seed}/2")
+        for each in (f"{seed}/{sender + 1}" for sender in range(processes))
     ]
     codes, offenders = Counter[str](), []
     for sender in senders:

@@ -32,7 +32,7 @@ _CALLS_AT_ONCE: Final = 8
 
 def postgres_killed(stage: Stage, effort: Effort) -> Iterator[Row]:
     """Kill PostgreSQL, which its guardian starts again, and one of its sessions."""
-    with stage.scene() as scene:
+    with stage.scene(effort.settings) as scene:
         accepting = []
         with Load(replace(scene.traffic(), rate=effort.rate)) as load:
             time.sleep(_SETTLING_SECONDS)
