@@ -10,6 +10,7 @@ from typing import Final
 
 from benchmarks import (
     auditor,
+    compression,
     concurrency,
     end_to_end,
     fences,
@@ -50,6 +51,7 @@ MEASUREMENTS: Final[Sequence[Measurement]] = (
     Measurement(name="statements", run=sql.statements, prepare=_CAPTURED),
     Measurement(name="reader", run=sql.hot_read, prepare=_CAPTURED),
     Measurement(name="interceptors", run=interceptors.interceptors),
+    Measurement(name="compression", run=compression.compression),
     Measurement(name="scale", run=sql.scale, prepare=attrgetter("captured", "captured_small")),
     Measurement(name="depth", run=sql.depth, prepare=_CAPTURED),
     Measurement(

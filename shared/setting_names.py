@@ -27,6 +27,7 @@ NAMES: Final = frozenset(
         "AWS_ACCESS_KEY_ID",
         "AWS_SECRET_ACCESS_KEY",
         "AWS_SESSION_TOKEN",
+        "COMPRESS_FROM_BYTES",
         "CONNECTIONS_CACHE_BYTES",
         "CONNECTION_EVENTS_DAYS",
         "CONTENT_EVENTS_DAYS",

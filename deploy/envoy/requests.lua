@@ -646,7 +646,7 @@ local function has_grpc_headers(headers)
       return true
     end
   end
-  return headers:get("grpc-encoding") ~= nil
+  return headers:get("grpc-encoding") ~= nil or headers:get("grpc-accept-encoding") ~= nil
 end
 
 -- Whether an answer may be JSON, by the most specific of the ranges that name it.

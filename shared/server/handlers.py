@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 from google.protobuf import descriptor_pool
@@ -26,7 +26,9 @@ from shared.database.positions import Position
 from shared.server.call_slots import Slots, on_threads
 from shared.server.incoming import MessageTimeouts, are_too_large, reading, refused
 
-_LEFT_ALONE = ("/grpc.health.", "/grpc.reflection.")
+LEFT_ALONE: Final = ("/grpc.health.", "/grpc.reflection.")
+"""The paths of the calls that have no steps begin with one of these."""
+
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
 if TYPE_CHECKING:
@@ -127,7 +129,7 @@ class Around(grpc.ServerInterceptor):
         if path in self._wrapped:
             return self._wrapped[path]
         handler = continuation(handler_call_details)
-        if handler is None or path.startswith(_LEFT_ALONE):
+        if handler is None or path.startswith(LEFT_ALONE):
             return handler
         wrapped = _wrapped(
             handler,
@@ -143,7 +145,7 @@ class Around(grpc.ServerInterceptor):
         Health, reflection and all paths that callers make up share one.
         """
         steps, method = self._steps, _NO_METHOD
-        if handler is None or path.startswith(_LEFT_ALONE):
+        if handler is None or path.startswith(LEFT_ALONE):
             path, steps = "", self._refusing_steps
         else:
             method = _method(path, handler)

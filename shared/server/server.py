@@ -31,6 +31,7 @@ from shared.processes.ports import has_connections, reserved, stop_listening, wr
 from shared.processes.workers import LISTENING, READY, WorkerSlot
 from shared.server.admission import admit, audit, refuse_suspended
 from shared.server.call_slots import CALLS_OPEN, STREAMS_OF_A_CONNECTION, CallSlots, HeavyUsers
+from shared.server.compression import Compression, compression_options
 from shared.server.handlers import Around, Step, methods
 from shared.server.health import HealthServicer, add_to_server
 from shared.server.incoming import MOST_HEADER_BYTES, MessageTimeouts
@@ -159,6 +160,8 @@ class RunningServer:
         }
         timeouts = MessageTimeouts(many=CALLS_OPEN // 2, most=CALLS_OPEN * 3 // 4)
         resources.callback(timeouts.close)
+        least = self._settings.compress_from_bytes
+        compression = [Compression(least)] if least else []
         server = grpc.server(
             ThreadPoolExecutor(CALLS_OPEN, thread_name_prefix="call"),
             interceptors=[
@@ -168,7 +171,8 @@ class RunningServer:
                     timeouts=timeouts,
                     refusals=_threads("refusal", _REFUSAL_THREADS, resources=resources),
                     refusing=_REFUSING,
-                )
+                ),
+                *compression,
             ],
             options=_options(self._settings),
         )
@@ -329,6 +333,7 @@ def _options(settings: ServerSettings) -> Sequence[tuple[str, int]]:
         # grpcio answers clients that ping more often than this with GOAWAY "too_many_pings".
         ("grpc.http2.min_recv_ping_interval_without_data_ms", round(LEAST_PING_SECONDS * 1_000)),
         ("grpc.keepalive_permit_without_calls", 1),
+        *compression_options(settings.compress_from_bytes),
     )
 
 

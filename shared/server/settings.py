@@ -28,6 +28,8 @@ class ServerSettings:
     grace: timedelta
     max_connection_age: timedelta
     max_message_bytes: int
+    compress_from_bytes: int
+    """From how many bytes on answers are compressed; 0 for never: COMPRESS_FROM_BYTES."""
     max_memory_bytes: int
     """How much a worker may have in RAM before it is replaced: WORKER_MAX_MEMORY_BYTES."""
     log_level: str
@@ -67,6 +69,9 @@ class ServerSettings:
             ),
             max_message_bytes=environment.integer(
                 "MAX_MESSAGE_BYTES", 10 * mebibyte, minimum=mebibyte, maximum=64 * mebibyte
+            ),
+            compress_from_bytes=environment.integer(
+                "COMPRESS_FROM_BYTES", 0, minimum=0, maximum=64 * mebibyte
             ),
             max_memory_bytes=environment.integer(
                 "WORKER_MAX_MEMORY_BYTES",

@@ -14,6 +14,7 @@ from kith.feed.v1 import feed_pb2
 from kith.feed.v1.feed_pb2_grpc import FeedServiceStub
 from tests.support.errors import fields_of, reason_of
 from tests.support.gateway import Answer, Gateway, running_gateway
+from tests.support.http2 import messages_over_grpc
 from tests.support.pair import Databases, Pair, running_pair
 from tests.support.people import People
 
@@ -25,8 +26,9 @@ _DRAFT = {"body": "text", "audience": {"kind": "AUDIENCE_KIND_ALL"}}
 
 @pytest.fixture(scope="module")
 def pair(databases: Databases) -> Iterator[Pair]:
-    """Services with limits, so that a call can be refused for a while."""
-    with running_pair(databases, {"RATE_LIMITS": "on"}) as running:
+    """Services with limits, so that a call can be refused for a while; and with compression."""
+    settings = {"RATE_LIMITS": "on", "COMPRESS_FROM_BYTES": "1024"}
+    with running_pair(databases, settings) as running:
         yield running
 
 
@@ -386,6 +388,7 @@ def test_answers_are_json_or_refused(gateway: Gateway, accept: str, status: int)
         ("x-bin", "YQ=="),
         ("x-bin", "no base64"),
         ("grpc-encoding", "lzma"),
+        ("grpc-accept-encoding", "gzip"),
         ("grpc-timeout", "1x"),
         ("grpc-timeout", "-1S"),
         ("grpc-timeout", "123456789S"),
@@ -461,6 +464,24 @@ def test_an_answer_is_compressed_as_the_caller_likes_it(
     assert "accept-encoding" in answer.headers["vary"].lower()
     if encoding == "gzip":
         assert json.loads(gzip.decompress(answer.body))["post"]["body"] == "long " * 1_000
+
+
+def test_an_answer_over_grpc_is_compressed_as_the_service_does(
+    gateway: Gateway, pair: Pair, people: People, author: int
+) -> None:
+    people.post(author, body="long " * 1_000)
+    asked = feed_pb2.GetFeedRequest(user_id=author)
+
+    [(is_compressed, message)] = messages_over_grpc(
+        gateway.port,
+        "/kith.feed.v1.FeedService/GetFeed",
+        asked.SerializeToString(),
+        ("grpc-accept-encoding", "gzip"),
+    )
+
+    assert is_compressed
+    expected = pair.feed.GetFeed(asked).posts
+    assert feed_pb2.GetFeedResponse.FromString(gzip.decompress(message)).posts == expected
 
 
 @pytest.mark.parametrize("headers", [{}, {"accept-encoding": "identity"}])

@@ -10,25 +10,60 @@ _DATA, _HEADERS, _RESET, _SETTINGS = 0, 1, 3, 4
 _END_STREAM, _END_HEADERS = 1, 4
 _FRAME: Final = struct.Struct(">BHBBI")
 _SECONDS: Final = 20
+# What is before each message of gRPC: whether it is compressed, and its length.
+_PREFIX: Final = struct.Struct(">BI")
 
 
-def body_over_http2(port: int, *headers: tuple[str, str], ends: bool = True) -> bytes:
-    """Send a request that is headers alone, and return the body of its answer.
+EMPTY_SETTINGS: Final = _FRAME.pack(0, 0, _SETTINGS, 0, 0)
+"""A frame by which either side begins a connection."""
+
+
+def body_over_http2(
+    port: int, *headers: tuple[str, str], ends: bool = True, sent: bytes = b""
+) -> bytes:
+    """Send a request, and return the body of its answer.
 
     It is empty as well where the stream is reset before an answer. `ends` is whether the request is
-    complete with its headers.
+    complete with its headers, or with the body that is `sent`.
     """
     block = b"".join(b"\0" + _text(name) + _text(value) for name, value in headers)
-    flags = _END_HEADERS | (_END_STREAM if ends else 0)
+    end = _END_STREAM if ends else 0
+    request = _frame(_HEADERS, _END_HEADERS | (0 if sent else end), 1, block)
+    if sent:
+        request += _frame(_DATA, end, 1, sent)
     body = b""
     with socket.create_connection(("127.0.0.1", port), timeout=_SECONDS) as peer:
-        peer.sendall(_PREFACE + _frame(_SETTINGS, 0, 0, b"") + _frame(_HEADERS, flags, 1, block))
+        peer.sendall(_PREFACE + EMPTY_SETTINGS + request)
         for kind, frame_flags, stream, payload in _frames(peer):
             if kind == _DATA:
                 body += payload
             if stream and (kind == _RESET or frame_flags & _END_STREAM):
                 break
     return body
+
+
+def messages_over_grpc(
+    port: int, path: str, request: bytes, *headers: tuple[str, str]
+) -> list[tuple[bool, bytes]]:
+    """Make a call with further headers; return each message, and whether it is compressed."""
+    body = body_over_http2(
+        port,
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", path),
+        (":authority", "localhost"),
+        ("te", "trailers"),
+        ("content-type", "application/grpc"),
+        *headers,
+        sent=_PREFIX.pack(0, len(request)) + request,
+    )
+    messages = []
+    while body:
+        flag, length = _PREFIX.unpack_from(body)
+        end = _PREFIX.size + length
+        messages.append((flag == 1, body[_PREFIX.size : end]))
+        body = body[end:]
+    return messages
 
 
 def _text(text: str) -> bytes:

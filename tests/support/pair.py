@@ -240,9 +240,9 @@ def another_feed(
     settings = FeedSettings.read(
         {
             **ENVIRONMENT,
+            "GRAPH_TARGET": pair.gate.address,
             **(environment or {}),
             "FEED_DATABASE_URL": _through(pair.feed_tap, serving("feed", pair.feed_url)),
-            "GRAPH_TARGET": pair.gate.address,
         }
     )
     server = RunningServer(settings.server, build_feed(settings, settings.database.url))
