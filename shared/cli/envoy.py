@@ -40,6 +40,7 @@ _IDEMPOTENT = {"get", "put", "delete"}
 # Characters of JSON that a byte of protobuf becomes at worst, as control characters may.
 _JSON_GROWTH = 6
 _PATIENCE_SECONDS = 0.25
+_ADDRESS = r"\d+(\.\d+){3}|\[[\da-f:.]+\]"
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 _SCRIPTS = ("requests.lua", "answers.lua")
 _CONDITION = "only_with"
@@ -85,6 +86,7 @@ def _values(settings: GatewaySettings) -> Mapping[str, object]:
         "CORS_ORIGINS": [{"exact": origin} for origin in settings.origins],
         # The filter compares hosts and ports.
         "CSRF_ORIGINS": [{"exact": urlsplit(origin).netloc} for origin in settings.origins],
+        "KNOWN_HOSTS": _known_hosts(settings),
         "MAX_REQUEST_BYTES": server.max_message_bytes,
         "MAX_RESPONSE_BYTES": server.max_message_bytes * _JSON_GROWTH,
         "FOLDER": str(settings.folder),
@@ -99,6 +101,14 @@ def _values(settings: GatewaySettings) -> Mapping[str, object]:
         **_tokens(settings),
         **_traces(settings),
     }
+
+
+def _known_hosts(settings: GatewaySettings) -> str | None:
+    """Return as a regular expression the hosts that calls are taken for; None for all of them."""
+    if settings.server.auth and settings.server.auth.tokens:
+        return None
+    own = [re.escape(urlsplit(origin).netloc) for origin in settings.origins]
+    return "|".join([rf"(?i)({_ADDRESS}|(.+\.)?localhost|[^.:\[]*)(:\d+)?", *own])
 
 
 def _page(page: Page) -> Mapping[str, str]:

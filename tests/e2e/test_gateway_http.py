@@ -442,6 +442,35 @@ def test_a_page_of_another_origin_changes_nothing_even_without_a_body(
     assert is_taken or answer.reason == "NOT_PERMITTED"
 
 
+@pytest.mark.parametrize(
+    ("host", "is_known"),
+    [
+        ("localhost:8080", True),
+        ("kith.localhost", True),
+        ("gateway", True),
+        ("192.0.2.7:8080", True),
+        ("[::1]:8080", True),
+        (_ORIGIN.removeprefix("https://"), True),
+        ("pages.example", False),
+        ("192.0.2.7.pages.example:8080", False),
+        ("localhost.", False),
+    ],
+)
+@pytest.mark.parametrize("media_type", ["application/json", "application/grpc-web+proto"])
+def test_a_page_cannot_call_by_a_name_that_it_has_led_to_a_gateway_without_tokens(
+    gateway: Gateway, media_type: str, host: str, *, is_known: bool
+) -> None:
+    over_http = ("GET", "/v1/users/7/tags", None)
+    by_grpc_web = ("POST", "/kith.feed.v1.FeedService/ListTags", b"\0\0\0\0\2\x08\x07")
+    call = over_http if media_type == "application/json" else by_grpc_web
+    headers = {"host": host, "origin": f"http://{host}", "content-type": media_type}
+
+    answer = gateway.call(*call, headers=headers)
+
+    assert answer.status == (200 if is_known else 403)
+    assert is_known or answer.reason == "NOT_PERMITTED"
+
+
 def _long_page(gateway: Gateway, author: int, headers: Mapping[str, str]) -> Answer:
     path = f"/v1/users/{author}/posts"
     post = gateway.call("POST", path, {**_DRAFT, "body": "long " * 1_000}).json["post"]
