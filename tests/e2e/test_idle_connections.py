@@ -35,7 +35,8 @@ def test_calls_are_answered_beside_more_idle_connections_than_the_soft_limit(
     environment = {"GRAPH_DATABASE_URL": databases.new("graph")}
     with ExitStack() as stack:
         with soft_limit(_USUAL_LIMIT):
-            process = ServiceProcess("graph_service", environment, tmp_path / "log")
+            # By exec, a process has the limits of the one that starts it.
+            process = ServiceProcess("graph_service", environment, tmp_path / "log", by_exec=True)
         stack.enter_context(process)
         stack.enter_context(soft_limit(_USUAL_LIMIT))
         raise_limit()

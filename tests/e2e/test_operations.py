@@ -173,7 +173,7 @@ def test_a_stop_exits_0_with_watchers_about(
     own_databases: Databases, tmp_path: Path, stop: signal.Signals
 ) -> None:
     variables = {"GRAPH_DATABASE_URL": own_databases.new("graph")}
-    with ServiceProcess("graph_service", variables, tmp_path / "log") as process:
+    with ServiceProcess("graph_service", variables, tmp_path / "log", by_exec=True) as process:
         watch = health_pb2_grpc.HealthStub(process.channel).Watch(health_pb2.HealthCheckRequest())
         until(lambda: next(watch).status == health_pb2.HealthCheckResponse.SERVING)
 

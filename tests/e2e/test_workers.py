@@ -45,7 +45,7 @@ def service(
     environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ServiceProcess]:
     with ServiceProcess(
-        "graph_service", environment, tmp_path_factory.mktemp("workers") / "log"
+        "graph_service", environment, tmp_path_factory.mktemp("workers") / "log", by_exec=True
     ) as running:
         yield running
 

@@ -2,8 +2,6 @@
 
 import os
 import random
-import subprocess
-import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -26,8 +24,8 @@ from feed_service.auditor.rule import Clause
 from feed_service.auditor.settings import AuditorSettings
 from kith.environment import SettingsError
 from kith.feed.v1 import feed_pb2 as feed
+from tests.support import programs
 from tests.support.auditing import Audit, auditing, viewer_of_everything
-from tests.support.deployment import ROOT
 from tests.support.mutants import MUTANTS, Mutant, believing_the_cache
 from tests.support.pair import Pair
 from tests.support.people import People, tagged
@@ -244,17 +242,15 @@ def test_its_process_says_what_it_does_and_ends_when_told(pair: Pair, tmp_path: 
         "AUDITOR_METRICS_PORT": "0",
         "DRAIN_SECONDS": "0",
     }
-    command = [sys.executable, "-m", "feed_service.auditor"]
-    with (
-        log.open("w") as output,
-        subprocess.Popen(command, env=environment, stderr=output, cwd=ROOT) as process,
-    ):
-        try:
-            until(lambda: '"auditing"' in log.read_text() or process.poll() is not None)
-        finally:
-            process.terminate()
+    with log.open("wb") as output:
+        process = programs.start("feed_service.auditor", environment=environment, output=output)
+    try:
+        until(lambda: '"auditing"' in log.read_text() or process.poll() is not None)
+    finally:
+        process.terminate()
+        status = process.wait()
 
-    assert process.returncode == 0
+    assert status == 0
     assert '"stopping"' in log.read_text()
 
 

@@ -26,6 +26,7 @@ from shared.database.embedded_postgres import EmbeddedPostgres, binaries
 from shared.optional_redis import RedisMetrics
 from shared.processes.metrics import worker_deaths
 from shared.server.server import RunningServer
+from tests.support import programs
 from tests.support.deployment import DEPLOY, ROOT
 from tests.support.gateway import running_gateway
 from tests.support.pair import Databases, Pair
@@ -188,22 +189,17 @@ def test_panels_say_what_they_show_and_do_not_cover_each_other() -> None:
 def test_the_probe_of_the_image_tells_by_its_status_how_a_service_is(
     pair: Pair, name: str, status: int
 ) -> None:
-    probe = [sys.executable, "-m", "shared.server.probe", pair.feed_server.address, name]
-
-    asked = subprocess.run(probe, check=False, capture_output=True, text=True, cwd=ROOT)
+    asked = _probe(pair.feed_server.address, name)
 
     assert asked.returncode == status
     assert "NOT_FOUND" in asked.stderr if status else asked.stdout == "SERVING\n"
 
 
-def _probe(target: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "shared.server.probe", target, "ready"],
-        check=False,
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, **environment},
+def _probe(
+    target: str, name: str = "ready", **environment: str
+) -> subprocess.CompletedProcess[str]:
+    return programs.run(
+        "shared.server.probe", target, name, environment={**os.environ, **environment}
     )
 
 

@@ -3,8 +3,6 @@
 import json
 import os
 import ssl
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -12,10 +10,10 @@ from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
 from typing import Any
 
+from tests.support import programs
 from tests.support.ports import free_ports
 from tests.support.processes import until
 
-_ROOT = Path(__file__).parents[2]
 _SECONDS = 120
 
 
@@ -47,7 +45,7 @@ class Answer:
 class Gateway:
     """A running gateway."""
 
-    process: subprocess.Popen[bytes]
+    process: programs.Process
     port: int
     metrics_port: int
     admin_port: int
@@ -114,10 +112,10 @@ def running_gateway(
     port, metrics_port, admin_port = free_ports(3)
     log = folder / "gateway.log"
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "shared.cli", "gateway"],
-            cwd=_ROOT,
-            env={
+        process = programs.start(
+            "shared.cli",
+            "gateway",
+            environment={
                 **os.environ,
                 "KITH_DATA_DIR": str(folder),
                 "GRAPH_TARGET": graph,
@@ -130,8 +128,7 @@ def running_gateway(
                 "GRACE_SECONDS": "5",
                 **(environment or {}),
             },
-            stdout=output,
-            stderr=output,
+            output=output,
         )
     gateway = Gateway(
         process=process, port=port, metrics_port=metrics_port, admin_port=admin_port, output=log

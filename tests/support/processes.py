@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
@@ -21,8 +20,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from kith.feed.v1.feed_pb2_grpc import FeedServiceStub
 from kith.graph.v1.graph_pb2_grpc import GraphServiceStub
+from tests.support import programs
 
-_ROOT = Path(__file__).parents[2]
 # Ceilings that only something broken reaches: beside many other processes, a start takes a minute.
 _WITHIN_SECONDS = 240
 _CALL_SECONDS = 60
@@ -56,32 +55,29 @@ def run(
     module: str, environment: Mapping[str, str], *arguments: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a service, or the command line, which is expected to end by itself."""
-    return subprocess.run(
-        [*_command(module), *arguments],
-        check=False,
-        cwd=_ROOT,
-        env={**os.environ, **_ENVIRONMENT, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=_WITHIN_SECONDS,
-    )
+    variables = {**os.environ, **_ENVIRONMENT, **environment}
+    return programs.run(module, *arguments, environment=variables, together=True)
 
 
 class ServiceProcess:
-    """One running service."""
+    """One running service, started `by_exec` for tests of that itself."""
 
-    def __init__(self, service: str, environment: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self,
+        service: str,
+        environment: Mapping[str, str],
+        log: Path,
+        *,
+        by_exec: bool = False,
+    ) -> None:
         self._log = log
         self.service = service
         with log.open("wb") as output:
-            self._process = subprocess.Popen(
-                [*_without_capabilities(), *_command(service)],
-                cwd=_ROOT,
-                env={**os.environ, **_ENVIRONMENT, **environment},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
+            self._process = programs.start(
+                service,
+                environment={**os.environ, **_ENVIRONMENT, **environment},
+                output=output,
+                by_exec=by_exec,
             )
         try:
             until(self._is_serving)
@@ -267,13 +263,3 @@ def is_there(pid: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         # It had gone before the file was opened, or went before it was read.
         return False
-
-
-def _without_capabilities() -> list[str]:
-    """What starts a service as images and units do: root may do here what others may not."""
-    is_needed = sys.platform == "linux" and os.geteuid() == 0
-    return ["setpriv", "--inh-caps=-all", "--bounding-set=-all"] if is_needed else []
-
-
-def _command(service: str) -> list[str]:
-    return [sys.executable, "-m", service]
