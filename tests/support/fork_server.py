@@ -38,8 +38,9 @@ _PROGRAMS: Final = (
 )
 # What they import only when they need it.
 _LATER: Final = (
-    "boto3",
-    "botocore.session",
+    "feed_service.boto_session",
+    "limits.storage",
+    "shared.access.tokens",
     "shared.cli.doctor",
     "shared.cli.gateway",
     "shared.cli.schemas",
