@@ -1,54 +1,228 @@
 """The long proof, for a moment: it finds nothing, and it finds what is wrong."""
 
 import random
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import closing
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 
-from feed_service.auditor.primaries import SUSPENSION_SECONDS
+from feed_service.auditor.items import Item
+from feed_service.auditor.primaries import Primary
+from feed_service.auditor.rule import is_muted, ruling
+from kith.environment import Environment
+from kith.feed.v1 import feed_pb2 as pb
+from shared.database.settings import DatabaseSettings
+from tests.proof import sweeps, walks
+from tests.proof.changes import Changes
+from tests.proof.founding import Size, found
+from tests.proof.history import History
 from tests.proof.sweeps import Sweeps
-from tests.proof.walks import Walks
-from tests.support.auditing import Audit, auditing
+from tests.proof.tally import Done, Tally
+from tests.proof.walks import Walk, Walks
+from tests.proof.worlds import Expected, Worlds
+from tests.support.auditing import auditing, viewer_of_everything
 from tests.support.mutants import MUTANTS, Mutant
 from tests.support.pair import Pair
+from tests.support.people import People
 
 pytestmark = pytest.mark.usefixtures("single_node")
 
-_PRIVATE_IN_FEEDS = Mutant(
-    name="private posts are in feeds",
-    service="feed",
-    pattern=r"p\.audience (= 'all'|IN \([^)]*\)) AND",
-    replacement="",
+_EVERYBODY = 9
+_MUTANTS_OF_FEEDS = (
+    Mutant(
+        name="private posts are in feeds",
+        service="feed",
+        pattern=r"p\.audience (= 'all'|IN \([^)]*\)) AND",
+        replacement="",
+    ),
+    Mutant(
+        name="pages begin with the last post of the page before",
+        service="feed",
+        pattern=r"\(created_at, id\) < \(",
+        replacement="(created_at, id) <= (",
+    ),
 )
 
 
+@pytest.fixture(scope="module")
+def worlds(pair: Pair) -> Iterator[Worlds]:
+    """The reads of the proof."""
+    settings = DatabaseSettings.read(Environment({}), "FEED")
+    graph, feed = Primary(settings, pair.graph_url), Primary(settings, pair.feed_url)
+    with closing(Worlds(graph=graph, feed=feed)) as worlds:
+        yield worlds
+
+
+@pytest.fixture(scope="module")
+def everything(pair: Pair) -> Changes:
+    """A viewer about whose posts and comments each clause decides, and those who wrote them."""
+    viewer = viewer_of_everything(pair)
+    return Changes.of(pair, list(range(viewer, viewer + _EVERYBODY)), random.Random(1))
+
+
 @pytest.fixture
-def audit(pair: Pair) -> Iterator[Audit]:
-    """The auditor's reads."""
-    with auditing(pair, suspension_seconds=SUSPENSION_SECONDS) as audit:
-        yield audit
+def swept(pair: Pair, worlds: Worlds) -> Sweeps:
+    """Sweeps that list the viewers of every post."""
+    return Sweeps(pair, worlds, random.Random(1), sweeps.Plan(listed=1))
 
 
-def test_a_sweep_decides_about_everything_and_finds_a_wrong_clause(
-    pair: Pair, audit: Audit
+@pytest.fixture
+def walked(pair: Pair, worlds: Worlds) -> Walks:
+    """Walks through a small world."""
+    plan = walks.Plan(people=(4, 4), posts=16, first_changes=30, walks_each=3)
+    walked = Walks(pair, worlds, random.Random(1), plan)
+    walked.begin()
+    return walked
+
+
+def test_a_sweep_of_everything_decides_by_each_clause_and_finds_nothing_wrong(
+    swept: Sweeps, everything: Changes
 ) -> None:
-    sweeps = Sweeps(pair, audit.primaries, random.Random(1), people=5, first_changes=40)
+    tally = _sum(swept.sweep(everything))
 
-    decided, wrong = sweeps.sweep()
-    assert decided > 50
-    assert not wrong
+    assert not tally.wrong
+    assert {name.partition(":")[0].partition(",")[0] for name in tally.kinds} >= {
+        "AUTHOR", "AUDIENCE_ALL", "HAS_TAG", "NOT_CONNECTED", "PRIVATE", "EXCLUDED", "NO_TAG",
+        "DELETED", "MODERATED", "MUTED", "COMMENT_DELETED", "COMMENT_MODERATED", "COMMENT_HIDDEN",
+        "COMMENTER_BLOCKED",
+    }  # fmt: skip
+    assert set(tally.calls) == {
+        "BatchGetComments", "BatchGetPosts", "CheckVisibility", "CheckVisibility of comments",
+        "CountUnreadPosts", "GetFeed", "ListViewers",
+    }  # fmt: skip
 
-    [mutant] = [each for each in MUTANTS if each.name == "strangers see posts"]
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=str)
+def test_a_sweep_finds_each_clause_that_is_wrong(
+    pair: Pair, people: People, swept: Sweeps, everything: Changes, mutant: Mutant
+) -> None:
     with mutant.applied(pair):
-        assert sweeps.sweep()[1]
+        # What is cached was answered before the mutant.
+        people.connect(everything.ids[0], *people.new(1))
+        assert any(tally.wrong for tally in swept.sweep(everything))
 
 
-def test_walks_beside_changes_find_nothing_and_then_what_is_wrong(pair: Pair, audit: Audit) -> None:
-    walks = Walks(pair, audit.primaries, random.Random(1), people=4, first_changes=90)
+def test_what_is_expected_of_a_whole_world_is_what_the_rule_says_of_each_item(
+    pair: Pair, worlds: Worlds
+) -> None:
+    size = Size(people=6, posts=40, changes=120)
+    changes = found(pair, worlds, size, random.Random(2))
+    with auditing(pair) as audit:
+        world = changes.world(worlds)
+        for viewer_id in world.people:
+            expected = (world.seen_by(viewer_id), world.comments_for(viewer_id))
+            items = [item for part in expected for item in part.kinds]
+            facts = audit.primaries.facts(viewer_id, items)
+            shown = {item for item in items if (ruled := ruling(facts, item)) and ruled.is_visible}
 
-    walked, wrong = walks.walk()
-    assert walked
-    assert not wrong
+            unknown = expected[0].unknown | expected[1].unknown
+            assert expected[0].shown | expected[1].shown == shown - unknown
+            assert world.feed_of(viewer_id).shown == {
+                item
+                for item in shown - unknown
+                if not item.comment_id
+                and (item.author_id == viewer_id or not is_muted(facts, item.author_id))
+            }
 
-    with _PRIVATE_IN_FEEDS.applied(pair):
-        assert walks.walk()[1]
+
+def test_walks_between_and_beside_changes_find_nothing_wrong(walked: Walks) -> None:
+    tally = _sum(walked.step() for _ in range(20))
+
+    assert not tally.wrong
+    assert tally.walked
+    assert tally.walks.total()
+
+
+@pytest.mark.parametrize("mutant", _MUTANTS_OF_FEEDS, ids=str)
+def test_walks_find_pages_that_are_wrong(pair: Pair, walked: Walks, mutant: Mutant) -> None:
+    with mutant.applied(pair):
+        assert any(walked.step().wrong for _ in range(20))
+
+
+@pytest.mark.parametrize(
+    ("pages", "wrong"),
+    [
+        pytest.param([[4, 3], [2, 1]], "", id="right"),
+        pytest.param([[4, 3], [1]], "was not shown", id="a gap"),
+        pytest.param([[4, 3], [3, 2], [1]], "twice", id="a repetition"),
+        pytest.param([[3, 4], [2, 1]], "out of order", id="another order"),
+        pytest.param([[4, 3], [2, 1, 0]], "more than a page", id="a page that is too large"),
+        pytest.param([[5, 4], [3, 2], [1]], "never in the feed", id="a hidden post"),
+    ],
+)
+def test_a_walk_through_what_does_not_change_finds(pages: list[list[int]], wrong: str) -> None:
+    found_wrong = _wrong_with(pages, [[_expected([1, 2, 3, 4])]] * 3)
+
+    assert wrong in found_wrong
+    assert bool(found_wrong) == bool(wrong)
+
+
+def test_a_walk_may_show_what_was_there_at_any_moment_of_its_call() -> None:
+    either = [_expected([1, 2, 3, 4]), _expected([1, 2, 3])]
+
+    for first in ([4, 3], [3, 2]):
+        assert not _wrong_with([first, [1]], [either, [_expected([1, 3])]])
+    assert "never in the feed" in _wrong_with([[4, 3], [2, 1]], [either[1:], either[1:]])
+
+
+def test_a_walk_must_show_only_what_was_there_all_the_time() -> None:
+    assert not _wrong_with([[4, 3], [1]], [[_expected([1, 2, 3, 4])], [_expected([1, 3, 4])]])
+
+
+def test_a_state_may_be_in_answers_from_its_change_until_the_next_one_is_over(
+    pair: Pair, people: People, worlds: Worlds
+) -> None:
+    changes = Changes.of(pair, people.new(2), random.Random(1))
+    history = History(changes, worlds)
+    before = history.now
+    people_of_the_world = People(changes.source.stubs)
+    people_of_the_world.connect(*changes.ids)
+
+    [made] = changes.latest
+    assert [len(world.connections) for world in history.between(made.began_at, made.began_at)] == [
+        0,
+        1,
+    ]
+    assert history.between(0, made.began_at - 1) == [before]
+    history.forget()
+    assert history.between(0, made.began_at) == [history.now]
+
+
+def test_what_was_done_is_read_again(tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("proof") / "done.json"
+    done = Done.read(path)
+    done.calls["GetFeed"] += 3
+    done.pages["2 pages"] += 1
+    done.wrong.append("it was shown")
+    done.write(path)
+
+    assert Done.read(path) == done
+
+
+def _wrong_with(pages: Sequence[Sequence[int]], feeds: Sequence[Sequence[Expected]]) -> str:
+    walk = Walk(pb.GetFeedRequest(user_id=1, page_size=2))
+    wrong = list[str]()
+    for number, ids in enumerate(pages, 1):
+        page = pb.GetFeedResponse(
+            posts=[
+                pb.Post(author_id=1, post_id=each, create_time=Timestamp(seconds=each))
+                for each in ids
+            ],
+            next_page_token="" if number == len(pages) else "next",
+        )
+        wrong += walk.go_on(page, feeds[number - 1])
+    return "; ".join(wrong)
+
+
+def _expected(post_ids: Collection[int]) -> Expected:
+    shown = frozenset(Item(1, post_id) for post_id in post_ids)
+    return Expected(kinds={}, counts=Counter(), shown=shown, unknown=frozenset())
+
+
+def _sum(tallies: Iterable[Tally]) -> Tally:
+    total = Tally()
+    for tally in tallies:
+        total.add(tally)
+    return total

@@ -1,64 +1,68 @@
-"""Compare answers with the second rule until there are as many as asked for, and print how many.
+"""Compare answers with the plain rule until there are as many as asked for, and print how many.
 
-    python -m tests.proof [--decisions N] [--walks N] [--minutes N] [FILE]
+    python -m tests.proof [--decisions N] [--walks N] [--minutes N] [--processes N] [FILE]
 
+A decision is the answer of one call about one viewer and one post or comment. A walk is a feed that
+is read from the first page to the last while others change what is in it. Both are made by several
+processes, each with services and databases of its own; every second pair of services has fences.
 What has been done is kept in FILE, by default .proof.json, and the next run goes on from there. Of
 both kinds the same share is done at any time. Exits with 1 when an answer is wrong, with 3 when the
-minutes end first. Each run has its own seed, which is printed.
+minutes end first. Each run has its own seed, which is printed, and each process the seed after that
+of the one before it.
 """
 
 import argparse
-import json
-import logging
+import multiprocessing
 import os
 import platform
+import queue
 import random
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import Final
 
-from feed_service.auditor.primaries import Primaries, Primary
-from kith.environment import Environment
 from shared.database.embedded_postgres import EmbeddedPostgres
-from shared.database.settings import DatabaseSettings
-from tests.proof.sweeps import Sweeps
-from tests.proof.walks import Walks
-from tests.support.pair import Databases, running_pair
-from tests.support.roles import make_auditor
+from tests.proof.tally import Done, Tally
+from tests.proof.worker import Task, work
+from tests.support.pair import Databases
 
 _SAVE_SECONDS: Final = 10.0
+_STOP_SECONDS: Final = 20.0
 _UNFINISHED: Final = 3
+_MOST_PRINTED: Final = 5
 
 
-@dataclass
-class Done:
-    """How much has been done, in how many seconds, and what was wrong."""
-
-    decisions: int = 0
-    decision_seconds: float = 0.0
-    walks: int = 0
-    walk_seconds: float = 0.0
-    wrong: list[str] = field(default_factory=list)
-
-    def line(self) -> str:
-        """Return it as a line for people."""
-        return (
-            f"{self.decisions:,} decisions ({_rate(self.decisions, self.decision_seconds)}), "
-            f"{self.walks:,} walks with changes between pages "
-            f"({_rate(self.walks, self.walk_seconds)}), {len(self.wrong)} wrong, "
-            f"{(self.decision_seconds + self.walk_seconds) / 3600:.2f} hours on "
-            f"{os.cpu_count()} cores of {platform.machine()}"
-        )
+class WorkerLostError(Exception):
+    """A process ended by itself; what it printed says why."""
 
 
-def _rate(number: int, seconds: float) -> str:
-    return f"{number / seconds:,.0f}/s" if seconds else "none yet"
+@dataclass(frozen=True, kw_only=True)
+class _Workers:
+    processes: list[BaseProcess]
+    reports: "Queue[Tally | None]"
+
+    def tallies(self, ends_at: float) -> Iterator[Tally]:
+        """Yield what the processes report until the last of them has done its part."""
+        going_on = len(self.processes)
+        while going_on and time.monotonic() < ends_at:
+            try:
+                tally = self.reports.get(timeout=1)
+            except queue.Empty:
+                if any(process.exitcode for process in self.processes):
+                    raise WorkerLostError from None
+                continue
+            if tally is None:
+                going_on -= 1
+            else:
+                yield tally
 
 
 def main() -> int:
@@ -66,20 +70,20 @@ def main() -> int:
     arguments = _arguments()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     path = Path(arguments.file)
-    done = Done(**json.loads(path.read_text())) if path.exists() else Done()
+    done = Done.read(path)
     seed = random.SystemRandom().randrange(2**32)
-    sys.stdout.write(f"seed {seed}; so far {done.line()}\n")
-    ends_at = time.monotonic() + 60 * arguments.minutes
+    _say(f"seed {seed}; so far {_line(done)}")
     try:
-        _go_on(arguments, done, path, seed, ends_at)
+        _go_on(arguments, done, path, seed)
     except KeyboardInterrupt:
-        sys.stdout.write("interrupted\n")
-    _save(done, path)
-    sys.stdout.write(f"{done.line()}\n")
+        _say("interrupted")
+    done.write(path)
+    _say(done.table())
+    _say(_line(done))
     if done.wrong:
-        sys.stdout.write("\n".join([*done.wrong[:20], ""]))
+        _say("\n".join(done.wrong[:_MOST_PRINTED]))
         return 1
-    is_all = done.decisions >= arguments.decisions and done.walks >= arguments.walks
+    is_all = done.decisions >= arguments.decisions and done.walked >= arguments.walks
     return 0 if is_all else _UNFINISHED
 
 
@@ -93,48 +97,73 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--decisions", type=int, default=100_000_000)
     parser.add_argument("--walks", type=int, default=1_000_000)
     parser.add_argument("--minutes", type=float, default=float("inf"))
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     return parser.parse_args()
 
 
-def _go_on(
-    arguments: argparse.Namespace, done: Done, path: Path, seed: int, ends_at: float
-) -> None:
-    pick = random.Random(seed)
-    settings = DatabaseSettings.read(Environment({}), "FEED")
+def _go_on(arguments: argparse.Namespace, done: Done, path: Path, seed: int) -> None:
+    began_at, before = time.monotonic(), done.seconds
+    ends_at = began_at + 60 * arguments.minutes
+    saved_at = began_at
+    with _running(arguments, done, seed) as workers:
+        for tally in workers.tallies(ends_at):
+            done.add(tally)
+            done.seconds = before + time.monotonic() - began_at
+            if done.wrong:
+                return
+            if time.monotonic() > saved_at + _SAVE_SECONDS:
+                saved_at = time.monotonic()
+                done.write(path)
+                _say(_line(done))
+
+
+@contextmanager
+def _running(arguments: argparse.Namespace, done: Done, seed: int) -> Iterator[_Workers]:
+    """Start the processes; stops them at the end."""
+    context = multiprocessing.get_context("spawn")
+    reports: Queue[Tally | None] = context.Queue()
+    stop = context.Event()
+    number = arguments.processes
     with (
         tempfile.TemporaryDirectory(prefix="kith-proof-") as name,
         EmbeddedPostgres(_passable(Path(name)) / "postgres") as cluster,
-        running_pair(Databases(cluster)) as pair,
-        closing(
-            Primaries(
-                Primary(settings, make_auditor("graph", pair.graph_url)),
-                Primary(settings, make_auditor("feed", pair.feed_url)),
-                pick=pick,
-            )
-        ) as primaries,
     ):
-        sweeps = Sweeps(pair=pair, primaries=primaries, pick=pick)
-        walks = Walks(pair=pair, primaries=primaries, pick=pick)
-        saved_at = time.monotonic()
-        while time.monotonic() < ends_at and not done.wrong:
-            share_of_decisions = done.decisions / max(1, arguments.decisions)
-            share_of_walks = done.walks / max(1, arguments.walks)
-            if min(share_of_decisions, share_of_walks) >= 1:
-                return
-            if share_of_decisions <= share_of_walks:
-                number, wrong, seconds = _timed(sweeps.sweep)
-                done.decisions += number
-                done.decision_seconds += seconds
-            else:
-                number, wrong, seconds = _timed(walks.walk)
-                done.walks += number
-                done.walk_seconds += seconds
-            done.wrong += wrong
-            if time.monotonic() > saved_at + _SAVE_SECONDS:
-                saved_at = time.monotonic()
-                _save(done, path)
-                sys.stdout.write(f"{done.line()}\n")
-                sys.stdout.flush()
+        databases = Databases(cluster)
+        tasks = [
+            Task(
+                decisions=max(0, arguments.decisions - done.decisions) / number,
+                walks=max(0, arguments.walks - done.walked) / number,
+                urls={service: databases.new(service) for service in ("graph", "feed")},
+                seed=seed + position,
+                fenced=position % 2 == 0,
+            )
+            for position in range(number)
+        ]
+        processes = [
+            context.Process(target=work, args=(task, reports, stop), daemon=True) for task in tasks
+        ]
+        for process in processes:
+            process.start()
+        workers = _Workers(processes=list(processes), reports=reports)
+        try:
+            yield workers
+        finally:
+            stop.set()
+            _add_the_last(workers, done)
+
+
+def _add_the_last(workers: _Workers, done: Done) -> None:
+    """Take what the processes report while they stop, which they do after their next comparison."""
+    ends_at = time.monotonic() + _STOP_SECONDS
+    while any(process.is_alive() for process in workers.processes) and time.monotonic() < ends_at:
+        try:
+            done.add(workers.reports.get(timeout=1) or Tally())
+        except queue.Empty:
+            continue
+    for process in workers.processes:
+        process.join(timeout=1)
+        if process.is_alive():
+            process.kill()
 
 
 def _passable(directory: Path) -> Path:
@@ -143,19 +172,24 @@ def _passable(directory: Path) -> Path:
     return directory
 
 
-def _timed(work: Callable[[], tuple[int, list[str]]]) -> tuple[int, list[str], float]:
-    started = time.monotonic()
-    number, wrong = work()
-    return number, wrong, time.monotonic() - started
+def _line(done: Done) -> str:
+    return (
+        f"{done.decisions:,} decisions ({_rate(done.decisions, done.decision_seconds)}), "
+        f"{done.walked:,} walks with changes between pages "
+        f"({_rate(done.walked, done.walk_seconds)}; {done.refused:,} more ended by a suspension), "
+        f"{len(done.wrong)} wrong, {done.seconds / 3600:.2f} hours on {os.cpu_count()} cores of "
+        f"{platform.machine()}"
+    )
 
 
-def _save(done: Done, path: Path) -> None:
-    """Write the file as a whole, or not at all."""
-    new = path.with_name(f"{path.name}.new")
-    new.write_text(json.dumps(asdict(done)))
-    new.replace(path)
+def _rate(number: int, seconds: float) -> str:
+    return f"{number / seconds:,.0f} in a second of a process" if seconds else "none yet"
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":
-    logging.disable(logging.WARNING)
     sys.exit(main())

@@ -1,81 +1,222 @@
 """Sweeps: every person of a world asks about every post and comment in it."""
 
 import random
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from feed_service.auditor.items import Item
-from feed_service.auditor.primaries import Primaries
-from feed_service.auditor.rule import ruling
-from kith.feed.v1 import feed_pb2 as pb
-from tests.support.pair import Pair
-from tests.support.people import People
-from tests.support.random_changes import RandomChanges
+import grpc
 
-_CHANGES: Final = 50
-_SWEEPS: Final = 40
+from feed_service.auditor.items import Item
+from kith.client import pages
+from kith.feed.v1 import feed_pb2 as pb
+from tests.proof.changes import Changes
+from tests.proof.founding import Size, found
+from tests.proof.tally import Tally
+from tests.proof.worlds import Expected, World, Worlds
+from tests.support.errors import reason_of
+from tests.support.rpcs import Stubs
+
 _MOST_CHECKS: Final = 1_000
+_MOST_POSTS: Final = 100
+_MOST_IN_BATCH: Final = 100
+_MOST_VIEWERS: Final = 1_000
+_MOST_UNREAD: Final = 1_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How large worlds are, how often each is swept, and how much changes between two sweeps.
+
+    `listed` is the share of posts whose viewers are listed, which costs most for each decision.
+    """
+
+    people: tuple[int, int] = (40, 80)
+    posts: tuple[int, int] = (1_500, 3_000)
+    first_changes: int = 800
+    sweeps: int = 8
+    changes: int = 150
+    listed: float = 0.05
+
+
+_PLAN: Final = Plan()
 
 
 @dataclass
 class Sweeps:
     """A world of random people, and another one after so many sweeps."""
 
-    pair: Pair
-    primaries: Primaries
+    stubs: Stubs
+    worlds: Worlds
     pick: random.Random
-    people: int = 24
-    first_changes: int = 2_500
-    _changes: RandomChanges = field(init=False)
-    _left: int = 0
+    plan: Plan = _PLAN
 
-    def sweep(self) -> tuple[int, list[str]]:
-        """Let everybody ask about everything; returns the number of decisions, and what is wrong.
+    def run(self) -> Iterator[Tally]:
+        """Sweep one world after the other; yields what has been compared, viewer by viewer."""
+        while True:
+            changes = self._found()
+            yield from self.sweep(changes)
+            for _ in range(1, self.plan.sweeps):
+                changes.make(self.plan.changes)
+                yield from self.sweep(changes)
+
+    def sweep(self, changes: Changes) -> Iterator[Tally]:
+        """Let everybody of a world ask about everything in it as it is now.
 
         Nothing else changes meanwhile, so each answer has one moment that it can be of.
         """
-        self._go_on()
-        changes = self._changes
-        items = [
-            *(Item(post.author_id, post.post_id) for post in changes.posts),
-            *(
-                Item(each.post.author_id, each.post.post_id, each.comment_id)
-                for each in changes.comments
-            ),
-        ]
-        decided, wrong = 0, list[str]()
-        for viewer_id in changes.ids:
-            for first in range(0, len(items), _MOST_CHECKS):
-                asked = items[first : first + _MOST_CHECKS]
-                facts = self.primaries.facts(viewer_id, asked)
-                for item, is_visible in zip(asked, self._checked(viewer_id, asked), strict=True):
-                    ruled = ruling(facts, item)
-                    if ruled is None:
-                        continue
-                    decided += 1
-                    if ruled.is_visible != is_visible:
-                        wrong.append(f"{viewer_id} {item}: {is_visible}, by {ruled.clause}")
-        return decided, wrong
+        world = changes.world(self.worlds)
+        for viewer_id in world.people:
+            yield self._as(viewer_id, world)
+        for post in world.posts:
+            if self.pick.random() < self.plan.listed:
+                yield self._viewers(world, post)
 
-    def _go_on(self) -> None:
-        """Change some things, or begin anew."""
-        if self._left:
-            self._left -= 1
-            self._changes.change(_CHANGES)
-            return
-        self._left = _SWEEPS
-        self._changes = RandomChanges(self.pair, People(self.pair).new(self.people), self.pick)
-        self._changes.begin()
-        self._changes.change(self.first_changes)
+    def _found(self) -> Changes:
+        size = Size(
+            people=self.pick.randint(*self.plan.people),
+            posts=self.pick.randint(*self.plan.posts),
+            changes=self.plan.first_changes,
+        )
+        return found(self.stubs, self.worlds, size, self.pick)
 
-    def _checked(self, viewer_id: int, items: list[Item]) -> list[bool]:
-        checks = [
-            pb.CheckVisibilityRequest.VisibilityCheck(
-                viewer_id=viewer_id,
-                post=pb.PostName(author_id=item.author_id, post_id=item.post_id),
-                comment_id=item.comment_id,
+    def _as(self, viewer_id: int, world: World) -> Tally:
+        seen, in_feed = world.seen_by(viewer_id), world.feed_of(viewer_id)
+        comments = world.comments_for(viewer_id)
+        compared = _Compared(world=world, viewer_id=viewer_id)
+        posts = world.posts
+        compared.items("CheckVisibility", seen, posts, self._checked(viewer_id, posts))
+        items = list(comments.kinds)
+        compared.items(
+            "CheckVisibility of comments", comments, items, self._checked(viewer_id, items)
+        )
+        some, few = self._some(posts), self._some(items)
+        try:
+            compared.items("GetFeed", in_feed, posts, compared.in_order(self._feed(viewer_id)))
+            compared.items("BatchGetPosts", seen, some, self._posts(viewer_id, some))
+            compared.items("BatchGetComments", comments, few, self._comments(viewer_id, few))
+            compared.unread(in_feed, self._unread(viewer_id))
+        except grpc.RpcError as error:
+            if reason_of(error) != "USER_SUSPENDED":
+                raise
+            compared.refused()
+        return compared.tally
+
+    def _viewers(self, world: World, post: Item) -> Tally:
+        request = pb.ListViewersRequest(post=_name(post), page_size=_MOST_VIEWERS)
+        shown_to = {
+            viewer_id
+            for page in pages(self.stubs.feed.ListViewers, request)
+            for viewer_id in page.viewer_ids
+        }
+        tally = Tally()
+        for viewer_id in world.people:
+            compared = _Compared(world=world, viewer_id=viewer_id)
+            shown = {post} if viewer_id in shown_to else set[Item]()
+            compared.items("ListViewers", world.seen_by(viewer_id), [post], shown)
+            tally.add(compared.tally)
+        if strangers := shown_to.difference(world.people):
+            tally.wrong.append(f"ListViewers of {post} names {strangers}")
+        return tally
+
+    def _checked(self, viewer_id: int, items: Sequence[Item]) -> set[Item]:
+        shown = set[Item]()
+        for first in range(0, len(items), _MOST_CHECKS):
+            asked = items[first : first + _MOST_CHECKS]
+            checks = [
+                pb.CheckVisibilityRequest.VisibilityCheck(
+                    viewer_id=viewer_id, post=_name(item), comment_id=item.comment_id
+                )
+                for item in asked
+            ]
+            answer = self.stubs.feed.CheckVisibility(pb.CheckVisibilityRequest(checks=checks))
+            shown.update(
+                item for item, is_shown in zip(asked, answer.visible, strict=True) if is_shown
             )
-            for item in items
-        ]
-        request = pb.CheckVisibilityRequest(checks=checks)
-        return list(self.pair.feed.CheckVisibility(request).visible)
+        return shown
+
+    def _feed(self, viewer_id: int) -> list[pb.Post]:
+        request = pb.GetFeedRequest(user_id=viewer_id, page_size=_MOST_POSTS)
+        return [post for page in pages(self.stubs.feed.GetFeed, request) for post in page.posts]
+
+    def _some(self, items: Sequence[Item]) -> list[Item]:
+        return self.pick.sample(items, min(len(items), _MOST_IN_BATCH))
+
+    def _posts(self, viewer_id: int, asked: Sequence[Item]) -> set[Item]:
+        if not asked:
+            return set()
+        request = pb.BatchGetPostsRequest(user_id=viewer_id, posts=map(_name, asked))
+        return {_item(post) for post in self.stubs.feed.BatchGetPosts(request).posts}
+
+    def _comments(self, viewer_id: int, asked: Sequence[Item]) -> set[Item]:
+        if not asked:
+            return set()
+        names = [pb.CommentName(post=_name(item), comment_id=item.comment_id) for item in asked]
+        request = pb.BatchGetCommentsRequest(user_id=viewer_id, comments=names)
+        return {
+            Item(comment.post.author_id, comment.post.post_id, comment.comment_id)
+            for comment in self.stubs.feed.BatchGetComments(request).comments
+        }
+
+    def _unread(self, viewer_id: int) -> int:
+        request = pb.CountUnreadPostsRequest(user_id=viewer_id)
+        return self.stubs.feed.CountUnreadPosts(request).unread_count
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Compared:
+    """What one viewer was told, and whether it is right."""
+
+    world: World
+    viewer_id: int
+    tally: Tally = field(default_factory=Tally)
+
+    def items(
+        self, call: str, expected: Expected, asked: Collection[Item], shown: Collection[Item]
+    ) -> None:
+        """Compare which of the items a viewer asked about were shown with what the rule says."""
+        counts = _counts(expected, asked)
+        self.tally.calls[call] += counts.total()
+        self.tally.kinds += counts
+        right = expected.shown.intersection(asked)
+        for item in right.symmetric_difference(shown).difference(expected.unknown):
+            self.tally.wrong.append(self._reproduction(call, item, is_shown=item in shown))
+
+    def in_order(self, posts: Sequence[pb.Post]) -> set[Item]:
+        """Return the posts of a feed, each of which has to be in it once, the newest first."""
+        order = [(post.create_time.ToNanoseconds(), post.post_id) for post in posts]
+        if order != sorted(set(order), reverse=True):
+            self.tally.wrong.append(f"the feed of {self.viewer_id} is not in order: {order}")
+        return set(map(_item, posts))
+
+    def unread(self, in_feed: Expected, number: int) -> None:
+        """Compare how many posts of a feed are said to be unread; nobody has read any."""
+        right = sum(item.author_id != self.viewer_id for item in in_feed.shown)
+        self.tally.calls["CountUnreadPosts"] += 1
+        self.tally.kinds["a number of posts"] += 1
+        if number != min(right, _MOST_UNREAD):
+            self.tally.wrong.append(f"{self.viewer_id} has {number} unread posts and not {right}")
+
+    def refused(self) -> None:
+        """Compare whether a viewer whose calls are refused is suspended."""
+        if self.viewer_id not in self.world.suspended | self.world.refused_or_not:
+            self.tally.wrong.append(f"the calls of {self.viewer_id}, not suspended, are refused")
+
+    def _reproduction(self, call: str, item: Item, *, is_shown: bool) -> str:
+        said = "was shown" if is_shown else "was not shown"
+        return f"{call}: {self.viewer_id} {said} {item}. {self.world.reasons(self.viewer_id, item)}"
+
+
+def _counts(expected: Expected, asked: Collection[Item]) -> Counter[str]:
+    if len(asked) == len(expected.kinds):
+        return expected.counts
+    return Counter(expected.kinds[item] for item in asked if item not in expected.unknown)
+
+
+def _name(item: Item) -> pb.PostName:
+    return pb.PostName(author_id=item.author_id, post_id=item.post_id)
+
+
+def _item(post: pb.Post) -> Item:
+    return Item(post.author_id, post.post_id)

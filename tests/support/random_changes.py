@@ -1,7 +1,8 @@
 """Random changes by a few people, through the API: everything that decides who sees what."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,16 @@ from kith.feed.v1 import feed_pb2 as pb
 from kith.graph.v1 import graph_pb2 as graph
 from tests.support.people import ALL, PRIVATE, People, all_without, tagged
 from tests.support.rpcs import Stubs
+
+
+@contextmanager
+def may_be_refused() -> Iterator[None]:
+    """Let calls be refused. Refusals are part of life; an internal error is none."""
+    try:
+        yield
+    except grpc.RpcError as error:
+        if isinstance(from_rpc_error(error), InternalError):
+            raise
 
 
 @dataclass
@@ -66,13 +77,16 @@ class RandomChanges:
             self.comments.append(pb.CommentName(post=post, comment_id=comment.comment_id))
 
     def change(self, number: int = 1) -> None:
-        """Make changes. Refusals are part of life; an internal error is none."""
+        """Make changes."""
         for _ in range(number):
-            try:
+            with may_be_refused():
                 self.pick.choice(self._changes)()
-            except grpc.RpcError as error:
-                if isinstance(from_rpc_error(error), InternalError):
-                    raise
+
+    def publish(self, number: int) -> None:
+        """Publish posts by anybody, for any audience."""
+        for _ in range(number):
+            with may_be_refused():
+                self._post()
 
     def _two(self) -> tuple[int, int]:
         one, other = self.pick.sample(self.ids, 2)

@@ -1,0 +1,81 @@
+"""The founding of a world in which each clause of the rule, and rare mixtures, decide often."""
+
+import itertools
+import random
+from dataclasses import dataclass
+from typing import Final
+
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from kith.feed.v1 import feed_pb2 as pb
+from tests.proof.changes import Changes
+from tests.proof.worlds import Worlds
+from tests.support.people import People
+from tests.support.random_changes import may_be_refused
+from tests.support.rpcs import Stubs
+
+_HAVE_TAG: Final = 0.35
+_HAVE_TAG_AGAIN: Final = 0.07
+_EVERY_MUTED: Final = 11
+_PARTED: Final = 0.15
+_RECONNECTED: Final = 0.7
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """How many people and posts there are, and how many other random changes are made."""
+
+    people: int
+    posts: int
+    changes: int
+
+
+def found(stubs: Stubs, worlds: Worlds, size: Size, pick: random.Random) -> Changes:
+    """Connect new people, give tags, part and reconnect some, let them post."""
+    changes = Changes.of(stubs, People(stubs).new(size.people), pick)
+    changes.source.begin()
+    _give(changes, worlds, share=_HAVE_TAG)
+    _part(changes, worlds)
+    changes.make(size.changes)
+    for owner_id, tag_id in changes.source.tags[::_EVERY_MUTED]:
+        _mute(stubs, owner_id, tag_id)
+    # Some of those who had a tag in an earlier connection have it in this one too.
+    _give(changes, worlds, share=_HAVE_TAG_AGAIN)
+    changes.source.publish(size.posts)
+    return changes
+
+
+def _mute(stubs: Stubs, owner_id: int, tag_id: int) -> None:
+    tag, mask = pb.Tag(tag_id=tag_id, muted=True), FieldMask(paths=["muted"])
+    with may_be_refused():
+        stubs.feed.UpdateTag(pb.UpdateTagRequest(user_id=owner_id, tag=tag, update_mask=mask))
+
+
+def _give(changes: Changes, worlds: Worlds, *, share: float) -> None:
+    peers, people = _peers(changes, worlds), People(changes.source.stubs)
+    for owner_id, tag_id in changes.source.tags:
+        if given := [peer_id for peer_id in peers[owner_id] if changes.pick.random() < share]:
+            with may_be_refused():
+                people.give(owner_id, tag_id, *given)
+
+
+def _part(changes: Changes, worlds: Worlds) -> None:
+    peers, people = _peers(changes, worlds), People(changes.source.stubs)
+    for one, other in itertools.combinations(changes.ids, 2):
+        if other in peers[one] and changes.pick.random() < _PARTED:
+            people.remove(one, other)
+            if changes.pick.random() < _RECONNECTED:
+                people.connect(one, other)
+
+
+def _peers(changes: Changes, worlds: Worlds) -> dict[int, list[int]]:
+    world = changes.world(worlds)
+    return {
+        user_id: [
+            peer_id
+            for peer_id in changes.ids
+            if world.connections.get(frozenset((user_id, peer_id)), (0, False))[1]
+            and peer_id not in world.suspended
+        ]
+        for user_id in changes.ids
+    }

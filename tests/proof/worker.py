@@ -1,0 +1,84 @@
+"""One process of the proof: it starts both services, and compares what they answer."""
+
+import logging
+import os
+import random
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Event
+
+from feed_service.auditor.primaries import Primary
+from kith.environment import Environment
+from shared.database.settings import DatabaseSettings
+from tests.proof.services import running_services
+from tests.proof.sweeps import Sweeps
+from tests.proof.tally import Tally
+from tests.proof.walks import Walks
+from tests.proof.worlds import Worlds
+from tests.support.rpcs import Stubs
+
+_REPORT_SECONDS = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """How much a process has to compare, on databases of its own, with a seed of its own."""
+
+    decisions: float
+    walks: float
+    urls: Mapping[str, str]
+    seed: int
+    fenced: bool
+
+
+def work(task: Task, reports: "Queue[Tally | None]", stop: Event) -> None:
+    """Report what has been compared every few seconds, and None at the end.
+
+    It ends when all is done, when something is wrong, when it is told to, and with its parent.
+    """
+    # An interrupt of the terminal reaches all processes; the parent tells this one.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logging.disable(logging.WARNING)
+    parent = os.getppid()
+    settings = DatabaseSettings.read(Environment({}), "FEED")
+    primaries = {name: Primary(settings, url) for name, url in task.urls.items()}
+    with (
+        running_services(task.urls, fenced=task.fenced) as services,
+        closing(Worlds(graph=primaries["graph"], feed=primaries["feed"])) as worlds,
+    ):
+        new, reported_at = Tally(), time.monotonic()
+        for tally in _compared(task, services, worlds):
+            new.add(tally)
+            if time.monotonic() > reported_at + _REPORT_SECONDS:
+                reports.put(new)
+                new, reported_at = Tally(), time.monotonic()
+            if new.wrong or stop.is_set() or os.getppid() != parent:
+                break
+        reports.put(new)
+    reports.put(None)
+
+
+def _compared(task: Task, services: Stubs, worlds: Worlds) -> Iterator[Tally]:
+    """Do the same share of both kinds at any time; yields what has been compared."""
+    pick = random.Random(task.seed)
+    sweeps = Sweeps(services, worlds, pick).run()
+    walks = Walks(services, worlds, pick).run()
+    done = Tally()
+    while done.decisions < task.decisions or done.walked < task.walks:
+        is_sweep = done.decisions * task.walks <= done.walked * task.decisions
+        if done.decisions >= task.decisions:
+            is_sweep = False
+        began_at = time.monotonic()
+        tally = next(sweeps if is_sweep else walks)
+        seconds = time.monotonic() - began_at
+        if is_sweep:
+            tally.decision_seconds = seconds
+        else:
+            tally.walk_seconds = seconds
+        done.calls += tally.calls
+        done.pages += tally.pages
+        yield tally
