@@ -23,7 +23,7 @@ from typing import Any, Final
 
 import psycopg2
 
-from kith.exceptions import DeadlineError
+from kith.exceptions import DeadlineError, UnavailableError
 from shared.deadlines import CallEnd, always, call_end, seconds_left
 
 _ROUND_SECONDS: Final = 0.02
@@ -90,9 +90,15 @@ class StatementGuard:
     def connect(self, open_session: Callable[[], Any]) -> Any:
         """Open a session, and wait for that no longer than the call may take.
 
-        Raises what `open_session` raises, or DeadlineError.
+        Raises what `open_session` raises, DeadlineError, or UnavailableError once it is closed.
         """
-        opening = self._openers.submit(open_session)
+        try:
+            opening = self._openers.submit(open_session)
+        except RuntimeError:
+            if not self._closing.is_set():
+                raise
+            # By work in the background, for which a stop does not wait without end.
+            raise UnavailableError("the process is stopping") from None
         try:
             return opening.result(timeout=max(0, min(seconds_left(), self._most_seconds)))
         except TimeoutError:
