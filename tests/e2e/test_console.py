@@ -5,24 +5,22 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
 from google.protobuf import json_format
-from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from playwright.sync_api import Browser, Page, ViewportSize, expect
 
 from kith.feed.v1 import feed_pb2
-from kith.feed.v1.feed_pb2_grpc import FeedServiceStub
 from kith.graph.v1 import graph_pb2
+from tests.support.buf import buf_curl
 from tests.support.chromium import new_context, running_chromium
 from tests.support.credentials import Issuer
 from tests.support.gateway import Gateway, running_gateway
 from tests.support.over_http import exposed
 from tests.support.pair import Pair
 from tests.support.people import PRIVATE, People, tagged
-from tests.support.rpcs import RPCS
 
 pytest.importorskip("envoy", reason="there is no wheel with Envoy for this system")
 
@@ -302,7 +300,7 @@ def test_what_others_do_meanwhile_appears_by_itself(
 
 
 def test_a_call_is_shown_with_curl_and_grpcurl_so_that_it_can_be_made_again(
-    window: Window, world: World, gateway: Gateway
+    window: Window, world: World, gateway: Gateway, tmp_path: Path
 ) -> None:
     page = window.see_as(world.me)
     page.get_by_label("Text").fill("it's a draft")
@@ -316,20 +314,18 @@ def test_a_call_is_shown_with_curl_and_grpcurl_so_that_it_can_be_made_again(
     done = subprocess.run(shlex.split(curl), capture_output=True, check=True, timeout=30)
     first = json_format.Parse(done.stdout, feed_pb2.CreatePostResponse())
     # The id of the call is that of the page's own, so that both get the same answer.
-    assert _made(grpcurl, gateway) == first
+    assert _made(grpcurl, gateway, tmp_path) == first
     assert first.post.body == "it's a draft"
 
 
-def _made(grpcurl: str, gateway: Gateway) -> object:
-    """Make the call of a command with grpcurl, which need not be installed."""
-    name, plain, _, protoset, _, request, address, path = shlex.split(grpcurl)
-    assert (name, plain, protoset) == ("grpcurl", "-plaintext", "kith.binpb")
-    contracts = FileDescriptorSet.FromString(gateway.call("GET", f"/docs/{protoset}").body)
-    [rpc] = [rpc for rpc in RPCS if f"{rpc.method.containing_service.full_name}/{rpc.name}" == path]
-    assert rpc.method.containing_service.file.name in {file.name for file in contracts.file}
-    message = json_format.Parse(request, rpc.request())
-    with grpc.insecure_channel(address) as channel:
-        return getattr(FeedServiceStub(channel), rpc.name)(message)
+def _made(grpcurl: str, gateway: Gateway, folder: Path) -> feed_pb2.CreatePostResponse:
+    """Make the call of a command with grpcurl by buf, which takes the same."""
+    name, *options, request, address, path = shlex.split(grpcurl)
+    assert (name, options) == ("grpcurl", ["-plaintext", "-protoset", "kith.binpb", "-d"])
+    contracts = folder / "kith.binpb"
+    contracts.write_bytes(gateway.call("GET", "/docs/kith.binpb").body)
+    told = buf_curl(address, f"/{path}", f"--schema={contracts}", "-d", request)
+    return json_format.Parse(told.stdout, feed_pb2.CreatePostResponse())
 
 
 def test_texts_of_people_never_become_markup(window: Window, world: World, people: People) -> None:

@@ -31,6 +31,8 @@ from kith.feed.v1.feed_pb2_grpc import FeedServiceStub
 from kith.graph.v1.graph_pb2_grpc import GraphServiceStub
 from shared.cli.envoy import configuration
 from shared.cli.gateway_settings import GatewaySettings
+from tests.support.buf import Ended, buf_curl
+from tests.support.buf import reason_of as reason_told
 from tests.support.collector import Received, collecting
 from tests.support.credentials import Authority, Issuer, put
 from tests.support.errors import reason_of
@@ -69,7 +71,11 @@ class Behind:
 @pytest.fixture(scope="module")
 def behind(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Behind]:
     folder = tmp_path_factory.mktemp("gateway")
-    settings = {"GATEWAY_ORIGINS": _ORIGIN, "GATEWAY_TIMEOUT_SECONDS": "1.5"}
+    settings = {
+        "GATEWAY_ORIGINS": _ORIGIN,
+        "GATEWAY_PAGES": "on",
+        "GATEWAY_TIMEOUT_SECONDS": "1.5",
+    }
     with (
         running_pair(databases, _PHOTOS) as pair,
         running_gateway(
@@ -316,6 +322,38 @@ def test_a_browser_with_grpc_web_gets_answers_and_errors(
 def _from_text(body: bytes) -> bytes:
     """Decode parts, each of which is padded by itself."""
     return b"".join(base64.b64decode(part) for part in re.findall(rb"[^=]+=*", body))
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "grpcweb"])
+def test_a_foreign_client_calls_by_the_contracts_that_the_gateway_serves(
+    behind: Behind, world: World, protocol: str, tmp_path: Path
+) -> None:
+    contracts = tmp_path / "kith.binpb"
+    contracts.write_bytes(behind.gateway.call("GET", "/docs/kith.binpb").body)
+
+    def call(path: str, request: str) -> Ended:
+        schema = f"--schema={contracts}"
+        return buf_curl(behind.gateway.address, path, schema, "-d", request, protocol=protocol)
+
+    asked = json.dumps({"user_id": world.me, "page_size": 2})
+    answer = call("/kith.feed.v1.FeedService/GetFeed", asked)
+    refusal = call("/kith.graph.v1.GraphService/CountConnections", '{"user_id": -1}')
+
+    assert (answer.returncode, answer.stderr) == (0, "")
+    assert json_format.Parse(answer.stdout, feed_pb2.GetFeedResponse()) == (
+        behind.pair.feed.GetFeed(feed_pb2.GetFeedRequest(user_id=world.me, page_size=2))
+    )
+    assert reason_told(refusal) == "INVALID_FIELD"
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "grpcweb"])
+def test_a_foreign_client_is_told_at_once_that_the_gateway_has_no_reflection(
+    behind: Behind, protocol: str
+) -> None:
+    ended = buf_curl(behind.gateway.address, "", "--list-services", protocol=protocol)
+
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("Failure: unimplemented: ")
 
 
 def test_a_page_of_a_known_origin_may_call_and_another_may_not(behind: Behind) -> None:

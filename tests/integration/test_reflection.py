@@ -1,43 +1,36 @@
-"""A client that knows nothing of Kith finds out by reflection what there is, and calls it.
+"""A client that knows nothing of Kith finds out by reflection what there is, and calls it."""
 
-buf is such a client, written in Go, on a gRPC that shares no code with the services'.
-"""
-
-import base64
 import json
 import shlex
-import subprocess
-import sysconfig
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import grpc
 import pytest
-from google.rpc import error_details_pb2
+from google.protobuf.descriptor import FileDescriptor
 from grpc_reflection.v1alpha import reflection_pb2
 
 from kith.client.settings import FEED
 from kith.feed.v1 import feed_pb2
+from kith.graph.v1 import graph_pb2
+from tests.support.buf import buf_curl, reason_of
 from tests.support.pair import Pair, another_feed
 from tests.support.people import People
 
-_README = Path(__file__).parents[2] / "README.md"
-_BUF = Path(sysconfig.get_path("scripts")) / "buf"
+_ROOT = Path(__file__).parents[2]
 _FEED = "kith.feed.v1.FeedService"
 _NOT_FOUND = 5
 
 
-def _buf(address: str, path: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [
-            *(_BUF, "curl", "--protocol", "grpc", "--http2-prior-knowledge"),
-            *(*arguments, f"http://{address}{path}"),
-        ],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+def _shown_commands() -> list[str]:
+    """Return the commands with grpcurl in the README and the pages of docs/."""
+    pages = [_ROOT / "README.md", *sorted((_ROOT / "docs").glob("*.md"))]
+    return [
+        line.strip()
+        for page in pages
+        for line in page.read_text(encoding="utf-8").splitlines()
+        if line.startswith("    grpcurl ")
+    ]
 
 
 _Ask: TypeAlias = "grpc.StreamStreamMultiCallable[Any, Any]"
@@ -62,32 +55,37 @@ def _files(channel: grpc.Channel, symbol: str, version: str = "v1") -> list[byte
     return list(told.file_descriptor_response.file_descriptor_proto)
 
 
-def test_a_foreign_client_lists_the_services_and_their_calls(pair: Pair) -> None:
-    services = _buf(pair.feed_server.address, "", "--list-services")
-    methods = _buf(pair.feed_server.address, "", "--list-methods")
+@pytest.mark.parametrize("contract", [graph_pb2.DESCRIPTOR, feed_pb2.DESCRIPTOR])
+def test_a_foreign_client_lists_the_services_and_their_calls(
+    pair: Pair, contract: FileDescriptor
+) -> None:
+    [service] = contract.services_by_name.values()
+    server = pair.graph_server if service.name == "GraphService" else pair.feed_server
 
-    assert _FEED in services.stdout.split()
-    assert "grpc.health.v1.Health" in services.stdout.split()
-    calls = feed_pb2.DESCRIPTOR.services_by_name["FeedService"].methods
-    assert {f"{_FEED}/{call.name}" for call in calls} <= set(methods.stdout.split())
+    services = buf_curl(server.address, "", "--list-services")
+    methods = buf_curl(server.address, "", "--list-methods")
+
+    assert {service.full_name, "grpc.health.v1.Health"} <= set(services.stdout.split())
+    calls = {f"{service.full_name}/{call.name}" for call in service.methods}
+    assert calls <= set(methods.stdout.split())
 
 
 def test_a_foreign_client_calls_what_it_has_found(pair: Pair, people: People) -> None:
     [author] = people.new(1)
     post_id = people.post(author)
 
-    told = _buf(pair.feed_server.address, f"/{_FEED}/GetFeed", "-d", json.dumps({"userId": author}))
+    told = buf_curl(
+        pair.feed_server.address, f"/{_FEED}/GetFeed", "-d", json.dumps({"userId": author})
+    )
 
     assert [post["postId"] for post in json.loads(told.stdout)["posts"]] == [str(post_id)]
 
 
-def test_the_call_in_the_readme_is_answered(pair: Pair) -> None:
-    [line] = [
-        line for line in _README.read_text().splitlines() if line.lstrip().startswith("grpcurl ")
-    ]
+@pytest.mark.parametrize("line", _shown_commands())
+def test_a_command_with_grpcurl_that_is_shown_is_answered(pair: Pair, line: str) -> None:
     *options, message, address, method = shlex.split(line)
 
-    told = _buf(pair.feed_server.address, f"/{method}", "-d", message)
+    told = buf_curl(pair.feed_server.address, f"/{method}", "-d", message)
 
     # buf makes the same call with the same message, by reflection as well.
     assert (options, address) == (["grpcurl", "-plaintext", "-d"], FEED)
@@ -98,15 +96,9 @@ def test_a_foreign_client_is_told_the_details_of_an_error(pair: Pair, people: Pe
     [user] = people.new(1)
     asked = json.dumps({"userId": user, "authorId": user, "postId": "1"})
 
-    told = _buf(pair.feed_server.address, f"/{_FEED}/GetPost", "-d", asked)
+    told = buf_curl(pair.feed_server.address, f"/{_FEED}/GetPost", "-d", asked)
 
-    [info] = [
-        base64.b64decode(detail["value"] + "==")
-        for detail in json.loads(told.stderr)["details"]
-        if detail["type"] == "google.rpc.ErrorInfo"
-    ]
-    assert told.returncode == 8 * _NOT_FOUND
-    assert error_details_pb2.ErrorInfo.FromString(info).reason == "POST_NOT_FOUND"
+    assert (told.returncode, reason_of(told)) == (8 * _NOT_FOUND, "POST_NOT_FOUND")
 
 
 @pytest.mark.parametrize("version", ["v1", "v1alpha"])
