@@ -2,9 +2,7 @@
 
 import logging
 import os
-import shutil
 import signal
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from kith.feed.v1.feed_pb2_grpc import FeedServiceStub
 from kith.graph.v1 import graph_pb2 as graph
 from shared.database.embedded_postgres import EmbeddedPostgres
 from tests.support.errors import decoded, reason_of
+from tests.support.memory import folder_for_postgres
 from tests.support.pair import Databases
 from tests.support.people import PRIVATE
 from tests.support.processes import (
@@ -53,11 +52,11 @@ _CALLS: dict[str, Callable[[ProcessPair], object]] = {
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[EmbeddedPostgres]:
     """A PostgreSQL that may be stopped and broken: only this test uses it."""
-    directory = Path(tempfile.mkdtemp(prefix="kith-operations-"))
-    directory.chmod(0o755)
-    with EmbeddedPostgres(directory) as running:
+    with (
+        folder_for_postgres() as directory,
+        EmbeddedPostgres(directory / "postgres") as running,
+    ):
         yield running
-    shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

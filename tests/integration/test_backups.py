@@ -5,10 +5,8 @@ A backup is restored there, the services are started on it, and what users see i
 
 import os
 import re
-import shutil
 import subprocess
 import sysconfig
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -24,6 +22,7 @@ from shared.cli.__main__ import main
 from shared.database.embedded_postgres import EmbeddedPostgres, binaries
 from tests.support import photos
 from tests.support.browser import Answer, get, post_form
+from tests.support.memory import folder_for_postgres
 from tests.support.pair import ENVIRONMENT, Cluster, Databases, Pair, running_pair_on
 from tests.support.people import ALL, PRIVATE, People, all_without, tagged
 from tests.support.processes import Session, until
@@ -72,11 +71,11 @@ def _plain(url: str) -> str:
 @pytest.fixture(scope="module")
 def elsewhere() -> Iterator[EmbeddedPostgres]:
     """A new server, without a role of Kith's."""
-    directory = Path(tempfile.mkdtemp(prefix="kith-test-"))
-    directory.chmod(0o755)
-    with EmbeddedPostgres(directory / "postgres") as running:
+    with (
+        folder_for_postgres() as directory,
+        EmbeddedPostgres(directory / "postgres") as running,
+    ):
         yield running
-    shutil.rmtree(directory, ignore_errors=True)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,11 +5,17 @@ Files of a database are made there with half the CPU, and none is written to a d
 
 import fcntl
 import shutil
-from contextlib import suppress
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 
 _FOLDER = Path("/dev/shm")  # noqa: S108 -- what is made in it has a random name and an owner
 _PREFIX = "kith-test-"
+# Locked by who uses a folder: by the test that made it, and by the cluster of an embedded server.
+_LOCKS = ("in-use", "postgres/postgres.holders")
 # Several times what all tests store, in all processes together.
 _ROOM_BYTES = 12 * 1024**3
 
@@ -20,13 +26,39 @@ def folder_in_memory() -> Path | None:
     return _FOLDER if has_room else None
 
 
+@contextmanager
+def folder_for_postgres() -> Iterator[Path]:
+    """Make a folder that the account of PostgreSQL may enter, and remove it after the block.
+
+    It is removed beside the next tests, because of how many files a server has.
+    """
+    directory = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=folder_in_memory()))
+    directory.chmod(0o755)
+    try:
+        with (directory / _LOCKS[0]).open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield directory
+    finally:
+        removal = ["rm", "-rf", str(directory)]
+        Thread(target=subprocess.run, args=(removal,), kwargs={"check": False}).start()
+
+
 def free_memory_of_killed_runs() -> None:
     """Remove the databases that no process uses: runs that are killed leave theirs behind.
 
     Call it before the processes of a run make theirs.
     """
     for left in _FOLDER.glob(f"{_PREFIX}*"):
-        with suppress(OSError), (left / "postgres" / "postgres.holders").open() as holders:
-            # Raises OSError while somebody uses the cluster, or while it is being stopped.
-            fcntl.flock(holders, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        locks = [left / name for name in _LOCKS if (left / name).exists()]
+        if locks and not any(map(_is_locked, locks)):
             shutil.rmtree(left, ignore_errors=True)
+
+
+def _is_locked(path: Path) -> bool:
+    """Whether a test uses a folder, or a server that may still be stopping."""
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False

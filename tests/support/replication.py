@@ -6,10 +6,8 @@ promoted.
 
 import os
 import pwd
-import shutil
 import signal
 import subprocess
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -19,6 +17,7 @@ import psycopg2
 import sqlalchemy
 
 from shared.database.embedded_postgres import binaries
+from tests.support.memory import folder_for_postgres
 from tests.support.ports import free_port
 from tests.support.processes import until
 
@@ -175,12 +174,10 @@ def replicated_cluster(
     *, standbys: int = 1, options: Mapping[str, str] | None = None
 ) -> Iterator[ReplicatedCluster]:
     """Start a primary and standbys, in a directory that is removed afterwards."""
-    directory = Path(tempfile.mkdtemp(prefix="kith-replicas-"))
-    directory.chmod(0o755)
-    if (user := _identity().get("user")) is not None:
-        os.chown(directory, user, -1)
     with ExitStack() as stack:
-        stack.callback(shutil.rmtree, directory, ignore_errors=True)
+        directory = stack.enter_context(folder_for_postgres())
+        if (user := _identity().get("user")) is not None:
+            os.chown(directory, user, -1)
         cluster = ReplicatedCluster(directory, standbys=standbys, options=options or {})
         for server in cluster.servers:
             if server is cluster.primary:

@@ -16,9 +16,11 @@ class Scrape:
 
     def value(self, name: str, **labels: str) -> float:
         """Return the sum of the samples with a name and at least these labels."""
+        # Alone: the parser takes ten milliseconds for a whole page, and tests read it in loops.
+        own = "".join(line for line in self.text.splitlines(keepends=True) if line.startswith(name))
         return sum(
             sample.value
-            for family in text_string_to_metric_families(self.text)
+            for family in text_string_to_metric_families(own)
             for sample in family.samples
             if sample.name == name and labels.items() <= sample.labels.items()
         )
