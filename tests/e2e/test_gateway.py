@@ -24,6 +24,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from kith.cli.commands import main
 from kith.client import KithClient
+from kith.client.channel_options import client_options
 from kith.environment import SettingsError
 from kith.exceptions import ResourceNotFoundError
 from kith.feed.v1 import feed_pb2
@@ -49,6 +50,12 @@ from tests.support.secured import SecuredPair, bearer, secured_pair
 pytest.importorskip("envoy", reason="there is no wheel with Envoy for this system")
 
 _ORIGIN = "https://app.example"
+# The scope that docs/conformance.md says suffices.
+[_PROBER] = re.findall(
+    r"^ +(prober=\S+)$",
+    (Path(__file__).parents[2] / "docs" / "conformance.md").read_text(encoding="utf-8"),
+    re.MULTILINE,
+)
 _TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 # An upload is permitted by a signature, which takes no call to the store.
 _PHOTOS = {
@@ -555,7 +562,7 @@ def guarded(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> I
     target = {"TARGET_CA_FILE": str(folder / "ca.crt")}
     service = {**issuer.environment, **served, "TLS_CLIENT_CA_FILE": str(folder / "ca.crt")}
     feed = {**service, **target, **_certificates(authority, folder, "feed", "TARGET")}
-    feed["AUTH_SERVICES"] = service["AUTH_SERVICES"] = "feed"
+    feed["AUTH_SERVICES"] = service["AUTH_SERVICES"] = f"feed; {_PROBER}"
     with (
         secured_pair(databases, graph=service, feed=feed) as pair,
         running_gateway(
@@ -638,6 +645,18 @@ def test_who_shows_a_good_token_gets_in_as_that_user_and_as_nobody_else(guarded:
     )
 
 
+def test_a_client_that_asks_for_health_first_gets_in(guarded: Guarded) -> None:
+    """The service config of each contract lets every client do so, without a token."""
+    request = feed_pb2.ListPostsRequest(user_id=17, author_id=17)
+    target, credentials = guarded.gateway.address, guarded.authority.credentials()
+    with grpc.secure_channel(target, credentials, client_options("feed", waits=False)) as channel:
+        call = FeedServiceStub(channel).ListPosts.future(
+            request, metadata=bearer(guarded.issuer.token(17))
+        )
+
+        assert (call.code(), call.details()) == (grpc.StatusCode.OK, "")
+
+
 @pytest.mark.parametrize("what", _WRONG)
 def test_a_token_that_is_not_good_gets_in_nowhere(guarded: Guarded, what: str) -> None:
     token = _tokens(guarded, 17)[what]
@@ -687,6 +706,35 @@ def test_keys_and_certificates_are_exchanged_while_it_runs(guarded: Guarded) -> 
 
     until(lambda: status() != 0)
     until(lambda: status() == 200)
+
+
+def test_a_deployment_with_tls_and_tokens_keeps_all_promises(
+    guarded: Guarded, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The reflection of such a deployment is off."""
+    token = guarded.folder / "prober"
+    put(token, guarded.issuer.token("prober").encode())
+    shown = {
+        "TARGET_CA_FILE": str(guarded.folder / "ca.crt"),
+        "TARGET_TOKEN_FILE": str(token),
+        **_certificates(guarded.authority, guarded.folder, "prober", "TARGET"),
+    }
+    for name, value in shown.items():
+        monkeypatch.setenv(name, value)
+
+    status = main(
+        [
+            *("conformance", "--json", f"--gateway=https://{guarded.gateway.address}"),
+            f"--graph={guarded.pair.graph_server.address}",
+            f"--feed={guarded.pair.feed_server.address}",
+        ]
+    )
+
+    findings = json.loads(capsys.readouterr().out)["findings"]
+    others = [found for found in findings if found["result"] != "kept"]
+    assert [found for found in others if found["area"] != "reflection"] == []
+    assert {found["result"] for found in others} == {"not tried"}
+    assert status == 0
 
 
 def test_nothing_but_public_keys_is_published(guarded: Guarded) -> None:
