@@ -1,16 +1,16 @@
 """The long proof, for a moment: it finds nothing, and it finds what is wrong."""
 
 import random
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from feed_service.auditor.facts import Facts
 from feed_service.auditor.items import Item
 from feed_service.auditor.primaries import Primary
-from feed_service.auditor.rule import is_muted, ruling
+from feed_service.auditor.rule import Clause, Ruling, is_muted, ruling
 from kith.environment import Environment
 from kith.feed.v1 import feed_pb2 as pb
 from shared.database.settings import DatabaseSettings
@@ -20,8 +20,8 @@ from tests.proof.founding import Size, found
 from tests.proof.history import History
 from tests.proof.sweeps import Sweeps
 from tests.proof.tally import Done, Tally
-from tests.proof.walks import Walk, Walks
-from tests.proof.worlds import Expected, Worlds
+from tests.proof.walks import Meanwhile, Walk, Walks
+from tests.proof.worlds import Alike, Expected, Worlds
 from tests.support.auditing import auditing, viewer_of_everything
 from tests.support.mutants import MUTANTS, Mutant
 from tests.support.pair import Pair
@@ -30,6 +30,19 @@ from tests.support.people import People
 pytestmark = pytest.mark.usefixtures("single_node")
 
 _EVERYBODY = 9
+_FACTS = Facts(
+    viewer_id=1,
+    taken_at=0,
+    position="",
+    suspensions=0,
+    are_suspensions_known=True,
+    relations={},
+    erased={},
+    posts={},
+    comments={},
+    mutes={},
+    own_tags="",
+)
 _MUTANTS_OF_FEEDS = (
     Mutant(
         name="private posts are in feeds",
@@ -153,22 +166,21 @@ def test_walks_find_pages_that_are_wrong(pair: Pair, walked: Walks, mutant: Muta
     ],
 )
 def test_a_walk_through_what_does_not_change_finds(pages: list[list[int]], wrong: str) -> None:
-    found_wrong = _wrong_with(pages, [[_expected([1, 2, 3, 4])]] * 3)
+    found_wrong = _wrong_with(pages, [_feed([1, 2, 3, 4])] * 3)
 
     assert wrong in found_wrong
     assert bool(found_wrong) == bool(wrong)
 
 
-def test_a_walk_may_show_what_was_there_at_any_moment_of_its_call() -> None:
-    either = [_expected([1, 2, 3, 4]), _expected([1, 2, 3])]
-
+def test_a_walk_may_show_what_was_in_the_feed_at_any_moment_of_its_call() -> None:
     for first in ([4, 3], [3, 2]):
-        assert not _wrong_with([first, [1]], [either, [_expected([1, 3])]])
-    assert "never in the feed" in _wrong_with([[4, 3], [2, 1]], [either[1:], either[1:]])
+        assert not _wrong_with([first, [1]], [_feed([1, 2, 3, 4], [1, 2, 3]), _feed([1, 3])])
+    always = [_feed([1, 2, 3]), _feed([1, 2, 3])]
+    assert "never in the feed" in _wrong_with([[4, 3], [2, 1]], always)
 
 
-def test_a_walk_must_show_only_what_was_there_all_the_time() -> None:
-    assert not _wrong_with([[4, 3], [1]], [[_expected([1, 2, 3, 4])], [_expected([1, 3, 4])]])
+def test_a_walk_need_not_show_what_was_not_in_the_feed_all_the_time() -> None:
+    assert not _wrong_with([[4, 3], [1]], [_feed([1, 2, 3, 4]), _feed([1, 3, 4])])
 
 
 def test_a_state_may_be_in_answers_from_its_change_until_the_next_one_is_over(
@@ -201,7 +213,7 @@ def test_what_was_done_is_read_again(tmp_path_factory: pytest.TempPathFactory) -
     assert Done.read(path) == done
 
 
-def _wrong_with(pages: Sequence[Sequence[int]], feeds: Sequence[Sequence[Expected]]) -> str:
+def _wrong_with(pages: Sequence[Sequence[int]], feeds: Sequence[Meanwhile]) -> str:
     walk = Walk(pb.GetFeedRequest(user_id=1, page_size=2))
     wrong = list[str]()
     for number, ids in enumerate(pages, 1):
@@ -216,9 +228,14 @@ def _wrong_with(pages: Sequence[Sequence[int]], feeds: Sequence[Sequence[Expecte
     return "; ".join(wrong)
 
 
-def _expected(post_ids: Collection[int]) -> Expected:
-    shown = frozenset(Item(1, post_id) for post_id in post_ids)
-    return Expected(kinds={}, counts=Counter(), shown=shown, unknown=frozenset())
+def _feed(*post_ids: Collection[int]) -> Meanwhile:
+    """Return a feed with some posts at one moment, and others at the next ones."""
+    return Meanwhile([_moment(each) for each in post_ids])
+
+
+def _moment(post_ids: Collection[int]) -> Expected:
+    ruled = Ruling(is_visible=True, clause=Clause.AUTHOR)
+    return Expected([Alike(items=[Item(1, each) for each in post_ids], facts=_FACTS, ruled=ruled)])
 
 
 def _sum(tallies: Iterable[Tally]) -> Tally:

@@ -47,22 +47,16 @@ class WorkerLostError(Exception):
 @dataclass(frozen=True, kw_only=True)
 class _Workers:
     processes: list[BaseProcess]
-    reports: "Queue[Tally | None]"
+    reports: "Queue[Tally]"
 
     def tallies(self, ends_at: float) -> Iterator[Tally]:
-        """Yield what the processes report until the last of them has done its part."""
-        going_on = len(self.processes)
-        while going_on and time.monotonic() < ends_at:
+        """Yield what the processes report."""
+        while time.monotonic() < ends_at:
             try:
-                tally = self.reports.get(timeout=1)
+                yield self.reports.get(timeout=1)
             except queue.Empty:
                 if any(process.exitcode for process in self.processes):
                     raise WorkerLostError from None
-                continue
-            if tally is None:
-                going_on -= 1
-            else:
-                yield tally
 
 
 def main() -> int:
@@ -74,7 +68,8 @@ def main() -> int:
     seed = random.SystemRandom().randrange(2**32)
     _say(f"seed {seed}; so far {_line(done)}")
     try:
-        _go_on(arguments, done, path, seed)
+        if not _is_all(arguments, done):
+            _go_on(arguments, done, path, seed)
     except KeyboardInterrupt:
         _say("interrupted")
     done.write(path)
@@ -83,8 +78,7 @@ def main() -> int:
     if done.wrong:
         _say("\n".join(done.wrong[:_MOST_PRINTED]))
         return 1
-    is_all = done.decisions >= arguments.decisions and done.walked >= arguments.walks
-    return 0 if is_all else _UNFINISHED
+    return 0 if _is_all(arguments, done) else _UNFINISHED
 
 
 def _arguments() -> argparse.Namespace:
@@ -101,6 +95,10 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _is_all(arguments: argparse.Namespace, done: Done) -> bool:
+    return bool(done.decisions >= arguments.decisions and done.walked >= arguments.walks)
+
+
 def _go_on(arguments: argparse.Namespace, done: Done, path: Path, seed: int) -> None:
     began_at, before = time.monotonic(), done.seconds
     ends_at = began_at + 60 * arguments.minutes
@@ -109,7 +107,7 @@ def _go_on(arguments: argparse.Namespace, done: Done, path: Path, seed: int) -> 
         for tally in workers.tallies(ends_at):
             done.add(tally)
             done.seconds = before + time.monotonic() - began_at
-            if done.wrong:
+            if done.wrong or _is_all(arguments, done):
                 return
             if time.monotonic() > saved_at + _SAVE_SECONDS:
                 saved_at = time.monotonic()
@@ -121,9 +119,8 @@ def _go_on(arguments: argparse.Namespace, done: Done, path: Path, seed: int) -> 
 def _running(arguments: argparse.Namespace, done: Done, seed: int) -> Iterator[_Workers]:
     """Start the processes; stops them at the end."""
     context = multiprocessing.get_context("spawn")
-    reports: Queue[Tally | None] = context.Queue()
+    reports: Queue[Tally] = context.Queue()
     stop = context.Event()
-    number = arguments.processes
     with (
         tempfile.TemporaryDirectory(prefix="kith-proof-") as name,
         EmbeddedPostgres(_passable(Path(name)) / "postgres") as cluster,
@@ -131,13 +128,13 @@ def _running(arguments: argparse.Namespace, done: Done, seed: int) -> Iterator[_
         databases = Databases(cluster)
         tasks = [
             Task(
-                decisions=max(0, arguments.decisions - done.decisions) / number,
-                walks=max(0, arguments.walks - done.walked) / number,
+                decisions=max(0, arguments.decisions - done.decisions),
+                walks=max(0, arguments.walks - done.walked),
                 urls={service: databases.new(service) for service in ("graph", "feed")},
                 seed=seed + position,
                 fenced=position % 2 == 0,
             )
-            for position in range(number)
+            for position in range(arguments.processes)
         ]
         processes = [
             context.Process(target=work, args=(task, reports, stop), daemon=True) for task in tasks
@@ -155,11 +152,13 @@ def _running(arguments: argparse.Namespace, done: Done, seed: int) -> Iterator[_
 def _add_the_last(workers: _Workers, done: Done) -> None:
     """Take what the processes report while they stop, which they do after their next comparison."""
     ends_at = time.monotonic() + _STOP_SECONDS
-    while any(process.is_alive() for process in workers.processes) and time.monotonic() < ends_at:
+    while time.monotonic() < ends_at:
+        are_over = not any(process.is_alive() for process in workers.processes)
         try:
-            done.add(workers.reports.get(timeout=1) or Tally())
+            done.add(workers.reports.get(timeout=1))
         except queue.Empty:
-            continue
+            if are_over:
+                break
     for process in workers.processes:
         process.join(timeout=1)
         if process.is_alive():

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final, cast
 
 import grpc
@@ -21,10 +22,10 @@ from tests.proof.worlds import Expected, Worlds
 from tests.support.errors import reason_of
 from tests.support.rpcs import Stubs
 
-_PAGES: Final = (3, 3, 3, 4, 5)
+_PAGES: Final = (5, 3)
 _MOST_CHANGES: Final = 2
 _LEAST_SIZE: Final = 3
-_IN_FLIGHT: Final = 8
+_IN_FLIGHT: Final = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +47,28 @@ class Plan:
 _PLAN: Final = Plan()
 
 
+@dataclass(frozen=True)
+class Meanwhile:
+    """What was in a feed during one call, at one moment after the other."""
+
+    moments: Sequence[Expected]
+
+    @cached_property
+    def always(self) -> frozenset[Item]:
+        """What was in it all the time."""
+        return frozenset.intersection(*(feed.shown for feed in self.moments))
+
+    @cached_property
+    def ever(self) -> frozenset[Item]:
+        """What was, or may have been, in it at some moment."""
+        return frozenset.union(*(feed.shown | feed.unknown for feed in self.moments))
+
+    @cached_property
+    def has_changed(self) -> bool:
+        """Whether it changed during the call."""
+        return len({feed.shown for feed in self.moments}) > 1
+
+
 @dataclass
 class Walk:
     """One feed that is read page by page."""
@@ -57,25 +80,23 @@ class Walk:
     has_changed: bool = False
     is_over: bool = False
     is_beside: bool = False
-    _before: Expected | None = None
+    _last: frozenset[Item] | None = None
 
-    def go_on(self, page: pb.GetFeedResponse, feeds: Sequence[Expected]) -> Iterator[str]:
-        """Take the next page, read while the feed was one of these; yields what is wrong.
+    def go_on(self, page: pb.GetFeedResponse, feed: Meanwhile) -> Iterator[str]:
+        """Take the next page, and what was in the feed meanwhile; yields what is wrong.
 
-        What is shown has to be in one of them. What was in each of them, from the first page to the
-        last, has to be shown once.
+        What is shown has to have been in it at some moment of the call. What was in it all the
+        time, from the first page to the last, has to be shown once.
         """
-        always = frozenset.intersection(*(feed.shown - feed.unknown for feed in feeds))
-        permitted = frozenset.union(*(feed.shown | feed.unknown for feed in feeds))
-        self.required = always if self.required is None else self.required & always
-        for feed in feeds:
-            self.has_changed |= self._before is not None and feed.shown != self._before.shown
-            self._before = feed
-        self.is_beside |= len({feed.shown for feed in feeds}) > 1
+        self.required = feed.always if self.required is None else self.required & feed.always
+        self.has_changed |= feed.has_changed
+        self.has_changed |= self._last is not None and feed.moments[0].shown != self._last
+        self._last = feed.moments[-1].shown
+        self.is_beside |= feed.has_changed
         self.shown += page.posts
         self.pages += 1
         for post in page.posts:
-            if _item(post) not in permitted:
+            if _item(post) not in feed.ever:
                 yield f"was shown {_item(post)}, which was never in the feed meanwhile"
         if len(page.posts) > self.request.page_size:
             yield "was shown more than a page"
@@ -150,20 +171,25 @@ class Walks:
             self._changes.make(number)
             self._history.forget()
             answers = self._answers()
-        tally = Tally()
+        tally, feeds = Tally(), dict[tuple[int, ...], Meanwhile]()
         for answer in answers:
-            self._take(answer, tally)
+            self._take(answer, feeds, tally)
         self._going_on = [walk for walk in self._going_on if not walk.is_over]
         return tally
 
     def _begin_walks(self) -> None:
+        """Begin new walks, and draw the size of everybody's next page."""
         going_on = Counter(walk.request.user_id for walk in self._going_on)
         for viewer_id in self._changes.ids:
-            number = len(self._history.now.feed_of(viewer_id).shown)
-            for _ in range(going_on[viewer_id], self.plan.walks_each):
-                page_size = max(_LEAST_SIZE, math.ceil(number / self.pick.choice(_PAGES)))
-                request = pb.GetFeedRequest(user_id=viewer_id, page_size=page_size)
-                self._going_on.append(Walk(request))
+            self._going_on += [
+                Walk(pb.GetFeedRequest(user_id=viewer_id))
+                for _ in range(going_on[viewer_id], self.plan.walks_each)
+            ]
+        now = self._history.now
+        for walk in self._going_on:
+            posts = len(now.feed_of(walk.request.user_id).shown)
+            sizes = (max(_LEAST_SIZE, math.ceil(posts / pages)) for pages in _PAGES)
+            walk.request.page_size = self.pick.randint(*sorted(sizes))
 
     def _answers(self) -> list[_Answer]:
         """Read a page of every walk, several at the same time."""
@@ -180,17 +206,19 @@ class Walks:
             page = _page(call)
             yield _Answer(walk=walk, page=page, began_at=began_at, ended_at=time.monotonic())
 
-    def _take(self, answer: _Answer, tally: Tally) -> None:
+    def _take(self, answer: _Answer, feeds: dict[tuple[int, ...], Meanwhile], tally: Tally) -> None:
         walk, viewer_id = answer.walk, answer.walk.request.user_id
         if answer.page is None:
             walk.is_over = True
             tally.refused += 1
             return
         worlds = self._history.between(answer.began_at, answer.ended_at)
-        feeds = [world.feed_of(viewer_id) for world in worlds]
+        states = (viewer_id, *map(id, worlds))
+        if states not in feeds:
+            feeds[states] = Meanwhile([world.feed_of(viewer_id) for world in worlds])
         tally.wrong += [
             f"{viewer_id} {wrong}. {walk} Changes: {'; '.join(map(str, self._changes.latest))}"
-            for wrong in walk.go_on(answer.page, feeds)
+            for wrong in walk.go_on(answer.page, feeds[states])
         ]
         if walk.is_over and walk.pages > 1:
             tally.pages[f"{walk.pages} pages"] += 1

@@ -26,19 +26,22 @@ _REPORT_SECONDS = 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """How much a process has to compare, on databases of its own, with a seed of its own."""
+    """What a process has to compare, on databases of its own, with a seed of its own.
 
-    decisions: float
-    walks: float
+    It makes as many decisions for each walk as these are for those.
+    """
+
+    decisions: int
+    walks: int
     urls: Mapping[str, str]
     seed: int
     fenced: bool
 
 
-def work(task: Task, reports: "Queue[Tally | None]", stop: Event) -> None:
-    """Report what has been compared every few seconds, and None at the end.
+def work(task: Task, reports: "Queue[Tally]", stop: Event) -> None:
+    """Report what has been compared every few seconds.
 
-    It ends when all is done, when something is wrong, when it is told to, and with its parent.
+    It ends when it is told to, when something is wrong, and with its parent.
     """
     # An interrupt of the terminal reaches all processes; the parent tells this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -59,19 +62,16 @@ def work(task: Task, reports: "Queue[Tally | None]", stop: Event) -> None:
             if new.wrong or stop.is_set() or os.getppid() != parent:
                 break
         reports.put(new)
-    reports.put(None)
 
 
 def _compared(task: Task, services: Stubs, worlds: Worlds) -> Iterator[Tally]:
-    """Do the same share of both kinds at any time; yields what has been compared."""
+    """Yield what has been compared, of both kinds the same share at any time."""
     pick = random.Random(task.seed)
     sweeps = Sweeps(services, worlds, pick).run()
     walks = Walks(services, worlds, pick).run()
-    done = Tally()
-    while done.decisions < task.decisions or done.walked < task.walks:
-        is_sweep = done.decisions * task.walks <= done.walked * task.decisions
-        if done.decisions >= task.decisions:
-            is_sweep = False
+    decisions = walked = 0
+    while True:
+        is_sweep = task.decisions > 0 and decisions * task.walks <= walked * task.decisions
         began_at = time.monotonic()
         tally = next(sweeps if is_sweep else walks)
         seconds = time.monotonic() - began_at
@@ -79,6 +79,6 @@ def _compared(task: Task, services: Stubs, worlds: Worlds) -> Iterator[Tally]:
             tally.decision_seconds = seconds
         else:
             tally.walk_seconds = seconds
-        done.calls += tally.calls
-        done.pages += tally.pages
+        decisions += tally.decisions
+        walked += tally.walked
         yield tally

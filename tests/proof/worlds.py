@@ -6,11 +6,11 @@ once for each viewer and each such group, and that is what makes many decisions 
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Final, TypeAlias
+from typing import Final
 
 from feed_service.auditor.facts import AudienceTag, Comment, Facts, Mute, Post, Relation
 from feed_service.auditor.items import Item
@@ -102,17 +102,59 @@ class Stored:
     tags: tuple[tuple[int, bool], ...]
 
 
-_Group: TypeAlias = tuple[str, Ruling | None, Collection[Item]]
+@dataclass(frozen=True, kw_only=True)
+class Alike:
+    """Items about which the rule says the same to one viewer, in one call."""
+
+    items: Collection[Item]
+    facts: Facts
+    ruled: Ruling | None
+    is_muted: bool = False
+
+    @property
+    def kind(self) -> str:
+        """Return the kind of decision."""
+        said = kind(self.facts, next(iter(self.items)), self.ruled)
+        return f"{Clause.MUTED}, else {said}" if self.is_muted else said
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether the viewer should see them; not if the contract allows either answer."""
+        return self.ruled is not None and self.ruled.is_visible and not self.is_muted
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What a viewer should see; `unknown` is where the contract allows either answer."""
+    """What one call should show to one viewer."""
 
-    kinds: Mapping[Item, str]
-    counts: Counter[str]
-    shown: frozenset[Item]
-    unknown: frozenset[Item]
+    groups: Sequence[Alike]
+
+    @cached_property
+    def shown(self) -> frozenset[Item]:
+        """What should be shown."""
+        return frozenset(item for group in self.groups if group.is_shown for item in group.items)
+
+    @cached_property
+    def unknown(self) -> frozenset[Item]:
+        """What may be shown and may be left out."""
+        return frozenset(
+            item
+            for group in self.groups
+            if group.ruled is None and not group.is_muted
+            for item in group.items
+        )
+
+    @cached_property
+    def kinds(self) -> Mapping[Item, str]:
+        """The kind of decision about each item."""
+        return {
+            item: said for group in self.groups for said in (group.kind,) for item in group.items
+        }
+
+    @cached_property
+    def counts(self) -> Counter[str]:
+        """How many decisions there are of each kind, without those that cannot be wrong."""
+        return Counter(said for item, said in self.kinds.items() if item not in self.unknown)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,24 +230,27 @@ class World:
     def comments_for(self, viewer_id: int) -> Expected:
         """Return which comments a viewer should see."""
         facts = self.facts(viewer_id)
-        rulings = {item: ruling(facts, item) for item in self.comments}
-        return _expected(
-            ((kind(facts, item, ruled), ruled, (item,)) for item, ruled in rulings.items()),
+        return Expected(
+            [Alike(items=(item,), facts=facts, ruled=ruling(facts, item)) for item in self.comments]
         )
 
     def _of(self, viewer_id: int) -> tuple[Expected, Expected]:
         if viewer_id not in self._expected:
             facts = self.facts(viewer_id)
-            seen, in_feed = list[_Group](), list[_Group]()
-            for stored, items in self.alike.items():
-                ruled = ruling(facts, items[0])
-                said = kind(facts, items[0], ruled)
-                seen.append((said, ruled, items))
-                if stored.author_id != viewer_id and is_muted(facts, stored.author_id):
-                    said = f"{Clause.MUTED}, else {said}"
-                    ruled = Ruling(is_visible=False, clause=Clause.MUTED)
-                in_feed.append((said, ruled, items))
-            self._expected[viewer_id] = (_expected(seen), _expected(in_feed))
+            seen = [
+                Alike(items=items, facts=facts, ruled=ruling(facts, items[0]))
+                for items in self.alike.values()
+            ]
+            muted = {
+                user_id
+                for user_id in self.people
+                if user_id != viewer_id and is_muted(facts, user_id)
+            }
+            in_feed = [
+                replace(group, is_muted=True) if stored.author_id in muted else group
+                for stored, group in zip(self.alike, seen, strict=True)
+            ]
+            self._expected[viewer_id] = (Expected(seen), Expected(in_feed))
         return self._expected[viewer_id]
 
     def _post(self, viewer_id: int, stored: Stored) -> Post:
@@ -241,20 +286,6 @@ class World:
             erasure=self.erasures.get(user_id, 0),
             revision=0,
         )
-
-
-def _expected(groups: Iterable[_Group]) -> Expected:
-    kinds, counts = dict[Item, str](), Counter[str]()
-    shown, unknown = set[Item](), set[Item]()
-    for said, ruled, items in groups:
-        kinds.update(dict.fromkeys(items, said))
-        if ruled is None:
-            unknown.update(items)
-            continue
-        counts[said] += len(items)
-        if ruled.is_visible:
-            shown.update(items)
-    return Expected(kinds, counts, frozenset(shown), frozenset(unknown))
 
 
 @dataclass(frozen=True, kw_only=True)
