@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Final, Self
 
-from benchmarks import baselines, writes
+from benchmarks import baselines, fan_out, writes
 from benchmarks.processes import MeasuredProcess, cpu_seconds
 from feed_service.__main__ import build as build_feed
 from feed_service.settings import FeedSettings
@@ -71,6 +71,10 @@ def _floor_of_writes(arguments: tuple[str, ...], _environment: Mapping[str, str]
     return _served(writes.floor(*arguments))
 
 
+def _fan_out(arguments: tuple[str, ...], _environment: Mapping[str, str]) -> Started:
+    return _served(fan_out.way(*arguments))
+
+
 def _served(answer: baselines.Handler) -> Started:
     server, address = baselines.started(answer)
     return address, lambda: server.stop(grace=None).wait()
@@ -81,4 +85,5 @@ _STARTS: Final[Mapping[str, Callable[[tuple[str, ...], Mapping[str, str]], Start
     "feed_service": _feed,
     "benchmarks.baselines": _baseline,
     "benchmarks.writes": _floor_of_writes,
+    "benchmarks.fan_out": _fan_out,
 }

