@@ -116,6 +116,8 @@ class Around(grpc.ServerInterceptor):
         self._refusals = refusals
         self._wrapped: dict[str, Handler] = {}
         self._refusing: dict[str, Handler] = {}
+        self.taken = 0
+        """How many calls the server has taken."""
 
     def intercept_service(
         self,
@@ -123,6 +125,8 @@ class Around(grpc.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler | None:
         """Return the method's handler with the steps around it; grpcio asks in every call."""
+        # grpcio takes calls in one thread.
+        self.taken += 1
         path = handler_call_details.method
         if are_too_large(handler_call_details.invocation_metadata):
             return self._refusing_handler(path, continuation(handler_call_details))

@@ -59,6 +59,8 @@ _OBSERVE_SECONDS = 1
 # gRPC scatters the ages of connections by a tenth, so that not all clients return at once.
 _SCATTERED = 1.1
 _LAST_CLIENTS_SECONDS = 3.0
+# A call that waits is taken sooner, also if the one before it is as large as may be.
+_QUIET_SECONDS = 1.0
 _POLL_SECONDS = 0.05
 # For those beyond the streams that there may be: each is told so at once.
 _SPARE_STREAM_THREADS = 8
@@ -121,8 +123,10 @@ class RunningServer:
         time.sleep(self._settings.drain.total_seconds())
         stop_listening(self.port)
         self._wait_for_clients()
+        deadline = time.monotonic() + self._settings.grace.total_seconds()
+        self._wait_for_calls(deadline)
         self._end_streams()
-        self._server.stop(self._settings.grace.total_seconds()).wait()
+        self._server.stop(max(0.0, deadline - time.monotonic())).wait()
         self._resources.close()
 
     def _end_streams(self) -> None:
@@ -137,6 +141,21 @@ class RunningServer:
         deadline = time.monotonic() + age * _SCATTERED + _LAST_CLIENTS_SECONDS
         while has_connections(self.port) and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
+
+    def _wait_for_calls(self, deadline: float) -> None:
+        """Wait until the calls are taken that have arrived: gRPC would cancel them.
+
+        They wait for one another, for instance while calls with much metadata are copied. Clients
+        that have not gone although they were told, or were told nothing, are waited for no longer
+        than this.
+        """
+        if not self._settings.max_connection_age:
+            return
+        taken = -1
+        while taken != (taken := self._around.taken) and time.monotonic() < deadline:
+            if not has_connections(self.port):
+                return
+            time.sleep(_QUIET_SECONDS)
 
     def _new_readiness(self) -> Readiness:
         service = self._service
@@ -162,18 +181,16 @@ class RunningServer:
         resources.callback(timeouts.close)
         least = self._settings.compress_from_bytes
         compression = [Compression(least)] if least else []
+        self._around = Around(
+            self._steps(),
+            threads=threads,
+            timeouts=timeouts,
+            refusals=_threads("refusal", _REFUSAL_THREADS, resources=resources),
+            refusing=_REFUSING,
+        )
         server = grpc.server(
             ThreadPoolExecutor(CALLS_OPEN, thread_name_prefix="call"),
-            interceptors=[
-                Around(
-                    self._steps(),
-                    threads=threads,
-                    timeouts=timeouts,
-                    refusals=_threads("refusal", _REFUSAL_THREADS, resources=resources),
-                    refusing=_REFUSING,
-                ),
-                *compression,
-            ],
+            interceptors=[self._around, *compression],
             options=_options(self._settings),
         )
         service.add_to(server)
