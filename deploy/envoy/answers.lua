@@ -2,6 +2,8 @@
 -- fields as the caller wrote them. It comes after requests.lua, and uses its tables and functions.
 
 local MODULUS, FACTOR = 4294967296, 65599
+-- What the transcoder leaves of the answer that it has read.
+local OF_GRPC = { "grpc-accept-encoding", "grpc-encoding", "grpc-message", "grpc-status" }
 local PATIENCE = "1" -- seconds, where nothing is said of when to retry
 
 -- Returns a hash of 32 bits. An etag has it beside the version of the resource, so that it tells
@@ -115,6 +117,11 @@ function envoy_on_response(handle)
   end
   local metadata = handle:streamInfo():dynamicMetadata()
   local about, status = metadata:get("kith.call") or {}, headers:get(":status")
+  if about.name then
+    for _, name in ipairs(OF_GRPC) do
+      headers:remove(name)
+    end
+  end
   local is_read = false
   if byte(status) ~= 50 then -- a 2
     is_read = not metadata:get("kith.refusal")

@@ -419,6 +419,29 @@ def test_a_compressed_body_is_refused(gateway: Gateway, author: int) -> None:
     assert (answer.status, answer.reason) == (415, "UNSUPPORTED_CONTENT_TYPE")
 
 
+@pytest.mark.parametrize(
+    ("call", "status"),
+    [
+        ("GET /v1/users/7/feed", 200),
+        ("HEAD /v1/users/7/feed", 200),
+        ("GET /v1/users/7/authors/7/posts/1", 404),
+        ("GET /v1/users/0/feed", 400),
+        ("GET /v1/users/7/feed?nothing=1", 400),
+        ("GET /v1/nothing", 404),
+        ("PUT /v1/users/7/feed", 405),
+    ],
+)
+def test_an_answer_over_http_has_no_headers_of_grpc(
+    gateway: Gateway, call: str, status: int
+) -> None:
+    verb, path = call.split()
+
+    answer = gateway.call(verb, path)
+
+    assert answer.status == status
+    assert [name for name in answer.headers if name.startswith("grpc-")] == []
+
+
 @pytest.mark.parametrize("verb", ["POST", "PUT", "DELETE"])
 @pytest.mark.parametrize(
     ("origin", "is_taken"),
