@@ -48,11 +48,20 @@ def interceptors(stage: Stage) -> list[Row]:
     ]
 
 
+def bare_server(stage: Stage) -> MeasuredProcess:
+    """Return the process, to be started, that serves the empty call with nothing around it."""
+    return _server(stage, "bare")
+
+
+def _server(stage: Stage, mode: str) -> MeasuredProcess:
+    log = stage.logs / f"interceptors-{mode}.log"
+    return MeasuredProcess("benchmarks.interceptors", mode, environment={}, log=log)
+
+
 @contextmanager
 def _served(stage: Stage, mode: str) -> Iterator[Contender]:
-    log = stage.logs / f"interceptors-{mode}.log"
     with (
-        MeasuredProcess("benchmarks.interceptors", mode, environment={}, log=log) as process,
+        _server(stage, mode) as process,
         calls_of(process.address(), _CALL) as call,
     ):
         clocks = {"server": partial(cpu_seconds, process.pid)}

@@ -17,6 +17,7 @@ from benchmarks import dataset as datasets
 from benchmarks.baselines import boto3_signer
 from benchmarks.end_to_end import GET_FEED
 from benchmarks.fenced import running_fenced_pair
+from benchmarks.interceptors import bare_server
 from benchmarks.processes import (
     PHOTO_STORE,
     PostgresClock,
@@ -140,10 +141,13 @@ def idle(stage: Stage) -> list[Row]:
         pair = stack.enter_context(
             running_fenced_pair(copy, logs=stage.logs / copy.name, start=stage.start)
         )
+        bare = stack.enter_context(bare_server(stage))
+        bare.address()
         postgres = stack.enter_context(closing(PostgresClock(copy.feed_url)))
         clocks: dict[str, Callable[[], float]] = {
             **{name: partial(cpu_seconds, pid) for name, pid in pair.pids.items()},
             "PostgreSQL": postgres.seconds,
+            "a server of grpcio alone": bare.cpu_seconds,
         }
         # Until what is done at the start is done.
         time.sleep(seconds)
