@@ -20,7 +20,7 @@ import pytest
 
 from kith.client import KithClient
 from kith.feed.v1 import feed_pb2
-from tests.support import photos
+from tests.support import photos, programs
 from tests.support.browser import get, post_form
 from tests.support.ports import free_ports
 
@@ -28,7 +28,6 @@ pytestmark = pytest.mark.skipif(
     not Path("/proc/self").exists(), reason="what is left running is looked up in /proc"
 )
 
-ROOT = Path(__file__).parents[2]
 RUNNING = "Ctrl-C stops everything"
 SECONDS = 240
 ALL = feed_pb2.Audience(kind=feed_pb2.AUDIENCE_KIND_ALL)
@@ -54,7 +53,6 @@ class Home:
         self.metrics_address = f"127.0.0.1:{feed_metrics}"
         self.environment = {
             **os.environ,
-            "PYTHONPATH": str(ROOT),
             "KITH_DATA_DIR": str(self.directory),
             "KITH_SAMPLE_PEOPLE": str(self.people),
             "GRAPH_PORT": str(graph),
@@ -90,14 +88,11 @@ class Home:
         return Started(process, output)
 
     def kith(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "shared.cli", *arguments],
-            cwd=self.directory,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            check=False,
+        return programs.run(
+            "shared.cli",
+            *map(str, arguments),
+            environment=self.environment,
+            folder=self.directory,
         )
 
     def client(self) -> KithClient:

@@ -107,6 +107,7 @@ def _ran(folder: Path, *arguments: str, by_exec: bool) -> tuple[int, Any, list[s
             environment={**_without_home(), **_VARIABLES},
             output=output,
             errors=errors,
+            folder=folder,
             by_exec=by_exec,
         )
         assert isinstance(process, subprocess.Popen) == by_exec

@@ -50,11 +50,12 @@ _LATER: Final = (
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """A program to run: `python -m module arguments` with nothing but an environment."""
+    """A program to run: `python -m module arguments` in a folder, with such an environment."""
 
     module: str
     arguments: Sequence[str]
     environment: Mapping[str, str]
+    folder: str
 
     def written(self) -> bytes:
         """Return it as a message, with which go its standard files and a socket for answers."""
@@ -67,7 +68,9 @@ class Request:
 
     def run(self) -> None:
         """Become the program; the interpreter then ends as it would have by itself."""
+        os.chdir(self.folder)
         sys.argv = [self.module, *self.arguments]
+        sys.path[0] = self.folder
         os.environ.clear()
         os.environ.update(self.environment)
         runpy.run_module(self.module, run_name="__main__", alter_sys=True)

@@ -69,6 +69,7 @@ def start(
     environment: Mapping[str, str],
     output: IO[bytes],
     errors: IO[bytes] | None = None,
+    folder: Path = ROOT,
     by_exec: bool = False,
 ) -> Process:
     """Run a program with an environment, nothing to read, and files for what it writes.
@@ -79,13 +80,15 @@ def start(
     if by_exec or not _can_fork() or _server().is_other_interpreter(environment):
         return subprocess.Popen(
             [*_without_capabilities(), sys.executable, "-m", module, *arguments],
-            cwd=ROOT,
+            cwd=folder,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=errors or output,
         )
-    request = Request(module=module, arguments=arguments, environment=environment)
+    request = Request(
+        module=module, arguments=arguments, environment=environment, folder=str(folder)
+    )
     return _server().fork(request, output=output, errors=errors or output)
 
 
@@ -93,6 +96,7 @@ def run(
     module: str,
     *arguments: str,
     environment: Mapping[str, str],
+    folder: Path = ROOT,
     together: bool = False,
 ) -> subprocess.CompletedProcess[str]:
     """Run a program that ends by itself; `stdout` has its errors as well if they go `together`."""
@@ -103,6 +107,7 @@ def run(
             environment=environment,
             output=output,
             errors=None if together else errors,
+            folder=folder,
         )
         try:
             status = process.wait(_SECONDS)
