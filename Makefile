@@ -78,8 +78,9 @@ replicas: .venv/dev-installed ## Read 100,000 writes from replicas at once, then
 conformance: .venv/dev-installed ## Test the object store on OpenStack Swift and clients in other languages, if installed
 	$(BIN)/python -m pytest -rs tests/conformance
 
-conformance-web: .venv/dev-installed ## Check openapi.yaml by foreign tools, and call with generated clients
-	$(BIN)/python -m pytest -rs -p no:logging tests/conformance/test_openapi.py
+conformance-web: .venv/dev-installed ## Check openapi.yaml and JavaScript by foreign tools, and call with generated clients
+	$(BIN)/python -m pytest -rs -p no:logging tests/conformance/test_javascript.py \
+		tests/conformance/test_openapi.py
 
 screenshots: .venv/dev-installed ## Take the pictures in docs/images, of `make run` and `make gateway`
 	$(BIN)/python -m tests.support.screenshots http://127.0.0.1:$${GATEWAY_PORT:-8080}

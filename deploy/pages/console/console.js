@@ -47,7 +47,7 @@ let previewing = 0;
 let typing;
 
 const me = () => state.world.userId;
-const names = () => new Map(state.world.tags.map((tag) => [tag.tagId, tag.name]));
+const names = () => new Map(state.world.tags.map(({ tagId, name }) => [tagId, name]));
 
 // What is shown --------------------------------------------------------------------------------
 
