@@ -21,9 +21,9 @@ def eslint() -> Path:
 
 
 def _linted(eslint: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [eslint / "node_modules" / ".bin" / "eslint", "--max-warnings=0"]
+    program, config = eslint / "node_modules" / ".bin" / "eslint", eslint / "eslint.config.js"
     return subprocess.run(
-        [*command, f"--config={eslint / 'eslint.config.js'}", *arguments],
+        [program, "--max-warnings=0", f"--config={config}", *arguments],
         cwd=_ROOT,
         input="const page = document.body;\nshow(page);\n",
         check=False,
@@ -40,7 +40,7 @@ def test_eslint_finds_nothing(eslint: Path) -> None:
 
 
 def test_eslint_finds_a_name_that_is_not_defined(eslint: Path) -> None:
-    done = _linted(eslint, "--stdin", "--stdin-filename=deploy/pages/console/new.js")
+    done = _linted(eslint, "--stdin", "--stdin-filename=deploy/pages/console/dom.js")
 
     assert done.returncode == 1
     assert "'show' is not defined" in done.stdout
