@@ -72,7 +72,8 @@ def main() -> int:
             _go_on(arguments, done, path, seed)
     except KeyboardInterrupt:
         _say("interrupted")
-    done.write(path)
+    finally:
+        done.write(path)
     _say(done.table())
     _say(_line(done))
     if done.wrong:
@@ -175,7 +176,7 @@ def _line(done: Done) -> str:
     return (
         f"{done.decisions:,} decisions ({_rate(done.decisions, done.decision_seconds)}), "
         f"{done.walked:,} walks with changes between pages "
-        f"({_rate(done.walked, done.walk_seconds)}; {done.refused:,} more ended by a suspension), "
+        f"({_rate(done.walked, done.walk_seconds)}; {done.refused.total():,} more were refused), "
         f"{len(done.wrong)} wrong, {done.seconds / 3600:.2f} hours on {os.cpu_count()} cores of "
         f"{platform.machine()}"
     )

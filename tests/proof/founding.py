@@ -2,10 +2,13 @@
 
 import itertools
 import random
+import time
+from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
 from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from kith.feed.v1 import feed_pb2 as pb
 from tests.proof.changes import Changes
@@ -16,6 +19,8 @@ from tests.support.rpcs import Stubs
 
 _HAVE_TAG: Final = 0.35
 _HAVE_TAG_AGAIN: Final = 0.07
+_IMPORTED: Final = 0.8
+_YEAR_SECONDS: Final = 365 * 86_400
 _EVERY_MUTED: Final = 11
 _PARTED: Final = 0.15
 _RECONNECTED: Final = 0.7
@@ -41,8 +46,34 @@ def found(stubs: Stubs, worlds: Worlds, size: Size, pick: random.Random) -> Chan
         _mute(stubs, owner_id, tag_id)
     # Some of those who had a tag in an earlier connection have it in this one too.
     _give(changes, worlds, share=_HAVE_TAG_AGAIN)
-    changes.source.publish(size.posts)
+    _publish(changes, worlds, size.posts)
     return changes
+
+
+def _publish(changes: Changes, worlds: Worlds, number: int) -> None:
+    """Import most posts, with times of the last year, and let people publish the others."""
+    pick, source = changes.pick, changes.source
+    authors = Counter(pick.choices(source.ids, k=int(number * _IMPORTED)))
+    for author_id, posts in authors.items():
+        chunk = pb.ImportPostsRequest(
+            posts=[
+                pb.ImportPostsRequest.ImportedPost(
+                    author_id=author_id,
+                    external_id=str(position),
+                    body="hello",
+                    create_time=Timestamp(seconds=int(time.time()) - pick.randrange(_YEAR_SECONDS)),
+                    audience=source.audience(author_id),
+                )
+                for position in range(posts)
+            ]
+        )
+        with may_be_refused():
+            source.stubs.feed.ImportPosts(iter([chunk]))
+    source.posts = [
+        pb.PostName(author_id=item.author_id, post_id=item.post_id)
+        for item in changes.world(worlds).posts
+    ]
+    source.publish(number - authors.total())
 
 
 def _mute(stubs: Stubs, owner_id: int, tag_id: int) -> None:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
-_COUNTED: Final = ("calls", "kinds", "walks", "pages")
-_NUMBERS: Final = ("refused", "decision_seconds", "walk_seconds", "seconds")
+_COUNTED: Final = ("calls", "kinds", "walks", "pages", "refused")
+_NUMBERS: Final = ("decision_seconds", "walk_seconds", "seconds")
 
 
 @dataclass
@@ -15,14 +15,14 @@ class Tally:
     """How many decisions and walks there were; `wrong` has what to reproduce an error by.
 
     The seconds are those of all processes together. A walk is counted by how many pages it took,
-    and by what changed meanwhile; those that a suspension ended are counted apart, as refused.
+    and by what changed meanwhile; those that a refusal ended are counted apart, by its reason.
     """
 
     calls: Counter[str] = field(default_factory=Counter)
     kinds: Counter[str] = field(default_factory=Counter)
     walks: Counter[str] = field(default_factory=Counter)
     pages: Counter[str] = field(default_factory=Counter)
-    refused: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
     decision_seconds: float = 0.0
     walk_seconds: float = 0.0
     wrong: list[str] = field(default_factory=list)
@@ -55,6 +55,7 @@ class Tally:
             ("decisions by kind", self.kinds),
             ("walks by number of pages", self.pages),
             ("of these walks", self.walks),
+            ("more walks that were refused", self.refused),
         )
         return "".join(f"{title}\n{_lines(counted)}" for title, counted in parts if counted)
 

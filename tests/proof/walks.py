@@ -13,6 +13,7 @@ from typing import Any, Final, cast
 import grpc
 
 from feed_service.auditor.items import Item
+from kith.exceptions import InternalError, from_rpc_error
 from kith.feed.v1 import feed_pb2 as pb
 from tests.proof.changes import Changes
 from tests.proof.founding import Size, found
@@ -22,7 +23,7 @@ from tests.proof.worlds import Expected, Worlds
 from tests.support.errors import reason_of
 from tests.support.rpcs import Stubs
 
-_PAGES: Final = (5, 3)
+_PAGES: Final = (4, 3)
 _MOST_CHANGES: Final = 2
 _LEAST_SIZE: Final = 3
 _IN_FLIGHT: Final = 16
@@ -37,7 +38,7 @@ class Plan:
     """
 
     people: tuple[int, int] = (5, 9)
-    posts: int = 36
+    posts: int = 27
     first_changes: int = 80
     steps: int = 120
     walks_each: int = 16
@@ -105,6 +106,11 @@ class Walk:
             self.is_over = True
             yield from self._wrong_in_all()
 
+    def __str__(self) -> str:
+        """Return what has been shown, for people."""
+        ids = ", ".join(str(post.post_id) for post in self.shown)
+        return f"It was shown {ids} on {self.pages} pages, the last of {self.request.page_size}."
+
     def _wrong_in_all(self) -> Iterator[str]:
         order = [(post.create_time.ToNanoseconds(), post.post_id) for post in self.shown]
         if order != sorted(set(order), reverse=True):
@@ -115,10 +121,10 @@ class Walk:
 
 @dataclass(frozen=True, kw_only=True)
 class _Answer:
-    """A page, and when its call began and ended; None for a call that was refused."""
+    """A page, or why it was refused, and when its call began and ended."""
 
     walk: Walk
-    page: pb.GetFeedResponse | None
+    page: pb.GetFeedResponse | str
     began_at: float
     ended_at: float
 
@@ -156,8 +162,8 @@ class Walks:
     def step(self) -> Tally:
         """Let every walk go on by a page, and begin new ones for those that are over.
 
-        A walk counts if it took several pages. One that is refused counts for nothing: by a
-        suspension the contract ends it.
+        A walk counts if it took several pages. One that is refused does not, as the contract lets
+        calls be by people who are suspended, and while an earlier user's data is being erased.
         """
         self._begin_walks()
         number = self.pick.randint(1, _MOST_CHANGES)
@@ -208,9 +214,9 @@ class Walks:
 
     def _take(self, answer: _Answer, feeds: dict[tuple[int, ...], Meanwhile], tally: Tally) -> None:
         walk, viewer_id = answer.walk, answer.walk.request.user_id
-        if answer.page is None:
+        if isinstance(answer.page, str):
             walk.is_over = True
-            tally.refused += 1
+            tally.refused[answer.page] += 1
             return
         worlds = self._history.between(answer.began_at, answer.ended_at)
         states = (viewer_id, *map(id, worlds))
@@ -226,14 +232,14 @@ class Walks:
             tally.walks["with a page beside which the same feed changed"] += walk.is_beside
 
 
-def _page(call: Any) -> pb.GetFeedResponse | None:
-    """Return a page, or None if the viewer is suspended."""
+def _page(call: Any) -> pb.GetFeedResponse | str:
+    """Return a page, or the reason for which it is refused. An internal error is no reason."""
     try:
         return cast("pb.GetFeedResponse", call.result())
     except grpc.RpcError as error:
-        if reason_of(error) != "USER_SUSPENDED":
+        if isinstance(from_rpc_error(error), InternalError):
             raise
-        return None
+        return reason_of(error) or str(error.code())
 
 
 def _item(post: pb.Post) -> Item:

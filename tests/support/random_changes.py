@@ -162,7 +162,7 @@ class RandomChanges:
         self._post_by(self.pick.choice(self.ids))
 
     def _post_by(self, author_id: int) -> None:
-        post_id = self._people.post(author_id, self._audience(author_id))
+        post_id = self._people.post(author_id, self.audience(author_id))
         self.posts.append(pb.PostName(author_id=author_id, post_id=post_id))
 
     def _change_audience(self) -> None:
@@ -170,7 +170,7 @@ class RandomChanges:
         self.stubs.feed.UpdatePost(
             pb.UpdatePostRequest(
                 user_id=post.author_id,
-                post=pb.Post(post_id=post.post_id, audience=self._audience(post.author_id)),
+                post=pb.Post(post_id=post.post_id, audience=self.audience(post.author_id)),
                 update_mask=FieldMask(paths=["audience"]),
             )
         )
@@ -235,7 +235,8 @@ class RandomChanges:
     def _other(self, user_id: int) -> int:
         return self.pick.choice([each for each in self.ids if each != user_id])
 
-    def _audience(self, author_id: int) -> pb.Audience:
+    def audience(self, author_id: int) -> pb.Audience:
+        """Return any audience of an author, by the author's own tags."""
         own = [tag_id for owner_id, tag_id in self.tags if owner_id == author_id]
         return self.pick.choice(
             [ALL, ALL, PRIVATE, tagged(own[0]), tagged(*own), tagged(own[0], without=(own[1],)),
