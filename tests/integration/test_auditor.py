@@ -76,6 +76,8 @@ def test_a_clause_that_is_wrong_is_noticed(
         # What is cached was answered before the mutant.
         people.connect(viewer, *people.new(1))
         found = audit.violations(viewer)
+    # What is cached was answered by the mutant, and would be a violation in the tests that follow.
+    people.connect(viewer, *people.new(1))
 
     assert found
 

@@ -113,8 +113,20 @@ def test_a_sweep_finds_each_clause_that_is_wrong(
 ) -> None:
     with mutant.applied(pair):
         # What is cached was answered before the mutant.
-        people.connect(everything.ids[0], *people.new(1))
-        assert any(tally.wrong for tally in swept.sweep(everything))
+        _join(people, everything)
+        found_wrong = any(tally.wrong for tally in swept.sweep(everything))
+    # What is cached was answered by the mutant.
+    _join(people, everything)
+
+    assert found_wrong
+    assert not next(swept.sweep(everything)).wrong
+
+
+def _join(people: People, changes: Changes) -> None:
+    """Connect another person with everybody, so that nobody's connections are cached."""
+    [newcomer] = people.new(1)
+    people.connect(newcomer, *changes.ids)
+    changes.source.ids.append(newcomer)
 
 
 def test_what_is_expected_of_a_whole_world_is_what_the_rule_says_of_each_item(

@@ -185,13 +185,14 @@ class Walks:
 
     def _begin_walks(self) -> None:
         """Begin new walks, and draw the size of everybody's next page."""
+        now = self._history.now
         going_on = Counter(walk.request.user_id for walk in self._going_on)
-        for viewer_id in self._changes.ids:
+        # The calls of people who were suspended longer ago would only be refused.
+        for viewer_id in set(self._changes.ids) - (now.suspended - now.refused_or_not):
             self._going_on += [
                 Walk(pb.GetFeedRequest(user_id=viewer_id))
                 for _ in range(going_on[viewer_id], self.plan.walks_each)
             ]
-        now = self._history.now
         for walk in self._going_on:
             posts = len(now.feed_of(walk.request.user_id).shown)
             sizes = (max(_LEAST_SIZE, math.ceil(posts / pages)) for pages in _PAGES)
