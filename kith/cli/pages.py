@@ -4,7 +4,7 @@ A text stands on lines of its own, so that one written from right to left turns 
 """
 
 from collections.abc import Mapping
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from itertools import islice
 from zoneinfo import ZoneInfo
 
@@ -65,7 +65,11 @@ def print_digest(
         reason = "filled a free slot" if item.reason == _FILLED else "among the most important"
         note = f"importance {item.importance:.1f}, {reason}"
         _print_post(item.post, user_id, names, console, note=note)
-    console.print(digest.summary or "No posts to summarise.", highlight=False)
+    nothing = "No posts to summarise."
+    if week_of is None:
+        # As on the first day of a week.
+        nothing += f" --week-of {first - timedelta(days=1):%Y-%m-%d} shows the week before."
+    console.print(digest.summary or nothing, highlight=False)
     state = "Its choice of posts is final." if digest.frozen else "The week is not over yet."
     console.print(f"{digest.left_out_count:,} posts were omitted. {state}", highlight=False)
 

@@ -297,6 +297,11 @@ def test_a_digest_names_its_week_and_says_why_each_post_is_there(
     before = home.kith("digest", "17", "--week-of", last_week)
     assert "among the most important" in before.stdout
     assert "Its choice of posts is final." in before.stdout
+    [said] = re.findall(
+        r"No posts to summarise\. --week-of (\S+) shows the week before\.",
+        home.kith("digest", "999999").stdout,
+    )
+    assert date.fromisoformat(said).isoweekday() == 6
     assert home.kith("digest", "17", "--time-zone", "Mars/Olympus").stderr.startswith(
         "kith: argument --time-zone: there is no time zone 'Mars/Olympus'; "
     )
