@@ -37,6 +37,8 @@ EVERYBODY: Final = None
 # After so many changes in a row that could not be told, the others fail at once for so long.
 _FAILURES: Final = 3
 _PAUSE: Final = timedelta(seconds=0.5)
+# A call that leaves keepers less time than this may fail by itself, which says nothing of them.
+_FAIR_SECONDS: Final = 0.5
 # How long a change waits while the share of calls that may wait for keepers is used up.
 _TURN_SECONDS: Final = 0.2
 # The calls of the changes are answered first, and one message closes the fences of several. Until
@@ -140,12 +142,15 @@ class Fences:
     def _open(
         self, change: ToldChange, user_ids: Collection[int] | None, targets: Sequence[str]
     ) -> list[KeeperName]:
-        if not self._circuit.lets_through():
+        is_fair = deadlines.seconds_left() >= _FAIR_SECONDS
+        # Only a try that can fail for the keepers' sake tells when they are back.
+        if self._circuit.is_open and not (is_fair and self._circuit.lets_through()):
             raise unavailable()
         try:
             names = self._keepers.open(change, user_ids, targets=targets)
         except UnavailableError:
-            self._circuit.failed()
+            if is_fair:
+                self._circuit.failed()
             raise
         self._circuit.succeeded()
         return names

@@ -301,6 +301,29 @@ def test_reads_find_a_slot_while_half_of_the_slots_wait_for_a_keeper(
     assert [change.result() for change in changes].count(False) == 4
 
 
+def test_calls_that_leave_a_keeper_no_time_keep_nobody_else_from_changing(
+    pair: Pair, people: People, keeper: Keeper
+) -> None:
+    one, *others, last = people.connected(6)
+    is_over = Event()
+
+    def wait(*_: object) -> None:
+        is_over.wait(_WITHIN_SECONDS)
+
+    keeper.before_open = wait
+    try:
+        for other in others:
+            removal = pb.RemoveConnectionRequest(user_id=one, peer_id=other)
+            with pytest.raises(grpc.RpcError):
+                pair.graph.RemoveConnection(removal, timeout=0.2)
+    finally:
+        is_over.set()
+
+    people.remove(one, last)
+
+    assert not is_connected(pair, one, last)
+
+
 def test_answers_of_the_primary_name_the_keeper(pair: Pair, people: People, keeper: Keeper) -> None:
     [one] = people.new(1)
 
