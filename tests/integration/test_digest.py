@@ -16,6 +16,7 @@ from sqlalchemy import text
 
 from kith.feed.v1 import feed_pb2 as pb
 from kith.timestamps import timestamp
+from tests.support.engines import engine_to
 from tests.support.errors import fields_of, reason_of
 from tests.support.pair import Databases, Pair, running_pair
 from tests.support.people import PRIVATE, People
@@ -30,9 +31,7 @@ class Archive:
     """Puts posts into the past, with an importance."""
 
     def __init__(self, pair: Pair) -> None:
-        self._engine = sqlalchemy.create_engine(
-            pair.feed_url, isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.NullPool
-        )
+        self._engine = engine_to(pair.feed_url)
 
     def post(self, author_id: int, at: datetime = _SUNDAY, importance: float = 5.0) -> int:
         """Return the id of a new post for all."""

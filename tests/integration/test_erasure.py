@@ -530,7 +530,8 @@ class _Rows:
     """The rows of every table of the feed, as they are now."""
 
     def __init__(self, url: str) -> None:
-        self._engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
+        # Its session stays, for dozens of times.
+        self._engine = sqlalchemy.create_engine(url)
         # What the follower has come to is not undone with the rest.
         self._tables = [table.name for table in metadata.sorted_tables if table.name != "followed"]
         self._execute(

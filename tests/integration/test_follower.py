@@ -6,11 +6,11 @@ That they have ended is noted with them; what they keep people from, they go on 
 from collections.abc import Callable, Iterator
 
 import pytest
-import sqlalchemy
 from sqlalchemy import text
 
 from kith.feed.v1 import feed_pb2 as pb
 from kith.graph.v1 import graph_pb2
+from tests.support.engines import engine_to
 from tests.support.pair import Databases, Pair, another_feed, running_pair
 from tests.support.pauses import nothing_told
 from tests.support.people import People, all_without, tagged
@@ -32,10 +32,7 @@ def _members(pair: Pair, owner_id: int, tag_id: int) -> list[int]:
 
 
 def _stored(pair: Pair, statement: str) -> list[object]:
-    engine = sqlalchemy.create_engine(
-        pair.feed_url, isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.NullPool
-    )
-    with engine.connect() as connection:
+    with engine_to(pair.feed_url).connect() as connection:
         found = connection.execute(text(statement))
         return list(found.scalars()) if found.returns_rows else []
 

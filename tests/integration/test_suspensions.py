@@ -14,6 +14,7 @@ from feed_service.safe_read import _MOST_READS
 from kith.client import pages
 from kith.feed.v1 import feed_pb2 as feed
 from kith.graph.v1 import graph_pb2 as pb
+from tests.support.engines import engine_to
 from tests.support.errors import decoded, fields_of, refusal
 from tests.support.examples import seeds
 from tests.support.pair import Databases, Pair, running_pair
@@ -81,8 +82,7 @@ def _suspended(pair: Pair, page_size: int = 500) -> list[tuple[int, str]]:
 
 
 def _rows(url: str, statement: str) -> list[Any]:
-    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
-    with engine.begin() as connection:
+    with engine_to(url).connect() as connection:
         found = connection.execute(text(statement))
         return list(found.all()) if found.returns_rows else []
 
@@ -876,8 +876,7 @@ def _contents(pair: Pair) -> dict[str, object]:
     """Return every row of both databases, but for revisions and what tells of suspensions."""
     found = dict[str, object]()
     for service, url in (("graph", pair.graph_url), ("feed", pair.feed_url)):
-        engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
-        tables = set(sqlalchemy.inspect(engine).get_table_names())
+        tables = set(sqlalchemy.inspect(engine_to(url)).get_table_names())
         for table in tables - {"followed", "suspension_changes", "totals"}:
             which = _WHICH.get(table, "true")
             row = f"CAST(to_jsonb(t) - {_REVISIONS} AS text)"
