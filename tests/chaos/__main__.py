@@ -12,6 +12,7 @@ import logging
 import signal
 import sys
 import time
+from collections.abc import Sequence
 
 from rich.console import Console
 
@@ -25,12 +26,9 @@ _ON_REQUEST = {"replicas", "failover", "soak"}
 _FAULTS = {fault.name: fault for fault in FAULTS}
 
 
-def main() -> int:
-    """Run what the command line names; returns the exit status."""
-    arguments = _arguments()
-    # So that everything that was started is ended.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+def main(given: Sequence[str] | None = None) -> int:
+    """Run what the command line names, that of this process for None; returns the exit status."""
+    arguments = _arguments(given)
     names = arguments.faults or [name for name in _FAULTS if name not in _ON_REQUEST]
     effort = QUICK if arguments.quick else FULL
     console = Console()
@@ -47,7 +45,7 @@ def main() -> int:
     return int(any(outcome.verdict == "broken" for outcome in outcomes))
 
 
-def _arguments() -> argparse.Namespace:
+def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m tests.chaos",
         description=__doc__,
@@ -55,7 +53,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("faults", nargs="*", metavar="FAULT", help=f"of {', '.join(_FAULTS)}")
     parser.add_argument("--quick", action="store_true", help="a fiftieth of everything")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(given)
     if unknown := set(arguments.faults) - set(_FAULTS):
         parser.error(f"there is no fault {', '.join(sorted(unknown))}")
     return arguments
@@ -72,4 +70,7 @@ def _outcome(stage: Stage, fault: Fault, effort: Effort) -> Outcome:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING)
+    # So that everything that was started is ended.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(main())

@@ -1,27 +1,21 @@
 """Short versions of what `make chaos` breaks at length, and without its bounds on times."""
 
-import subprocess
-import sys
-from pathlib import Path
+from contextlib import redirect_stdout
+from io import StringIO
 
 import pytest
 
-_ROOT = Path(__file__).parents[2]
+from tests.chaos.__main__ import main
+
 _FAULTS = ("postgres-killed", "hostile")
 
 
 @pytest.fixture(scope="module")
 def said() -> str:
     """What is said of all faults, one after the other on one PostgreSQL."""
-    ended = subprocess.run(
-        [sys.executable, "-m", "tests.chaos", "--quick", *_FAULTS],
-        cwd=_ROOT,
-        check=False,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    return ended.stdout
+    with redirect_stdout(StringIO()) as output:
+        main(["--quick", *_FAULTS])
+    return output.getvalue()
 
 
 @pytest.mark.parametrize("fault", _FAULTS)

@@ -19,14 +19,12 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="nothing is fork
 _DESCRIPTION = "tests.support.self_description"
 _VARIABLES = {"KITH_DATA_DIR": "a folder", "EMPTY": ""}
 _STATUSES = {"well": 0, "3": 3, "a reason": 1, "raise": 1, "interrupt": -signal.SIGINT}
-# Starts services and is killed with them.
+# Starts something that does not end by itself, and is killed.
 _KILLED = """
 import os, sys, time
-from pathlib import Path
-from tests.support.processes import ServiceProcess
-with ServiceProcess("graph_service", {"GRAPH_DATABASE_URL": sys.argv[1]}, Path(sys.argv[2])) as it:
-    print(*it.workers(), flush=True)
-    time.sleep(600)
+from tests.support.programs import start
+print(start("http.server", "0", environment=os.environ.copy(), output=sys.stderr).pid, flush=True)
+time.sleep(600)
 """
 
 
@@ -79,15 +77,16 @@ def test_a_forked_service_logs_and_ends_as_another(pair: Pair, tmp_path: Path) -
     assert forked[0] == 0
 
 
-def test_what_was_forked_ends_with_tests_that_are_killed(pair: Pair, tmp_path: Path) -> None:
+def test_what_was_forked_ends_with_tests_that_are_killed() -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", _KILLED, pair.graph_url, tmp_path / "log"],
+        [sys.executable, "-c", _KILLED],
         cwd=programs.ROOT,
         stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
         text=True,
     ) as tests:
         assert tests.stdout is not None
-        pids = [*map(int, tests.stdout.readline().split()), *_children(tests.pid)]
+        pids = [int(tests.stdout.readline()), *_children(tests.pid)]
         tests.kill()
 
     assert len(pids) == 2
