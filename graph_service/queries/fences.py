@@ -157,10 +157,13 @@ _TOLD: Final = """
     unnest(CAST(:change_ids AS uuid[]), CAST(:transactions AS xid8[]),
            CAST(:histories AS text[])) AS told (change_id, transaction, history)"""
 
+_NO_TRANSACTION: Final = "'without a number, so graph_service did not open it'"
+
 # A change was told of by its transaction before this statement looked, so a transaction that has a
 # later number than this one was lost in a crash. Transactions of another history are over once the
 # keeper is registered in this one, for that waited for all changes. NULL is too old to be known.
-_OUTCOME: Final = """CASE
+_OUTCOME: Final = f"""CASE
+        WHEN told.transaction IS NULL THEN {_NO_TRANSACTION}
         WHEN told.history <> fences_history() THEN CASE
             WHEN EXISTS (SELECT FROM fence_keepers
                          WHERE target = :target AND graph_history = fences_history())
@@ -168,7 +171,8 @@ _OUTCOME: Final = """CASE
             ELSE 'of an earlier history, whose end is not registered yet' END
         WHEN told.transaction >= pg_current_xact_id() THEN 'lost in a crash'
         ELSE coalesce(pg_xact_status(told.transaction), 'not known any more') END"""
-_GOES_ON: Final = "('in progress', 'of an earlier history, whose end is not registered yet')"
+_GOES_ON: Final = f"""(
+    'in progress', 'of an earlier history, whose end is not registered yet', {_NO_TRANSACTION})"""
 
 _OVER = text(f"""
     SELECT told.change_id FROM {_TOLD}
@@ -184,10 +188,17 @@ def over(connection: Connection, *, target: str, told: Sequence[ToldChange]) -> 
     return list(rows.scalars())
 
 
-def _parameters(told: Sequence[ToldChange]) -> dict[str, list[str]]:
+def _is_xid8(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and int(text) < 2**64
+
+
+def _parameters(told: Sequence[ToldChange]) -> dict[str, list[str | None]]:
     return {
         "change_ids": [str(change.change_id) for change in told],
-        "transactions": [change.transaction for change in told],
+        # What is none would fail the statement, and so keep all others open.
+        "transactions": [
+            change.transaction if _is_xid8(change.transaction) else None for change in told
+        ],
         "histories": [change.history for change in told],
     }
 

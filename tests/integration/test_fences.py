@@ -634,6 +634,27 @@ def test_until_the_keeper_of_the_setting_is_registered_nothing_changes(
             People(pair).connected(2)
 
 
+@pytest.mark.usefixtures("people")
+@pytest.mark.parametrize("transaction", ["", "none", str(2**64)])
+def test_a_fence_of_no_transaction_keeps_no_other_from_being_closed(
+    pair: Pair, keeper: Keeper, transaction: str
+) -> None:
+    [(history,)] = rows(pair, "SELECT graph_history FROM fence_keepers")
+    nobodys, lost = (
+        pb_keeper.OpenFencesRequest(
+            change_id=str(uuid.uuid4()), transaction=number, graph_history=str(history)
+        )
+        for number in (transaction, str(2**40))
+    )
+    keeper.open |= {each.change_id: each for each in (nobodys, lost)}
+
+    with closing_fences(pair, keeper.target) as upkeep:
+        upkeep.run()
+
+    assert [*keeper.open] == [nobodys.change_id]
+    keeper.open.clear()
+
+
 def test_an_operator_is_shown_what_each_open_fence_waits_for(
     pair: Pair,
     people: People,
