@@ -154,6 +154,15 @@ class RunningPair:
         return {"graph": self.graph.pid, "feed": self.feed.pid}
 
 
+def settings_of_services(*, graph_url: str, feed_url: str) -> dict[str, str]:
+    """Return the settings with which both services are measured, on these databases."""
+    return {
+        **_ENVIRONMENT,
+        "GRAPH_DATABASE_URL": _plain(graph_url),
+        "FEED_DATABASE_URL": _plain(feed_url),
+    }
+
+
 @contextmanager
 def running_pair(
     dataset: Dataset,
@@ -167,12 +176,12 @@ def running_pair(
 ) -> Iterator[RunningPair]:
     """Run both services on a data set, or with its databases at other addresses, until ready."""
     environment = {
-        **_ENVIRONMENT,
+        **settings_of_services(
+            graph_url=graph_url or dataset.graph_url, feed_url=feed_url or dataset.feed_url
+        ),
         **(settings or {}),
         "GRAPH_WORKERS": str(workers),
         "FEED_WORKERS": str(workers),
-        "GRAPH_DATABASE_URL": _plain(graph_url or dataset.graph_url),
-        "FEED_DATABASE_URL": _plain(feed_url or dataset.feed_url),
     }
     with ExitStack() as stack:
 

@@ -16,6 +16,7 @@ from benchmarks import (
     fan_out,
     fences,
     full_cache,
+    function_calls,
     interceptors,
     neighbours,
     services,
@@ -45,6 +46,7 @@ MEASUREMENTS: Final[Sequence[Measurement]] = (
     # First, for these end the pairs that the others use.
     Measurement(name="writes", run=writes.writes),
     Measurement(name="changes", run=fences.changes, prepare=attrgetter("small")),
+    Measurement(name="functions", run=function_calls.function_calls, prepare=attrgetter("small")),
     Measurement(name="fences", run=fences.pages, prepare=_BOTH_PAIRS),
     Measurement(name="feed", run=end_to_end.feed, prepare=attrgetter("captured", "pair")),
     Measurement(name="callers", run=concurrency.by_callers, prepare=_BOTH_PAIRS),

@@ -1,9 +1,11 @@
 """The report of the benchmarks says whether the machine had other work."""
 
+import shutil
 import subprocess
 import sys
 from io import StringIO
 from os import getpid
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -106,3 +108,15 @@ def test_rows_that_there_are_not_are_refused(
         main()
 
     assert "there are no rows nothing" in capsys.readouterr().err
+
+
+def test_a_run_that_would_fill_the_disk_ends_before_it_begins(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    free = shutil.disk_usage(tmp_path)._replace(free=10**9)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: free)
+    monkeypatch.setenv("KITH_BENCH_DIR", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "full"])
+
+    with pytest.raises(SystemExit, match=r"34 GB more in .*, which has 1; KITH_BENCH_DIR may name"):
+        main()
