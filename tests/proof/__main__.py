@@ -56,7 +56,7 @@ class _Workers:
                 yield self.reports.get(timeout=1)
             except queue.Empty:
                 if any(process.exitcode for process in self.processes):
-                    raise WorkerLostError from None
+                    raise WorkerLostError("a process of the proof ended by itself") from None
 
 
 def main() -> int:
