@@ -49,6 +49,11 @@ class Validated(Generic[T]):
     unchanged_ids: frozenset[int] | None = None
     suspended_ids: frozenset[int] = frozenset()
 
+    @property
+    def allows_all(self) -> bool:
+        """Whether the posts of all authors may stay, as they nearly always may."""
+        return self.unchanged_ids is None
+
     def allows(self, *, author_id: int, viewer_id: int) -> bool:
         """Whether an author's posts may stay in what was read."""
         return (
