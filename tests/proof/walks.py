@@ -25,7 +25,8 @@ from tests.support.rpcs import Stubs
 
 _PAGES: Final = (4, 3)
 _MOST_CHANGES: Final = 2
-_LEAST_SIZE: Final = 3
+_LEAST_SIZE: Final = 2
+_LEAST_PAGES: Final = 3
 _IN_FLIGHT: Final = 16
 
 
@@ -162,8 +163,8 @@ class Walks:
     def step(self) -> Tally:
         """Let every walk go on by a page, and begin new ones for those that are over.
 
-        A walk counts if it took several pages. One that is refused does not, as the contract lets
-        calls be by people who are suspended, and while an earlier user's data is being erased.
+        A walk counts if it took three pages or more. One that is refused does not: the contract
+        refuses people who are suspended, and those while an earlier user's data is being erased.
         """
         self._begin_walks()
         number = self.pick.randint(1, _MOST_CHANGES)
@@ -227,7 +228,7 @@ class Walks:
             f"{viewer_id} {wrong}. {walk} Changes: {'; '.join(map(str, self._changes.latest))}"
             for wrong in walk.go_on(answer.page, feeds[states])
         ]
-        if walk.is_over and walk.pages > 1:
+        if walk.is_over and walk.pages >= _LEAST_PAGES:
             tally.pages[f"{walk.pages} pages"] += 1
             tally.walks["between or beside whose pages the same feed changed"] += walk.has_changed
             tally.walks["with a page beside which the same feed changed"] += walk.is_beside
