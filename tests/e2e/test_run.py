@@ -77,7 +77,7 @@ class Home:
         output = self.directory / "output"
         with output.open("wb") as out:
             process = subprocess.Popen(
-                [sys.executable, "-m", "shared.cli", "run"],
+                [*programs.ending_with_us(), "shared.cli", "run"],
                 cwd=self.directory,
                 env={**self.environment, **settings},
                 stdout=out,

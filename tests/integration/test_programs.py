@@ -23,7 +23,8 @@ _STATUSES = {"well": 0, "3": 3, "a reason": 1, "raise": 1, "interrupt": -signal.
 _KILLED = """
 import os, sys, time
 from tests.support.programs import start
-print(start("http.server", "0", environment=os.environ.copy(), output=sys.stderr).pid, flush=True)
+how = {"by_exec": sys.argv[1] == "True", "output": sys.stderr}
+print(start("http.server", "0", environment=os.environ.copy(), **how).pid, flush=True)
 time.sleep(600)
 """
 
@@ -77,19 +78,20 @@ def test_a_forked_service_logs_and_ends_as_another(pair: Pair, tmp_path: Path) -
     assert forked[0] == 0
 
 
-def test_what_was_forked_ends_with_tests_that_are_killed() -> None:
+@pytest.mark.parametrize("by_exec", [False, True])
+def test_what_was_started_ends_with_tests_that_are_killed(*, by_exec: bool) -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", _KILLED],
+        [sys.executable, "-c", _KILLED, str(by_exec)],
         cwd=programs.ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
     ) as tests:
         assert tests.stdout is not None
-        pids = [int(tests.stdout.readline()), *_children(tests.pid)]
+        pids = {int(tests.stdout.readline()), *_children(tests.pid)}
         tests.kill()
 
-    assert len(pids) == 2
+    assert len(pids) == (1 if by_exec else 2)
     until(lambda: not any(is_there(pid) for pid in pids))
 
 
@@ -131,5 +133,5 @@ def _life(pair: Pair, log: Path, *, by_exec: bool) -> tuple[int, list[tuple[str,
 
 
 def _children(pid: int) -> list[int]:
-    """Return the processes that one has started: here, the fork server."""
+    """Return the processes that one has started: the fork server, or the program itself."""
     return [*map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]

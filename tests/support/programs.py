@@ -79,7 +79,7 @@ def start(
     """
     if by_exec or not _can_fork() or _server().is_other_interpreter(environment):
         return subprocess.Popen(
-            [*_without_capabilities(), sys.executable, "-m", module, *arguments],
+            [*_without_capabilities(), *ending_with_us(), module, *arguments],
             cwd=folder,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -90,6 +90,11 @@ def start(
         module=module, arguments=arguments, environment=environment, folder=str(folder)
     )
     return _server().fork(request, output=output, errors=errors or output)
+
+
+def ending_with_us() -> list[str]:
+    """What starts a module that ends with these tests, also if they are killed."""
+    return [sys.executable, "-m", "shared.processes.child", str(os.getpid())]
 
 
 def run(
