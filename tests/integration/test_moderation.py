@@ -9,7 +9,6 @@ from typing import Any, TypeAlias
 
 import grpc
 import pytest
-import sqlalchemy
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import Connection, text
@@ -18,6 +17,7 @@ from feed_service import queries
 from feed_service.queries.moderation import Decision, ModerationState
 from kith.client import pages
 from kith.feed.v1 import feed_pb2 as pb
+from tests.support.engines import engine_to
 from tests.support.errors import fields_of, reason_of, refusal
 from tests.support.locks import is_waited_for
 from tests.support.pair import Pair
@@ -109,7 +109,7 @@ def _is_stored(pair: Pair, post: pb.PostName) -> bool:
 
 @contextmanager
 def _connected(pair: Pair) -> Iterator[Connection]:
-    engine = sqlalchemy.create_engine(pair.feed_url, poolclass=sqlalchemy.NullPool)
+    engine = engine_to(pair.feed_url).execution_options(isolation_level="READ COMMITTED")
     with engine.begin() as connection:
         yield connection
 

@@ -98,8 +98,9 @@ class Databases:
         self._cluster = cluster
         self._citus = citus
         self._numbers = count(1)
+        # One session for hundreds of databases; some tests break those of their own servers.
         self._admin = sqlalchemy.create_engine(
-            cluster.url("postgres"), isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.NullPool
+            cluster.url("postgres"), isolation_level="AUTOCOMMIT", pool_pre_ping=True
         )
         for service, template in _TEMPLATES.items():
             url = cluster.url(template)
