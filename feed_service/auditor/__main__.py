@@ -5,12 +5,10 @@ import os
 import random
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from types import FrameType
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -33,6 +31,7 @@ from shared.database.settings import DatabaseSettings
 from shared.processes.metrics import describe_process
 from shared.processes.metrics_port import MetricsPort
 from shared.processes.ports import ListenError, reserved, written
+from shared.processes.signals import Signals
 from shared.server.health import HealthServicer, add_to_server
 from shared.server.metrics import passing_checks
 from shared.server.readiness import Readiness
@@ -167,13 +166,7 @@ def main() -> int:
     logs.configure(service="auditor", level=settings.log_level)
     for name, meant in unknown_settings(os.environ).items():
         _log.warning("unknown setting", extra={"variable": name, "meant": meant})
-    stopping = threading.Event()
-
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        stopping.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, on_signal)
+    signals = Signals(signal.SIGTERM, signal.SIGINT)
     try:
         with ExitStack() as resources:
             running = RunningAuditor(
@@ -183,7 +176,8 @@ def main() -> int:
             )
             where = {"address": running.address, "metrics_port": running.metrics_port}
             _log.info("auditing", extra=where)
-            stopping.wait()
+            while not signals.received:
+                signals.wait()
             _log.info("stopping")
             running.stop()
     except EmbeddedPostgresError as error:

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sysconfig
-import threading
 import time
 from contextlib import closing, suppress
 from http.client import HTTPConnection
@@ -23,6 +22,7 @@ from shared.cli.gateway_pages import write_pages
 from shared.cli.gateway_settings import GatewaySettings
 from shared.cli.processes import CHILD
 from shared.processes.ports import written
+from shared.processes.signals import Signals
 
 _WATCH_SECONDS = 0.5
 _POLL_SECONDS = 0.05
@@ -39,13 +39,12 @@ def gateway(console: Console) -> None:
     settings.folder.mkdir(parents=True, exist_ok=True)
     keys = _published_keys(settings)
     command = [*CHILD, str(os.getpid()), envoy_program(), *_arguments(settings)]
-    stopping = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopping.set())
+    signals = Signals(signal.SIGINT, signal.SIGTERM)
     # Ctrl-C is for this process, which then lets Envoy finish.
     with subprocess.Popen(command, process_group=0) as envoy:
         _welcome(settings, console)
-        while not stopping.wait(_WATCH_SECONDS):
+        while not signals.received:
+            signals.wait(_WATCH_SECONDS)
             if envoy.poll() is not None:
                 raise CommandError(f"Envoy ended with status {envoy.returncode}")
             if keys is not None:

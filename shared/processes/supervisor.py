@@ -16,14 +16,12 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import FrameType
 from typing import Final
 
 import sqlalchemy
@@ -43,9 +41,11 @@ from shared.processes.metrics import (
 )
 from shared.processes.metrics_port import MetricsPort
 from shared.processes.ports import ListenError, reserved, written
+from shared.processes.signals import Signals
 from shared.processes.workers import LISTENING, READY, SupervisorSettings
 
 _TICK_SECONDS: Final = 0.1
+_ENDING: Final = frozenset({signal.SIGTERM, signal.SIGINT})
 _READY_SECONDS: Final = 60.0
 _FIRST_DELAY_SECONDS: Final = 0.1
 _LONGEST_DELAY_SECONDS: Final = 10.0
@@ -199,21 +199,7 @@ class Supervisor:
         self._next_look = 0.0
         self._last_relief = -math.inf
         self._replacement: Replacement | None = None
-        self._stopping = threading.Event()
-        self._renewing = threading.Event()
-
-    def listen_to_signals(self) -> None:
-        """Take note of SIGTERM, SIGINT and SIGHUP from now on."""
-
-        def stop(_signal: int, _frame: FrameType | None) -> None:
-            self._stopping.set()
-
-        def renew(_signal: int, _frame: FrameType | None) -> None:
-            self._renewing.set()
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, stop)
-        signal.signal(signal.SIGHUP, renew)
+        self._signals = Signals(*_ENDING, signal.SIGHUP)
 
     def processes(self) -> Mapping[str, int]:
         """Return the ids of all processes, workers by their slots. Called by other threads."""
@@ -228,25 +214,29 @@ class Supervisor:
         if first.status() is not None:
             _log.critical("worker cannot start", extra={**first.name, "status": first.status()})
             return first.status() or 1
-        if not self._stopping.is_set():
+        if not self._is_stopping():
             self._fill()
         self._wait_for(lambda: all(worker.has_said(LISTENING) for worker in self._workers))
-        if not self._stopping.is_set():
+        if not self._is_stopping():
             when_serving()
-        while not self._stopping.wait(_TICK_SECONDS):
+        while not self._is_stopping(within_seconds=_TICK_SECONDS):
             self._tick()
         return self._stop()
 
     def _wait_for(self, is_true: Callable[[], bool]) -> None:
-        while not is_true() and not self._stopping.wait(_TICK_SECONDS):
+        while not is_true() and not self._is_stopping(within_seconds=_TICK_SECONDS):
             if len(self._workers) > 1:
                 self._tick()
+
+    def _is_stopping(self, within_seconds: float = 0) -> bool:
+        self._signals.wait(within_seconds)
+        return not self._signals.received.isdisjoint(_ENDING)
 
     def _tick(self) -> None:
         self._reap()
         self._fill()
-        if self._replacement is None and self._renewing.is_set():
-            self._renewing.clear()
+        if self._replacement is None and signal.SIGHUP in self._signals.received:
+            self._signals.received.remove(signal.SIGHUP)
             _log.info("replacing workers")
             self._replace(list(self._workers), reason="signal")
         if self._replacement is None and time.monotonic() >= self._next_look:
@@ -384,7 +374,6 @@ def _supervise(settings: SupervisorSettings, stack: ExitStack) -> int:
         replacements=worker_replacements(registry),
     )
     describe_processes(registry, supervisor.processes)
-    supervisor.listen_to_signals()
     serving = {"address": written(settings.host, port), "metrics_port": metrics_port}
     return supervisor.run(
         when_serving=lambda: _log.info("serving", extra={**serving, "workers": settings.workers})

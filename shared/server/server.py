@@ -8,12 +8,10 @@ flight gets the grace period to finish.
 
 import logging
 import signal
-import threading
 import time
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from types import FrameType
 from typing import Final
 
 import grpc
@@ -28,6 +26,7 @@ from shared.processes.memory import RETURN_SECONDS, FreeMemory
 from shared.processes.metrics import describe_process
 from shared.processes.metrics_port import MetricsPort
 from shared.processes.ports import has_connections, reserved, stop_listening, written
+from shared.processes.signals import Signals
 from shared.processes.workers import LISTENING, READY, WorkerSlot
 from shared.server.admission import admit, audit, refuse_suspended
 from shared.server.call_slots import CALLS_OPEN, STREAMS_OF_A_CONNECTION, CallSlots, HeavyUsers
@@ -291,24 +290,17 @@ def run_until_stopped(
 
     SIGTERM and SIGINT end the service, SIGHUP only this process: another process replaces it.
     """
-    stopping = threading.Event()
-    received = set[int]()
-
-    def on_signal(number: int, _frame: FrameType | None) -> None:
-        received.add(number)
-        stopping.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, on_signal)
+    signals = Signals(signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     server = RunningServer(settings, service, slot)
     where = {"address": server.address}
     if slot is None:
         _log.info("serving", extra={**where, "metrics_port": server.metrics_port})
     else:
         _log.info("listening", extra={**where, "slot": slot.number})
-    stopping.wait()
+    while not signals.received:
+        signals.wait()
     _log.info("stopping")
-    server.stop(ends_service=received != {signal.SIGHUP})
+    server.stop(ends_service=signals.received != {signal.SIGHUP})
     _log.info("stopped")
 
 
