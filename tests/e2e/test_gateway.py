@@ -443,6 +443,7 @@ def test_metrics_are_served_and_nothing_else_of_the_page_that_could_stop_it(
     behind: Behind,
 ) -> None:
     port = behind.gateway.metrics_port
+    assert behind.gateway.call("GET", "/v1/users/1/connections").status == 200
 
     page = behind.gateway.call("GET", "/metrics", port=port).body.decode()
 
@@ -455,7 +456,8 @@ def test_a_host_that_stops_is_left_out_and_taken_in_again_without_a_failed_call(
 ) -> None:
     pair, path = behind.pair, f"/v1/users/{behind.people.new(1)[0]}/feed"
     with ExitStack() as gateways:
-        with another_feed(pair) as (second, _):
+        # Such a service tells its clients to go, and stops when they have gone.
+        with another_feed(pair, {"MAX_CONNECTION_AGE_SECONDS": "1"}) as (second, _):
             gateway = gateways.enter_context(
                 running_gateway(
                     tmp_path,
@@ -697,15 +699,18 @@ def test_keys_and_certificates_are_exchanged_while_it_runs(guarded: Guarded) -> 
     guarded.issuer.add_key("second")
     _certificates(other, guarded.folder, "facing", "TLS")
     headers = {"authorization": f"Bearer {guarded.issuer.token(17)}"}
-    trust = ssl.create_default_context(cadata=other.certificate.decode())
 
-    def status() -> int:
+    def status(authority: Authority) -> int:
+        trust = ssl.create_default_context(cadata=authority.certificate.decode())
         with suppress(ssl.SSLError):
             return guarded.gateway.call("GET", path, headers=headers, trust=trust).status
         return 0
 
-    until(lambda: status() != 0)
-    until(lambda: status() == 200)
+    until(lambda: status(other) != 0)
+    until(lambda: status(other) == 200)
+    # As other tests expect it.
+    _certificates(guarded.authority, guarded.folder, "facing", "TLS")
+    until(lambda: status(guarded.authority) == 200)
 
 
 def test_a_deployment_with_tls_and_tokens_keeps_all_promises(
