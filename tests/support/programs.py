@@ -132,10 +132,11 @@ class _ForkedProcess:
         self.pid = pid
         self._module = module
         self._pidfd = pidfd
-        self._answers = answers
+        # A number: a socket that is found in a cycle of garbage warns before it can be closed here.
+        self._answers = answers.detach()
 
     def __del__(self) -> None:
-        self._answers.close()
+        os.close(self._answers)
         os.close(self._pidfd)
 
     def poll(self) -> int | None:
@@ -152,7 +153,8 @@ class _ForkedProcess:
         if not answers.poll(None if timeout is None else 1000 * timeout):
             raise subprocess.TimeoutExpired(self._module, timeout or 0)
         # The answer stays where it is, for all who ask later.
-        status = self._answers.recv(_ANSWER_BYTES, socket.MSG_PEEK)
+        with socket.socket(fileno=os.dup(self._answers)) as peeking:
+            status = peeking.recv(_ANSWER_BYTES, socket.MSG_PEEK)
         assert status, "the fork server has ended"
         return int(status)
 
