@@ -95,7 +95,10 @@ class Cluster:
 
     def guardian(self) -> int:
         """Return the pid of the guardian."""
-        [pid] = [pid for pid in self.processes() if pid != self.postmaster()]
+        # What the server has just forked has its command line for a moment.
+        while len(found := self.processes()) != 2:
+            time.sleep(0.01)
+        [pid] = [pid for pid in found if pid != self.postmaster()]
         return pid
 
     def processes(self) -> list[int]:
