@@ -21,7 +21,7 @@ class Signals:
     def __init__(self, *numbers: signal.Signals) -> None:
         """Take note of these from now on."""
         self.received = set[int]()
-        """Those that came and were seen by `wait`; who has done what one asks for discards it."""
+        """Those that `wait` has seen. Code that has acted on one removes it."""
         # Open as long as the process lives, for a signal may come when nobody waits any more.
         self._reader, writer = os.pipe()
         for end in (self._reader, writer):

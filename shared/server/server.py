@@ -150,8 +150,9 @@ class RunningServer:
         """
         if not self._settings.max_connection_age:
             return
-        taken = -1
-        while taken != (taken := self._around.taken) and time.monotonic() < deadline:
+        before = -1
+        while before != self._around.taken and time.monotonic() < deadline:
+            before = self._around.taken
             if not has_connections(self.port):
                 return
             time.sleep(_QUIET_SECONDS)

@@ -55,6 +55,8 @@ def test_a_keeper_that_is_forgotten_while_it_answers_trusts_nothing_that_is_cach
         assert fence_registrations.main(["forget", str(keeper)]) == 0
 
         assert _keepers(pair) == _open_fences(pair) == []
+        # What is cached from now on is not trusted either.
+        assert [people.feed(bob) for _ in range(2)] == [[], []]
         people.remove(alice, bob)
         people.post(alice)
         assert people.feed(bob) == []
