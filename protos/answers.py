@@ -42,6 +42,7 @@ _NAMES: Final[Mapping[int, str]] = {
 }
 _ALWAYS: Final = (400, 401, 403, 406, 429, 503, 504)
 _RETRIED: Final = (429, 503)
+_CHALLENGED: Final = 401
 _ERROR: Final = """\
 An error. HTTP's status follows from `code`, which is a google.rpc.Code; the text of `message` may
 change at any time, the `reason` of the detail ErrorInfo keeps its meaning."""
@@ -53,6 +54,10 @@ HEADERS: Final[Mapping[str, Schema]] = {
     },
     "Position": {
         "description": "If there are replicas: a position with this change, for later reads.",
+        "schema": {"type": "string"},
+    },
+    "Challenge": {
+        "description": "`Bearer`, with what RFC 6750 has for it.",
         "schema": {"type": "string"},
     },
     "RetryAfter": {
@@ -177,8 +182,9 @@ def error_responses(schemas: Schemas, reasons: Commented) -> Schema:
     for status, name in _NAMES.items():
         lines = "\n".join(f"- `{reason}`" for reason in by_status.get(status, ()))
         retry = {"Retry-After": _header("RetryAfter")} if status in _RETRIED else {}
+        challenge = {"WWW-Authenticate": _header("Challenge")} if status == _CHALLENGED else {}
         text = f"An error; see the schema for its reason:\n{lines}"
-        answers[name] = {**content(reference, text), "headers": {**headers, **retry}}
+        answers[name] = {**content(reference, text), "headers": {**headers, **retry, **challenge}}
     answers["Error"] = {**content(reference, _ERROR), "headers": headers}
     return answers
 

@@ -1,9 +1,11 @@
--- Gives answers over HTTP what HTTP has of its own: ETag and 304, 412, Retry-After, and the names of
--- fields as the caller wrote them. It comes after requests.lua, and uses its tables and functions.
+-- Gives answers over HTTP what HTTP has of its own: ETag and 304, 412, Retry-After, WWW-Authenticate,
+-- and the names of fields as the caller wrote them. It comes after requests.lua, and uses its tables
+-- and functions.
 
 local MODULUS, FACTOR = 4294967296, 65599
 -- What the transcoder leaves of the answer that it has read.
 local OF_GRPC = { "grpc-accept-encoding", "grpc-encoding", "grpc-message", "grpc-status" }
+local CHALLENGE = 'Bearer realm="kith"' -- where a service has refused a token, and not Envoy
 local PATIENCE = "1" -- seconds, where nothing is said of when to retry
 
 -- Returns a hash of 32 bits. An etag has it beside the version of the resource, so that it tells
@@ -97,6 +99,9 @@ local function amend_error(handle, status, about)
     local seconds = match(text, '"retryDelay":"([%d.]+)s"')
     seconds = seconds and math.max(1, math.ceil(tonumber(seconds)))
     headers:replace("retry-after", seconds and tostring(seconds) or PATIENCE)
+  end
+  if status == "401" and not headers:get("www-authenticate") then
+    headers:replace("www-authenticate", CHALLENGE)
   end
   if about.is_conditional and find(text, '"reason":"ETAG_MISMATCH"', 1, true) then
     headers:replace(":status", "412")

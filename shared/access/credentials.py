@@ -16,7 +16,11 @@ from shared.access.settings import AuthSettings
 
 _USER_ID: Final = re.compile(r"[1-9][0-9]{0,18}")
 _MAX_USER_ID = 2**63 - 1
-_SCHEME = "bearer "
+_AUTHORIZATION: Final = "authorization"
+# The scheme in any case, one or more spaces, and a token (RFC 9110, 11.4; RFC 6750, 2.1).
+_BEARER: Final = re.compile(r"bearer +([a-z0-9._~+/-]+=*)", re.ASCII | re.IGNORECASE)
+# What HTTP does not count as part of a header's value (RFC 9110, 5.5).
+_AROUND_VALUES: Final = " \t"
 # A certificate's names as gRPC tells them: URIs such as spiffe://, and host names.
 _NAMES_OF_SERVICES = ("peer_uri", "peer_dns")
 _log = logging.getLogger("kith.access")
@@ -49,7 +53,7 @@ class Credentials:
         passes on a user's token makes the call as the user.
         """
         with _refusals_told_to_the_log_alone(context):
-            shown = _shown(context, "authorization")
+            shown = _shown(context, _AUTHORIZATION)
             return self._bearer(shown) if shown else self._certified(context)
 
     def require_user(
@@ -66,7 +70,9 @@ class Credentials:
         if not shown and not service.acts_on_behalf:
             return
         with _refusals_told_to_the_log_alone(context):
-            is_of_the_user = bool(shown) and self._user(self._subject(shown)).user_id == user_id
+            is_of_the_user = (
+                bool(shown) and self._user(self._subject(_only(shown))).user_id == user_id
+            )
         if not is_of_the_user:
             raise UnauthorizedError(
                 f"{USER_TOKEN} must hold the token of the user of the call",
@@ -83,16 +89,16 @@ class Credentials:
         if self._tokens is not None:
             self._tokens.close()
 
-    def _bearer(self, shown: list[str]) -> Caller:
-        if any(value[: len(_SCHEME)].lower() != _SCHEME for value in shown):
+    def _bearer(self, shown: list[str | bytes]) -> Caller:
+        written = _BEARER.fullmatch(_only(shown))
+        if written is None:
             raise RefusedCredentialsError("no bearer token")
-        subject = self._subject([value[len(_SCHEME) :].strip() for value in shown])
+        subject = self._subject(written[1])
         return self._services.get(subject) or self._user(subject)
 
-    def _subject(self, tokens: list[str]) -> str:
-        [token, *others] = tokens
-        if self._tokens is None or others:
-            raise RefusedCredentialsError("more than one token, or none is taken here")
+    def _subject(self, token: str) -> str:
+        if self._tokens is None:
+            raise RefusedCredentialsError("no token is taken here")
         return self._tokens.subject(token)
 
     def _user(self, subject: str) -> Caller:
@@ -120,12 +126,21 @@ def _names(shown: Mapping[str, bytes | Iterable[bytes]]) -> list[str]:
     ]
 
 
-def _shown(context: grpc.ServicerContext, name: str) -> list[str]:
-    return [
-        value
-        for key, value in context.invocation_metadata() or ()
-        if key == name and isinstance(value, str)
-    ]
+def _shown(context: grpc.ServicerContext, name: str) -> list[str | bytes]:
+    """Return the values of a header; also those of its binary form, which no caller may show.
+
+    To ignore that form would be to take a caller for one who shows nothing, and a service that
+    shows nothing else may do more than one that shows a user's token.
+    """
+    names = (name, f"{name}-bin")
+    return [value for key, value in context.invocation_metadata() or () if key in names]
+
+
+def _only(shown: list[str | bytes]) -> str:
+    [value, *others] = shown
+    if others or isinstance(value, bytes):
+        raise RefusedCredentialsError("more than one token, or one that is no text")
+    return value.strip(_AROUND_VALUES)
 
 
 @contextmanager

@@ -549,6 +549,11 @@ class Guarded:
     authority: Authority
     folder: Path
 
+    @property
+    def trust(self) -> ssl.SSLContext:
+        """What a client believes that calls the gateway."""
+        return ssl.create_default_context(cadata=self.authority.certificate.decode())
+
 
 @pytest.fixture(scope="module")
 def guarded(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
@@ -628,8 +633,7 @@ def _native(guarded: Guarded, user_id: int, metadata: Metadata) -> tuple[grpc.St
 
 def _over_tls(guarded: Guarded, path: str, token: str | None = None) -> Answer:
     headers = {} if token is None else {"authorization": f"Bearer {token}"}
-    trust = ssl.create_default_context(cadata=guarded.authority.certificate.decode())
-    return guarded.gateway.call("GET", path, headers=headers, trust=trust)
+    return guarded.gateway.call("GET", path, headers=headers, trust=guarded.trust)
 
 
 def test_who_shows_a_good_token_gets_in_as_that_user_and_as_nobody_else(guarded: Guarded) -> None:
@@ -667,6 +671,7 @@ def test_a_token_that_is_not_good_gets_in_nowhere(guarded: Guarded, what: str) -
 
     expected = "TOKEN_EXPIRED" if what == "expired" else "UNAUTHENTICATED"
     assert (answer.status, answer.json["code"], answer.reason) == (401, 16, expected)
+    assert answer.headers["www-authenticate"].startswith("Bearer ")
     assert _native(guarded, 17, bearer(token)) == (grpc.StatusCode.UNAUTHENTICATED, expected)
 
 
@@ -683,6 +688,57 @@ def test_without_a_token_only_health_is_told(guarded: Guarded) -> None:
     assert {(answer.status, answer.reason) for answer in answers} == {(401, "UNAUTHENTICATED")}
     assert _native(guarded, 17, ()) == (grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED")
     assert _over_tls(guarded, "/healthz").status == 200
+
+
+# What the gateway answers to a request with these headers.
+_SPELLINGS = {
+    "Authorization: Bearer {}": 200,
+    "authorization: bearer {}": 200,
+    "AUTHORIZATION:BEARER   {} \t": 200,
+    "Authorization: Bearer\t{}": 401,
+    "Authorization: Bearer{}": 401,
+    "Authorization: {}": 401,
+    "Authorization: Bearer": 401,
+    "Authorization:": 401,
+    "Authorization: Basic {}": 401,
+    "Authorization: Bearer {0}, Bearer {0}": 401,
+    "Authorization: Bearer {0}\r\nAuthorization: Bearer {0}": 401,
+    "Authorization: Basic MTc6\r\nAuthorization: Bearer {0}": 401,
+    "Authorization: Bearer \xa0{}": 401,
+    "Authorization: Bearer {}\xff": 401,
+    "Proxy-Authorization: Bearer {}": 401,
+}
+
+
+def test_a_token_is_taken_as_http_lets_clients_spell_it_and_not_otherwise(guarded: Guarded) -> None:
+    token, head = (
+        guarded.issuer.token(17),
+        "GET /v1/users/17/authors/17/posts HTTP/1.1\r\nHost: a\r\n",
+    )
+    answers = {
+        spelling: guarded.gateway.answer(
+            f"{head}{spelling.format(token)}".encode("latin-1"), trust=guarded.trust
+        )
+        for spelling in _SPELLINGS
+    }
+
+    assert {spelling: answer.status for spelling, answer in answers.items()} == _SPELLINGS
+    refused = [answer for answer in answers.values() if answer.status == 401]
+    assert {(answer.json["code"], answer.reason) for answer in refused} == {(16, "UNAUTHENTICATED")}
+    assert {answer.headers.get("www-authenticate", "")[:7] for answer in refused} == {"Bearer "}
+
+
+def test_natively_a_token_is_spelled_as_over_http(guarded: Guarded) -> None:
+    token = guarded.issuer.token(17)
+    spellings: dict[Metadata, str] = {
+        (("authorization", f"BEARER   {token}"),): "",
+        (("authorization", f"Basic {token}"),): "UNAUTHENTICATED",
+        (("authorization-bin", token.encode()),): "UNAUTHENTICATED",
+        (("authorization-bin", token.encode()), *bearer(token)): "UNAUTHENTICATED",
+        (*bearer(token), *bearer(token)): "UNAUTHENTICATED",
+    }
+
+    assert {shown: _native(guarded, 17, shown)[1] for shown in spellings} == spellings
 
 
 def test_the_log_names_the_user_and_holds_no_token(guarded: Guarded) -> None:

@@ -7,10 +7,9 @@ import base64
 import json
 import random
 import re
-import socket
 from collections.abc import Iterator
 from contextlib import closing
-from http.client import HTTPConnection, HTTPResponse
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -495,7 +494,7 @@ def test_a_path_that_knows_other_methods_names_them(gateway: Gateway) -> None:
 def test_what_is_hardly_http_is_answered_with_an_error_like_any_other(
     gateway: Gateway, head: str, status: int
 ) -> None:
-    answer = _answer(gateway, head)
+    answer = gateway.answer(head.encode())
 
     assert answer.status == status
     assert answer.json["message"]
@@ -524,7 +523,7 @@ def test_what_is_refused_over_http_2_is_answered_with_an_error_like_any_other(
 
 
 def test_a_tunnel_is_refused_at_once(gateway: Gateway) -> None:
-    answer = _answer(gateway, "CONNECT a:443 HTTP/1.1\r\nHost: a:443")
+    answer = gateway.answer(b"CONNECT a:443 HTTP/1.1\r\nHost: a:443")
 
     assert (answer.status, answer.reason) == (403, "INVALID_FIELD")
 
@@ -626,17 +625,7 @@ def test_what_is_only_named_like_grpc_is_no_call(gateway: Gateway, content_type:
 
 
 def test_whoever_speaks_http_1_0_is_answered(gateway: Gateway) -> None:
-    assert _answer(gateway, "GET /v1/users/7/feed HTTP/1.0").status == 200
-
-
-def _answer(gateway: Gateway, head: str) -> Answer:
-    """Return what is answered to these bytes."""
-    with socket.create_connection(("127.0.0.1", gateway.port), timeout=60) as connection:
-        connection.sendall(f"{head}\r\n\r\n".encode())
-        response = HTTPResponse(connection)
-        response.begin()
-        headers = {name.lower(): value for name, value in response.getheaders()}
-        return Answer(status=response.status, headers=headers, body=response.read())
+    assert gateway.answer(b"GET /v1/users/7/feed HTTP/1.0").status == 200
 
 
 @pytest.mark.parametrize(("size", "is_taken"), [(7_500, True), (9_000, False), (20_000, False)])

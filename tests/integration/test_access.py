@@ -17,6 +17,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
 from grpc_reflection.v1alpha import reflection_pb2
@@ -35,6 +36,7 @@ from shared.access.rules import Admits
 from shared.server.server import RunningServer
 from tests.support.credentials import Issuer, put
 from tests.support.errors import decoded, reason_of, refusal, succeeds
+from tests.support.http2 import Header, status_over_grpc
 from tests.support.pair import ENVIRONMENT, Databases
 from tests.support.people import PRIVATE
 from tests.support.ports import free_port
@@ -44,6 +46,7 @@ from tests.support.secured import Clients, SecuredPair, bearer, secured_pair
 
 _USER, _OTHER = 17, 18
 _SERVICES = "feed,importer"
+_LIST = graph_pb2.ListConnectionsRequest(user_id=_USER)
 _CALLERS = 4
 _FENCES_PORT = free_port()
 
@@ -168,6 +171,86 @@ def test_who_shows_no_token_makes_no_call(clients: Clients, issuer: Issuer, kind
     shown = _BAD_HEADERS[kind](issuer)
 
     assert {_outcome(clients, rpc, shown) for rpc in RPCS} == {"UNAUTHENTICATED"}
+
+
+# How a token may be written after `authorization:`, by RFC 9110 (11.4) and RFC 6750 (2.1).
+_SPELLINGS = [
+    "Bearer {}",
+    "bearer {}",
+    "BEARER {}",
+    "bEaReR   {}",
+    "Bearer {}  ",
+    "  Bearer {}",
+    "Bearer {}\t",
+]
+_MISSPELLINGS = [
+    "",
+    " ",
+    "{}",
+    "Bearer",
+    "Bearer ",
+    "Bearer{}",
+    "Bearer\t{}",
+    "Bearer \t{}",
+    "Bearer:{}",
+    "Bearer \u00a0{}",
+    "Bearer\u00a0{}",
+    "Bearer {}\u00a0",
+    "Bearer {}\u00e9",
+    "Bearer {}\udcff",
+    "Bearer {}\0",
+    "Bearer {}\r\n",
+    "\nBearer {}",
+    "Bearer {}=",
+    "Bearer {},",
+    'Bearer "{}"',
+    "Bearer token={}",
+    "Bearer {0} {0}",
+    "Bearer {0}, Bearer {0}",
+    "Bearer {}, Basic MTc6aGlkZGVu",
+    "Basic {}",
+    "Basic MTc6aGlkZGVu, Bearer {}",
+    "Token {}",
+    "Bearer {}" + "x" * 8_000,
+]
+
+
+def _spelled(spelling: str, token: str) -> Header:
+    return "authorization", spelling.format(token).encode(errors="surrogateescape")
+
+
+def _reason(port: int, *shown: Header) -> str:
+    """Return the reason for which a call of the user is refused, or nothing if it is let in."""
+    path, request = "/kith.graph.v1.GraphService/ListConnections", _LIST.SerializeToString()
+    code, details = status_over_grpc(port, path, request, *shown)
+    status = status_pb2.Status.FromString(details)
+    assert code == str(status.code), (code, status)
+    info = error_details_pb2.ErrorInfo()
+    return info.reason if any(detail.Unpack(info) for detail in status.details) else ""
+
+
+def test_a_token_is_taken_as_http_lets_clients_spell_it(
+    secured: SecuredPair, issuer: Issuer
+) -> None:
+    port, token = secured.graph_server.port, issuer.token(_USER)
+
+    outcomes = {each: _reason(port, _spelled(each, token)) for each in _SPELLINGS}
+
+    assert outcomes == dict.fromkeys(_SPELLINGS, "")
+
+
+def test_a_token_that_is_spelled_otherwise_is_refused(secured: SecuredPair, issuer: Issuer) -> None:
+    port, token = secured.graph_server.port, issuer.token(_USER)
+    two = [_spelled(each, token) for each in ("Bearer {}", "Bearer {}")]
+    binary = "authorization-bin", base64.b64encode(f"Bearer {token}".encode())
+
+    outcomes = {each: _reason(port, _spelled(each, token)) for each in _MISSPELLINGS}
+
+    assert outcomes == dict.fromkeys(_MISSPELLINGS, "UNAUTHENTICATED")
+    assert _reason(port, *two) == "UNAUTHENTICATED"
+    assert _reason(port, *reversed([two[0], ("authorization", "Basic MTc6")])) == "UNAUTHENTICATED"
+    assert _reason(port, binary) == "UNAUTHENTICATED"
+    assert _reason(port, two[0], binary) == "UNAUTHENTICATED"
 
 
 def test_an_expired_token_opens_no_call_and_is_told_apart(clients: Clients, issuer: Issuer) -> None:

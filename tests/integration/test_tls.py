@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,12 @@ from kith.graph.v1.fence_keeper_pb2_grpc import FenceKeeperServiceStub
 from kith.graph.v1.graph_pb2_grpc import GraphServiceStub
 from shared.server.server import RunningServer
 from tests.support.credentials import Authority, Certificate, Issuer, Shown, put
-from tests.support.errors import reason_of, succeeds
+from tests.support.errors import reason_of, refusal, succeeds
 from tests.support.pair import Databases
 from tests.support.people import ALL
 from tests.support.ports import free_port
 from tests.support.processes import run, until
-from tests.support.rpcs import RPCS, Rpc
+from tests.support.rpcs import RPCS, Metadata, Rpc
 from tests.support.scrape import scrape
 from tests.support.secured import Clients, SecuredPair, bearer, secured_pair
 
@@ -132,13 +133,20 @@ def test_a_services_certificate_does_not_help_a_bad_token(
     secured: SecuredPair, authority: Authority, issuer: Issuer
 ) -> None:
     request = graph_pb2.ListConnectionsRequest(user_id=17)
-    with (
-        secured.clients(authority.credentials(authority.issue(_IMPORTER))) as clients,
-        pytest.raises(grpc.RpcError) as caught,
-    ):
-        clients.graph.ListConnections(request, metadata=bearer(issuer.token(18, aud="other")))
+    bad: list[Metadata] = [
+        bearer(issuer.token(18, aud="other")),
+        (("authorization", ""),),
+        (("authorization", issuer.token(17)),),
+        (("authorization", "Basic MTc6aGlkZGVu"),),
+        (("authorization-bin", f"Bearer {issuer.token(18)}".encode()),),
+        (("kith-user-token", ""),),
+        (("kith-user-token-bin", issuer.token(18).encode()),),
+    ]
+    with secured.clients(authority.credentials(authority.issue(_IMPORTER))) as clients:
+        list_connections = clients.graph.ListConnections
+        refusals = [refusal(partial(list_connections, metadata=shown), request) for shown in bad]
 
-    assert reason_of(caught.value) == "UNAUTHENTICATED"
+    assert refusals == ["UNAUTHENTICATED"] * len(bad)
 
 
 def test_feed_and_graph_know_each_other_by_their_certificates(

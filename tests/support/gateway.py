@@ -2,11 +2,12 @@
 
 import json
 import os
+import socket
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPSConnection
+from http.client import HTTPConnection, HTTPResponse, HTTPSConnection
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +78,16 @@ class Gateway:
         with closing(connection):
             kind = {} if body is None else {"content-type": "application/json"}
             connection.request(method, path, sent, {**kind, **(headers or {})})
-            response = connection.getresponse()
-            received = {name.lower(): value for name, value in response.getheaders()}
-            return Answer(status=response.status, headers=received, body=response.read())
+            return _received(connection.getresponse())
+
+    def answer(self, head: bytes, *, trust: ssl.SSLContext | None = None) -> Answer:
+        """Return what is answered to a request without a body, also if no library sends it."""
+        plain = socket.create_connection(("127.0.0.1", self.port), timeout=_SECONDS)
+        with trust.wrap_socket(plain, server_hostname="127.0.0.1") if trust else plain as peer:
+            peer.sendall(head + b"\r\n\r\n")
+            with closing(HTTPResponse(peer)) as response:
+                response.begin()
+                return _received(response)
 
     def healthy(self, cluster: str) -> int:
         """Return how many hosts of a service calls are sent to."""
@@ -102,6 +110,11 @@ class Gateway:
 
         until(is_there)
         return found[0]
+
+
+def _received(response: HTTPResponse) -> Answer:
+    headers = {name.lower(): value for name, value in response.getheaders()}
+    return Answer(status=response.status, headers=headers, body=response.read())
 
 
 @contextmanager

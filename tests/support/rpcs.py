@@ -12,7 +12,7 @@ from kith.feed.v1.feed_pb2_grpc import FeedServiceStub
 from kith.graph.v1 import graph_pb2
 from kith.graph.v1.graph_pb2_grpc import GraphServiceStub
 
-Metadata: TypeAlias = tuple[tuple[str, str], ...]
+Metadata: TypeAlias = tuple[tuple[str, str | bytes], ...]
 
 
 class Stubs(Protocol):
