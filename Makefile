@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup browser clients run gateway up down test test-unit test-citus model oracle proof chaos soak replicas conformance conformance-web fuzz-photos screenshots bench bench-full bench-load bench-costs lint format check proto migrate revision clean
+.PHONY: help setup browser clients run gateway up down test test-unit test-tools test-citus model oracle proof chaos soak replicas conformance conformance-web fuzz-photos screenshots bench bench-full bench-load bench-costs lint format check proto migrate revision clean
 
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -41,11 +41,14 @@ down: ## Stop the containers; data is kept
 
 # Files of tests run beside each other, in the order of testpaths: the longest first.
 test: N = $(if $(T),0,auto)
-test: .venv/dev-installed ## Run every test; T= names a part, N= says in how many processes
+test: .venv/dev-installed ## Run the tests of everything that ships; T= names a part, N= says in how many processes
 	$(BIN)/python -m pytest --durations=10 --numprocesses=$(N) --dist=loadfile --no-loadscope-reorder $(T)
 
 test-unit: .venv/dev-installed ## Run the unit tests, which start nothing; takes seconds
 	$(BIN)/python -m pytest tests/unit
+
+test-tools: .venv/dev-installed ## Run the tests of what measures, breaks and proves: benchmarks, chaos, proof
+	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder tests/tools
 
 test-citus: .venv/dev-installed ## Run the tests with the feed on the Citus of KITH_TEST_CITUS_URL
 	@test -n "$$KITH_TEST_CITUS_URL" || \
@@ -117,7 +120,7 @@ format: .venv/dev-installed ## Format code and protos, and apply safe fixes
 	$(BIN)/ruff format
 	$(BIN)/buf format --write protos
 
-check: lint test ## Run lint and test, which must pass before a push
+check: lint test test-tools ## Run lint and all tests, which must pass before a push
 
 proto: .venv/dev-installed ## Generate the stubs in kith/ and openapi.yaml from protos/
 	$(BIN)/python -m protos.contracts generate

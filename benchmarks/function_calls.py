@@ -1,6 +1,6 @@
 """How many functions a page of a feed calls, which another load of the machine does not change.
 
-    python -m benchmarks.function_calls GRAPH_URL FEED_URL asking|fenced VIEWER [VIEWER ...]
+    python -m benchmarks.function_calls GRAPH_URL FEED_URL asking|fenced PAGES VIEWER [VIEWER ...]
 
 runs both services in one process and prints how many functions of Python and of C their threads
 call for a page of these viewers' feeds. Time on a busy machine says little; this says whether a
@@ -39,8 +39,6 @@ _ASKING: Final = "asking"
 _FENCED: Final = "fenced"
 _HOST: Final = "127.0.0.1"
 _POLL_SECONDS: Final = 0.05
-# What is beside the calls, such as looking for news once a second, is a small part of so many.
-_PAGES: Final = 200
 _WARMING_PAGES: Final = 40
 # A little above what they are; see the module's first lines.
 _TARGETS: Final = {_ASKING: 1_700, _FENCED: 1_100}
@@ -69,7 +67,9 @@ def _row(stage: Stage, way: str) -> Row:
 
 def _counted(stage: Stage, dataset: Dataset, way: str) -> dict[str, float]:
     viewers = map(str, dataset.viewer_ids(dataset.usual))
-    arguments = [dataset.graph_url, dataset.feed_url, way, *viewers]
+    # What is beside the calls, such as looking for news once a second, is a small part of many pages.
+    pages = str(stage.effort.profiled_pages)
+    arguments = [dataset.graph_url, dataset.feed_url, way, pages, *viewers]
     with (stage.logs / f"functions-{way}.log").open("wb") as log:
         ended = subprocess.run(
             [sys.executable, "-m", "benchmarks.function_calls", *arguments],
@@ -131,7 +131,8 @@ def _read_pages(call: Calls, viewer_ids: Sequence[int], number: int) -> None:
 
 def main() -> None:
     """Count, and print the counts of a page as JSON."""
-    graph_url, feed_url, way, *viewers = sys.argv[1:]
+    graph_url, feed_url, way, number, *viewers = sys.argv[1:]
+    pages = int(number)
     logs.configure(service="functions", level="INFO")
     viewer_ids = list(map(int, viewers))
     counting = _Counting()
@@ -141,10 +142,10 @@ def main() -> None:
     ):
         _read_pages(call, viewer_ids, _WARMING_PAGES)
         counting.is_on = True
-        _read_pages(call, viewer_ids, _PAGES)
+        _read_pages(call, viewer_ids, pages)
         counting.is_on = False
     events = counting.events
-    counted = {"python": events["call"] / _PAGES, "c": events["c_call"] / _PAGES}
+    counted = {"python": events["call"] / pages, "c": events["c_call"] / pages}
     sys.stdout.write(json.dumps(counted))
 
 

@@ -22,6 +22,7 @@ class Effort:
     imported_pairs: int
     imported_posts: int
     cache_mebibytes: int = 64
+    profiled_pages: int = 200
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,6 +43,7 @@ _EFFORT = Effort(
     imported_pairs=100,
     imported_posts=100,
     cache_mebibytes=1,
+    profiled_pages=2,
 )
 
 
