@@ -67,7 +67,7 @@ def _row(stage: Stage, way: str) -> Row:
 
 def _counted(stage: Stage, dataset: Dataset, way: str) -> dict[str, float]:
     viewers = map(str, dataset.viewer_ids(dataset.usual))
-    # What is beside the calls, such as looking for news once a second, is a small part of many pages.
+    # What is beside the calls, such as looking for news each second, is a small part of many pages.
     pages = str(stage.effort.profiled_pages)
     arguments = [dataset.graph_url, dataset.feed_url, way, pages, *viewers]
     with (stage.logs / f"functions-{way}.log").open("wb") as log:
