@@ -632,6 +632,10 @@ local function refusal_of(headers)
       return REFUSALS.header_name
     end
   end
+  -- So Envoy joins the values of several Host headers (RFC 9112, 3.2).
+  if find(headers:get(":authority") or "", ",", 1, true) then
+    return REFUSALS.hosts
+  end
   local timeout = headers:get("grpc-timeout")
   if timeout and not (find(timeout, "^%d+[HMSmun]$") and #timeout <= 9) then
     return REFUSALS.timeout

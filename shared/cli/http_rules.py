@@ -50,6 +50,7 @@ _REFUSALS: Final = {
         400,
         ValidationError("grpc-timeout is not up to 8 digits and one of H, M, S, m, u and n"),
     ),
+    "hosts": (400, ValidationError("a request has one host")),
     "binary": (400, ValidationError("a call over HTTP has a header that only gRPC has")),
     "not_grpc": (400, ValidationError("a call over gRPC is a POST with the header te: trailers")),
     "large_headers": (431, ValidationError("the headers are larger than 8 KiB", reason=_TOO_LARGE)),

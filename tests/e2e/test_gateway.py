@@ -498,6 +498,24 @@ def test_calls_are_told_that_a_service_cannot_be_reached_until_it_can(
     assert reason_of(refused.value) == "SERVICE_UNREACHABLE"
 
 
+@pytest.mark.parametrize("path", ["/v1/users/17/feed", "/console", "/nothing"])
+def test_a_request_has_one_host(behind: Behind, path: str) -> None:
+    for second in ("Host: a", "HOST: b.localhost"):
+        answer = behind.gateway.answer(f"GET {path} HTTP/1.1\r\nHost: a\r\n{second}".encode())
+
+        assert (answer.status, answer.reason) == (400, "INVALID_FIELD")
+        assert answer.json["message"] == "a request has one host"
+
+
+def test_natively_too_a_request_has_one_host(behind: Behind) -> None:
+    options = [("grpc.default_authority", "a,b")]
+    with grpc.insecure_channel(behind.gateway.address, options) as channel:
+        call = FeedServiceStub(channel).ListTags.future(feed_pb2.ListTagsRequest(user_id=17))
+
+        assert call.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert call.details() == "a request has one host"
+
+
 def test_a_gateway_that_is_told_to_stop_answers_what_it_has_been_asked(
     behind: Behind, tmp_path: Path
 ) -> None:
