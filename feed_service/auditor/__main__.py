@@ -35,6 +35,7 @@ from shared.processes.signals import Signals
 from shared.server.health import HealthServicer, add_to_server
 from shared.server.metrics import passing_checks
 from shared.server.readiness import Readiness
+from shared.server.unreadable_headers import shorten_log
 from shared.setting_names import unknown_settings
 
 _FEED_SERVICE = "kith.feed.v1.FeedService"
@@ -124,6 +125,7 @@ class RunningAuditor:
         self._port = int(bound.getsockname()[1])
         threads = ThreadPoolExecutor(_HEALTH_THREADS, thread_name_prefix="call")
         resources.callback(threads.shutdown, wait=False)
+        shorten_log()
         server = grpc.server(threads, options=[("grpc.so_reuseport", 1)])
         add_to_server(self._health, server)
         if settings.certificates is None:

@@ -52,6 +52,7 @@ from shared.server.reflection import enable_reflection
 from shared.server.service import InternalCalls, Service
 from shared.server.settings import ServerSettings
 from shared.server.tracing import tracing
+from shared.server.unreadable_headers import shorten_log
 
 _LAST_ROUND_SECONDS = 2
 _OBSERVE_SECONDS = 1
@@ -87,6 +88,7 @@ class RunningServer:
         self._settings = settings
         self._service = service
         self._worker_slot = slot
+        shorten_log()
         with ExitStack() as resources:
             resources.callback(service.close)
             self._credentials = _credentials(settings, resources)

@@ -253,6 +253,21 @@ def test_a_token_that_is_spelled_otherwise_is_refused(secured: SecuredPair, issu
     assert _reason(port, two[0], binary) == "UNAUTHENTICATED"
 
 
+def test_no_caller_fills_the_log_with_headers_that_cannot_be_read(
+    secured: SecuredPair, issuer: Issuer, caplog: pytest.LogCaptureFixture
+) -> None:
+    port, token = secured.graph_server.port, issuer.token(_USER)
+
+    outcomes = [_reason(port, _spelled("Bearer {}\udcff", token)) for _ in range(3)]
+
+    assert outcomes == ["UNAUTHENTICATED"] * 3
+    logged = [record for record in caplog.records if record.name.startswith("grpc")]
+    # The line of this minute may have come before.
+    assert len(logged) <= 1
+    assert not [record for record in logged if record.exc_info]
+    assert token not in caplog.text
+
+
 def test_an_expired_token_opens_no_call_and_is_told_apart(clients: Clients, issuer: Issuer) -> None:
     shown = bearer(issuer.token(_USER, exp=time.time() - 6))
 
