@@ -12,7 +12,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from tests.support.errors import fields_of
-from tests.support.pair import Pair
+from tests.support.pair import Databases, Pair, running_pair
 from tests.support.rpcs import RPCS, Rpc
 
 # They ask about everybody, so there is nothing they need to be given.
@@ -30,6 +30,13 @@ _MAY_BE_EMPTY = {"ImportConnections", "ImportTags", "ImportPosts", "ImportCommen
 # An id of a comment as it is read; no call changes it.
 _ONLY_READ = {"comment.parent_comment_id"}
 _MESSAGE = FieldDescriptor.TYPE_MESSAGE
+
+
+@pytest.fixture(scope="module")
+def pair(databases: Databases) -> Iterator[Pair]:
+    """A pair with few rows, because all are counted before and after each test."""
+    with running_pair(databases) as running:
+        yield running
 
 
 def _fields(descriptor: Descriptor, *path: FieldDescriptor) -> Iterator[list[FieldDescriptor]]:
