@@ -40,7 +40,7 @@ _FEED = "spiffe://kith.test/feed"
 _IMPORTER = "importer.kith.test"
 _GATEWAY = "gateway.kith.test"
 # Callers who never pause would take seconds of a processor, and fail no more than these.
-_PAUSE_SECONDS = 0.02
+_PAUSE_SECONDS = 0.1
 _FENCES_PORT = free_port()
 
 

@@ -774,7 +774,7 @@ def test_consumers_who_crash_see_each_event_once_and_can_rebuild_what_is_stored(
             for seed in range(_CONSUMERS)
         ]
         lives = [_Life(pair, everybody[3 * seed : 3 * seed + 3], seed) for seed in range(_WRITERS)]
-        for done in [threads.submit(life.live, 40) for life in lives]:
+        for done in [threads.submit(life.live, 25) for life in lives]:
             done.result()
         last.append(_execute(pair, "SELECT max(seq) FROM content_events")[0][0])
         consumed = [consumer.result() for consumer in consumers]
