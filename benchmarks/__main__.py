@@ -4,6 +4,8 @@
     python -m benchmarks quick --rows feed,hubs  some of its rows, which are only printed and kept
                                                  beside the data, as all are while they are measured
     python -m benchmarks citus                   one PostgreSQL against a Citus, also written there
+    python -m benchmarks pythons PYTHON PYTHON   interpreters in turns, likewise; each needs the
+                                                 packages of the group `services`
     python -m benchmarks load [MIX ...]          rates and latencies under mixes of calls
     python -m benchmarks costs                   the CPU of a call and the bytes of a row, likewise,
                                                  and quoted in deploy/CAPACITY.md
@@ -19,11 +21,12 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import citus
+from benchmarks import citus, pythons
 from benchmarks.capacity import PEOPLE, Assumptions, markdown, option, write_page
 from benchmarks.costs import Costs, last_costs, measure_costs
 from benchmarks.loads import MIXES, Load, run_loads
@@ -32,7 +35,7 @@ from benchmarks.rounds import Effort
 from benchmarks.row import Row
 from benchmarks.stage import Stage, prepared_stage
 from benchmarks.table import BY_NAME, Measurement, measured
-from benchmarks.world import FULL, QUICK, Size
+from benchmarks.world import FULL, QUICK, SMALL, Size
 
 _LOG_WIDTH = 160
 _GIGABYTE = 10**9
@@ -76,6 +79,8 @@ def main() -> None:
         )
     elif arguments.what == "citus":
         _compare_citus(directory, console)
+    elif arguments.what == "pythons":
+        _compare_pythons(arguments.interpreters, directory, console)
     elif arguments.what == "costs":
         write_page(measure_costs(_SIZES[arguments.size], directory, console))
     elif arguments.what == "capacity":
@@ -102,6 +107,13 @@ def _arguments() -> argparse.Namespace:
             help=f"only these, of {', '.join(BY_NAME)}; not written to benchmarks/results/",
         )
     commands.add_parser("citus", help="one PostgreSQL against a Citus of the same data")
+    interpreters = commands.add_parser("pythons", help="GetFeed by several interpreters of Python")
+    interpreters.add_argument(
+        "interpreters",
+        nargs="+",
+        metavar="PYTHON",
+        help="the first is what others are compared with",
+    )
     load = commands.add_parser("load", help="rates and latencies under mixes of calls")
     load.add_argument("mixes", nargs="*", metavar="MIX", help=f"of {', '.join(MIXES)}")
     load.add_argument("--seconds", type=float, default=20, help="of each mix")
@@ -198,6 +210,23 @@ def _compare_citus(directory: Path, console: Console) -> None:
     except LookupError as error:
         sys.exit(str(error))
     made = report(citus.SIZE.name, rows, seconds=round(time.monotonic() - started))
+    print_report(made, console)
+    write_report(made)
+
+
+def _compare_pythons(interpreters: Sequence[str], directory: Path, console: Console) -> None:
+    started = time.monotonic()
+    try:
+        starts = pythons.starts_of(interpreters)
+    except LookupError as error:
+        sys.exit(str(error))
+    effort = _EFFORTS["full"]
+    with prepared_stage(size=SMALL, effort=effort, directory=directory, console=console) as stage:
+        console.print(f"In turns: {', '.join(starts)}", highlight=False)
+        rows = measured(
+            Measurement(name="pythons", run=partial(pythons.compare, starts=starts)), stage
+        )
+    made = report("pythons", rows, seconds=round(time.monotonic() - started))
     print_report(made, console)
     write_report(made)
 

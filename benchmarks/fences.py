@@ -1,6 +1,6 @@
 """GetFeed and AcceptConnection with fences, in turns with the same without them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
 from operator import attrgetter
@@ -54,25 +54,24 @@ def pages(stage: Stage) -> list[Row]:
     """What fences save a page of a feed, against the floor and against asking the graph."""
     with ExitStack() as stack:
         postgres = stack.enter_context(closing(PostgresClock(stage.dataset.feed_url))).seconds
+        viewers = stage.dataset.viewer_ids(stage.dataset.usual)
         segments = in_turns(
             stage.effort,
             {
-                _FENCED: _pages(stage, stage.fenced, postgres, stack),
-                _ASKING: _pages(stage, stage.pair, postgres, stack),
+                _FENCED: feed_pages(stage.fenced, viewers, postgres, stack),
+                _ASKING: feed_pages(stage.pair, viewers, postgres, stack),
                 "floor": floor(stage, stack, postgres),
             },
         )
     return _of_pages(segments, stage.dataset.usual)
 
 
-def _pages(
-    stage: Stage, pair: RunningPair, postgres: Callable[[], float], stack: ExitStack
+def feed_pages(
+    pair: RunningPair, viewers: Sequence[int], postgres: Callable[[], float], stack: ExitStack
 ) -> Contender:
+    """Return pages of these viewers' feeds by a pair, with its clocks and that of PostgreSQL."""
     send = stack.enter_context(calls_of(pair.feed_address, GET_FEED))
-    requests = [
-        feed_pb2.GetFeedRequest(user_id=viewer).SerializeToString()
-        for viewer in stage.dataset.viewer_ids(stage.dataset.usual)
-    ]
+    requests = [feed_pb2.GetFeedRequest(user_id=viewer).SerializeToString() for viewer in viewers]
     return Contender(
         calls=[partial(send, request) for request in requests],
         clocks={

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import sysconfig
 import time
 from contextlib import closing, suppress
@@ -38,7 +39,7 @@ def gateway(console: Console) -> None:
     logs.configure(service="gateway", level=settings.server.log_level)
     settings.folder.mkdir(parents=True, exist_ok=True)
     keys = _published_keys(settings)
-    command = [*CHILD, str(os.getpid()), envoy_program(), *_arguments(settings)]
+    command = [sys.executable, *CHILD, str(os.getpid()), envoy_program(), *_arguments(settings)]
     signals = Signals(signal.SIGINT, signal.SIGTERM)
     # Ctrl-C is for this process, which then lets Envoy finish.
     with subprocess.Popen(command, process_group=0) as envoy:

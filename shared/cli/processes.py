@@ -23,7 +23,8 @@ READY_SECONDS = 180
 _STOP_SECONDS = 60
 _POLL_SECONDS = 0.1
 _LAST_LINES = 10
-CHILD = (sys.executable, "-m", "shared.processes.child")
+CHILD = ("-m", "shared.processes.child")
+"""What follows the interpreter, before this process's id and the program that ends with it."""
 
 
 def become(module: str, *arguments: str) -> NoReturn:
@@ -37,6 +38,9 @@ def become(module: str, *arguments: str) -> NoReturn:
 class ServiceProcess:
     """One service, from the beginning of the block to its end. Its log is a file."""
 
+    interpreter = sys.executable
+    """The Python that the service runs on."""
+
     def __init__(
         self, module: str, *arguments: str, environment: Mapping[str, str], log: Path
     ) -> None:
@@ -49,7 +53,7 @@ class ServiceProcess:
     def __enter__(self) -> Self:
         with private_file(self._log, "wb") as log:
             self._process = subprocess.Popen(
-                [*CHILD, str(os.getpid()), self.module, *self._arguments],
+                [self.interpreter, *CHILD, str(os.getpid()), self.module, *self._arguments],
                 env={**os.environ, **self._environment},
                 # `-m` looks in the working directory first, where a person may have a package of
                 # the same name.

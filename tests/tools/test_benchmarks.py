@@ -1,6 +1,8 @@
 """Every row of the benchmarks is made, on a tiny world; what it says of so little means nothing."""
 
 import math
+import platform
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -12,6 +14,7 @@ from random import Random
 import pytest
 from rich.console import Console
 
+from benchmarks import pythons
 from benchmarks.__main__ import attempted
 from benchmarks.cost_calls import CostCalls
 from benchmarks.dataset import Dataset
@@ -75,6 +78,23 @@ def test_rows_are_measured(stage: Stage, name: str) -> None:
     assert rows
     assert all(math.isfinite(row.measured) for row in rows)
     assert all(row.others is not None for row in rows)
+
+
+def test_interpreters_are_compared_with_the_first(stage: Stage) -> None:
+    rows = pythons.compare(stage, {"first": InProcess, "second": InProcess})
+
+    assert {row.name.partition(": ")[2] for row in rows} == {"second vs first"}
+    assert all(math.isfinite(row.measured) for row in rows)
+
+
+def test_services_start_by_the_interpreters_that_are_named() -> None:
+    starts = pythons.starts_of([sys.executable])
+
+    assert {name: start.interpreter for name, start in starts.items()} == {
+        f"Python {platform.python_version()}": sys.executable
+    }
+    with pytest.raises(LookupError, match="the same version"):
+        pythons.starts_of([sys.executable] * 2)
 
 
 def test_a_measurement_that_fails_leaves_the_others_to_be_made(stage: Stage) -> None:
