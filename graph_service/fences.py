@@ -267,9 +267,10 @@ class FenceUpkeep:
                 if connection is not None:
                     for row in rows:
                         self._attempt(partial(self._close_over, connection, row.target), failures)
-        self._next_look = now + _LOOK_SECONDS
         if failures:
+            # Looks again in the next round: a round that does not look would count as a success.
             raise failures[0]
+        self._next_look = now + _LOOK_SECONDS
 
     def register(self, target: str, *, seen: KeeperRow | None) -> None:
         """Have a keeper told of all changes from now on.

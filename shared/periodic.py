@@ -4,14 +4,17 @@ import logging
 import threading
 from collections.abc import Callable
 
+from kith.exceptions import UnavailableError
+
 _log = logging.getLogger("kith.rounds")
 
 
 class Periodic:
     """Runs a piece of work every so often, and sooner when it is asked to.
 
-    Of failures in a row the first, second, fourth, eighth and so on are logged: an outage of a day
-    would otherwise write thousands of tracebacks.
+    An outage of something that the work needs is logged when it begins and when it is over. Of
+    other failures in a row the first, second, fourth, eighth and so on are logged, with a
+    traceback: a day of them would otherwise write thousands.
     """
 
     def __init__(self, name: str, work: Callable[[], None], *, interval_seconds: float) -> None:
@@ -43,10 +46,21 @@ class Periodic:
             self._woken.clear()
             try:
                 self._work()
-                failures = 0
-            except Exception:  # noqa: BLE001 -- the next round may succeed after any error
+            except Exception as error:  # noqa: BLE001 -- the next round may succeed after any error
                 failures += 1
-                if failures.bit_count() == 1:
+                self._tell(error, failures)
+            else:
+                if failures:
                     said = {"round": self._name, "failures": failures}
-                    _log.warning("a round failed", extra=said, exc_info=True)
+                    _log.info("a round succeeded again", extra=said)
+                failures = 0
             self._woken.wait(self._interval_seconds)
+
+    def _tell(self, error: Exception, failures: int) -> None:
+        said: dict[str, object] = {"round": self._name, "failures": failures}
+        if isinstance(error, UnavailableError):
+            if failures == 1:
+                said |= {"reason": error.message, "cause": repr(error.__cause__)}
+                _log.warning("a round failed", extra=said)
+        elif failures.bit_count() == 1:
+            _log.warning("a round failed", extra=said, exc_info=error)

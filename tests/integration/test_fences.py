@@ -14,6 +14,7 @@ import sqlalchemy
 from sqlalchemy import text
 
 from graph_service import fence_keepers, fence_registrations
+from kith.exceptions import UnavailableError
 from kith.graph.v1 import fence_keeper_pb2 as pb_keeper
 from kith.graph.v1 import graph_pb2 as pb
 from shared.database import schema
@@ -632,6 +633,20 @@ def test_until_the_keeper_of_the_setting_is_registered_nothing_changes(
         until(lambda: len(registered(pair)) == 1)
         with refused():
             People(pair).connected(2)
+
+
+@pytest.mark.usefixtures("people")
+def test_upkeep_tries_in_each_round_while_a_keeper_is_away(pair: Pair, keeper: Keeper) -> None:
+    keeper.before_open = say_unavailable
+    keeper.history = f"promoted {uuid.uuid4()}"
+
+    with closing_fences(pair, keeper.target) as upkeep:
+        for _ in range(2):
+            with pytest.raises(UnavailableError):
+                upkeep.run()
+
+    keeper.before_open = lambda *_: None
+    until(lambda: registered(pair) == [(keeper.target, keeper.keeper_id, keeper.history)])
 
 
 @pytest.mark.usefixtures("people")
