@@ -50,3 +50,11 @@ WHERE service = :'service'
 \gexec
 
 COMMIT;
+
+-- Without what roles.sql takes from everybody, this role could stop all changes.
+DO $$
+BEGIN
+  IF has_function_privilege('kith_auditor', 'pg_advisory_lock(bigint)', 'EXECUTE') THEN
+    RAISE WARNING 'kith_auditor can take advisory locks: run roles.sql of this version';
+  END IF;
+END $$;

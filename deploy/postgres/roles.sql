@@ -75,6 +75,15 @@ GRANT SELECT ON public.alembic_version TO :"serving";
 -- Large objects, which everybody may create and Kith does not use.
 REVOKE EXECUTE ON FUNCTION lo_creat(integer), lo_create(oid), lo_from_bytea(oid, bytea) FROM PUBLIC;
 
+-- Advisory locks, which everybody may take of any number. The services, and migrations, make changes
+-- wait by them, so a role that only reads could stop all changes, such as the auditor's.
+SELECT format(command, oid::regprocedure, :'owner', :'serving')
+FROM pg_proc,
+     unnest(ARRAY['REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC',
+                  'GRANT EXECUTE ON FUNCTION %s TO %I, %I']) AS command
+WHERE pronamespace = 'pg_catalog'::regnamespace AND proname LIKE '%advisory%'
+\gexec
+
 -- What later migrations create.
 ALTER DEFAULT PRIVILEGES FOR ROLE :"owner" IN SCHEMA public
   GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO :"serving";

@@ -14,7 +14,7 @@ from psycopg2.errors import InsufficientPrivilege
 from shared.database import schema
 from shared.database.embedded_postgres import EmbeddedPostgres
 from tests.support.processes import Session
-from tests.support.roles import make_roles, owner, serving
+from tests.support.roles import make_auditor, make_roles, owner, serving
 
 _SERVICES = ("graph", "feed")
 _FORBIDDEN = {
@@ -132,6 +132,21 @@ def test_the_serving_role_has_no_right(urls: dict[str, str], what: str) -> None:
         pytest.raises(InsufficientPrivilege),
     ):
         session.rows(_FORBIDDEN[what])
+
+
+@pytest.mark.parametrize("service", _SERVICES)
+def test_the_auditor_cannot_lock_what_services_and_migrations_lock_by_a_number(
+    urls: dict[str, str], service: str
+) -> None:
+    """It could keep all changes of connections waiting, which the lock of fences is for."""
+    with Session(make_auditor(service, urls[service])) as session:
+        permitted = session.rows(
+            "SELECT oid::regprocedure::text FROM pg_proc"
+            " WHERE proname ~ 'advisory' AND has_function_privilege(oid, 'EXECUTE')"
+        )
+        assert permitted == []
+        with pytest.raises(InsufficientPrivilege):
+            session.rows("SELECT pg_advisory_lock(1)")
 
 
 @pytest.mark.parametrize(("service", "other"), [_SERVICES, _SERVICES[::-1]])
