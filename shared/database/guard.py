@@ -27,9 +27,6 @@ from kith.exceptions import DeadlineError, UnavailableError
 from shared.deadlines import CallEnd, always, call_end, seconds_left
 
 _ROUND_SECONDS: Final = 0.02
-# To be woken costs more than to look in vain, so it does not rest where there is always something.
-# What an idle service reads a few times a second must not keep it awake.
-_ROUNDS_BEFORE_REST: Final = 2
 # Around the end of a call: PostgreSQL notices that as well, and then the session can be kept.
 _GRACE_SECONDS: Final = 0.02
 _STATEMENT_GRACE_SECONDS: Final = 1.0
@@ -63,6 +60,7 @@ class StatementGuard:
         self._ended = set[Any]()
         self._ending = threading.Lock()
         self._openers = ThreadPoolExecutor(_OPENING_THREADS, thread_name_prefix="open-session")
+        # Whether a statement of a call was sent since the last look.
         self._at_work = threading.Event()
         self._closing = threading.Event()
         self._starting = threading.Lock()
@@ -71,11 +69,11 @@ class StatementGuard:
     def watch(self, session: Any) -> None:
         """Look after a session, on which a statement is about to be sent."""
         latest = time.monotonic() + self._most_seconds
-        end = call_end.get()
+        end = of_call = call_end.get()
         if end is None or end.at > latest:
             end = CallEnd(latest, always if end is None else end.is_active)
         self._watched[session] = end
-        if not self._at_work.is_set():
+        if not self._at_work.is_set() and (of_call is not None or self._thread is None):
             self._wake()
 
     def release(self, session: Any) -> bool:
@@ -123,11 +121,8 @@ class StatementGuard:
         self._at_work.set()
 
     def _run(self) -> None:
-        idle_rounds = 0
         while not self._closing.wait(_ROUND_SECONDS):
-            idle_rounds = 0 if self._watched else idle_rounds + 1
-            if idle_rounds > _ROUNDS_BEFORE_REST:
-                self._rest_while_idle()
+            self._rest_while_idle()
             now = time.monotonic()
             for session, end in list(self._watched.items()):
                 is_late = now > end.at + _GRACE_SECONDS
@@ -135,10 +130,20 @@ class StatementGuard:
                     self._end(session)
 
     def _rest_while_idle(self) -> None:
+        """Rest if no statement of a call was sent since the last look, until one is.
+
+        To be woken costs more than to look in vain, so it does not rest while calls come.
+        Statements without a call do not wake it: they have no caller that can leave, and the rest
+        ends when the first of them may be late.
+        """
+        ends = list(self._watched.values())
+        if not self._at_work.is_set() and all(end.is_active is always for end in ends):
+            now = time.monotonic()
+            earliest = min((end.at for end in ends), default=now + self._most_seconds)
+            # In this order, as `watch` and `close` do it in the other one.
+            if not self._closing.is_set():
+                self._at_work.wait(max(0.0, earliest + _GRACE_SECONDS - now))
         self._at_work.clear()
-        # In this order, as `watch` and `close` do it in the other one.
-        if not self._watched and not self._closing.is_set():
-            self._at_work.wait()
 
     def _end(self, session: Any) -> None:
         with self._ending:
