@@ -5,16 +5,20 @@ thread and a descriptor.
 """
 
 import socket
+import sys
 import threading
 from contextlib import suppress
 from typing import Final
-from wsgiref.simple_server import WSGIRequestHandler
+from wsgiref.simple_server import WSGIRequestHandler, make_server
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry, make_wsgi_app
+from prometheus_client.exposition import ThreadingWSGIServer
 
 from shared.processes.ports import naming
 
 _CONNECTION_SECONDS: Final = 10.0
+# How often the server looks whether it is to stop. Linux wakes it for that, see `close`.
+_LOOK_SECONDS: Final = None if sys.platform == "linux" else 0.5
 
 
 class MetricsPort:
@@ -32,18 +36,36 @@ class MetricsPort:
         connection_seconds: float = _CONNECTION_SECONDS,
     ) -> None:
         with naming(host, port):
-            self._server, self._thread = start_http_server(port, addr=host, registry=registry)
-        self._server.RequestHandlerClass = _handler(connection_seconds)
+            self._server = make_server(
+                host,
+                port,
+                make_wsgi_app(registry),
+                _server(host, port),
+                handler_class=_handler(connection_seconds),
+            )
         self.port = int(self._server.server_address[1])
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=[_LOOK_SECONDS], name="metrics", daemon=True
+        )
+        self._thread.start()
 
     def close(self) -> None:
         """Serve no more."""
-        # The server looks twice a second whether it is to stop, unless its socket wakes it.
+        # Linux tells the server that there is something to accept, and so it looks.
         with suppress(OSError):
             self._server.socket.shutdown(socket.SHUT_RDWR)
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+
+def _server(host: str, port: int) -> type[ThreadingWSGIServer]:
+    class Server(ThreadingWSGIServer):
+        address_family = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0][0]
+
+    return Server
 
 
 def _handler(seconds: float) -> type[WSGIRequestHandler]:
