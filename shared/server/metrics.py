@@ -61,14 +61,19 @@ class UsageMetrics:
             gauge("db_connections_waiting", "Calls that wait for a connection of a pool.", "pool"),
         )
         self._idle = gauge("db_connections_idle", "Open connections that are not in use.", "pool")
+        self._shown: tuple[Mapping[str, Usage], Mapping[str, Usage]] = ({}, {})
         self.observe()
 
     def observe(self) -> None:
-        """Set the gauges to what is in use now."""
-        for weight, usage in self._slots().items():
+        """Set the gauges to what is in use now, if that has changed."""
+        slots = self._slots()
+        connections = {pool: read() for pool, read in self._connections.items()}
+        if (slots, connections) == self._shown:
+            return
+        self._shown = (slots, connections)
+        for weight, usage in slots.items():
             _set(self._slot_gauges, weight, usage)
-        for pool, read in self._connections.items():
-            usage = read()
+        for pool, usage in connections.items():
             _set(self._connection_gauges, pool, usage)
             self._idle.labels(pool).set(usage.idle)
 
