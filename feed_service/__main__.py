@@ -125,9 +125,11 @@ def build(settings: FeedSettings, database_url: str) -> Service:
             erasure=erasure(parts.database),
         )
 
+        check_layout = layouts.LayoutCheck(parts.reader, layout)
+
         def check_database() -> None:
             schema.check(parts.reader, "feed")
-            layouts.check(parts.reader, layout)
+            check_layout()
 
         return Service(
             name=NAME,

@@ -6,6 +6,7 @@ is right for both. Those that are not are chosen here and nowhere else: what Pos
 one statement Citus may refuse, or run on every shard.
 """
 
+import time
 from collections.abc import Sequence
 from typing import Final
 
@@ -15,6 +16,8 @@ from feed_service.settings import LayoutName
 from kith.exceptions import UnavailableError
 from shared.database.event_log import Writers
 from shared.database.reader import Reader
+
+_AGAIN_SECONDS: Final = 30.0
 
 
 class Layout:
@@ -60,15 +63,27 @@ DISTRIBUTED: Final = _Distributed()
 LAYOUTS: Final = {layout.name: layout for layout in (SINGLE, DISTRIBUTED)}
 
 
-def check(reader: Reader, layout: Layout) -> None:
-    """Raise UnavailableError unless the database has this layout.
+class LayoutCheck:
+    """Checks that the database has a layout, and again half a minute after it was found to have it.
 
-    The statements of the other one would fail, or run on every shard.
+    A layout is changed while no service runs, so it is not asked each second. The statements of the
+    other one would fail, or run on every shard.
     """
-    distributed = queries.shards.distributed_tables(reader).intersection(DISTRIBUTED_BY)
-    wanted = set(DISTRIBUTED_BY) if layout is DISTRIBUTED else set[str]()
-    if distributed != wanted:
-        raise UnavailableError(
-            f"FEED_LAYOUT is {layout.name}, but {len(distributed)} of {len(DISTRIBUTED_BY)} tables"
-            " of the database are distributed"
-        )
+
+    def __init__(self, reader: Reader, layout: Layout) -> None:
+        self._reader = reader
+        self._layout = layout
+        self._next = 0.0
+
+    def __call__(self) -> None:
+        """Raise UnavailableError unless the database has the layout."""
+        if time.monotonic() < self._next:
+            return
+        found = queries.shards.distributed_tables(self._reader).intersection(DISTRIBUTED_BY)
+        wanted = set(DISTRIBUTED_BY) if self._layout is DISTRIBUTED else set[str]()
+        if found != wanted:
+            raise UnavailableError(
+                f"FEED_LAYOUT is {self._layout.name}, but {len(found)} of {len(DISTRIBUTED_BY)}"
+                " tables of the database are distributed"
+            )
+        self._next = time.monotonic() + _AGAIN_SECONDS

@@ -1,11 +1,15 @@
 """A service whose setting and database disagree about the layout gets no calls."""
 
+from contextlib import closing
+
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from feed_service.layouts import LayoutCheck
 from tests.support import citus
-from tests.support.pair import Pair, another_feed
+from tests.support.pair import LAYOUT, Pair, another_feed, tapped
 from tests.support.processes import until
+from tests.support.reading import new_reader
 
 _OTHER = "single" if citus.URL else "distributed"
 
@@ -26,3 +30,14 @@ def test_a_service_that_was_told_another_layout_than_its_database_has_is_not_rea
             until(lambda: _is_ready(pair.feed_server.address))
 
         assert not _is_ready(misled.address)
+
+
+def test_a_layout_that_was_right_is_not_asked_for_again_at_once(pair: Pair) -> None:
+    with tapped(pair.feed_url) as (tap, url), closing(new_reader(url)) as reader:
+        check = LayoutCheck(reader, LAYOUT)
+        check()
+        tap.reset()
+
+        check()
+
+        assert tap.statements == []
