@@ -1,16 +1,31 @@
 """Work that is done over and over beside the calls, such as cleaning up."""
 
 import logging
+import random
 import threading
+import time
 from collections.abc import Callable
+from typing import Final
 
 from kith.exceptions import UnavailableError
 
+# The processes of a machine have the same clock, and their databases are not to be asked by all of
+# them at the same moment.
+_PHASE_SECONDS: Final = random.uniform(0, 3_600)  # noqa: S311 -- nothing depends on it being secret
 _log = logging.getLogger("kith.rounds")
 
 
+def seconds_to_tick(interval_seconds: float) -> float:
+    """Return how long it is until the next of the moments that are so far apart.
+
+    These are the same for everything that a process does over and over, so that it wakes once for
+    all of it: to wake costs an idle process more than what it then does.
+    """
+    return interval_seconds - (time.monotonic() + _PHASE_SECONDS) % interval_seconds
+
+
 class Periodic:
-    """Runs a piece of work every so often, and sooner when it is asked to.
+    """Runs a piece of work at each tick of an interval, and sooner when it is asked to.
 
     An outage of something that the work needs is logged when it begins and when it is over. Of
     other failures in a row the first, second, fourth, eighth and so on are logged, with a
@@ -54,7 +69,7 @@ class Periodic:
                     said = {"round": self._name, "failures": failures}
                     _log.info("a round succeeded again", extra=said)
                 failures = 0
-            self._woken.wait(self._interval_seconds)
+            self._woken.wait(seconds_to_tick(self._interval_seconds))
 
     def _tell(self, error: Exception, failures: int) -> None:
         said: dict[str, object] = {"round": self._name, "failures": failures}

@@ -37,6 +37,7 @@ from kith.exceptions import AppException, RateLimitError, UnavailableError, Vali
 from shared.api.paging import ByTime, PageTokens, Scope
 from shared.database.database import RETRY_AFTER
 from shared.database.event_log import EventLog
+from shared.periodic import seconds_to_tick
 
 _POLL_SECONDS = 0.25
 # While nothing has happened for ten seconds.
@@ -327,7 +328,7 @@ class Watches:
                 self._fail()
             self._cancel_stuck()
             is_quiet = quiet_rounds >= _ROUNDS_BEFORE_QUIET
-            time.sleep(_QUIET_POLL_SECONDS if is_quiet else _POLL_SECONDS)
+            time.sleep(seconds_to_tick(_QUIET_POLL_SECONDS) if is_quiet else _POLL_SECONDS)
 
     def _is_needed(self) -> bool:
         with self._lock:

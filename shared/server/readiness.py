@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from shared.database.database import why
+from shared.periodic import seconds_to_tick
 from shared.server.health import HealthServicer
 
 _log = logging.getLogger("kith.health")
@@ -63,7 +64,9 @@ class Readiness:
                 self._when_ready()
                 self._when_ready = None
             self._stopping.wait(
-                self._interval_seconds if self._failures else self._ready_interval_seconds
+                self._interval_seconds
+                if self._failures
+                else seconds_to_tick(self._ready_interval_seconds)
             )
 
     def _round(self) -> None:
