@@ -93,7 +93,9 @@ class FenceKeeperServicer(fence_keeper_pb2_grpc.FenceKeeperServiceServicer):
     ) -> pb.ListOpenFencesResponse:
         with Fields() as fields:
             after = fields.request_id("after_change_id", request.after_change_id)
+        keeper, changes = fences.open_fence_page(self._reader, after=after, limit=_PAGE)
         return pb.ListOpenFencesResponse(
+            keeper=_named(keeper),
             open_fences=[
                 pb.ListOpenFencesResponse.OpenFence(
                     change_id=each.change_id,
@@ -101,8 +103,8 @@ class FenceKeeperServicer(fence_keeper_pb2_grpc.FenceKeeperServiceServicer):
                     graph_history=each.graph_history,
                     open_time=timestamp(each.opened_at),
                 )
-                for each in fences.open_fence_page(self._reader, after=after, limit=_PAGE)
-            ]
+                for each in changes
+            ],
         )
 
 

@@ -5,7 +5,7 @@ import threading
 import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import grpc
 from google.protobuf.message import Message
@@ -27,7 +27,7 @@ _RETRY_AFTER: Final = timedelta(seconds=1)
 # A change of more users than that has a fence for everybody.
 _MOST_USERS: Final = limits(pb.OpenFencesRequest, "user_ids").max_items
 _SERVICE: Final = "kith.graph.v1.FenceKeeperService"
-_METHODS: Final = ("Identify", "OpenFences", "CloseFences", "ListOpenFences")
+_METHODS: Final = ("OpenFences", "CloseFences", "ListOpenFences")
 _SPANS: Final = {
     method: {"rpc.system": "grpc", "rpc.service": _SERVICE, "rpc.method": method}
     for method in _METHODS
@@ -47,6 +47,16 @@ _RETRIES: Final = {
 }
 
 
+class OpenFences(NamedTuple):
+    """A page of the changes that a keeper has open.
+
+    Each change has the time at which it was opened, in seconds since 1970.
+    """
+
+    keeper: KeeperName
+    changes: Sequence[tuple[ToldChange, int]]
+
+
 class FenceKeepers:
     """Calls keepers of fences, each by its gRPC target. Thread-safe."""
 
@@ -58,10 +68,6 @@ class FenceKeepers:
         self._lock = threading.Lock()
         self._channels = dict[str, grpc.Channel]()
         self._stubs = dict[str, fence_keeper_pb2_grpc.FenceKeeperServiceStub]()
-
-    def identify(self, target: str) -> KeeperName:
-        """Return who keeps fences there. Raises UnavailableError."""
-        return _name(self._call(target, "Identify", pb.IdentifyRequest()).keeper)
 
     def open(
         self, change: ToldChange, user_ids: Collection[int] | None, *, targets: Sequence[str]
@@ -91,22 +97,24 @@ class FenceKeepers:
             ids = [str(change_id) for change_id in change_ids[first : first + _PAGE]]
             self._call(target, "CloseFences", pb.CloseFencesRequest(change_ids=ids))
 
-    def told(self, target: str) -> Iterator[Sequence[tuple[ToldChange, int]]]:
-        """Yield pages of the open changes, each with when it was opened, in seconds since 1970.
+    def told(self, target: str) -> Iterator[OpenFences]:
+        """Yield the open changes in pages, of which there is at least one.
 
         Raises UnavailableError.
         """
         after = ""
         while True:
             request = pb.ListOpenFencesRequest(after_change_id=after)
-            page = self._call(target, "ListOpenFences", request).open_fences
-            yield [
+            response = self._call(target, "ListOpenFences", request)
+            page = response.open_fences
+            changes = [
                 (
                     ToldChange(uuid.UUID(each.change_id), each.transaction, each.graph_history),
                     each.open_time.seconds,
                 )
                 for each in page
             ]
+            yield OpenFences(_name(response.keeper), changes)
             if len(page) < _PAGE:
                 return
             after = page[-1].change_id

@@ -80,8 +80,8 @@ def _list_open(row: KeeperRow, keepers: FenceKeepers, database: Database) -> int
     number = 0
     try:
         for page in keepers.told(row.target):
-            number += len(page)
-            _print_page(row.target, page, database)
+            number += len(page.changes)
+            _print_page(row.target, page.changes, database)
     except UnavailableError:
         sys.stdout.write("  does not answer, so no connection can be changed\n")
         return 1

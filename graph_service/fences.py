@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
-from typing import Final, NamedTuple, NoReturn
+from typing import Final, NoReturn, TypeVar
 
 from sqlalchemy import Connection
 
@@ -47,6 +47,8 @@ _GATHER_SECONDS: Final = 0.01
 # How often open fences are looked for, and whether registrations are up to date.
 _LOOK_SECONDS: Final = 5.0
 _log = logging.getLogger("kith.fences")
+
+T = TypeVar("T")
 
 
 class Fences:
@@ -249,7 +251,7 @@ class FenceUpkeep:
             return
         self._changes.is_to_be_mended = False
         failures = list[AppException]()
-        history, rows = self._database.read(_registered)
+        history, rows = self._database.read(fences.history_and_registered)
         if self._changes.applied_in != history:
             self._apply(history, rows, failures)
             if failures:
@@ -257,16 +259,17 @@ class FenceUpkeep:
                 self._changes.is_to_be_mended = True
             else:
                 self._changes.applied_in = history
-            history, rows = self._database.read(_registered)
-        for row in rows:
-            self._attempt(partial(self._renew, row, history), failures)
+            history, rows = self._database.read(fences.history_and_registered)
         self._metrics.registered.set(len(rows))
         self._changes.tells = bool(rows or self._changes.targets)
-        if rows:
-            with self._database.advisory_lock("fences") as connection:
-                if connection is not None:
-                    for row in rows:
-                        self._attempt(partial(self._close_over, connection, row.target), failures)
+        opened = [
+            seconds
+            for row in rows
+            for seconds in self._attempt(partial(self._look_at, row, history, failures), failures)
+            or ()
+        ]
+        if opened or not failures:
+            self._metrics.oldest_open.set(time.time() - min(opened) if opened else 0)
         if failures:
             # Looks again in the next round: a round that does not look would count as a success.
             raise failures[0]
@@ -309,11 +312,12 @@ class FenceUpkeep:
         for row in by_target.values():
             self._attempt(partial(self.retire, row), failures)
 
-    def _attempt(self, work: Callable[[], None], failures: list[AppException]) -> None:
+    def _attempt(self, work: Callable[[], T], failures: list[AppException]) -> T | None:
         try:
-            work()
+            return work()
         except AppException as error:
             failures.append(error)
+            return None
 
     def _begin(
         self, connection: Connection, target: str, seen: KeeperRow | None
@@ -342,28 +346,35 @@ class FenceUpkeep:
         yield
         self._closing.add([target], change_id)
 
-    def _renew(self, row: KeeperRow, history: str) -> None:
+    def _look_at(self, row: KeeperRow, history: str, failures: list[AppException]) -> list[int]:
+        """Renew a registration that is out of date, and close the fences of changes that are over.
+
+        Returns when the other changes were opened, in seconds since 1970.
+        """
+        opened = list[int]()
+        for number, page in enumerate(self._keepers.told(row.target)):
+            if number == 0:
+                self._attempt(partial(self._renew, row, history, page.keeper), failures)
+            if page.changes:
+                opened += self._left_open(row.target, page.changes)
+        return opened
+
+    def _renew(self, row: KeeperRow, history: str, keeper: KeeperName) -> None:
         """Register a keeper again after a failover or restore of its database, or of the graph's.
 
         Fences of before may be lost.
         """
-        if row.graph_history != history or self._keepers.identify(row.target) != row.name:
+        if row.graph_history != history or keeper != row.name:
             self.register(row.target, seen=row)
 
-    def _close_over(self, connection: Connection, target: str) -> None:
-        oldest = 0
-        for page in self._keepers.told(target):
-            over = fences.over(connection, target=target, told=[change for change, _ in page])
+    def _left_open(self, target: str, changes: Sequence[tuple[ToldChange, int]]) -> list[int]:
+        """Close the fences of changes that are over; returns when the others were opened.
+
+        One process does so at a time.
+        """
+        with self._database.advisory_lock("fences") as connection:
+            if connection is None:
+                return [opened for _, opened in changes]
+            over = fences.over(connection, target=target, told=[change for change, _ in changes])
             self._keepers.close(target, over)
-            left = [opened for change, opened in page if change.change_id not in over]
-            oldest = min([*left, oldest] if oldest else left, default=oldest)
-        self._metrics.oldest_open.set(time.time() - oldest if oldest else 0)
-
-
-class _Registered(NamedTuple):
-    history: str
-    rows: Sequence[KeeperRow]
-
-
-def _registered(connection: Connection) -> _Registered:
-    return _Registered(fences.history(connection), fences.registered(connection))
+        return [opened for change, opened in changes if change.change_id not in over]

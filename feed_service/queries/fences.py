@@ -209,16 +209,27 @@ def close_fences(reader: Reader, *, change_ids: Collection[uuid.UUID]) -> int:
 
 _PAGE = Statement(
     "open_fence_page",
-    """
-    SELECT CAST(change_id AS text), transaction, graph_history, opened_at FROM open_fences
-    WHERE change_id > CAST(:after AS uuid)
-    ORDER BY change_id LIMIT :limit
+    f"""
+    SELECT name.*, CAST(page.change_id AS text), transaction, graph_history, opened_at
+    FROM ({_NAME}) AS name
+    LEFT JOIN (
+        SELECT change_id, transaction, graph_history, opened_at FROM open_fences
+        WHERE change_id > CAST(:after AS uuid)
+        ORDER BY change_id LIMIT :limit
+    ) AS page ON true
+    ORDER BY page.change_id
 """,
 )
 _BEFORE_ALL: Final = uuid.UUID(int=0)
 
 
-def open_fence_page(reader: Reader, *, after: uuid.UUID | None, limit: int) -> Sequence[OpenFence]:
-    """Up to `limit` open changes by id, in ascending order."""
+def open_fence_page(
+    reader: Reader, *, after: uuid.UUID | None, limit: int
+) -> tuple[KeeperName, Sequence[OpenFence]]:
+    """The keeper, and up to `limit` of its open changes by id, in ascending order."""
     rows = reader.rows(_PAGE, {"after": str(after or _BEFORE_ALL), "limit": limit})
-    return [OpenFence._make(row) for row in rows]
+    keeper_id, history, *_ = rows[0]
+    # A page without changes is one row, in which nothing is told of a change.
+    return KeeperName(keeper_id, history), [
+        OpenFence._make(change) for _, _, *change in rows if change[0] is not None
+    ]

@@ -75,6 +75,13 @@ def fenced_by(told: str | None) -> FencedBy | None:
     )
 
 
+class Registered(NamedTuple):
+    """The history of the graph's database, and all keepers that are registered."""
+
+    history: str
+    rows: Sequence[KeeperRow]
+
+
 _HISTORY = text("SELECT fences_history()")
 
 
@@ -96,6 +103,26 @@ def registered(connection: Connection) -> list[KeeperRow]:
         KeeperRow(target, KeeperName(keeper_id, keeper_history), graph_history)
         for target, keeper_id, keeper_history, graph_history in connection.execute(_REGISTERED)
     ]
+
+
+_HISTORY_AND_REGISTERED = text("""
+    SELECT here.history, target, CAST(keeper_id AS text), keeper_history, graph_history
+    FROM (SELECT fences_history() AS history) AS here LEFT JOIN fence_keepers ON true
+    ORDER BY target
+""")
+
+
+def history_and_registered(connection: Connection) -> Registered:
+    """The history of the graph's database and all keepers."""
+    told = connection.execute(_HISTORY_AND_REGISTERED).all()
+    return Registered(
+        told[0].history,
+        [
+            KeeperRow(target, KeeperName(keeper_id, keeper_history), graph_history)
+            for _, target, keeper_id, keeper_history, graph_history in told
+            if target is not None
+        ],
+    )
 
 
 # A change waits behind this lock for at most as long as this waits for the changes before it.

@@ -73,6 +73,7 @@ class Keeper(fence_keeper_pb2_grpc.FenceKeeperServiceServicer):
             self.listed.append(request.after_change_id)
             ids = sorted(each for each in self.open if each > request.after_change_id)[:1000]
             return pb.ListOpenFencesResponse(
+                keeper=self.name,
                 open_fences=[
                     pb.ListOpenFencesResponse.OpenFence(
                         change_id=each,
@@ -81,7 +82,7 @@ class Keeper(fence_keeper_pb2_grpc.FenceKeeperServiceServicer):
                         open_time=Timestamp(seconds=int(time.time())),
                     )
                     for each in ids
-                ]
+                ],
             )
 
     @property

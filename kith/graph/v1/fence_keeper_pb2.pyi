@@ -258,18 +258,26 @@ class ListOpenFencesResponse(_message.Message):
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     OPEN_FENCES_FIELD_NUMBER: _builtins.int
+    KEEPER_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def open_fences(self) -> _containers.RepeatedCompositeFieldContainer[Global___ListOpenFencesResponse.OpenFence]:
         """The changes by id, in ascending order; fewer than 1,000 on the last page."""
+
+    @_builtins.property
+    def keeper(self) -> Global___FenceKeeperName:
+        """The keeper, as Identify returns it. With every page graph_service learns whether the keeper is
+        still the one that is registered.
+        """
 
     def __init__(
         self,
         *,
         open_fences: _abc.Iterable[Global___ListOpenFencesResponse.OpenFence] | None = ...,
+        keeper: Global___FenceKeeperName | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["keeper", b"keeper"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["open_fences", b"open_fences"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keeper", b"keeper", "open_fences", b"open_fences"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
