@@ -74,6 +74,9 @@ _CHANNELS = 2
 # The thread that reads a stream waits for the next message itself. Otherwise grpcio has another
 # thread for that, and the reader looks ten times a second whether there is one.
 _SINGLE_THREADED = ("SingleThreadedUnaryStream", 1)
+# Otherwise gRPC pings after answers to find out how much may be under way, and these pings are most
+# of what an idle connection carries. It need not: a mebibyte holds the connections of 100 people.
+_UNPROBED = (("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 1024 * 1024))
 # Between the services CPU is dearer than bytes: the client says that it accepts no compression.
 _UNCOMPRESSED = ("grpc.compression_enabled_algorithms_bitset", 1)
 # No call of anybody is the reason for it, and the log of the graph can say so.
@@ -102,7 +105,12 @@ class GraphClient:
 
         Without `fences` every validation is a call.
         """
-        options = [*client_options("graph", waits=False), _SINGLE_THREADED, _UNCOMPRESSED]
+        options = [
+            *client_options("graph", waits=False),
+            _SINGLE_THREADED,
+            _UNCOMPRESSED,
+            *_UNPROBED,
+        ]
         self._channels = [open_channel(target, access, options) for _ in range(_CHANNELS)]
         self._stubs = cycle(map(graph_pb2_grpc.GraphServiceStub, self._channels))
         self._health = health_pb2_grpc.HealthStub(self._channels[0])

@@ -204,7 +204,9 @@ def _options() -> Sequence[tuple[str, Any]]:
         "methodConfig": [{"name": [{"service": _SERVICE}], "retryPolicy": _RETRIES}],
     }
     usual = dict(client_options("graph", waits=False))
-    return list({**usual, "grpc.service_config": json.dumps(config)}.items())
+    # As in the keeper: see `shared/server/internal_port.py`.
+    unprobed = {"grpc.http2.bdp_probe": 0}
+    return list({**usual, **unprobed, "grpc.service_config": json.dumps(config)}.items())
 
 
 def _timeout(seconds: float) -> float:

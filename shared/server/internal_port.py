@@ -79,6 +79,9 @@ class InternalPort:
             ],
             options=(
                 ("grpc.so_reuseport", 1),
+                # All messages are small, so gRPC need not find out how much can be under way. Its
+                # pings for that are most of what an idle connection carries.
+                ("grpc.http2.bdp_probe", 0),
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", LEAST_PING_SECONDS * 1_000),
                 ("grpc.keepalive_permit_without_calls", 1),
             ),
