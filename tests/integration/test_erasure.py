@@ -493,20 +493,24 @@ def test_more_than_a_batch_of_everything_is_erased(world: World) -> None:
     assert {post.comment_count for post in _export(world, friends[0]).posts} == {1}
 
 
-def _crash(world: World, user_id: int, *, at: int, when: str) -> bool:
+def _crash(world: World, rows: "_Rows", user_id: int, *, at: int, when: str) -> bool:
     """Erase a user with a database that breaks off at a statement and stays away.
 
     Returns whether there were so many statements.
     """
-    seen = 0
+    seen, changes = 0, rows.changes()
+
+    def is_step(statement: str) -> bool:
+        nonlocal changes
+        # What begins after a crash meets what was there after the last COMMIT that changed rows.
+        if when == "before" or not statement.endswith("COMMIT"):
+            return when == "before"
+        before, changes = changes, rows.changes()
+        return before != changes
 
     def hook(statement: str) -> None:
         nonlocal seen
-        # Nothing has happened for good before the answer to a COMMIT.
-        is_step = when == "before" or statement.endswith("COMMIT")
-        if "alembic_version" in statement or not is_step:
-            return
-        seen += 1
+        seen += "alembic_version" not in statement and seen < at and is_step(statement)
         if seen >= at:
             world.pair.feed_tap.break_connections()
 
@@ -546,6 +550,15 @@ class _Rows:
             *(f"INSERT INTO {table} SELECT * FROM kept.{table}" for table in self._tables),
         )
 
+    def changes(self) -> int:
+        """Return a number that is another one after each transaction that changed rows."""
+        with self._engine.connect() as connection:
+            return int(
+                connection.exec_driver_sql(
+                    "SELECT CAST(CAST(pg_snapshot_xmax(pg_current_snapshot()) AS text) AS bigint)"
+                ).scalar_one()
+            )
+
     def _execute(self, *statements: str) -> None:
         with self._engine.begin() as connection:
             connection.exec_driver_sql("; ".join(statements))
@@ -569,7 +582,7 @@ def test_a_crash_at_any_step_is_made_up_for_by_another_call(
                 at += 17 if when == "before" else 1
                 rows.restore()
 
-                has_crashed = _crash(world, life.user, at=at, when=when)
+                has_crashed = _crash(world, rows, life.user, at=at, when=when)
                 if has_crashed:
                     world.pair.feed.DeleteUser(pb.DeleteUserRequest(user_id=life.user))
 

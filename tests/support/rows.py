@@ -2,9 +2,8 @@
 
 from collections.abc import Collection, Mapping
 from functools import cache
-from typing import Final
+from typing import Final, Protocol
 
-from tests.support.pair import Pair
 from tests.support.processes import Session
 
 # Written by what goes on beside the calls.
@@ -24,7 +23,16 @@ _EFFECTS = {
 _ALL_ROWS: Final[Mapping[str, str]] = {}
 
 
-def row_counts(pair: Pair) -> dict[str, int]:
+class Stored(Protocol):
+    """Two services whose databases can be looked into, by the URLs of a superuser."""
+
+    @property
+    def graph_url(self) -> str: ...
+    @property
+    def feed_url(self) -> str: ...
+
+
+def row_counts(pair: Stored) -> dict[str, int]:
     """Return the number of rows in every table of either database that calls write to."""
     return {
         f"{service}.{table}": int(str(count))

@@ -30,10 +30,12 @@ class Clients:
 
 @dataclass(frozen=True, kw_only=True)
 class SecuredPair:
-    """The running services."""
+    """The running services, and their databases by the URLs of a superuser."""
 
     graph_server: RunningServer
     feed_server: RunningServer
+    graph_url: str
+    feed_url: str
 
     @contextmanager
     def clients(self, credentials: grpc.ChannelCredentials | None = None) -> Iterator[Clients]:
@@ -59,7 +61,7 @@ def secured_pair(
 
     If the graph is to tell a keeper of fences of its changes, that is so when they are yielded.
     """
-    graph_url = databases.new("graph")
+    graph_url, feed_url = databases.new("graph"), databases.new("feed")
     with ExitStack() as stack:
         graph_settings = GraphSettings.read(
             {**ENVIRONMENT, **graph, "GRAPH_DATABASE_URL": serving("graph", graph_url)}
@@ -72,7 +74,7 @@ def secured_pair(
             {
                 **ENVIRONMENT,
                 **feed,
-                "FEED_DATABASE_URL": serving("feed", databases.new("feed")),
+                "FEED_DATABASE_URL": serving("feed", feed_url),
                 "GRAPH_TARGET": graph_server.address,
             }
         )
@@ -82,7 +84,12 @@ def secured_pair(
         stack.callback(feed_server.stop)
         if graph_settings.fence_keepers:
             until(lambda: _has_keeper(graph_url))
-        yield SecuredPair(graph_server=graph_server, feed_server=feed_server)
+        yield SecuredPair(
+            graph_server=graph_server,
+            feed_server=feed_server,
+            graph_url=graph_url,
+            feed_url=feed_url,
+        )
 
 
 def _has_keeper(graph_url: str) -> bool:
