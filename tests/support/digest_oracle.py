@@ -3,6 +3,7 @@
 Days are found by walking through the minutes and reading the date on a clock of the time zone.
 """
 
+from bisect import bisect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -89,16 +90,30 @@ def digest(world: World, question: Question) -> tuple[list[Chosen], int]:
 
     That number is told up to MOST_LEFT_OUT.
     """
+    return choice(
+        [
+            post
+            for post in world.posts
+            if (post.author != world.viewer or question.own)
+            and (post.author == world.viewer or _is_wanted(world, question, post.author))
+            and world.sees(post)
+        ],
+        question,
+    )
+
+
+def choice(posts: Sequence[Post], question: Question) -> tuple[list[Chosen], int]:
+    """Return the same of the posts of any time that may be in the digest.
+
+    That is what the viewer sees of the viewer's own and others' posts, as the question wants them.
+    """
     days = week(question.week_of, question.zone, question.start_day)
+    edges = [first_moment(day, question.zone) for day in [*days, days[-1] + _DAY]]
     visible = [
-        (post, day)
-        for post in world.posts
-        for day in days
-        if (post.author != world.viewer or question.own)
-        and (post.author == world.viewer or _is_wanted(world, question, post.author))
-        and world.sees(post)
+        (post, days[bisect(edges, post.at) - 1])
+        for post in posts
+        if edges[0] <= post.at < edges[-1]
         and (question.read_at is None or post.at > question.read_at)
-        and first_moment(day, question.zone) <= post.at < first_moment(day + _DAY, question.zone)
     ]
     important = [(post, day) for post, day in visible if post.importance > question.min_importance]
 
