@@ -1,10 +1,9 @@
 """Sweeps: every person of a world asks about every post in it, and about some in other ways."""
 
 import random
-from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 import grpc
 
@@ -12,17 +11,22 @@ from feed_service.auditor.items import Item
 from kith.client import pages
 from kith.feed.v1 import feed_pb2 as pb
 from tests.proof.changes import Changes
+from tests.proof.compared import Compared, item_of, name_of
+from tests.proof.digests import Digests
 from tests.proof.founding import Size, found
+from tests.proof.refreshes import Refreshes
 from tests.proof.tally import Tally
-from tests.proof.worlds import Expected, World, Worlds
+from tests.proof.worlds import World, Worlds
 from tests.support.errors import reason_of
 from tests.support.rpcs import Stubs
 
+_T = TypeVar("_T")
 _MOST_CHECKS: Final = 500
 _MOST_POSTS: Final = 100
 _MOST_IN_BATCH: Final = 100
 _MOST_VIEWERS: Final = 1_000
-_MOST_UNREAD: Final = 1_000
+_MOST_TAGS: Final = 3
+_MOST_AUTHORS: Final = 15
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +37,7 @@ class Plan:
     """
 
     people: tuple[int, int] = (40, 80)
-    posts: tuple[int, int] = (1_500, 3_000)
+    posts: tuple[int, int] = (3_000, 6_000)
     first_changes: int = 800
     sweeps: int = 12
     changes: int = 100
@@ -51,6 +55,12 @@ class Sweeps:
     worlds: Worlds
     pick: random.Random
     plan: Plan = _PLAN
+    _digests: Digests = field(init=False)
+    _refreshes: Refreshes = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Know nothing yet of what was told before."""
+        self._forget()
 
     def run(self) -> Iterator[Tally]:
         """Sweep one world after the other; yields what has been compared, viewer by viewer."""
@@ -79,20 +89,30 @@ class Sweeps:
             posts=self.pick.randint(*self.plan.posts),
             changes=self.plan.first_changes,
         )
+        self._forget()
         return found(self.stubs, self.worlds, size, self.pick)
+
+    def _forget(self) -> None:
+        self._digests = Digests(self.stubs.feed, self.pick)
+        self._refreshes = Refreshes(self.stubs.feed)
 
     def _as(self, viewer_id: int, world: World) -> Tally:
         seen, in_feed = world.seen_by(viewer_id), world.feed_of(viewer_id)
         comments = world.comments_for(viewer_id)
-        compared = _Compared(world=world, viewer_id=viewer_id)
-        posts, items = world.posts, list(comments.kinds)
+        compared = Compared(world=world, viewer_id=viewer_id)
+        posts, items = world.posts, list(comments.by_item)
         # A decision by GetFeed costs half as much.
         some, few = self._some(posts, _MOST_CHECKS), self._some(items, _MOST_CHECKS)
         compared.items("CheckVisibility", seen, some, self._checked(viewer_id, some))
         compared.items("CheckVisibility of comments", comments, few, self._checked(viewer_id, few))
         some, few = self._some(posts, _MOST_IN_BATCH), self._some(items, _MOST_IN_BATCH)
         try:
-            compared.items("GetFeed", in_feed, posts, compared.in_order(self._feed(viewer_id)))
+            pages_read = self._feed(viewer_id)
+            compared.items("GetFeed", in_feed, posts, compared.in_order(_posts(pages_read)))
+            self._refreshes.compare(compared, pages_read)
+            self._by(compared)
+            self._of_author(compared)
+            self._digests.compare(compared)
             compared.items("BatchGetPosts", seen, some, self._posts(viewer_id, some))
             compared.items("BatchGetComments", comments, few, self._comments(viewer_id, few))
             compared.unread(in_feed, self._unread(viewer_id))
@@ -102,8 +122,35 @@ class Sweeps:
             compared.refused()
         return compared.tally
 
+    def _by(self, compared: Compared) -> None:
+        """Compare a feed by tags, by authors or by both."""
+        world, viewer_id = compared.world, compared.viewer_id
+        tags = self._some(world.tags_of(viewer_id), _MOST_TAGS)
+        authors = self._some(world.people, _MOST_AUTHORS)
+        is_by_tags, is_by_authors = self.pick.choice(((True, False), (False, True), (True, True)))
+        request = pb.GetFeedRequest(
+            user_id=viewer_id,
+            page_size=_MOST_POSTS,
+            tag_ids=tags if is_by_tags else [],
+            author_ids=authors if is_by_authors or not tags else [],
+        )
+        expected = world.feed_by(viewer_id, tag_ids=request.tag_ids, author_ids=request.author_ids)
+        name = "tag_ids " * bool(request.tag_ids) + "author_ids" * bool(request.author_ids)
+        posts = _posts(pages(self.stubs.feed.GetFeed, request))
+        shown = compared.in_order(posts)
+        compared.items(f"GetFeed {name.strip()}", expected, expected.by_item.keys(), shown)
+
+    def _of_author(self, compared: Compared) -> None:
+        """Compare the posts of one author."""
+        world, viewer_id = compared.world, compared.viewer_id
+        author_id = self.pick.choice(world.people)
+        request = pb.ListPostsRequest(user_id=viewer_id, author_id=author_id, page_size=_MOST_POSTS)
+        expected = world.posts_of(viewer_id, author_id)
+        posts = _posts(pages(self.stubs.feed.ListPosts, request))
+        compared.items("ListPosts", expected, expected.by_item.keys(), compared.in_order(posts))
+
     def _viewers(self, world: World, post: Item) -> Tally:
-        request = pb.ListViewersRequest(post=_name(post), page_size=_MOST_VIEWERS)
+        request = pb.ListViewersRequest(post=name_of(post), page_size=_MOST_VIEWERS)
         shown_to = {
             viewer_id
             for page in pages(self.stubs.feed.ListViewers, request)
@@ -111,7 +158,7 @@ class Sweeps:
         }
         tally = Tally()
         for viewer_id in world.people:
-            compared = _Compared(world=world, viewer_id=viewer_id)
+            compared = Compared(world=world, viewer_id=viewer_id)
             shown = {post} if viewer_id in shown_to else set[Item]()
             compared.items("ListViewers", world.seen_by(viewer_id), [post], shown)
             tally.add(compared.tally)
@@ -124,30 +171,30 @@ class Sweeps:
             return set()
         checks = [
             pb.CheckVisibilityRequest.VisibilityCheck(
-                viewer_id=viewer_id, post=_name(item), comment_id=item.comment_id
+                viewer_id=viewer_id, post=name_of(item), comment_id=item.comment_id
             )
             for item in asked
         ]
         answer = self.stubs.feed.CheckVisibility(pb.CheckVisibilityRequest(checks=checks))
         return {item for item, is_shown in zip(asked, answer.visible, strict=True) if is_shown}
 
-    def _feed(self, viewer_id: int) -> list[pb.Post]:
+    def _feed(self, viewer_id: int) -> list[pb.GetFeedResponse]:
         request = pb.GetFeedRequest(user_id=viewer_id, page_size=_MOST_POSTS)
-        return [post for page in pages(self.stubs.feed.GetFeed, request) for post in page.posts]
+        return list(pages(self.stubs.feed.GetFeed, request))
 
-    def _some(self, items: Sequence[Item], most: int) -> list[Item]:
+    def _some(self, items: Sequence[_T], most: int) -> list[_T]:
         return self.pick.sample(items, min(len(items), most))
 
     def _posts(self, viewer_id: int, asked: Sequence[Item]) -> set[Item]:
         if not asked:
             return set()
-        request = pb.BatchGetPostsRequest(user_id=viewer_id, posts=map(_name, asked))
-        return {_item(post) for post in self.stubs.feed.BatchGetPosts(request).posts}
+        request = pb.BatchGetPostsRequest(user_id=viewer_id, posts=map(name_of, asked))
+        return {item_of(post) for post in self.stubs.feed.BatchGetPosts(request).posts}
 
     def _comments(self, viewer_id: int, asked: Sequence[Item]) -> set[Item]:
         if not asked:
             return set()
-        names = [pb.CommentName(post=_name(item), comment_id=item.comment_id) for item in asked]
+        names = [pb.CommentName(post=name_of(item), comment_id=item.comment_id) for item in asked]
         request = pb.BatchGetCommentsRequest(user_id=viewer_id, comments=names)
         return {
             Item(comment.post.author_id, comment.post.post_id, comment.comment_id)
@@ -159,59 +206,5 @@ class Sweeps:
         return self.stubs.feed.CountUnreadPosts(request).unread_count
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Compared:
-    """What one viewer was told, and whether it is right."""
-
-    world: World
-    viewer_id: int
-    tally: Tally = field(default_factory=Tally)
-
-    def items(
-        self, call: str, expected: Expected, asked: Collection[Item], shown: Collection[Item]
-    ) -> None:
-        """Compare which of the items a viewer asked about were shown with what the rule says."""
-        counts = _counts(expected, asked)
-        self.tally.calls[call] += counts.total()
-        self.tally.kinds += counts
-        right = expected.shown.intersection(asked)
-        for item in right.symmetric_difference(shown).difference(expected.unknown):
-            self.tally.wrong.append(self._reproduction(call, item, is_shown=item in shown))
-
-    def in_order(self, posts: Sequence[pb.Post]) -> set[Item]:
-        """Return the posts of a feed, each of which has to be in it once, the newest first."""
-        order = [(post.create_time.ToNanoseconds(), post.post_id) for post in posts]
-        if order != sorted(set(order), reverse=True):
-            self.tally.wrong.append(f"the feed of {self.viewer_id} is not in order: {order}")
-        return set(map(_item, posts))
-
-    def unread(self, in_feed: Expected, number: int) -> None:
-        """Compare how many posts of a feed are said to be unread; nobody has read any."""
-        right = sum(item.author_id != self.viewer_id for item in in_feed.shown)
-        self.tally.calls["CountUnreadPosts"] += 1
-        self.tally.kinds["a number of posts"] += 1
-        if number != min(right, _MOST_UNREAD):
-            self.tally.wrong.append(f"{self.viewer_id} has {number} unread posts and not {right}")
-
-    def refused(self) -> None:
-        """Compare whether a viewer whose calls are refused is suspended."""
-        if self.viewer_id not in self.world.suspended | self.world.refused_or_not:
-            self.tally.wrong.append(f"the calls of {self.viewer_id}, not suspended, are refused")
-
-    def _reproduction(self, call: str, item: Item, *, is_shown: bool) -> str:
-        said = "was shown" if is_shown else "was not shown"
-        return f"{call}: {self.viewer_id} {said} {item}. {self.world.reasons(self.viewer_id, item)}"
-
-
-def _counts(expected: Expected, asked: Collection[Item]) -> Counter[str]:
-    if len(asked) == len(expected.kinds):
-        return expected.counts
-    return Counter(expected.kinds[item] for item in asked if item not in expected.unknown)
-
-
-def _name(item: Item) -> pb.PostName:
-    return pb.PostName(author_id=item.author_id, post_id=item.post_id)
-
-
-def _item(post: pb.Post) -> Item:
-    return Item(post.author_id, post.post_id)
+def _posts(read: Iterable[pb.GetFeedResponse | pb.ListPostsResponse]) -> list[pb.Post]:
+    return [post for page in read for post in page.posts]

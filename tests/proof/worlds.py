@@ -5,9 +5,10 @@ about it. Posts that differ in nothing that the rule reads have the same ruling:
 once for each viewer and each such group, and that is what makes many decisions quick.
 """
 
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Final
@@ -57,7 +58,7 @@ _POSTS: Final = Statement(
     "proof_posts",
     """
     SELECT author_id, id, coalesce(chosen_audience, audience), moderated_at IS NOT NULL,
-           deleted_at IS NOT NULL
+           deleted_at IS NOT NULL, created_at, importance
     FROM posts WHERE author_id = ANY (CAST(:people AS bigint[]))""",
 )
 _AUDIENCES: Final = Statement(
@@ -86,6 +87,10 @@ _COMMENTS: Final = Statement(
     FROM comments WHERE post_author_id = ANY (CAST(:people AS bigint[]))
     ORDER BY post_author_id, post_id, parent_id IS NOT NULL""",
 )
+_READ: Final = Statement(
+    "proof_read_positions",
+    "SELECT user_id, read_at FROM read_positions WHERE user_id = ANY (CAST(:people AS bigint[]))",
+)
 # The rule does not read when something was written, and by what transaction.
 _NO_MOMENT: Final = datetime.min.replace(tzinfo=UTC)
 _NOT_SAID: Final = ""
@@ -103,6 +108,14 @@ class Stored:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Written:
+    """When a post was written, and how important it is: what digests and the order go by."""
+
+    at: datetime
+    importance: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Alike:
     """Items about which the rule says the same to one viewer, in one call."""
 
@@ -111,7 +124,7 @@ class Alike:
     ruled: Ruling | None
     is_muted: bool = False
 
-    @property
+    @cached_property
     def kind(self) -> str:
         """Return the kind of decision."""
         said = kind(self.facts, next(iter(self.items)), self.ruled)
@@ -145,16 +158,18 @@ class Expected:
         )
 
     @cached_property
-    def kinds(self) -> Mapping[Item, str]:
-        """The kind of decision about each item."""
-        return {
-            item: said for group in self.groups for said in (group.kind,) for item in group.items
-        }
+    def by_item(self) -> Mapping[Item, Alike]:
+        """What is decided about each item."""
+        return {item: group for group in self.groups for item in group.items}
 
     @cached_property
     def counts(self) -> Counter[str]:
         """How many decisions there are of each kind, without those that cannot be wrong."""
-        return Counter(said for item, said in self.kinds.items() if item not in self.unknown)
+        counts = Counter[str]()
+        for group in self.groups:
+            if group.ruled is not None or group.is_muted:
+                counts[group.kind] += len(group.items)
+        return counts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,16 +185,30 @@ class World:
     erasures: Mapping[int, int]
     erased: Mapping[int, int]
     alike: Mapping[Stored, Sequence[Item]]
+    written: Mapping[Item, Written]
     comments: Mapping[Item, Comment]
     deleted_tags: frozenset[tuple[int, int]]
     muted_tags: frozenset[tuple[int, int]]
     given: Mapping[tuple[int, int, int], int]
+    read: Mapping[int, datetime]
+    _facts: dict[int, Facts] = field(default_factory=dict, repr=False)
     _expected: dict[int, tuple[Expected, Expected]] = field(default_factory=dict, repr=False)
 
     @cached_property
     def posts(self) -> Sequence[Item]:
-        """Return all posts, deleted ones among them, by author and id."""
-        return sorted(item for items in self.alike.values() for item in items)
+        """Return all posts, deleted ones among them, oldest first in the order of feeds."""
+        return sorted(self.written, key=self.position)
+
+    def posts_between(self, start: datetime, end: datetime) -> Sequence[Item]:
+        """Return the posts from a moment on and before another one."""
+        first, last = (
+            bisect_left(self.posts, (moment, 0), key=self.position) for moment in (start, end)
+        )
+        return self.posts[first:last]
+
+    def position(self, item: Item) -> tuple[datetime, int]:
+        """Return where a post is in the order of feeds."""
+        return self.written[item].at, item.post_id
 
     @property
     def are_settled(self) -> bool:
@@ -187,32 +216,17 @@ class World:
         return all(self.erased.get(user, 0) >= at for user, at in self.erasures.items())
 
     def facts(self, viewer_id: int) -> Facts:
-        """Return what the plain rule reads about one viewer and everything in this world."""
-        posts = dict[Item, Post]()
-        for stored, items in self.alike.items():
-            posts.update(dict.fromkeys(items, self._post(viewer_id, stored)))
-        mutes = defaultdict[int, tuple[Mute, ...]](tuple)
-        for (owner_id, tag_id, person_id), given_at in self.given.items():
-            if owner_id == viewer_id and (owner_id, tag_id) in self.muted_tags:
-                mute = Mute(tag_id=tag_id, given_at=given_at, written_by=_NOT_SAID)
-                mutes[person_id] += (mute,)
-        return Facts(
-            viewer_id=viewer_id,
-            taken_at=0,
-            position=_NOT_SAID,
-            suspensions=0,
-            are_suspensions_known=viewer_id not in self.refused_or_not,
-            relations={each: self._relation(viewer_id, each) for each in self.people},
-            erased=self.erased,
-            posts=posts,
-            comments=self.comments,
-            mutes=mutes,
-            own_tags=_NOT_SAID,
-        )
+        """Return what the plain rule reads about one viewer and everything in this world.
+
+        Of posts that are alike it has one, and those with comments.
+        """
+        if viewer_id not in self._facts:
+            self._facts[viewer_id] = self._facts_of(viewer_id, self._examples)
+        return self._facts[viewer_id]
 
     def reasons(self, viewer_id: int, item: Item) -> str:
         """Return the ruling about an item, and all that it depends on, for people."""
-        facts = self.facts(viewer_id)
+        facts = self._facts_of(viewer_id, self.alike.items())
         return (
             f"The rule says {ruling(facts, item)} of {facts.posts.get(item.post)}, "
             f"{facts.comments.get(item)}, viewer {facts.relation(viewer_id)}, "
@@ -234,22 +248,94 @@ class World:
             [Alike(items=(item,), facts=facts, ruled=ruling(facts, item)) for item in self.comments]
         )
 
+    def posts_of(self, viewer_id: int, author_id: int) -> Expected:
+        """Return which posts of one author a viewer should see."""
+        seen = zip(self.alike, self.seen_by(viewer_id).groups, strict=True)
+        return Expected([group for stored, group in seen if stored.author_id == author_id])
+
+    def feed_by(
+        self, viewer_id: int, *, tag_ids: Collection[int], author_ids: Collection[int]
+    ) -> Expected:
+        """Return which posts should be in a viewer's feed with filters, of which one is not empty.
+
+        Other posts should not be, of which nothing more is said.
+        """
+        wanted = set(author_ids or self.people)
+        if tag_ids:
+            wanted &= {viewer_id} | self.members(viewer_id, tag_ids)
+        seen = zip(self.alike, self.seen_by(viewer_id).groups, strict=True)
+        return Expected([group for stored, group in seen if stored.author_id in wanted])
+
+    def members(self, owner_id: int, tag_ids: Collection[int]) -> set[int]:
+        """Return the people who have one of a user's tags."""
+        return {
+            person_id
+            for tag_id, person_id, given_at in self._given_by[owner_id]
+            if tag_id in tag_ids
+            and (owner_id, tag_id) not in self.deleted_tags
+            and given_at > self.endings.get((owner_id, person_id), 0)
+        }
+
+    def tags_of(self, owner_id: int) -> list[int]:
+        """Return all tags that a user has given to somebody, also in the past."""
+        return sorted({tag_id for tag_id, _, _ in self._given_by[owner_id]})
+
+    @cached_property
+    def _given_by(self) -> Mapping[int, list[tuple[int, int, int]]]:
+        """What people have given: tags, to whom, and at which revisions of their own."""
+        given = defaultdict[int, list[tuple[int, int, int]]](list)
+        for (owner_id, tag_id, person_id), given_at in self.given.items():
+            given[owner_id].append((tag_id, person_id, given_at))
+        return given
+
+    @cached_property
+    def _examples(self) -> Collection[tuple[Stored, Sequence[Item]]]:
+        commented = {comment.post for comment in self.comments}
+        return [
+            (stored, [items[0], *commented.intersection(items)])
+            for stored, items in self.alike.items()
+        ]
+
+    def _facts_of(self, viewer_id: int, alike: Collection[tuple[Stored, Sequence[Item]]]) -> Facts:
+        posts = dict[Item, Post]()
+        for stored, items in alike:
+            posts.update(dict.fromkeys(items, self._post(viewer_id, stored)))
+        mutes = defaultdict[int, tuple[Mute, ...]](tuple)
+        for tag_id, person_id, given_at in self._given_by[viewer_id]:
+            if (viewer_id, tag_id) in self.muted_tags:
+                mute = Mute(tag_id=tag_id, given_at=given_at, written_by=_NOT_SAID)
+                mutes[person_id] += (mute,)
+        return Facts(
+            viewer_id=viewer_id,
+            taken_at=0,
+            position=_NOT_SAID,
+            suspensions=0,
+            are_suspensions_known=viewer_id not in self.refused_or_not,
+            relations={each: self._relation(viewer_id, each) for each in self.people},
+            erased=self.erased,
+            posts=posts,
+            comments=self.comments,
+            mutes=mutes,
+            own_tags=_NOT_SAID,
+        )
+
     def _of(self, viewer_id: int) -> tuple[Expected, Expected]:
         if viewer_id not in self._expected:
             facts = self.facts(viewer_id)
-            seen = [
-                Alike(items=items, facts=facts, ruled=ruling(facts, items[0]))
-                for items in self.alike.values()
-            ]
             muted = {
                 user_id
                 for user_id in self.people
                 if user_id != viewer_id and is_muted(facts, user_id)
             }
-            in_feed = [
-                replace(group, is_muted=True) if stored.author_id in muted else group
-                for stored, group in zip(self.alike, seen, strict=True)
-            ]
+            seen, in_feed = list[Alike](), list[Alike]()
+            for stored, items in self.alike.items():
+                group = Alike(items=items, facts=facts, ruled=ruling(facts, items[0]))
+                seen.append(group)
+                in_feed.append(
+                    Alike(items=items, facts=facts, ruled=group.ruled, is_muted=True)
+                    if stored.author_id in muted
+                    else group
+                )
             self._expected[viewer_id] = (Expected(seen), Expected(in_feed))
         return self._expected[viewer_id]
 
@@ -327,6 +413,7 @@ class Worlds:
             tags = feed.rows(_TAGS, among)
             given = feed.rows(_GIVEN, among)
             comments = feed.rows(_COMMENTS, among)
+            read = feed.rows(_READ, among)
         return World(
             people=people,
             connections={frozenset(row[:2]): (row[2], row[3]) for row in connections},
@@ -341,10 +428,15 @@ class Worlds:
             erasures=dict(erasures),
             erased=dict(erased),
             alike=_alike(posts, audiences),
+            written={
+                Item(author_id, post_id): Written(at=at, importance=importance)
+                for author_id, post_id, *_, at, importance in posts
+            },
             comments=_comments(comments),
             deleted_tags=frozenset((row[0], row[1]) for row in tags if row[2]),
             muted_tags=frozenset((row[0], row[1]) for row in tags if row[3] and not row[2]),
             given={(row[0], row[1], row[2]): row[3] for row in given},
+            read=dict(read),
         )
 
 
@@ -353,7 +445,7 @@ def _alike(posts: Rows, audiences: Rows) -> dict[Stored, list[Item]]:
     for author_id, post_id, tag_id, is_excluded in audiences:
         tags[Item(author_id, post_id)].append((tag_id, is_excluded))
     alike = defaultdict[Stored, list[Item]](list)
-    for author_id, post_id, audience, is_moderated, is_deleted in posts:
+    for author_id, post_id, audience, is_moderated, is_deleted, *_ in posts:
         item = Item(author_id, post_id)
         stored = Stored(
             author_id=author_id,
