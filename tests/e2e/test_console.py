@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 from google.protobuf import json_format
-from playwright.sync_api import Browser, Page, ViewportSize, expect
+from playwright.sync_api import Browser, Page, Route, ViewportSize, expect
 
 from kith.feed.v1 import feed_pb2
 from kith.graph.v1 import graph_pb2
@@ -64,16 +63,20 @@ class Window:
     address: str
 
     def see_as(self, user_id: int) -> Page:
-        """Open the console for a person."""
+        """Show the feed of a person in the console, which is loaded for the first of them."""
         self.page.goto(f"http://{self.address}/console#{user_id}")
         expect(self.page.locator("#status")).to_contain_text(f"Person {user_id}:")
+        feed = self.page.get_by_role("tab", name="Feed")
+        # The console keeps to the tab that was opened for the person before.
+        if feed.get_attribute("aria-selected") != "true":
+            feed.click()
         return self.page
 
 
 @contextmanager
-def _window(chromium: Browser, gateway: Gateway, **options: Any) -> Iterator[Window]:
+def _window(chromium: Browser, gateway: Gateway) -> Iterator[Window]:
     problems: list[str] = []
-    with new_context(chromium, **options) as context:
+    with new_context(chromium) as context:
         page = context.new_page()
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.on("dialog", lambda dialog: problems.append(f"a dialog says {dialog.message}"))
@@ -81,11 +84,28 @@ def _window(chromium: Browser, gateway: Gateway, **options: Any) -> Iterator[Win
         yield Window(page=page, problems=problems, address=gateway.address)
 
 
-@pytest.fixture
-def window(chromium: Browser, gateway: Gateway) -> Iterator[Window]:
+@pytest.fixture(scope="module")
+def shared_window(chromium: Browser, gateway: Gateway) -> Iterator[Window]:
+    """A window for all tests, which takes a second to open and half of one for each person."""
     with _window(chromium, gateway) as opened:
         yield opened
-        assert opened.problems == []
+
+
+@pytest.fixture
+def window(shared_window: Window) -> Iterator[Window]:
+    shared_window.problems.clear()
+    yield shared_window
+    assert shared_window.problems == []
+
+
+@pytest.fixture
+def phone(window: Window) -> Iterator[Window]:
+    before = window.page.viewport_size
+    assert before
+    window.page.set_viewport_size(_PHONE)
+    yield window
+    window.page.set_viewport_size(before)
+    window.page.emulate_media(color_scheme="null")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +123,10 @@ class World:
 
 @pytest.fixture
 def world(people: People) -> World:
+    return _new_world(people)
+
+
+def _new_world(people: People) -> World:
     me, family, work, plain = people.connected(4)
     people.connect(family, work)
     [stranger] = people.new(1)
@@ -306,7 +330,8 @@ def test_a_call_is_shown_with_curl_and_grpcurl_so_that_it_can_be_made_again(
     page.get_by_label("Text").fill("it's a draft")
     page.get_by_label("Only me").check()
     page.get_by_role("button", name="Publish").click()
-    call = page.locator("#calls [data-method=CreatePost]")
+    mine = f"/users/{world.me}/posts"
+    call = page.locator("#calls [data-method=CreatePost]", has_text=mine)
 
     call.locator("summary").click()
     curl, grpcurl = (call.locator(f"pre.{name}").inner_text() for name in ("curl", "grpcurl"))
@@ -379,9 +404,8 @@ def _lightness(page: Page) -> dict[str, float]:
     return found
 
 
-def test_the_console_fits_a_phone_in_dark_and_light(window: Window, world: World) -> None:
-    window.page.set_viewport_size(_PHONE)
-    page = window.see_as(world.me)
+def test_the_console_fits_a_phone_in_dark_and_light(phone: Window, world: World) -> None:
+    page = phone.see_as(world.me)
 
     lightness = _lightness(page)
 
@@ -404,11 +428,16 @@ def guarded(
         yield running
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def signed_in(
-    chromium: Browser, guarded: Gateway, issuer: Issuer, world: World, people: People
-) -> Iterator[Page]:
-    """The console after somebody has given it their token; with a post of a connection."""
+    chromium: Browser, guarded: Gateway, issuer: Issuer, pair: Pair
+) -> Iterator[tuple[Page, int]]:
+    """The console after somebody has given it their token, and who that is.
+
+    They have a connection who has written a post.
+    """
+    people = People(pair)
+    world = _new_world(people)
     people.post(world.plain, body="by a connection")
     with _window(chromium, guarded) as window:
         page = window.page
@@ -416,18 +445,18 @@ def signed_in(
         page.get_by_label("Token", exact=True).fill(issuer.token(world.me))
         page.get_by_role("button", name="Use it").click()
         expect(page.locator("#status")).to_contain_text(f"Person {world.me}:")
-        yield page
+        yield page, world.me
 
 
 def test_with_tokens_the_console_asks_for_one_and_shows_and_stores_it_nowhere(
-    signed_in: Page, world: World
+    signed_in: tuple[Page, int],
 ) -> None:
-    page = signed_in
+    page, me = signed_in
     call = page.locator("#calls [data-method=GetFeed]", has=page.get_by_text("200"))
 
     call.locator("summary").first.click()
 
-    expect(call.locator("pre.curl")).to_contain_text(f"/v1/users/{world.me}/feed")
+    expect(call.locator("pre.curl")).to_contain_text(f"/v1/users/{me}/feed")
     expect(call.locator("pre.curl")).to_contain_text('-H "authorization: Bearer $TOKEN"')
     assert "eyJ" not in page.content()
     assert page.evaluate("localStorage.length + sessionStorage.length") == 0
@@ -435,9 +464,9 @@ def test_with_tokens_the_console_asks_for_one_and_shows_and_stores_it_nowhere(
 
 
 def test_with_the_token_of_a_user_it_asks_why_about_posts_of_that_user_alone(
-    signed_in: Page,
+    signed_in: tuple[Page, int],
 ) -> None:
-    page = signed_in
+    page, _ = signed_in
 
     expect(page.locator(".post .body")).to_have_text(["by a connection"])
     expect(page.get_by_role("button", name="Why do they see it?")).to_have_count(0)
@@ -452,6 +481,27 @@ def test_the_back_button_leads_back_to_the_person_before(window: Window, world: 
     page.go_back()
 
     expect(page.locator("#status")).to_contain_text(f"Person {world.me}:")
+
+
+def test_a_refresh_that_begins_meanwhile_keeps_nobody_from_another_person(
+    window: Window, world: World
+) -> None:
+    page = window.see_as(world.me)
+    other = f"**/users/{world.plain}/**"
+    waiting: list[Route] = []
+
+    def wait(route: Route) -> None:
+        waiting.append(route)
+
+    page.route(other, wait, times=1)
+
+    with page.expect_request(other):
+        page.goto(f"http://{window.address}/console#{world.plain}")
+    with page.expect_request(f"**/users/{world.me}/**"):
+        pass
+    waiting[0].continue_()
+
+    expect(page.locator("#status")).to_contain_text(f"Person {world.plain}:")
 
 
 @pytest.fixture(scope="module")

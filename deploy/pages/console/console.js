@@ -42,6 +42,8 @@ const state = {
   subject: "",
 };
 let gateway;
+// Apart, so that a refresh that begins meanwhile keeps nobody from another person.
+let opening = 0;
 let reading = 0;
 let previewing = 0;
 let typing;
@@ -248,10 +250,10 @@ async function readPeer(options) {
 // What somebody does ---------------------------------------------------------------------------
 
 async function seeAs(userId) {
-  const number = ++reading;
+  const number = ++opening;
   await attempt(async () => {
     const world = await read(gateway, userId);
-    if (number !== reading) return;
+    if (number !== opening) return;
     forget();
     Object.assign(state, {
       world, knows: new Map(), digest: undefined, own: undefined, suggestions: [], chosen: undefined,
