@@ -1,7 +1,7 @@
 """Rates such as 10/minute, as an operator writes them.
 
-The package `limits` reads them too, but takes a twentieth of a start to load, and of several rates
-in one text it takes the first and drops the others.
+The package `limits` reads them too, but takes a twentieth of a start to load. Its `parse` takes the
+first of several rates and drops the others, and both it and `parse_many` take 0 minutes as one.
 """
 
 import re
