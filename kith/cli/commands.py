@@ -194,8 +194,8 @@ def add_client_commands(add_parser: AddParser) -> None:
     person.add_argument(
         "--photos", type=Path, metavar="FOLDER", help="also store the pictures, in this folder"
     )
-    erase = add_command(add_parser, "erase", _erase, "erase a person from both services")
-    erase.add_argument("user", type=identifier)
+    erase = add_command(add_parser, "erase", _erase, "erase people from both services")
+    erase.add_argument("user", type=identifier, nargs="+")
     erase.add_argument("--yes", action="store_true", help="do not ask for confirmation")
     erase.add_argument(
         "--dry-run", action="store_true", help="print what would be erased, erase nothing"
@@ -424,6 +424,7 @@ def _conformance(arguments: Namespace, console: Console) -> None:
 def _erase(arguments: Namespace, console: Console) -> None:
     with connected(graph=arguments.graph, feed=arguments.feed) as kith:
         if arguments.dry_run:
-            erasure.print_erasure(arguments.user, kith, console)
+            for user_id in arguments.user:
+                erasure.print_erasure(user_id, kith, console)
         else:
-            erasure.erase_user(arguments.user, kith, console, is_agreed=arguments.yes)
+            erasure.erase_users(arguments.user, kith, console, is_agreed=arguments.yes)

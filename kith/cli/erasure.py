@@ -1,7 +1,8 @@
-"""Erasing a person from both services."""
+"""Erasing people from both services."""
 
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC
 
 from rich.console import Console
@@ -19,15 +20,37 @@ _TIMEOUT_SECONDS = 600
 _PAGE = 500
 
 
-def erase_user(user_id: int, kith: KithClient, console: Console, *, is_agreed: bool) -> None:
-    """Erase a person, first from the graph, which hides them from all others at once.
+def erase_users(
+    user_ids: Sequence[int], kith: KithClient, console: Console, *, is_agreed: bool
+) -> None:
+    """Erase people one after the other, and stop at the first who cannot be erased.
 
     Unless it `is_agreed`, this shows what there is and asks at the terminal. Raises UsageError when
-    there is no terminal, CommandError when the answer is no.
+    there is no terminal, CommandError when the answer is no or who is left when it stops.
     """
     if not is_agreed:
-        _ask(user_id, kith, console)
-    erased = kith.graph.DeleteUser(graph_pb2.DeleteUserRequest(user_id=user_id))
+        _ask(user_ids, kith, console)
+    for count, user_id in enumerate(user_ids, start=1):
+        try:
+            _erase(user_id, kith, console)
+        except CommandError as error:
+            left = " ".join(map(str, user_ids[count:]))
+            raise CommandError(f"{error}; not tried: {left}" if left else str(error)) from error
+
+
+def print_erasure(user_id: int, kith: KithClient, console: Console) -> None:
+    """Print what there is of a person, and erase nothing."""
+    counts = _counts(user_id, kith)
+    listing = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
+    console.print(f"Person {user_id} has {listing or 'no data'}.", highlight=False, soft_wrap=True)
+
+
+def _erase(user_id: int, kith: KithClient, console: Console) -> None:
+    """Erase a person, first from the graph, which hides them from all others at once."""
+    try:
+        erased = kith.graph.DeleteUser(graph_pb2.DeleteUserRequest(user_id=user_id))
+    except AppException as error:
+        raise CommandError(f"person {user_id} is not erased: {sentence(error)}") from error
     try:
         answer = kith.feed.DeleteUser(
             feed_pb2.DeleteUserRequest(user_id=user_id), timeout=_TIMEOUT_SECONDS
@@ -52,19 +75,15 @@ def erase_user(user_id: int, kith: KithClient, console: Console, *, is_agreed: b
         )
 
 
-def print_erasure(user_id: int, kith: KithClient, console: Console) -> None:
-    """Print what there is of a person, and erase nothing."""
-    counts = _counts(user_id, kith)
-    listing = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
-    console.print(f"Person {user_id} has {listing or 'no data'}.", highlight=False, soft_wrap=True)
-
-
-def _ask(user_id: int, kith: KithClient, console: Console) -> None:
+def _ask(user_ids: Sequence[int], kith: KithClient, console: Console) -> None:
     if sys.stdin is None or not sys.stdin.isatty():
         raise UsageError("there is no terminal to ask for confirmation: pass --yes")
-    print_erasure(user_id, kith, console)
+    for user_id in user_ids:
+        print_erasure(user_id, kith, console)
+    [first, *others] = user_ids
+    who = f"these {len(user_ids)} people" if others else f"person {first}"
     try:
-        answer = console.input(f"Erase person {user_id} permanently? (y/N) ", markup=False)
+        answer = console.input(f"Erase {who} permanently? (y/N) ", markup=False)
     except EOFError:
         answer = ""
     if answer.strip().lower() not in ("y", "yes"):

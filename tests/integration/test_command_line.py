@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
@@ -454,6 +454,17 @@ def test_an_export_goes_to_standard_output_for_a_dash_or_no_file(
     assert '{"tags": ' in outputs[0][1]
 
 
+@contextmanager
+def _typed(text: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Have a terminal at which a person has typed something."""
+    controller, terminal = os.openpty()
+    os.write(controller, text.encode())
+    with monkeypatch.context() as patch, os.fdopen(terminal) as stdin:
+        patch.setattr(sys, "stdin", stdin)
+        yield
+    os.close(controller)
+
+
 def test_erasing_takes_an_answer_or_yes(
     kith: Kith, pair: Pair, people: People, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -461,18 +472,11 @@ def test_erasing_takes_an_answer_or_yes(
     without_terminal = kith("erase", person, stdin=b"y\n")
     after_nothing = _connected(pair, friend)
 
-    def answered(text: str) -> tuple[int, str, str]:
-        controller, terminal = os.openpty()
-        os.write(controller, text.encode())
-        with monkeypatch.context() as patch, os.fdopen(terminal) as stdin:
-            patch.setattr(sys, "stdin", stdin)
-            ended = kith("erase", person)
-        os.close(controller)
-        return ended
-
-    no = answered("\n")
+    with _typed("\n", monkeypatch):
+        no = kith("erase", person)
     after_no = _connected(pair, friend)
-    yes = answered("y\n")
+    with _typed("y\n", monkeypatch):
+        yes = kith("erase", person)
     after_yes = _connected(pair, friend)
     again = kith("erase", person, "--yes")
 
@@ -484,6 +488,35 @@ def test_erasing_takes_an_answer_or_yes(
     assert f"Person {person} is erased; 1 connections ended." in yes[1]
     assert again[0] == 0
     assert (after_nothing, after_no, after_yes) == ([person], [person], [])
+
+
+def test_several_people_are_erased_after_one_answer(
+    kith: Kith, pair: Pair, people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    friend, first, second = people.connected(3)
+    dry_run = kith("erase", first, second, "--dry-run")
+    with _typed("y\n", monkeypatch):
+        status, shown, _ = kith("erase", first, second)
+
+    assert dry_run[1] == (
+        f"Person {first} has 1 connections.\nPerson {second} has 1 connections.\n"
+    )
+    assert status == 0
+    assert shown == (
+        f"{dry_run[1]}Erase these 2 people permanently? (y/N) "
+        f"Person {first} is erased; 1 connections ended.\n"
+        f"Person {second} is erased; 1 connections ended.\n"
+    )
+    assert _connected(pair, friend) == []
+
+
+def test_nobody_is_erased_when_one_of_the_ids_is_none(
+    kith: Kith, pair: Pair, people: People
+) -> None:
+    person, friend = people.connected(2)
+    status, _, error = kith("erase", person, TOO_LARGE, "--yes")
+    assert (status, _is_one_line(error)) == (2, True)
+    assert _connected(pair, friend) == [person]
 
 
 def test_a_dry_run_of_erasing_says_what_there_is_and_erases_nothing(
@@ -533,12 +566,22 @@ def test_what_somebody_wrote_can_be_hidden_held_and_shown_again(
     assert f"A hold keeps {of_comment} until {until} 00:00 UTC." in erased[1]
 
 
-def test_an_erasure_that_reaches_one_service_says_so(kith: Kith, people: People) -> None:
-    person, _ = people.connected(2)
-    status, _, error = kith("erase", person, "--yes", "--feed", NOWHERE)
+def test_an_erasure_that_reaches_one_service_says_so_and_who_comes_after(
+    kith: Kith, pair: Pair, people: People
+) -> None:
+    friend, person, second, third = people.connected(4)
+    status, _, error = kith("erase", person, second, third, "--yes", "--feed", NOWHERE)
     assert status == 1
     assert _is_one_line(error)
-    assert "is erased from graph_service, and not or in part from feed_service" in error
+    assert f"person {person} is erased from graph_service, and not or in part from feed" in error
+    assert error.endswith(f"; not tried: {second} {third}\n")
+    assert _connected(pair, friend) == [second, third]
+
+
+def test_an_erasure_that_reaches_no_service_names_the_person(kith: Kith) -> None:
+    status, _, error = kith("erase", 17, "--yes", "--graph", NOWHERE)
+    assert (status, _is_one_line(error)) == (1, True)
+    assert error.startswith("kith: person 17 is not erased: SERVICE_UNREACHABLE: ")
 
 
 def test_settings_that_cannot_be_used_are_told_in_one_line(
