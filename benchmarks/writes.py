@@ -9,7 +9,7 @@ total, all of which Kith does; nothing that writes in Python over gRPC can be be
 
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
@@ -22,6 +22,7 @@ from google.protobuf.message import Message
 from benchmarks import dataset as datasets
 from benchmarks.baselines import CALL, Handler, serve, viewer_message
 from benchmarks.dataset import Dataset, connect
+from benchmarks.fenced import running_fenced_pair
 from benchmarks.processes import (
     PostgresClock,
     RunningPair,
@@ -35,8 +36,14 @@ from benchmarks.stage import Stage, feed_page
 from kith.feed.v1 import feed_pb2
 from kith.graph.v1 import graph_pb2
 
-_FEED: Final = "/kith.feed.v1.FeedService"
-_GRAPH: Final = "/kith.graph.v1.GraphService"
+_FEED: Final = ("/kith.feed.v1.FeedService", attrgetter("feed_address"))
+_GRAPH: Final = ("/kith.graph.v1.GraphService", attrgetter("graph_address"))
+_SERVICES: Final = {
+    "CreatePost": _FEED,
+    "CreateComment": _FEED,
+    "RequestConnection": _GRAPH,
+    "AcceptConnection": _GRAPH,
+}
 _FLOOR: Final = "floor"
 _BODY: Final = "Good morning from a benchmark."
 _TARGETS: Final = {
@@ -48,19 +55,54 @@ _TARGETS: Final = {
 
 
 def writes(stage: Stage) -> list[Row]:
-    """What the frequent writes cost against the floor, each with a request id."""
+    """What the frequent writes cost against the floor, each with a request id.
+
+    Afterwards with fences what asks the graph without them. On the same copy: a second one of the
+    full data set would not fit on many a disk.
+    """
     copy = stage.copied("writes")
     with ExitStack() as stack:
-        pair = stack.enter_context(running_pair(copy, logs=stage.logs, start=stage.start))
-        segments = in_turns(stage.effort, _contenders(stage, copy, pair, stack))
+        postgres = stack.enter_context(closing(PostgresClock(copy.feed_url))).seconds
+        floor = _floor_contender(stage, copy, postgres, stack)
+        with running_pair(copy, logs=stage.logs, start=stage.start) as pair:
+            # Once more than there are rounds, for all are warmed first.
+            number = stage.effort.calls * (stage.effort.rounds + 1)
+            messages = _Requests(pair, copy).by_call(number)
+            rows = _rows(stage, pair, messages, floor)
+        with running_fenced_pair(copy, logs=stage.logs, start=stage.start) as pair:
+            comments = {"CreateComment": messages["CreateComment"]}
+            rows += _rows(stage, pair, comments, floor, " with fences")
     datasets.drop(stage.cluster, "writes")
-    return [_row(name, segments) for name in _TARGETS]
+    return rows
 
 
-def _row(name: str, segments: Segments) -> Row:
+def _rows(
+    stage: Stage,
+    pair: RunningPair,
+    messages: Mapping[str, Iterator[Message]],
+    floor: Contender,
+    label: str = "",
+) -> list[Row]:
+    clocks: dict[str, Callable[[], float]] = {
+        **{name: partial(cpu_seconds, pid) for name, pid in pair.pids.items()},
+        "postgres": floor.clocks["postgres"],
+    }
+    contenders = {_FLOOR: floor}
+    with ExitStack() as stack:
+        for name, some in messages.items():
+            service, address_of = _SERVICES[name]
+            send = stack.enter_context(calls_of(address_of(pair), f"{service}/{name}"))
+            contenders[name] = Contender(
+                calls=[partial(_send_next, send, some)] * stage.effort.calls, clocks=clocks
+            )
+        segments = in_turns(stage.effort, contenders)
+    return [_row(name, label, segments) for name in messages]
+
+
+def _row(name: str, label: str, segments: Segments) -> Row:
     target, stretch = _TARGETS[name]
     row = comparison(
-        f"{name}: total CPU vs floor of a write",
+        f"{name}{label}: total CPU vs floor of a write",
         segments,
         (name, _FLOOR),
         attrgetter("total_cpu"),
@@ -72,33 +114,6 @@ def _row(name: str, segments: Segments) -> Row:
         for figure in (attrgetter("python_cpu"), attrgetter("p50"))
     )
     return replace(row, note=f"{row.note}; Python CPU {python:.2f}×, p50 {p50:.2f}×")
-
-
-def _contenders(
-    stage: Stage, dataset: Dataset, pair: RunningPair, stack: ExitStack
-) -> dict[str, Contender]:
-    postgres = stack.enter_context(closing(PostgresClock(dataset.feed_url))).seconds
-    clocks: dict[str, Callable[[], float]] = {
-        **{name: partial(cpu_seconds, pid) for name, pid in pair.pids.items()},
-        "postgres": postgres,
-    }
-    requests = _Requests(pair, dataset)
-    # Once more than there are rounds, for all are warmed first.
-    asked = requests.asked(stage.effort.calls * (stage.effort.rounds + 1))
-    messages = {
-        "CreatePost": (_FEED, pair.feed_address, requests.posts()),
-        "CreateComment": (_FEED, pair.feed_address, requests.comments()),
-        "RequestConnection": (_GRAPH, pair.graph_address, requests.strangers()),
-        "AcceptConnection": (_GRAPH, pair.graph_address, iter(asked)),
-    }
-    contenders = {}
-    for name, (service, address, made) in messages.items():
-        send = stack.enter_context(calls_of(address, f"{service}/{name}"))
-        contenders[name] = Contender(
-            calls=[partial(_send_next, send, made)] * stage.effort.calls, clocks=clocks
-        )
-    contenders[_FLOOR] = _floor_contender(stage, dataset, postgres, stack)
-    return contenders
 
 
 def _send_next(send: Callable[[bytes], bytes], messages: Iterator[Message]) -> bytes:
@@ -132,6 +147,15 @@ class _Requests:
         self._viewers = dataset.viewer_ids(dataset.usual)
         self._new_ids = count(dataset.people + 1_000_000)
 
+    def by_call(self, number: int) -> dict[str, Iterator[Message]]:
+        """Return requests of each call, of which so many may be made."""
+        return {
+            "CreatePost": self.posts(),
+            "CreateComment": self.comments(),
+            "RequestConnection": self.strangers(),
+            "AcceptConnection": iter(self.asked(number)),
+        }
+
     def posts(self) -> Iterator[feed_pb2.CreatePostRequest]:
         """Return posts for all connections of their authors."""
         for viewer_id in cycle(self._viewers):
@@ -143,17 +167,19 @@ class _Requests:
             )
 
     def comments(self) -> Iterator[feed_pb2.CreateCommentRequest]:
-        """Return comments on posts by connections, for which the graph has to be asked."""
+        """Return comments on the newest posts by connections, as they are now."""
         seen = [
             (viewer_id, feed_pb2.PostName(author_id=post.author_id, post_id=post.post_id))
             for viewer_id in self._viewers
             for post in feed_page(self._pair.kith, viewer_id).posts
             if post.author_id != viewer_id
         ]
-        for viewer_id, post in cycle(seen):
-            yield feed_pb2.CreateCommentRequest(
+        return (
+            feed_pb2.CreateCommentRequest(
                 user_id=viewer_id, post=post, body=_BODY, request_id=str(uuid.uuid4())
             )
+            for viewer_id, post in cycle(seen)
+        )
 
     def strangers(self) -> Iterator[graph_pb2.RequestConnectionRequest]:
         """Return requests of people whom the graph does not know to others of those."""
