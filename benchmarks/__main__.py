@@ -6,6 +6,7 @@
     python -m benchmarks citus                   one PostgreSQL against a Citus, also written there
     python -m benchmarks pythons PYTHON PYTHON   interpreters in turns, likewise; each needs the
                                                  packages of the group `services`
+    python -m benchmarks versions CHECKOUT       another checkout of Kith and this one, likewise
     python -m benchmarks load [MIX ...]          rates and latencies under mixes of calls
     python -m benchmarks costs                   the CPU of a call and the bytes of a row, likewise,
                                                  and quoted in deploy/CAPACITY.md
@@ -19,14 +20,14 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import citus, pythons
+from benchmarks import citus, pythons, versions
 from benchmarks.capacity import PEOPLE, Assumptions, markdown, option, write_page
 from benchmarks.costs import Costs, last_costs, measure_costs
 from benchmarks.loads import MIXES, Load, run_loads
@@ -81,6 +82,8 @@ def main() -> None:
         _compare_citus(directory, console)
     elif arguments.what == "pythons":
         _compare_pythons(arguments.interpreters, directory, console)
+    elif arguments.what == "versions":
+        _compare_versions(arguments.checkout.absolute(), directory, console)
     elif arguments.what == "costs":
         write_page(measure_costs(_SIZES[arguments.size], directory, console))
     elif arguments.what == "capacity":
@@ -113,6 +116,10 @@ def _arguments() -> argparse.Namespace:
         nargs="+",
         metavar="PYTHON",
         help="the first is what others are compared with",
+    )
+    checkouts = commands.add_parser("versions", help="GetFeed by another checkout and this one")
+    checkouts.add_argument(
+        "checkout", type=Path, metavar="CHECKOUT", help="a folder with Kith and its packages"
     )
     load = commands.add_parser("load", help="rates and latencies under mixes of calls")
     load.add_argument("mixes", nargs="*", metavar="MIX", help=f"of {', '.join(MIXES)}")
@@ -215,18 +222,31 @@ def _compare_citus(directory: Path, console: Console) -> None:
 
 
 def _compare_pythons(interpreters: Sequence[str], directory: Path, console: Console) -> None:
-    started = time.monotonic()
     try:
         starts = pythons.starts_of(interpreters)
     except LookupError as error:
         sys.exit(str(error))
-    effort = _EFFORTS["full"]
+    console.print(f"In turns: {', '.join(starts)}", highlight=False)
+    compare = partial(pythons.compare, starts=starts)
+    _compare_on_small("pythons", compare, directory, console)
+
+
+def _compare_versions(checkout: Path, directory: Path, console: Console) -> None:
+    try:
+        fill = versions.fill_by(checkout)
+    except LookupError as error:
+        sys.exit(str(error))
+    compare = partial(versions.compare, fill=fill, start=versions.started_from(checkout))
+    _compare_on_small("versions", compare, directory, console)
+
+
+def _compare_on_small(
+    name: str, compare: Callable[[Stage], Sequence[Row]], directory: Path, console: Console
+) -> None:
+    started, effort = time.monotonic(), _EFFORTS["full"]
     with prepared_stage(size=SMALL, effort=effort, directory=directory, console=console) as stage:
-        console.print(f"In turns: {', '.join(starts)}", highlight=False)
-        rows = measured(
-            Measurement(name="pythons", run=partial(pythons.compare, starts=starts)), stage
-        )
-    made = report("pythons", rows, seconds=round(time.monotonic() - started))
+        rows = measured(Measurement(name=name, run=compare), stage)
+    made = report(name, rows, seconds=round(time.monotonic() - started))
     print_report(made, console)
     write_report(made)
 

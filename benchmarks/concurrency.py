@@ -7,10 +7,10 @@ same way for Kith and for the floor.
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
 from random import Random
@@ -23,12 +23,12 @@ import numpy as np
 from benchmarks.baselines import CALL, viewer_message
 from benchmarks.end_to_end import GET_FEED, start_floor
 from benchmarks.processes import Calls, RunningPair, calls_of
-from benchmarks.rounds import ratio
+from benchmarks.rounds import Contender, Effort, ratio
 from benchmarks.row import Row
 from benchmarks.stage import Stage
 from kith.feed.v1 import feed_pb2
 
-_CALLERS: Final = (1, 4, 8)
+CALLERS: Final = (1, 4, 8)
 # Enough that the services always have work, and that a call may wait while others are sent.
 _WAITING_CALLERS: Final = 64
 _CONNECTIONS: Final = 8
@@ -47,6 +47,10 @@ class Burst:
     seconds: float
     durations: Sequence[float]
     errors: Counter[str]
+    cores_of_callers: float = 0
+    """How many cores this process used, whose threads the callers are."""
+    cpu: float = 0
+    """The CPU time of a call by the clocks of the contender."""
 
     @property
     def rate(self) -> float:
@@ -60,28 +64,39 @@ class Burst:
 
 def by_callers(stage: Stage) -> list[Row]:
     """The rate and the times of GetFeed when so many call at once, without and with fences."""
+    viewers = stage.dataset.viewer_ids(stage.dataset.usual)
     with ExitStack() as stack:
-        senders = {
-            "kith": _kith(stage, stage.pair, stack),
-            "fenced": _kith(stage, stage.fenced, stack),
-            "floor": _floor(stage, stack),
-        }
-        bursts: dict[tuple[str, int], list[Burst]] = {}
-        seconds = min(_LONGEST_BURST_SECONDS, stage.effort.segment_seconds)
-        for number in range(stage.effort.rounds + 1):  # the first of them warms up
-            turns = [(name, callers) for name in senders for callers in _CALLERS]
-            for name, callers in Random(number).sample(turns, len(turns)):
-                burst = _burst(senders[name][:callers], seconds)
-                bursts.setdefault((name, callers), []).append(burst)
-    measured = {turn: some[1:] for turn, some in bursts.items()}
+        measured = bursts_in_turns(
+            stage.effort,
+            {
+                "kith": Contender(calls=feed_senders(stage.pair, viewers, stack)),
+                "fenced": Contender(calls=feed_senders(stage.fenced, viewers, stack)),
+                "floor": Contender(calls=_floor(stage, stack)),
+            },
+        )
     return [
         row
-        for callers in _CALLERS
+        for callers in CALLERS
         for row in (
             *_against_floor(callers, measured["kith", callers], measured["floor", callers]),
             *_with_fences(callers, measured["fenced", callers], measured["kith", callers]),
         )
     ]
+
+
+def bursts_in_turns(
+    effort: Effort, contenders: Mapping[str, Contender]
+) -> dict[tuple[str, int], list[Burst]]:
+    """Return a burst of each contender for each round, by each number of its calls at once."""
+    bursts: dict[tuple[str, int], list[Burst]] = {}
+    seconds = min(_LONGEST_BURST_SECONDS, effort.segment_seconds)
+    for number in range(effort.rounds + 1):  # the first of them warms up
+        turns = [(name, callers) for name in contenders for callers in CALLERS]
+        for name, callers in Random(number).sample(turns, len(turns)):
+            contender = contenders[name]
+            burst = _burst(contender.calls[:callers], seconds, contender.clocks.values())
+            bursts.setdefault((name, callers), []).append(burst)
+    return {turn: some[1:] for turn, some in bursts.items()}
 
 
 def saturation(stage: Stage) -> list[Row]:
@@ -92,7 +107,8 @@ def saturation(stage: Stage) -> list[Row]:
     """
     seconds = stage.effort.segment_seconds * _SEGMENTS_OF_A_LOAD
     with ExitStack() as stack:
-        senders = _kith(stage, stage.pair, stack)
+        viewers = stage.dataset.viewer_ids(stage.dataset.usual)
+        senders = feed_senders(stage.pair, viewers, stack)
         alone = _burst(senders[:1], stage.effort.segment_seconds)
         peak = max(
             _burst(senders, stage.effort.segment_seconds).rate for _ in range(stage.effort.rounds)
@@ -120,26 +136,27 @@ def saturation(stage: Stage) -> list[Row]:
 
 def _against_floor(callers: int, kith: Sequence[Burst], floor: Sequence[Burst]) -> list[Row]:
     times = ((50, 1.15, None), (99, 1.5, None))
-    name = f"GetFeed by {_counted(callers)}: {{}} vs floor"
-    return _compared(name, kith, floor, rate=(0.9, 1), times=times)
+    name = f"GetFeed by {counted(callers)}: {{}} vs floor"
+    return compared(name, kith, floor, rate=(0.9, 1), times=times)
 
 
 def _with_fences(callers: int, fenced: Sequence[Burst], asking: Sequence[Burst]) -> list[Row]:
     times = ((50, 1 / 1.5, 1 / 1.8), (99, 1, None))
-    name = f"GetFeed with fences by {_counted(callers)}: {{}} vs without"
-    return _compared(name, fenced, asking, rate=(1.5, 1.8), times=times)
+    name = f"GetFeed with fences by {counted(callers)}: {{}} vs without"
+    return compared(name, fenced, asking, rate=(1.5, 1.8), times=times)
 
 
-def _counted(callers: int) -> str:
+def counted(callers: int) -> str:
+    """Return what so many callers are called in a row's name."""
     return f"{callers} caller{'s' if callers > 1 else ''} at once"
 
 
-def _compared(
+def compared(
     name: str,
     these: Sequence[Burst],
     those: Sequence[Burst],
     *,
-    rate: tuple[float, float],
+    rate: tuple[float, float | None],
     times: Sequence[tuple[int, float, float | None]],
 ) -> list[Row]:
     """Return how rates and percentiles of times relate, each with its target and stretch."""
@@ -180,7 +197,9 @@ def _note(burst: Burst) -> str:
     return f"p50 {burst.milliseconds(50):.1f} ms, p99 {burst.milliseconds(99):.1f} ms, {errors}"
 
 
-def _burst(senders: Sequence[Send], seconds: float) -> Burst:
+def _burst(
+    senders: Sequence[Send], seconds: float, clocks: Collection[Callable[[], float]] = ()
+) -> Burst:
     """Let each sender call again and again for a time, at least once."""
 
     def call_on(send: Send) -> list[tuple[float, str]]:
@@ -189,11 +208,17 @@ def _burst(senders: Sequence[Send], seconds: float) -> Burst:
             outcomes.append(_outcome(send, time.perf_counter()))
         return outcomes
 
+    callers_before, before = time.process_time(), sum(clock() for clock in clocks)
     started = time.perf_counter()
     ends_at = started + seconds
     with ThreadPoolExecutor(len(senders)) as pool:
         outcomes = [outcome for some in pool.map(call_on, senders) for outcome in some]
-    return _as_burst(outcomes, time.perf_counter() - started)
+    took = time.perf_counter() - started
+    return replace(
+        _as_burst(outcomes, took),
+        cores_of_callers=(time.process_time() - callers_before) / took,
+        cpu=(sum(clock() for clock in clocks) - before) / len(outcomes),
+    )
 
 
 def _load(senders: Sequence[Send], rate: float, seconds: float) -> Burst:
@@ -237,11 +262,9 @@ def _as_burst(outcomes: Sequence[tuple[float, str]], seconds: float) -> Burst:
     )
 
 
-def _kith(stage: Stage, pair: RunningPair, stack: ExitStack) -> list[Send]:
-    requests = [
-        feed_pb2.GetFeedRequest(user_id=viewer).SerializeToString()
-        for viewer in stage.dataset.viewer_ids(stage.dataset.usual)
-    ]
+def feed_senders(pair: RunningPair, viewers: Sequence[int], stack: ExitStack) -> list[Send]:
+    """Return callers of GetFeed, each of which asks for one viewer after the other."""
+    requests = [feed_pb2.GetFeedRequest(user_id=viewer).SerializeToString() for viewer in viewers]
     return _senders(pair.feed_address, GET_FEED, requests, stack)
 
 

@@ -1,11 +1,13 @@
 """Every row of the benchmarks is made, on a tiny world; what it says of so little means nothing."""
 
 import math
+import os
 import platform
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from io import StringIO
 from itertools import count
 from pathlib import Path
@@ -13,11 +15,12 @@ from random import Random
 
 import pytest
 from rich.console import Console
+from rich.progress import Progress
 
-from benchmarks import pythons
+from benchmarks import pythons, versions
 from benchmarks.__main__ import attempted
 from benchmarks.cost_calls import CostCalls
-from benchmarks.dataset import Dataset
+from benchmarks.dataset import SEED, Dataset, load
 from benchmarks.loads import MIXES, Caller, Load, print_result, run_mix
 from benchmarks.processes import RunningPair, running_pair
 from benchmarks.redis_server import redis_binary
@@ -25,7 +28,7 @@ from benchmarks.rounds import Effort
 from benchmarks.row import Row
 from benchmarks.stage import Stage
 from benchmarks.table import BY_NAME, Measurement, measured
-from benchmarks.world import Size
+from benchmarks.world import Size, make_world
 from shared.database.embedded_postgres import EmbeddedPostgres
 from tests.support.in_process import InProcess
 
@@ -95,6 +98,43 @@ def test_services_start_by_the_interpreters_that_are_named() -> None:
     }
     with pytest.raises(LookupError, match="the same version"):
         pythons.starts_of([sys.executable] * 2)
+
+
+def _fill(graph_url: str, feed_url: str, *, seed: int = SEED) -> None:
+    with Progress(disable=True) as bar:
+        load(make_world(_SIZE, seed=seed), graph_url=graph_url, feed_url=feed_url, bar=bar)
+
+
+def test_a_version_is_compared_by_each_number_of_callers(stage: Stage) -> None:
+    rows = versions.compare(stage, _fill, InProcess)
+
+    assert {row.name.partition(" at once")[0] for row in rows} == {
+        f"GetFeed by {callers}" for callers in ("1 caller", "4 callers", "8 callers")
+    }
+    assert all(math.isfinite(row.measured) for row in rows)
+
+
+def test_a_version_with_other_pages_is_not_compared(stage: Stage) -> None:
+    with pytest.raises(RuntimeError, match="different posts"):
+        versions.compare(stage, partial(_fill, seed=SEED + 1), InProcess)
+
+
+def test_a_version_is_run_by_the_packages_of_its_checkout(tmp_path: Path) -> None:
+    interpreter = tmp_path / ".venv" / "bin" / "python"
+    interpreter.parent.mkdir(parents=True)
+    interpreter.write_text('#!/bin/sh\necho "$PWD: $*"\n')
+    interpreter.chmod(0o755)
+    log = tmp_path / "log"
+
+    with versions.started_from(tmp_path)("graph_service", environment={}, log=log) as process:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+
+    assert log.read_text() == f"{tmp_path}: -m graph_service\n"
+
+
+def test_a_version_without_packages_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(LookupError, match="has no packages"):
+        versions.fill_by(tmp_path)
 
 
 def test_a_measurement_that_fails_leaves_the_others_to_be_made(stage: Stage) -> None:
