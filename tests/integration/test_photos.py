@@ -604,7 +604,7 @@ def test_a_post_does_not_take_photos_that_are_being_removed(album: Album, store:
 
     def be_late(method: str, _key: str) -> None:
         if method == "PUT":
-            _execute(album.pair, "UPDATE object_removals SET attempts = 1")
+            _change_removals(album.pair, "attempts = 1")
 
     store.before_answer = be_late
     try:
@@ -788,8 +788,14 @@ def _run_upkeep(album: Album) -> None:
 
 def _hurry_removals(pair: Pair) -> None:
     """Make what failed due again, and let a round begin."""
-    _execute(pair, "UPDATE object_removals SET due_at = now()")
+    _change_removals(pair, "due_at = now()")
     _run_upkeep(Album(pair=pair, user_id=1))
+
+
+def _change_removals(pair: Pair, change: str) -> None:
+    """Change all removals, with the table locked: a round of upkeep locks rows in its own order."""
+    lock = "LOCK TABLE object_removals IN EXCLUSIVE MODE"
+    _execute(pair, f"{lock}; UPDATE object_removals SET {change}")
 
 
 def _count(pair: Pair, table: str, key: str) -> int:
