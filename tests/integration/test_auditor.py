@@ -1,11 +1,8 @@
 """The auditor compares what feed_service answers with the plain rule, and tells what is wrong."""
 
 import os
-import random
-import threading
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
@@ -18,19 +15,22 @@ from feed_service.auditor.__main__ import RunningAuditor
 from feed_service.auditor.decisions import decisions
 from feed_service.auditor.items import Item
 from feed_service.auditor.metrics import AGREED, SHOWN, UNSETTLED, VIOLATED
-from feed_service.auditor.primaries import SUSPENSION_SECONDS
 from feed_service.auditor.replays import Answer
 from feed_service.auditor.rule import Clause
 from feed_service.auditor.settings import AuditorSettings
 from kith.environment import SettingsError
 from kith.feed.v1 import feed_pb2 as feed
 from tests.support import programs
-from tests.support.auditing import Audit, auditing, viewer_of_everything
+from tests.support.auditing import (
+    Audit,
+    auditing,
+    decided_beside_writers,
+    viewer_of_everything,
+)
 from tests.support.mutants import MUTANTS, Mutant, believing_the_cache
 from tests.support.pair import Pair
 from tests.support.people import People, tagged
 from tests.support.processes import Session, until
-from tests.support.random_changes import RandomChanges
 from tests.support.roles import make_auditor
 
 _ROUNDS = int(os.environ.get("KITH_AUDIT_ROUNDS", "4"))
@@ -83,33 +83,7 @@ def test_a_clause_that_is_wrong_is_noticed(
 
 
 def test_writers_beside_it_cause_no_false_alarm(pair: Pair) -> None:
-    pick = random.Random(2)
-    ids = People(pair).new(6)
-    writers = [RandomChanges(pair, ids, random.Random(seed)) for seed in (3, 4)]
-    writers[0].begin()
-    for shared in ("posts", "comments", "tags"):
-        setattr(writers[1], shared, getattr(writers[0], shared))
-    stopping = threading.Event()
-
-    def write(changes: RandomChanges) -> None:
-        while not stopping.is_set():
-            changes.change()
-
-    with (
-        auditing(pair, suspension_seconds=SUSPENSION_SECONDS) as audit,
-        ThreadPoolExecutor(len(writers)) as threads,
-    ):
-        writing = [threads.submit(write, changes) for changes in writers]
-        try:
-            decided = [
-                decision
-                for _ in range(_ROUNDS)
-                for decision in audit.rounds.round_of(pick.choice(ids))
-            ]
-        finally:
-            stopping.set()
-        for each in writing:
-            each.result()
+    decided = decided_beside_writers(pair, rounds=_ROUNDS)
 
     outcomes = Counter(decision.outcome for decision in decided)
     assert not outcomes[VIOLATED]

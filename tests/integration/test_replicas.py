@@ -6,6 +6,7 @@ much is written. The last tests take the primary away.
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import grpc
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 
+from feed_service.auditor.metrics import AGREED, UNSETTLED, VIOLATED
 from feed_service.viewers import Viewer
 from kith.client import KithClient
 from kith.exceptions import DeadlineError, UnavailableError
@@ -21,8 +23,10 @@ from kith.feed.v1 import feed_pb2
 from kith.graph.v1 import graph_pb2
 from kith.positions import KEY
 from shared.server.server import RunningServer
+from tests.support.auditing import auditing, decided_beside_writers
 from tests.support.errors import decoded, fields_of
 from tests.support.gateway import running_gateway
+from tests.support.mutants import MUTANTS
 from tests.support.pair import Databases, Pair, running_fenced_pair, running_pair
 from tests.support.pauses import CASES, CLOSES_FENCES, FENCE_STEPS, OPENS_FENCES, Pause
 from tests.support.people import ALL, PRIVATE, People
@@ -391,6 +395,30 @@ def test_a_safe_read_is_answered_by_a_replica_that_keeps_up(
 
 
 @pytest.mark.usefixtures("standby")
+@pytest.mark.usefixtures("standby")
+def test_the_auditor_notices_a_rule_that_is_wrong_on_a_replica_alone(
+    pair: Pair, people: People
+) -> None:
+    viewer, author = people.connected(2)
+    people.post(author, PRIVATE)
+    [shown] = [mutant for mutant in MUTANTS if mutant.name == "private posts are shown"]
+    with auditing(pair) as audit:
+        assert audit.violations(viewer) == []
+        with shown.applied_to(pair.replica_taps):
+            # A round asks replicas as often as the primary, if they are in rotation.
+            until(lambda: audit.violations(viewer))
+
+
+@pytest.mark.usefixtures("standby")
+def test_writers_beside_the_auditor_cause_no_false_alarm_of_a_replica(pair: Pair) -> None:
+    before = _reads(pair.feed_server, "replica")
+    outcomes = Counter(each.outcome for each in decided_beside_writers(pair, rounds=3))
+
+    assert not outcomes[VIOLATED]
+    assert outcomes[AGREED] > outcomes[UNSETTLED]
+    assert _reads(pair.feed_server, "replica") > before
+
+
 def test_connections_are_fetched_from_a_replica_and_validated_by_the_primary(
     pair: Pair, people: People
 ) -> None:

@@ -1,7 +1,9 @@
 """An auditor whose rounds are made one at a time, and people with one of every situation."""
 
 import random
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
@@ -10,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from feed_service.auditor.decisions import Decision
 from feed_service.auditor.metrics import VIOLATED, AuditorMetrics
-from feed_service.auditor.primaries import Primaries, Primary
+from feed_service.auditor.primaries import SUSPENSION_SECONDS, Primaries, Primary
 from feed_service.auditor.replays import Replays
 from feed_service.auditor.rounds import Rounds
 from kith.environment import Environment
@@ -19,6 +21,7 @@ from kith.graph.v1 import graph_pb2 as graph
 from shared.database.settings import DatabaseSettings
 from tests.support.pair import Pair
 from tests.support.people import PRIVATE, People, all_without, tagged
+from tests.support.random_changes import RandomChanges
 from tests.support.roles import make_auditor
 
 
@@ -61,6 +64,38 @@ def auditing(pair: Pair, *, suspension_seconds: float = 0) -> Iterator[Audit]:
             pick=pick,
         )
         yield Audit(rounds=rounds, registry=registry, primaries=primaries)
+
+
+def decided_beside_writers(pair: Pair, *, rounds: int) -> list[Decision]:
+    """Make rounds while two writers change what the same six people see, at random."""
+    pick = random.Random(2)
+    ids = People(pair).new(6)
+    writers = [RandomChanges(pair, ids, random.Random(seed)) for seed in (3, 4)]
+    writers[0].begin()
+    for shared in ("posts", "comments", "tags"):
+        setattr(writers[1], shared, getattr(writers[0], shared))
+    stopping = threading.Event()
+
+    def write(changes: RandomChanges) -> None:
+        while not stopping.is_set():
+            changes.change()
+
+    with (
+        auditing(pair, suspension_seconds=SUSPENSION_SECONDS) as audit,
+        ThreadPoolExecutor(len(writers)) as threads,
+    ):
+        writing = [threads.submit(write, changes) for changes in writers]
+        try:
+            decided = [
+                decision
+                for _ in range(rounds)
+                for decision in audit.rounds.round_of(pick.choice(ids))
+            ]
+        finally:
+            stopping.set()
+        for each in writing:
+            each.result()
+    return decided
 
 
 def viewer_of_everything(pair: Pair) -> int:

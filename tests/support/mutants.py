@@ -1,14 +1,15 @@
 """Mutants of the rule: SQL as the services would send it if one clause of the rule was wrong."""
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Final
 from unittest.mock import patch
 
 from feed_service.graph_client import GraphClient
 from tests.support.pair import Pair
+from tests.support.wire import WireTap
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,10 +24,13 @@ class Mutant:
     def __str__(self) -> str:
         return self.name
 
+    def applied(self, pair: Pair) -> AbstractContextManager[None]:
+        """Let a pair send the wrong statements to the primary, as `applied_to` does."""
+        return self.applied_to([pair.feed_tap if self.service == "feed" else pair.graph_tap])
+
     @contextmanager
-    def applied(self, pair: Pair) -> Iterator[None]:
-        """Let a pair send the wrong statements. Fails if it sends none with the clause."""
-        tap = pair.feed_tap if self.service == "feed" else pair.graph_tap
+    def applied_to(self, taps: Sequence[WireTap]) -> Iterator[None]:
+        """Let servers get the wrong statements. Fails if they get none with the clause."""
         pattern, number = re.compile(self.pattern), 0
 
         def rewrite(statements: str) -> str:
@@ -35,15 +39,19 @@ class Mutant:
             number += found
             return statements
 
-        tap.rewritten = rewrite
-        # Statements are prepared once for each session.
-        tap.break_connections()
+        _rewrite(taps, rewrite)
         try:
             yield
         finally:
-            tap.rewritten = None
-            tap.break_connections()
+            _rewrite(taps, None)
         assert number, "no statement has the clause"
+
+
+def _rewrite(taps: Sequence[WireTap], rewritten: Callable[[str], str] | None) -> None:
+    for tap in taps:
+        tap.rewritten = rewritten
+        # Statements are prepared once for each session.
+        tap.break_connections()
 
 
 def _mutant(name: str, pattern: str, replacement: str, *, service: str = "feed") -> Mutant:
