@@ -4,8 +4,8 @@
     python -m benchmarks quick --rows feed,hubs  some of its rows, which are only printed and kept
                                                  beside the data, as all are while they are measured
     python -m benchmarks citus                   one PostgreSQL against a Citus, also written there
-    python -m benchmarks pythons PYTHON PYTHON   interpreters in turns, likewise; each needs the
-                                                 packages of the group `services`
+    python -m benchmarks pythons PYTHON PYTHON   interpreters in turns, likewise; each needs Kith
+                                                 and the packages of the group `services`
     python -m benchmarks versions CHECKOUT       another checkout of Kith and this one, likewise
     python -m benchmarks load [MIX ...]          rates and latencies under mixes of calls
     python -m benchmarks costs                   the CPU of a call and the bytes of a row, likewise,

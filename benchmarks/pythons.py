@@ -2,9 +2,9 @@
 
     python -m benchmarks pythons PYTHON PYTHON [...]
 
-Each is compared with the first. Each needs the packages of the group `services`, for instance
-`python3.14 -m venv NAME && NAME/bin/pip install --group services`, then named as NAME/bin/python.
-The code that runs is that of this folder.
+Each is compared with the first. Each needs Kith and the packages of the group `services`, for
+instance `python3.14 -m venv NAME && NAME/bin/pip install --editable . --group services`, then named
+as NAME/bin/python. The code that runs is that of this folder.
 """
 
 import subprocess
