@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -67,20 +68,18 @@ def test_a_killed_worker_is_replaced_and_no_call_of_a_shipped_client_fails(
     assert "\nworker_deaths_total 2.0\n" in service.metrics()
 
 
-def test_workers_are_replaced_one_by_one_without_a_failed_call_of_clients_who_never_retry(
-    service: ServiceProcess,
-) -> None:
-    with Load(service.address, PLAIN) as load:
-        load.wait_for_calls()
-        _replace_all(service)
-        load.wait_for_calls()
+@dataclass(frozen=True, kw_only=True)
+class Replacement:
+    """What a client who never retries, and Prometheus, saw of one replacement of all workers."""
 
-    assert load.failures == []
+    failures: list[str]
+    succeeded: int
+    handled: list[float]
+    """How many calls all workers had answered, seen again and again, and last after the load."""
 
 
-def test_metrics_are_sums_over_workers_that_never_fall_and_files_do_not_pile_up(
-    service: ServiceProcess,
-) -> None:
+@pytest.fixture(scope="module")
+def replacement(service: ServiceProcess) -> Replacement:
     seen = [_handled(service)]
 
     def look() -> None:
@@ -89,11 +88,25 @@ def test_metrics_are_sums_over_workers_that_never_fall_and_files_do_not_pile_up(
         seen.append(_handled(service))
 
     with Load(service.address, PLAIN) as load:
+        load.wait_for_calls()
         _replace_all(service, meanwhile=look)
+        load.wait_for_calls()
     seen.append(_handled(service))
+    return Replacement(failures=load.failures, succeeded=load.succeeded, handled=seen)
 
-    assert load.failures == []
-    assert seen[-1] - seen[0] == load.succeeded
+
+def test_workers_are_replaced_one_by_one_without_a_failed_call_of_clients_who_never_retry(
+    replacement: Replacement,
+) -> None:
+    assert replacement.failures == []
+
+
+def test_metrics_are_sums_over_workers_that_never_fall_and_files_do_not_pile_up(
+    service: ServiceProcess, replacement: Replacement
+) -> None:
+    seen = replacement.handled
+
+    assert seen[-1] - seen[0] == replacement.succeeded
     assert seen == sorted(seen)
     files = [path.name for path in service.metrics_directory().iterdir()]
     assert {name.rpartition("_")[2] for name in files} == {"0.db", "1.db", "2.db"}
@@ -159,23 +172,6 @@ def test_a_worker_that_grows_is_replaced_without_a_failed_call(
             assert line["resident_bytes"] > line["limit_bytes"] == ordinary + _GROWTH_BYTES
 
 
-def test_a_restarted_service_is_only_waited_for_by_clients_who_never_retry(
-    environment: dict[str, str], tmp_path: Path
-) -> None:
-    with ServiceProcess("graph_service", environment, tmp_path / "first") as first:
-        same = {**environment, "GRAPH_PORT": first.address.rpartition(":")[2]}
-        with Load(first.address, PLAIN, waits=True) as load:
-            load.wait_for_calls()
-            first.terminate()
-            status = first.wait()
-            with ServiceProcess("graph_service", same, tmp_path / "second"):
-                load.wait_for_calls()
-                load.stop()
-
-    assert load.failures == []
-    assert status == 0
-
-
 def test_a_killed_supervisor_leaves_no_worker(environment: dict[str, str], tmp_path: Path) -> None:
     with ServiceProcess("graph_service", environment, tmp_path / "log") as process:
         workers = _workers(process)
@@ -219,6 +215,25 @@ def test_a_second_service_on_the_same_port_is_refused(
     assert '"cannot listen"' in ended.stdout
     assert service.address in ended.stdout
     assert service.is_serving("ready")
+
+
+# The last test, because it ends the service of the others.
+def test_a_restarted_service_is_only_waited_for_by_clients_who_never_retry(
+    service: ServiceProcess, environment: dict[str, str], tmp_path: Path
+) -> None:
+    port = service.address.rpartition(":")[2]
+    # One worker is enough to wait for, and starts in a tenth of the time.
+    same = {**environment, "GRAPH_PORT": port, "GRAPH_WORKERS": "1"}
+    with Load(service.address, PLAIN, waits=True) as load:
+        load.wait_for_calls()
+        service.terminate()
+        status = service.wait()
+        with ServiceProcess("graph_service", same, tmp_path / "log"):
+            load.wait_for_calls()
+            load.stop()
+
+    assert load.failures == []
+    assert status == 0
 
 
 def _workers(service: ServiceProcess) -> list[int]:
