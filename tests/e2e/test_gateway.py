@@ -23,6 +23,10 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from kith.cli.commands import main
+from kith.cli.conformance import gateway as through_gateway
+from kith.cli.conformance import reflection
+from kith.cli.conformance.deployments import opened
+from kith.cli.conformance.promises import Result, tried
 from kith.client import KithClient
 from kith.client.channel_options import client_options
 from kith.environment import SettingsError
@@ -124,20 +128,20 @@ def test_every_exposed_call_is_answered_over_http(behind: Behind, world: World, 
         assert told == getattr(stub, rpc.name)(request)
 
 
-def test_a_deployment_with_a_gateway_keeps_all_promises(
-    behind: Behind, capsys: pytest.CaptureFixture[str]
-) -> None:
-    status = main(
-        [
-            *("conformance", "--json", f"--gateway=http://{behind.gateway.address}"),
-            f"--graph={behind.pair.graph_server.address}",
-            f"--feed={behind.pair.feed_server.address}",
+def test_a_gateway_without_tokens_keeps_its_promises(behind: Behind) -> None:
+    """All promises of a deployment are tried below, of one with tokens."""
+    with opened(
+        graph=behind.pair.graph_server.address,
+        feed=behind.pair.feed_server.address,
+        gateway=f"http://{behind.gateway.address}",
+    ) as deployment:
+        found = [
+            tried(check, deployment) for check in (*reflection.CHECKS, *through_gateway.CHECKS)
         ]
-    )
+        problems = deployment.world.erase()
 
-    document = json.loads(capsys.readouterr().out)
-    assert [found for found in document["findings"] if found["result"] != "kept"] == []
-    assert status == 0
+    assert [each for each in found if each.result is not Result.KEPT] == []
+    assert problems == {}
 
 
 _EXPORTS = [rpc for rpc in RPCS if rpc.name == "ExportUser"]
