@@ -115,14 +115,14 @@ def plain(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> _Environment
     """An environment with the wheel and what it depends on."""
     environment = _Environment(folder=tmp_path_factory.mktemp("plain"))
     venv.create(environment.folder, symlinks=True)
-    _pip(f"--python={environment.python}", "install", str(wheel))
+    _pip(f"--python={environment.python}", "install", "--no-compile", str(wheel))
     return environment
 
 
 @pytest.fixture(scope="module")
 def with_extras(wheel: Path, plain: _Environment) -> _Environment:
     """The same environment with extras; tests of the plain one come first."""
-    _pip(f"--python={plain.python}", "install", f"{wheel}[cli,types]")
+    _pip(f"--python={plain.python}", "install", "--no-compile", f"{wheel}[cli,types]")
     return plain
 
 
