@@ -19,8 +19,6 @@ from kith.feed.v1 import feed_pb2
 from tests.support.pair import Pair
 from tests.support.people import ALL, People
 
-_MISSING = feed_pb2.GetPostRequest(user_id=7, author_id=7, post_id=1)
-
 Spans = Callable[[str], list[ReadableSpan]]
 
 
@@ -51,6 +49,11 @@ def _instrumented(instrumentor: Any) -> Iterator[None]:
         instrumentor.uninstrument()
 
 
+def _missing(people: People) -> feed_pb2.GetPostRequest:
+    [author] = people.new(1)
+    return feed_pb2.GetPostRequest(user_id=author, author_id=author, post_id=1)
+
+
 def _draft(people: People) -> feed_pb2.CreatePostRequest:
     return feed_pb2.CreatePostRequest(user_id=people.new(1)[0], body="hello", audience=ALL)
 
@@ -74,7 +77,7 @@ def test_a_call_is_a_span_that_the_services_continue(
     ):
         kith.session().feed.CreatePost(_draft(people))
         with pytest.raises(ResourceNotFoundError):
-            kith.feed.GetPost(_MISSING)
+            kith.feed.GetPost(_missing(people))
 
     [created], [failed] = spans("CreatePost"), spans("GetPost")
     assert _is_continued(pair, created)
