@@ -127,7 +127,8 @@ class Databases:
         create = f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY"
         with self._admin.connect() as connection:
             connection.execute(sqlalchemy.text(create))
-        return self._cluster.url(name)
+        # Not from the cluster, which would look in a session of its own whether there is one.
+        return self._admin.url.set(database=name).render_as_string(hide_password=False)
 
 
 @contextmanager

@@ -11,14 +11,15 @@ import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Self
+from typing import BinaryIO, Self
 
 from shared.database.database import BACKGROUND
 
 _SIMPLE_QUERY = ord("Q")
 _PARSE = ord("P")
 _PREPARE = re.compile(r"PREPARE (\w+) AS ([^;]*); ")
-_EXECUTE = re.compile(r"\bEXECUTE (\w+)")
+# Found by its letters: a boundary before them would be looked for everywhere.
+_EXECUTE = re.compile(r"EXECUTE (\w+)")
 
 Hook = Callable[[str], None]
 
@@ -93,16 +94,17 @@ class WireTap:
             ).start()
 
     def _forward(self, client: socket.socket, server: socket.socket, pending: list[str]) -> None:
-        with _ignoring_closed(), _hung_up(client, server):
-            startup = _read(client, 4)
-            parameters = _read(client, struct.unpack(">i", startup)[0] - 4)
+        # One look at the socket for a whole message: each lets other threads have the interpreter.
+        with _ignoring_closed(), _hung_up(client, server), client.makefile("rb") as sent:
+            startup = _read(sent, 4)
+            parameters = _read(sent, struct.unpack(">i", startup)[0] - 4)
             # What is done beside the calls has sessions of its own, which no call is charged with.
             is_counted = BACKGROUND.encode() not in parameters
             prepared: dict[str, str] = {}
             server.sendall(startup + parameters)
             while True:
-                head = _read(client, 5)
-                body = _read(client, struct.unpack(">i", head[1:])[0] - 4)
+                head = _read(sent, 5)
+                body = _read(sent, struct.unpack(">i", head[1:])[0] - 4)
                 if is_counted and head[0] in (_SIMPLE_QUERY, _PARSE):
                     statement = _in_full(body.split(b"\0")[0].decode(), prepared)
                     with self._lock:
@@ -160,11 +162,8 @@ def _rewritten(head: bytes, body: bytes, rewrite: Callable[[str], str]) -> tuple
     return head[:1] + struct.pack(">i", len(body) + 4), body
 
 
-def _read(sock: socket.socket, size: int) -> bytes:
-    data = b""
-    while len(data) < size:
-        part = sock.recv(size - len(data))
-        if not part:
-            raise EOFError
-        data += part
+def _read(sent: BinaryIO, size: int) -> bytes:
+    data = sent.read(size)
+    if len(data) < size:
+        raise EOFError
     return data
