@@ -21,11 +21,12 @@ from kith.graph.v1 import graph_pb2
 from tests.support import photos
 from tests.support.browser import post_form
 from tests.support.comments import Comments
+from tests.support.engines import engine_to
 from tests.support.errors import fields_of, reason_of
 from tests.support.pair import Databases, Pair, running_pair
 from tests.support.pauses import nothing_told
 from tests.support.people import ALL, PRIVATE, People, tagged
-from tests.support.processes import Session, until
+from tests.support.processes import until
 from tests.support.s3 import S3Server, Stored
 
 _PAST_WEEK = Timestamp(seconds=int(datetime(2024, 3, 4, tzinfo=UTC).timestamp()))
@@ -211,10 +212,8 @@ def _expected(world: World, life: Life) -> list[pb.ExportUserResponse]:
 
 
 def _rows(url: str, statement: str) -> list[tuple[object, ...]]:
-    with Session(url) as session:
-        rows = session.rows(statement)
-        session.commit()
-    return rows
+    with engine_to(url).connect() as connection:
+        return [tuple(row) for row in connection.exec_driver_sql(statement)]
 
 
 def _varint(number: int) -> str:
@@ -243,8 +242,9 @@ def _mentions(column: str, kind: str, user_id: int) -> str:
 
 
 @cache
+@cache
 def _columns(url: str) -> list[tuple[object, ...]]:
-    """Return every column of every table, and its kind."""
+    """Return every column of every table, and its kind. They stay what they are."""
     return _rows(
         url,
         """SELECT table_name, column_name, data_type
@@ -534,8 +534,7 @@ class _Rows:
     """The rows of every table of the feed, as they are now."""
 
     def __init__(self, url: str) -> None:
-        # Its session stays, for dozens of times.
-        self._engine = sqlalchemy.create_engine(url)
+        self._url = url
         # What the follower has come to is not undone with the rest.
         self._tables = [table.name for table in metadata.sorted_tables if table.name != "followed"]
         self._execute(
@@ -552,15 +551,14 @@ class _Rows:
 
     def changes(self) -> int:
         """Return a number that is another one after each transaction that changed rows."""
-        with self._engine.connect() as connection:
-            return int(
-                connection.exec_driver_sql(
-                    "SELECT CAST(CAST(pg_snapshot_xmax(pg_current_snapshot()) AS text) AS bigint)"
-                ).scalar_one()
-            )
+        [(number,)] = _rows(
+            self._url, "SELECT CAST(pg_snapshot_xmax(pg_current_snapshot()) AS text)"
+        )
+        return int(str(number))
 
     def _execute(self, *statements: str) -> None:
-        with self._engine.begin() as connection:
+        with engine_to(self._url).connect() as connection:
+            # One message, and so one transaction.
             connection.exec_driver_sql("; ".join(statements))
 
 
