@@ -11,12 +11,14 @@ import grpc
 import psycopg2
 import pytest
 
+from kith.exceptions import DeadlineError
 from kith.feed.v1 import feed_pb2 as feed
 from kith.feed.v1.feed_pb2_grpc import FeedServiceStub
 from kith.graph.v1 import graph_pb2 as graph
 from tests.support.pair import Databases, Pair, running_pair
 from tests.support.people import People
 from tests.support.processes import until
+from tests.support.upkeep import cleaning
 
 _CEILING_SECONDS = 30
 # Fewer than those after which the feed no longer asks the graph.
@@ -208,3 +210,10 @@ def test_a_caller_without_a_deadline_gets_the_usual_one(databases: Databases) ->
         code = _code(lambda: pair.graph.ListConnections(graph.ListConnectionsRequest(user_id=1)))
 
     assert code == grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+def test_a_round_of_upkeep_gives_up_on_a_locked_table_and_another_one_succeeds(pair: Pair) -> None:
+    with cleaning(pair, {"DATABASE_STATEMENT_TIMEOUT_SECONDS": "0.2"}) as upkeep:
+        with _locked(pair.graph_url, "idempotency_keys"), pytest.raises(DeadlineError):
+            upkeep.run()
+        upkeep.run()
