@@ -323,6 +323,24 @@ def test_what_others_do_meanwhile_appears_by_itself(
     expect(page.locator("#picture line.connected")).to_have_count(2)
 
 
+def test_a_comment_on_an_own_post_that_is_old_appears_by_itself(
+    window: Window, world: World, people: People, pair: Pair
+) -> None:
+    post = feed_pb2.PostName(author_id=world.me, post_id=people.post(world.me))
+    # With these it is not among the posts of the feed that the console reads.
+    for _ in range(20):
+        people.post(world.plain)
+    page = window.see_as(world.me)
+    page.get_by_role("tab", name="Own posts").click()
+    expect(page.locator(".post .about")).to_have_text("for all connections")
+
+    pair.feed.CreateComment(
+        feed_pb2.CreateCommentRequest(user_id=world.plain, post=post, body="still true")
+    )
+
+    expect(page.locator(".post .about")).to_contain_text("1 comment")
+
+
 def test_a_call_is_shown_with_curl_and_grpcurl_so_that_it_can_be_made_again(
     window: Window, world: World, gateway: Gateway, tmp_path: Path
 ) -> None:

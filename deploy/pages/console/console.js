@@ -198,18 +198,23 @@ async function attempt(work) {
   }
 }
 
+const readSoFar = () => JSON.stringify([state.world, state.digest, state.own]);
+
 /** Reads the world again, and shows what is not as it was. */
 async function refresh(options) {
   const number = ++reading;
   const before = state.world;
+  const shown = readSoFar();
   const after = await read(gateway, me(), options);
   // Somebody has gone on to another person, or a later reading has begun.
   if (number !== reading || state.world !== before) return;
   state.world = after;
   showStatus();
   say(changes(before, after));
-  if (JSON.stringify(before) === JSON.stringify(after)) return;
-  if (state.tab !== "feed") await readTab({ isRepeated: true });
+  // Their posts need not be among those of the feed that are in the world.
+  if (state.tab === "digest" || state.tab === "own") await readTab({ isRepeated: true });
+  if (state.world !== after || readSoFar() === shown) return;
+  if (state.tab === "people") await readTab({ isRepeated: true });
   if (String(before.connections) !== String(after.connections)) await meet();
   if (state.chosen) await readPeer({ isRepeated: true });
   showTabs();
@@ -233,12 +238,14 @@ async function meet() {
 async function readTab(options) {
   const userId = me();
   const call = (method, request) => gateway.call(method, { userId, ...request }, options);
+  // Somebody may have gone on to another person meanwhile.
+  const keep = (found) => userId === me() && Object.assign(state, found);
   if (state.tab === "digest") {
     const { timeZone } = Intl.DateTimeFormat().resolvedOptions();
-    state.digest = await call("GetDigest", { timeZone, includeOwnPosts: true });
+    keep({ digest: await call("GetDigest", { timeZone, includeOwnPosts: true }) });
   }
-  if (state.tab === "own") state.own = (await call("ListPosts", { authorId: userId })).posts;
-  if (state.tab === "people") state.suggestions = (await call("SuggestConnections", {})).suggestions;
+  if (state.tab === "own") keep({ own: (await call("ListPosts", { authorId: userId })).posts });
+  if (state.tab === "people") keep({ suggestions: (await call("SuggestConnections", {})).suggestions });
 }
 
 async function readPeer(options) {
