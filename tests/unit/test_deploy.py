@@ -198,6 +198,19 @@ def test_the_databases_of_docker_compose_take_nothing_that_is_not_encrypted() ->
     assert redis[redis.index("--tls-port") + 1] == "6379"
 
 
+def test_the_health_check_of_postgres_asks_as_a_role_that_is_let_in() -> None:
+    check = _composed()["services"]["postgres"]["healthcheck"]["test"]
+    asked = dict(word.removeprefix("--").split("=") for word in check if "=" in word)
+    rules = (DEPLOY / "postgres" / "pg_hba.conf").read_text().splitlines()
+    let_in = [rule.split()[1:3] for rule in rules if rule.startswith("hostssl")]
+
+    assert [
+        roles
+        for database, roles in let_in
+        if database == asked["dbname"] and asked["username"] in roles.split(",")
+    ]
+
+
 def _shown(folder: Path, name: str, asked_for: str) -> str:
     """Return the host that a server's certificate is for, as a client sees that asks for a host."""
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
