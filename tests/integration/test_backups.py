@@ -131,9 +131,8 @@ def backups(elsewhere: EmbeddedPostgres, tmp_path: Path) -> Backups:
     return Backups(server=elsewhere, folder=tmp_path)
 
 
-@pytest.fixture
-def urls(databases: Databases) -> Urls:
-    """Two databases that will be lost."""
+def _new_urls(databases: Databases) -> Urls:
+    """Return the URLs of two databases that will be lost."""
     return {service: databases.new_single(service) for service in _SERVICES}
 
 
@@ -190,9 +189,9 @@ def _publish_photo(pair: Pair, author_id: int) -> None:
 
 
 def test_users_see_on_what_was_restored_what_they_saw_before_and_go_on_from_there(
-    urls: Urls, backups: Backups
+    databases: Databases, backups: Backups
 ) -> None:
-    with S3Server() as store, _running(urls, **store.environment) as pair:
+    with S3Server() as store, _running(_new_urls(databases), **store.environment) as pair:
         people = People(pair)
         alice, bob, carol, dave = people.connected(4)
         people.block(carol, bob)
@@ -231,9 +230,12 @@ class Loss:
     """Users with many changes since the backup.
 
     Alice was connected with bob and erin when it was made, and the author of posts for all, and for
-    those who have a tag, which bob had and erin did not.
+    those who have a tag, which bob had and erin did not. A test goes on with one of the two
+    databases at most, and no other goes on with that one.
     """
 
+    urls: Urls
+    backups: Backups
     alice: int
     bob: int
     carol: int
@@ -247,15 +249,21 @@ class Loss:
     kept: int
 
 
-@pytest.fixture
-def loss(urls: Urls, backups: Backups) -> Loss:
+@pytest.fixture(scope="module")
+def loss(
+    databases: Databases, elsewhere: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory
+) -> Loss:
     """Backed up, then: bob is removed, carol new, dave erased, erin excluded, a post deleted."""
+    urls = _new_urls(databases)
+    backups = Backups(server=elsewhere, folder=tmp_path_factory.mktemp("loss"))
     with _running(urls) as pair:
         people = People(pair)
         alice, bob, dave, erin = people.connected(4)
         [carol] = people.new(1)
         tag, kept = people.tag(alice, "friends", bob), people.tag(alice, "kept out")
         loss = Loss(
+            urls=urls,
+            backups=backups,
             alice=alice,
             bob=bob,
             carol=carol,
@@ -296,16 +304,14 @@ def _posts_of(url: str, author_id: int) -> int:
         return len(session.rows(f"SELECT 1 FROM posts WHERE author_id = {author_id}"))
 
 
-def test_a_feed_that_is_ahead_of_the_graph_shows_no_more_than_the_graph_says(
-    urls: Urls, backups: Backups, loss: Loss
-) -> None:
-    before = _cursor(urls["feed"])
+def test_a_feed_that_is_ahead_of_the_graph_shows_no_more_than_the_graph_says(loss: Loss) -> None:
+    before = _cursor(loss.urls["feed"])
 
-    restored = {**urls, **backups.restore("graph")}
+    restored = {**loss.urls, **loss.backups.restore("graph")}
 
     with _running(restored) as pair:
         people = People(pair)
-        until(lambda: _cursor(urls["feed"]) not in {before, ""})
+        until(lambda: _cursor(restored["feed"]) not in {before, ""})
         assert people.feed(loss.bob) == [loss.without_kept, loss.for_all]
         assert people.feed(loss.carol) == []
         assert people.feed(loss.erin) == [loss.for_all]
@@ -314,13 +320,11 @@ def test_a_feed_that_is_ahead_of_the_graph_shows_no_more_than_the_graph_says(
         people.connect(loss.alice, loss.bob)
         for viewer in (loss.bob, loss.carol):
             assert people.feed(viewer) == [loss.without_kept, loss.for_all]
-        assert _posts_of(urls["feed"], loss.dave) == 0
+        assert _posts_of(restored["feed"], loss.dave) == 0
 
 
-def test_a_feed_that_is_behind_the_graph_catches_up_with_it(
-    urls: Urls, backups: Backups, loss: Loss
-) -> None:
-    restored = {**urls, **backups.restore("feed")}
+def test_a_feed_that_is_behind_the_graph_catches_up_with_it(loss: Loss) -> None:
+    restored = {**loss.urls, **loss.backups.restore("feed")}
 
     with _running(restored) as pair:
         people = People(pair)
@@ -333,10 +337,8 @@ def test_a_feed_that_is_behind_the_graph_catches_up_with_it(
         assert people.feed(loss.bob) == everything
 
 
-def test_a_backup_brings_back_who_was_erased_until_they_are_erased_again(
-    backups: Backups, loss: Loss
-) -> None:
-    restored = backups.restore(*_SERVICES)
+def test_a_backup_brings_back_who_was_erased_until_they_are_erased_again(loss: Loss) -> None:
+    restored = loss.backups.restore(*_SERVICES)
 
     with _running(restored) as pair:
         dave = loss.dave
