@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import grpc
 import pytest
-import sqlalchemy
 from sqlalchemy import text
 
 from kith.graph.v1 import graph_pb2 as pb
+from tests.support.engines import engine_to
 from tests.support.errors import decoded, reason_of
 from tests.support.pair import Databases, Pair, running_pair
 from tests.support.people import People
@@ -48,8 +48,7 @@ def _shown_revision(pair: Pair, user_id: int) -> int:
 
 
 def _events_about(pair: Pair, *user_ids: int) -> list[str]:
-    engine = sqlalchemy.create_engine(pair.graph_url, poolclass=sqlalchemy.NullPool)
-    with engine.connect() as connection:
+    with engine_to(pair.graph_url).connect() as connection:
         rows = connection.execute(
             text(
                 "SELECT kind FROM connection_events"
@@ -191,8 +190,7 @@ def test_a_request_left_behind_by_a_lifted_block_can_be_made_anew(
     alice, bob = people.new(2)
     people.block(alice, bob)
     _change(pair, "RequestConnection", bob, alice)
-    engine = sqlalchemy.create_engine(pair.graph_url, poolclass=sqlalchemy.NullPool)
-    with engine.begin() as connection:
+    with engine_to(pair.graph_url).connect() as connection:
         # As the version before lifts a block.
         connection.execute(text("DELETE FROM blocks WHERE blocker_id = :id"), {"id": alice})
 

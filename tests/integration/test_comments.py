@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
-import sqlalchemy
 from google.protobuf.field_mask_pb2 import FieldMask
 from sqlalchemy import text
 
@@ -142,8 +141,7 @@ def test_comments_of_the_same_moment_are_neither_lost_nor_repeated(
 ) -> None:
     _, friend, post = posted
     written = [comments.write(friend, post).comment_id for _ in range(9)]
-    engine = sqlalchemy.create_engine(pair.feed_url, poolclass=sqlalchemy.NullPool)
-    with engine.begin() as connection:
+    with engine_to(pair.feed_url).connect() as connection:
         connection.execute(
             text("UPDATE comments SET created_at = '2026-01-01 UTC' WHERE post_author_id = :a"),
             {"a": post[0]},

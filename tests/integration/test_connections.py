@@ -6,6 +6,7 @@ import sqlalchemy
 from sqlalchemy import text
 
 from kith.graph.v1 import graph_pb2 as pb
+from tests.support.engines import engine_to
 from tests.support.errors import decoded, reason_of
 from tests.support.pair import Databases, Pair, running_pair
 from tests.support.people import People
@@ -253,8 +254,7 @@ def test_an_erased_user_is_in_no_table_but_for_the_tombstone(databases: Database
 
 
 def _tables_naming(pair: Pair, user_id: int) -> list[str]:
-    engine = sqlalchemy.create_engine(pair.graph_url, poolclass=sqlalchemy.NullPool)
-    with engine.connect() as connection:
+    with engine_to(pair.graph_url).connect() as connection:
         tables = sqlalchemy.inspect(connection).get_table_names()
         return [
             table

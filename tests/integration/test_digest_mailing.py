@@ -12,6 +12,7 @@ from feed_service import queries
 from feed_service.layouts import DISTRIBUTED, SINGLE
 from feed_service.queries.digest_subscriptions import Postponement
 from kith.feed.v1 import feed_pb2 as pb
+from tests.support.engines import engine_to
 from tests.support.errors import fields_of, reason_of, refusal
 from tests.support.pair import LAYOUT, Databases, Pair, running_pair
 from tests.support.people import People
@@ -36,8 +37,7 @@ def _no_others(pair: Pair) -> None:
 
 
 def _run(pair: Pair, statement: str, **values: object) -> None:
-    engine = sqlalchemy.create_engine(pair.feed_url, poolclass=sqlalchemy.NullPool)
-    with engine.begin() as connection:
+    with engine_to(pair.feed_url).connect() as connection:
         connection.execute(sqlalchemy.text(statement), values)
 
 

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import grpc
 import pytest
-import sqlalchemy
 from sqlalchemy import text
 
 from kith.graph.v1 import graph_pb2 as pb
+from tests.support.engines import engine_to
 from tests.support.errors import fields_of, reason_of
 from tests.support.pair import Databases, Pair, another_feed, running_pair
 from tests.support.people import People
@@ -23,8 +23,7 @@ def own_pair(databases: Databases) -> Iterator[Pair]:
 
 
 def _rows(url: str, statement: str) -> list[object]:
-    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
-    with engine.begin() as connection:
+    with engine_to(url).connect() as connection:
         result = connection.execute(text(statement))
         return list(result.scalars()) if result.returns_rows else []
 

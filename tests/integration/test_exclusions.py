@@ -9,6 +9,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from kith.feed.v1 import feed_pb2 as pb
 from kith.graph.v1 import graph_pb2
+from tests.support.engines import engine_to
 from tests.support.errors import fields_of, reason_of, refusal
 from tests.support.pair import Pair
 from tests.support.people import ALL, People, all_without, tagged
@@ -341,8 +342,7 @@ def test_giving_a_tag_counts_who_did_not_have_it_in_the_present_connection(
 
 
 def _purge(pair: Pair, post_id: int) -> None:
-    engine = sqlalchemy.create_engine(pair.feed_url, poolclass=sqlalchemy.NullPool)
-    with engine.begin() as connection:
+    with engine_to(pair.feed_url).connect() as connection:
         connection.execute(sqlalchemy.text("DELETE FROM posts WHERE id = :id"), {"id": post_id})
 
 

@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 
 from kith.graph.v1 import fence_keeper_pb2 as pb
 from kith.graph.v1.fence_keeper_pb2_grpc import FenceKeeperServiceStub
+from tests.support.engines import engine_to
 from tests.support.errors import fields_of
 from tests.support.pair import Databases, Pair, running_fenced_pair
 
@@ -53,8 +54,7 @@ def _close(keeper: FenceKeeperServiceStub, *opened: pb.OpenFencesRequest) -> Non
 
 def _fence(url: str, user_id: int) -> tuple[str, Sequence[str]]:
     """Return the generation of a user and the changes that are open."""
-    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
-    with engine.begin() as connection:
+    with engine_to(url).connect() as connection:
         row = connection.execute(
             sqlalchemy.text(
                 "SELECT CAST(generation AS text), CAST(open AS text[]) FROM fences"

@@ -18,6 +18,7 @@ from kith.exceptions import UnavailableError
 from kith.graph.v1 import fence_keeper_pb2 as pb_keeper
 from kith.graph.v1 import graph_pb2 as pb
 from shared.database import schema
+from tests.support.engines import engine_to
 from tests.support.errors import decoded, reason_of
 from tests.support.fence_keeper import EVERYBODY, Keeper, serving_keeper
 from tests.support.locks import is_waited_for
@@ -57,8 +58,7 @@ def people(pair: Pair, keeper: Keeper) -> Iterator[People]:
 
 
 def rows(pair: Pair, statement: str) -> list[tuple[object, ...]]:
-    engine = sqlalchemy.create_engine(pair.graph_url, poolclass=sqlalchemy.NullPool)
-    with engine.connect() as connection:
+    with engine_to(pair.graph_url).connect() as connection:
         return [tuple(row) for row in connection.execute(text(statement))]
 
 
@@ -517,8 +517,7 @@ def test_answers_name_no_keeper_that_is_registered_in_another_history_of_the_gra
     one, two = people.connected(2)
     keeper.forget()
     generation = keeper.generations.get(EVERYBODY)
-    engine = sqlalchemy.create_engine(pair.graph_url, poolclass=sqlalchemy.NullPool)
-    with engine.begin() as connection:
+    with engine_to(pair.graph_url).connect() as connection:
         connection.execute(text("UPDATE fence_keepers SET graph_history = 'before a failover'"))
 
     assert not ask(pair, one).fence_keepers
@@ -535,8 +534,7 @@ def test_a_registration_that_is_lost_is_made_again_before_changes_go_on(
 ) -> None:
     one, two = people.connected(2)
     keeper.forget()
-    engine = sqlalchemy.create_engine(pair.graph_url, poolclass=sqlalchemy.NullPool)
-    with engine.begin() as connection:
+    with engine_to(pair.graph_url).connect() as connection:
         # As in a backup from before the registration, whose table has another file.
         connection.execute(text("TRUNCATE fence_keepers"))
 

@@ -7,13 +7,13 @@ from datetime import UTC, datetime, timedelta
 
 import grpc
 import pytest
-import sqlalchemy
 from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import text
 
 from kith.feed.v1 import feed_pb2 as pb
 from tests.support import photos
 from tests.support.browser import get, post_form
+from tests.support.engines import engine_to
 from tests.support.errors import decoded, fields_of, reason_of, refusal
 from tests.support.pair import Databases, Pair, running_pair
 from tests.support.people import ALL, PRIVATE, People, all_without, tagged
@@ -69,8 +69,7 @@ def _posts(pair: Pair, viewer_id: int, author_id: int) -> list[pb.Post]:
 
 
 def _stored(pair: Pair, statement: str) -> list[object]:
-    engine = sqlalchemy.create_engine(pair.feed_url, poolclass=sqlalchemy.NullPool)
-    with engine.connect() as connection:
+    with engine_to(pair.feed_url).connect() as connection:
         return [tuple(row) for row in connection.execute(text(statement))]
 
 

@@ -10,6 +10,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from kith.feed.v1 import feed_pb2 as pb
 from kith.timestamps import timestamp
+from tests.support.engines import engine_to
 from tests.support.errors import decoded, reason_of, refusal
 from tests.support.pair import Pair
 from tests.support.people import People
@@ -57,8 +58,7 @@ def _move(pair: Pair, post_id: int, moment: datetime) -> None:
 
 
 def _run(pair: Pair, statement: str, **values: object) -> None:
-    engine = sqlalchemy.create_engine(pair.feed_url, poolclass=sqlalchemy.NullPool)
-    with engine.begin() as connection:
+    with engine_to(pair.feed_url).connect() as connection:
         connection.execute(sqlalchemy.text(statement), values)
 
 

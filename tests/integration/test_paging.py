@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import grpc
 import pytest
-import sqlalchemy
 from sqlalchemy import text
 
 from kith.client import items, pages
 from kith.feed.v1 import feed_pb2 as feed
 from kith.graph.v1 import graph_pb2 as graph
+from tests.support.engines import engine_to
 from tests.support.errors import fields_of, reason_of
 from tests.support.pair import Pair
 from tests.support.people import ALL, PRIVATE, People, tagged
@@ -57,8 +57,7 @@ def test_an_empty_feed_is_one_empty_page(pair: Pair, people: People) -> None:
 def test_posts_of_the_same_moment_are_neither_lost_nor_repeated(pair: Pair, people: People) -> None:
     viewer, author = people.connected(2)
     posts = [people.post(author) for _ in range(12)]
-    engine = sqlalchemy.create_engine(pair.feed_url, poolclass=sqlalchemy.NullPool)
-    with engine.begin() as connection:
+    with engine_to(pair.feed_url).connect() as connection:
         connection.execute(
             text("UPDATE posts SET created_at = '2026-01-01 UTC' WHERE author_id = :author"),
             {"author": author},
@@ -81,8 +80,7 @@ def test_of_one_moment_lists_show_the_newest_post_first_and_the_oldest_comment(
         ).comment.comment_id
         for writer in (friend, author, friend)
     ]
-    engine = sqlalchemy.create_engine(pair.feed_url, poolclass=sqlalchemy.NullPool)
-    with engine.begin() as connection:
+    with engine_to(pair.feed_url).connect() as connection:
         for table, whose in (("posts", "author_id"), ("comments", "post_author_id")):
             connection.execute(
                 text(f"UPDATE {table} SET created_at = '2026-01-01 UTC' WHERE {whose} = :author"),

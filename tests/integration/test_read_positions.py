@@ -5,11 +5,11 @@ from datetime import UTC, datetime
 
 import grpc
 import pytest
-import sqlalchemy
 from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import text
 
 from kith.feed.v1 import feed_pb2 as pb
+from tests.support.engines import engine_to
 from tests.support.errors import reason_of
 from tests.support.pair import Databases, Pair, running_pair
 from tests.support.people import PRIVATE, People, all_without, tagged
@@ -200,6 +200,5 @@ def _insert_posts(pair: Pair, author_ids: list[int], number: int) -> None:
 
 
 def _execute(pair: Pair, statement: str, parameters: dict[str, object]) -> None:
-    engine = sqlalchemy.create_engine(pair.feed_url, poolclass=sqlalchemy.NullPool)
-    with engine.begin() as connection:
+    with engine_to(pair.feed_url).connect() as connection:
         connection.execute(text(statement), parameters)

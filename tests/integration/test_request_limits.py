@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator, Mapping
 
 import grpc
 import pytest
-import sqlalchemy
 from sqlalchemy import text
 
 from kith.graph.v1 import graph_pb2 as pb
+from tests.support.engines import engine_to
 from tests.support.errors import decoded, refusal
 from tests.support.pair import Databases, Pair, running_pair
 from tests.support.people import People
@@ -40,8 +40,7 @@ def _decline(pair: Pair, user: int, peer: int) -> None:
 
 def _age(pair: Pair, *, days: int) -> None:
     """Let all declines be older than they are."""
-    engine = sqlalchemy.create_engine(pair.graph_url, poolclass=sqlalchemy.NullPool)
-    with engine.begin() as connection:
+    with engine_to(pair.graph_url).connect() as connection:
         connection.execute(
             text("UPDATE declines SET declined_at = declined_at - :days * interval '1 day'"),
             {"days": days},
@@ -49,8 +48,7 @@ def _age(pair: Pair, *, days: int) -> None:
 
 
 def _number_of_declines(pair: Pair) -> int:
-    engine = sqlalchemy.create_engine(pair.graph_url, poolclass=sqlalchemy.NullPool)
-    with engine.connect() as connection:
+    with engine_to(pair.graph_url).connect() as connection:
         return int(connection.execute(text("SELECT count(*) FROM declines")).scalar_one())
 
 

@@ -12,6 +12,7 @@ import sqlalchemy
 from kith.client.calls import identified
 from kith.feed.v1 import feed_pb2 as feed
 from kith.graph.v1 import graph_pb2 as graph
+from tests.support.engines import engine_to
 from tests.support.errors import fields_of, reason_of
 from tests.support.mutations import MUTATIONS, TAKE_NO_REQUEST_ID, WRITES, Mutation, Scene
 from tests.support.pair import Databases, Pair, running_pair
@@ -217,8 +218,7 @@ def test_an_id_is_free_again_after_a_day(pair: Pair, scene: Scene, call: str) ->
     [mutation] = [mutation for mutation in MUTATIONS if mutation.call == call]
     message = _with_id(mutation.request(scene))
     first = mutation.send(pair, message)
-    engine = sqlalchemy.create_engine(pair.feed_url, poolclass=sqlalchemy.NullPool)
-    with engine.begin() as connection:
+    with engine_to(pair.feed_url).connect() as connection:
         connection.execute(
             sqlalchemy.text("UPDATE idempotency_keys SET created_at = now() - interval '25 hours'")
         )

@@ -8,6 +8,7 @@ import sqlalchemy
 
 from kith.client import pages
 from kith.feed.v1 import feed_pb2 as pb
+from tests.support.engines import engine_to
 from tests.support.errors import reason_of
 from tests.support.pair import Pair
 from tests.support.people import ALL, People, all_without, tagged
@@ -31,8 +32,7 @@ def _get(pair: Pair, viewer_id: int, author_id: int, post_id: int) -> pb.Post:
 
 
 def _execute(pair: Pair, statement: str, **parameters: object) -> None:
-    engine = sqlalchemy.create_engine(pair.feed_url, poolclass=sqlalchemy.NullPool)
-    with engine.begin() as connection:
+    with engine_to(pair.feed_url).connect() as connection:
         connection.execute(sqlalchemy.text(statement), parameters)
 
 
