@@ -34,7 +34,10 @@ NAME = "kith.graph.v1.GraphService"
 _UPKEEP_SECONDS = 30
 # One of so many calls may wait for keepers of fences, so that reads always find a slot.
 _WAITING_PART = 2
-_FENCES_SECONDS = 1
+# How often open fences are looked for, and whether registrations are up to date. Until the setting
+# is applied no change is made, so that is tried more often.
+_FENCES_SECONDS = 5
+_FENCES_AGAIN_SECONDS = 1
 _BACKGROUND_CONNECTIONS = 2
 
 
@@ -77,6 +80,7 @@ def build(settings: GraphSettings, database_url: str) -> Service:
                 FenceMetrics(parts.registry),
             ).run,
             interval_seconds=_FENCES_SECONDS,
+            again_seconds=_FENCES_AGAIN_SECONDS,
         )
         fences.mend = fence_upkeep.soon
         servicer = GraphServicer(

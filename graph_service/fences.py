@@ -44,8 +44,6 @@ _TURN_SECONDS: Final = 0.2
 # The calls of the changes are answered first, and one message closes the fences of several. Until
 # then their users' reads ask the graph.
 _GATHER_SECONDS: Final = 0.01
-# How often open fences are looked for, and whether registrations are up to date.
-_LOOK_SECONDS: Final = 5.0
 _log = logging.getLogger("kith.fences")
 
 T = TypeVar("T")
@@ -76,10 +74,8 @@ class Fences:
         self.tells = bool(targets)
         """Changes of two users have to be told. Those that are not take a message less to the
         database, and fail if a keeper is registered; see `learns_from`."""
-        self.is_to_be_mended = False
-        """A registration was found to be out of date."""
         self.mend: Callable[[], None] = lambda: None
-        """Has registrations looked at now."""
+        """Has registrations looked at now, as one was found to be out of date."""
 
     def before_commit(
         self, connection: Connection, told: str | None, user_ids: Collection[int] | None
@@ -119,7 +115,6 @@ class Fences:
             self._refuse()
 
     def _refuse(self) -> NoReturn:
-        self.is_to_be_mended = True
         self.mend()
         raise unavailable("a service that caches connections is being registered")
 
@@ -239,25 +234,17 @@ class FenceUpkeep:
         self._closing = closing
         self._changes = changes
         self._metrics = metrics
-        self._next_look = 0.0
 
     def run(self) -> None:
         """Apply the setting, renew registrations that are out of date, and close what is over.
 
         Raises the first error after it has done for all keepers what could be done.
         """
-        now = time.monotonic()
-        if not self._changes.is_to_be_mended and now < self._next_look:
-            return
-        self._changes.is_to_be_mended = False
         failures = list[AppException]()
         history, rows = self._database.read(fences.history_and_registered)
         if self._changes.applied_in != history:
             self._apply(history, rows, failures)
-            if failures:
-                # Until then no change is made here, so this is tried again soon.
-                self._changes.is_to_be_mended = True
-            else:
+            if not failures:
                 self._changes.applied_in = history
             history, rows = self._database.read(fences.history_and_registered)
         self._metrics.registered.set(len(rows))
@@ -271,9 +258,7 @@ class FenceUpkeep:
         if opened or not failures:
             self._metrics.oldest_open.set(time.time() - min(opened) if opened else 0)
         if failures:
-            # Looks again in the next round: a round that does not look would count as a success.
             raise failures[0]
-        self._next_look = now + _LOOK_SECONDS
 
     def register(self, target: str, *, seen: KeeperRow | None) -> None:
         """Have a keeper told of all changes from now on.

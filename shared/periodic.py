@@ -27,15 +27,25 @@ def seconds_to_tick(interval_seconds: float) -> float:
 class Periodic:
     """Runs a piece of work at each tick of an interval, and sooner when it is asked to.
 
+    After a failure it does so at each tick of `again_seconds`, if these are given.
+
     An outage of something that the work needs is logged when it begins and when it is over. Of
     other failures in a row the first, second, fourth, eighth and so on are logged, with a
     traceback: a day of them would otherwise write thousands.
     """
 
-    def __init__(self, name: str, work: Callable[[], None], *, interval_seconds: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        work: Callable[[], None],
+        *,
+        interval_seconds: float,
+        again_seconds: float | None = None,
+    ) -> None:
         self._name = name
         self._work = work
         self._interval_seconds = interval_seconds
+        self._again_seconds = interval_seconds if again_seconds is None else again_seconds
         self._woken = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -69,7 +79,8 @@ class Periodic:
                     said = {"round": self._name, "failures": failures}
                     _log.info("a round succeeded again", extra=said)
                 failures = 0
-            self._woken.wait(seconds_to_tick(self._interval_seconds))
+            interval = self._again_seconds if failures else self._interval_seconds
+            self._woken.wait(seconds_to_tick(interval))
 
     def _tell(self, error: Exception, failures: int) -> None:
         said: dict[str, object] = {"round": self._name, "failures": failures}

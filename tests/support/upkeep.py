@@ -39,10 +39,7 @@ def cleaning(pair: Pair, environment: Mapping[str, str] | None = None) -> Iterat
 
 @contextmanager
 def closing_fences(pair: Pair, target: str) -> Iterator[FenceUpkeep]:
-    """Yield the upkeep of fences of a pair's graph, which has this keeper in its setting.
-
-    Its first run looks for open fences.
-    """
+    """Yield the upkeep of fences of a pair's graph, which has this keeper in its setting."""
     url = serving("graph", pair.graph_url)
     settings = GraphSettings.read({**ENVIRONMENT, "GRAPH_DATABASE_URL": url})
     registry = CollectorRegistry()

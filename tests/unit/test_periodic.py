@@ -1,4 +1,4 @@
-"""A round that fails over and over does not fill the log."""
+"""A round that fails is made again soon, and does not fill the log."""
 
 import logging
 import threading
@@ -53,8 +53,29 @@ def test_an_outage_is_a_line_when_it_begins_and_one_when_it_is_over(
     assert (over["round"], over["failures"]) == ("test", 9)
 
 
-def _run(work: Callable[[], None], *, until: threading.Event) -> None:
-    periodic = Periodic("test", work, interval_seconds=0.001)
+def test_a_round_that_failed_is_made_again_before_the_next_tick() -> None:
+    done = threading.Event()
+    outcomes = iter([False, False])
+
+    def work() -> None:
+        if next(outcomes, None) is None:
+            done.set()
+        else:
+            raise ConnectionError
+
+    _run(work, until=done, interval_seconds=1e9, again_seconds=0.001)
+
+
+def _run(
+    work: Callable[[], None],
+    *,
+    until: threading.Event,
+    interval_seconds: float = 0.001,
+    again_seconds: float | None = None,
+) -> None:
+    periodic = Periodic(
+        "test", work, interval_seconds=interval_seconds, again_seconds=again_seconds
+    )
     periodic.start()
     until.wait()
     periodic.stop()
