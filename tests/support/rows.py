@@ -20,6 +20,8 @@ _EFFECTS = {
     # The follower writes one of an erasure when it comes to it.
     "content_events": "kind <> 'user_erased'",
 }
+# Its only row is there from the first suspension on.
+_SINGLE_ROWS = {"suspension_changes"}
 _ALL_ROWS: Final[Mapping[str, str]] = {}
 
 
@@ -44,18 +46,15 @@ def row_counts(pair: Stored) -> dict[str, int]:
 def contents(url: str) -> dict[str, str]:
     """Return a digest of the rows of every table in which a call of a service has effects."""
     expression = "md5(string_agg(CAST(stored AS text), ' ' ORDER BY CAST(stored AS text)))"
-    return {table: str(digest) for table, digest in _of_effects(url, expression).items()}
+    digests = _of_each(_tables(url) - _NO_EFFECTS, url, expression, _EFFECTS)
+    return {table: str(digest) for table, digest in digests.items()}
 
 
 def sizes(url: str) -> dict[str, int]:
-    """Return the number of rows of every such table, and of the totals what they add up to."""
-    counts = _of_effects(url, "count(*)")
+    """Return the number of rows of each that may have several, and of the totals their sums."""
+    counts = _of_each(_tables(url) - _NO_EFFECTS - _SINGLE_ROWS, url, "count(*)", _EFFECTS)
     counts |= _of_each({"totals"}, url, "CAST(coalesce(sum(value), 0) AS bigint)")
     return {table: int(str(count)) for table, count in counts.items()}
-
-
-def _of_effects(url: str, expression: str) -> dict[str, object]:
-    return _of_each(_tables(url) - _NO_EFFECTS, url, expression, _EFFECTS)
 
 
 def _of_each(
