@@ -1,10 +1,10 @@
 """The reference of settings says what is read, and a name that only looks like one is told."""
 
 import json
+import os
 import re
 import socket
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +19,7 @@ from kith.environment import Environment, Setting
 from shared.cli.gateway_settings import GatewaySettings
 from shared.cli.run import SampleSettings
 from shared.setting_names import NAMES, unknown_settings
+from tests.support import programs
 
 _ROOT: Final = Path(__file__).parents[2]
 _REFERENCE: Final = _ROOT / "docs" / "configuration.md"
@@ -160,7 +161,6 @@ def _taken_port() -> Iterator[int]:
 def test_a_service_points_out_at_its_start_what_it_does_not_know() -> None:
     with _taken_port() as port:
         ended = _run(
-            "-m",
             "graph_service",
             GRAPH_WORKER="4",
             GRAPH_WORKERS="1",
@@ -180,7 +180,8 @@ def test_the_command_line_points_it_out_too() -> None:
     nowhere = "postgresql://nobody@127.0.0.1:1/nothing"
 
     ended = _run(
-        *("-m", "shared.cli", "migrate"),
+        "shared.cli",
+        "migrate",
         GRAPH_DATABASE_URL=nowhere,
         FEED_DATABASE_URL=nowhere,
         FEED_DATABASE_URI=nowhere,
@@ -190,12 +191,5 @@ def test_the_command_line_points_it_out_too() -> None:
     assert told == "kith: FEED_DATABASE_URI is not a setting; FEED_DATABASE_URL is"
 
 
-def _run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *arguments],
-        check=False,
-        capture_output=True,
-        text=True,
-        cwd=_ROOT,
-        env=variables,
-    )
+def _run(module: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return programs.run(module, *arguments, environment={**os.environ, **variables})
