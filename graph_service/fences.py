@@ -173,6 +173,7 @@ class FenceClosing:
     def __init__(self, keepers: FenceKeepers) -> None:
         self._keepers = keepers
         self._over = deque[tuple[str, uuid.UUID]]()
+        self._away = set[str]()
         self._woken = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="close-fences", daemon=True)
@@ -213,9 +214,15 @@ class FenceClosing:
             try:
                 self._keepers.close(target, change_ids)
             except UnavailableError:
-                _log.info(
-                    "fences are left open", extra={"target": target, "count": len(change_ids)}
-                )
+                self._tell_once(target, len(change_ids))
+            else:
+                self._away.discard(target)
+
+    def _tell_once(self, target: str, count: int) -> None:
+        """Log the first failure of an outage: a keeper that is gone is tried each second."""
+        if target not in self._away:
+            self._away.add(target)
+            _log.info("fences are left open", extra={"target": target, "count": count})
 
 
 class FenceUpkeep:

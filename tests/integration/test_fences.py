@@ -1,5 +1,6 @@
 """No change of connections is committed before every keeper of fences has been told of it."""
 
+import logging
 import re
 import uuid
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ import sqlalchemy
 from sqlalchemy import text
 
 from graph_service import fence_keepers, fence_registrations
+from graph_service.fences import FenceClosing
 from kith.exceptions import UnavailableError
 from kith.graph.v1 import fence_keeper_pb2 as pb_keeper
 from kith.graph.v1 import graph_pb2 as pb
@@ -344,6 +346,30 @@ def test_fences_are_closed_after_their_changes_without_upkeep() -> None:
         keeper.wait_until_closed()
 
     assert keeper.closed == [told.change_id for told in over]
+
+
+def test_fences_that_stay_open_are_logged_once_for_each_outage_of_their_keeper(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "kith.fences")
+
+    with serving_keeper() as keeper, closing_alone() as closing:
+        for _ in range(2):
+            keeper.is_closing = False
+            # The last may be closed after all, by a retry of its call.
+            for _ in range(3):
+                _close(closing, keeper, keeper.not_closed)
+            keeper.is_closing = True
+            _close(closing, keeper, keeper.closed)
+
+    assert caplog.messages == ["fences are left open"] * 2
+
+
+def _close(closing: FenceClosing, keeper: Keeper, answered: list[str]) -> None:
+    """Have a fence closed; waits until the keeper has put it among those it answered so."""
+    change_id = uuid.uuid4()
+    closing.add([keeper.target], change_id)
+    until(lambda: str(change_id) in answered)
 
 
 def test_fences_that_a_change_has_left_open_are_closed_once_it_is_over(

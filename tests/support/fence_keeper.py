@@ -35,6 +35,7 @@ class Keeper(fence_keeper_pb2_grpc.FenceKeeperServiceServicer):
     closed: list[str] = field(default_factory=list)
     listed: list[str] = field(default_factory=list)
     is_closing: bool = True
+    not_closed: list[str] = field(default_factory=list)
     before_open: Callable[[pb.OpenFencesRequest, grpc.ServicerContext], None] = lambda *_: None
     target: str = ""
     changed: threading.Condition = field(default_factory=threading.Condition)
@@ -58,6 +59,7 @@ class Keeper(fence_keeper_pb2_grpc.FenceKeeperServiceServicer):
         self, request: pb.CloseFencesRequest, context: grpc.ServicerContext
     ) -> pb.CloseFencesResponse:
         if not self.is_closing:
+            self.not_closed.extend(request.change_ids)
             context.abort(grpc.StatusCode.UNAVAILABLE, "closes nothing now")
         with self.changed:
             for change_id in request.change_ids:
