@@ -35,8 +35,8 @@ _GARBAGE = (20_000, 20, 20)
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Return how many processes run tests: two more than cores, because tests wait a lot."""
-    return (os.cpu_count() or 1) + 2
+    """Return how many processes run tests: three more than cores, because tests wait a lot."""
+    return (os.cpu_count() or 1) + 3
 
 
 def pytest_sessionstart() -> None:
