@@ -73,24 +73,31 @@ class _Choice:
 
 @dataclass
 class Digests:
-    """Asks for digests of one world, and knows which of them are frozen."""
+    """Asks for digests of one world, and knows which of them are frozen.
+
+    Of some it is open what was frozen. These are kept with the revision of `_Choice.erased_at`.
+    """
 
     feed: FeedServiceStub
     pick: random.Random
     _frozen: dict[_Question, _Choice] = field(default_factory=dict)
+    _open: dict[_Question, int] = field(default_factory=dict)
 
     def compare(self, compared: Compared) -> None:
         """Ask for a digest as a viewer, and compare its posts, their reasons and its count."""
         world, viewer_id = compared.world, compared.viewer_id
         question = self._question(viewer_id, world)
         answer = self.feed.GetDigest(question.request)
+        erased_at = world.erased.get(viewer_id, 0)
         if viewer_id in world.refused_or_not:
             # It is open whether the viewer's own posts are chosen, and so which others are.
             self._frozen.pop(question, None)
+            self._open[question] = erased_at
+        if self._open.get(question) == erased_at:
             return
         feed = world.seen_by(viewer_id) if question.tag_ids else world.feed_of(viewer_id)
         frozen = self._frozen.get(question)
-        if frozen is not None and frozen.erased_at == world.erased.get(viewer_id, 0):
+        if frozen is not None and frozen.erased_at == erased_at:
             choice, kinds = frozen, _kinds_of_frozen(frozen, feed)
         else:
             posts = list(_posts(question, world))

@@ -17,12 +17,14 @@ from kith.feed.v1 import feed_pb2 as pb
 from shared.database.settings import DatabaseSettings
 from tests.proof import sweeps, walks
 from tests.proof.changes import Changes
+from tests.proof.compared import Compared
+from tests.proof.digests import Digests
 from tests.proof.founding import Size, found
 from tests.proof.history import History
 from tests.proof.sweeps import Sweeps
 from tests.proof.tally import Done, Tally
 from tests.proof.walks import Meanwhile, Walk, Walks
-from tests.proof.worlds import Alike, Expected, Worlds
+from tests.proof.worlds import Alike, Expected, World, Worlds
 from tests.support.auditing import auditing, viewer_of_everything
 from tests.support.engines import engine_to
 from tests.support.mutants import MUTANTS, Mutant
@@ -194,6 +196,28 @@ def test_sweeps_between_changes_find_frozen_digests_and_news_right(
     assert not tally.wrong
     assert {"DIGEST: important", "DIGEST: left out", "FROZEN: shown"} <= set(tally.kinds)
     assert "GetFeed newer_than" in tally.calls
+
+
+def test_no_digest_is_compared_that_was_frozen_while_its_right_posts_were_open(
+    pair: Pair, worlds: Worlds
+) -> None:
+    changes = found(pair, worlds, Size(people=6, posts=300, changes=0), random.Random(4))
+    digests, tally = Digests(pair.feed, random.Random()), Tally()
+
+    def ask(world: World) -> None:
+        for viewer_id in world.people:
+            # Each is asked for the same digest every time.
+            digests.pick = random.Random(viewer_id)
+            compared = Compared(world=world, viewer_id=viewer_id)
+            digests.compare(compared)
+            tally.add(compared.tally)
+
+    ask(worlds.read(changes.ids, refused_or_not=changes.ids))
+    for name in changes.source.posts[::2]:
+        pair.feed.DeletePost(pb.DeletePostRequest(user_id=name.author_id, post_id=name.post_id))
+    ask(worlds.read(changes.ids))
+
+    assert not tally.wrong
 
 
 @pytest.mark.parametrize("mutant", _MUTANTS_OF_LISTS, ids=str)
