@@ -196,6 +196,17 @@ def _execute(url: sqlalchemy.URL, statement: str) -> list[tuple[object, ...]]:
         connection.close()
 
 
+def _kill_server(cluster: Cluster) -> None:
+    """Kill the guardian first, so that it starts no other server, and the server before it stops.
+
+    A server whose guardian is gone shuts down, and removes its file; one that is held cannot.
+    """
+    postmaster = cluster.postmaster()
+    os.kill(postmaster, signal.SIGSTOP)
+    os.kill(cluster.guardian(), signal.SIGKILL)
+    os.kill(postmaster, signal.SIGKILL)
+
+
 def _write(url: sqlalchemy.URL, number: int = 1) -> None:
     _execute(url, "CREATE TABLE IF NOT EXISTS kept (number integer)")
     _execute(url, f"INSERT INTO kept SELECT generate_series(1, {number})")
@@ -260,9 +271,7 @@ def test_two_processes_that_start_at_once_share_one_new_cluster(new_cluster: Clu
 def test_rows_survive_when_server_and_guardian_and_holder_are_killed(cluster: Cluster) -> None:
     holder = cluster.hold()
     _write(holder.url, number=10_000)
-    # The guardian first, so that it does not start another server.
-    for pid in (cluster.guardian(), cluster.postmaster()):
-        os.kill(pid, signal.SIGKILL)
+    _kill_server(cluster)
     holder.kill()
 
     again = cluster.hold().url
@@ -306,8 +315,7 @@ def test_a_server_file_whose_pid_is_no_servers_is_no_obstacle(
     _write(holder.url)
     pid_file = cluster.directory / "postgres" / "postmaster.pid"
     _, *rest = pid_file.read_text().splitlines(keepends=True)
-    for pid in (cluster.guardian(), cluster.postmaster()):
-        os.kill(pid, signal.SIGKILL)
+    _kill_server(cluster)
     holder.kill()
     cluster.wait_for_end()
     # PostgreSQL passes over the processes of other accounts, so it must be one of its own.
