@@ -242,7 +242,6 @@ def _mentions(column: str, kind: str, user_id: int) -> str:
 
 
 @cache
-@cache
 def _columns(url: str) -> list[tuple[object, ...]]:
     """Return every column of every table, and its kind. They stay what they are."""
     return _rows(

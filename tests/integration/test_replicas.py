@@ -395,7 +395,6 @@ def test_a_safe_read_is_answered_by_a_replica_that_keeps_up(
 
 
 @pytest.mark.usefixtures("standby")
-@pytest.mark.usefixtures("standby")
 def test_the_auditor_notices_a_rule_that_is_wrong_on_a_replica_alone(
     pair: Pair, people: People
 ) -> None:
@@ -419,6 +418,7 @@ def test_writers_beside_the_auditor_cause_no_false_alarm_of_a_replica(pair: Pair
     assert _reads(pair.feed_server, "replica") > before
 
 
+@pytest.mark.usefixtures("standby")
 def test_connections_are_fetched_from_a_replica_and_validated_by_the_primary(
     pair: Pair, people: People
 ) -> None:
