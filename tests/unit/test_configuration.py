@@ -1,7 +1,6 @@
 """The reference of settings says what is read, and a name that only looks like one is told."""
 
 import json
-import os
 import re
 import socket
 import subprocess
@@ -192,4 +191,4 @@ def test_the_command_line_points_it_out_too() -> None:
 
 
 def _run(module: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return programs.run(module, *arguments, environment={**os.environ, **variables})
+    return programs.run(module, *arguments, environment=variables)
