@@ -238,6 +238,8 @@ def test_a_viewer_without_mutes_pays_one_probe_of_an_index_at_every_degree(
     stale: Connection, degree: int
 ) -> None:
     authors = range(1, degree + 1)
+    # The first one also reads what the session does not know of the indexes yet.
+    _page_plan(stale, authors)
     unfiltered = _buffers(_page_plan(stale, authors))
 
     assert unfiltered - _buffers(_page_plan(stale, authors, with_muted=True)) <= 2
@@ -298,6 +300,19 @@ def test_a_page_looks_at_the_streams_of_a_few_authors_alone(stale: Connection, d
     assert _loops_of(plan, "idx_post_audience_tag_lookup") <= 5 * _PAGE
 
 
+@pytest.mark.parametrize(("part", "has_bounds"), [(_NEWEST, True), (_DEEP, False)])
+def test_an_ordinary_page_has_no_steps_that_only_others_take(
+    stale: Connection, part: FeedPart, *, has_bounds: bool
+) -> None:
+    steps = {
+        node.get("Relation Name") or node.get("CTE Name")
+        for node in _nodes(_page_plan(stale, range(1, 151), part=part))
+    }
+
+    assert ("authors" in steps) is has_bounds
+    assert "sample" not in steps
+
+
 def test_a_hub_looks_at_no_stream_of_authors_who_show_nothing_to_anybody(
     stale: Connection,
 ) -> None:
@@ -322,17 +337,21 @@ def test_no_table_is_ever_gone_through(
 ) -> None:
     connection = request.getfixturevalue(state)
     authors = range(1, degree + 1)
-    page = _page_plan(connection, authors, is_prepared=is_prepared)
+    pages = [
+        _page_plan(connection, authors, is_prepared=is_prepared, part=part)
+        for part in (_NEWEST, _DEEP)
+    ]
     digest = _digest_plan(connection, authors, is_prepared=is_prepared)
 
-    assert _by_index_alone(page) >= {
-        "idx_post_author",
-        "idx_post_audience_tag_lookup",
-        "idx_post_created_at",
-        "idx_post_exclusion",
-        "idx_post_open",
-        "idx_user_tag_target",
-    }
+    for page in pages:
+        assert _by_index_alone(page) >= {
+            "idx_post_author",
+            "idx_post_audience_tag_lookup",
+            "idx_post_exclusion",
+            "idx_post_open",
+            "idx_user_tag_target",
+            *(["idx_post_created_at"] if degree >= _HUB_SCAN.degree else []),
+        }
     assert _by_index_alone(digest) >= {
         "idx_post_author",
         "idx_post_audience_tag_lookup",
@@ -341,7 +360,7 @@ def test_no_table_is_ever_gone_through(
         "idx_post_open",
         "idx_user_tag_target",
     }
-    for plan in (page, digest):
+    for plan in (*pages, digest):
         assert not {
             node["Relation Name"] for node in _nodes(plan) if node["Node Type"] == "Seq Scan"
         } & {"posts", "post_audience_tags", "user_tags", "authors"}

@@ -357,7 +357,6 @@ def test_a_feed_page_is_read_stream_by_stream(loaded_feed: Connection) -> None:
         "idx_post_author",
         "idx_post_audience_tag_lookup",
         "idx_post_exclusion",
-        "idx_post_created_at",
         "idx_user_tag_target",
     }
     assert "idx_tag_muted" in _indexes(plan)
