@@ -25,7 +25,8 @@ from kith.graph.v1 import graph_pb2
 from shared.database.embedded_postgres import EmbeddedPostgres
 
 BATCH: Final = 100
-_PAGE = 50
+PAGE: Final = 50
+"""A page far from the first."""
 _DAYS_BACK = timedelta(days=300)
 _LARGEST_PAGE = 100
 _TIMEOUT_SECONDS = 60
@@ -264,7 +265,7 @@ def _deep_pages(dataset: Dataset, taps: Taps, kith: KithClient) -> dict[str, lis
     for viewer_id in dataset.viewer_ids(dataset.usual)[:5]:
         tokens = {
             "page 1": "",
-            "page 50": _token_behind(kith, viewer_id, pages=_PAGE - 1),
+            "page 50": token_behind(kith, viewer_id, pages=PAGE - 1),
             "300 days back": _token_before(kith, viewer_id),
         }
         for name, token in tokens.items():
@@ -274,7 +275,8 @@ def _deep_pages(dataset: Dataset, taps: Taps, kith: KithClient) -> dict[str, lis
     return pages
 
 
-def _token_behind(kith: KithClient, viewer_id: int, *, pages: int) -> str:
+def token_behind(kith: KithClient, viewer_id: int, *, pages: int) -> str:
+    """Return the token of the page behind so many, or of the last one."""
     token = ""
     for _ in range(pages):
         token = feed_page(kith, viewer_id, page_token=token).next_page_token or token

@@ -7,10 +7,12 @@ without fences, which early versions do not have; this one runs with them, as it
 """
 
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
+from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 from statistics import median
 from typing import Final
@@ -26,9 +28,9 @@ from benchmarks.processes import (
     cpu_seconds,
     running_pair,
 )
-from benchmarks.rounds import Contender, ratio
-from benchmarks.row import Row
-from benchmarks.stage import Stage, feed_page
+from benchmarks.rounds import Contender, in_turns, ratio
+from benchmarks.row import Row, comparison
+from benchmarks.stage import PAGE, Stage, feed_page, token_behind
 
 _OTHER: Final = "other"
 _THIS: Final = "this"
@@ -72,7 +74,7 @@ def started_from(checkout: Path) -> type[MeasuredProcess]:
 
 
 def compare(stage: Stage, fill: Fill, start: type[MeasuredProcess]) -> list[Row]:
-    """Measure the same pages by both, at several numbers of callers at once."""
+    """Measure the same pages by both: first ones at several numbers of callers, and deep ones."""
     with ExitStack() as stack:
         data = {_OTHER: _filled(stage, fill), _THIS: stage.small_copy("versions_this")}
         for each in data.values():
@@ -88,12 +90,36 @@ def compare(stage: Stage, fill: Fill, start: type[MeasuredProcess]) -> list[Row]
         postgres = stack.enter_context(closing(PostgresClock(data[_THIS].feed_url))).seconds
         bursts = bursts_in_turns(
             stage.effort,
-            {name: _pages(pair, viewers, postgres, stack) for name, pair in pairs.items()},
+            {
+                name: Contender(
+                    calls=feed_senders(pair, viewers, stack), clocks=_clocks(pair, postgres)
+                )
+                for name, pair in pairs.items()
+            },
+        )
+        deep = in_turns(
+            stage.effort,
+            {
+                name: Contender(
+                    calls=list(_deep_pages(pair, viewers)), clocks=_clocks(pair, postgres)
+                )
+                for name, pair in pairs.items()
+            },
         )
     return [
-        row
-        for callers in CALLERS
-        for row in _rows(callers, bursts[_THIS, callers], bursts[_OTHER, callers])
+        *chain.from_iterable(
+            _rows(callers, bursts[_THIS, callers], bursts[_OTHER, callers]) for callers in CALLERS
+        ),
+        *(
+            comparison(
+                f"GetFeed, page {PAGE}: {what} vs the other version",
+                deep,
+                (_THIS, _OTHER),
+                attrgetter(figure),
+                target=1 / _TARGET,
+            )
+            for what, figure in (("p50", "p50"), ("total CPU", "total_cpu"))
+        ),
     ]
 
 
@@ -115,16 +141,15 @@ def _require_same_pages(pairs: Mapping[str, RunningPair], viewers: Sequence[int]
             raise RuntimeError(f"the versions show user {viewer} different posts")
 
 
-def _pages(
-    pair: RunningPair, viewers: Sequence[int], postgres: Callable[[], float], stack: ExitStack
-) -> Contender:
-    return Contender(
-        calls=feed_senders(pair, viewers, stack),
-        clocks={
-            **{name: partial(cpu_seconds, pid) for name, pid in pair.pids.items()},
-            "postgres": postgres,
-        },
-    )
+def _clocks(pair: RunningPair, postgres: Callable[[], float]) -> dict[str, Callable[[], float]]:
+    processes = {name: partial(cpu_seconds, pid) for name, pid in pair.pids.items()}
+    return {**processes, "postgres": postgres}
+
+
+def _deep_pages(pair: RunningPair, viewers: Iterable[int]) -> Iterator[Callable[[], object]]:
+    for viewer in viewers:
+        token = token_behind(pair.kith, viewer, pages=PAGE - 1)
+        yield partial(feed_page, pair.kith, viewer, page_token=token)
 
 
 def _rows(callers: int, this: Sequence[Burst], other: Sequence[Burst]) -> list[Row]:
