@@ -52,7 +52,7 @@ MEASUREMENTS: Final[Sequence[Measurement]] = (
     Measurement(name="feed", run=end_to_end.feed, prepare=attrgetter("captured", "pair")),
     Measurement(name="callers", run=concurrency.by_callers, prepare=_BOTH_PAIRS),
     Measurement(name="fan_out", run=fan_out.fan_out, prepare=attrgetter("fenced")),
-    Measurement(name="saturation", run=concurrency.saturation, prepare=attrgetter("pair")),
+    Measurement(name="saturation", run=concurrency.saturation, prepare=attrgetter("fenced")),
     Measurement(name="statements", run=sql.statements, prepare=_CAPTURED),
     Measurement(name="reader", run=sql.hot_read, prepare=_CAPTURED),
     Measurement(name="interceptors", run=interceptors.interceptors),
