@@ -125,9 +125,12 @@ def history_and_registered(connection: Connection) -> Registered:
     )
 
 
-# A change waits behind this lock for at most as long as this waits for the changes before it.
+# A change waits behind this lock for at most as long as this waits for the changes before it. If a
+# crash lost the registration of a keeper that trusts it, later changes would not be told.
 _BEGIN_REGISTERING = text(f"""
     SET LOCAL lock_timeout = '1s';
+    SELECT set_config('synchronous_commit', 'local', true)
+    WHERE current_setting('synchronous_commit') = 'off';
     SELECT pg_advisory_xact_lock({_LOCK});
     SELECT CAST(pg_current_xact_id() AS text), fences_history()
 """)

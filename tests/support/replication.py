@@ -9,7 +9,7 @@ import pwd
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -85,6 +85,17 @@ class Server:
     def kill(self) -> None:
         """End it with all its sessions, as the end of its machine would."""
         self._end(signal.SIGKILL)
+
+    def crash(self) -> None:
+        """Kill one of its sessions, for which it ends all and begins anew with what is in its log.
+
+        It is the same process, so it tells the same time of its start.
+        """
+        killed, ended = (psycopg2.connect(self._dsn("postgres")) for _ in range(2))
+        with closing(killed), closing(ended), ended.cursor() as cursor, suppress(psycopg2.Error):
+            os.kill(killed.info.backend_pid, signal.SIGKILL)
+            cursor.execute("SELECT pg_sleep(60)")
+        until(self._accepts)
 
     def url(self, database: str) -> str:
         """Return the URL of a database, which is created if there is none of this name."""
