@@ -172,11 +172,22 @@ def open_fences(reader: Reader, change: Change) -> KeeperName:
     return KeeperName._make(name)
 
 
+# A statement closes the first of the changes with about so many users together. A thousand changes
+# of a thousand users each would take it longer than calls last, and then none would ever be closed.
+_USERS_AT_ONCE: Final = 10_000
+
 _CLOSE = Statement(
     "close_fences",
-    """
-    WITH closed AS (
-        DELETE FROM open_fences WHERE change_id = ANY (CAST(:change_ids AS uuid[]))
+    f"""
+    WITH asked AS (
+        SELECT change_id, sum(cardinality(user_ids)) OVER (ORDER BY change_id) AS up_to_here,
+               cardinality(user_ids) AS here
+        FROM open_fences WHERE change_id = ANY (CAST(:change_ids AS uuid[]))
+    ),
+    closed AS (
+        DELETE FROM open_fences
+        WHERE change_id = ANY (ARRAY(SELECT change_id FROM asked
+                                     WHERE up_to_here - here < {_USERS_AT_ONCE}))
         RETURNING change_id, user_ids
     ),
     of_user AS (
@@ -195,16 +206,16 @@ _CLOSE = Statement(
         FROM locked JOIN of_user ON of_user.user_id = locked.user_id
         WHERE fences.user_id = locked.user_id
     )
-    SELECT count(*) FROM closed
+    SELECT count(*) FROM asked WHERE up_to_here - here >= {_USERS_AT_ONCE}
 """,
 )
 
 
-def close_fences(reader: Reader, *, change_ids: Collection[uuid.UUID]) -> int:
-    """How many of the changes were open; none of them is now. One statement, one commit."""
+def close_fences(reader: Reader, *, change_ids: Collection[uuid.UUID]) -> None:
+    """Store that changes are not open; each statement closes some of them, and commits that."""
     literal = "{" + ",".join(map(str, change_ids)) + "}"
-    [(count,)] = reader.rows(_CLOSE, {"change_ids": literal})
-    return int(count)
+    while reader.rows(_CLOSE, {"change_ids": literal}) != [(0,)]:
+        pass
 
 
 _PAGE = Statement(

@@ -16,6 +16,7 @@ from kith.graph.v1.fence_keeper_pb2_grpc import FenceKeeperServiceStub
 from tests.support.engines import engine_to
 from tests.support.errors import fields_of
 from tests.support.pair import Databases, Pair, running_fenced_pair
+from tests.support.pauses import CLOSES_FENCES
 
 _numbers = count(10_000_001)
 # Of what is refused. Ids of tests are the same in every process that runs some of them.
@@ -200,6 +201,33 @@ def test_most_users_of_one_change_are_fenced_in_one_statement(
     assert len(sent) == 1
     assert _fence(pair.feed_url, users[-1])[1] == [opening.change_id]
     _close(keeper, opening)
+
+
+def test_fences_of_many_users_are_closed_some_at_a_time(
+    keeper: FenceKeeperServiceStub, own: tuple[Pair, FenceKeeperServiceStub]
+) -> None:
+    """A call that is too short for all of them closes some, and the calls after it the rest."""
+    pair = own[0]
+    first = next(_numbers)
+    openings = [_opening(*range(first, first + 1_000)) for _ in range(11)]
+    for opening in openings:
+        keeper.OpenFences(opening)
+    ids = {opening.change_id for opening in openings}
+    left = list[int]()
+
+    def count_left() -> int:
+        return len(ids.intersection(fence.change_id for fence in _listed(keeper)))
+
+    def look(statement: str) -> None:
+        if CLOSES_FENCES in statement:
+            left.append(count_left())
+
+    pair.feed_tap.before_statement = look
+    _close(keeper, *openings)
+    pair.feed_tap.before_statement = lambda _statement: None
+
+    assert [*left, count_left()] == [11, 1, 0]
+    assert _fence(pair.feed_url, first)[1] == []
 
 
 @pytest.mark.parametrize(
