@@ -12,12 +12,13 @@ PostgreSQL.
 
 import hmac
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import Final
 
 from cachetools import LRUCache
 
+from feed_service.fences import history_of
 from feed_service.metrics import FeedMetrics
 from feed_service.viewers import Viewer
 from shared.optional_redis import OptionalRedis, RedisAwayError
@@ -95,6 +96,9 @@ class ConnectionsCache:
         self._lock = Lock()
         self._shared = shared
         self._metrics = metrics
+        self.registered_in = ""
+        """The history of the keeper of fences that the graph has last told this process to be
+        registered; empty for none."""
 
     def get(self, user_id: int, *, with_blocked: bool = False) -> CachedViewer | None:
         """Return a user's connections as of some time, with blocks if wanted, or None."""
@@ -109,6 +113,7 @@ class ConnectionsCache:
             and cached.suffices(with_blocked=with_blocked)
         ):
             self._metrics.cache_hits_shared.inc()
+            cached = self._without_old_stamp(cached)
             self.keep_here(cached)
             return cached
         self._metrics.cache_misses.inc()
@@ -149,6 +154,15 @@ class ConnectionsCache:
             if _size(current) <= self._here.maxsize:
                 self._here[user_id] = current
             return True
+
+    def _without_old_stamp(self, cached: CachedViewer) -> CachedViewer:
+        """Return an entry of another process, with its stamp if the keeper is still registered.
+
+        A keeper that did not answer may have been forgotten, and its fences stayed as they were.
+        """
+        if cached.stamp is None or history_of(cached.stamp) == self.registered_in:
+            return cached
+        return replace(cached, stamp=None)
 
 
 def _key(user_id: int) -> str:

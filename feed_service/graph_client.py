@@ -159,7 +159,7 @@ class GraphClient:
             response.users[0],
             known=known,
             with_blocked=with_blocked,
-            stamp=_confirmed(stamp, response.fence_keepers),
+            stamp=self._confirmed(stamp, response.fence_keepers),
         )
         if current != known:
             self._metrics.changes_met.inc()
@@ -307,7 +307,7 @@ class GraphClient:
         return Suspended(
             revision=response.revision,
             ids=None if response.unchanged else response.suspended_user_ids,
-            stamp=_confirmed(stamp, response.fence_keepers),
+            stamp=self._confirmed(stamp, response.fence_keepers),
         )
 
     def watch(self, cursor: str) -> "Watch":
@@ -341,7 +341,7 @@ class GraphClient:
             response.users[0],
             known=None,
             with_blocked=with_blocked,
-            stamp=_confirmed(stamp, response.fence_keepers),
+            stamp=self._confirmed(stamp, response.fence_keepers),
         )
 
     def _told(
@@ -376,6 +376,16 @@ class GraphClient:
         if current.lasting:
             self._cache.keep(current)
         return current
+
+    def _confirmed(self, stamp: str | None, keepers: Iterable[FenceKeeperName]) -> str | None:
+        """Return a stamp if fences keep it true of an answer to a question asked after it."""
+        if stamp is None:
+            return None
+        history = history_of(stamp)
+        if all(each.history != history for each in keepers):
+            return None
+        self._cache.registered_in = history
+        return stamp
 
     def _stamped(self, known: CachedViewer, stamp: str | None) -> CachedViewer:
         """Return what the graph has just confirmed, with the stamp of that, if it has one."""
@@ -441,7 +451,7 @@ class GraphClient:
             answer.user_id: stamp
             for response in responses
             for answer in response.users
-            if (stamp := _confirmed(stamps.get(answer.user_id), response.fence_keepers))
+            if (stamp := self._confirmed(stamps.get(answer.user_id), response.fence_keepers))
         }
         erasures = [erasure for answer in answers for erasure in answer.erasures]
         pending = self._pending(erasures) if erasures else frozenset[int]()
@@ -628,14 +638,6 @@ def _is_of_former_history(known: CachedViewer, stamp: str | None) -> bool:
         and known.stamp is not None
         and history_of(stamp) != history_of(known.stamp)
     )
-
-
-def _confirmed(stamp: str | None, keepers: Iterable[FenceKeeperName]) -> str | None:
-    """Return a stamp if fences keep it true of an answer to a question that was asked after it."""
-    if stamp is None:
-        return None
-    history = history_of(stamp)
-    return stamp if any(each.history == history for each in keepers) else None
 
 
 def _metadata() -> Metadata:

@@ -22,6 +22,7 @@ from tests.support.scrape import scrape
 
 T = TypeVar("T")
 _ASKED = "GetConnectedUserIds"
+_ANSWERED = "grpc_client_handled_total"
 
 
 @pytest.fixture(scope="module")
@@ -302,6 +303,8 @@ def test_another_process_needs_no_call_for_what_one_has_confirmed(
     request = feed.GetFeedRequest(user_id=bob)
 
     with another_feed(fenced, {**cache, "FENCES_PORT": str(free_port())}) as (server, other):
+        # Until it has asked who is suspended, it does not know whether the keeper is registered.
+        until(lambda: scrape(server).value(_ANSWERED, grpc_method="GetSuspendedUserIds"))
         page, asked = _asking(fenced, lambda: other.GetFeed(request))
         confirmed = scrape(server).value("connections_confirmations_total", by="fence")
 

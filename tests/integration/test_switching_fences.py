@@ -13,9 +13,16 @@ from graph_service.settings import GraphSettings
 from kith.client.channel_options import client_options
 from kith.graph.v1.graph_pb2_grpc import GraphServiceStub
 from shared.server.server import RunningServer
-from tests.support.pair import ENVIRONMENT, Databases, Pair, running_fenced_pair
+from tests.support.pair import (
+    ENVIRONMENT,
+    Databases,
+    Pair,
+    another_feed,
+    running_fenced_pair,
+)
 from tests.support.people import People
 from tests.support.processes import Session, until
+from tests.support.redis_server import running_redis
 from tests.support.roles import serving
 
 
@@ -60,6 +67,30 @@ def test_a_keeper_that_is_forgotten_while_it_answers_trusts_nothing_that_is_cach
         people.remove(alice, bob)
         people.post(alice)
         assert people.feed(bob) == []
+
+
+def test_a_keeper_that_is_forgotten_while_it_is_away_trusts_nothing_that_is_in_redis(
+    databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running_redis() as server:
+        redis = {"REDIS_URL": f"redis://127.0.0.1:{server.port}"}
+        with running_fenced_pair(databases, redis) as (pair, _):
+            people = People(pair)
+            [(keeper,)] = _keepers(pair)
+            bob, alice = people.connected(2)
+            until(lambda: not _open_fences(pair))
+            assert [people.feed(bob) for _ in range(2)] == [[], []]
+            pair.feed_server.stop()
+            monkeypatch.setenv("GRAPH_DATABASE_URL", pair.graph_url)
+
+            assert fence_registrations.main(["forget", str(keeper)]) == 0
+
+            people.remove(alice, bob)
+            port = str(keeper).rpartition(":")[2]
+            with another_feed(pair, {**redis, "FENCES_PORT": port}) as (_, stub):
+                later = People(replace(pair, feed=stub))
+                later.post(alice)
+                assert [later.feed(bob) for _ in range(2)] == [[], []]
 
 
 def _change_and_read(people: People) -> None:
