@@ -187,6 +187,7 @@ def _graph_client(settings: FeedSettings, parts: Parts, metrics: FeedMetrics) ->
             settings.connections_cache_bytes,
             shared=SharedConnections(redis, keys=keys) if redis else None,
             metrics=metrics,
+            has_fences=bool(settings.fences_port),
         ),
         metrics=metrics,
         client_metrics=ClientMetrics(parts.registry),

@@ -12,7 +12,7 @@ PostgreSQL.
 
 import hmac
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from threading import Lock
 from typing import Final
 
@@ -90,12 +90,19 @@ class ConnectionsCache:
     """The connections of the users who were asked for last. Thread-safe."""
 
     def __init__(
-        self, most_bytes: int, *, shared: SharedConnections | None, metrics: FeedMetrics
+        self,
+        most_bytes: int,
+        *,
+        shared: SharedConnections | None,
+        metrics: FeedMetrics,
+        has_fences: bool = False,
     ) -> None:
+        """Look behind this process in what is `shared`; with fences, its stamps are proofs."""
         self._here: LRUCache[int, CachedViewer] = LRUCache(most_bytes, getsizeof=_size)
         self._lock = Lock()
         self._shared = shared
         self._metrics = metrics
+        self._has_fences = has_fences
         self.registered_in = ""
         """The history of the keeper of fences that the graph has last told this process to be
         registered; empty for none."""
@@ -111,9 +118,9 @@ class ConnectionsCache:
             self._shared is not None
             and (cached := self._shared.get(user_id)) is not None
             and cached.suffices(with_blocked=with_blocked)
+            and self._is_credible(cached)
         ):
             self._metrics.cache_hits_shared.inc()
-            cached = self._without_old_stamp(cached)
             self.keep_here(cached)
             return cached
         self._metrics.cache_misses.inc()
@@ -155,14 +162,15 @@ class ConnectionsCache:
                 self._here[user_id] = current
             return True
 
-    def _without_old_stamp(self, cached: CachedViewer) -> CachedViewer:
-        """Return an entry of another process, with its stamp if the keeper is still registered.
+    def _is_credible(self, cached: CachedViewer) -> bool:
+        """Whether the keeper that has stamped an entry of another process is still registered.
 
-        A keeper that did not answer may have been forgotten, and its fences stayed as they were.
+        One that did not answer may have been forgotten, and its fences stayed as they were. One in
+        another history may have again what it had erased, which only a whole answer tells.
         """
-        if cached.stamp is None or history_of(cached.stamp) == self.registered_in:
-            return cached
-        return replace(cached, stamp=None)
+        if not self._has_fences or cached.stamp is None:
+            return True
+        return history_of(cached.stamp) == self.registered_in
 
 
 def _key(user_id: int) -> str:

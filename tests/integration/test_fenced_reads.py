@@ -3,6 +3,7 @@
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import TypeVar
 
 import grpc
@@ -11,6 +12,7 @@ import sqlalchemy
 
 from kith.feed.v1 import feed_pb2 as feed
 from kith.graph.v1 import fence_keeper_pb2
+from kith.graph.v1 import graph_pb2 as graph
 from kith.graph.v1.fence_keeper_pb2_grpc import FenceKeeperServiceStub
 from tests.support.errors import reason_of, succeeds
 from tests.support.pair import Databases, Pair, another_feed, running_fenced_pair
@@ -335,6 +337,29 @@ def test_fences_that_may_be_lost_confirm_nothing_until_the_keeper_is_registered_
     until(lambda: succeeds(lambda: circle.connected(2)))
     _warm(fenced, lambda: circle.feed(bob))
     assert circle.feed(bob) == [post]
+
+
+@pytest.mark.parametrize("start", ["cached", "shared"])
+def test_what_a_restored_feed_has_of_erased_users_is_shown_to_nobody_whose_connections_are_cached(
+    fenced: Pair, circle: People, cache: Mapping[str, str], start: str
+) -> None:
+    bob, alice = circle.connected(2)
+    fenced.graph.DeleteUser(graph.DeleteUserRequest(user_id=alice))
+    until(lambda: _run(fenced, f"SELECT revision FROM erased_users WHERE user_id = {alice}"))
+    circle.connect(bob, alice)
+    post = circle.post(alice)
+    _warm(fenced, lambda: circle.feed(bob))
+    # As in a backup from before the erasure: the post may be of the user who had the id then.
+    revision = _run(fenced, f"DELETE FROM erased_users WHERE user_id = {alice} RETURNING revision")
+    _run(fenced, "VACUUM FULL fences")
+
+    try:
+        with another_feed(fenced, {**cache, "FENCES_PORT": str(free_port())}) as (_, stub):
+            reader = circle if start == "cached" else People(replace(fenced, feed=stub))
+            assert [reader.feed(bob) for _ in range(2)] == [[], []]
+    finally:
+        _run(fenced, f"INSERT INTO erased_users (user_id, revision) VALUES ({alice}, {revision})")
+        until(lambda: circle.feed(bob) == [post])
 
 
 def _open_changes(pair: Pair) -> object:

@@ -466,6 +466,32 @@ def test_fences_of_another_history_of_the_graph_are_closed(
     assert not keeper.open
 
 
+def test_fences_of_another_history_stay_open_until_the_keeper_is_registered_in_this_one(
+    pair: Pair, people: People, keeper: Keeper
+) -> None:
+    """Until then a change of the other history may be under way: registering waits for it."""
+    [one] = people.new(1)
+    told = pb_keeper.OpenFencesRequest(
+        change_id=str(uuid.uuid4()), user_ids=[one], transaction="7", graph_history="another"
+    )
+    keeper.before_open = say_unavailable
+    keeper.open[told.change_id] = told
+    with engine_to(pair.graph_url).begin() as connection:
+        connection.execute(text("UPDATE fence_keepers SET graph_history = 'another'"))
+
+    with closing_fences(pair, keeper.target) as upkeep:
+        with pytest.raises(UnavailableError):
+            upkeep.run()
+        assert told.change_id in keeper.open
+
+        keeper.before_open = lambda *_: None
+        until(lambda: ask(pair, one).fence_keepers)
+        upkeep.run()
+
+    keeper.wait_until_closed()
+    assert told.change_id in keeper.closed
+
+
 def test_a_keeper_is_registered_only_after_the_changes_that_are_under_way(
     databases: Databases,
 ) -> None:
