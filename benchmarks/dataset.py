@@ -55,10 +55,15 @@ _FOR_LOADING = """
     SET session_replication_role = replica
 """
 _ADD_BOUNDS = """
-    INSERT INTO authors (author_id, open_until, tagged_until)
+    INSERT INTO authors (author_id, open_until, tagged_until, named_tags)
     SELECT author_id, coalesce(max(created_at) FILTER (WHERE audience = 'all'), '-infinity'),
-           coalesce(max(created_at) FILTER (WHERE audience = 'tags'), '-infinity')
-    FROM posts WHERE audience IN ('all', 'tags') AND deleted_at IS NULL GROUP BY author_id
+           coalesce(max(created_at) FILTER (WHERE audience = 'tags'), '-infinity'),
+           coalesce(min(named.tags), 0)
+    FROM posts
+    LEFT JOIN (SELECT author_id, bit_or(CAST(1 AS bigint) << CAST(tag_id & 63 AS integer)) AS tags
+               FROM post_audience_tags WHERE NOT excluded GROUP BY author_id) AS named
+    USING (author_id)
+    WHERE audience IN ('all', 'tags') AND deleted_at IS NULL GROUP BY author_id
 """
 
 

@@ -210,12 +210,13 @@ Index(
     postgresql_where=text("kept_until IS NOT NULL AND deleted_at IS NOT NULL AND purge_at IS NULL"),
 )
 
-# How new the posts of an author are at most. Triggers of migrations feed_0022 and feed_0023 raise
-# these bounds, and imports do; nothing lowers them. An author who never had a post for others has
-# no row. feed_page.
+# How new the posts of an author are at most, and which tags they have ever named. Triggers of
+# migrations feed_0022 to feed_0024 maintain this, and imports do; nothing lowers it. An author who
+# never had a post for others has no row. feed_page.
 #
-# In a distributed database: everybody who has ever posted, with infinite bounds. Its shards go from
-# here to the posts of each: recent_posts, feed_heads, author_posts, unread_count.
+# In a distributed database: everybody who has ever posted, with infinite bounds and without tags,
+# both of which nothing reads. Its shards go from here to the posts of each: recent_posts,
+# feed_heads, author_posts, unread_count.
 authors = Table(
     "authors",
     metadata,
@@ -225,6 +226,8 @@ authors = Table(
         Column(name, DateTime(timezone=True), nullable=False, server_default=text("'infinity'"))
         for name in ("open_until", "tagged_until")
     ),
+    # A bit for each tag that lets people see a post: see visibility_streams.
+    Column("named_tags", BigInteger, nullable=False, server_default=text("0")),
 )
 
 # What changes often stays out of posts, so that index-only scans keep their visibility map.

@@ -12,8 +12,9 @@ posts that it admits are a union of streams, which indexes have in the order of 
 Posts that are private or for other people's tags are in none of them, so they cost nothing. What is
 left to be asked of an entry is whether its post excludes the viewer, and, of the entry of a tag,
 whether its post is there and for TAGS: rows that a writer leaves behind in post_audience_tags show
-nothing. So the streams need nothing that has to be maintained. `authors` has bounds, maintained by
-triggers, which only save reading the streams of silent authors.
+nothing. So the streams need nothing that has to be maintained. `authors`, maintained by triggers,
+only saves reading streams: it has bounds for the streams of silent authors, and the tags that the
+posts of an author have named.
 
 The tests compare the two forms on thousands of random questions.
 """
@@ -70,6 +71,15 @@ def given(*, by: str) -> str:
       AND given.owner_user_id = ANY (ARRAY(SELECT id FROM {by}))
       AND {tag_holds("given", peer="given.owner_user_id", revisions=":peer_revisions")}
 """
+
+
+def tag_bit(tag_id: str) -> str:
+    """Return the bit of a tag in `authors.named_tags`.
+
+    It is set for every tag that lets people see a post of the author. Another tag may have the same
+    bit, and a bit stays when nothing names its tag any more; then the stream is read for nothing.
+    """
+    return f"CAST(1 AS bigint) << CAST({tag_id} & 63 AS integer)"
 
 
 def open_posts(*, author: str, part: str) -> str:

@@ -16,6 +16,7 @@ from feed_service.visibility_streams import (
     given,
     open_posts,
     shown_post,
+    tag_bit,
     tag_entries,
     tagged_posts,
 )
@@ -123,6 +124,7 @@ def _of_everybody(part: str, *, most: str) -> str:
 #             post of the page is older, so whose bound is lower is done with. -infinity where the
 #             bounds do not tell.
 # tagging     the authors from whose tags something may be on the page.
+# given       the tags that these have given to the viewer, if their posts have ever named them.
 # heads       the newest entry of every other stream, one probe of an index each and nothing else.
 # threshold   the :limit-th newest of those that show a post to the viewer; they are asked from the
 #             newest on, so that hardly more than a page of them is. There are :limit posts at it or
@@ -131,7 +133,9 @@ def _of_everybody(part: str, *, most: str) -> str:
 # page        the newest of all that. A post may be in several streams, hence UNION.
 #
 # WITH ... AS MATERIALIZED keeps the steps in this order. `IS TRUE` keeps PostgreSQL from turning
-# `recent` into a join, which would read everything before it returned the newest.
+# `recent` into a join, which would read everything before it returned the newest. FULL JOIN is no
+# nested loop, which PostgreSQL would choose for the few rows that it expects; OFFSET 0 keeps it a
+# FULL JOIN.
 
 _RECENT: Final = f"""
     sample AS MATERIALIZED ({_of_everybody(IN_PART, most=_MOST_SAMPLED)}),
@@ -151,7 +155,7 @@ _NO_RECENT: Final = """
 
 _BOUNDS: Final = f"""
     bounds AS MATERIALIZED (
-        SELECT author_id, open_until, tagged_until FROM authors
+        SELECT author_id, open_until, tagged_until, named_tags FROM authors
         WHERE author_id = ANY (ARRAY(SELECT id FROM connections))
           AND greatest(open_until, tagged_until) >= :after_time
           AND (SELECT count(*) FROM recent) < :limit
@@ -167,15 +171,27 @@ _BOUNDS: Final = f"""
                   {open_posts(author="latest.author_id", part=IN_PART)} {NEWEST} 1) AS p
               WHERE {NOT_EXCLUDED}
               LIMIT :limit) AS found
+    ),
+    tagging AS MATERIALIZED (
+        SELECT author_id AS id, named_tags FROM bounds, floor WHERE tagged_until >= floor.created_at
+    ),
+    given AS MATERIALIZED (
+        SELECT author_id, tag_id
+        FROM (SELECT given.author_id, given.tag_id, tagging.named_tags
+              FROM tagging FULL JOIN ({given(by="tagging")}) AS given
+                ON given.author_id = tagging.id
+              OFFSET 0) AS given
+        WHERE named_tags & ({tag_bit("tag_id")}) <> 0
     ),"""
 
-_NO_BOUNDS: Final = """
+_NO_BOUNDS: Final = f"""
     bounds AS NOT MATERIALIZED (
         SELECT id AS author_id, CAST('infinity' AS timestamptz) AS open_until,
                CAST('infinity' AS timestamptz) AS tagged_until
         FROM connections
     ),
-    floor AS NOT MATERIALIZED (SELECT CAST('-infinity' AS timestamptz) AS created_at),"""
+    floor AS NOT MATERIALIZED (SELECT CAST('-infinity' AS timestamptz) AS created_at),
+    given AS MATERIALIZED ({given(by="connections")}),"""
 
 
 def _page(name: str, *, recent: str, bounds: str) -> Statement:
@@ -185,10 +201,6 @@ def _page(name: str, *, recent: str, bounds: str) -> Statement:
     WITH connections AS MATERIALIZED ({CONNECTIONS}),
     {recent}
     {bounds}
-    tagging AS MATERIALIZED (
-        SELECT author_id AS id FROM bounds, floor WHERE tagged_until >= floor.created_at
-    ),
-    given AS MATERIALIZED ({given(by="tagging")}),
     heads AS MATERIALIZED (
         SELECT bounds.author_id, CAST(NULL AS bigint) AS tag_id, head.created_at, head.id
         FROM floor, bounds CROSS JOIN LATERAL (

@@ -10,6 +10,7 @@ from feed_service.importance import heuristic
 from feed_service.models import ALL, MODERATED, TAGS
 from feed_service.queries.photos import NewPhoto, PhotoDraft
 from feed_service.queries.posts import Audience, CommentPolicy, PostName, attributes_json
+from feed_service.visibility_streams import tag_bit
 from shared.database.arrays import array_literal
 from shared.database.database import send_with_commit
 from shared.database.statement import Statement
@@ -119,29 +120,36 @@ INSERT_POSTS: Final = f"""
 """
 """Stores those posts that had not been imported before, for `inserted_posts`."""
 
-# The trigger `raise_author_bounds_of_new` then leaves that to this transaction.
-_INSERT_POSTS = text(f"SET LOCAL kith.raises_bounds = 'on'; {INSERT_POSTS}")
+# The triggers raise_author_bounds_of_new and note_named_tag then leave that to this transaction.
+_INSERT_POSTS = text(f"""
+    SET LOCAL kith.raises_bounds = 'on'; SET LOCAL kith.notes_named_tags = 'on'; {INSERT_POSTS}
+""")
 
 # Rounded up as the trigger does. The rows are locked in the order of the authors, as all imports
 # do, and also where a bound is high enough, so that erase_author does not delete it meanwhile.
 _RAISE_BOUNDS: Final = Statement(
     "raise_bounds",
     f"""
-    INSERT INTO authors AS known (author_id, open_until, tagged_until)
+    INSERT INTO authors AS known (author_id, open_until, tagged_until, named_tags)
     SELECT author_id,
            coalesce(max(until) FILTER (WHERE audience = '{ALL}'), '-infinity'),
-           coalesce(max(until) FILTER (WHERE audience = '{TAGS}'), '-infinity')
+           coalesce(max(until) FILTER (WHERE audience = '{TAGS}'), '-infinity'),
+           coalesce(bit_or(named_tags), 0)
     FROM (SELECT author_id, audience,
-                 date_trunc('hour', CAST(created_at AS timestamptz)) + interval '1 hour' AS until
+                 date_trunc('hour', CAST(created_at AS timestamptz)) + interval '1 hour' AS until,
+                 (SELECT bit_or({tag_bit("tag_id")})
+                  FROM unnest(CAST(tag_ids AS bigint[])) AS tag_id) AS named_tags
           FROM unnest(CAST(:author_ids AS bigint[]), CAST(:audiences AS text[]),
-                      CAST(:created_at AS text[]))
-               AS imported (author_id, audience, created_at)) AS shown
+                      CAST(:created_at AS text[]), CAST(:tag_ids AS text[]))
+               AS imported (author_id, audience, created_at, tag_ids)) AS new
     GROUP BY author_id
     ORDER BY author_id
     ON CONFLICT (author_id) DO UPDATE
     SET open_until = greatest(known.open_until, excluded.open_until),
-        tagged_until = greatest(known.tagged_until, excluded.tagged_until)
+        tagged_until = greatest(known.tagged_until, excluded.tagged_until),
+        named_tags = known.named_tags | excluded.named_tags
     WHERE known.open_until < excluded.open_until OR known.tagged_until < excluded.tagged_until
+       OR known.named_tags & excluded.named_tags <> excluded.named_tags
 """,
 )
 
@@ -151,25 +159,31 @@ def insert_posts(
 ) -> dict[ExternalName, PostName]:
     """The names of those posts that had not been imported before.
 
-    Their tags and photos are still to come. The bounds of their authors are raised by the COMMIT.
+    Their tags and photos are still to come. What `authors` tells of their authors is updated by the
+    COMMIT.
     """
     names = inserted_posts(connection, _INSERT_POSTS, posts=posts)
-    shown = [
+    telling = [
         post
         for post in posts
-        if post.key in names and post.audience.kind in _SHOWN and not post.is_moderated
+        if post.key in names and (_audience(post) in _SHOWN or post.audience.tag_ids)
     ]
-    if shown:
+    if telling:
         send_with_commit(
             connection,
             _RAISE_BOUNDS,
             {
-                "author_ids": array_literal(post.author_id for post in shown),
-                "audiences": [post.audience.kind for post in shown],
-                "created_at": [post.created_at.isoformat() for post in shown],
+                "author_ids": array_literal(post.author_id for post in telling),
+                "audiences": [_audience(post) for post in telling],
+                "created_at": [post.created_at.isoformat() for post in telling],
+                "tag_ids": [array_literal(post.audience.tag_ids) for post in telling],
             },
         )
     return names
+
+
+def _audience(post: ImportedPost) -> str:
+    return MODERATED if post.is_moderated else post.audience.kind
 
 
 def inserted_posts(

@@ -87,13 +87,14 @@ _LEFT_BEHIND = text("""
 _FILL_AUTHORS = text("""
     INSERT INTO authors (author_id) SELECT DISTINCT author_id FROM posts ON CONFLICT DO NOTHING
 """)
-# Citus distributes no table with triggers, and needs no bounds: see migration feed_0022. The bounds
-# become infinite, because nothing raises them any more.
+# Citus distributes no table with triggers, and needs neither bounds nor named tags: see migrations
+# feed_0022 and feed_0024. They leave nothing out then, because nothing maintains them any more.
 _DROP_TRIGGERS = text("""
     DO $$ BEGIN
         DROP TRIGGER IF EXISTS raise_author_bounds_of_new ON posts;
         DROP TRIGGER IF EXISTS raise_author_bounds_of_changed ON posts;
-        UPDATE authors SET open_until = 'infinity', tagged_until = 'infinity';
+        DROP TRIGGER IF EXISTS note_named_tag ON post_audience_tags;
+        UPDATE authors SET open_until = 'infinity', tagged_until = 'infinity', named_tags = -1;
     END $$
 """)
 _EMPTY = text("SELECT truncate_local_data_after_distributing_table(CAST(:table AS regclass))")

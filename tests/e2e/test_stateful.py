@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 
 from kith.feed.v1 import feed_pb2 as feed
 from kith.graph.v1 import graph_pb2 as graph
-from tests.support.bounds import posts_above_their_bounds
+from tests.support.bounds import posts_left_out
 from tests.support.citus import URL
 from tests.support.comparison import POLICIES, Comparison
 from tests.support.errors import refusal
@@ -556,5 +556,5 @@ def test_every_page_and_list_is_what_the_oracle_says(own_pair: Pair) -> None:
     )
 
     if not URL:
-        assert posts_above_their_bounds(own_pair.feed_url) == []
+        assert posts_left_out(own_pair.feed_url) == []
     sys.stdout.write(f"{Comparison.decisions:,} decisions compared in {_LIVES:,} lives\n")

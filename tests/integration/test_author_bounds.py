@@ -1,6 +1,7 @@
-"""The bounds of how new an author's posts are: never too low, whatever makes a post visible.
+"""The bounds of how new an author's posts are, and the tags that they name: never too low.
 
-A bound that is too low hides posts from feeds; one that is too high costs a look at an index.
+Whatever makes a post visible. A bound that is too low, or a tag that is missing, hides posts from
+feeds; one too high, or a tag too many, costs a look at an index.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from sqlalchemy import Connection, text
 from feed_service import queries
 from kith.feed.v1 import feed_pb2 as pb
 from shared.database import schema
-from tests.support.bounds import posts_above_their_bounds
+from tests.support.bounds import posts_left_out
 from tests.support.locks import is_waited_for
 from tests.support.pair import Databases, Pair
 from tests.support.people import ALL, PRIVATE, People, tagged
@@ -25,13 +26,29 @@ from tests.support.processes import until
 pytestmark = pytest.mark.usefixtures("single_node")
 
 _LONG_AGO: Final = datetime(2019, 2, 28, 23, 59, 59, 999999, tzinfo=UTC)
-_FORGET: Final = "DELETE FROM authors WHERE author_id = :author_id"
+_FORGET: Final = """
+    UPDATE authors SET open_until = '-infinity', tagged_until = '-infinity'
+    WHERE author_id = :author_id"""
 _LOWER: Final = "UPDATE authors SET open_until = '2001-01-01' WHERE author_id = :author_id"
 _RAISE: Final = """
-    UPDATE authors SET open_until = 'infinity', tagged_until = 'infinity'
+    UPDATE authors SET open_until = 'infinity', tagged_until = 'infinity', named_tags = -1
     WHERE author_id = :author_id"""
+_FORGET_TAGS: Final = "UPDATE authors SET named_tags = 0 WHERE author_id = :author_id"
 _POST: Final = """
     INSERT INTO posts (author_id, body, audience, importance) VALUES (:author_id, 'hi', 'all', 5)"""
+_TAG: Final = """
+    INSERT INTO tags (owner_user_id, id, name)
+    OVERRIDING SYSTEM VALUE VALUES (:author_id, :author_id + 200, 'friends')"""
+_POST_FOR_TAG: Final = """
+    WITH post AS (
+        INSERT INTO posts (author_id, body, audience, importance)
+        VALUES (:author_id, 'hi', 'tags', 5) RETURNING author_id, id, created_at)
+    INSERT INTO post_audience_tags (author_id, post_id, tag_id, created_at)
+    SELECT author_id, id, author_id + 200, created_at FROM post"""
+# As imports of the version before do, which know nothing of named tags.
+_RAISE_AS_BEFORE: Final = """
+    INSERT INTO authors (author_id, open_until, tagged_until)
+    VALUES (:author_id, 'infinity', 'infinity')"""
 
 
 @pytest.fixture
@@ -62,6 +79,12 @@ class _Author:
 
     def create(self) -> int:
         return self._people.post(self.id, self.audience)
+
+    def show_to_more(self) -> int:
+        tag = self._people.tag(self.id, "nobody")
+        post_id = self._people.post(self.id, tagged(tag))
+        self._set_audience(post_id)
+        return post_id
 
     def show_to_others(self) -> int:
         post_id = self._people.post(self.id, PRIVATE)
@@ -139,6 +162,7 @@ _Way: TypeAlias = Callable[[_Author], int]
     "way",
     [
         _Author.create,
+        _Author.show_to_more,
         _Author.show_to_others,
         _Author.undelete,
         _Author.moderate,
@@ -156,7 +180,7 @@ def test_a_post_is_in_feeds_in_whatever_way_it_became_visible(
     post_id = way(author)
 
     assert people.feed(author.friend) == [post_id]
-    assert posts_above_their_bounds(pair.feed_url) == []
+    assert posts_left_out(pair.feed_url) == []
 
 
 def test_a_page_lacks_the_post_of_an_author_whose_bound_is_too_low(
@@ -171,6 +195,52 @@ def test_a_page_lacks_the_post_of_an_author_whose_bound_is_too_low(
     assert people.feed(reader, page_size=1) == [before]
     _change(feed, _RAISE, authors[-1])
     assert people.feed(reader, page_size=1) == [last]
+
+
+def test_a_page_lacks_the_post_of_an_author_whose_tags_are_forgotten(
+    people: People, feed: Connection
+) -> None:
+    reader, author = people.connected(2)
+    post = people.post(author, tagged(people.tag(author, "friends", reader)))
+    assert people.feed(reader) == [post]
+
+    _change(feed, _FORGET_TAGS, author)
+
+    assert people.feed(reader) == []
+    _change(feed, _RAISE, author)
+    assert people.feed(reader) == [post]
+
+
+def test_a_tag_that_shares_its_bit_with_a_named_one_shows_nothing(
+    people: People, feed: Connection
+) -> None:
+    reader, author = people.connected(2)
+    named = people.tag(author, "nobody")
+    people.post(author, tagged(named))
+    other = text("""
+        INSERT INTO tags (owner_user_id, id, name)
+        OVERRIDING SYSTEM VALUE VALUES (:author_id, :tag_id, 'friends')""")
+    feed.execute(other, {"author_id": author, "tag_id": named + 64_000_000})
+    people.give(author, named + 64_000_000, reader)
+
+    assert people.feed(reader) == []
+
+
+def test_an_import_notes_the_tags_of_every_author_also_of_hidden_posts(
+    pair: Pair, people: People, feed: Connection
+) -> None:
+    one, two = people.connected(2)
+    tags = {author: people.tag(author, "friends") for author in (one, two)}
+    posts = [_imported(author, tagged(tag), 1) for author, tag in tags.items()]
+    posts[1].moderated = True
+
+    pair.feed.ImportPosts(iter([pb.ImportPostsRequest(posts=posts)]))
+
+    found = text("SELECT named_tags FROM authors WHERE author_id = :author_id")
+    named = {
+        author: feed.execute(found, {"author_id": author}).scalar_one() % 2**64 for author in tags
+    }
+    assert named == {author: 1 << tag % 64 for author, tag in tags.items()}
 
 
 def test_bounds_that_are_too_high_change_no_page(people: People, feed: Connection) -> None:
@@ -200,7 +270,7 @@ def test_posts_that_are_published_at_the_same_time_are_all_within_the_bounds(
         posts = list(threads.map(people.post, authors * 10))
 
     assert sorted(people.feed(reader)) == sorted(posts)
-    assert posts_above_their_bounds(pair.feed_url) == []
+    assert posts_left_out(pair.feed_url) == []
 
 
 def test_an_import_raises_the_bounds_of_every_author_to_the_end_of_the_newest_hour(
@@ -241,11 +311,13 @@ def _bounds(feed: Connection, author_id: int) -> list[datetime | None]:
     return [*feed.execute(found, {"author_id": author_id}).one()]
 
 
+@pytest.mark.parametrize("publish", [_POST, _POST_FOR_TAG])
 def test_the_bounds_stay_for_a_post_that_is_published_while_its_author_is_erased(
-    pair: Pair, people: People, feed: Connection
+    pair: Pair, people: People, feed: Connection, publish: str
 ) -> None:
     [author] = people.new(1)
     people.post(author)
+    _change(feed, _TAG, author)
     _change(feed, "UPDATE posts SET deleted_at = now() WHERE author_id = :author_id", author)
     engine = sqlalchemy.create_engine(pair.feed_url, poolclass=sqlalchemy.NullPool)
 
@@ -254,7 +326,7 @@ def test_the_bounds_stay_for_a_post_that_is_published_while_its_author_is_erased
             return queries.erasure.erase_author(connection, user_id=author, limit=1)
 
     with engine.connect() as publishing, ThreadPoolExecutor(1) as threads:
-        _change(publishing, _POST, author)
+        _change(publishing, publish, author)
         publishing.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
         erased = threads.submit(erase)
         until(lambda: is_waited_for(pair.feed_url))
@@ -262,7 +334,7 @@ def test_the_bounds_stay_for_a_post_that_is_published_while_its_author_is_erased
 
         assert erased.result() == 0
 
-    assert posts_above_their_bounds(pair.feed_url) == []
+    assert posts_left_out(pair.feed_url) == []
 
 
 def test_posts_that_the_version_before_writes_during_the_migration_are_within_the_bounds(
@@ -280,4 +352,28 @@ def test_posts_that_the_version_before_writes_during_the_migration_are_within_th
     with _connected(url) as after:
         _change(after, _POST, 2)
 
-    assert posts_above_their_bounds(url) == []
+    assert posts_left_out(url) == []
+
+
+def test_tags_that_the_version_before_names_during_the_migration_are_noted(
+    databases: Databases,
+) -> None:
+    url = databases.new_single("feed")
+    schema.downgrade("feed", url, "feed_0023")
+    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
+    with engine.connect() as publishing, ThreadPoolExecutor(1) as threads:
+        for author in (1, 2, 3):
+            _change(publishing, _TAG, author)
+        _change(publishing, _POST_FOR_TAG, 1)
+        publishing.commit()
+        _change(publishing, _POST_FOR_TAG, 2)
+        migrated = threads.submit(schema.upgrade, "feed", url)
+        until(lambda: is_waited_for(url))
+        publishing.commit()
+        migrated.result()
+        publishing.execute(text("SET LOCAL kith.raises_bounds = 'on'"))
+        _change(publishing, _POST_FOR_TAG, 3)
+        _change(publishing, _RAISE_AS_BEFORE, 3)
+        publishing.commit()
+
+    assert posts_left_out(url) == []

@@ -50,12 +50,13 @@ _HUB_SCANS = [
 
 # For the statements of a Citus. The triggers have added those who have posts for others.
 _ADD_AUTHORS = "INSERT INTO authors SELECT DISTINCT author_id FROM posts ON CONFLICT DO NOTHING"
-# A bound that is too high must not change a page.
+# A bound that is too high must not change a page, nor a tag that no post names.
 _RAISE_BOUNDS = """
     UPDATE authors
     SET open_until = CASE author_id % 4 WHEN 0 THEN 'infinity'
                      WHEN 1 THEN open_until + interval '1 day' ELSE open_until END,
-        tagged_until = CASE author_id % 3 WHEN 0 THEN 'infinity' ELSE tagged_until END
+        tagged_until = CASE author_id % 3 WHEN 0 THEN 'infinity' ELSE tagged_until END,
+        named_tags = CASE author_id % 5 WHEN 0 THEN -1 ELSE named_tags END
 """
 
 Row = tuple[object, ...]

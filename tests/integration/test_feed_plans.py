@@ -30,6 +30,7 @@ from tests.support.reading import Plan, new_reader, plan_of
 _AUTHORS = 6_000
 _DEGREES = [10, 150, 1_000, 5_000]
 _VIEWER = 1_000_000
+_OF_UNNAMED_TAGS = 2_000_000
 _PAGE = 21
 _HUB_SCAN = HubScan(degree=500, rows=8_000)
 _STREAMS_ALONE = HubScan(degree=500, rows=0)
@@ -38,7 +39,8 @@ _DEEP = FeedPart(before=ByTime(1_770_000_000_000_000, 0).key, after=OLDER_THAN_A
 _NEWEST = FeedPart(before=NEWER_THAN_ALL.key, after=OLDER_THAN_ALL.key)
 
 # Every third author has given the viewer a tag; every fifth sometimes excludes by it. A tenth of
-# the authors, and all of the last thousand, keep everything from everybody.
+# the authors, and all of the last thousand, keep everything from everybody. Another viewer has a
+# tag of every author, and no post names these tags.
 # In a week there are about ten thousand posts, and all importances on each of its days.
 _LOAD = [
     *(
@@ -50,6 +52,8 @@ _LOAD = [
     f"""INSERT INTO user_tags (owner_user_id, tag_id, target_user_id, owner_revision)
         SELECT a, a, {_VIEWER} + n, 1
         FROM generate_series(3, {_AUTHORS}, 3) AS a, generate_series(0, 9) AS n""",
+    f"""INSERT INTO user_tags (owner_user_id, tag_id, target_user_id, owner_revision)
+        SELECT a, a + 32, {_OF_UNNAMED_TAGS}, 1 FROM generate_series(1, {_AUTHORS}) AS a""",
     """INSERT INTO posts (author_id, body, importance, audience, created_at)
         SELECT a, repeat('word ', 40), (a + n) % 10 + random(),
                CASE WHEN a % 10 = 9 OR a > 5000 THEN 'private'
@@ -117,6 +121,7 @@ def _page_plan(
     connection: Connection,
     author_ids: range,
     *,
+    viewer_id: int = _VIEWER,
     hub_scan: HubScan = _HUB_SCAN,
     part: FeedPart = _NEWEST,
     with_muted: bool = False,
@@ -128,7 +133,7 @@ def _page_plan(
         connection,
         lambda reader: queries.feed.feed_page(
             reader,
-            viewer=Viewer(user_id=_VIEWER, connected_ids=literal),
+            viewer=Viewer(user_id=viewer_id, connected_ids=literal),
             among=FeedFilter(author_ids=literal, with_muted=with_muted),
             part=part,
             limit=_PAGE,
@@ -311,6 +316,20 @@ def test_an_ordinary_page_has_no_steps_that_only_others_take(
 
     assert ("authors" in steps) is has_bounds
     assert "sample" not in steps
+
+
+@pytest.mark.parametrize("degree", _DEGREES)
+def test_tags_that_no_post_names_cost_no_look_at_their_streams(
+    stale: Connection, degree: int
+) -> None:
+    authors = range(1, degree + 1)
+    named, unnamed = [
+        _page_plan(stale, authors, viewer_id=viewer_id, hub_scan=_STREAMS_ALONE)
+        for viewer_id in (_VIEWER, _OF_UNNAMED_TAGS)
+    ]
+
+    assert _loops_of(named, "idx_post_audience_tag_lookup") > 0
+    assert _loops_of(unnamed, "idx_post_audience_tag_lookup") == 0
 
 
 def test_a_hub_looks_at_no_stream_of_authors_who_show_nothing_to_anybody(
