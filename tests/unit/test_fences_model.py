@@ -9,6 +9,7 @@ import pytest
 
 from tests.models.fences.machine import check
 from tests.models.fences.rules import (
+    FORGETTING,
     GRAPH_LOSSES,
     KEEPER_LOSSES,
     LOST_REGISTRATIONS,
@@ -43,13 +44,16 @@ _NEEDED_FOR: Final = {
         ),
         TURNOVER,
     ),
+    Rule.SHARED_AFTER_ANSWER: FORGETTING,
     Rule.SETTING_BEFORE_CHANGES: LOST_REGISTRATIONS,
 }
 """What has to be possible for a rule to be needed; the others are needed always."""
 
 
 @pytest.mark.parametrize(
-    "scope", [PAIR, TURNOVER, KEEPER_LOSSES, GRAPH_LOSSES, LOST_REGISTRATIONS], ids=str
+    "scope",
+    [PAIR, TURNOVER, FORGETTING, KEEPER_LOSSES, GRAPH_LOSSES, LOST_REGISTRATIONS],
+    ids=str,
 )
 def test_a_read_without_a_call_is_answered_by_the_connections_of_its_moment(scope: Scope) -> None:
     found = check(scope)

@@ -5,6 +5,7 @@ from typing import Final
 
 from tests.models.fences.machine import check
 from tests.models.fences.rules import (
+    FORGETTING,
     GRAPH_LOSSES,
     KEEPER_LOSSES,
     LOST_REGISTRATIONS,
@@ -16,11 +17,12 @@ from tests.models.fences.rules import (
 
 _WIDE: Final = (
     Scope(turnover=True, previous_version=True, transactions=3, open_fences=3),
-    Scope(turnover=True, keeper_losses=True),
+    Scope(turnover=True, forgetting=True, transactions=3, open_fences=3),
+    Scope(turnover=True, forgetting=True, keeper_losses=True),
     Scope(turnover=True, graph_losses=True),
     Scope(turnover=True, keeper_losses=True, graph_losses=True, transactions=1, open_fences=1),
 )
-_NARROW: Final = (PAIR, TURNOVER, KEEPER_LOSSES, GRAPH_LOSSES, LOST_REGISTRATIONS)
+_NARROW: Final = (PAIR, TURNOVER, FORGETTING, KEEPER_LOSSES, GRAPH_LOSSES, LOST_REGISTRATIONS)
 
 
 def main() -> int:

@@ -27,6 +27,7 @@ class Registrations:
     def __init__(self, kept: frozenset[Rule], scope: Scope) -> None:
         self._kept = kept
         self._has_retirements = scope.turnover
+        self._is_forgetting = scope.forgetting
 
     def begin(self, state: State) -> Steps[State]:
         if state.transactions and Rule.REGISTRATION_WAITS in self._kept:
@@ -37,6 +38,11 @@ class Registrations:
         if self._has_retirements and keeper is not None:
             retirement = Transaction("retirement", "locked", change=NEW, keeper=keeper)
             yield "retirement: takes lock K exclusively", state.having(retirement)
+        if self._is_forgetting and keeper is not None and not state.transactions:
+            yield (
+                "an operator: forgets the keeper, all of whose processes are gone",
+                _forgotten(state),
+            )
 
     def steps(self, state: State, transaction: Transaction) -> Steps[State]:
         """Return the next steps of a transaction that has begun."""
@@ -59,6 +65,14 @@ class Registrations:
             yield f"{transaction.kind}: a fence for everybody is open", after
         else:
             yield f"{transaction.kind}: opens no fence", after
+
+
+def _forgotten(state: State) -> State:
+    entry, graph = state.entry, state.graph._replace(keeper=None)
+    if entry is not None:
+        is_in_redis = entry.step in {"cached", "shared"}
+        entry = entry._replace(step="shared") if is_in_redis else None
+    return state._replace(graph=graph, entry=entry)
 
 
 class Closing:

@@ -31,6 +31,8 @@ class Reads:
                 yield from self._statement(state, entry._replace(step="asked"))
             case "told":
                 yield from self._joined(state, entry)
+            case "shared":
+                yield from self._found(state, entry)
             case "asked":
                 yield from self._answer(state, entry)
                 yield "read: given up", state.with_entry(None)
@@ -69,6 +71,14 @@ class Reads:
         if is_named or Rule.ANSWER_NAMES_HISTORY not in self._kept:
             cached = entry._replace(step="cached")
             yield "read: the graph has answered, the entry is stamped", state.with_entry(cached)
+
+    def _found(self, state: State, shared: Entry) -> Steps[State]:
+        keeper, stamp = state.graph.keeper, shared.stamp
+        is_named = keeper is not None and stamp is not None and keeper[0] == stamp.keeper_history
+        if is_named or Rule.SHARED_AFTER_ANSWER not in self._kept:
+            cached = shared._replace(step="cached")
+            yield "read: another process takes the entry from Redis", state.with_entry(cached)
+        yield "read: the entry is dropped", state.with_entry(None)
 
     def _late_posts(self, state: State, entry: Entry) -> Steps[State]:
         if Rule.POSTS_BEFORE_FENCE in self._kept:

@@ -12,6 +12,9 @@ class Rule(Enum):
     NOTHING_OPEN = "a stamp is of a fence with nothing open"
     FENCE_BEFORE_QUESTION = "a stamp is of a fence that was read before the question was sent"
     ANSWER_OF_PRIMARY = "the graph's primary answers the question"
+    SHARED_AFTER_ANSWER = (
+        "a process trusts a shared stamp after an answer has named the keeper to it"
+    )
     STAMP_OF_ITS_ENTRY = "a stamp is put on the entry of the same answer"
     HISTORY_IN_STAMP = "a stamp has the history of the keeper"
     HISTORY_OF_STATEMENT = "the history is that of the statement, not of its session"
@@ -48,6 +51,8 @@ class Scope:
 
     turnover: bool = False
     """Keepers are retired, and registered again."""
+    forgetting: bool = False
+    """A keeper that is away with all its processes is forgotten, and registered again."""
     previous_version: bool = False
     """Processes of the graph's previous version make changes as well."""
     keeper_losses: bool = False
@@ -60,6 +65,7 @@ class Scope:
 
 PAIR = Scope()
 TURNOVER = Scope(turnover=True, previous_version=True)
+FORGETTING = Scope(forgetting=True)
 KEEPER_LOSSES = Scope(keeper_losses=True, transactions=1, open_fences=1)
 GRAPH_LOSSES = Scope(graph_losses=True, transactions=1)
 LOST_REGISTRATIONS = Scope(turnover=True, graph_losses=True, transactions=1, open_fences=1)

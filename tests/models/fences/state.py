@@ -15,7 +15,7 @@ ABSENT: Final = -2
 TransactionStep: TypeAlias = Literal[
     "locked", "looked", "decided", "opened", "committing", "committed"
 ]
-EntryStep: TypeAlias = Literal["filled", "told", "asked", "cached", "fenced", "wrong"]
+EntryStep: TypeAlias = Literal["filled", "told", "asked", "cached", "shared", "fenced", "wrong"]
 
 
 class Keeper(NamedTuple):
@@ -72,6 +72,7 @@ class Transaction(NamedTuple):
 class Entry(NamedTuple):
     """What one read knows: from its statement on it has asked, from the answer on it is cached.
 
+    It is shared if its process is gone, and it is in Redis.
     The version is that of the connections. `is_excused` says that the graph has lost them in a
     failover, and that neither a change nor a registration has been committed since.
     """
