@@ -20,6 +20,7 @@ from kith.feed.v1 import feed_pb2 as pb
 from kith.graph.v1 import graph_pb2
 from tests.support import photos
 from tests.support.browser import post_form
+from tests.support.citus import URL
 from tests.support.comments import Comments
 from tests.support.engines import engine_to
 from tests.support.errors import fields_of, reason_of
@@ -529,6 +530,13 @@ def _reason(call: Callable[[], object]) -> str:
     return ""
 
 
+_NEXT = "SELECT CAST(pg_snapshot_xmax(pg_current_snapshot()) AS text)"
+# The coordinator of a Citus numbers no transaction that changes rows of other nodes alone.
+_NEXT_ON_NODES = f"""
+    SELECT sum(CAST(result AS bigint)) FROM run_command_on_all_nodes($$ {_NEXT} $$)
+"""
+
+
 class _Rows:
     """The rows of every table of the feed, as they are now."""
 
@@ -550,9 +558,7 @@ class _Rows:
 
     def changes(self) -> int:
         """Return a number that is another one after each transaction that changed rows."""
-        [(number,)] = _rows(
-            self._url, "SELECT CAST(pg_snapshot_xmax(pg_current_snapshot()) AS text)"
-        )
+        [(number,)] = _rows(self._url, _NEXT_ON_NODES if URL else _NEXT)
         return int(str(number))
 
     def _execute(self, *statements: str) -> None:
