@@ -388,6 +388,27 @@ def test_fences_that_a_change_has_left_open_are_closed_once_it_is_over(
     assert not keeper.open
 
 
+def test_fences_that_are_opened_after_their_change_was_given_up_are_closed(
+    pair: Pair, people: People, keeper: Keeper
+) -> None:
+    one, two = people.connected(2)
+    keeper.forget()
+
+    def wait_for_close(request: pb_keeper.OpenFencesRequest, _context: object) -> None:
+        until(lambda: request.change_id in keeper.closed)
+
+    keeper.before_open = wait_for_close
+    with refused():
+        people.remove(one, two)
+    until(lambda: keeper.opened)
+
+    with closing_fences(pair, keeper.target) as upkeep:
+        upkeep.run()
+
+    assert not keeper.open
+    assert is_connected(pair, one, two)
+
+
 @contextmanager
 def removing(pair: Pair, user_id: int, peer_id: int) -> Iterator[None]:
     """Let a removal come as far as its COMMIT, and go on after the block."""
