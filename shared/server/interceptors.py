@@ -98,7 +98,11 @@ def limit_time(usual: timedelta) -> Step:
                 deadlines.CallEnd(time.monotonic() + left, call.context.is_active)
             )
 
-        return Hooks(begin=begin)
+        def end(_call: Call) -> None:
+            # Through it the call refers to itself, and would stay until it is collected as garbage.
+            deadlines.call_end.set(None)
+
+        return Hooks(begin=begin, end=end)
 
     return step
 

@@ -13,6 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from kith.exceptions import RateLimitError
 from kith.feed.v1 import feed_pb2 as pb
+from shared.deadlines import CallEnd
 from shared.server.call_slots import STREAMS_OF_A_CONNECTION
 from tests.support.errors import decoded
 from tests.support.pair import Databases, Pair, running_pair
@@ -123,6 +124,19 @@ def test_callers_who_open_calls_and_send_nothing_hold_up_nobody(small: Pair) -> 
 
         for _ in range(5):
             assert _list_posts(small) is None
+
+
+def test_calls_that_are_over_do_not_stay_until_they_are_collected(small: Pair) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(_CALLS):
+            assert _list_posts(small) is None
+        left = [each for each in gc.get_objects() if type(each) is CallEnd]
+    finally:
+        gc.enable()
+
+    assert len(left) < _CALLS / 2
 
 
 def test_calls_that_are_over_do_not_count_as_open_until_they_are_collected(small: Pair) -> None:
