@@ -23,7 +23,6 @@ from shared.database import schema
 from tests.support.engines import engine_to
 from tests.support.errors import decoded, reason_of
 from tests.support.fence_keeper import EVERYBODY, Keeper, serving_keeper
-from tests.support.locks import is_waited_for
 from tests.support.pair import Databases, Pair, running_pair, running_pair_on
 from tests.support.people import People
 from tests.support.processes import run, until
@@ -35,6 +34,9 @@ _UNAVAILABLE = "FENCE_KEEPER_UNAVAILABLE"
 _WITHIN_SECONDS = 60
 # A registration waits for the lock that changes have.
 _WAITING = "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+_WAITING_FOR_TABLE = (
+    "SELECT FROM pg_locks WHERE relation = to_regclass('connection_events') AND NOT granted"
+)
 
 
 @pytest.fixture(scope="module")
@@ -526,7 +528,7 @@ def test_a_keeper_is_registered_only_after_the_changes_that_are_under_way(
                 # A change stores its event after it has raised the revisions.
                 blocking.execute(text("LOCK TABLE connection_events IN SHARE MODE"))
                 removing = threads.submit(People(pair).remove, one, two)
-                until(lambda: is_waited_for(pair.graph_url))
+                until(lambda: rows(pair, _WAITING_FOR_TABLE))
                 registering = threads.submit(upkeep.run)
                 until(lambda: rows(pair, _WAITING))
                 assert not registered(pair)
