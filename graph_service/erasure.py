@@ -41,9 +41,11 @@ class Erasure:
             if amounts.keys() - before:
                 raise AbortedError("the user's connections changed; repeat the call")
             is_suspended = suspensions.is_suspended(connection, user_id=user_id)
-            told = _erase(connection, user_id, amounts, created=created, is_suspended=is_suspended)
+            fenced_by = _erase(
+                connection, user_id, amounts, created=created, is_suspended=is_suspended
+            )
             # What is known of the erased id changes too, even if it had no connection.
-            self._fences.before_commit(connection, told, {user_id, *amounts})
+            self._fences.before_commit(connection, fenced_by, {user_id, *amounts})
             return -sum(amounts.values())
 
         response, _ = once(self._database, call, work)
@@ -66,7 +68,7 @@ def _erase(
     created: int,
     is_suspended: bool,
 ) -> str | None:
-    told = erasure.erase_user(connection, user_id=user_id)
+    fenced_by = erasure.erase_user(connection, user_id=user_id)
     if amounts:
         users.change_counts(
             connection, amounts=amounts, suspended_amounts=amounts if is_suspended else {}
@@ -75,4 +77,4 @@ def _erase(
         connection,
         amounts={ACTIVE_CONNECTIONS: sum(amounts.values()), USERS: created - 1},
     )
-    return told
+    return fenced_by

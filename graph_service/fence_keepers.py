@@ -97,7 +97,7 @@ class FenceKeepers:
             ids = [str(change_id) for change_id in change_ids[first : first + _PAGE]]
             self._call(target, "CloseFences", pb.CloseFencesRequest(change_ids=ids))
 
-    def told(self, target: str) -> Iterator[OpenFences]:
+    def open_changes(self, target: str) -> Iterator[OpenFences]:
         """Yield the open changes in pages, of which there is at least one.
 
         Raises UnavailableError.

@@ -79,7 +79,7 @@ def _list_open(row: KeeperRow, keepers: FenceKeepers, database: Database) -> int
     sys.stdout.write(f"{row.target}  keeper {row.name.keeper_id}\n")
     number = 0
     try:
-        for page in keepers.told(row.target):
+        for page in keepers.open_changes(row.target):
             number += len(page.changes)
             _print_page(row.target, page.changes, database)
     except UnavailableError:

@@ -78,18 +78,18 @@ class Fences:
         """Has registrations looked at now, as one was found to be out of date."""
 
     def before_commit(
-        self, connection: Connection, told: str | None, user_ids: Collection[int] | None
+        self, connection: Connection, fenced_by: str | None, user_ids: Collection[int] | None
     ) -> None:
         """Have the change that a transaction has made fenced before it is committed.
 
-        `told` is what the trigger has left, and `user_ids` are the users whose cached answers the
-        change alters, or EVERYBODY. Raises UnavailableError if a keeper of the setting is not
-        registered in the history of now, or another one is not.
+        `fenced_by` is what the trigger has left. `user_ids` are the users whose cached answers the
+        change alters, or EVERYBODY. Raises UnavailableError unless all keepers of the setting, and
+        all others that are registered, are registered in this history of the graph's database.
         """
-        fenced_by = fences.fenced_by(told)
-        self._check(connection, fenced_by)
-        if fenced_by is not None:
-            around_commit(connection, self._fenced(fenced_by, user_ids))
+        found = fences.read_fenced_by(fenced_by)
+        self._check(connection, found)
+        if found is not None:
+            around_commit(connection, self._fenced(found, user_ids))
 
     def learns_from(self, error: UnavailableError) -> bool:
         """Whether a change failed as it was not told; then it is to be made again, and told."""
@@ -344,7 +344,7 @@ class FenceUpkeep:
         Returns when the other changes were opened, in seconds since 1970.
         """
         opened = list[int]()
-        for number, page in enumerate(self._keepers.told(row.target)):
+        for number, page in enumerate(self._keepers.open_changes(row.target)):
             if number == 0:
                 self._attempt(partial(self._renew, row, history, page.keeper), failures)
             if page.changes:

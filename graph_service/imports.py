@@ -139,7 +139,7 @@ class Imports:
             )
         if locked.meets_erased:
             imports.note_returns(connection, pairs=decision.connected)
-        told = imports.import_pairs(
+        fenced_by = imports.import_pairs(
             connection,
             pairs=decision.connected,
             revision=locked.revision,
@@ -156,7 +156,7 @@ class Imports:
             *chain.from_iterable(decision.connected),
             *chain.from_iterable(decision.blocks),
         }:
-            self._fences.before_commit(connection, told, changed)
+            self._fences.before_commit(connection, fenced_by, changed)
         return decision.result
 
     def _block_rooms(

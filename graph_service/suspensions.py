@@ -57,13 +57,13 @@ class Suspensions:
                 connection, user_id=user_id, reason=reason
             )
             if is_new:
-                told = suspensions.change_sight(
+                fenced_by = suspensions.change_sight(
                     connection,
                     user_id=user_id,
                     kind=EventKind.SUSPENDED,
                     amounts={user_id: 0, **dict.fromkeys(connected, 1)},
                 )
-                self._fences.before_commit(connection, told, EVERYBODY)
+                self._fences.before_commit(connection, fenced_by, EVERYBODY)
             add_to_totals(connection, amounts={SUSPENDED_USERS: int(is_new), USERS: created})
             return since
 
@@ -82,13 +82,13 @@ class Suspensions:
             connected = _lock_with_connections(connection, user_id)
             is_restored = suspensions.delete_suspension(connection, user_id=user_id)
             if is_restored:
-                told = suspensions.change_sight(
+                fenced_by = suspensions.change_sight(
                     connection,
                     user_id=user_id,
                     kind=EventKind.RESTORED,
                     amounts={user_id: 0, **dict.fromkeys(connected, -1)},
                 )
-                self._fences.before_commit(connection, told, EVERYBODY)
+                self._fences.before_commit(connection, fenced_by, EVERYBODY)
             add_to_totals(connection, amounts={SUSPENDED_USERS: -int(is_restored), USERS: created})
             return is_restored
 

@@ -72,7 +72,7 @@ def erase_user(connection: Connection, *, user_id: int) -> str | None:
     """
     for statement in _ERASE:
         connection.execute(statement, {"user_id": user_id})
-    told: str | None = connection.execute(
+    fenced_by: str | None = connection.execute(
         message(FENCED, _DELETE_USER, READ_FENCED_BY), {"user_id": user_id}
     ).scalar_one()
-    return told
+    return fenced_by

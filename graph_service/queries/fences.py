@@ -18,7 +18,7 @@ FENCED: Final = "SELECT set_config('kith.fences', 'on', true)"
 """To be sent before a statement that changes or deletes users: this client opens fences for it."""
 
 FENCED_BY: Final = "nullif(current_setting('kith.fenced_by', true), '')"
-"""What the trigger has left, for `fenced_by`; to be read after the change."""
+"""What the trigger has left, for `read_fenced_by`; to be read after the change."""
 
 READ_FENCED_BY: Final = f"SELECT {FENCED_BY} AS fenced_by"
 """The last statement of a change that returns nothing else."""
@@ -60,11 +60,11 @@ class FencedBy(NamedTuple):
     keepers: Sequence[KeeperRow]
 
 
-def fenced_by(told: str | None) -> FencedBy | None:
+def read_fenced_by(fenced_by: str | None) -> FencedBy | None:
     """What the trigger has left of a transaction, None if no keeper is registered."""
-    if told is None:
+    if fenced_by is None:
         return None
-    read = json.loads(told)
+    read = json.loads(fenced_by)
     return FencedBy(
         read["transaction"],
         read["history"],

@@ -192,7 +192,7 @@ def import_pairs(
     has to be told of what the import has changed until now; see `queries.fences`.
     """
     amounts = Counter(chain.from_iterable(pairs))
-    told: str | None = connection.execute(
+    fenced_by: str | None = connection.execute(
         message(
             _COUNT_IMPORTED,
             _INSERT_OR_ACCEPT_PAIRS if has_requests else _INSERT_PAIRS,
@@ -209,7 +209,7 @@ def import_pairs(
             "revision": revision,
         },
     ).scalar_one()
-    return told
+    return fenced_by
 
 
 def with_suspended(

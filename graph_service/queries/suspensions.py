@@ -111,11 +111,11 @@ def change_sight(
     is among them, with 0. All their revisions grow. Returns who has to be told of it; see
     `queries.fences`.
     """
-    told: str | None = connection.execute(
+    fenced_by: str | None = connection.execute(
         message(FENCED, _CHANGE_SIGHT, _INSERT_EVENT, _RECORD_CHANGE, READ_FENCED_BY),
         {**amount_literals(amounts, {}), "user_id": user_id, "kind": kind},
     ).scalar_one()
-    return told
+    return fenced_by
 
 
 _SUSPENSION_PAGE = text("""
