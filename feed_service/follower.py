@@ -14,6 +14,7 @@ in the same transaction as the changes, so nothing is missed and a repetition ch
 
 import logging
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
@@ -32,6 +33,8 @@ from shared.database.database import Database, in_transaction
 _LOCK: Final = "follower"
 _STREAM: Final = "connections"
 _PAUSE_SECONDS: Final = 1
+# How often a cursor is stored that has not moved: its time says that the graph is followed.
+_STORE_AGAIN_SECONDS: Final = 20
 # The most that the graph answers for in one call.
 _USERS: Final = 100
 _log = logging.getLogger("kith.follower")
@@ -50,6 +53,8 @@ class Follower:
         self._stopping = threading.Event()
         self._watch: Watch | None = None
         self._is_following: bool | None = None
+        self._stored: str | None = None
+        self._store_again_at = 0.0
         self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
 
     def start(self) -> None:
@@ -74,6 +79,7 @@ class Follower:
             self._stopping.wait(_PAUSE_SECONDS)
 
     def _follow(self, connection: Connection) -> None:
+        self._stored = None
         cursor = queries.following.cursor(connection, stream=_STREAM)
         if cursor is None:
             cursor = self._begin(connection)
@@ -111,11 +117,14 @@ class Follower:
         endings = _endings(change.ended)
         for user_id, revision in change.erased:
             self._complete(user_id, revision)
-        with in_transaction(connection):
-            ended = queries.following.end_tags(connection, endings=endings) if endings else 0
-            queries.following.move_cursor(connection, stream=_STREAM, cursor=change.cursor)
+        if change.cursor != self._stored or time.monotonic() >= self._store_again_at:
+            with in_transaction(connection):
+                ended = queries.following.end_tags(connection, endings=endings) if endings else 0
+                queries.following.move_cursor(connection, stream=_STREAM, cursor=change.cursor)
+            self._metrics.tags_ended.inc(ended)
+            self._stored = change.cursor
+            self._store_again_at = time.monotonic() + _STORE_AGAIN_SECONDS
         self._metrics.followed_at.set_to_current_time()
-        self._metrics.tags_ended.inc(ended)
 
     def _complete(self, user_id: int, revision: int) -> None:
         self._erasure.complete(

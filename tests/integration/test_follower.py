@@ -15,6 +15,7 @@ from tests.support.pair import Databases, Pair, another_feed, running_pair
 from tests.support.pauses import nothing_told
 from tests.support.people import People, all_without, tagged
 from tests.support.processes import Session, until
+from tests.support.scrape import scrape
 
 _ONE_A_SECOND = {"WATCH_HEARTBEAT_SECONDS": "1"}
 
@@ -300,6 +301,23 @@ def test_a_process_that_loses_its_connection_stops_writing_and_somebody_goes_on(
         until(lambda: not _tagged_pairs(own_pair))
 
         assert len(_followers(own_pair)) == 1
+
+
+def test_a_cursor_that_stays_where_it_is_is_not_stored_with_each_heartbeat(
+    databases: Databases,
+) -> None:
+    with running_pair(databases, {"WATCH_HEARTBEAT_SECONDS": "0.1"}) as pair:
+        heard, stored = set[float](), set[object]()
+
+        def heartbeats() -> int:
+            heard.add(scrape(pair.feed_server).value("connections_followed_timestamp_seconds"))
+            stored.update(_stored(pair, "SELECT updated_at FROM followed"))
+            return len(heard)
+
+        until(lambda: heartbeats() > 6)
+
+    # At the beginning, and with the first heartbeat.
+    assert len(stored) <= 2
 
 
 def test_following_goes_on_after_the_graph_could_not_be_reached(own_pair: Pair) -> None:
