@@ -9,6 +9,8 @@ from shared.database.database import why
 from shared.periodic import seconds_to_tick
 from shared.server.health import HealthServicer
 
+# A check is made in so many rounds before its grace is over.
+_TRIED_ROUNDS = 2
 _log = logging.getLogger("kith.health")
 
 
@@ -95,8 +97,9 @@ class Readiness:
         return self._age(name) < self._grace_seconds.get(name, 0.0)
 
     def _is_fresh(self, name: str) -> bool:
-        """Whether a check was good so lately that its grace would cover a failure for long yet."""
-        return self._age(name) < self._grace_seconds.get(name, 0.0) / 2
+        """Whether a check was good so lately that its grace covers failures of the next rounds."""
+        rounds = _TRIED_ROUNDS * self._ready_interval_seconds
+        return self._age(name) < self._grace_seconds.get(name, 0.0) - rounds
 
     def _age(self, name: str) -> float:
         return time.monotonic() - self._last_good.get(name, float("-inf"))
