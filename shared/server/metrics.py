@@ -1,9 +1,11 @@
 """The metrics of a gRPC server: its calls, what they wait for, and its readiness."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
 
 from shared.metrics import CallMetrics, Usage
 
@@ -30,11 +32,11 @@ class ServerMetrics(CallMetrics):
         )
 
 
-class UsageMetrics:
+class UsageMetrics(Collector):
     """What calls wait for: slots and database connections.
 
-    Workers cannot be asked for a gauge when it is scraped, and counting each change would cost
-    every call, so the gauges show what `observe` found last.
+    They are looked at when they are scraped, for counting each change would cost every call.
+    Workers cannot be asked then, so theirs show what `observe` found last.
     """
 
     def __init__(
@@ -48,7 +50,7 @@ class UsageMetrics:
         self._connections = connections
 
         def gauge(name: str, text: str, label: str) -> Gauge:
-            return Gauge(name, text, [label], registry=registry, multiprocess_mode="livesum")
+            return Gauge(name, text, [label], registry=None, multiprocess_mode="livesum")
 
         self._slot_gauges = (
             gauge("call_slots", "Calls of a weight that can be worked on at once.", "weight"),
@@ -63,6 +65,13 @@ class UsageMetrics:
         self._idle = gauge("db_connections_idle", "Open connections that are not in use.", "pool")
         self._shown: tuple[Mapping[str, Usage], Mapping[str, Usage]] = ({}, {})
         self.observe()
+        registry.register(self)
+
+    def collect(self) -> Iterator[Metric]:
+        """Return the gauges as of now."""
+        self.observe()
+        for gauge in (*self._slot_gauges, *self._connection_gauges, self._idle):
+            yield from gauge.collect()
 
     def observe(self) -> None:
         """Set the gauges to what is in use now, if that has changed."""
@@ -70,12 +79,12 @@ class UsageMetrics:
         connections = {pool: read() for pool, read in self._connections.items()}
         if (slots, connections) == self._shown:
             return
-        self._shown = (slots, connections)
         for weight, usage in slots.items():
             _set(self._slot_gauges, weight, usage)
         for pool, usage in connections.items():
             _set(self._connection_gauges, pool, usage)
             self._idle.labels(pool).set(usage.idle)
+        self._shown = (slots, connections)
 
 
 def _set(gauges: tuple[Gauge, Gauge, Gauge], label: str, usage: Usage) -> None:

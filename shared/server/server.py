@@ -225,12 +225,12 @@ class RunningServer:
         self._readiness.start()
         resources.callback(self._readiness.join, _LAST_ROUND_SECONDS)
         resources.callback(self._readiness.stop)
-        for rounds in (
-            Periodic("usage", usage.observe, interval_seconds=_OBSERVE_SECONDS),
-            Periodic("memory", memory.return_if_grown, interval_seconds=RETURN_SECONDS),
-        ):
-            rounds.start()
-            resources.callback(rounds.stop)
+        rounds = [Periodic("memory", memory.return_if_grown, interval_seconds=RETURN_SECONDS)]
+        if self._worker_slot is not None:
+            rounds.append(Periodic("usage", usage.observe, interval_seconds=_OBSERVE_SECONDS))
+        for each in rounds:
+            each.start()
+            resources.callback(each.stop)
 
     def _tell(self, what: str) -> None:
         if self._worker_slot is not None:
