@@ -2,6 +2,7 @@
 
 import sys
 from contextlib import ExitStack, closing
+from functools import partial
 
 from feed_service import access, fence_keeper, layouts, queries
 from feed_service.audiences import Audiences
@@ -34,7 +35,7 @@ from feed_service.upkeep import Upkeep
 from feed_service.watches import ContentWatches
 from kith.feed.v1 import feed_pb2_grpc
 from kith.graph.v1 import fence_keeper_pb2_grpc
-from shared.access.suspended import REFRESH_SECONDS
+from shared.access.suspended import REFRESH_SECONDS, TOLD_REFRESH_SECONDS
 from shared.api.watches import WatchMetrics
 from shared.database import schema
 from shared.database.database import BACKGROUND, FENCES, Database
@@ -127,8 +128,19 @@ def build(settings: FeedSettings, database_url: str) -> Service:
 
         check_layout = layouts.LayoutCheck(parts.reader, layout)
 
+        refresh = Periodic(
+            "suspended users",
+            graph.suspended_users.refresh,
+            interval_seconds=REFRESH_SECONDS if graph.fences is None else TOLD_REFRESH_SECONDS,
+            again_seconds=REFRESH_SECONDS,
+        )
+
         def check_database() -> None:
-            schema.check(parts.reader, "feed")
+            check_schema = partial(schema.check, parts.reader, "feed")
+            if graph.fences is None:
+                check_schema()
+            elif not graph.suspended_users.is_as_of(graph.fences.beside_of_everybody(check_schema)):
+                refresh.soon()
             check_layout()
 
         return Service(
@@ -149,11 +161,7 @@ def build(settings: FeedSettings, database_url: str) -> Service:
                 *parts.background,
                 upkeep,
                 follower,
-                Periodic(
-                    "suspended users",
-                    graph.suspended_users.refresh,
-                    interval_seconds=REFRESH_SECONDS,
-                ),
+                refresh,
             ],
             resources=resources.pop_all(),
         )

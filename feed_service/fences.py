@@ -42,6 +42,10 @@ class Fences:
             return value, told.value
         return value, self.stamp(user_id)
 
+    def beside_of_everybody(self, read: Callable[[], None]) -> str | None:
+        """Do the same with the stamp of what does not depend on one user's connections."""
+        return self.beside(EVERYBODY, read)[1]
+
     def beside_all(
         self, user_ids: Collection[int], read: Callable[[], T]
     ) -> tuple[T, Mapping[int, str]]:

@@ -19,9 +19,10 @@ from graph_service.suspensions import Suspensions
 from graph_service.upkeep import Upkeep
 from graph_service.watches import ConnectionWatches
 from kith.graph.v1 import graph_pb2_grpc
-from shared.access.suspended import REFRESH_SECONDS, SuspendedUsers
+from shared.access.suspended import REFRESH_SECONDS, TOLD_REFRESH_SECONDS, SuspendedUsers
 from shared.api.watches import WatchMetrics
 from shared.database import schema
+from shared.database.beside import Beside, asking
 from shared.database.database import BACKGROUND
 from shared.database.reader import Reader
 from shared.metrics import ClientMetrics
@@ -51,6 +52,7 @@ def build(settings: GraphSettings, database_url: str) -> Service:
             totals=GAUGES,
             background_connections=_BACKGROUND_CONNECTIONS,
             resources=resources,
+            tells_beside=True,
         )
         database, tokens, limits = parts.database, parts.tokens, settings.limits
         events = resources.enter_context(closing(Reader(parts.endpoint, name=BACKGROUND)))
@@ -59,8 +61,18 @@ def build(settings: GraphSettings, database_url: str) -> Service:
             lambda known, _: suspensions.suspended_ids(events, known_revision=known)[0]
         )
         refresh = Periodic(
-            "suspended users", suspended_users.refresh, interval_seconds=REFRESH_SECONDS
+            "suspended users",
+            suspended_users.refresh,
+            interval_seconds=TOLD_REFRESH_SECONDS,
+            again_seconds=REFRESH_SECONDS,
         )
+
+        def check_database() -> None:
+            with asking(Beside(query=suspensions.STAMP, parameters={})) as told:
+                schema.check(parts.reader, "graph")
+            if not suspended_users.is_as_of(told.value):
+                refresh.soon()
+
         keepers = FenceKeepers(settings.fence_keeper_access, ClientMetrics(parts.registry))
         resources.callback(keepers.shut)
         closing_fences = FenceClosing(keepers)
@@ -109,7 +121,7 @@ def build(settings: GraphSettings, database_url: str) -> Service:
             positions=parts.positions,
             registry=parts.registry,
             connections={"calls": database.usage},
-            checks={"database": lambda: schema.check(parts.reader, "graph")},
+            checks={"database": check_database},
             stream_threads={"WatchConnections": settings.watches.max_watchers},
             drain=watches.drain,
             background=[

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from sqlalchemy import Connection, text
 
@@ -148,10 +149,14 @@ _SUSPENDED_IDS = Statement(
 )
 
 
+STAMP: Final = "SELECT CAST(coalesce(max(revision), 0) AS text) FROM suspension_changes"
+"""The stamp of who is suspended at this moment."""
+
+
 def suspended_ids(reader: Reader, *, known_revision: int) -> tuple[Suspended, Sequence[KeeperName]]:
     """The ids of all suspended users, unless the revision is still the known one.
 
     And the keepers that are told of every suspension after this statement.
     """
     [(revision, ids, told)] = reader.rows(_SUSPENDED_IDS, {"known_revision": known_revision})
-    return Suspended(revision=revision, ids=ids), keeper_names(told)
+    return Suspended(revision=revision, ids=ids, stamp=str(revision)), keeper_names(told)

@@ -1,7 +1,8 @@
 """The users whose calls are refused because they are suspended.
 
 graph_service knows who is suspended. To ask its database in every call would cost each a statement,
-so every process has all their ids, and asks once a second whether these have changed.
+so every process has all their ids, and asks once a second whether these have changed. Where its own
+database can tell, it does so beside what a check of readiness reads each second.
 """
 
 from array import array
@@ -16,12 +17,16 @@ from kith.exceptions import UnauthorizedError
 REFRESH_SECONDS: Final = 1
 """How often to ask whether users were suspended or restored."""
 
+TOLD_REFRESH_SECONDS: Final = 30
+"""How often to ask where a check of readiness has it asked as soon as something has changed."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Suspended:
     """Who is suspended: all ids, ascending, as of a revision; None if it is the known one.
 
-    As long as fences tell this `stamp`, that is the truth; without one it can be out of date.
+    As long as the service's database tells this `stamp`, that is the truth; without one it can be
+    out of date.
     """
 
     revision: int
@@ -45,6 +50,10 @@ class SuspendedUsers:
         if newest.ids is not None:
             revision, ids = newest.revision, array("q", newest.ids)
         self._known = (revision, ids, newest.stamp)
+
+    def is_as_of(self, stamp: str | None) -> bool:
+        """Whether what is known is the truth at the moment of a stamp."""
+        return stamp is not None and stamp == self._known[2]
 
     def among(self, user_ids: Collection[int], *, stamp: str) -> frozenset[int] | None:
         """Return those who are suspended at the moment of a stamp, or None if it is not known."""

@@ -118,7 +118,6 @@ class RunningServer:
         When others go on serving here, health says nothing of it, and streams last until their
         clients have been told to go: those who began again sooner might come here again.
         """
-        self._readiness.stop()
         if ends_service:
             self._end_streams()
         time.sleep(self._settings.drain.total_seconds())

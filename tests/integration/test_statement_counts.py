@@ -11,8 +11,10 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from feed_service.layouts import SINGLE
 from kith.feed.v1 import feed_pb2 as feed
 from kith.graph.v1 import graph_pb2 as graph
-from tests.support.pair import LAYOUT, Pair
+from tests.support.pair import LAYOUT, Databases, Pair, running_fenced_pair
 from tests.support.people import ALL, People, tagged
+from tests.support.processes import until
+from tests.support.wire import WireTap
 
 # On a Citus what is chosen and counted comes from many shards, and takes a look at something first:
 # the people that the viewer has muted, and for a digest also how much there is.
@@ -151,6 +153,24 @@ def test_no_read_opens_a_transaction(pair: Pair, people: People) -> None:
     assert sent
     bare = [re.sub(r"^SET LOCAL statement_timeout = \d+; (?=\w)", "", text) for text in sent]
     assert not [text for text in bare if text.startswith(("BEGIN", "COMMIT", "ROLLBACK", "SET"))]
+
+
+def test_who_is_suspended_is_looked_at_by_the_statement_that_looks_at_the_schema(
+    databases: Databases,
+) -> None:
+    with running_fenced_pair(databases) as (pair, _):
+        looks = {"suspension_changes": pair.graph_tap}
+        if LAYOUT is SINGLE:
+            looks["FROM fences"] = pair.feed_tap
+        for what, tap in looks.items():
+            tap.reset()
+            until(lambda: _texts(tap, "alembic_version"))  # noqa: B023 -- called at once
+
+            assert all(what in text for text in _texts(tap, "alembic_version"))
+
+
+def _texts(tap: WireTap, part: str) -> list[str]:
+    return [text for text in tap.statements if part in text]
 
 
 def test_lookups_are_one_statement_each(pair: Pair, people: People) -> None:

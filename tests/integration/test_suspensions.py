@@ -1,6 +1,7 @@
 """A suspended user is out of everybody's sight, and comes back exactly as before."""
 
 import random
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,7 +18,7 @@ from kith.graph.v1 import graph_pb2 as pb
 from tests.support.engines import engine_to
 from tests.support.errors import decoded, fields_of, refusal
 from tests.support.examples import seeds
-from tests.support.pair import Databases, Pair, running_pair
+from tests.support.pair import Databases, Pair, running_fenced_pair, running_pair
 from tests.support.people import ALL, PRIVATE, People, all_without, tagged
 from tests.support.processes import until
 
@@ -680,6 +681,20 @@ def test_all_other_calls_of_a_suspended_user_are_refused_soon_and_answered_soon_
     until(lambda: refusals() == {"USER_SUSPENDED"})
     people.restore(bob)
     until(lambda: "USER_SUSPENDED" not in refusals())
+
+
+def test_a_service_that_drains_learns_who_is_suspended(databases: Databases) -> None:
+    with running_fenced_pair(databases, {"DRAIN_SECONDS": "3"}) as (pair, _):
+        people = People(pair)
+        [bob] = people.new(1)
+        people.tag(bob, "friends")
+        request = feed.ListTagsRequest(user_id=bob)
+        stopping = threading.Thread(target=pair.feed_server.stop)
+        stopping.start()
+
+        people.suspend(bob)
+        until(lambda: refusal(pair.feed.ListTags, request) == "USER_SUSPENDED")
+        stopping.join()
 
 
 def test_a_refusal_says_that_the_user_is_suspended_and_nothing_else(
