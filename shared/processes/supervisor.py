@@ -199,7 +199,8 @@ class Supervisor:
         self._next_look = 0.0
         self._last_relief = -math.inf
         self._replacement: Replacement | None = None
-        self._signals = Signals(*_ENDING, signal.SIGHUP)
+        # The end of a worker is a signal too, so nobody need look for it.
+        self._signals = Signals(*_ENDING, signal.SIGHUP, signal.SIGCHLD)
 
     def processes(self) -> Mapping[str, int]:
         """Return the ids of all processes, workers by their slots. Called by other threads."""
@@ -219,9 +220,14 @@ class Supervisor:
         self._wait_for(lambda: all(worker.has_said(LISTENING) for worker in self._workers))
         if not self._is_stopping():
             when_serving()
-        while not self._is_stopping(within_seconds=_TICK_SECONDS):
+        while not self._is_stopping(within_seconds=self._pause_seconds()):
             self._tick()
         return self._stop()
+
+    def _pause_seconds(self) -> float:
+        """Return how long to wait for signals: not long while workers are starting or leaving."""
+        is_settled = self._replacement is None and len(self._workers) == self._settings.workers
+        return _LOOK_SECONDS if is_settled else _TICK_SECONDS
 
     def _wait_for(self, is_true: Callable[[], bool]) -> None:
         while not is_true() and not self._is_stopping(within_seconds=_TICK_SECONDS):
