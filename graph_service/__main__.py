@@ -36,7 +36,7 @@ _UPKEEP_SECONDS = 30
 # One of so many calls may wait for keepers of fences, so that reads always find a slot.
 _WAITING_PART = 2
 # How often open fences are looked for, and whether registrations are up to date. Until the setting
-# is applied no change is made, so that is tried more often.
+# is applied no change is made, so that is tried more often at first, and when a change is tried.
 _FENCES_SECONDS = 5
 _FENCES_AGAIN_SECONDS = 1
 _BACKGROUND_CONNECTIONS = 2

@@ -12,6 +12,7 @@ from kith.exceptions import UnavailableError
 # The processes of a machine have the same clock, and their databases are not to be asked by all of
 # them at the same moment.
 _PHASE_SECONDS: Final = random.uniform(0, 3_600)  # noqa: S311 -- nothing depends on it being secret
+_AGAIN_ROUNDS: Final = 30
 _log = logging.getLogger("kith.rounds")
 
 
@@ -27,7 +28,8 @@ def seconds_to_tick(interval_seconds: float) -> float:
 class Periodic:
     """Runs a piece of work at each tick of an interval, and sooner when it is asked to.
 
-    After a failure it does so at each tick of `again_seconds`, if these are given.
+    After a failure it does so at each tick of `again_seconds`, if these are given, up to thirty
+    times in a row: what is away for longer is not looked for as often.
 
     An outage of something that the work needs is logged when it begins and when it is over. Of
     other failures in a row the first, second, fourth, eighth and so on are logged, with a
@@ -79,7 +81,8 @@ class Periodic:
                     said = {"round": self._name, "failures": failures}
                     _log.info("a round succeeded again", extra=said)
                 failures = 0
-            interval = self._again_seconds if failures else self._interval_seconds
+            is_lately = 0 < failures <= _AGAIN_ROUNDS
+            interval = self._again_seconds if is_lately else self._interval_seconds
             self._woken.wait(seconds_to_tick(interval))
 
     def _tell(self, error: Exception, failures: int) -> None:

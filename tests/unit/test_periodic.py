@@ -7,7 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from kith.exceptions import UnavailableError
-from shared.periodic import Periodic
+from shared.periodic import _AGAIN_ROUNDS, Periodic
+
+_SECONDS = 10
 
 
 def test_of_failures_in_a_row_ever_fewer_are_logged(caplog: pytest.LogCaptureFixture) -> None:
@@ -64,6 +66,27 @@ def test_a_round_that_failed_is_made_again_before_the_next_tick() -> None:
             raise ConnectionError
 
     _run(work, until=done, interval_seconds=1e9, again_seconds=0.001)
+
+
+def test_what_is_away_for_long_is_looked_for_at_each_tick_of_the_interval() -> None:
+    done = threading.Event()
+    rounds = 0
+
+    def work() -> None:
+        nonlocal rounds
+        rounds += 1
+        if rounds <= _AGAIN_ROUNDS:
+            periodic.soon()
+        if rounds > _AGAIN_ROUNDS + 2:
+            done.set()
+        raise ConnectionError
+
+    periodic = Periodic("test", work, interval_seconds=0.001, again_seconds=1e9)
+    periodic.start()
+    is_done = done.wait(_SECONDS)
+    periodic.stop()
+
+    assert is_done
 
 
 def _run(
