@@ -313,6 +313,8 @@ class Lives(RuleBasedStateMachine):
     )
     def admit_comments(self, any_post: int, kind: str, locked: bool, data: st.DataObject) -> None:  # noqa: FBT001 -- drawn by hypothesis
         post = _one_of(self._post_ids, any_post)
+        if self._is_suspended_author(post):
+            return
         author = self._oracle.posts[post].author
         own = sorted(self._oracle.tags_of(author))
         if kind == TAGS and not own:
@@ -403,6 +405,8 @@ class Lives(RuleBasedStateMachine):
         author = self._oracle.posts[post].author
         # Often by the author of the post, for nobody else can.
         user = author if person % 2 else self._ids[person]
+        if user in self._oracle.suspended:
+            return
         request, call = (
             (feed.HideCommentRequest, self.pair.feed.HideComment)
             if hidden
