@@ -77,9 +77,6 @@ _SINGLE_THREADED = ("SingleThreadedUnaryStream", 1)
 # Otherwise gRPC pings after answers to find out how much may be under way, and these pings are most
 # of what an idle connection carries. It need not: a mebibyte holds the connections of 100 people.
 _UNPROBED = (("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 1024 * 1024))
-# A channel without a call for so long gives its connection up. Otherwise it would open the next one
-# for nobody whenever the graph ends one for its age, which it does as often.
-_IDLE = ("grpc.client_idle_timeout_ms", 10_000)
 # Between the services CPU is dearer than bytes: the client says that it accepts no compression.
 _UNCOMPRESSED = ("grpc.compression_enabled_algorithms_bitset", 1)
 # No call of anybody is the reason for it, and the log of the graph can say so.
@@ -112,14 +109,10 @@ class GraphClient:
             *client_options("graph", waits=False),
             _SINGLE_THREADED,
             _UNCOMPRESSED,
-            _IDLE,
             *_UNPROBED,
         ]
         self._channels = [open_channel(target, access, options) for _ in range(_CHANNELS)]
-        stubs = [graph_pb2_grpc.GraphServiceStub(channel) for channel in self._channels]
-        self._stubs = cycle(stubs)
-        # What goes on without a caller uses one channel, so that the others can be idle.
-        self._uncalled_stub = stubs[0]
+        self._stubs = cycle(map(graph_pb2_grpc.GraphServiceStub, self._channels))
         self._health = health_pb2_grpc.HealthStub(self._channels[0])
         self._timeout = timeout.total_seconds()
         self._circuit = Circuit(failures=_FAILURES, pause=_PAUSE)
@@ -308,7 +301,7 @@ class GraphClient:
         request = pb.GetSuspendedUserIdsRequest(known_revision=known_revision)
         # Asked beside the calls, so it neither heeds nor changes what their circuit knows.
         with _Measured(self._metrics_by_method["GetSuspendedUserIds"]):
-            response = self._uncalled_stub.GetSuspendedUserIds(
+            response = next(self._stubs).GetSuspendedUserIds(
                 request, timeout=self._timeout, metadata=_OF_SUSPENDED
             )
         return Suspended(
@@ -319,7 +312,7 @@ class GraphClient:
 
     def watch(self, cursor: str) -> "Watch":
         """Return the changes of the graph from a cursor on; the empty cursor means from now on."""
-        return Watch(self._uncalled_stub, cursor, self._metrics_by_method["WatchConnections"])
+        return Watch(next(self._stubs), cursor, self._metrics_by_method["WatchConnections"])
 
     def ping(self) -> None:
         """Raise UnavailableError unless graph_service says within a second that it is ready."""
