@@ -139,8 +139,13 @@ def build(settings: FeedSettings, database_url: str) -> Service:
             check_schema = partial(schema.check, parts.reader, "feed")
             if graph.fences is None:
                 check_schema()
-            elif not graph.suspended_users.is_as_of(graph.fences.beside_of_everybody(check_schema)):
-                refresh.soon()
+            else:
+                stamp = None
+                try:
+                    stamp = graph.fences.beside_of_everybody(check_schema)
+                finally:
+                    if not graph.suspended_users.is_as_of(stamp):
+                        refresh.soon()
             check_layout()
 
         return Service(

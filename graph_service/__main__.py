@@ -69,9 +69,11 @@ def build(settings: GraphSettings, database_url: str) -> Service:
 
         def check_database() -> None:
             with asking(Beside(query=suspensions.STAMP, parameters={})) as told:
-                schema.check(parts.reader, "graph")
-            if not suspended_users.is_as_of(told.value):
-                refresh.soon()
+                try:
+                    schema.check(parts.reader, "graph")
+                finally:
+                    if not suspended_users.is_as_of(told.value):
+                        refresh.soon()
 
         keepers = FenceKeepers(settings.fence_keeper_access, ClientMetrics(parts.registry))
         resources.callback(keepers.shut)

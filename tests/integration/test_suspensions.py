@@ -697,6 +697,32 @@ def test_a_service_that_drains_learns_who_is_suspended(databases: Databases) -> 
         stopping.join()
 
 
+@pytest.mark.parametrize("service", ["graph", "feed"])
+def test_a_service_whose_schema_is_not_ready_learns_who_is_suspended(
+    databases: Databases, service: str
+) -> None:
+    with running_fenced_pair(databases) as (pair, _):
+        people = People(pair)
+        [bob] = people.new(1)
+        calls: dict[str, Callable[[], object]] = {
+            "graph": lambda: pair.graph.ListConnections(pb.ListConnectionsRequest(user_id=bob)),
+            "feed": lambda: pair.feed.ListTags(feed.ListTagsRequest(user_id=bob)),
+        }
+        urls = {"graph": pair.graph_url, "feed": pair.feed_url}
+        with engine_to(urls[service]).connect() as connection:
+            old = {"version": f"{service}_0001"}
+            connection.execute(text("UPDATE alembic_version SET version_num = :version"), old)
+
+        def is_refused() -> bool:
+            return refusal(lambda _: calls[service](), None) == "USER_SUSPENDED"
+
+        people.suspend(bob)
+        until(is_refused)
+        # The next time that it is asked without a reason is half a minute after this.
+        people.restore(bob)
+        until(lambda: not is_refused(), within_seconds=20)
+
+
 def test_a_refusal_says_that_the_user_is_suspended_and_nothing_else(
     pair: Pair, people: People
 ) -> None:
