@@ -55,10 +55,11 @@ class StatementGuard:
 
     def __init__(self, statement_timeout: timedelta) -> None:
         self._most_seconds = statement_timeout.total_seconds() + _STATEMENT_GRACE_SECONDS
-        # Its methods are atomic, so the thread that pops a session is the one to deal with it.
         self._watched: dict[Any, CallEnd] = {}
         self._ended = set[Any]()
-        self._ending = threading.Lock()
+        # For what is watched and what is ended: between a look and what follows from it, another
+        # call may have taken the session.
+        self._lock = threading.Lock()
         self._openers = ThreadPoolExecutor(_OPENING_THREADS, thread_name_prefix="open-session")
         # Whether a statement of a call was sent since the last look.
         self._at_work = threading.Event()
@@ -72,15 +73,16 @@ class StatementGuard:
         end = of_call = call_end.get()
         if end is None or end.at > latest:
             end = CallEnd(latest, always if end is None else end.is_active)
-        self._watched[session] = end
+        with self._lock:
+            self._watched[session] = end
         if not self._at_work.is_set() and (of_call is not None or self._thread is None):
             self._wake()
 
     def release(self, session: Any) -> bool:
         """Leave a session alone; returns False if it was shut down, and so must be closed."""
-        if self._watched.pop(session, None) is not None:
-            return True
-        with self._ending:
+        with self._lock:
+            if self._watched.pop(session, None) is not None:
+                return True
             was_ended = session in self._ended
             self._ended.discard(session)
             return not was_ended
@@ -124,10 +126,10 @@ class StatementGuard:
         while not self._closing.wait(_ROUND_SECONDS):
             self._rest_while_idle()
             now = time.monotonic()
-            for session, end in list(self._watched.items()):
+            for session, end in self._all_watched():
                 is_late = now > end.at + _GRACE_SECONDS
                 if is_late or (now < end.at - _GRACE_SECONDS and not end.is_active()):
-                    self._end(session)
+                    self._end(session, end)
 
     def _rest_while_idle(self) -> None:
         """Rest if no statement of a call was sent since the last look, until one is.
@@ -136,7 +138,7 @@ class StatementGuard:
         Statements without a call do not wake it: they have no caller that can leave, and the rest
         ends when the first of them may be late.
         """
-        ends = list(self._watched.values())
+        ends = [end for _, end in self._all_watched()]
         if not self._at_work.is_set() and all(end.is_active is always for end in ends):
             now = time.monotonic()
             earliest = min((end.at for end in ends), default=now + self._most_seconds)
@@ -145,9 +147,15 @@ class StatementGuard:
                 self._at_work.wait(max(0.0, earliest + _GRACE_SECONDS - now))
         self._at_work.clear()
 
-    def _end(self, session: Any) -> None:
-        with self._ending:
-            if self._watched.pop(session, None) is not None:
+    def _all_watched(self) -> list[tuple[Any, CallEnd]]:
+        with self._lock:
+            return list(self._watched.items())
+
+    def _end(self, session: Any, end: CallEnd) -> None:
+        """Shut down a session, unless another call than that of `end` has it by now."""
+        with self._lock:
+            if self._watched.get(session) is end:
+                del self._watched[session]
                 self._ended.add(session)
                 _shut_down(session)
 

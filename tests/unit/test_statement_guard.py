@@ -2,6 +2,8 @@
 
 import socket
 import threading
+import time
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from kith.exceptions import UnavailableError
 from shared.database import guard as guards
 from shared.database.guard import StatementGuard
+from shared.deadlines import CallEnd, call_end
 from tests.support.processes import until
 
 
@@ -47,4 +50,31 @@ def test_a_statement_without_a_call_that_is_sent_during_a_rest_is_ended_when_it_
         assert not guard._at_work.is_set()  # noqa: SLF001 -- it still rests
         assert server.recv(1) == b""
         assert not guard.release(session)
+    guard.close()
+
+
+def test_a_session_that_another_call_has_by_now_is_not_ended_with_the_call_before() -> None:
+    guard = StatementGuard(timedelta(minutes=1))
+    session, server = socket.socketpair()
+    rounds = list[None]()
+
+    def in_call(is_active: Callable[[], bool]) -> None:
+        token = call_end.set(CallEnd(time.monotonic() + 60, is_active))
+        guard.watch(session)
+        call_end.reset(token)
+
+    def is_active() -> bool:
+        rounds.append(None)
+        return True
+
+    def ends_meanwhile() -> bool:
+        guard.release(session)
+        in_call(is_active)
+        return False
+
+    with session, server:
+        in_call(ends_meanwhile)
+        until(lambda: rounds, within_seconds=30)
+
+        assert guard.release(session)
     guard.close()
