@@ -21,6 +21,7 @@ from tests.support.examples import seeds
 from tests.support.pair import Databases, Pair, running_fenced_pair, running_pair
 from tests.support.people import ALL, PRIVATE, People, all_without, tagged
 from tests.support.processes import until
+from tests.support.scrape import scrape
 
 _Answer = pb.GetConnectedUserIdsResponse.ConnectedUsers
 
@@ -1024,11 +1025,12 @@ def test_suspending_and_restoring_leaves_every_table_and_every_answer_as_it_was(
 def _until_followed(pair: Pair) -> None:
     """Wait until the feed has followed what has happened in the graph so far."""
     for _ in range(3):
-        known = _rows(pair.feed_url, _FOLLOWED)
-        until(lambda known=known: _rows(pair.feed_url, _FOLLOWED) != known)  # type: ignore[misc]  # the default binds
+        known = _followed_at(pair)
+        until(lambda known=known: _followed_at(pair) != known)  # type: ignore[misc]  # the default binds
 
 
-_FOLLOWED = "SELECT updated_at FROM followed"
+def _followed_at(pair: Pair) -> float:
+    return scrape(pair.feed_server).value("connections_followed_timestamp_seconds")
 
 
 @pytest.fixture(scope="module")
