@@ -31,6 +31,7 @@ from benchmarks.world import (
     make_world,
 )
 from feed_service.metrics import POSTS
+from feed_service.visibility_streams import tag_bit
 from graph_service.metrics import ACTIVE_CONNECTIONS, USERS
 from kith.cli.terminal import progress
 from shared.database import schema
@@ -54,13 +55,13 @@ _FOR_LOADING = """
     SET maintenance_work_mem = '512MB'; SET synchronous_commit = off;
     SET session_replication_role = replica
 """
-_ADD_BOUNDS = """
+_ADD_BOUNDS = f"""
     INSERT INTO authors (author_id, open_until, tagged_until, named_tags)
     SELECT author_id, coalesce(max(created_at) FILTER (WHERE audience = 'all'), '-infinity'),
            coalesce(max(created_at) FILTER (WHERE audience = 'tags'), '-infinity'),
            coalesce(min(named.tags), 0)
     FROM posts
-    LEFT JOIN (SELECT author_id, bit_or(CAST(1 AS bigint) << CAST(tag_id & 63 AS integer)) AS tags
+    LEFT JOIN (SELECT author_id, bit_or({tag_bit("tag_id")}) AS tags
                FROM post_audience_tags WHERE NOT excluded GROUP BY author_id) AS named
     USING (author_id)
     WHERE audience IN ('all', 'tags') AND deleted_at IS NULL GROUP BY author_id
