@@ -66,11 +66,13 @@ def _end(pair: Pair, ending: str, user_id: int, peer_id: int) -> None:
 
 
 def _until_followed(pair: Pair, people: People) -> None:
-    """Wait until everything that has happened so far was followed."""
+    """Wait until everything that has happened so far was followed, and where to go on is stored."""
     owner, friend = people.connected(2)
     tag = people.tag(owner, "marker", friend)
     people.remove(friend, owner)
     until(lambda: _is_ended(pair, tag))
+    # A follower that compares all tags first ends them before it stores its first cursor.
+    until(lambda: _stored(pair, "SELECT cursor FROM followed"))
 
 
 def _is_ended(pair: Pair, tag_id: int) -> bool:
