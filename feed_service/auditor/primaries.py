@@ -121,6 +121,15 @@ _SOME_USER: Final = Statement(
 )
 _IS_REPLICA: Final = Statement("audit_is_replica", "SELECT pg_is_in_recovery()")
 
+# Without Citus there is no such catalog, and a statement that names it cannot even be planned.
+_HAS_CITUS: Final = Statement(
+    "audit_has_citus", "SELECT to_regclass('pg_catalog.pg_dist_partition') IS NOT NULL"
+)
+_IS_DISTRIBUTED: Final = Statement(
+    "audit_is_distributed",
+    "SELECT EXISTS (SELECT FROM pg_catalog.pg_dist_partition WHERE partmethod = 'h')",
+)
+
 _HERE: Final = Statement("audit_here", positions.HERE)
 
 _CHANGED_PAIRS: Final = Statement(
@@ -212,7 +221,7 @@ class Primary:
     def snapshot(self) -> Iterator["Snapshot"]:
         """Read one state of the database in the block.
 
-        Raises UnavailableError when the database cannot be reached.
+        Raises UnavailableError when the database cannot be reached, or is distributed.
         """
         try:
             session = self._opened()
@@ -223,7 +232,7 @@ class Primary:
             raise UnavailableError("the auditor cannot read a database") from error
 
     def check(self) -> None:
-        """Raise UnavailableError unless the database can be read and is a primary."""
+        """Raise UnavailableError unless the database can be read, on one PostgreSQL, a primary."""
         with self.snapshot() as snapshot:
             [(is_replica,)] = snapshot.rows(_IS_REPLICA)
         if is_replica:
@@ -240,7 +249,18 @@ class Primary:
             self._prepared.clear()
             self._session = psycopg2.connect(**self._arguments)
             self._session.set_session(ISOLATION_LEVEL_REPEATABLE_READ, readonly=True)
+            # The layout is changed while no service runs, so each session is asked once.
+            if self._is_distributed(self._session):
+                self.close()
+                raise UnavailableError("the auditor cannot read a database that is distributed")
         return self._session
+
+    @staticmethod
+    def _is_distributed(session: Any) -> bool:
+        with session, session.cursor() as cursor:
+            snapshot = Snapshot(cursor, prepared=None)
+            [(has_citus,)] = snapshot.rows(_HAS_CITUS)
+            return bool(has_citus and snapshot.rows(_IS_DISTRIBUTED)[0][0])
 
 
 class Snapshot:

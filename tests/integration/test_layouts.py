@@ -3,13 +3,19 @@
 from contextlib import closing
 
 import grpc
+import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from feed_service.auditor.primaries import Primary
 from feed_service.layouts import LayoutCheck
+from kith.environment import Environment
+from kith.exceptions import UnavailableError
+from shared.database.settings import DatabaseSettings
 from tests.support import citus
 from tests.support.pair import LAYOUT, Pair, another_feed, tapped
 from tests.support.processes import until
 from tests.support.reading import new_reader
+from tests.support.roles import make_auditor
 
 _OTHER = "single" if citus.URL else "distributed"
 
@@ -41,3 +47,14 @@ def test_a_layout_that_was_right_is_not_asked_for_again_at_once(pair: Pair) -> N
         check()
 
         assert tap.statements == []
+
+
+@pytest.mark.usefixtures("citus")
+def test_an_auditor_that_was_not_told_of_a_distributed_database_is_not_ready(pair: Pair) -> None:
+    settings = DatabaseSettings.read(Environment({}), "FEED")
+    url = make_auditor("feed", pair.feed_url)
+    with (
+        closing(Primary(settings, url)) as primary,
+        pytest.raises(UnavailableError, match="distributed"),
+    ):
+        primary.check()
