@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> int:
             stack.callback(endpoint.guard.close)
             return _do(arguments, stack.enter_context(closing(Database(endpoint))))
     except (SettingsError, EmbeddedPostgresError, AppException) as error:
-        sys.stderr.write(f"{error}\n")
+        _complain(error)
         return 2 if isinstance(error, SettingsError) else 1
 
 
@@ -117,17 +117,22 @@ def _forget(database: Database, target: str) -> int:
         try:
             keepers.open(change, EVERYBODY, targets=[target])
         except UnavailableError:
-            sys.stderr.write(f"{target} does not answer: see that all its processes are stopped\n")
+            _complain(f"{target} does not answer: see that all its processes are stopped")
         return True
 
     with _keepers(target) as keepers:
         if not database.write(work):
-            sys.stderr.write(f"no keeper is registered at {target}\n")
+            _complain(f"no keeper is registered at {target}")
             return 1
         # What cannot be closed keeps nobody from anything: reads there ask the graph.
         with suppress(UnavailableError):
             keepers.close(target, opened)
     return 0
+
+
+def _complain(of: object) -> None:
+    """Write an error as the command line does, of which this program is a part."""
+    sys.stderr.write(f"kith: {of}\n")
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import sysconfig
 import time
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -21,12 +21,14 @@ from shared.access import jwks
 from shared.cli.envoy import configuration, contracts, exposed_methods
 from shared.cli.gateway_pages import write_pages
 from shared.cli.gateway_settings import GatewaySettings
+from shared.cli.ports import free_port
 from shared.cli.processes import CHILD
 from shared.processes.ports import written
 from shared.processes.signals import Signals
 
 _WATCH_SECONDS = 0.5
 _POLL_SECONDS = 0.05
+_ADMIN_HOST = "127.0.0.1"
 _ADMIN_SECONDS = 5
 
 
@@ -37,6 +39,7 @@ def gateway(console: Console) -> None:
     """
     settings = GatewaySettings.read(os.environ)
     logs.configure(service="gateway", level=settings.server.log_level)
+    _check_ports(settings)
     settings.folder.mkdir(parents=True, exist_ok=True)
     keys = _published_keys(settings)
     command = [sys.executable, *CHILD, str(os.getpid()), envoy_program(), *_arguments(settings)]
@@ -52,6 +55,15 @@ def gateway(console: Console) -> None:
                 keys.current()
         _drain(settings)
         envoy.terminate()
+
+
+def _check_ports(settings: GatewaySettings) -> None:
+    """Raise CommandError if Envoy would not get a port, or would share it with another Envoy."""
+    server = settings.server
+    with ExitStack() as ports:
+        free_port(server.host, server.port, "GATEWAY_PORT", ports)
+        free_port(server.host, server.metrics_port, "GATEWAY_METRICS_PORT", ports)
+        free_port(_ADMIN_HOST, settings.admin_port, "GATEWAY_ADMIN_PORT", ports)
 
 
 def _arguments(settings: GatewaySettings) -> list[str]:
@@ -92,7 +104,7 @@ def _calls_in_flight(settings: GatewaySettings) -> int:
 
 
 def _admin(settings: GatewaySettings, method: str, path: str) -> str:
-    address = ("127.0.0.1", settings.admin_port)
+    address = (_ADMIN_HOST, settings.admin_port)
     with closing(HTTPConnection(*address, timeout=_ADMIN_SECONDS)) as connection:
         connection.request(method, path)
         return connection.getresponse().read().decode()

@@ -24,12 +24,13 @@ from shared.cli.databases import migrate
 from shared.cli.loading import is_empty, load_sample
 from shared.cli.photos import HOST as PHOTOS_HOST
 from shared.cli.photos import PhotoStore, is_installed
+from shared.cli.ports import free_port
 from shared.cli.processes import READY_SECONDS, ServiceProcess, wait_until_ready
 from shared.cli.sample import FEWEST_PEOPLE, make_sample
 from shared.database.embedded_postgres import data_folder
 from shared.database.settings import DatabaseSettings
 from shared.private_files import private_folder
-from shared.processes.ports import ListenError, reachable, reserved
+from shared.processes.ports import reachable
 from shared.server.settings import ServerSettings
 
 _SAMPLE_PERSON = 17
@@ -169,10 +170,10 @@ def _setup() -> _Setup:
             feed=_with_ports(feed, "FEED", ports),
             data_dir=data_dir,
             sample_people=sample.people,
-            fences_port=_free_port(feed.host, fences_port, "FENCES_PORT", ports)
+            fences_port=free_port(feed.host, fences_port, "FENCES_PORT", ports)
             if fences_port
             else 0,
-            photos_port=_free_port(PHOTOS_HOST, 0, "KITH_PHOTOS", ports)
+            photos_port=free_port(PHOTOS_HOST, 0, "KITH_PHOTOS", ports)
             if sample.has_photos and not has_store and is_installed()
             else None,
         )
@@ -182,20 +183,9 @@ def _with_ports(server: ServerSettings, prefix: str, ports: ExitStack) -> Server
     """Check that the ports are free, and put a free one where 0 asks for any."""
     return replace(
         server,
-        port=_free_port(server.host, server.port, f"{prefix}_PORT", ports),
-        metrics_port=_free_port(server.host, server.metrics_port, f"{prefix}_METRICS_PORT", ports),
+        port=free_port(server.host, server.port, f"{prefix}_PORT", ports),
+        metrics_port=free_port(server.host, server.metrics_port, f"{prefix}_METRICS_PORT", ports),
     )
-
-
-def _free_port(host: str, port: int, variable: str, ports: ExitStack) -> int:
-    try:
-        sock = ports.enter_context(reserved(host, port))
-    except ListenError as error:
-        raise CommandError(
-            f"cannot listen on {error.filename} ({error.strerror}): stop the process that "
-            f"uses it -- another `kith run`? -- or choose another port with {variable}"
-        ) from error
-    return int(sock.getsockname()[1])
 
 
 def _object_store(setup: _Setup, stack: ExitStack) -> PhotoStore | None:

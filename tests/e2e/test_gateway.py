@@ -46,7 +46,8 @@ from tests.support.gateway import Answer, Gateway, running_gateway
 from tests.support.over_http import breaches, exposed, is_exposed, over_http
 from tests.support.pair import Databases, Pair, another_feed, running_pair
 from tests.support.people import People
-from tests.support.processes import Session, until
+from tests.support.ports import free_ports
+from tests.support.processes import Session, run, until
 from tests.support.rows import last_statements
 from tests.support.rpcs import RPCS, Metadata, Rpc
 from tests.support.secured import SecuredPair, bearer, secured_pair
@@ -518,6 +519,27 @@ def test_natively_too_a_request_has_one_host(behind: Behind) -> None:
 
         assert call.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert call.details() == "a request has one host"
+
+
+@pytest.mark.parametrize("variable", ["GATEWAY_PORT", "GATEWAY_METRICS_PORT", "GATEWAY_ADMIN_PORT"])
+def test_a_gateway_shares_no_port_with_another_but_says_which_one_is_taken(
+    behind: Behind, tmp_path: Path, variable: str
+) -> None:
+    own = ("GATEWAY_PORT", "GATEWAY_METRICS_PORT", "GATEWAY_ADMIN_PORT")
+    ports = dict(zip(own, free_ports(3), strict=True))
+    ports[variable] = behind.gateway.port
+
+    answer = run(
+        "shared.cli",
+        {"KITH_DATA_DIR": str(tmp_path), **{name: str(port) for name, port in ports.items()}},
+        "gateway",
+    )
+
+    assert answer.returncode == 1
+    assert answer.stdout == (
+        f"kith: cannot listen on 127.0.0.1:{behind.gateway.port} (Address already in use): stop "
+        f"the process that uses it, or choose another port with {variable}\n"
+    )
 
 
 def test_a_gateway_that_is_told_to_stop_answers_what_it_has_been_asked(

@@ -804,6 +804,7 @@ def test_an_operator_forgets_a_keeper_that_never_answers_again(
             "  does not answer, so no connection can be changed\n"
         )
         assert fence_registrations.main(["forget", "another"]) == 1
+        assert capsys.readouterr().err == "kith: no keeper is registered at another\n"
         assert run("shared.cli", {}, "fences", "--forget", keeper.target).returncode == 0
 
         listed = run("shared.cli", {}, "fences")
