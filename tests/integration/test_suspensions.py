@@ -3,6 +3,7 @@
 import random
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -15,10 +16,11 @@ from feed_service.safe_read import _MOST_READS
 from kith.client import pages
 from kith.feed.v1 import feed_pb2 as feed
 from kith.graph.v1 import graph_pb2 as pb
+from kith.graph.v1.graph_pb2_grpc import GraphServiceStub
 from tests.support.engines import engine_to
 from tests.support.errors import decoded, fields_of, refusal
 from tests.support.examples import seeds
-from tests.support.pair import Databases, Pair, running_fenced_pair, running_pair
+from tests.support.pair import Databases, Pair, another_graph, running_fenced_pair, running_pair
 from tests.support.people import ALL, PRIVATE, People, all_without, tagged
 from tests.support.processes import until
 from tests.support.scrape import scrape
@@ -698,30 +700,36 @@ def test_a_service_that_drains_learns_who_is_suspended(databases: Databases) -> 
         stopping.join()
 
 
-@pytest.mark.parametrize("service", ["graph", "feed"])
-def test_a_service_whose_schema_is_not_ready_learns_who_is_suspended(
-    databases: Databases, service: str
-) -> None:
+def test_a_feed_whose_schema_is_not_ready_learns_who_is_suspended(databases: Databases) -> None:
     with running_fenced_pair(databases) as (pair, _):
         people = People(pair)
         [bob] = people.new(1)
-        calls: dict[str, Callable[[], object]] = {
-            "graph": lambda: pair.graph.ListConnections(pb.ListConnectionsRequest(user_id=bob)),
-            "feed": lambda: pair.feed.ListTags(feed.ListTagsRequest(user_id=bob)),
-        }
-        urls = {"graph": pair.graph_url, "feed": pair.feed_url}
-        with engine_to(urls[service]).connect() as connection:
-            old = {"version": f"{service}_0001"}
-            connection.execute(text("UPDATE alembic_version SET version_num = :version"), old)
+        request = feed.ListTagsRequest(user_id=bob)
+        _rows(pair.feed_url, "UPDATE alembic_version SET version_num = 'feed_0001'")
 
-        def is_refused() -> bool:
-            return refusal(lambda _: calls[service](), None) == "USER_SUSPENDED"
+        _assert_learns(people, bob, lambda: refusal(pair.feed.ListTags, request))
 
-        people.suspend(bob)
-        until(is_refused)
-        # The next time that it is asked without a reason is half a minute after this.
-        people.restore(bob)
-        until(lambda: not is_refused(), within_seconds=20)
+
+def test_a_graph_whose_schema_is_not_ready_learns_whom_another_process_has_suspended(
+    databases: Databases,
+) -> None:
+    with running_pair(databases) as pair, another_graph(pair) as other:
+        # A client would not call it: its schema is that of the first.
+        people = People(replace(other, graph=GraphServiceStub(other.graph_channel)))
+        [bob] = people.new(1)
+        request = pb.ListConnectionsRequest(user_id=bob)
+        _rows(pair.graph_url, "UPDATE alembic_version SET version_num = 'graph_0001'")
+
+        _assert_learns(people, bob, lambda: refusal(pair.graph.ListConnections, request))
+
+
+def _assert_learns(people: People, user_id: int, reason: Callable[[], str]) -> None:
+    """Suspend and restore somebody, and see that a call of theirs is refused, and not any more."""
+    people.suspend(user_id)
+    until(lambda: reason() == "USER_SUSPENDED")
+    people.restore(user_id)
+    # The next time that it is asked without a reason is half a minute after this.
+    until(lambda: reason() != "USER_SUSPENDED", within_seconds=20)
 
 
 def test_a_refusal_says_that_the_user_is_suspended_and_nothing_else(

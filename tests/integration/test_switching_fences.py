@@ -1,29 +1,14 @@
 """Fences are switched on and off while both services run, and every read is right meanwhile."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 
-import grpc
 import pytest
 
 from graph_service import fence_registrations
-from graph_service.__main__ import build as build_graph
-from graph_service.settings import GraphSettings
-from kith.client.channel_options import client_options
-from kith.graph.v1.graph_pb2_grpc import GraphServiceStub
-from shared.server.server import RunningServer
-from tests.support.pair import (
-    ENVIRONMENT,
-    Databases,
-    Pair,
-    another_feed,
-    running_fenced_pair,
-)
+from tests.support.pair import Databases, Pair, another_feed, another_graph, running_fenced_pair
 from tests.support.people import People
 from tests.support.processes import Session, until
 from tests.support.redis_server import running_redis
-from tests.support.roles import serving
 
 
 def test_reads_are_right_while_processes_with_and_without_fences_change_connections(
@@ -35,15 +20,16 @@ def test_reads_are_right_while_processes_with_and_without_fences_change_connecti
         _change_and_read(first)
         until(lambda: not _asks_the_graph(pair))
 
-        with _another_graph(pair, keepers="") as second:
+        with another_graph(pair, keepers="") as without:
+            second = People(without)
             until(lambda: not _keepers(pair))
             for people in (first, second):
                 _change_and_read(people)
             assert _asks_the_graph(pair)
 
-            with _another_graph(pair, keepers=str(keeper)) as third:
+            with another_graph(pair, keepers=str(keeper)) as fenced:
                 until(lambda: _keepers(pair))
-                for people in (first, second, third):
+                for people in (first, second, People(fenced)):
                     _change_and_read(people)
                 until(lambda: not _asks_the_graph(pair))
 
@@ -116,24 +102,6 @@ def _asks_the_graph(pair: Pair) -> bool:
     people.feed(bob)
     pair.gate.before_call = lambda _method: None
     return "GetConnectedUserIds" in asked
-
-
-@contextmanager
-def _another_graph(pair: Pair, *, keepers: str) -> Iterator[People]:
-    """Start graph_service once more; yields people who change their connections by it."""
-    settings = GraphSettings.read(
-        {
-            **ENVIRONMENT,
-            "GRAPH_DATABASE_URL": serving("graph", pair.graph_url),
-            "FENCE_KEEPERS": keepers,
-        }
-    )
-    server = RunningServer(settings.server, build_graph(settings, settings.database.url))
-    try:
-        with grpc.insecure_channel(server.address, client_options("graph")) as channel:
-            yield People(replace(pair, graph=GraphServiceStub(channel)))
-    finally:
-        server.stop()
 
 
 def _keepers(pair: Pair) -> list[tuple[object, ...]]:

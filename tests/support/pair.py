@@ -256,6 +256,33 @@ def another_feed(
 
 
 @contextmanager
+def another_graph(pair: Pair, *, keepers: str = "") -> Iterator[Pair]:
+    """Start graph_service once more, on the database of a pair; yields the pair with it instead.
+
+    `keepers` is its setting FENCE_KEEPERS: it ends the registrations of all others. Its client
+    repeats calls, and makes none while it is not ready; its channel does neither.
+    """
+    settings = GraphSettings.read(
+        {
+            **ENVIRONMENT,
+            "GRAPH_DATABASE_URL": serving("graph", pair.graph_url),
+            "FENCE_KEEPERS": keepers,
+        }
+    )
+    server = RunningServer(settings.server, build_graph(settings, settings.database.url))
+    try:
+        with (
+            grpc.insecure_channel(server.address, options=_OPTIONS) as channel,
+            grpc.insecure_channel(server.address, client_options("graph")) as client,
+        ):
+            yield replace(
+                pair, graph=GraphServiceStub(client), graph_server=server, graph_channel=channel
+            )
+    finally:
+        server.stop()
+
+
+@contextmanager
 def tapped(url: str) -> Iterator[tuple[WireTap, str]]:
     """Start a tap in front of a database; yields it and the URL that leads through it."""
     parsed = sqlalchemy.make_url(url)
