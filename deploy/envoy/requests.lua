@@ -68,11 +68,12 @@ local function is_number(text)
   return rest == "" or rest and find(rest, "^[eE][+-]?%d+$")
 end
 
--- Whether a text is a whole number of so many digits as `most` at most, and not beyond it.
-local function is_whole(text, most)
+-- Whether a text is a whole number of so many digits as `most` at most, and not beyond it. A number
+-- of JSON may be written as 2.0 or 2e0. In a string, in the path and in the query it has digits alone.
+local function is_whole(text, most, is_string)
   local sign, digits = match(text, "^(-?)(%d+)$")
   if not digits then
-    local number = is_number(text) and tonumber(text)
+    local number = not is_string and is_number(text) and tonumber(text)
     return number and number == math.floor(number) and math.abs(number) < tonumber(most)
   end
   digits = match(digits, "^0*(.*)$")
@@ -99,11 +100,11 @@ local RIGHT = {
     return text == "true" or text == "false"
   end,
   number = is_number,
-  int32 = function(text)
-    return is_whole(text, INT32)
+  int32 = function(text, is_string)
+    return is_whole(text, INT32, is_string)
   end,
-  int64 = function(text)
-    return is_whole(text, INT64)
+  int64 = function(text, is_string)
+    return is_whole(text, INT64, is_string)
   end,
   time = is_time,
 }
@@ -115,16 +116,17 @@ local WRONG = {
   time = "must be a time as in RFC 3339, such as 2026-07-09T12:00:00Z",
 }
 
--- Returns what is wrong with the value of a field, if anything is.
-local function fault(field, text)
+-- Returns what is wrong with the value of a field, if anything is. A number of JSON that an enum does
+-- not have is the service's to refuse.
+local function fault(field, text, is_string)
   if field.kind == "enum" then
-    if ENUMS[field.enum][upper(text)] or is_whole(text, INT32) then
+    if ENUMS[field.enum][upper(text)] or not is_string and is_whole(text, INT32) then
       return nil
     end
     return "must be a value of " .. match(field.enum, "[^.]*$")
   end
   local is_right = RIGHT[field.kind]
-  return is_right and not is_right(text) and WRONG[field.kind] or nil
+  return is_right and not is_right(text, is_string) and WRONG[field.kind] or nil
 end
 
 -- The path --------------------------------------------------------------------------------------
@@ -176,7 +178,7 @@ local function said_by_path(route, values)
       inner, fields = inner[way[step]], MESSAGES[fields[way[step]].message]
     end
     local name = way[#way]
-    refuse_if(camel_case(name), fault(fields[name], values[number]))
+    refuse_if(camel_case(name), fault(fields[name], values[number], true))
     inner[name] = values[number]
   end
   return said
@@ -230,7 +232,7 @@ local function check_query(asked, query)
     if not value then
       refuse(decoded, "has no value")
     end
-    refuse_if(decoded, fault(field, unescaped((gsub(value, "+", " ")))))
+    refuse_if(decoded, fault(field, unescaped((gsub(value, "+", " "))), true))
   end
   asked.has_mask = seen.update_mask
   asked.has_etag = seen.etag
@@ -270,7 +272,6 @@ local function next_character(scan, at)
 end
 
 -- Returns where the string that begins at `at` ends: at a quote after no backslash, or after two.
--- What is inside is left to the transcoder.
 local function string_end(scan, at)
   local text, stop = scan.text, at
   repeat
@@ -389,7 +390,7 @@ local function value(scan, field, said, first, at)
   if said and text ~= said then
     refuse_here(scan, "must equal the value in the path")
   end
-  local why = field.kind ~= "text" and fault(field, meaning(scan, text))
+  local why = fault(field, meaning(scan, text), first == '"')
   if why then
     refuse_here(scan, why)
   end

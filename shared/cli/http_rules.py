@@ -213,7 +213,9 @@ def _contents(messages: Table, enums: Table, field: FieldDescriptor) -> Table:
     if inner:
         _add_message(messages, enums, inner)
     if field.enum_type:
-        enums[field.enum_type.full_name] = dict.fromkeys(field.enum_type.values_by_name, True)
+        values = field.enum_type.values_by_name
+        spellings = [*values, *(str(value.number) for value in values.values())]
+        enums[field.enum_type.full_name] = dict.fromkeys(spellings, True)
     return {
         "kind": _kind(field),
         "message": inner and inner.full_name,
