@@ -22,6 +22,7 @@ from shared.server.server import RunningServer
 from tests.support.errors import decoded, fields_of, reason_of
 from tests.support.pair import Databases, running_pair
 from tests.support.processes import Session, until
+from tests.support.scrape import scrape
 
 _KEY = "a key for tests that is long enough to be taken"
 _ENVIRONMENT = {
@@ -36,6 +37,8 @@ _ENVIRONMENT = {
 _OPTIONS = [("grpc.http2.bdp_probe", 0)]
 _BACKLOG = 30_000
 _PATIENCE = 40
+# More than any stream takes to begin.
+_LONG_SECONDS = 60
 _WRITERS = 8
 _CHANGES = [
     *["RequestConnection"] * 3,
@@ -371,12 +374,15 @@ def test_a_stream_that_begins_during_a_transaction_tells_what_was_not_there_to_b
         graph.change("RequestConnection", alice, bob)
         watching = [graph.begun()[0] for _ in range(others)]
         seq = _draw(session, alice)
-        commit = threading.Timer(0.3, session.commit)
+        # A stream that begins beside another does not wait for it, however late it begins.
+        commit = threading.Timer(_LONG_SECONDS if watching else 0.3, session.commit)
         commit.start()
 
         stream, _ = graph.begun()
         was_there = bool(_stored(graph, f"seq = {seq}"))
+        commit.cancel()
         commit.join()
+        session.commit()
         graph.change("RequestConnection", carol, dave)
         told = _events(stream, 1 if was_there else 2)
 
@@ -413,12 +419,22 @@ def _read_to_the_end(stream: _Stream) -> tuple[list[int], str, grpc.RpcError]:
     raise AssertionError("the stream ended without an error")
 
 
+def _has_stalled(graph: _Graph) -> bool:
+    """Whether a stream has sent as much as fits between a server and a client who does not read."""
+    before = scrape(graph.server).value("watch_events_total")
+    threading.Event().wait(1)
+    return 0 < before == scrape(graph.server).value("watch_events_total")
+
+
 def test_a_slow_consumer_is_cut_off_and_resumes_without_loss(databases: Databases) -> None:
     with _running(databases, WATCH_SEND_SECONDS="4") as graph:
-        _, start = graph.begun()
+        former, start = graph.begun()
+        former.cancel()
+        until(lambda: scrape(graph.server).value("watch_streams") == 0)
         numbers = graph.backlog()
         stream = graph.watch(start)
-        threading.Event().wait(6)  # longer than a message may wait, shorter than twice that
+        until(lambda: _has_stalled(graph))
+        threading.Event().wait(4.5)  # longer than a message may wait, shorter than twice that
 
         told, cursor, error = _read_to_the_end(stream)
         rest = _events(graph.watch(cursor), _BACKLOG - len(told))
@@ -445,7 +461,7 @@ def _admitted(graph: _Graph, cursor: str = "") -> _Stream:
 
 
 def test_a_consumer_who_takes_nothing_any_more_loses_its_slot(databases: Databases) -> None:
-    with _running(databases, WATCH_SEND_SECONDS="0.2", GRAPH_MAX_WATCHERS="1") as graph:
+    with _running(databases, WATCH_SEND_SECONDS="1", GRAPH_MAX_WATCHERS="1") as graph:
         first, start = graph.begun()
         first.cancel()
         _admitted(graph, start).cancel()
