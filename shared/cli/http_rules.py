@@ -213,8 +213,8 @@ def _contents(messages: Table, enums: Table, field: FieldDescriptor) -> Table:
     if inner:
         _add_message(messages, enums, inner)
     if field.enum_type:
-        values = field.enum_type.values_by_name
-        spellings = [*values, *(str(value.number) for value in values.values())]
+        named = field.enum_type.values_by_name
+        spellings = [*named, *(str(value.number) for value in named.values())]
         enums[field.enum_type.full_name] = dict.fromkeys(spellings, True)
     return {
         "kind": _kind(field),
