@@ -204,9 +204,7 @@ def _graph_client(settings: FeedSettings, parts: Parts, metrics: FeedMetrics) ->
         ),
         metrics=metrics,
         client_metrics=ClientMetrics(parts.registry),
-        erased_up_to=lambda user_ids: parts.database.read(
-            lambda connection: queries.erasure.erased_up_to(connection, user_ids=user_ids)
-        ),
+        erased_up_to=lambda user_ids: queries.erasure.erased_up_to(parts.reader, user_ids=user_ids),
         fences=Fences(parts.reader) if settings.fences_port else None,
     )
 

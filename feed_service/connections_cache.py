@@ -4,6 +4,10 @@ Neither has to be right. A read with connections from here learns afterwards whe
 the user's: from the graph by their revision (`safe_read`), or by their stamp from `fences`. So an
 entry that is out of date, or was put back from earlier, costs a second read and shows nothing.
 
+What the graph cannot tell by a revision is whether the former users of ids that were issued anew
+are erased here. An entry with such ids names the history of the database in which they were, and is
+compared in full: see `graph_client`.
+
 An entry with the right revision and another user's ids would be taken for right. In Redis, where
 others may be able to write, entries are therefore signed, for their user, and an entry without a
 valid signature counts as absent. Entries are not encrypted: Redis must be protected as well as
@@ -30,7 +34,7 @@ _MOST_SHARED_BYTES = 128 * 1024
 # So long an erased user's connections can be there. Most come back to their feed sooner.
 _SHARED_SECONDS = 60 * 60
 # Page tokens are signed with the same keys, and one must never do for the other.
-_PURPOSE: Final = b"kith connections 4"
+_PURPOSE: Final = b"kith connections 5"
 _MAC_BYTES = 32
 # Of an entry that was made without asking for blocks; no array literal is empty.
 _NOT_ASKED: Final = ""
@@ -42,11 +46,14 @@ class CachedViewer:
 
     Whenever the user's fence tells this `stamp`, they are the graph's. It belongs to what is in the
     same entry, so entries are exchanged and never changed. What is not `lasting` becomes wrong
-    without a change in the graph; it gets no stamp, and is not cached.
+    without a change in the graph; it gets no stamp, and is not cached. `erased_in` is the history
+    of this database in which the former users of these ids are erased; empty if no id was issued
+    anew.
     """
 
     revision: int
     viewer: Viewer
+    erased_in: str = ""
     stamp: str | None = field(default=None, compare=False)
     lasting: bool = field(default=True, compare=False)
 
@@ -184,12 +191,13 @@ def _mac(key: bytes, payload: bytes) -> bytes:
 def _encoded(cached: CachedViewer) -> bytes:
     viewer = cached.viewer
     numbers = (viewer.user_id, cached.revision, int(viewer.is_suspended))
-    return "\n".join((*map(str, numbers), cached.stamp or "", *_texts(viewer))).encode()
+    stamps = (cached.stamp or "", cached.erased_in)
+    return "\n".join((*map(str, numbers), *stamps, *_texts(viewer))).encode()
 
 
 def _decoded(payload: bytes) -> CachedViewer:
     """Return what `_encoded` has made, and only that: it must be known to be genuine."""
-    user_id, revision, is_suspended, stamp, *texts = payload.decode().split("\n")
+    user_id, revision, is_suspended, stamp, erased_in, *texts = payload.decode().split("\n")
     connected, reconnected, own, peer, blocked = texts
     viewer = Viewer(
         user_id=int(user_id),
@@ -200,7 +208,9 @@ def _decoded(payload: bytes) -> CachedViewer:
         blocked_ids=None if blocked == _NOT_ASKED else blocked,
         is_suspended=is_suspended == "1",
     )
-    return CachedViewer(revision=int(revision), viewer=viewer, stamp=stamp or None)
+    return CachedViewer(
+        revision=int(revision), viewer=viewer, stamp=stamp or None, erased_in=erased_in
+    )
 
 
 def _texts(viewer: Viewer) -> tuple[str, str, str, str, str]:

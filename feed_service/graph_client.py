@@ -14,6 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from feed_service.connections_cache import CachedViewer, ConnectionsCache
 from feed_service.fences import Fences, history_of, of_everybody
 from feed_service.metrics import FeedMetrics
+from feed_service.queries.erasure import ErasedUpTo
 from feed_service.viewers import Viewer
 from kith.client.channel_options import client_options
 from kith.client.channels import open_channel
@@ -98,7 +99,7 @@ class GraphClient:
         cache: ConnectionsCache,
         metrics: FeedMetrics,
         client_metrics: ClientMetrics,
-        erased_up_to: Callable[[Collection[int]], Mapping[int, int]],
+        erased_up_to: Callable[[Collection[int]], ErasedUpTo],
         fences: Fences | None = None,
     ) -> None:
         """Ask `erased_up_to` up to which revision the feed has erased ids that were issued anew.
@@ -150,7 +151,7 @@ class GraphClient:
             return known, suspended
         with_blocked = known.viewer.blocked_ids is not None
         response = self._answers(
-            {known.viewer.user_id: None if _is_of_former_history(known, stamp) else known},
+            {known.viewer.user_id: known},
             with_blocked=with_blocked,
             suspended_among=among,
             is_newest=True,
@@ -209,12 +210,8 @@ class GraphClient:
             unconfirmed = dict(known)
         elif self.fences is not None:
             confirmations["fence"].inc(len(known) - len(unconfirmed))
-        asked = {
-            user_id: None if _is_of_former_history(each, stamps.get(user_id)) else each
-            for user_id, each in unconfirmed.items()
-        }
         current, told = self._ask_all(
-            asked,
+            unconfirmed,
             with_blocked=with_blocked,
             suspended_among=among if suspended is None else (),
             stamps=stamps,
@@ -356,7 +353,7 @@ class GraphClient:
         if answer.unchanged and known is not None:
             return self._stamped(known, stamp)
         user_id = answer.user_id
-        pending = self._pending(answer.erasures) if answer.erasures else frozenset[int]()
+        pending, history = self._pending(answer.erasures)
         if user_id in pending:
             raise UnavailableError(
                 "the data of an earlier user with this id is still being erased",
@@ -369,9 +366,9 @@ class GraphClient:
             stamp=None if pending else stamp,
             # What is pending ends without a change of the revision.
             lasting=not pending,
+            erased_in=history,
         )
-        if known is not None and current == known:
-            # A user who never had a connection has no revision to be compared.
+        if known is not None and _is_still(known, current):
             return self._stamped(known, current.stamp)
         if current.lasting:
             self._cache.keep(current)
@@ -454,7 +451,7 @@ class GraphClient:
             if (stamp := self._confirmed(stamps.get(answer.user_id), response.fence_keepers))
         }
         erasures = [erasure for answer in answers for erasure in answer.erasures]
-        pending = self._pending(erasures) if erasures else frozenset[int]()
+        pending, history = self._pending(erasures)
         current = dict[int, CachedViewer]()
         for answer in answers:
             known = asked[answer.user_id]
@@ -470,8 +467,9 @@ class GraphClient:
                 else _viewer(answer, with_blocked=with_blocked, without=pending),
                 stamp=None if is_pending else stamp,
                 lasting=not is_pending,
+                erased_in=history if answer.erasures else "",
             )
-            if told == known:
+            if known is not None and _is_still(known, told):
                 current[answer.user_id] = self._stamped(known, told.stamp)
                 continue
             current[answer.user_id] = told
@@ -494,7 +492,9 @@ class GraphClient:
         """Return the graph's answer about each of up to 100 users."""
         queries = [
             pb.GetConnectedUserIdsRequest.UserQuery(
-                user_id=user_id, known_revision=known.revision if known else 0
+                user_id=user_id,
+                # Where ids were issued anew, an answer in full has what must be erased here.
+                known_revision=known.revision if known and not known.erased_in else 0,
             )
             for user_id, known in asked.items()
         ]
@@ -514,17 +514,22 @@ class GraphClient:
 
     def _pending(
         self, erasures: Collection[pb.GetConnectedUserIdsResponse.Erasure]
-    ) -> frozenset[int]:
-        """Return those ids whose former users have something left here.
+    ) -> tuple[frozenset[int], str]:
+        """Return those ids whose former users have something left here, and in which history.
 
-        Otherwise a post of a former user would be shown as one of the user who has the id now.
+        Otherwise a post of a former user would be shown as one of the user who has the id now. A
+        restored backup, or a standby that was promoted, may have again what had been erased. So
+        what is read with these ids is right if the history is the same before and afterwards.
         """
-        done = self._erased_up_to([erasure.user_id for erasure in erasures])
-        return frozenset(
+        if not erasures:
+            return frozenset(), ""
+        erased = self._erased_up_to([erasure.user_id for erasure in erasures])
+        pending = frozenset(
             erasure.user_id
             for erasure in erasures
-            if done.get(erasure.user_id, 0) < erasure.revision
+            if erased.revisions.get(erasure.user_id, 0) < erasure.revision
         )
+        return pending, erased.history
 
     def _seconds(self) -> float:
         """Return how long a call may take: a little less than the one it is made for."""
@@ -628,16 +633,15 @@ class _Measured:
             raise _translate(exc) from exc
 
 
-def _is_of_former_history(known: CachedViewer, stamp: str | None) -> bool:
-    """Whether the feed's database was restored, or promoted, since the graph confirmed an entry.
+def _is_still(known: CachedViewer, told: CachedViewer) -> bool:
+    """Whether an answer in full says what is known.
 
-    What it had erased may be there again, which the graph has to tell, though it has not changed.
+    The order of ids may be another at the same revision. A user who never had a connection has
+    none to be compared.
     """
-    return (
-        stamp is not None
-        and known.stamp is not None
-        and history_of(stamp) != history_of(known.stamp)
-    )
+    if known.revision and known.lasting and told.lasting:
+        return (known.revision, known.erased_in) == (told.revision, told.erased_in)
+    return known == told
 
 
 def _metadata() -> Metadata:

@@ -172,17 +172,22 @@ def steady_read_of_many(
             value = read(facts, since)
         else:
             value, stamps = graph.fences.beside_all(known, partial(read, facts, since))
+        read_with = (facts, _erased_in(known))
         known, suspended = graph.current_all(
             known, among=commenters(value), with_blocked=with_blocked, stamps=stamps
         )
-        facts, read_with = _taken(known, taken), facts
-        if facts == read_with:
+        facts = _taken(known, taken)
+        if (facts, _erased_in(known)) == read_with:
             return value, suspended
     raise AbortedError("the users' connections keep changing; repeat the call")
 
 
 def _taken(known: Mapping[int, CachedViewer], taken: Callable[[Mapping[int, Viewer]], F]) -> F:
     return taken({user_id: each.viewer for user_id, each in known.items()})
+
+
+def _erased_in(known: Mapping[int, CachedViewer]) -> Mapping[int, str]:
+    return {user_id: each.erased_in for user_id, each in known.items()}
 
 
 def read_of_author(

@@ -5,20 +5,25 @@ and comments are hidden before their rows are deleted, so that no viewer sees pa
 """
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import timedelta
+from typing import NamedTuple
 
 from sqlalchemy import Connection, TextClause, text
 
+from feed_service.queries import fences
 from feed_service.queries.comments import AUTHOR_IS_ERASED, CommentName
 from feed_service.queries.photos import insert_removals, remove_uploads
 from feed_service.queries.posts import name_literals
+from kith.exceptions import UnavailableError
 from shared.database.arrays import array_literal
+from shared.database.database import RETRY_AFTER
+from shared.database.reader import Reader, Statement
 
 _ERASED_UP_TO = """
     SELECT user_id, revision FROM erased_users WHERE user_id = ANY (CAST(:user_ids AS bigint[]))
 """
-_KNOWN = text(_ERASED_UP_TO)
+_KNOWN = Statement("erased_up_to", _ERASED_UP_TO)
 
 # In one message. The second statement has a snapshot of its own, from when the lock was given.
 _TAKE_TURNS = text(f"""
@@ -37,10 +42,24 @@ def take_turns(connection: Connection, *, user_id: int) -> int:
     return next((revision for _, revision in rows), 0)
 
 
-def erased_up_to(connection: Connection, *, user_ids: Collection[int]) -> dict[int, int]:
-    """Up to which revision each of those ids is erased that ever was."""
-    rows = connection.execute(_KNOWN, {"user_ids": array_literal(user_ids)})
-    return {user_id: revision for user_id, revision in rows}  # noqa: C416 -- rows are not tuples to mypy
+class ErasedUpTo(NamedTuple):
+    """Up to which revision ids are erased, and the history of the database in which they are."""
+
+    revisions: Mapping[int, int]
+    history: str
+
+
+def erased_up_to(reader: Reader, *, user_ids: Collection[int]) -> ErasedUpTo:
+    """Up to which revision each of those ids is erased that ever was.
+
+    Raises UnavailableError on a standby: what was erased may come back when it is promoted.
+    """
+    # First, so that what is found later is of this history, or the next look tells another one.
+    history = fences.keeper(reader).history
+    if history is None:
+        raise UnavailableError("the database is a standby", retry_after=RETRY_AFTER)
+    rows = reader.rows(_KNOWN, {"user_ids": array_literal(user_ids)})
+    return ErasedUpTo(dict(rows), history)
 
 
 _RECORD_ERASURE = text("""
