@@ -1,31 +1,43 @@
 """A service is killed while connections are changed, and fences keep reads right.
 
 Changes are stopped at each of their steps, and then the process of graph_service is killed. Another
-one goes on: it closes the fences of changes that are over, and of no others. Or the process of a
-keeper is killed, after it has committed fences and before it answers.
+one goes on: it closes the fences of changes that are over, and of no others. Reads that have begun
+before are stopped until then. Or the process of a keeper is killed, after it has committed fences
+and before it answers.
 """
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event, Thread
-from typing import Final
+from typing import Final, Self
 
 import grpc
 import pytest
 
+from kith.feed.v1.feed_pb2 import GetFeedRequest
 from kith.graph.v1 import graph_pb2
 from kith.graph.v1.fence_keeper_pb2 import ListOpenFencesRequest
 from kith.graph.v1.fence_keeper_pb2_grpc import FenceKeeperServiceStub
 from kith.graph.v1.graph_pb2_grpc import GraphServiceStub
+from kith.positions import ANY_WORD, KEY
 from tests.support.errors import reason_of
-from tests.support.pair import Databases, Pair, running_fenced_pair, running_pair, tapped
-from tests.support.pauses import CLOSES_FENCES, OPENS_FENCES
+from tests.support.pair import (
+    Databases,
+    Pair,
+    another_feed,
+    running_fenced_pair,
+    running_pair,
+    tapped,
+)
+from tests.support.pauses import CLOSES_FENCES, FENCE_STEPS, OPENS_FENCES, STEPS, Pause
 from tests.support.people import People
 from tests.support.ports import free_port
 from tests.support.processes import ServiceProcess, Session, until
+from tests.support.redis_server import running_redis
+from tests.support.replication import ReplicatedCluster, replicated_cluster
 from tests.support.roles import serving
 from tests.support.wire import WireTap
 
@@ -39,8 +51,20 @@ _STEPS: Final = {
     "before the fence is opened": ("keeper", "before_statement", OPENS_FENCES),
 }
 _LATE: Final = "COMMIT is late"
+_ANY: Final = ((KEY, ANY_WORD),)
+# A part of the statement that reads posts.
+_POSTS: Final = "posts AS p"
+_POSTS_STEPS: Final = tuple(step for step in STEPS if "posts" in step)
 # A ceiling that only something broken reaches.
 _WITHIN_SECONDS: Final = 60
+# Reads that are stopped take slots and time.
+_MOST_READS: Final = 32
+_PATIENT: Final = {
+    "FEED_THREADS": str(_MOST_READS),
+    "DEFAULT_DEADLINE_SECONDS": str(_WITHIN_SECONDS),
+    "DATABASE_STATEMENT_TIMEOUT_SECONDS": str(_WITHIN_SECONDS),
+    "REDIS_TIMEOUT_SECONDS": "5",
+}
 # More people than one change has fences of their own for.
 _MANY: Final = 1_001
 _OPEN_CHANGES: Final = "SELECT change_id FROM open_fences"
@@ -54,6 +78,7 @@ class _Removal:
     step: str
     bob: int
     alice: int
+    post: int
     is_there: Event = field(default_factory=Event)
     goes_on: Event = field(default_factory=Event)
 
@@ -89,33 +114,152 @@ def _pass(_statement: str) -> None:
     """Let something through."""
 
 
-@pytest.fixture(scope="module")
-def both(databases: Databases) -> Iterator[tuple[Pair, FenceKeeperServiceStub]]:
-    with running_fenced_pair(databases) as running:
+_Read = Callable[[int], list[int]]
+"""One way to read somebody's feed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Services:
+    """Both services with fences, and the ways in which feeds are read there.
+
+    `steps` are those at which a read can be stopped for long. If there is a `cluster`, its standby
+    answers reads.
+    """
+
+    pair: Pair
+    keeper: FenceKeeperServiceStub
+    reads: Sequence[_Read]
+    steps: Sequence[str] = _POSTS_STEPS
+    cluster: ReplicatedCluster | None = None
+
+    def stop_standby(self) -> None:
+        """Let the standby have nothing that comes from now on."""
+        if self.cluster is not None:
+            for standby in self.cluster.standbys:
+                standby.pause()
+
+    def let_standby_go(self) -> None:
+        """Let the standby have everything."""
+        if self.cluster is not None:
+            for standby in self.cluster.standbys:
+                standby.let_go()
+                standby.catch_up(self.cluster.primary)
+
+
+class _StoppedReads:
+    """Each Bob's feed, read in every way, and stopped at every step until it is let go."""
+
+    def __init__(self, services: _Services, removals: Iterable[_Removal]) -> None:
+        self._goes_on = Event()
+        self._threads = ThreadPoolExecutor(_MOST_READS)
+        self._reads = [
+            (removal, step, self._begin(services.pair, step, read, removal.bob))
+            for removal in removals
+            for read in services.reads
+            for step in services.steps
+        ]
+        Pause(services.pair).off()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc_info: object) -> None:
+        self._goes_on.set()
+        self._threads.shutdown()
+
+    def pages(self) -> Iterator[tuple[_Removal, str, list[int]]]:
+        """Let them go; yields what each shows."""
+        self._goes_on.set()
+        for removal, step, read in self._reads:
+            yield removal, step, read.result()
+
+    def _begin(self, pair: Pair, step: str, read: _Read, viewer: int) -> Future[list[int]]:
+        is_there = Event()
+
+        def stop() -> None:
+            is_there.set()
+            self._goes_on.wait(_WITHIN_SECONDS)
+
+        Pause(pair).at(step, stop, viewer_id=viewer)
+        begun = self._threads.submit(read, viewer)
+        assert is_there.wait(_WITHIN_SECONDS), step
+        return begun
+
+
+@contextmanager
+def _on_one_node(databases: Databases) -> Iterator[_Services]:
+    with running_fenced_pair(databases, _PATIENT) as (pair, keeper):
+        yield _Services(pair=pair, keeper=keeper, reads=[People(pair).feed])
+
+
+@contextmanager
+def _with_a_replica(_databases: Databases) -> Iterator[_Services]:
+    with replicated_cluster() as cluster:
+        settings = {**_PATIENT, "FEED_LAYOUT": "single"}
+        databases, replicas = Databases(cluster), cluster.standbys
+        with running_fenced_pair(databases, settings, replicas=replicas) as (pair, keeper):
+
+            def read(viewer: int) -> list[int]:
+                request = GetFeedRequest(user_id=viewer)
+                posts = pair.feed.GetFeed(request, metadata=_ANY).posts
+                return [post.post_id for post in posts]
+
+            yield _Services(
+                pair=pair, keeper=keeper, reads=[read], steps=FENCE_STEPS, cluster=cluster
+            )
+
+
+@contextmanager
+def _with_redis(databases: Databases) -> Iterator[_Services]:
+    with running_redis() as server:
+        settings = {**_PATIENT, "REDIS_URL": server.url}
+        # It has nothing but what the first has left in Redis.
+        empty = {**settings, "CONNECTIONS_CACHE_BYTES": "0", "FENCES_PORT": str(free_port())}
+        with (
+            running_fenced_pair(databases, settings) as (pair, keeper),
+            another_feed(pair, empty) as (_, stub),
+        ):
+            reads = [People(replace(pair, feed=stub)).feed, People(pair).feed]
+            yield _Services(pair=pair, keeper=keeper, reads=reads)
+
+
+_SERVICES: Final = {
+    "one node": _on_one_node,
+    "a replica": _with_a_replica,
+    "Redis": _with_redis,
+}
+
+
+@pytest.fixture(scope="module", params=_SERVICES)
+def services(request: pytest.FixtureRequest, databases: Databases) -> Iterator[_Services]:
+    with _SERVICES[request.param](databases) as running:
         yield running
 
 
 def test_reads_are_right_when_the_process_of_a_change_is_killed_at_any_step(
-    both: tuple[Pair, FenceKeeperServiceStub], tmp_path: Path
+    services: _Services, tmp_path: Path
 ) -> None:
-    pair, keeper = both
+    pair, keeper = services.pair, services.keeper
     people = People(pair)
     removals = {}
     for step in _STEPS:
         bob, alice = people.connected(2)
-        removals[step] = _Removal(step=step, bob=bob, alice=alice)
+        removals[step] = _Removal(step=step, bob=bob, alice=alice, post=people.post(alice))
     late = removals[_LATE]
     until(lambda: not _open(keeper))
     for removal in removals.values():
-        # Bob's connections are cached and need no call.
-        people.feed(removal.bob)
+        _confirm(services, removal)
 
     with ExitStack() as stack:
+        services.stop_standby()
+        stack.callback(services.let_standby_go)
         tap, url = stack.enter_context(tapped(serving("graph", pair.graph_url)))
         variables = {"GRAPH_DATABASE_URL": url, "FENCE_KEEPERS": _address(pair)}
         process = stack.enter_context(
             ServiceProcess("graph_service", variables, tmp_path / "graph.log")
         )
+        stopped = _StoppedReads(services, removals.values())
+        stack.enter_context(stopped)
         for removal in removals.values():
             stack.callback(removal.goes_on.set)
         for removal in removals.values():
@@ -125,15 +269,18 @@ def test_reads_are_right_when_the_process_of_a_change_is_killed_at_any_step(
             if removal is not late:
                 removal.goes_on.set()
 
-        _check(people, removals)
+        _check(services, removals)
+        for removal, step, page in stopped.pages():
+            _check_stopped(removal, step, page)
         until(lambda: len(_open(keeper)) <= 1)
         assert len(_open(keeper)) == 1
-        _check(people, removals)
+        services.let_standby_go()
+        _check(services, removals)
         late.goes_on.set()
         until(lambda: not _is_connected(pair, late))
-        _check(people, removals, ended={*_REMOVED, _LATE})
+        _check(services, removals, ended={*_REMOVED, _LATE})
         until(lambda: not _open(keeper))
-        _check(people, removals, ended={*_REMOVED, _LATE})
+        _check(services, removals, ended={*_REMOVED, _LATE})
 
 
 def _address(pair: Pair) -> str:
@@ -141,6 +288,24 @@ def _address(pair: Pair) -> str:
     with Session(pair.graph_url) as session:
         [(target,)] = session.rows("SELECT target FROM fence_keepers")
     return str(target)
+
+
+def _confirm(services: _Services, removal: _Removal) -> None:
+    """Have Bob's feed read in every way until that asks nothing, and the standby answers."""
+    pair, asked = services.pair, list[str]()
+    pair.gate.before_call = asked.append
+
+    def is_confirmed(read: _Read) -> bool:
+        asked.clear()
+        pair.feed_tap.reset()
+        assert read(removal.bob) == [removal.post]
+        is_by_primary = any(_POSTS in text for text in pair.feed_tap.statements)
+        return is_by_primary != bool(services.cluster) and "GetConnectedUserIds" not in asked
+
+    # What the last way confirms is left in Redis for the first.
+    for read in reversed(services.reads):
+        until(lambda read=read: is_confirmed(read))  # type: ignore[misc]  # mypy knows no default of a lambda
+    pair.gate.before_call = _pass
 
 
 def _open(keeper: FenceKeeperServiceStub) -> list[str]:
@@ -154,14 +319,27 @@ def _is_connected(pair: Pair, removal: _Removal) -> bool:
     return state == graph_pb2.CONNECTION_STATE_CONNECTED
 
 
-def _check(people: People, removals: dict[str, _Removal], *, ended: set[str] | None = None) -> None:
-    """Have each Alice post, and see that Bob is shown it if he is connected with her, twice."""
-    ended = ended or _REMOVED
+def _check(
+    services: _Services, removals: dict[str, _Removal], *, ended: set[str] | None = None
+) -> None:
+    """Have each Alice post, and see that Bob is shown her posts if he is connected with her."""
+    people, ended = People(services.pair), ended or _REMOVED
     for step, removal in removals.items():
-        post = people.post(removal.alice)
-        for _ in range(2):
-            page = people.feed(removal.bob)
-            assert (page == []) if step in ended else (post in page), step
+        people.post(removal.alice)
+        for read in services.reads:
+            for _ in range(2):
+                page = read(removal.bob)
+                assert (page == []) if step in ended else (removal.post in page), step
+
+
+def _check_stopped(removal: _Removal, step: str, page: list[int]) -> None:
+    """Check what a read has shown that was stopped at a step when Alice's process was killed."""
+    if removal.step in _REMOVED:
+        # After a step it may show what it had read before it.
+        allowed = {removal.post} if step.startswith("after") else set()
+        assert set(page) <= allowed, (removal.step, step)
+    else:
+        assert removal.post in page, (removal.step, step)
 
 
 def test_a_keeper_that_is_killed_before_it_answers_leaves_nothing_half_done(
