@@ -54,6 +54,7 @@ _BACKGROUND_CONNECTIONS = 3
 def build(settings: FeedSettings, database_url: str) -> Service:
     """Put the service together; nothing runs or connects before it is started."""
     with ExitStack() as resources:
+        layout = layouts.LAYOUTS[settings.layout]
         parts = build_parts(
             "feed",
             settings,
@@ -63,9 +64,9 @@ def build(settings: FeedSettings, database_url: str) -> Service:
             resources=resources,
             # A distributed statement cannot read a fence, which is on one node.
             tells_beside=bool(settings.fences_port) and settings.layout == "single",
+            begin_session=layout.begin_session,
         )
         metrics = FeedMetrics(parts.registry)
-        layout = layouts.LAYOUTS[settings.layout]
         graph = resources.enter_context(closing(_graph_client(settings, parts, metrics)))
         store = None
         if settings.object_store:

@@ -7,8 +7,8 @@ one statement Citus may refuse, or run on every shard.
 """
 
 import time
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 from feed_service import queries
 from feed_service.models import DISTRIBUTED_BY
@@ -37,6 +37,7 @@ class Layout:
     lock_imported_tags = staticmethod(queries.imported_tags.lock_imported_tags)
     hide_comments = staticmethod(queries.erasure.hide_comments)
     event_writers: Sequence[Writers] = ()
+    begin_session: Callable[[Any], None] | None = None
 
 
 class _Distributed(Layout):
@@ -56,6 +57,7 @@ class _Distributed(Layout):
     lock_imported_tags = staticmethod(queries.citus.imports.lock_imported_tags)
     hide_comments = staticmethod(queries.citus.erasure.hide_comments)
     event_writers = (queries.citus.events.prepared_transactions,)
+    begin_session = staticmethod(queries.citus.events.pass_numbers_of_events)
 
 
 SINGLE: Final = Layout()

@@ -225,7 +225,15 @@ def _opener(endpoint: Endpoint, name: str) -> Callable[[], Any]:
         **address(endpoint.url),
         **connect_arguments(settings, name=name, options=options),
     }
-    return lambda: guard.connect(lambda: psycopg2.connect(**arguments))
+
+    def open_session() -> Any:
+        session = psycopg2.connect(**arguments)
+        if endpoint.begin_session is not None:
+            session.autocommit = True
+            endpoint.begin_session(session)
+        return session
+
+    return lambda: guard.connect(open_session)
 
 
 def address(url: str) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """What both services are built of: their database, its replicas, Redis, tokens and rate limits."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry
 
@@ -73,19 +73,23 @@ def build_parts(
     background_connections: int,
     resources: ExitStack,
     tells_beside: bool = False,
+    begin_session: Callable[[Any], None] | None = None,
 ) -> Parts:
     """Build the parts of `graph` or `feed`, and leave to `resources` what has to be closed.
 
     No thread is started and nothing connects. `totals` are gauges that the database maintains. Work
     in the background has connections of its own, so it never takes one from the calls. The reader
-    of the primary `tells_beside` its rows what it is asked, if that is wanted.
+    of the primary `tells_beside` its rows what it is asked, if that is wanted. Each session of the
+    databases begins with `begin_session`.
     """
     registry = CollectorRegistry()
     redis = None
     if settings.redis:
         redis = OptionalRedis(settings.redis, RedisMetrics(registry))
         resources.callback(redis.close)
-    endpoint = Endpoint.of(settings.database, database_url, database_latency(registry))
+    endpoint = Endpoint.of(
+        settings.database, database_url, database_latency(registry), begin_session=begin_session
+    )
     resources.callback(endpoint.guard.close)
     database = resources.enter_context(closing(Database(endpoint)))
     reader = resources.enter_context(closing(Reader(endpoint, tells_beside=tells_beside)))

@@ -1,6 +1,7 @@
 """What a distributed database may still commit is waited for before later events are told.
 
-Run on one PostgreSQL, in which a table says what the nodes of a Citus would.
+Run on one PostgreSQL, in which a table says what the nodes of a Citus would; and what a coordinator
+has lost, on a Citus.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,9 +18,11 @@ from feed_service.layouts import DISTRIBUTED
 from feed_service.queries.events import EventFilter, EventRow
 from feed_service.watches import ContentWatches
 from kith.exceptions import UnavailableError
+from kith.feed.v1 import feed_pb2 as pb
 from shared.api.paging import PageTokens
 from shared.api.watches import Changes, WatchMetrics, WatchSettings
-from tests.support.pair import Databases
+from tests.support.pair import Databases, Pair, running_pair
+from tests.support.people import People
 from tests.support.processes import Session
 from tests.support.reading import new_reader
 
@@ -112,3 +115,45 @@ def test_a_stream_ends_when_a_node_does_not_answer(nodes: _Nodes) -> None:
 
     with pytest.raises(UnavailableError):
         list(islice(nodes.stream, 100))
+
+
+# The coordinator writes to its log that it has given numbers out when a transaction of its own
+# commits, which may be after nodes have committed events that have these numbers.
+_FORGET_NUMBERS = """
+    SELECT setval('content_events_seq_seq', 1, false);
+    SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid()
+      AND application_name LIKE 'kith %'
+"""
+
+
+@pytest.mark.usefixtures("citus")
+def test_a_coordinator_that_has_lost_the_last_numbers_gives_no_event_a_number_again(
+    databases: Databases,
+) -> None:
+    with running_pair(databases) as pair:
+        people = People(pair)
+        author, other = people.new(2)
+        posted = [people.post(author) for _ in range(3)]
+        told, cursor = _told(pair, "", most=3)
+        with Session(pair.feed_url) as session:
+            session.rows(_FORGET_NUMBERS)
+            session.commit()
+
+        later = people.post(other)
+
+        assert told == posted
+        assert _told(pair, cursor, most=1)[0] == [later]
+
+
+def _told(pair: Pair, cursor: str, *, most: int) -> tuple[list[int], str]:
+    """Return the posts of events behind a cursor, or of the oldest, and the cursor behind them."""
+    request = pb.WatchPostsRequest(cursor=cursor, from_oldest=not cursor)
+    call = pair.feed.WatchPosts(request, timeout=30)
+    told = list[int]()
+    for changes in call:
+        told += [event.post_id for event in changes.events]
+        if len(told) >= most:
+            break
+    call.cancel()
+    return told, changes.cursor
