@@ -153,7 +153,7 @@ def build(settings: FeedSettings, database_url: str) -> Service:
             name=NAME,
             add_to=lambda to: feed_pb2_grpc.add_FeedServiceServicer_to_server(servicer, to),
             access=access.ACCESS,
-            internal=_fence_keeper(settings, parts, resources),
+            internal=_fence_keeper(settings, parts, metrics, resources),
             suspended=graph.suspended_users,
             rate_limits=parts.rate_limits,
             positions=parts.positions,
@@ -174,12 +174,12 @@ def build(settings: FeedSettings, database_url: str) -> Service:
 
 
 def _fence_keeper(
-    settings: FeedSettings, parts: Parts, resources: ExitStack
+    settings: FeedSettings, parts: Parts, metrics: FeedMetrics, resources: ExitStack
 ) -> InternalCalls | None:
     if not settings.fences_port:
         return None
     reader = resources.enter_context(closing(Reader(parts.endpoint, name=FENCES)))
-    servicer = FenceKeeperServicer(reader)
+    servicer = FenceKeeperServicer(reader, metrics)
     return InternalCalls(
         name=fence_keeper.NAME,
         add_to=lambda to: fence_keeper_pb2_grpc.add_FenceKeeperServiceServicer_to_server(

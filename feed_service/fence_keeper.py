@@ -4,10 +4,12 @@ It is served at a port of its own, by threads and over connections of its own: c
 wait for the graph, and changes of the graph wait for this.
 """
 
+import logging
 from typing import Final
 
 import grpc
 
+from feed_service.metrics import FeedMetrics
 from feed_service.queries import fences
 from feed_service.queries.fences import EVERYBODY, Change, KeeperName
 from kith.exceptions import UnavailableError
@@ -27,16 +29,19 @@ THREADS: Final = 4
 _MAX_USERS: Final = limits(pb.OpenFencesRequest, "user_ids").max_items
 _MAX_CHANGES: Final = limits(pb.CloseFencesRequest, "change_ids").max_items
 _TRANSACTION_LENGTH: Final = limits(pb.OpenFencesRequest, "transaction").max_length
+_XID8S: Final = 2**64
 _HISTORY_LENGTH: Final = limits(pb.OpenFencesRequest, "graph_history").max_length
 _PAGE: Final = 1_000
+_log = logging.getLogger("kith.fences")
 
 
 class FenceKeeperServicer(fence_keeper_pb2_grpc.FenceKeeperServiceServicer):
     """The service of protos/kith/graph/v1/fence_keeper.proto, which documents every call."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Reader, metrics: FeedMetrics) -> None:
         """Run the statements over the connections of a reader."""
         self._reader = reader
+        self._metrics = metrics
 
     def Identify(
         self, request: pb.IdentifyRequest, context: grpc.ServicerContext
@@ -56,17 +61,11 @@ class FenceKeeperServicer(fence_keeper_pb2_grpc.FenceKeeperServiceServicer):
             )
             if user_ids != sorted(user_ids):
                 fields.reject("user_ids", "must be in ascending order")
-            transaction = fields.text(
-                "transaction",
-                request.transaction,
-                max_length=_TRANSACTION_LENGTH,
-                may_be_empty=True,
-            )
+            transaction = request.transaction
+            if not _is_xid8(transaction):
+                fields.reject("transaction", "must be a decimal number below 2^64")
             graph_history = fields.text(
-                "graph_history",
-                request.graph_history,
-                max_length=_HISTORY_LENGTH,
-                may_be_empty=True,
+                "graph_history", request.graph_history, max_length=_HISTORY_LENGTH
             )
         change = Change(
             change_id=change_id,
@@ -74,7 +73,11 @@ class FenceKeeperServicer(fence_keeper_pb2_grpc.FenceKeeperServiceServicer):
             transaction=transaction,
             graph_history=graph_history,
         )
-        return pb.OpenFencesResponse(keeper=_named(fences.open_fences(self._reader, change)))
+        opened = fences.open_fences(self._reader, change)
+        if opened.is_claimed:
+            self._metrics.fence_claims.inc()
+            _log.warning("another graph has claimed the fences", extra={"history": graph_history})
+        return pb.OpenFencesResponse(keeper=_named(opened.keeper))
 
     def CloseFences(
         self, request: pb.CloseFencesRequest, context: grpc.ServicerContext
@@ -106,6 +109,12 @@ class FenceKeeperServicer(fence_keeper_pb2_grpc.FenceKeeperServiceServicer):
                 for each in changes
             ],
         )
+
+
+def _is_xid8(text: str) -> bool:
+    """Whether a text is the number of a transaction; fences of others would never be closed."""
+    is_number = text.isascii() and text.isdecimal() and len(text) <= _TRANSACTION_LENGTH
+    return is_number and int(text) < _XID8S
 
 
 def _named(keeper: KeeperName) -> pb.FenceKeeperName:

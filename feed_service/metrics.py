@@ -94,6 +94,12 @@ class FeedMetrics:
             by: confirmations.labels(by)
             for by in ("fence", "no_stamp", "open", "changed", "suspensions")
         }
+        self.fence_claims = Counter(
+            "fence_claims_total",
+            "How often another graph than before has claimed the fences, or the same one after a "
+            "restart or failover of its database.",
+            registry=registry,
+        )
         self.followed_at = Gauge(
             "connections_followed_timestamp_seconds",
             "When this process last received a message of WatchConnections. One process at a time "

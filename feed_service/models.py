@@ -626,13 +626,17 @@ fence_keeper = Table(
 )
 
 # Whether what is cached of a user's connections can have changed, and of everybody's, user 0: see
-# fences. The generation is a new one with each change, of which those under way are open.
+# fences. The generation is a new one with each change, of which those under way are open. That of
+# everybody has the history of the graph to which the fences belong, and a claim that is a new one
+# with each other history.
 fences = Table(
     "fences",
     metadata,
     big_id("user_id", primary_key=True),
     Column("generation", UUID, nullable=False),
     Column("open", ARRAY(UUID), nullable=False),
+    Column("claim", UUID),
+    Column("claimed_by", Text),
 )
 
 # The changes of the graph that are open, and the transactions there that make them.

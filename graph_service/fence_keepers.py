@@ -3,14 +3,14 @@
 import json
 import threading
 import uuid
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final, NamedTuple
 
 import grpc
 from google.protobuf.message import Message
 
-from graph_service.queries.fences import KeeperName, ToldChange
+from graph_service.queries.fences import KeeperName, OpenChanges, ToldChange
 from kith.client.channel_options import client_options
 from kith.client.channels import open_channel
 from kith.client.settings import TargetSettings
@@ -50,11 +50,11 @@ _RETRIES: Final = {
 class OpenFences(NamedTuple):
     """A page of the changes that a keeper has open.
 
-    Each change has the time at which it was opened, in seconds since 1970.
+    `opened` is when it opened each, in seconds since 1970.
     """
 
-    keeper: KeeperName
-    changes: Sequence[tuple[ToldChange, int]]
+    page: OpenChanges
+    opened: Mapping[uuid.UUID, int]
 
 
 class FenceKeepers:
@@ -106,18 +106,19 @@ class FenceKeepers:
         while True:
             request = pb.ListOpenFencesRequest(after_change_id=after)
             response = self._call(target, "ListOpenFences", request)
-            page = response.open_fences
+            listed = response.open_fences
             changes = [
-                (
-                    ToldChange(uuid.UUID(each.change_id), each.transaction, each.graph_history),
-                    each.open_time.seconds,
-                )
-                for each in page
+                ToldChange(uuid.UUID(each.change_id), each.transaction, each.graph_history)
+                for each in listed
             ]
-            yield OpenFences(_name(response.keeper), changes)
-            if len(page) < _PAGE:
+            opened = {
+                change.change_id: each.open_time.seconds
+                for change, each in zip(changes, listed, strict=True)
+            }
+            yield OpenFences(OpenChanges(target, _name(response.keeper), changes), opened)
+            if len(listed) < _PAGE:
                 return
-            after = page[-1].change_id
+            after = listed[-1].change_id
 
     def shut(self) -> None:
         """Close all channels."""

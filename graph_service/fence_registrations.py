@@ -12,14 +12,14 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Connection
 
-from graph_service.fence_keepers import FenceKeepers
+from graph_service.fence_keepers import FenceKeepers, OpenFences
 from graph_service.fences import EVERYBODY
 from graph_service.queries import fences
 from graph_service.queries.fences import KeeperRow, Outcome, ToldChange
@@ -79,21 +79,24 @@ def _list_open(row: KeeperRow, keepers: FenceKeepers, database: Database) -> int
     sys.stdout.write(f"{row.target}  keeper {row.name.keeper_id}\n")
     number = 0
     try:
-        for page in keepers.open_changes(row.target):
-            number += len(page.changes)
-            _print_page(row.target, page.changes, database)
+        for listed in keepers.open_changes(row.target):
+            number += len(listed.opened)
+            _print_page(listed, database)
+            is_registered = listed.page.keeper == row.name
     except UnavailableError:
         sys.stdout.write("  does not answer, so no connection can be changed\n")
         return 1
+    if not is_registered:
+        sys.stdout.write(
+            "  in another history than the registered one: graph_service registers it\n"
+        )
     sys.stdout.write(f"  {number} open\n")
     return 0
 
 
-def _print_page(target: str, page: Sequence[tuple[ToldChange, int]], database: Database) -> None:
-    opened = {change.change_id: seconds for change, seconds in page}
-    read = partial(fences.outcomes, target=target, told=[change for change, _ in page])
-    for each in database.read(read):
-        age = max(0, round(time.time() - opened[each.change_id]))
+def _print_page(listed: OpenFences, database: Database) -> None:
+    for each in database.read(partial(fences.outcomes, page=listed.page)):
+        age = max(0, round(time.time() - listed.opened[each.change_id]))
         sys.stdout.write(f"  {each.change_id}  open for {age} s  {_waits_for(each)}\n")
 
 

@@ -22,7 +22,7 @@ from typing import Final, NoReturn, TypeVar
 
 from sqlalchemy import Connection
 
-from graph_service.fence_keepers import FenceKeepers, unavailable
+from graph_service.fence_keepers import FenceKeepers, OpenFences, unavailable
 from graph_service.metrics import FenceMetrics
 from graph_service.queries import fences
 from graph_service.queries.fences import FencedBy, KeeperName, KeeperRow, ToldChange
@@ -344,29 +344,29 @@ class FenceUpkeep:
         Returns when the other changes were opened, in seconds since 1970.
         """
         opened = list[int]()
-        for number, page in enumerate(self._keepers.open_changes(row.target)):
+        for number, listed in enumerate(self._keepers.open_changes(row.target)):
             if number == 0:
-                self._attempt(partial(self._renew, row, history, page.keeper), failures)
-            if page.changes:
-                opened += self._left_open(row.target, page.changes)
+                self._attempt(partial(self._renew, row, history, listed.page.keeper), failures)
+            if listed.opened:
+                opened += self._left_open(listed)
         return opened
 
     def _renew(self, row: KeeperRow, history: str, keeper: KeeperName) -> None:
         """Register a keeper again after a failover or restore of its database, or of the graph's.
 
-        Fences of before may be lost.
+        Fences of before may be lost. Or another graph has claimed the keeper, and closed some.
         """
         if row.graph_history != history or keeper != row.name:
             self.register(row.target, seen=row)
 
-    def _left_open(self, target: str, changes: Sequence[tuple[ToldChange, int]]) -> list[int]:
+    def _left_open(self, listed: OpenFences) -> list[int]:
         """Close the fences of changes that are over; returns when the others were opened.
 
         One process does so at a time.
         """
         with self._database.advisory_lock("fences") as connection:
             if connection is None:
-                return [opened for _, opened in changes]
-            over = fences.over(connection, target=target, told=[change for change, _ in changes])
-            self._keepers.close(target, over)
-        return [opened for change, opened in changes if change.change_id not in over]
+                return list(listed.opened.values())
+            over = fences.over(connection, listed.page)
+            self._keepers.close(listed.page.target, over)
+        return [opened for change_id, opened in listed.opened.items() if change_id not in over]

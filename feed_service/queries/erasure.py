@@ -55,7 +55,7 @@ def erased_up_to(reader: Reader, *, user_ids: Collection[int]) -> ErasedUpTo:
     Raises UnavailableError on a standby: what was erased may come back when it is promoted.
     """
     # First, so that what is found later is of this history, or the next look tells another one.
-    history = fences.keeper(reader).history
+    history = fences.database_history(reader)
     if history is None:
         raise UnavailableError("the database is a standby", retry_after=RETRY_AFTER)
     rows = reader.rows(_KNOWN, {"user_ids": array_literal(user_ids)})

@@ -12,22 +12,30 @@ from shared.database.reader import Reader, Statement
 EVERYBODY: Final = 0
 """The user whose fence is that of everybody."""
 
-_HISTORY: Final = """CASE WHEN NOT pg_is_in_recovery() THEN concat_ws('/',
+
+def _history(claim: str) -> str:
+    """Return SQL for the history of this database, from that for the claim of everybody's fence.
+
+    It is another one when fences may have been lost: when the server's disk is put back, so it
+    tells when the server was started; when a standby is promoted, which begins a timeline; and when
+    a dump is restored, which has other files. It is also another one with each claim, because the
+    graph that has the claim closes the fences of others. A standby has none.
+
+    Each statement asks anew: a connection, of a pooler also, can outlive all that. It costs no read
+    of a file.
+    """
+    return f"""CASE WHEN NOT pg_is_in_recovery() THEN concat_ws('/',
                  CAST(extract(epoch FROM pg_postmaster_start_time()) AS text),
                  left(pg_walfile_name(pg_current_wal_insert_lsn()), 8),
-                 pg_relation_filepath('fences')) END"""
-"""The history of this database, which is another one when fences may have been lost; of a standby
-there is none.
+                 pg_relation_filepath('fences'), {claim}) END"""
 
-Fences are lost when the server's disk is put back, so it tells when the server was started; when a
-standby is promoted, which begins a timeline; and when a dump is restored, which has other files.
-Each statement asks anew: a connection, of a pooler also, can outlive all that. It costs no read of
-a file.
-"""
+
+# Only the fence of everybody has one.
+_HISTORY_OF_ROWS: Final = _history("min(CAST(claim AS text))")
 
 STAMP: Final = f"""
     SELECT CASE WHEN bool_and(open = '{{}}')
-                THEN {_HISTORY} || ' '
+                THEN {_HISTORY_OF_ROWS} || ' '
                      || string_agg(CAST(generation AS text), ' ' ORDER BY user_id) END
     FROM fences WHERE user_id IN ({EVERYBODY}, :fenced_user_id)"""
 """The stamp of what is true of a user at this moment, if the graph confirms it later on.
@@ -39,7 +47,7 @@ spaces. It is NULL while a change is open for either, and on a standby.
 _STAMP = Statement("fence_stamp", STAMP)
 
 STAMPS: Final = f"""
-    SELECT {_HISTORY} || ' '
+    SELECT {_HISTORY_OF_ROWS} || ' '
            || min(CAST(generation AS text)) FILTER (WHERE user_id = {EVERYBODY} AND open = '{{}}')
            || coalesce(string_agg(' ' || user_id || ':' || CASE WHEN open = '{{}}'
                                   THEN CAST(generation AS text) ELSE '' END, '')
@@ -114,7 +122,9 @@ def stamps_of(user_ids: Collection[int], told: str | None) -> dict[int, str]:
     return stamps
 
 
-_NAME: Final = f"SELECT CAST(keeper_id AS text), {_HISTORY} FROM fence_keeper"
+_NAME: Final = f"""
+    SELECT CAST(keeper_id AS text), {_history("claim")}
+    FROM fence_keeper JOIN fences ON user_id = {EVERYBODY}"""
 
 _KEEPER = Statement("fence_keeper", _NAME)
 
@@ -125,9 +135,30 @@ def keeper(reader: Reader) -> KeeperName:
     return KeeperName._make(name)
 
 
+_DATABASE = Statement("database_history", f"SELECT {_history('NULL')}")
+
+
+def database_history(reader: Reader) -> str | None:
+    """The history of this database, whichever graph has claimed the fences; None on a standby."""
+    [(told,)] = reader.rows(_DATABASE, {})
+    return None if told is None else str(told)
+
+
+class Opened(NamedTuple):
+    """The keeper that has committed fences, and whether a graph has claimed it by that."""
+
+    keeper: KeeperName
+    is_claimed: bool
+
+
 # A change that was opened already stays as it is: then nothing is inserted. The fences are locked
 # in the order of the users, here and below, so that two changes cannot wait for each other. A crash
 # must not lose what is answered, also where other commits do not wait for the disk.
+#
+# The first graph takes the fences without a claim, and each other history after it with a new one.
+# That the history is still the same is read without a lock, or else all changes would wait for one
+# row. If another one claims the fences meanwhile, the name that is returned is that of before,
+# which no stamp has any more. It is never the name of another graph's claim.
 _OPEN = Statement(
     "open_fences",
     f"""
@@ -142,25 +173,41 @@ _OPEN = Statement(
         ON CONFLICT (change_id) DO NOTHING
         RETURNING change_id, user_ids
     ),
-    fenced AS (
-        INSERT INTO fences AS known (user_id, generation, open)
-        SELECT fenced.user_id, gen_random_uuid(), ARRAY[opened.change_id]
+    raised AS (
+        SELECT fenced.user_id, ARRAY[opened.change_id] AS open
         FROM opened, unnest(opened.user_ids) AS fenced (user_id)
-        ORDER BY fenced.user_id
+        UNION ALL
+        SELECT user_id, CAST('{{}}' AS uuid[]) FROM fences
+        WHERE user_id = {EVERYBODY} AND claimed_by IS DISTINCT FROM :graph_history
+          AND NOT EXISTS (SELECT FROM opened WHERE {EVERYBODY} = ANY (opened.user_ids))
+    ),
+    fenced AS (
+        INSERT INTO fences AS known (user_id, generation, open, claimed_by)
+        SELECT user_id, gen_random_uuid(), open,
+               CASE WHEN user_id = {EVERYBODY} THEN :graph_history END
+        FROM raised ORDER BY user_id
         ON CONFLICT (user_id) DO UPDATE
-        SET generation = excluded.generation, open = known.open || excluded.open
+        SET generation = excluded.generation, open = known.open || excluded.open,
+            claim = CASE WHEN known.claimed_by <> excluded.claimed_by THEN excluded.generation
+                         ELSE known.claim END,
+            claimed_by = excluded.claimed_by
+        RETURNING user_id, generation, claim
     )
-    SELECT name.* FROM ({_NAME}) AS name, (SELECT count(*) FROM durable) AS settings
+    SELECT CAST(keeper_id AS text), {_history("coalesce(fenced.claim, everybody.claim)")},
+           coalesce(fenced.claim = fenced.generation, false),
+           (SELECT count(*) FROM durable)
+    FROM fence_keeper JOIN fences AS everybody ON everybody.user_id = {EVERYBODY}
+    LEFT JOIN fenced ON fenced.user_id = {EVERYBODY}
 """,
 )
 
 
-def open_fences(reader: Reader, change: Change) -> KeeperName:
-    """The keeper that has committed fences of a change; one statement, one commit.
+def open_fences(reader: Reader, change: Change) -> Opened:
+    """Commit fences of a change, and the claim of its graph; one statement, one commit.
 
     It may be repeated.
     """
-    [name] = reader.rows(
+    [(keeper_id, history, is_claimed, _)] = reader.rows(
         _OPEN,
         {
             "change_id": str(change.change_id),
@@ -169,7 +216,7 @@ def open_fences(reader: Reader, change: Change) -> KeeperName:
             "user_ids": array_literal(change.user_ids),
         },
     )
-    return KeeperName._make(name)
+    return Opened(KeeperName(keeper_id, history), is_claimed)
 
 
 # A statement closes the first of the changes with about so many users together. A thousand changes

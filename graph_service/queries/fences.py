@@ -190,19 +190,25 @@ _TOLD: Final = """
 _NO_TRANSACTION: Final = "'without a number, so graph_service did not open it'"
 
 # A change was told of by its transaction before this statement looked, so a transaction that has a
-# later number than this one was lost in a crash. Transactions of another history are over once the
-# keeper is registered in this one, for that waited for all changes. NULL is too old to be known.
+# later number than this one was lost in a crash. NULL is too old to be known.
+#
+# Another history is an earlier one of this graph, or that of another graph. Its fences may be
+# closed if the keeper was registered in this history when it listed them: then they were opened
+# before this history has claimed it. No read relies on them since, for what their graph answers is
+# not stamped before it has registered the keeper again, and that waits for its changes.
 _OUTCOME: Final = f"""CASE
         WHEN told.transaction IS NULL THEN {_NO_TRANSACTION}
         WHEN told.history <> fences_history() THEN CASE
             WHEN EXISTS (SELECT FROM fence_keepers
-                         WHERE target = :target AND graph_history = fences_history())
-            THEN 'of an earlier history'
-            ELSE 'of an earlier history, whose end is not registered yet' END
+                         WHERE target = :target AND graph_history = fences_history()
+                           AND keeper_id = CAST(:keeper_id AS uuid)
+                           AND keeper_history = :keeper_history)
+            THEN 'of another history'
+            ELSE 'of another history, which may go on' END
         WHEN told.transaction >= pg_current_xact_id() THEN 'lost in a crash'
         ELSE coalesce(pg_xact_status(told.transaction), 'not known any more') END"""
 _GOES_ON: Final = f"""(
-    'in progress', 'of an earlier history, whose end is not registered yet', {_NO_TRANSACTION})"""
+    'in progress', 'of another history, which may go on', {_NO_TRANSACTION})"""
 
 _OVER = text(f"""
     SELECT told.change_id FROM {_TOLD}
@@ -210,26 +216,34 @@ _OVER = text(f"""
 """)
 
 
-def over(connection: Connection, *, target: str, told: Sequence[ToldChange]) -> list[uuid.UUID]:
+class OpenChanges(NamedTuple):
+    """A page of the changes that a keeper has open, and its name as of the same moment."""
+
+    target: str
+    keeper: KeeperName
+    changes: Sequence[ToldChange]
+
+
+def over(connection: Connection, page: OpenChanges) -> list[uuid.UUID]:
     """Those of the changes that a keeper was told of before, whose transactions are over."""
-    if not told:
-        return []
-    rows = connection.execute(_OVER, {"target": target, **_parameters(told)})
-    return list(rows.scalars())
+    return list(connection.execute(_OVER, _parameters(page)).scalars())
 
 
 def _is_xid8(text: str) -> bool:
     return text.isascii() and text.isdecimal() and int(text) < 2**64
 
 
-def _parameters(told: Sequence[ToldChange]) -> dict[str, list[str | None]]:
+def _parameters(page: OpenChanges) -> dict[str, object]:
     return {
-        "change_ids": [str(change.change_id) for change in told],
+        "target": page.target,
+        "keeper_id": page.keeper.keeper_id,
+        "keeper_history": page.keeper.history,
+        "change_ids": [str(change.change_id) for change in page.changes],
         # What is none would fail the statement, and so keep all others open.
         "transactions": [
-            change.transaction if _is_xid8(change.transaction) else None for change in told
+            change.transaction if _is_xid8(change.transaction) else None for change in page.changes
         ],
-        "histories": [change.history for change in told],
+        "histories": [change.history for change in page.changes],
     }
 
 
@@ -257,7 +271,7 @@ _OUTCOMES = text(f"""
 """)
 
 
-def outcomes(connection: Connection, *, target: str, told: Sequence[ToldChange]) -> list[Outcome]:
+def outcomes(connection: Connection, page: OpenChanges) -> list[Outcome]:
     """What became of changes that a keeper was told of before, by id, for a person."""
-    rows = connection.execute(_OUTCOMES, {"target": target, **_parameters(told)})
+    rows = connection.execute(_OUTCOMES, _parameters(page))
     return [Outcome._make(row) for row in rows]

@@ -17,6 +17,7 @@ from tests.support.engines import engine_to
 from tests.support.errors import fields_of
 from tests.support.pair import Databases, Pair, running_fenced_pair
 from tests.support.pauses import CLOSES_FENCES
+from tests.support.scrape import scrape
 
 _numbers = count(10_000_001)
 # Of what is refused. Ids of tests are the same in every process that runs some of them.
@@ -39,13 +40,19 @@ def url(own: tuple[Pair, FenceKeeperServiceStub]) -> str:
     return own[0].feed_url
 
 
-def _opening(*user_ids: int, everybody: bool = False) -> pb.OpenFencesRequest:
+def _opening(
+    *user_ids: int,
+    change_id: str | None = None,
+    everybody: bool = False,
+    transaction: str = "123",
+    history: str = "history",
+) -> pb.OpenFencesRequest:
     return pb.OpenFencesRequest(
-        change_id=str(uuid.uuid4()),
+        change_id=str(uuid.uuid4()) if change_id is None else change_id,
         user_ids=user_ids,
         everybody=everybody,
-        transaction="123",
-        graph_history="history",
+        transaction=transaction,
+        graph_history=history,
     )
 
 
@@ -125,6 +132,100 @@ def test_a_change_that_is_open_stays_as_it_is_when_it_is_opened_again(
     keeper.OpenFences(opening)
 
     assert _fence(url, alice) == before
+
+
+def test_another_history_of_the_graph_is_told_by_another_history_of_the_keeper(
+    keeper: FenceKeeperServiceStub, url: str
+) -> None:
+    user = next(_numbers)
+    openings = [
+        *(_opening(user, history="first") for _ in range(2)),
+        *(_opening(user, history="second") for _ in range(2)),
+        _opening(user, history="first"),
+        _opening(everybody=True, history="second"),
+    ]
+    before = _fence(url, 0)[0]
+
+    names = [keeper.OpenFences(opening).keeper for opening in openings]
+
+    first, same, second, same_second, first_again, second_again = (each.history for each in names)
+    assert len({first, second, first_again, second_again}) == 4
+    assert (same, same_second) == (first, second)
+    assert keeper.Identify(pb.IdentifyRequest()).keeper == names[-1]
+    assert keeper.ListOpenFences(pb.ListOpenFencesRequest()).keeper == names[-1]
+    assert len({each.keeper_id for each in names}) == 1
+    assert _fence(url, 0)[0] != before
+    _close(keeper, *openings)
+    assert _fence(url, user)[1] == _fence(url, 0)[1] == []
+
+
+def test_the_first_history_that_tells_a_keeper_leaves_it_its_name(
+    keeper: FenceKeeperServiceStub, url: str
+) -> None:
+    """Processes of the version before, which know of no claims, give the same name until then."""
+    with engine_to(url).connect() as connection:
+        # As after the migration.
+        connection.execute(sqlalchemy.text("UPDATE fences SET claim = NULL, claimed_by = NULL"))
+    before = keeper.Identify(pb.IdentifyRequest()).keeper
+    openings = [_opening(next(_numbers), history=history) for history in ("one", "one", "two")]
+
+    first, again, second = (keeper.OpenFences(opening).keeper for opening in openings)
+
+    assert first == again == before
+    assert second != before
+    _close(keeper, *openings)
+
+
+def test_a_change_that_is_opened_again_after_another_claim_is_told_of_its_own(
+    keeper: FenceKeeperServiceStub,
+) -> None:
+    """Else its graph would take the claim of the other graph for its own."""
+    first, second = (_opening(everybody=True, history=history) for history in ("one", "two"))
+    keeper.OpenFences(first)
+    second_name = keeper.OpenFences(second).keeper
+
+    again = keeper.OpenFences(first).keeper
+
+    assert again != second_name
+    assert keeper.Identify(pb.IdentifyRequest()).keeper == again
+    _close(keeper, first, second)
+
+
+def test_histories_that_claim_the_fences_at_once_are_never_told_the_same(
+    keeper: FenceKeeperServiceStub,
+) -> None:
+    def opened(history: str) -> tuple[str, str]:
+        opening = _opening(next(_numbers), history=history)
+        name = keeper.OpenFences(opening).keeper
+        _close(keeper, opening)
+        return name.history, history
+
+    with ThreadPoolExecutor(4) as threads:
+        told = set(threads.map(opened, ["one", "two", "one", "three"] * 20))
+
+    assert len({name for name, _ in told}) == len(told)
+
+
+def test_a_claim_by_another_history_is_counted_and_logged_once(
+    own: tuple[Pair, FenceKeeperServiceStub],
+    keeper: FenceKeeperServiceStub,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    keeper.OpenFences(_opening(next(_numbers), history="one"))
+    before = _claims(own[0])
+    openings = [_opening(next(_numbers), history="two") for _ in range(2)]
+    caplog.clear()
+
+    for opening in openings:
+        keeper.OpenFences(opening)
+
+    assert _claims(own[0]) == before + 1
+    assert caplog.messages.count("another graph has claimed the fences") == 1
+    _close(keeper, *openings)
+
+
+def _claims(pair: Pair) -> float:
+    return scrape(pair.feed_server).value("fence_claims_total")
 
 
 def test_changes_that_are_not_open_are_closed_without_an_effect(
@@ -233,14 +334,17 @@ def test_fences_of_many_users_are_closed_some_at_a_time(
 @pytest.mark.parametrize(
     ("request_", "field"),
     [
-        (pb.OpenFencesRequest(user_ids=[1]), "change_id"),
-        (pb.OpenFencesRequest(change_id="no uuid", user_ids=[1]), "change_id"),
-        (pb.OpenFencesRequest(change_id=_ID), "user_ids"),
-        (pb.OpenFencesRequest(change_id=_ID, user_ids=[2, 1]), "user_ids"),
-        (
-            pb.OpenFencesRequest(change_id=_ID, user_ids=[1], graph_history="h" * 101),
-            "graph_history",
-        ),
+        (_opening(1, change_id=""), "change_id"),
+        (_opening(1, change_id="no uuid"), "change_id"),
+        (_opening(change_id=_ID), "user_ids"),
+        (_opening(2, 1, change_id=_ID), "user_ids"),
+        (_opening(1, change_id=_ID, transaction=""), "transaction"),
+        (_opening(1, change_id=_ID, transaction="-1"), "transaction"),
+        (_opening(1, change_id=_ID, transaction="\u0661"), "transaction"),
+        (_opening(1, change_id=_ID, transaction=str(2**64)), "transaction"),
+        (_opening(1, change_id=_ID, transaction="0" * 21), "transaction"),
+        (_opening(1, change_id=_ID, history=""), "graph_history"),
+        (_opening(1, change_id=_ID, history="h" * 101), "graph_history"),
         (pb.CloseFencesRequest(), "change_ids"),
         (pb.CloseFencesRequest(change_ids=[""]), "change_ids[0]"),
         (pb.ListOpenFencesRequest(after_change_id="x"), "after_change_id"),

@@ -7,7 +7,6 @@ is opened, it is committed, and its fence is closed.
 Bob's connections are cached by the process that answers him, or by another one in Redis, or not.
 """
 
-import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from threading import Event
@@ -17,9 +16,9 @@ import pytest
 from kith.graph.v1.fence_keeper_pb2 import (
     CloseFencesRequest,
     ListOpenFencesRequest,
-    OpenFencesRequest,
 )
 from kith.graph.v1.fence_keeper_pb2_grpc import FenceKeeperServiceStub
+from tests.support.fence_keeper import open_fence
 from tests.support.pair import Databases, Pair, another_feed, running_fenced_pair
 from tests.support.pauses import CLOSES_FENCES, OPENS_FENCES, STEPS, Pause
 from tests.support.people import People
@@ -119,23 +118,6 @@ def _bob_and_alice(
     return bob, alice, post
 
 
-def _opened(keeper: FenceKeeperServiceStub, session: Session, user_id: int) -> str:
-    """Open a fence of a user for a change that is under way in a session; returns its id."""
-    [(transaction, history)] = session.rows(
-        "SELECT CAST(pg_current_xact_id() AS text), fences_history()"
-    )
-    change_id = str(uuid.uuid4())
-    keeper.OpenFences(
-        OpenFencesRequest(
-            change_id=change_id,
-            user_ids=[user_id],
-            transaction=transaction,
-            graph_history=history,
-        )
-    )
-    return change_id
-
-
 def _close(keeper: FenceKeeperServiceStub, *change_ids: str) -> None:
     """Close fences, and wait until nothing is open."""
     if change_ids:
@@ -170,7 +152,7 @@ def test_a_paused_read_shows_nothing_that_was_posted_after_the_connection_had_en
 ) -> None:
     bob, alice, post = _bob_and_alice(fenced, keeper, circle, start)
     reader = other if start == "shared" else circle
-    others = [_opened(keeper, under_way, bob)] if start == "open" else []
+    others = [open_fence(keeper, under_way, bob)] if start == "open" else []
     acted = list[str]()
 
     def end_and_post() -> None:

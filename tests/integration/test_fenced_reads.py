@@ -1,7 +1,6 @@
 """Reads whose connections cannot have changed ask the graph nothing, and show what it would say."""
 
 import threading
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import TypeVar
@@ -15,10 +14,11 @@ from kith.graph.v1 import fence_keeper_pb2
 from kith.graph.v1 import graph_pb2 as graph
 from kith.graph.v1.fence_keeper_pb2_grpc import FenceKeeperServiceStub
 from tests.support.errors import reason_of, succeeds
+from tests.support.fence_keeper import open_fence
 from tests.support.pair import Databases, Pair, another_feed, running_fenced_pair
 from tests.support.people import People, tagged
 from tests.support.ports import free_port
-from tests.support.processes import until
+from tests.support.processes import Session, until
 from tests.support.redis_server import running_redis
 from tests.support.scrape import scrape
 
@@ -252,14 +252,10 @@ def test_reads_ask_the_graph_while_a_change_is_open_and_once_when_it_is_closed(
     bob, alice = circle.connected(2)
     post = circle.post(alice)
     _warm(fenced, lambda: circle.feed(bob))
-    change_id = str(uuid.uuid4())
-    keeper.OpenFences(
-        fence_keeper_pb2.OpenFencesRequest(
-            change_id=change_id, user_ids=[] if everybody else [bob], everybody=everybody
-        )
-    )
-
-    asked = [_asking(fenced, lambda: circle.feed(bob)) for _ in range(2)]
+    with Session(fenced.graph_url) as under_way:
+        users = [] if everybody else [bob]
+        change_id = open_fence(keeper, under_way, *users)
+        asked = [_asking(fenced, lambda: circle.feed(bob)) for _ in range(2)]
     keeper.CloseFences(fence_keeper_pb2.CloseFencesRequest(change_ids=[change_id]))
     asked += [_asking(fenced, lambda: circle.feed(bob)) for _ in range(2)]
 
@@ -547,14 +543,10 @@ def test_a_check_asks_the_graph_while_a_change_is_open_and_once_when_it_is_close
 ) -> None:
     bob, alice, check = _checked_case(fenced, circle, what)
     _warm(fenced, check)
-    change_id = str(uuid.uuid4())
-    keeper.OpenFences(
-        fence_keeper_pb2.OpenFencesRequest(
-            change_id=change_id, user_ids=[] if everybody else [bob, alice], everybody=everybody
-        )
-    )
-
-    asked = [_asking(fenced, check) for _ in range(2)]
+    with Session(fenced.graph_url) as under_way:
+        users = [] if everybody else [bob, alice]
+        change_id = open_fence(keeper, under_way, *users)
+        asked = [_asking(fenced, check) for _ in range(2)]
     keeper.CloseFences(fence_keeper_pb2.CloseFencesRequest(change_ids=[change_id]))
     _warm(fenced, check)
 

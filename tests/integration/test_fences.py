@@ -24,6 +24,7 @@ from tests.support.engines import engine_to
 from tests.support.errors import decoded, reason_of
 from tests.support.fence_keeper import EVERYBODY, Keeper, serving_keeper
 from tests.support.pair import Databases, Pair, running_pair, running_pair_on
+from tests.support.pauses import removing
 from tests.support.people import People
 from tests.support.processes import run, until
 from tests.support.roles import owner
@@ -411,32 +412,6 @@ def test_fences_that_are_opened_after_their_change_was_given_up_are_closed(
     assert is_connected(pair, one, two)
 
 
-@contextmanager
-def removing(pair: Pair, user_id: int, peer_id: int) -> Iterator[None]:
-    """Let a removal come as far as its COMMIT, and go on after the block."""
-    is_committing, may_commit = Event(), Event()
-
-    def on_statement(statement: str) -> None:
-        # No other transaction stores the answer to a request id.
-        if "UPDATE idempotency_keys" in statement and "COMMIT" in statement:
-            is_committing.set()
-            may_commit.wait(_WITHIN_SECONDS)
-
-    removal = pb.RemoveConnectionRequest(
-        user_id=user_id, peer_id=peer_id, request_id=str(uuid.uuid4())
-    )
-    pair.graph_tap.before_statement = on_statement
-    with ThreadPoolExecutor(1) as threads:
-        changing = threads.submit(pair.graph.RemoveConnection, removal)
-        try:
-            assert is_committing.wait(_WITHIN_SECONDS), "the removal does not commit"
-            pair.graph_tap.before_statement = lambda _: None
-            yield
-        finally:
-            may_commit.set()
-        changing.result()
-
-
 def test_fences_stay_open_while_the_transaction_of_their_change_goes_on(
     pair: Pair, people: People, keeper: Keeper
 ) -> None:
@@ -487,6 +462,31 @@ def test_fences_of_another_history_of_the_graph_are_closed(
         upkeep.run()
 
     assert not keeper.open
+
+
+def test_fences_of_another_history_stay_open_while_its_graph_has_the_claim(
+    pair: Pair, people: People, keeper: Keeper
+) -> None:
+    """A keeper that is claimed by another graph cannot be registered, as it does not answer."""
+    [one] = people.new(1)
+    told = pb_keeper.OpenFencesRequest(
+        change_id=str(uuid.uuid4()), user_ids=[one], transaction="7", graph_history="another"
+    )
+    keeper.before_open = say_unavailable
+    keeper.open[told.change_id] = told
+    keeper.claims += 1
+
+    with closing_fences(pair, keeper.target) as upkeep:
+        with pytest.raises(UnavailableError):
+            upkeep.run()
+        assert told.change_id in keeper.open
+
+        keeper.before_open = lambda *_: None
+        until(lambda: registered(pair)[0][2] == keeper.name.history)
+        upkeep.run()
+
+    keeper.wait_until_closed()
+    assert told.change_id in keeper.closed
 
 
 def test_fences_of_another_history_stay_open_until_the_keeper_is_registered_in_this_one(
@@ -567,7 +567,7 @@ def test_a_keeper_with_another_history_is_registered_again_before_changes_go_on(
         people.remove(one, two)
 
     until(lambda: not _fails(lambda: people.remove(one, two)))
-    assert registered(pair) == [(keeper.target, keeper.keeper_id, keeper.history)]
+    assert registered(pair) == [(keeper.target, keeper.keeper_id, keeper.name.history)]
     assert keeper.generations[EVERYBODY] != generation
     keeper.wait_until_closed()
 
@@ -617,7 +617,7 @@ def test_a_registration_that_is_lost_is_made_again_before_changes_go_on(
         people.remove(one, two)
 
     until(lambda: not _fails(lambda: people.remove(one, two)))
-    assert registered(pair) == [(keeper.target, keeper.keeper_id, keeper.history)]
+    assert registered(pair) == [(keeper.target, keeper.keeper_id, keeper.name.history)]
 
 
 @pytest.mark.parametrize(
@@ -719,7 +719,7 @@ def test_upkeep_tries_in_each_round_while_a_keeper_is_away(pair: Pair, keeper: K
                 upkeep.run()
 
     keeper.before_open = lambda *_: None
-    until(lambda: registered(pair) == [(keeper.target, keeper.keeper_id, keeper.history)])
+    until(lambda: registered(pair) == [(keeper.target, keeper.keeper_id, keeper.name.history)])
 
 
 @pytest.mark.usefixtures("people")
@@ -780,8 +780,28 @@ def test_an_operator_is_shown_what_each_open_fence_waits_for(
     assert said == {
         removed: f"transaction committed{waits}",
         lost.change_id: f"transaction lost in a crash{waits}",
-        earlier.change_id: f"transaction of an earlier history{waits}",
+        earlier.change_id: f"transaction of another history{waits}",
     }
+
+
+def test_an_operator_is_shown_that_a_keeper_has_another_history(
+    pair: Pair,
+    people: People,
+    keeper: Keeper,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("GRAPH_DATABASE_URL", pair.graph_url)
+    keeper.before_open = say_unavailable
+    keeper.claims += 1
+
+    assert fence_registrations.main([]) == 0
+
+    said = "  in another history than the registered one: graph_service registers it\n"
+    assert said in capsys.readouterr().out
+    keeper.before_open = lambda *_: None
+    one, two = people.new(2)
+    until(lambda: not _fails(lambda: people.connect(one, two)))
 
 
 def test_an_operator_forgets_a_keeper_that_never_answers_again(

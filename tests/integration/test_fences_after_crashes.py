@@ -31,9 +31,21 @@ def late() -> Iterator[ReplicatedCluster]:
 
 
 @pytest.fixture(scope="module")
-def both(late: ReplicatedCluster) -> Iterator[tuple[Pair, FenceKeeperServiceStub]]:
-    with running_fenced_pair(Databases(late)) as running:
+def databases(late: ReplicatedCluster) -> Databases:
+    return Databases(late)
+
+
+@pytest.fixture(scope="module")
+def both(databases: Databases) -> Iterator[tuple[Pair, FenceKeeperServiceStub]]:
+    with running_fenced_pair(databases) as running:
         yield running
+
+
+@pytest.fixture
+def unclosed(databases: Databases) -> Iterator[FenceKeeperServiceStub]:
+    """A keeper that no graph has registered, so that none closes its fences."""
+    with running_fenced_pair(databases, {"FENCE_KEEPERS": ""}) as (_, keeper):
+        yield keeper
 
 
 @pytest.fixture
@@ -74,16 +86,17 @@ def test_a_keeper_that_is_registered_stays_registered(
 
 
 def test_fences_that_a_keeper_has_answered_stay_open(
-    late: ReplicatedCluster, keeper: FenceKeeperServiceStub
+    late: ReplicatedCluster, unclosed: FenceKeeperServiceStub
 ) -> None:
-    # Upkeep does not close what has no transaction.
-    opening = OpenFencesRequest(change_id=str(uuid.uuid4()), user_ids=[1])
-    keeper.OpenFences(opening)
+    opening = OpenFencesRequest(
+        change_id=str(uuid.uuid4()), user_ids=[1], transaction="1", graph_history="none"
+    )
+    unclosed.OpenFences(opening)
 
     late.primary.crash()
 
-    until(lambda: succeeds(lambda: keeper.Identify(IdentifyRequest())))
-    listed = keeper.ListOpenFences(ListOpenFencesRequest()).open_fences
+    until(lambda: succeeds(lambda: unclosed.Identify(IdentifyRequest())))
+    listed = unclosed.ListOpenFences(ListOpenFencesRequest()).open_fences
     assert opening.change_id in [fence.change_id for fence in listed]
 
 

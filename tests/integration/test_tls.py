@@ -4,7 +4,6 @@ import socket
 import ssl
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -21,16 +20,17 @@ from kith.environment import Environment
 from kith.exceptions import UnauthenticatedError
 from kith.feed.v1 import feed_pb2
 from kith.graph.v1 import graph_pb2
-from kith.graph.v1.fence_keeper_pb2 import CloseFencesRequest, OpenFencesRequest
+from kith.graph.v1.fence_keeper_pb2 import CloseFencesRequest
 from kith.graph.v1.fence_keeper_pb2_grpc import FenceKeeperServiceStub
 from kith.graph.v1.graph_pb2_grpc import GraphServiceStub
 from shared.server.server import RunningServer
 from tests.support.credentials import Authority, Certificate, Issuer, Shown, put
 from tests.support.errors import reason_of, refusal, succeeds
+from tests.support.fence_keeper import open_fence
 from tests.support.pair import Databases
 from tests.support.people import ALL
 from tests.support.ports import free_port
-from tests.support.processes import run, until
+from tests.support.processes import Session, run, until
 from tests.support.rpcs import RPCS, Metadata, Rpc
 from tests.support.scrape import scrape
 from tests.support.secured import Clients, SecuredPair, bearer, secured_pair
@@ -174,30 +174,31 @@ def test_the_graph_opens_fences_by_its_certificate(
     assert _fences_opened(secured) == before + 1
 
 
-@pytest.mark.usefixtures("secured")
-def test_no_stranger_opens_fences(authority: Authority) -> None:
+def test_no_stranger_opens_fences(secured: SecuredPair, authority: Authority) -> None:
     shown = _shown(authority)
     for name in (_GATEWAY, _IMPORTER):
         shown[name] = authority.credentials(authority.issue(name))
 
-    outcomes = {kind: _opening(credentials) for kind, credentials in shown.items()}
+    outcomes = {kind: _opening(secured, credentials) for kind, credentials in shown.items()}
 
     unreachable = dict.fromkeys(_shown(authority), "UNAVAILABLE")
     assert outcomes == {**unreachable, _GATEWAY: "UNAUTHENTICATED", _IMPORTER: "OK"}
 
 
-def _opening(credentials: grpc.ChannelCredentials | None) -> str:
-    """Return how a call ends that opens and closes the fence of a user."""
+def _opening(secured: SecuredPair, credentials: grpc.ChannelCredentials | None) -> str:
+    """Return how a call ends that opens the fence of a user, which is closed after it."""
     address = f"127.0.0.1:{_FENCES_PORT}"
-    change_id = str(uuid.uuid4())
     with (
-        grpc.insecure_channel(address)
-        if credentials is None
-        else grpc.secure_channel(address, credentials)
-    ) as channel:
+        (
+            grpc.insecure_channel(address)
+            if credentials is None
+            else grpc.secure_channel(address, credentials)
+        ) as channel,
+        Session(secured.graph_url) as session,
+    ):
         keeper = FenceKeeperServiceStub(channel)
         try:
-            keeper.OpenFences(OpenFencesRequest(change_id=change_id, user_ids=[35]))
+            change_id = open_fence(keeper, session, 35)
             keeper.CloseFences(CloseFencesRequest(change_ids=[change_id]))
         except grpc.RpcError as error:
             return error.code().name

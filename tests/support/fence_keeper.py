@@ -16,6 +16,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from kith.graph.v1 import fence_keeper_pb2 as pb
 from kith.graph.v1 import fence_keeper_pb2_grpc
+from tests.support.processes import Session
 
 EVERYBODY = 0
 
@@ -24,7 +25,8 @@ EVERYBODY = 0
 class Keeper(fence_keeper_pb2_grpc.FenceKeeperServiceServicer):
     """What it has been told, and what it has open.
 
-    `before_open` is called before fences are opened, and may abort the call.
+    `before_open` is called before fences are opened, and may abort the call. `history` is that of
+    its database, to which its name adds the claim of a graph.
     """
 
     keeper_id: str = field(default_factory=lambda: str(uuid.uuid4()))
@@ -32,6 +34,8 @@ class Keeper(fence_keeper_pb2_grpc.FenceKeeperServiceServicer):
     opened: list[pb.OpenFencesRequest] = field(default_factory=list)
     open: dict[str, pb.OpenFencesRequest] = field(default_factory=dict)
     generations: dict[int, uuid.UUID] = field(default_factory=dict)
+    claimed_by: str = ""
+    claims: int = 0
     closed: list[str] = field(default_factory=list)
     listed: list[str] = field(default_factory=list)
     is_closing: bool = True
@@ -48,12 +52,15 @@ class Keeper(fence_keeper_pb2_grpc.FenceKeeperServiceServicer):
     ) -> pb.OpenFencesResponse:
         self.before_open(request, context)
         with self.changed:
+            if request.graph_history != self.claimed_by:
+                self.claimed_by = request.graph_history
+                self.claims += 1
             if request.change_id not in self.open:
                 self.opened.append(request)
                 self.open[request.change_id] = request
                 for user_id in request.user_ids or [EVERYBODY]:
                     self.generations[user_id] = uuid.uuid4()
-        return pb.OpenFencesResponse(keeper=self.name)
+            return pb.OpenFencesResponse(keeper=self.name)
 
     def CloseFences(  # noqa: N802 -- as the contract names it
         self, request: pb.CloseFencesRequest, context: grpc.ServicerContext
@@ -90,7 +97,7 @@ class Keeper(fence_keeper_pb2_grpc.FenceKeeperServiceServicer):
     @property
     def name(self) -> pb.FenceKeeperName:
         """Who it is."""
-        return pb.FenceKeeperName(keeper_id=self.keeper_id, history=self.history)
+        return pb.FenceKeeperName(keeper_id=self.keeper_id, history=f"{self.history}/{self.claims}")
 
     def forget(self) -> None:
         """Forget what it was told until now, once all of that is closed."""
@@ -102,6 +109,29 @@ class Keeper(fence_keeper_pb2_grpc.FenceKeeperServiceServicer):
         """Wait until nothing is open."""
         with self.changed:
             assert self.changed.wait_for(lambda: not self.open, timeout=20), self.open
+
+
+def open_fence(
+    keeper: fence_keeper_pb2_grpc.FenceKeeperServiceStub, session: Session, *user_ids: int
+) -> str:
+    """Open the fence of users, or of everybody for none, for the transaction of a session.
+
+    The session is one of the graph's database. Returns the id of the change.
+    """
+    [(transaction, history)] = session.rows(
+        "SELECT CAST(pg_current_xact_id() AS text), fences_history()"
+    )
+    change_id = str(uuid.uuid4())
+    keeper.OpenFences(
+        pb.OpenFencesRequest(
+            change_id=change_id,
+            user_ids=user_ids,
+            everybody=not user_ids,
+            transaction=transaction,
+            graph_history=history,
+        )
+    )
+    return change_id
 
 
 @contextmanager

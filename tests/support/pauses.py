@@ -1,14 +1,17 @@
-"""A safe read that a test pauses between any two of its steps, to let something happen there.
+"""Reads and changes that a test pauses between two of their steps, to let something happen there.
 
 The proxies between the parts of the pair stop it, wherever its posts are read.
 """
 
+import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Event
 from typing import Final
 
+from kith.graph.v1 import graph_pb2
 from tests.support.pair import Pair
 from tests.support.wire import Hook
 
@@ -27,6 +30,8 @@ CASES = [("cold", step) for step in STEPS] + [("warm", step) for step in STEPS i
 # Parts of statements, not their names, which are sent only where statements are prepared.
 OPENS_FENCES: Final = "INSERT INTO open_fences"
 CLOSES_FENCES: Final = "DELETE FROM open_fences"
+# A ceiling that only something broken reaches.
+_WITHIN_SECONDS: Final = 60
 _WHAT: Final = {"posts are read": "posts AS p", "fence is read": "FROM fences WHERE"}
 
 
@@ -92,6 +97,32 @@ def nothing_told(pair: Pair) -> Iterator[None]:
     finally:
         pair.gate.after_call = lambda _method: None
         told.set()
+
+
+@contextmanager
+def removing(pair: Pair, user_id: int, peer_id: int) -> Iterator[None]:
+    """Let a removal come as far as its COMMIT, and go on after the block."""
+    is_committing, may_commit = Event(), Event()
+
+    def on_statement(statement: str) -> None:
+        # No other transaction stores the answer to a request id.
+        if "UPDATE idempotency_keys" in statement and "COMMIT" in statement:
+            is_committing.set()
+            may_commit.wait(_WITHIN_SECONDS)
+
+    removal = graph_pb2.RemoveConnectionRequest(
+        user_id=user_id, peer_id=peer_id, request_id=str(uuid.uuid4())
+    )
+    pair.graph_tap.before_statement = on_statement
+    with ThreadPoolExecutor(1) as threads:
+        changing = threads.submit(pair.graph.RemoveConnection, removal)
+        try:
+            assert is_committing.wait(_WITHIN_SECONDS), "the removal does not commit"
+            pair.graph_tap.before_statement = _pass
+            yield
+        finally:
+            may_commit.set()
+        changing.result()
 
 
 def _pass(_what: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.models.fences.machine import check
 from tests.models.fences.rules import (
+    COPIES,
     FORGETTING,
     GRAPH_LOSSES,
     KEEPER_LOSSES,
@@ -30,9 +31,7 @@ _NEEDED_FOR: Final = {
         ),
         KEEPER_LOSSES,
     ),
-    **dict.fromkeys(
-        (Rule.GRAPH_LOSS_SHOWS, Rule.REAPER_KNOWS_HISTORY, Rule.REGISTRATION_FENCES), GRAPH_LOSSES
-    ),
+    **dict.fromkeys((Rule.GRAPH_LOSS_SHOWS, Rule.REAPER_KNOWS_HISTORY), GRAPH_LOSSES),
     **dict.fromkeys(
         (
             Rule.KEEPERS_AFTER_LOCK,
@@ -44,7 +43,8 @@ _NEEDED_FOR: Final = {
         ),
         TURNOVER,
     ),
-    Rule.SHARED_AFTER_ANSWER: FORGETTING,
+    **dict.fromkeys((Rule.CLAIM_SHOWS, Rule.CLAIM_IS_NEW, Rule.REAPER_HAS_CLAIM), COPIES),
+    **dict.fromkeys((Rule.SHARED_AFTER_ANSWER, Rule.REGISTRATION_FENCES), FORGETTING),
     Rule.SETTING_BEFORE_CHANGES: LOST_REGISTRATIONS,
 }
 """What has to be possible for a rule to be needed; the others are needed always."""
@@ -52,7 +52,7 @@ _NEEDED_FOR: Final = {
 
 @pytest.mark.parametrize(
     "scope",
-    [PAIR, TURNOVER, FORGETTING, KEEPER_LOSSES, GRAPH_LOSSES, LOST_REGISTRATIONS],
+    [PAIR, TURNOVER, FORGETTING, KEEPER_LOSSES, GRAPH_LOSSES, LOST_REGISTRATIONS, COPIES],
     ids=str,
 )
 def test_a_read_without_a_call_is_answered_by_the_connections_of_its_moment(scope: Scope) -> None:

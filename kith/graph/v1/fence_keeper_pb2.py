@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from kith.options.v1 import options_pb2 as kith_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n kith/graph/v1/fence_keeper.proto\x12\rkith.graph.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dkith/options/v1/options.proto\"5\n\x0f\x46\x65nceKeeperName\x12\x11\n\tkeeper_id\x18\x01 \x01(\t\x12\x0f\n\x07history\x18\x02 \x01(\t\"\x11\n\x0fIdentifyRequest\"B\n\x10IdentifyResponse\x12.\n\x06keeper\x18\x01 \x01(\x0b\x32\x1e.kith.graph.v1.FenceKeeperName\"\xa1\x01\n\x11OpenFencesRequest\x12\x19\n\tchange_id\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x38\x03\x12\"\n\x08user_ids\x18\x02 \x03(\x03\x42\x10\xf2\xe0\x18\x0c \xe8\x07)\x00\x00\x00\x00\x00\x00\xf0?\x12\x11\n\teverybody\x18\x03 \x01(\x08\x12\x1b\n\x0btransaction\x18\x04 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x14\x12\x1d\n\rgraph_history\x18\x05 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x64\"D\n\x12OpenFencesResponse\x12.\n\x06keeper\x18\x01 \x01(\x0b\x32\x1e.kith.graph.v1.FenceKeeperName\"5\n\x12\x43loseFencesRequest\x12\x1f\n\nchange_ids\x18\x01 \x03(\tB\x0b\xf2\xe0\x18\x07\x18\x01 \xe8\x07\x38\x03\"\x15\n\x13\x43loseFencesResponse\"8\n\x15ListOpenFencesRequest\x12\x1f\n\x0f\x61\x66ter_change_id\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x38\x03\"\x89\x02\n\x16ListOpenFencesResponse\x12\x44\n\x0bopen_fences\x18\x01 \x03(\x0b\x32/.kith.graph.v1.ListOpenFencesResponse.OpenFence\x12.\n\x06keeper\x18\x02 \x01(\x0b\x32\x1e.kith.graph.v1.FenceKeeperName\x1ay\n\tOpenFence\x12\x11\n\tchange_id\x18\x01 \x01(\t\x12\x13\n\x0btransaction\x18\x02 \x01(\t\x12\x15\n\rgraph_history\x18\x03 \x01(\t\x12-\n\topen_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\x81\x03\n\x12\x46\x65nceKeeperService\x12Q\n\x08Identify\x12\x1e.kith.graph.v1.IdentifyRequest\x1a\x1f.kith.graph.v1.IdentifyResponse\"\x04\xe8\xe0\x18\x02\x12W\n\nOpenFences\x12 .kith.graph.v1.OpenFencesRequest\x1a!.kith.graph.v1.OpenFencesResponse\"\x04\xe8\xe0\x18\x02\x12Z\n\x0b\x43loseFences\x12!.kith.graph.v1.CloseFencesRequest\x1a\".kith.graph.v1.CloseFencesResponse\"\x04\xe8\xe0\x18\x02\x12\x63\n\x0eListOpenFences\x12$.kith.graph.v1.ListOpenFencesRequest\x1a%.kith.graph.v1.ListOpenFencesResponse\"\x04\xe8\xe0\x18\x02\x42:\n\rkith.graph.v1B\x10\x46\x65nceKeeperProtoP\x01Z\x15kith/graph/v1;graphv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n kith/graph/v1/fence_keeper.proto\x12\rkith.graph.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dkith/options/v1/options.proto\"5\n\x0f\x46\x65nceKeeperName\x12\x11\n\tkeeper_id\x18\x01 \x01(\t\x12\x0f\n\x07history\x18\x02 \x01(\t\"\x11\n\x0fIdentifyRequest\"B\n\x10IdentifyResponse\x12.\n\x06keeper\x18\x01 \x01(\x0b\x32\x1e.kith.graph.v1.FenceKeeperName\"\xa5\x01\n\x11OpenFencesRequest\x12\x19\n\tchange_id\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x38\x03\x12\"\n\x08user_ids\x18\x02 \x03(\x03\x42\x10\xf2\xe0\x18\x0c \xe8\x07)\x00\x00\x00\x00\x00\x00\xf0?\x12\x11\n\teverybody\x18\x03 \x01(\x08\x12\x1d\n\x0btransaction\x18\x04 \x01(\tB\x08\xf2\xe0\x18\x04\x08\x01\x10\x14\x12\x1f\n\rgraph_history\x18\x05 \x01(\tB\x08\xf2\xe0\x18\x04\x08\x01\x10\x64\"D\n\x12OpenFencesResponse\x12.\n\x06keeper\x18\x01 \x01(\x0b\x32\x1e.kith.graph.v1.FenceKeeperName\"5\n\x12\x43loseFencesRequest\x12\x1f\n\nchange_ids\x18\x01 \x03(\tB\x0b\xf2\xe0\x18\x07\x18\x01 \xe8\x07\x38\x03\"\x15\n\x13\x43loseFencesResponse\"8\n\x15ListOpenFencesRequest\x12\x1f\n\x0f\x61\x66ter_change_id\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x38\x03\"\x89\x02\n\x16ListOpenFencesResponse\x12\x44\n\x0bopen_fences\x18\x01 \x03(\x0b\x32/.kith.graph.v1.ListOpenFencesResponse.OpenFence\x12.\n\x06keeper\x18\x02 \x01(\x0b\x32\x1e.kith.graph.v1.FenceKeeperName\x1ay\n\tOpenFence\x12\x11\n\tchange_id\x18\x01 \x01(\t\x12\x13\n\x0btransaction\x18\x02 \x01(\t\x12\x15\n\rgraph_history\x18\x03 \x01(\t\x12-\n\topen_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\x81\x03\n\x12\x46\x65nceKeeperService\x12Q\n\x08Identify\x12\x1e.kith.graph.v1.IdentifyRequest\x1a\x1f.kith.graph.v1.IdentifyResponse\"\x04\xe8\xe0\x18\x02\x12W\n\nOpenFences\x12 .kith.graph.v1.OpenFencesRequest\x1a!.kith.graph.v1.OpenFencesResponse\"\x04\xe8\xe0\x18\x02\x12Z\n\x0b\x43loseFences\x12!.kith.graph.v1.CloseFencesRequest\x1a\".kith.graph.v1.CloseFencesResponse\"\x04\xe8\xe0\x18\x02\x12\x63\n\x0eListOpenFences\x12$.kith.graph.v1.ListOpenFencesRequest\x1a%.kith.graph.v1.ListOpenFencesResponse\"\x04\xe8\xe0\x18\x02\x42:\n\rkith.graph.v1B\x10\x46\x65nceKeeperProtoP\x01Z\x15kith/graph/v1;graphv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,9 +39,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_OPENFENCESREQUEST'].fields_by_name['user_ids']._loaded_options = None
   _globals['_OPENFENCESREQUEST'].fields_by_name['user_ids']._serialized_options = b'\362\340\030\014 \350\007)\000\000\000\000\000\000\360?'
   _globals['_OPENFENCESREQUEST'].fields_by_name['transaction']._loaded_options = None
-  _globals['_OPENFENCESREQUEST'].fields_by_name['transaction']._serialized_options = b'\362\340\030\002\020\024'
+  _globals['_OPENFENCESREQUEST'].fields_by_name['transaction']._serialized_options = b'\362\340\030\004\010\001\020\024'
   _globals['_OPENFENCESREQUEST'].fields_by_name['graph_history']._loaded_options = None
-  _globals['_OPENFENCESREQUEST'].fields_by_name['graph_history']._serialized_options = b'\362\340\030\002\020d'
+  _globals['_OPENFENCESREQUEST'].fields_by_name['graph_history']._serialized_options = b'\362\340\030\004\010\001\020d'
   _globals['_CLOSEFENCESREQUEST'].fields_by_name['change_ids']._loaded_options = None
   _globals['_CLOSEFENCESREQUEST'].fields_by_name['change_ids']._serialized_options = b'\362\340\030\007\030\001 \350\0078\003'
   _globals['_LISTOPENFENCESREQUEST'].fields_by_name['after_change_id']._loaded_options = None
@@ -61,19 +61,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_IDENTIFYRESPONSE']._serialized_start=189
   _globals['_IDENTIFYRESPONSE']._serialized_end=255
   _globals['_OPENFENCESREQUEST']._serialized_start=258
-  _globals['_OPENFENCESREQUEST']._serialized_end=419
-  _globals['_OPENFENCESRESPONSE']._serialized_start=421
-  _globals['_OPENFENCESRESPONSE']._serialized_end=489
-  _globals['_CLOSEFENCESREQUEST']._serialized_start=491
-  _globals['_CLOSEFENCESREQUEST']._serialized_end=544
-  _globals['_CLOSEFENCESRESPONSE']._serialized_start=546
-  _globals['_CLOSEFENCESRESPONSE']._serialized_end=567
-  _globals['_LISTOPENFENCESREQUEST']._serialized_start=569
-  _globals['_LISTOPENFENCESREQUEST']._serialized_end=625
-  _globals['_LISTOPENFENCESRESPONSE']._serialized_start=628
-  _globals['_LISTOPENFENCESRESPONSE']._serialized_end=893
-  _globals['_LISTOPENFENCESRESPONSE_OPENFENCE']._serialized_start=772
-  _globals['_LISTOPENFENCESRESPONSE_OPENFENCE']._serialized_end=893
-  _globals['_FENCEKEEPERSERVICE']._serialized_start=896
-  _globals['_FENCEKEEPERSERVICE']._serialized_end=1281
+  _globals['_OPENFENCESREQUEST']._serialized_end=423
+  _globals['_OPENFENCESRESPONSE']._serialized_start=425
+  _globals['_OPENFENCESRESPONSE']._serialized_end=493
+  _globals['_CLOSEFENCESREQUEST']._serialized_start=495
+  _globals['_CLOSEFENCESREQUEST']._serialized_end=548
+  _globals['_CLOSEFENCESRESPONSE']._serialized_start=550
+  _globals['_CLOSEFENCESRESPONSE']._serialized_end=571
+  _globals['_LISTOPENFENCESREQUEST']._serialized_start=573
+  _globals['_LISTOPENFENCESREQUEST']._serialized_end=629
+  _globals['_LISTOPENFENCESRESPONSE']._serialized_start=632
+  _globals['_LISTOPENFENCESRESPONSE']._serialized_end=897
+  _globals['_LISTOPENFENCESRESPONSE_OPENFENCE']._serialized_start=776
+  _globals['_LISTOPENFENCESRESPONSE_OPENFENCE']._serialized_end=897
+  _globals['_FENCEKEEPERSERVICE']._serialized_start=900
+  _globals['_FENCEKEEPERSERVICE']._serialized_end=1285
 # @@protoc_insertion_point(module_scope)

@@ -22,7 +22,8 @@ DESCRIPTOR: _descriptor.FileDescriptor
 @_typing.final
 class FenceKeeperName(_message.Message):
     """FenceKeeperName is a keeper in one history of its database. Another history is another keeper to
-    all who compare names: a failover or a restored backup may have lost fences.
+    all who compare names: a failover or a restored backup may have lost fences, and another graph may
+    have closed them.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -32,7 +33,9 @@ class FenceKeeperName(_message.Message):
     keeper_id: _builtins.str
     """A UUID that the keeper's database has had since it was created."""
     history: _builtins.str
-    """An opaque text that is new when the keeper's database is promoted or restored."""
+    """An opaque text that is new when the keeper's database is promoted or restored, and when another
+    history of a graph claims the keeper.
+    """
     def __init__(
         self,
         *,
@@ -104,9 +107,13 @@ class OpenFencesRequest(_message.Message):
     everybody: _builtins.bool
     """The change alters answers of more users than that, or of users who are not known."""
     transaction: _builtins.str
-    """The transaction of the change in the graph's database, as PostgreSQL's `xid8`."""
+    """The transaction of the change in the graph's database, as PostgreSQL's `xid8`: a decimal number
+    below 2^64. Without it nobody could tell when the change is over.
+    """
     graph_history: _builtins.str
-    """The history of the graph's database, an opaque text."""
+    """The history of the graph's database, an opaque text. If the last change was of another history,
+    the graph of this one claims the keeper.
+    """
     @_builtins.property
     def user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The users whose cached answers the change alters: at most 1,000, each once, in ascending order.
@@ -265,8 +272,9 @@ class ListOpenFencesResponse(_message.Message):
 
     @_builtins.property
     def keeper(self) -> Global___FenceKeeperName:
-        """The keeper, as Identify returns it. With every page graph_service learns whether the keeper is
-        still the one that is registered.
+        """The keeper, as Identify returns it, at the moment at which these changes were open. With every
+        page graph_service learns whether the keeper is still the one that is registered. Only if it is,
+        the fences of other histories that are listed here may be closed.
         """
 
     def __init__(

@@ -42,6 +42,13 @@ class FenceKeeperServiceStub:
     the keeper's database returns the same generations with nothing open, in a statement that sees at
     least what is to be shown, the cached answer is the graph's truth at that moment.
 
+    A keeper belongs to one history of one graph at a time, which has its *claim*: the history in which
+    the last fence was opened. Fences of another history are closed by the graph that has the claim,
+    which cannot tell an earlier history of its own from a graph beside it, such as a restored copy.
+    So the keeper has another history itself with each claim after the first. Nothing that was stamped
+    before is trusted after it, changes of the former graph are refused, and that graph has to register
+    the keeper again, which waits for its changes.
+
     Errors are as in GraphService. Every call may be repeated, and may arrive late or twice.
     """
 
@@ -90,12 +97,20 @@ class FenceKeeperServiceServicer:
     the keeper's database returns the same generations with nothing open, in a statement that sees at
     least what is to be shown, the cached answer is the graph's truth at that moment.
 
+    A keeper belongs to one history of one graph at a time, which has its *claim*: the history in which
+    the last fence was opened. Fences of another history are closed by the graph that has the claim,
+    which cannot tell an earlier history of its own from a graph beside it, such as a restored copy.
+    So the keeper has another history itself with each claim after the first. Nothing that was stamped
+    before is trusted after it, changes of the former graph are refused, and that graph has to register
+    the keeper again, which waits for its changes.
+
     Errors are as in GraphService. Every call may be repeated, and may arrive late or twice.
     """
 
     def Identify(self, request, context):
-        """Identify returns who the keeper is and in which history its database is. Internal: not exposed
-        by the gateway.
+        """Identify returns who the keeper is and in which history. graph_service does not call it. It is for
+        operators who want to know which keeper answers at an address. Internal: not exposed by the
+        gateway.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -103,7 +118,8 @@ class FenceKeeperServiceServicer:
 
     def OpenFences(self, request, context):
         """OpenFences opens fences for a change, and answers after they are committed. A change that is
-        open already stays as it is. Internal: not exposed by the gateway.
+        open already stays as it is. The graph has the claim then, and the answer's history is not that of
+        another graph's claim. Internal: not exposed by the gateway.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -172,6 +188,13 @@ class FenceKeeperService:
     the graph was asked and its answer named the keeper in `fence_keepers`. As long as the primary of
     the keeper's database returns the same generations with nothing open, in a statement that sees at
     least what is to be shown, the cached answer is the graph's truth at that moment.
+
+    A keeper belongs to one history of one graph at a time, which has its *claim*: the history in which
+    the last fence was opened. Fences of another history are closed by the graph that has the claim,
+    which cannot tell an earlier history of its own from a graph beside it, such as a restored copy.
+    So the keeper has another history itself with each claim after the first. Nothing that was stamped
+    before is trusted after it, changes of the former graph are refused, and that graph has to register
+    the keeper again, which waits for its changes.
 
     Errors are as in GraphService. Every call may be repeated, and may arrive late or twice.
     """

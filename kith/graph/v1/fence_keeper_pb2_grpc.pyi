@@ -43,6 +43,13 @@ class FenceKeeperServiceStub:
     the keeper's database returns the same generations with nothing open, in a statement that sees at
     least what is to be shown, the cached answer is the graph's truth at that moment.
 
+    A keeper belongs to one history of one graph at a time, which has its *claim*: the history in which
+    the last fence was opened. Fences of another history are closed by the graph that has the claim,
+    which cannot tell an earlier history of its own from a graph beside it, such as a restored copy.
+    So the keeper has another history itself with each claim after the first. Nothing that was stamped
+    before is trusted after it, changes of the former graph are refused, and that graph has to register
+    the keeper again, which waits for its changes.
+
     Errors are as in GraphService. Every call may be repeated, and may arrive late or twice.
     """
 
@@ -51,12 +58,14 @@ class FenceKeeperServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> FenceKeeperServiceAsyncStub: ...
     Identify: _grpc.UnaryUnaryMultiCallable[_fence_keeper_pb2.IdentifyRequest, _fence_keeper_pb2.IdentifyResponse]
-    """Identify returns who the keeper is and in which history its database is. Internal: not exposed
-    by the gateway.
+    """Identify returns who the keeper is and in which history. graph_service does not call it. It is for
+    operators who want to know which keeper answers at an address. Internal: not exposed by the
+    gateway.
     """
     OpenFences: _grpc.UnaryUnaryMultiCallable[_fence_keeper_pb2.OpenFencesRequest, _fence_keeper_pb2.OpenFencesResponse]
     """OpenFences opens fences for a change, and answers after they are committed. A change that is
-    open already stays as it is. Internal: not exposed by the gateway.
+    open already stays as it is. The graph has the claim then, and the answer's history is not that of
+    another graph's claim. Internal: not exposed by the gateway.
     """
     CloseFences: _grpc.UnaryUnaryMultiCallable[_fence_keeper_pb2.CloseFencesRequest, _fence_keeper_pb2.CloseFencesResponse]
     """CloseFences closes the fences of changes whose transactions are over. Ids that are not open are
@@ -85,17 +94,26 @@ class FenceKeeperServiceAsyncStub(FenceKeeperServiceStub):
     the keeper's database returns the same generations with nothing open, in a statement that sees at
     least what is to be shown, the cached answer is the graph's truth at that moment.
 
+    A keeper belongs to one history of one graph at a time, which has its *claim*: the history in which
+    the last fence was opened. Fences of another history are closed by the graph that has the claim,
+    which cannot tell an earlier history of its own from a graph beside it, such as a restored copy.
+    So the keeper has another history itself with each claim after the first. Nothing that was stamped
+    before is trusted after it, changes of the former graph are refused, and that graph has to register
+    the keeper again, which waits for its changes.
+
     Errors are as in GraphService. Every call may be repeated, and may arrive late or twice.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Identify: _aio.UnaryUnaryMultiCallable[_fence_keeper_pb2.IdentifyRequest, _fence_keeper_pb2.IdentifyResponse]  # type: ignore[assignment]
-    """Identify returns who the keeper is and in which history its database is. Internal: not exposed
-    by the gateway.
+    """Identify returns who the keeper is and in which history. graph_service does not call it. It is for
+    operators who want to know which keeper answers at an address. Internal: not exposed by the
+    gateway.
     """
     OpenFences: _aio.UnaryUnaryMultiCallable[_fence_keeper_pb2.OpenFencesRequest, _fence_keeper_pb2.OpenFencesResponse]  # type: ignore[assignment]
     """OpenFences opens fences for a change, and answers after they are committed. A change that is
-    open already stays as it is. Internal: not exposed by the gateway.
+    open already stays as it is. The graph has the claim then, and the answer's history is not that of
+    another graph's claim. Internal: not exposed by the gateway.
     """
     CloseFences: _aio.UnaryUnaryMultiCallable[_fence_keeper_pb2.CloseFencesRequest, _fence_keeper_pb2.CloseFencesResponse]  # type: ignore[assignment]
     """CloseFences closes the fences of changes whose transactions are over. Ids that are not open are
@@ -123,6 +141,13 @@ class FenceKeeperServiceServicer(metaclass=_abc_1.ABCMeta):
     the keeper's database returns the same generations with nothing open, in a statement that sees at
     least what is to be shown, the cached answer is the graph's truth at that moment.
 
+    A keeper belongs to one history of one graph at a time, which has its *claim*: the history in which
+    the last fence was opened. Fences of another history are closed by the graph that has the claim,
+    which cannot tell an earlier history of its own from a graph beside it, such as a restored copy.
+    So the keeper has another history itself with each claim after the first. Nothing that was stamped
+    before is trusted after it, changes of the former graph are refused, and that graph has to register
+    the keeper again, which waits for its changes.
+
     Errors are as in GraphService. Every call may be repeated, and may arrive late or twice.
     """
 
@@ -132,8 +157,9 @@ class FenceKeeperServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _fence_keeper_pb2.IdentifyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_fence_keeper_pb2.IdentifyResponse, _abc.Awaitable[_fence_keeper_pb2.IdentifyResponse]]:
-        """Identify returns who the keeper is and in which history its database is. Internal: not exposed
-        by the gateway.
+        """Identify returns who the keeper is and in which history. graph_service does not call it. It is for
+        operators who want to know which keeper answers at an address. Internal: not exposed by the
+        gateway.
         """
 
     @_abc_1.abstractmethod
@@ -143,7 +169,8 @@ class FenceKeeperServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_fence_keeper_pb2.OpenFencesResponse, _abc.Awaitable[_fence_keeper_pb2.OpenFencesResponse]]:
         """OpenFences opens fences for a change, and answers after they are committed. A change that is
-        open already stays as it is. Internal: not exposed by the gateway.
+        open already stays as it is. The graph has the claim then, and the answer's history is not that of
+        another graph's claim. Internal: not exposed by the gateway.
         """
 
     @_abc_1.abstractmethod

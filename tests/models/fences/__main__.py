@@ -5,6 +5,7 @@ from typing import Final
 
 from tests.models.fences.machine import check
 from tests.models.fences.rules import (
+    COPIES,
     FORGETTING,
     GRAPH_LOSSES,
     KEEPER_LOSSES,
@@ -20,9 +21,20 @@ _WIDE: Final = (
     Scope(turnover=True, forgetting=True, transactions=3, open_fences=3),
     Scope(turnover=True, forgetting=True, keeper_losses=True),
     Scope(turnover=True, graph_losses=True),
+    Scope(turnover=True, copies=True, open_fences=3),
+    Scope(copies=True, graph_losses=True),
+    Scope(copies=True, keeper_losses=True),
     Scope(turnover=True, keeper_losses=True, graph_losses=True, transactions=1, open_fences=1),
 )
-_NARROW: Final = (PAIR, TURNOVER, FORGETTING, KEEPER_LOSSES, GRAPH_LOSSES, LOST_REGISTRATIONS)
+_NARROW: Final = (
+    PAIR,
+    TURNOVER,
+    FORGETTING,
+    KEEPER_LOSSES,
+    GRAPH_LOSSES,
+    LOST_REGISTRATIONS,
+    COPIES,
+)
 
 
 def main() -> int:

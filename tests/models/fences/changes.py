@@ -5,7 +5,7 @@ A process that is killed makes no further step, or its transaction is rolled bac
 
 from typing import Literal
 
-from tests.models.fences.keepers import opened
+from tests.models.fences.keepers import fenced, opened
 from tests.models.fences.rules import Rule, Scope
 from tests.models.fences.state import ABSENT, NEW, Keeper, State, Transaction
 from tests.models.search import Steps
@@ -49,7 +49,7 @@ class Changes:
             case "committing":
                 yield from self._commit(rest, transaction)
             case "committed":
-                after = opened(self._kept, rest, transaction.change)
+                after = opened(self._kept, rest, transaction.change, _told(rest, transaction))
                 yield "change: its fence is open", after
 
     def _decide(self, rest: State, transaction: Transaction) -> Steps[State]:
@@ -71,13 +71,18 @@ class Changes:
 
     def _open(self, rest: State, transaction: Transaction) -> Steps[State]:
         asked: Keeper | None = transaction.keeper
-        goes_on = rest.having(transaction._replace(step="opened"))
-        if asked is not None and asked.keeper_history == rest.keeper_history:
-            after = opened(self._kept, goes_on, transaction.change)
-            yield "change: its fence is open", after
+        proceeding = transaction._replace(step="opened")
+        goes_on = rest.having(proceeding)
+        told = _told(rest, transaction)
+        after = opened(self._kept, rest, transaction.change, told)
+        if asked is not None and asked.keeper_history == after.keeper_history:
+            yield "change: its fence is open", after.having(proceeding)
         else:
-            after = opened(self._kept, rest, transaction.change)
             yield "change: another history has opened its fence, rolled back", after
+            if rest.copy is not None and rest.fence.claimed_by == rest.copy.graph_history:
+                late = fenced(self._kept, goes_on, transaction.change, told)
+                step = "change: its fence is open, by a statement that began before the claim"
+                yield step, late
         if Rule.NO_ANSWER_NO_CHANGE not in self._kept:
             yield "change: has no answer, and goes on", goes_on
         if Rule.OTHER_HISTORY_NO_CHANGE not in self._kept:
@@ -103,3 +108,9 @@ class Changes:
         if is_fenced and Rule.FENCE_FOR_EACH_TRANSACTION not in self._kept:
             following = committed.having(transaction._replace(step="opened", change=ABSENT))
             yield "change: committed, and its next transaction begun", following
+
+
+def _told(state: State, transaction: Transaction) -> int:
+    """Return the history that a change tells the keeper: that in which it found the keeper."""
+    keeper = transaction.keeper
+    return state.graph_history if keeper is None else keeper.graph_history

@@ -3,21 +3,40 @@
 from typing import Literal
 
 from tests.models.fences.rules import Rule, Scope
-from tests.models.fences.state import ABSENT, NEW, Fence, Keeper, OpenFence, State, Transaction
+from tests.models.fences.state import ABSENT, NEW, Copy, Keeper, OpenFence, State, Transaction
 from tests.models.search import Steps
 
 
-def opened(kept: frozenset[Rule], state: State, change: int) -> State:
+def opened(kept: frozenset[Rule], state: State, change: int, graph_history: int) -> State:
+    """Return the state in which a graph has the claim, and the fence of its change is open."""
+    return fenced(kept, claimed(kept, state, graph_history), change, graph_history)
+
+
+def fenced(kept: frozenset[Rule], state: State, change: int, graph_history: int) -> State:
     """Return the state in which the keeper has opened the fence of a change, if it was not open."""
     fence = state.fence
     if any(each.change == change for each in fence.open):
         return state
-    added = (OpenFence(change, state.graph_history),)
+    added = (OpenFence(change, graph_history),)
     return state._replace(
-        fence=Fence(
-            NEW if Rule.NEW_GENERATION in kept else fence.generation,
-            (*fence.open, *added) if Rule.OPEN_UNTIL_COMMIT in kept else fence.open,
+        fence=fence._replace(
+            generation=NEW if Rule.NEW_GENERATION in kept else fence.generation,
+            open=(*fence.open, *added) if Rule.OPEN_UNTIL_COMMIT in kept else fence.open,
         )
+    )
+
+
+def claimed(kept: frozenset[Rule], state: State, graph_history: int) -> State:
+    """Return the state in which a graph has the claim, by the first fence that it opens."""
+    if graph_history == state.fence.claimed_by:
+        return state
+    history = NEW if Rule.CLAIM_SHOWS in kept else state.keeper_history
+    if Rule.CLAIM_IS_NEW not in kept:
+        if state.former_history != ABSENT:
+            history = state.former_history
+        state = state._replace(former_history=state.keeper_history)
+    return state._replace(
+        fence=state.fence._replace(claimed_by=graph_history), keeper_history=history
     )
 
 
@@ -47,24 +66,24 @@ class Registrations:
     def steps(self, state: State, transaction: Transaction) -> Steps[State]:
         """Return the next steps of a transaction that has begun."""
         rest, kind = state.without(transaction), transaction.kind
-        now = Keeper(state.keeper_history, state.graph_history)
         if transaction.step == "opened":
             keeper = transaction.keeper if kind == "registration" else None
             graph = state.graph._replace(keeper=keeper)
             committed = rest.excused_no_more()._replace(graph=graph, is_applied=True)
             yield f"{kind}: committed", committed
         elif kind == "registration":
-            yield from self._open(rest, transaction, now, Rule.REGISTRATION_FENCES)
-        elif transaction.keeper is not None and transaction.keeper.keeper_history == now[0]:
-            yield from self._open(rest, transaction, now, Rule.RETIREMENT_FENCES)
-
-    def _open(self, rest: State, transaction: Transaction, now: Keeper, rule: Rule) -> Steps[State]:
-        after = rest.having(transaction._replace(step="opened", keeper=now))
-        if rule in self._kept:
-            after = opened(self._kept, after, transaction.change)
-            yield f"{transaction.kind}: a fence for everybody is open", after
+            yield from self._open(rest, transaction, Rule.REGISTRATION_FENCES)
         else:
-            yield f"{transaction.kind}: opens no fence", after
+            yield from self._open(rest, transaction, Rule.RETIREMENT_FENCES)
+
+    def _open(self, rest: State, transaction: Transaction, rule: Rule) -> Steps[State]:
+        history, change = rest.graph_history, transaction.change
+        if rule in self._kept:
+            after, step = opened(self._kept, rest, change, history), "a fence for everybody is open"
+        else:
+            after, step = claimed(self._kept, rest, history), "opens no fence"
+        named = transaction._replace(step="opened", keeper=Keeper(after.keeper_history, history))
+        yield f"{transaction.kind}: {step}", after.having(named)
 
 
 def _forgotten(state: State) -> State:
@@ -88,7 +107,7 @@ class Closing:
                 yield f"a fence is closed: {why}", _closed(state, fence.change)
         if state.late_close != ABSENT:
             closed = _closed(state, state.late_close)._replace(late_close=ABSENT)
-            yield "a fence is closed: by the message of the failed attempt", closed
+            yield "a fence is closed: by a message that was under way", closed
         if not state.fence.open and Rule.FENCES_STAY not in self._kept:
             deleted = state.fence._replace(generation=ABSENT)
             yield "a fence that is not open is deleted", state._replace(fence=deleted)
@@ -124,10 +143,44 @@ class Closing:
         if Rule.REAPER_KNOWS_HISTORY not in self._kept:
             return fence.graph_history != state.reaper_history
         history = state.graph_history
-        is_mended = keeper is not None and keeper.graph_history == history
-        return is_mended and fence.graph_history != history
+        if keeper is None or keeper.graph_history != history or fence.graph_history == history:
+            return False
+        has_claim = keeper.keeper_history == state.keeper_history
+        return has_claim or Rule.REAPER_HAS_CLAIM not in self._kept
 
 
 def _closed(state: State, change: int) -> State:
     left = tuple(each for each in state.fence.open if each.change != change)
     return state._replace(fence=state.fence._replace(open=left))
+
+
+class Copies:
+    """The steps of a copy of the graph, by the rules that are kept.
+
+    The reads are those that ask the graph. For those that ask the copy, the graph is the copy.
+    """
+
+    def __init__(self, kept: frozenset[Rule]) -> None:
+        self._kept = kept
+
+    def steps(self, state: State) -> Steps[State]:
+        copy = state.copy
+        if copy is None:
+            return
+        # Its fences only keep reads from being answered without a call, so they are closed at once.
+        after = claimed(self._kept, state, copy.graph_history)
+        after = after._replace(fence=after.fence._replace(generation=NEW))
+        yield "copy: opens and closes a fence", after
+        registered = copy._replace(keeper_history=after.keeper_history)
+        yield "copy: registers the keeper", after._replace(copy=registered)
+        has_claim = copy.keeper_history == state.keeper_history
+        if has_claim or Rule.REAPER_HAS_CLAIM not in self._kept:
+            yield from self._listed(state, copy)
+
+    def _listed(self, state: State, copy: Copy) -> Steps[State]:
+        if copy.keeper_history == ABSENT or state.late_close != ABSENT:
+            return
+        for fence in state.fence.open:
+            if fence.graph_history != copy.graph_history:
+                listed = state._replace(late_close=fence.change)
+                yield "copy: lists a fence, and sends the message to close it", listed

@@ -16,7 +16,7 @@ until the first change or registration in the new history. A read with a call ne
 """
 
 from tests.models.fences.changes import Changes
-from tests.models.fences.keepers import Closing, Registrations
+from tests.models.fences.keepers import Closing, Copies, Registrations
 from tests.models.fences.losses import Losses
 from tests.models.fences.reads import Reads
 from tests.models.fences.rules import Rule, Scope
@@ -27,7 +27,7 @@ from tests.models.search import Found, Steps, search
 def check(scope: Scope, *, without: Rule | None = None) -> Found:
     """Search the protocol, or the protocol without a rule, for a read that is answered untruly."""
     machine = _Machine(frozenset(Rule) - {without}, scope)
-    return search(first_state(), machine.successors, machine.is_untrue)
+    return search(first_state(is_copied=scope.copies), machine.successors, machine.is_untrue)
 
 
 class _Machine:
@@ -38,6 +38,7 @@ class _Machine:
         self._changes = Changes(kept, scope)
         self._registrations = Registrations(kept, scope)
         self._closing = Closing(kept)
+        self._copies = Copies(kept)
         self._losses = Losses(kept, scope)
         self.is_untrue = self._reads.is_untrue
 
@@ -58,6 +59,7 @@ class _Machine:
             yield from self._changes.begin(state)
             yield from self._registrations.begin(state)
         yield from self._closing.steps(state)
+        yield from self._copies.steps(state)
         yield from self._losses.steps(state)
 
     def _without_the_past(self, state: State) -> State:
@@ -66,6 +68,10 @@ class _Machine:
             state = state._replace(session_history=state.keeper_history)
         if Rule.REAPER_KNOWS_HISTORY in self._kept:
             state = state._replace(reaper_history=state.graph_history)
+        if Rule.FENCE_FOR_EACH_ATTEMPT in self._kept and all(
+            each.change != state.late_close for each in state.fence.open
+        ):
+            state = state._replace(late_close=ABSENT)
         if state.entry is not None and (stamp := state.entry.stamp) is not None:
             histories = {state.keeper_history, state.session_history, ABSENT}
             generations = {state.fence.generation, state.fence_standby.generation, ABSENT}

@@ -36,6 +36,12 @@ class Rule(Enum):
     NO_CLOSING_BY_AGE = "no fence is closed for its age"
     REAPER_KNOWS_HISTORY = "the reaper reads the graph's history beside the transactions' outcomes"
 
+    CLAIM_SHOWS = "another graph that tells the keeper of a change gives it another history"
+    CLAIM_IS_NEW = "a graph that claims the keeper again gives it a history that is new again"
+    REAPER_HAS_CLAIM = (
+        "the reaper closes fences of other histories if the keeper lists them as it is registered"
+    )
+
     REGISTRATION_WAITS = "registration takes lock K exclusively"
     REGISTRATION_FENCES = "registration opens a fence for everybody"
     RETIREMENT_FENCES = "retirement opens a fence for everybody"
@@ -59,6 +65,8 @@ class Scope:
     """The keeper's database fails over or is restored, and may lose what was committed."""
     graph_losses: bool = False
     """The same for the graph's database."""
+    copies: bool = False
+    """A copy of the graph tells the same keeper of its changes, and closes fences there."""
     transactions: int = 2
     open_fences: int = 2
 
@@ -68,4 +76,5 @@ TURNOVER = Scope(turnover=True, previous_version=True)
 FORGETTING = Scope(forgetting=True)
 KEEPER_LOSSES = Scope(keeper_losses=True, transactions=1, open_fences=1)
 GRAPH_LOSSES = Scope(graph_losses=True, transactions=1)
+COPIES = Scope(copies=True)
 LOST_REGISTRATIONS = Scope(turnover=True, graph_losses=True, transactions=1, open_fences=1)

@@ -42,11 +42,20 @@ class OpenFence(NamedTuple):
 class Fence(NamedTuple):
     """What the keeper's database stores: the fence of the viewer and that of everybody, as one.
 
-    A read compares both, so it is the same whether one of them changes or the other.
+    A read compares both, so it is the same whether one of them changes or the other. `claimed_by`
+    is the history of the graph that has the claim.
     """
 
     generation: int
     open: tuple[OpenFence, ...]
+    claimed_by: int
+
+
+class Copy(NamedTuple):
+    """A copy of the graph: its history, and the keeper's in which it has registered the keeper."""
+
+    graph_history: int
+    keeper_history: int = ABSENT
 
 
 class Stamp(NamedTuple):
@@ -89,6 +98,7 @@ class State(NamedTuple):
     `is_applied` says that the graph's processes have applied their setting in this history. The
     histories of the session and of the reaper are those of the moment when their sessions were
     opened. `late_close` is a change that is to be closed by a message which is still under way.
+    The history of the keeper has the claim in it, and `former_history` is that of the claim before.
     """
 
     graph: Graph
@@ -103,6 +113,8 @@ class State(NamedTuple):
     session_history: int = 0
     reaper_history: int = 0
     late_close: int = ABSENT
+    copy: Copy | None = None
+    former_history: int = ABSENT
 
     @property
     def is_locked(self) -> bool:
@@ -124,10 +136,10 @@ class State(NamedTuple):
         return self.with_entry(self.entry and self.entry._replace(is_excused=False))
 
 
-def first_state() -> State:
+def first_state(*, is_copied: bool) -> State:
     """Return the state in which a keeper is registered and nothing has happened yet."""
     graph = Graph(version=0, keeper=Keeper(keeper_history=0, graph_history=0))
-    fence = Fence(generation=ABSENT, open=())
+    fence = Fence(generation=ABSENT, open=(), claimed_by=0)
     return State(
         graph=graph,
         graph_standby=graph,
@@ -135,6 +147,7 @@ def first_state() -> State:
         fence=fence,
         fence_standby=fence,
         keeper_history=0,
+        copy=Copy(graph_history=1) if is_copied else None,
     )
 
 
@@ -157,7 +170,7 @@ def renamed(state: State) -> State:
 
     def fence(of: Fence) -> Fence:
         opened = tuple(OpenFence(change(each), graph(history)) for each, history in of.open)
-        return Fence(generation(of.generation), opened)
+        return Fence(generation(of.generation), opened, graph(of.claimed_by))
 
     def stamp(of: Stamp | None) -> Stamp | None:
         return of and Stamp(keeper(of.keeper_history), generation(of.generation))
@@ -185,4 +198,7 @@ def renamed(state: State) -> State:
         session_history=keeper(state.session_history),
         reaper_history=graph(state.reaper_history),
         late_close=change(state.late_close),
+        copy=state.copy
+        and Copy(graph(state.copy.graph_history), keeper(state.copy.keeper_history)),
+        former_history=keeper(state.former_history),
     )
