@@ -5,14 +5,14 @@ import gzip
 import json
 import os
 import re
+import select
 import shlex
 import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
@@ -27,6 +27,7 @@ from shared.cli.__main__ import main
 from shared.processes.workers import Options
 from tests.support.pair import Pair
 from tests.support.people import People
+from tests.support.processes import until
 
 HEADER = "first_user_id,second_user_id,connect_time\n"
 TOO_LARGE = str(2**63)
@@ -72,11 +73,11 @@ Write = Callable[[str, str | bytes], Path]
 
 
 def _pipe(contents: bytes) -> int:
-    """Return the end of a pipe from which these bytes can be read, once."""
+    """Return the end of a pipe from which these bytes can be read, once, or not at all."""
     reader, writer = os.pipe()
 
     def feed() -> None:
-        with os.fdopen(writer, "wb") as file:
+        with suppress(BrokenPipeError), os.fdopen(writer, "wb") as file:
             file.write(contents)
 
     threading.Thread(target=feed, daemon=True).start()
@@ -374,13 +375,13 @@ def test_an_import_that_is_stopped_says_how_much_took_effect(
     os.write(writer, f"{a},{b}\n".encode())
 
     def stop() -> None:
-        deadline = time.monotonic() + _SECONDS
-        while not _connected(pair, a) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        # By now it may still be on its way back, but a second one is asked for after it.
-        os.write(writer, f"{b},{a}\n".encode())
-        time.sleep(0.2)
-        os.kill(os.getpid(), ending)
+        try:
+            until(lambda: _connected(pair, a))
+            # By now the answer may still be on its way, and the second line is read after it.
+            os.write(writer, f"{b},{a}\n".encode())
+            until(lambda: not select.select([reader], [], [], 0)[0])
+        finally:
+            os.kill(os.getpid(), ending)
 
     thread = threading.Thread(target=stop)
     thread.start()
@@ -548,11 +549,11 @@ def test_what_somebody_wrote_can_be_hidden_held_and_shown_again(
     comment = feed_pb2.CreateCommentRequest(user_id=friend, post=post, body="hi")
     comment_id = pair.feed.CreateComment(comment).comment.comment_id
     name = ("moderate", person, post.post_id)
-    until = f"{datetime.now(UTC) + timedelta(days=9):%Y-%m-%d}"
+    last_day = f"{datetime.now(UTC) + timedelta(days=9):%Y-%m-%d}"
 
     hidden = kith(*name, "hidden", "--reason", "spam")
     while_hidden = (people.feed(friend), kith("explain", *name[1:], friend))
-    held = kith(*name, "held", "--reason", "spam", "--until", until, "--comment", comment_id)
+    held = kith(*name, "held", "--reason", "spam", "--until", last_day, "--comment", comment_id)
     shown = kith(*name, "visible")
     while_shown = people.feed(friend)
     erased = kith("erase", friend, "--yes")
@@ -560,10 +561,10 @@ def test_what_somebody_wrote_can_be_hidden_held_and_shown_again(
     of_comment = f"comment {comment_id} on post {post.post_id} of person {person}"
     assert hidden == (0, f"Post {post.post_id} of person {person} is hidden.\n", "")
     assert "a service hides it." in while_hidden[1][1]
-    assert held == (0, f"{of_comment.capitalize()} is held until {until}.\n", "")
+    assert held == (0, f"{of_comment.capitalize()} is held until {last_day}.\n", "")
     assert shown == (0, f"Post {post.post_id} of person {person} is visible.\n", "")
     assert (while_hidden[0], while_shown) == ([], [post.post_id])
-    assert f"A hold keeps {of_comment} until {until} 00:00 UTC." in erased[1]
+    assert f"A hold keeps {of_comment} until {last_day} 00:00 UTC." in erased[1]
 
 
 def test_an_erasure_that_reaches_one_service_says_so_and_who_comes_after(
