@@ -154,20 +154,19 @@ class ConnectionsCache:
 
     def keep(self, current: CachedViewer) -> None:
         """Keep what the graph has just said of a user."""
-        if self.keep_here(current) and self._shared is not None:
+        self.keep_here(current)
+        if self._shared is not None:
             self._shared.keep(current)
 
-    def keep_here(self, current: CachedViewer) -> bool:
-        """Keep an entry unless a newer one is here; returns whether it was the newest."""
-        user_id = current.viewer.user_id
-        with self._lock:
-            cached = self._here.get(user_id)
-            # Answers may arrive out of order. An older one would do no harm, only cost a reread.
-            if cached is not None and cached.revision > current.revision > 0:
-                return False
-            if _size(current) <= self._here.maxsize:
-                self._here[user_id] = current
-            return True
+    def keep_here(self, current: CachedViewer) -> None:
+        """Keep an entry in this process alone.
+
+        Answers may arrive out of order. An older one does no harm, it only costs a second read. The
+        higher revision need not be the newer one: a restored graph has lower ones.
+        """
+        if _size(current) <= self._here.maxsize:
+            with self._lock:
+                self._here[current.viewer.user_id] = current
 
     def _is_credible(self, cached: CachedViewer) -> bool:
         """Whether the keeper that has stamped an entry of another process is still registered.

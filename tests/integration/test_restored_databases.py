@@ -20,9 +20,10 @@ from tests.support.people import People
 from tests.support.ports import free_port
 from tests.support.processes import until
 from tests.support.redis_server import running_redis
+from tests.support.scrape import scrape
 
 # Each test has one of its own.
-_CASES = 6
+_CASES = 7
 _SETTINGS = {"FEED_LAYOUT": "single"}
 _NO_MEMORY = {**_SETTINGS, "CONNECTIONS_CACHE_BYTES": "0"}
 # What is restored, by the moments of the backups: before the erasure of Alice, or after everything.
@@ -175,6 +176,23 @@ def test_who_remembers_connections_shows_no_more_of_restored_databases_than_who_
             right = world.forgetful.feed(case.bob)
 
     assert shown == [[right, right]] * 2
+
+
+def test_what_a_restored_graph_has_not_got_is_forgotten_at_the_first_read(world: World) -> None:
+    case, people = next(world.cases), People(world.pair)
+
+    def changes_met() -> float:
+        people.feed(case.bob)
+        return scrape(world.pair.feed_server).value("feed_connection_changes_met_total")
+
+    with nothing_told(world.pair):
+        before = changes_met()
+        with world.restored({"graph": "before"}):
+            # With fences nothing is asked before the graph has noticed that its history is new.
+            until(lambda: changes_met() > before)
+            after = changes_met()
+
+    assert after == before + 1
 
 
 def _page(pair: Pair, case: Case) -> bool:
