@@ -225,7 +225,7 @@ class Watches:
         self._require_kept(read[0])
         if len(read) == 1:
             # Issued by the version before, which knew the number alone.
-            if read[0] > self._events.last_number():
+            if read[0] > self._events.end().number:
                 raise _of_another_history()
             return self._newest(until=read[0])
         position = _Position(*read)
@@ -394,18 +394,25 @@ class _Frontier:
     def __init__(self, log: EventLog) -> None:
         self._events = log
         self._settled: int | None = None
+        self._history: str | None = None
         self._candidate = 0
         self._looks: Iterator[Callable[[], set[str]]] = iter(())
         self._look: Callable[[], set[str]] = set
         self._left = set[str]()
 
     def advance(self) -> int | None:
-        """Return how far it is now, after another look at who is writing."""
+        """Return how far it is now, after another look at who is writing.
+
+        Raises UnavailableError when another database took the place of the one before: it may give
+        numbers to other events that consumers have passed. Their cursors tell whether it does.
+        """
         if self._left:
             self._left &= self._look()
-        elif (last := self._events.last_number()) != self._settled:
+        elif (end := self._events.end()).history != (self._history or end.history):
+            raise UnavailableError("the database was restarted or replaced")
+        elif end.number != self._settled:
             # Only now, or a transaction could draw a number and commit it in between unseen.
-            self._candidate = last
+            self._history, self._candidate = end.history, end.number
             self._looks = iter(self._events.writers)
         while not self._left and (look := next(self._looks, None)):
             self._look = look

@@ -9,7 +9,7 @@ event is still there.
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 from sqlalchemy import BigInteger, Boolean, CheckConstraint, Column, DateTime, MetaData, Table, text
 
@@ -46,6 +46,16 @@ def purged_events_table(name: str, metadata: MetaData) -> Table:
     )
 
 
+class End(NamedTuple):
+    """The highest number that an event was given, committed or not, and by which database.
+
+    The `history` of a database is another one after a restart, a promotion or a restored backup.
+    """
+
+    number: int
+    history: str
+
+
 class EventLog:
     """The events of one table.
 
@@ -66,9 +76,16 @@ class EventLog:
         self._purged_until = Statement(
             f"{events}_purged_until", f"SELECT coalesce(max(until_seq), 0) FROM {purged}"
         )
-        self._last_number = Statement(
-            f"{events}_last_number",
-            f"SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM {events}_seq_seq",
+        self._end = Statement(
+            f"{events}_end",
+            f"""
+            SELECT CASE WHEN is_called THEN last_value ELSE 0 END,
+                   concat_ws('/', pg_postmaster_start_time(),
+                             CASE WHEN NOT pg_is_in_recovery()
+                                  THEN left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) END,
+                             pg_relation_filepath('{events}'))
+            FROM {events}_seq_seq
+            """,
         )
         self._newest = Statement(
             f"{events}_newest",
@@ -106,10 +123,10 @@ class EventLog:
         [(number,)] = self._reader.rows(self._purged_until, {})
         return int(number)
 
-    def last_number(self) -> int:
-        """Return the highest number that an event was given, whether it is committed or not."""
-        [(number,)] = self._reader.rows(self._last_number, {})
-        return int(number)
+    def end(self) -> End:
+        """Return the highest number that an event was given, and the history that it is of."""
+        [(number, history)] = self._reader.rows(self._end, {})
+        return End(int(number), history)
 
     def newest(self, *, until: int) -> tuple[int, datetime] | None:
         """Return number and time of the newest event up to a number, also when it is gone since.

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 import grpc
 import pytest
+import sqlalchemy
 
 from graph_service.__main__ import build
 from graph_service.settings import GraphSettings
@@ -19,6 +20,7 @@ from kith.graph.v1 import graph_pb2 as pb
 from kith.graph.v1.graph_pb2_grpc import GraphServiceStub
 from shared.api.paging import PageTokens, Scope
 from shared.server.server import RunningServer
+from tests.support.engines import engine_to
 from tests.support.errors import decoded, fields_of, reason_of
 from tests.support.pair import Databases, running_pair
 from tests.support.processes import Session, until
@@ -623,6 +625,24 @@ def test_a_cursor_of_the_version_before_is_resumed(graph: _Graph) -> None:
 
     assert _kind(told) == "CANCELLED"
     assert reason == "CURSOR_OF_ANOTHER_HISTORY"
+
+
+def test_a_stream_ends_when_another_database_takes_the_place_of_its_own(
+    databases: Databases,
+) -> None:
+    with _running(databases) as graph:
+        graph.change("RequestConnection", *_new(2))
+        stream, cursor = graph.begun()
+
+        # As after a restore: the event is not there, and the others are in another file.
+        with engine_to(graph.url).connect() as connection:
+            connection.execute(sqlalchemy.text("DELETE FROM connection_events"))
+            connection.execute(sqlalchemy.text("VACUUM FULL connection_events"))
+
+        with pytest.raises(grpc.RpcError) as caught:
+            _events(stream, 1)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert _refused(graph, cursor) == "CURSOR_OF_ANOTHER_HISTORY"
 
 
 def test_a_stream_ends_when_the_database_is_gone(databases: Databases) -> None:
