@@ -368,8 +368,10 @@ class Posts:
         present: PostRow,
         drafts: Sequence[PhotoDraft],
         made: Mapping[str, NewPhoto],
-    ) -> list[NewPhoto]:
-        """Return the photos that a post shows from now on; those that it loses are to be removed.
+    ) -> list[NewPhoto] | None:
+        """Return the photos that a post shows from now on, or None if they are those that it has.
+
+        Those that it loses are to be removed.
 
         Raises ValidationError naming those that are neither the post's nor have just been made.
         """
@@ -382,7 +384,8 @@ class Posts:
         queries.photos.insert_removals(
             connection, objects=[(present.author_id, key) for key in sorted(lost)]
         )
-        return [known[draft.key]._replace(alt_text=draft.alt_text) for draft in drafts]
+        shown = [known[draft.key]._replace(alt_text=draft.alt_text) for draft in drafts]
+        return None if shown == [*kept.values()] else shown
 
     def _visible(self, viewer: Viewer, names: Sequence[PostName]) -> dict[PostName, PostRow]:
         return self._reads.prepared(

@@ -511,7 +511,8 @@ def lock_post(connection: Connection, *, author_id: int, post_id: int) -> Locked
 
 _SAME_POLICY = dict.fromkeys(("comment_policy", "comment_tag_ids"))
 
-# While a service hides the post, no choice of its author shows it.
+# While a service hides the post, no choice of its author shows it. Readers see when it was edited,
+# so what only the author sees, the audience and the comment policy, does not count as an edit.
 _UPDATE_POST = text(f"""
     UPDATE posts AS p
     SET body = coalesce(:body, p.body),
@@ -533,7 +534,12 @@ _UPDATE_POST = text(f"""
     )
 } END,
         version = p.version + 1,
-        edited_at = now()
+        edited_at = CASE WHEN :has_photos
+                           OR :body <> p.body
+                           OR :has_attributes
+                              AND CAST(:attributes AS jsonb) IS DISTINCT FROM p.attributes
+                           OR :comments_locked <> p.comments_locked
+                    THEN now() ELSE p.edited_at END
     WHERE p.author_id = :author_id AND p.id = :post_id
 """)
 
@@ -586,6 +592,7 @@ def update_post(
             "audience": audience and audience.kind,
             "has_attributes": attributes is not None,
             "attributes": attributes_json(attributes or {}),
+            "has_photos": photos is not None,
             "is_scored": body is not None or photos is not None,
             **(_SAME_POLICY if comment_policy is None else _policy_parameters(comment_policy)),
             "comments_locked": comments_locked,

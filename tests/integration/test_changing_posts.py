@@ -50,6 +50,45 @@ def test_a_new_audience_holds_for_the_next_read(pair: Pair, people: People) -> N
     assert seen == [(True, False), (False, True), (False, False), (True, True)]
 
 
+@pytest.mark.parametrize("paths", [["audience"], ["comment_policy"], ["*"]], ids=str)
+def test_readers_do_not_notice_that_what_only_the_author_sees_was_changed(
+    pair: Pair, people: People, paths: list[str]
+) -> None:
+    author, friend, excluded = people.connected(3)
+    out = people.tag(author, "out", excluded)
+    post_id = people.post(author)
+    policy = pb.CommentPolicy(kind=pb.COMMENT_POLICY_KIND_NOBODY)
+    post = pb.Post(post_id=post_id, body="hello", audience=all_without(out), comment_policy=policy)
+    request = pb.GetPostRequest(user_id=friend, author_id=author, post_id=post_id)
+    before = pair.feed.GetPost(request)
+
+    changed = _update(pair, author, post, *paths)
+
+    assert changed.etag == '"2"'
+    assert pair.feed.GetPost(request) == before
+
+
+@pytest.mark.parametrize(
+    "post",
+    [pb.Post(body="x"), pb.Post(attributes={"a": "b"}), pb.Post(comments_locked=True)],
+    ids=["text", "attributes", "lock"],
+)
+def test_readers_see_when_what_they_read_was_changed(
+    pair: Pair, people: People, post: pb.Post
+) -> None:
+    author, friend = people.connected(2)
+    post.post_id = people.post(author)
+    paths = [field.name for field, _ in post.ListFields() if field.name != "post_id"]
+    request = pb.GetPostRequest(user_id=friend, author_id=author, post_id=post.post_id)
+
+    _update(pair, author, post, *paths)
+    first = pair.feed.GetPost(request).post
+    _update(pair, author, post, *paths)
+
+    assert first.HasField("edit_time")
+    assert pair.feed.GetPost(request).post == first
+
+
 def test_attributes_come_back_to_everybody_who_sees_the_post(pair: Pair, people: People) -> None:
     author, friend = people.connected(2)
     attributes = {"place": "Zürich", "kind": "", 'quo"te\\': "\U0001f600\n"}

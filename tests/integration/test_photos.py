@@ -288,6 +288,18 @@ def test_a_star_changes_photos_and_attributes_as_well(album: Album) -> None:
     assert changed.photos[0].key == post.photos[0].key
 
 
+def test_photos_that_are_written_back_are_no_edit_and_described_ones_are(album: Album) -> None:
+    post = album.post(album.upload(), album.upload())
+
+    same = album.change(post, "photos")
+    was_edited = same.HasField("edit_time")
+    same.photos[1].alt_text = "a cat"
+    described = album.change(same, "photos")
+
+    assert not was_edited
+    assert described.HasField("edit_time")
+
+
 def test_a_post_takes_no_photos_but_its_own_and_those_of_uploads(
     pair: Pair, people: People, album: Album
 ) -> None:

@@ -560,7 +560,9 @@ class Post(_message.Message):
 
     @_builtins.property
     def edit_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was last changed; unset if never."""
+        """When its text, photos, attributes or the lock of its comments were last changed; unset if never. A
+        change of what only the author sees, such as the audience, does not count.
+        """
 
     @_builtins.property
     def audience(self) -> Global___Audience:
