@@ -7,6 +7,8 @@ from typing import Self
 import grpc
 
 _ENDLESS_SECONDS = 1e9
+# Streams, and the calls that a test stops.
+_THREADS = 64
 # What every client says of itself.
 _OWN = "user-agent"
 
@@ -19,7 +21,7 @@ class Gate(grpc.GenericRpcHandler):
     def __init__(self, target: str) -> None:
         self._channel = grpc.insecure_channel(target)
         self._under_way = set[grpc.Call]()
-        self._server = grpc.server(ThreadPoolExecutor(16))
+        self._server = grpc.server(ThreadPoolExecutor(_THREADS))
         self._server.add_generic_rpc_handlers((self,))
         self.port = self._server.add_insecure_port("127.0.0.1:0")
         self.before_call: Hook = lambda _method: None
