@@ -1,7 +1,8 @@
 """A copy of the graph runs beside the original, and both tell the same keeper of their changes.
 
 It is a drill of a backup, a clone for staging, or an old primary that nobody has shut down. Either
-has the other's fences closed, and neither shows anything untrue by that.
+has the other's fences closed, and neither shows anything untrue by that. Nobody can tell it from a
+backup that is restored in place of the original, which needs no help.
 """
 
 from collections.abc import Iterator
@@ -127,3 +128,31 @@ def test_reads_need_no_call_again_after_a_copy_has_stopped(original: Original, p
     _change_and_read(People(pair))
     with Session(pair.feed_url) as session:
         until(lambda: not session.rows("SELECT FROM open_fences"))
+
+
+def test_a_copy_that_is_to_tell_no_keeper_ends_the_registration_of_its_own_alone(
+    original: Original, pair: Pair
+) -> None:
+    with another_graph(original.copied) as copy, Session(original.copy_url) as session:
+        until(lambda: not session.rows("SELECT FROM fence_keepers"))
+        People(copy).connected(2)
+        until(lambda: not _asks(pair))
+        _change_and_read(People(pair))
+    with Session(pair.graph_url) as session:
+        assert session.rows("SELECT target FROM fence_keepers") == [(original.keeper,)]
+
+
+def test_a_copy_in_place_of_the_original_has_the_keeper_to_itself(databases: Databases) -> None:
+    urls = {service: databases.new(service) for service in ("graph", "feed")}
+    keeper = f"127.0.0.1:{free_port()}"
+    fenced = {"FENCE_KEEPERS": keeper, "FENCES_PORT": keeper.rpartition(":")[2]}
+    with running_pair_on(urls, fenced) as pair:
+        until(lambda: not _asks(pair))
+        bob, alice = People(pair).connected(2)
+        post = People(pair).post(alice)
+    restored = databases.copy(urls["graph"])
+
+    with running_pair_on({**urls, "graph": restored}, fenced) as pair:
+        until(lambda: not _asks(pair))
+        assert People(pair).feed(bob) == [post]
+        _change_and_read(People(pair))
