@@ -82,6 +82,8 @@ _WORD = re.compile(r"\w+")
 _NODE_LOST = re.compile(
     "could not commit transaction for shard|failure on connection marked as essential"
 )
+# What a session of a coordinator says that waits for a node when its own server is killed.
+_ENDING = re.compile("postmaster was shut down")
 
 
 class ConnectionLostError(UnavailableError):
@@ -377,7 +379,7 @@ def _is_lost(error: psycopg2.Error) -> bool:
         return isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError)
     # Another server is the primary now, and the pool's other connections lead here as well; or
     # their plans are as old.
-    return code == _READ_ONLY or _is_stale_plan(error)
+    return code == _READ_ONLY or _is_stale_plan(error) or _is_ending(error)
 
 
 def _lose(connection: Connection, session: Session) -> None:
@@ -449,8 +451,10 @@ class _Statements:
             count[0] += 1
 
     def _failed(self, context: ExceptionContext) -> None:
-        if getattr(context.original_exception, "pgcode", None) == _READ_ONLY:
-            # Another server is the primary now. The pool's other connections lead here as well.
+        code = getattr(context.original_exception, "pgcode", None)
+        if code == _READ_ONLY or _is_ending(context.original_exception):
+            # Another server is the primary now, or this one ends. The pool's other connections lead
+            # here as well.
             context.is_disconnect = True
         elif is_of_node(context.original_exception):
             # It may quote what SQLAlchemy would take for the end of this connection.
@@ -535,7 +539,7 @@ def translate(
     if is_broken or (code is None and is_operational):
         return lost("the database cannot be reached", retry_after=RETRY_AFTER)
     is_unavailable = code in _UNAVAILABLE_CODES or (code or "")[:2] in _UNAVAILABLE_CLASSES
-    if is_unavailable or is_of_node(cause) or _is_stale_plan(cause):
+    if is_unavailable or is_of_node(cause) or _is_ending(cause) or _is_stale_plan(cause):
         return lost("the database is not available", retry_after=RETRY_AFTER)
     return None
 
@@ -557,8 +561,8 @@ def forget_texts(error: BaseException | None) -> None:
         "table": cause.diag.table_name,
         "column": cause.diag.column_name,
     }
-    node_lost = _NODE_LOST.search(str(cause))
-    said = [node_lost[0]] if node_lost else []
+    lost = _NODE_LOST.search(str(cause)) or _ENDING.search(str(cause))
+    said = [lost[0]] if lost else []
     said += [f"{kind} {name}" for kind, name in names.items() if name]
     error.args = (f"{type(cause).__name__}: {', '.join([f'SQLSTATE {code}', *said])}",)
 
@@ -592,6 +596,12 @@ def _is_stale_plan(error: BaseException | None) -> bool:
     if not isinstance(error, psycopg2.errors.FeatureNotSupported):
         return False
     return bool(error.diag.source_function == _STALE_PLAN)
+
+
+def _is_ending(error: BaseException | None) -> bool:
+    """Whether the server that one is connected with ends, and says so in words only."""
+    code = getattr(error, "pgcode", None)
+    return code == _INTERNAL and bool(_ENDING.search(str(error)))
 
 
 def is_of_node(error: BaseException | None) -> bool:

@@ -338,6 +338,21 @@ def test_a_node_that_a_coordinator_has_lost_costs_no_connection_to_it(
     assert database.read(lambda connection: connection.execute(backend).scalar_one()) == before
 
 
+def test_a_coordinator_that_says_that_it_ends_is_connected_with_anew(database: Database) -> None:
+    backend = text("SELECT pg_backend_pid()")
+    before = database.read(lambda connection: connection.execute(backend).scalar_one())
+    # What is said in place of 57P01 by a session that waits for a node when its server is killed.
+    fault = "RAISE EXCEPTION 'postmaster was shut down, exiting' USING ERRCODE = 'XX000'"
+
+    with pytest.raises(UnavailableError) as caught:
+        database.write(
+            lambda connection: connection.exec_driver_sql(f"DO $$ BEGIN {fault}; END $$")
+        )
+
+    assert caught.value.retry_after
+    assert database.read(lambda connection: connection.execute(backend).scalar_one()) != before
+
+
 def test_what_a_database_calls_a_fault_of_its_own_is_none_of_a_node(database: Database) -> None:
     fault = text("DO $$ BEGIN RAISE EXCEPTION 'out of order' USING ERRCODE = 'XX000'; END $$")
 

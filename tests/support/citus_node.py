@@ -1,4 +1,4 @@
-"""A worker of a Citus, as a process of this machine: killed without a word, and started again."""
+"""A node of a Citus, as a process of this machine: killed without a word, and started again."""
 
 import os
 import signal
@@ -12,8 +12,8 @@ from tests.support.citus import Citus, Node
 from tests.support.processes import Session, is_there, until
 
 
-class Worker:
-    """A worker. Skips the test where it runs elsewhere."""
+class NodeProcess:
+    """A node. Skips the test where it runs elsewhere."""
 
     def __init__(self, citus: Citus, node: Node) -> None:
         self._url = citus.url("postgres", node)
@@ -22,7 +22,7 @@ class Worker:
         self._pid = int(lines.split()[0])
         process = Path(f"/proc/{self._pid}")
         if not is_there(self._pid) or b"postgres" not in (process / "cmdline").read_bytes():
-            pytest.skip("the workers of KITH_TEST_CITUS_URL are no processes of this machine")
+            pytest.skip("the nodes of KITH_TEST_CITUS_URL are no processes of this machine")
         self._account = process.stat().st_uid
         self._command = _parts(process / "cmdline")
         self._variables = dict(part.split("=", 1) for part in _parts(process / "environ"))

@@ -1,4 +1,4 @@
-"""A worker of a distributed feed is killed while its authors, and others, are writing."""
+"""A node of a distributed feed is killed while its authors, and others, are writing."""
 
 import threading
 import uuid
@@ -13,7 +13,7 @@ import pytest
 from kith.exceptions import AppException, UnavailableError
 from kith.feed.v1 import feed_pb2 as pb
 from tests.support.citus import Citus, Node
-from tests.support.citus_worker import Worker
+from tests.support.citus_node import NodeProcess
 from tests.support.errors import decoded
 from tests.support.pair import Databases, Pair, running_pair
 from tests.support.people import ALL, People
@@ -87,7 +87,7 @@ def test_a_worker_that_is_killed_takes_nobody_with_it_but_its_own_authors(
     citus: Citus, databases: Databases
 ) -> None:
     dying, living = citus.workers[:2]
-    worker = Worker(citus, dying)
+    worker = NodeProcess(citus, dying)
     with running_pair(databases) as pair, ThreadPoolExecutor() as threads:
         people = People(pair)
         lost, friend = next(_authors(pair, dying)), next(_authors(pair, living))
@@ -125,6 +125,35 @@ def test_a_worker_that_is_killed_takes_nobody_with_it_but_its_own_authors(
         assert _comments(pair, post) == sorted(cut_off[1].acknowledged)
         assert _posts(pair, friend) == sorted(untouched[0].acknowledged)
         assert people.feed(friend)
+
+
+def test_a_coordinator_that_is_killed_loses_nothing_and_calls_may_be_repeated(
+    citus: Citus, databases: Databases
+) -> None:
+    coordinator = NodeProcess(citus, citus.coordinator)
+    with running_pair(databases) as pair, ThreadPoolExecutor() as threads:
+        people = People(pair)
+        [author] = people.new(1)
+        post = pb.PostName(author_id=author, post_id=people.post(author))
+        posting, commenting = _poster(pair, author), _commenter(pair, author, post)
+        writers = [posting, commenting]
+        running = [threads.submit(writer.run) for writer in writers]
+        try:
+            _expect_more_of(writers)
+            coordinator.kill()
+            coordinator.start()
+            _expect_more_of(writers)
+        finally:
+            for writer in writers:
+                writer.stopping.set()
+            for thread in running:
+                thread.result()
+        _recover(pair)
+
+        failed = [*posting.failed, *commenting.failed]
+        assert {type(error) for error in failed} == {UnavailableError}
+        assert _posts(pair, author) == sorted([post.post_id, *posting.acknowledged])
+        assert _comments(pair, post) == sorted(commenting.acknowledged)
 
 
 def _expect_more_of(writers: Sequence[_Writer]) -> None:
