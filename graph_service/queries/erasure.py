@@ -4,6 +4,7 @@ from sqlalchemy import Connection, TextClause, text
 
 from graph_service.queries.fences import FENCED, READ_FENCED_BY
 from graph_service.queries.statements import message
+from graph_service.queries.users import NEXT_REVISION, next_revision
 
 _OPPONENT_IDS = text("""
     SELECT blocked_id FROM blocks WHERE blocker_id = :user_id
@@ -18,14 +19,13 @@ def opponent_ids(connection: Connection, *, user_id: int) -> set[int]:
 
 
 # With a revision above all that the erased person had, and above that of an earlier erasure.
-_RECORD_ERASURE = text("""
+_RECORD_ERASURE = text(f"""
     WITH erased AS (
         INSERT INTO erasures AS e (user_id, revision)
-        VALUES (:user_id,
-                greatest((SELECT revision + 1 FROM users WHERE user_id = :user_id),
-                         CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)))
+        SELECT user_id, {NEXT_REVISION} FROM users AS u WHERE user_id = :user_id
         ON CONFLICT (user_id) DO UPDATE
-        SET revision = greatest(e.revision + 1, excluded.revision), erased_at = excluded.erased_at
+        SET revision = greatest(excluded.revision, {next_revision("e.revision")}),
+            erased_at = excluded.erased_at
         RETURNING user_id, revision
     )
     INSERT INTO connection_events (kind, actor_id, actor_revision)

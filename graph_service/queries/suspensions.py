@@ -16,7 +16,7 @@ from graph_service.queries.fences import (
     keeper_names,
 )
 from graph_service.queries.statements import message
-from graph_service.queries.users import NEXT_REVISION, SHOWN_STEP, amount_literals
+from graph_service.queries.users import NEXT_REVISION, SHOWN_STEP, amount_literals, next_revision
 from shared.access.suspended import Suspended
 from shared.database.arrays import array_literal
 from shared.database.reader import Reader, Statement
@@ -96,10 +96,10 @@ _INSERT_EVENT = """
 
 # Its row is locked until the transaction ends, so suspensions come one after the other. Nothing
 # that is locked later is locked before it elsewhere, but for totals.
-_RECORD_CHANGE = """
+_RECORD_CHANGE = f"""
     INSERT INTO suspension_changes AS known (revision)
     VALUES (CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint))
-    ON CONFLICT (is_single) DO UPDATE SET revision = greatest(known.revision + 1, excluded.revision)
+    ON CONFLICT (is_single) DO UPDATE SET revision = {next_revision("known.revision")}
 """
 
 

@@ -57,9 +57,20 @@ def lock_users(connection: Connection, *, user_ids: Collection[int]) -> set[int]
 # Steps of one would give old numbers a second meaning after a backup is restored.
 SHOWN_STEP = "1 + CAST(floor(random() * 4294967296) AS bigint)"
 
-NEXT_REVISION = """greatest(u.revision + 1,
-                            CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint))"""
-"""The revision after the next change of a row `u` of users; it grows when a clock is set back."""
+_NOW = "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)"
+
+
+def next_revision(known: str) -> str:
+    """The revision after the next change of what has the `known` one, in SQL: the time.
+
+    While the clock is behind, it grows by random steps, up to a second each, for the reason above.
+    """
+    step = "1 + CAST(floor(random() * 1000000) AS bigint)"
+    return f"greatest({_NOW}, {known} + CASE WHEN {known} < {_NOW} THEN 1 ELSE {step} END)"
+
+
+NEXT_REVISION = next_revision("u.revision")
+"""The revision after the next change of a row `u` of users."""
 
 CHANGE_USERS = f"""
     UPDATE users AS u

@@ -18,7 +18,7 @@ from tests.support.pair import Databases, Pair, another_feed, running_pair_on
 from tests.support.pauses import nothing_told
 from tests.support.people import People
 from tests.support.ports import free_port
-from tests.support.processes import until
+from tests.support.processes import Session, until
 from tests.support.redis_server import running_redis
 from tests.support.scrape import scrape
 
@@ -176,6 +176,43 @@ def test_who_remembers_connections_shows_no_more_of_restored_databases_than_who_
             right = world.forgetful.feed(case.bob)
 
     assert shown == [[right, right]] * 2
+
+
+def _revisions_after_changes(graph_url: str, feed_url: str, users: Sequence[int]) -> set[object]:
+    """Change something of each of three users; returns the newest revisions of everything."""
+    changed, suspended, erased = users
+    with running_pair_on({"graph": graph_url, "feed": feed_url}, _SETTINGS) as pair:
+        people = People(pair)
+        people.connect(changed, *people.new(1))
+        people.suspend(suspended)
+        pair.graph.DeleteUser(graph_pb2.DeleteUserRequest(user_id=erased))
+    with Session(graph_url) as session:
+        return set(
+            session.rows(f"""
+                SELECT 'user', revision FROM users WHERE user_id = {changed}
+                UNION ALL SELECT 'suspensions', revision FROM suspension_changes
+                UNION ALL SELECT 'erasure', revision FROM erasures WHERE user_id = {erased}""")
+        )
+
+
+def test_no_revision_of_a_lost_history_is_given_again_while_the_clock_is_behind(
+    databases: Databases,
+) -> None:
+    backup, feed = databases.new_single("graph"), databases.new_single("feed")
+    with running_pair_on({"graph": backup, "feed": feed}, _SETTINGS) as pair:
+        people = People(pair)
+        *users, suspended = people.connected(4)
+        people.suspend(suspended)
+    with Session(backup) as session:
+        for table in ("users", "suspension_changes"):
+            session.rows(f"UPDATE {table} SET revision = revision + {10**15}")
+        session.commit()
+    lost, restored = (databases.copy(backup) for _ in range(2))
+
+    revisions = _revisions_after_changes(lost, feed, users)
+
+    assert len(revisions) == 3
+    assert revisions.isdisjoint(_revisions_after_changes(restored, feed, users))
 
 
 def test_what_a_restored_graph_has_not_got_is_forgotten_at_the_first_read(world: World) -> None:
