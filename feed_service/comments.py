@@ -9,7 +9,6 @@ The post's author decides who may write, by a policy and a lock that the same tw
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import TypeVar
 
@@ -176,13 +175,13 @@ class Comments:
         )
         if part is None or part.parent_author_id in suspended:
             raise posts.not_found() if parent_id == NO_COMMENT else _not_found()
-        page = self._tokens.cut(
+        return self._tokens.cut(
             scope,
             part.comments,
             size=page_size,
             position=lambda row: ByTime.of(row.created_at, row.id),
+            is_shown=(lambda row: row.author_id not in suspended) if suspended else None,
         )
-        return replace(page, items=[row for row in page.items if row.author_id not in suspended])
 
     def own_page(self, user_id: int, *, page_size: int, page_token: str) -> Page[CommentRow]:
         """Return a page of the user's own comments, the highest id first.

@@ -83,15 +83,12 @@ class Feed:
                 result.value,
                 size=query.page_size,
                 position=lambda row: ByTime.of(row.created_at, row.id),
+                is_shown=None
+                if result.allows_all
+                else lambda row: result.allows(author_id=row.author_id, viewer_id=query.viewer_id),
             )
             return FeedPage(
-                posts=page.items
-                if result.allows_all
-                else [
-                    row
-                    for row in page.items
-                    if result.allows(author_id=row.author_id, viewer_id=query.viewer_id)
-                ],
+                posts=page.items,
                 next_page_token=page.next_page_token,
                 refresh_token="" if query.page_token else self._refresh_token(query, seen, page),
             )

@@ -4,12 +4,17 @@ A token is the position of the last item of a page, signed together with a diges
 other arguments (HMAC-SHA256, RFC 2104, cut to 16 bytes). It confers no rights: every page is
 filtered for its viewer again, so a token in the wrong hands shows nothing. Tokens carry no time
 and do not expire; they end when their key is retired. Follows AIP-158.
+
+Everybody can read the position. So where the last item of a page is dropped from it, because the
+viewer may not see it any more, the position is sealed: masked with a MAC of random bits, which are
+put before it.
 """
 
 import base64
 import binascii
 import hashlib
 import hmac
+import os
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,6 +27,8 @@ from kith.exceptions import ValidationError
 
 _MAX_TOKEN_LENGTH = 4096
 _MAC_BYTES = 16
+_NUMBER: Final = struct.Struct(">q")
+_MASKS: Final = struct.Struct(">4q")  # a SHA-256
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -82,6 +89,11 @@ class PageTokens:
         mac = _mac(self._signers[0], scope, payload)
         return base64.urlsafe_b64encode(payload + mac).decode().rstrip("=")
 
+    def issue_sealed(self, scope: "Scope", position: Sequence[int]) -> str:
+        """Return the same, from which nobody else can tell the position."""
+        [seal] = _NUMBER.unpack(os.urandom(_NUMBER.size))
+        return self.issue(scope, [seal, *_masked(self._signers[0], scope, seal, position)])
+
     def read(self, scope: "Scope", token: str, *, start: P, field: str = "page_token") -> P:
         """Return the position in a token, which is of the kind of `start`; that for the empty one.
 
@@ -90,7 +102,10 @@ class PageTokens:
         """
         if not token:
             return start
-        integers = self.read_integers(scope, token, field=field)
+        signer, integers = self._opened(scope, token, field=field)
+        if len(integers) == len(start) + 1:
+            seal, *masked = integers
+            integers = _masked(signer, scope, seal, masked)
         if len(integers) != len(start):
             raise _invalid_token(field)
         return start._make(integers)
@@ -100,8 +115,12 @@ class PageTokens:
 
         Raises what `read` raises.
         """
-        if not token:
-            return ()
+        return self._opened(scope, token, field=field)[1] if token else ()
+
+    def _opened(
+        self, scope: "Scope", token: str, *, field: str
+    ) -> tuple[hmac.HMAC, tuple[int, ...]]:
+        """Return what signed a token, and the integers in it."""
         if len(token) > _MAX_TOKEN_LENGTH:
             raise _invalid_token(field)
         try:
@@ -109,15 +128,17 @@ class PageTokens:
         except (binascii.Error, ValueError):
             raise _invalid_token(field) from None
         payload, mac = raw[:-_MAC_BYTES], raw[-_MAC_BYTES:]
-        genuine = [
-            hmac.compare_digest(mac, _mac(signer, scope, payload)) for signer in self._signers
+        signers = [
+            signer
+            for signer in self._signers
+            if hmac.compare_digest(mac, _mac(signer, scope, payload))
         ]
-        if len(payload) % 8 or not any(genuine):
+        if len(payload) % _NUMBER.size or not signers:
             raise _invalid_token(field)
         # base64 has several spellings of the same bytes; only the one we issue is accepted.
         if base64.urlsafe_b64encode(raw).decode().rstrip("=") != token:
             raise _invalid_token(field)
-        return struct.unpack(f">{len(payload) // 8}q", payload)
+        return signers[0], tuple(number for (number,) in _NUMBER.iter_unpack(payload))
 
     def cut(
         self,
@@ -126,13 +147,21 @@ class PageTokens:
         *,
         size: int,
         position: Callable[[T], Sequence[int]],
+        is_shown: Callable[[T], bool] | None = None,
     ) -> "Page[T]":
         """Make a page of rows that were read with one more than fit, which tells the end.
 
-        `position` returns a row's position, of the kind that `read` is to return.
+        `position` returns a row's position, of the kind that `read` is to return. What is not shown
+        is dropped, and the token does not tell of it.
         """
         items = list(rows[:size])
-        token = self.issue(scope, position(items[-1])) if len(rows) > size else ""
+        token = ""
+        if len(rows) > size:
+            is_last_shown = is_shown is None or is_shown(items[-1])
+            issue = self.issue if is_last_shown else self.issue_sealed
+            token = issue(scope, position(items[-1]))
+        if is_shown is not None:
+            items = [row for row in items if is_shown(row)]
         return Page(items=items, next_page_token=token)
 
 
@@ -160,6 +189,17 @@ def _mac(signer: hmac.HMAC, scope: Scope, payload: bytes) -> bytes:
     copy = signer.copy()
     copy.update(scope.digest + payload)
     return copy.digest()[:_MAC_BYTES]
+
+
+def _masked(signer: hmac.HMAC, scope: Scope, seal: int, position: Sequence[int]) -> tuple[int, ...]:
+    """Mask a position of up to four integers, or take the mask off again."""
+    copy = signer.copy()
+    # Longer than a digest and some whole integers, so that it is never what a token is signed for.
+    copy.update(b"sealed" + scope.digest + _NUMBER.pack(seal))
+    masks = _MASKS.unpack(copy.digest())
+    return tuple(
+        number ^ mask for number, mask in zip(position, masks[: len(position)], strict=True)
+    )
 
 
 def _invalid_token(field: str) -> ValidationError:

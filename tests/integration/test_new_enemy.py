@@ -19,6 +19,7 @@ from tests.support.errors import reason_of, refusal
 from tests.support.pair import Pair
 from tests.support.pauses import CASES, Pause
 from tests.support.people import ALL, PRIVATE, People, tagged
+from tests.support.tokens import integers_in
 
 Read = Callable[[Pair, int, int], list[int]]
 """What a viewer is shown of an author, by one of the calls."""
@@ -333,6 +334,33 @@ def test_a_page_that_is_short_because_its_authors_keep_changing_has_a_token(
     rest = feed_pb2.GetFeedRequest(user_id=bob, page_token=page.next_page_token)
     shown = [post.post_id for post in (*page.posts, *pair.feed.GetFeed(rest).posts)]
     assert shown == posts[: len(posts) - 8][::-1]
+
+
+@pytest.mark.usefixtures("pause")
+def test_no_token_names_a_post_that_was_written_after_its_author_removed_the_viewer(
+    pair: Pair, people: People
+) -> None:
+    bob, *authors = people.connected(12)
+    posts = [people.post(author) for author in authors]
+    people.feed(bob)
+    written_after: list[int] = []
+    gone = iter(authors[:1:-1])
+
+    def remove_another(statement: str) -> None:
+        if "p.body" in statement and (peer := next(gone, None)):
+            people.remove(peer, bob)
+            written_after.append(people.post(peer))
+
+    pair.feed_tap.before_statement = remove_another
+    page = pair.feed.GetFeed(feed_pb2.GetFeedRequest(user_id=bob, page_size=1))
+    pair.feed_tap.before_statement = lambda _statement: None
+
+    named = {*integers_in(page.next_page_token), *integers_in(page.refresh_token)}
+    rest = feed_pb2.GetFeedRequest(user_id=bob, page_token=page.next_page_token)
+    assert not page.posts
+    assert not named & set(written_after)
+    shown = [post.post_id for post in pair.feed.GetFeed(rest).posts]
+    assert shown == posts[: len(posts) - len(written_after)][::-1]
 
 
 @pytest.mark.parametrize(("start", "step"), CASES)

@@ -24,6 +24,7 @@ from tests.support.pair import Databases, Pair, another_graph, running_fenced_pa
 from tests.support.people import ALL, PRIVATE, People, all_without, tagged
 from tests.support.processes import until
 from tests.support.scrape import scrape
+from tests.support.tokens import integers_in
 
 _Answer = pb.GetConnectedUserIdsResponse.ConnectedUsers
 
@@ -534,8 +535,9 @@ def test_a_page_between_very_many_comments_of_the_suspended_is_short_and_has_a_t
 ) -> None:
     author, viewer, *others = people.connected(2 * _MOST_READS + 6)
     post = _name(people, author)
+    hidden = set[int]()
     for suspended in others:
-        _comment(pair, suspended, post)
+        hidden.add(_comment(pair, suspended, post))
         people.suspend(suspended)
     last = _comment(pair, viewer, post)
 
@@ -544,6 +546,7 @@ def test_a_page_between_very_many_comments_of_the_suspended_is_short_and_has_a_t
 
     assert not first.comments
     assert first.next_page_token
+    assert not hidden.intersection(integers_in(first.next_page_token))
     assert _comments(pair, viewer, post, page_size=1) == [last]
 
 

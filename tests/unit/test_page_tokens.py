@@ -16,6 +16,7 @@ from shared.api.paging import (
     PageTokens,
     Scope,
 )
+from tests.support.tokens import integers_in
 
 _OLD, _NEW = b"an old key of some length", b"a new key of some length"
 _TOKENS = PageTokens(keys=[_NEW, _OLD])
@@ -30,6 +31,16 @@ def test_a_token_brings_back_its_position(position: ById | ByTime) -> None:
     token = _TOKENS.issue(_SCOPE, position)
 
     assert _TOKENS.read(_SCOPE, token, start=position._replace(id=0)) == position
+
+
+@given(position=st.one_of(st.builds(ById, _integers), st.builds(ByTime, _integers, _integers)))
+def test_a_sealed_token_brings_back_its_position_and_does_not_show_it(
+    position: ById | ByTime,
+) -> None:
+    token = PageTokens(keys=[_OLD]).issue_sealed(_SCOPE, position)
+
+    assert _TOKENS.read(_SCOPE, token, start=position._replace(id=0)) == position
+    assert not {*position} & {*integers_in(token)}
 
 
 def test_the_empty_token_is_for_the_start() -> None:
