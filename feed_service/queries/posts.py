@@ -513,6 +513,7 @@ _SAME_POLICY = dict.fromkeys(("comment_policy", "comment_tag_ids"))
 
 # While a service hides the post, no choice of its author shows it. Readers see when it was edited,
 # so what only the author sees, the audience and the comment policy, does not count as an edit.
+# Citus takes no now() inside a CASE that changes rows.
 _UPDATE_POST = text(f"""
     UPDATE posts AS p
     SET body = coalesce(:body, p.body),
@@ -539,7 +540,8 @@ _UPDATE_POST = text(f"""
                            OR :has_attributes
                               AND CAST(:attributes AS jsonb) IS DISTINCT FROM p.attributes
                            OR :comments_locked <> p.comments_locked
-                    THEN now() ELSE p.edited_at END
+                    THEN edit.moment ELSE p.edited_at END
+    FROM (SELECT now() AS moment) AS edit
     WHERE p.author_id = :author_id AND p.id = :post_id
 """)
 

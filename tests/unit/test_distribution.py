@@ -2,6 +2,7 @@
 
 import importlib
 import pkgutil
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -20,6 +21,7 @@ _ALLOWED = {
     # database. In a distributed one it is read in two steps.
     "digests._FROZEN_CHOICE": {"posts"},
 }
+_NOW_IN_A_CASE = re.compile(r"\bCASE\b((?!\bEND\b).)*\bnow\(\)", re.DOTALL)
 
 _EXAMPLES: dict[str, set[str]] = {
     """SELECT FROM posts AS p JOIN post_photos AS photo ON photo.post_id = p.id""": {
@@ -105,6 +107,13 @@ def test_what_refers_to_a_table_refers_to_the_same_owner(table: str) -> None:
 @pytest.mark.parametrize("name", STATEMENTS)
 def test_a_statement_joins_on_the_owner(name: str) -> None:
     assert loose_tables(STATEMENTS[name]) == _ALLOWED.get(name, set())
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, text in STATEMENTS.items() if re.match(r"\s*UPDATE\b", text)]
+)
+def test_an_update_has_no_moment_inside_a_case_which_citus_refuses(name: str) -> None:
+    assert not _NOW_IN_A_CASE.search(STATEMENTS[name])
 
 
 def test_every_exception_is_of_a_statement_that_there_is() -> None:
