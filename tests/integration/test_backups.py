@@ -247,19 +247,25 @@ class Loss:
     deleted: int
     tag: int
     kept: int
+    frank: int
+    lost_post: int
+    lost_tag: int
 
 
 @pytest.fixture(scope="module")
 def loss(
     databases: Databases, elsewhere: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory
 ) -> Loss:
-    """Backed up, then: bob is removed, carol new, dave erased, erin excluded, a post deleted."""
+    """Backed up, then: bob is removed, carol new, dave erased, erin excluded, a post deleted.
+
+    And frank has his first post and tag.
+    """
     urls = _new_urls(databases)
     backups = Backups(server=elsewhere, folder=tmp_path_factory.mktemp("loss"))
     with _running(urls) as pair:
         people = People(pair)
         alice, bob, dave, erin = people.connected(4)
-        [carol] = people.new(1)
+        carol, frank = people.new(2)
         tag, kept = people.tag(alice, "friends", bob), people.tag(alice, "kept out")
         loss = Loss(
             urls=urls,
@@ -275,10 +281,14 @@ def loss(
             for_tagged=people.post(alice, tagged(tag)),
             without_kept=people.post(alice, all_without(kept)),
             deleted=people.post(alice),
+            frank=frank,
+            lost_post=0,
+            lost_tag=0,
         )
         people.post(dave)
         until(lambda: _begun(urls["feed"]))
         backups.make(pair)
+        loss = replace(loss, lost_post=people.post(frank), lost_tag=people.tag(frank, "lost"))
         people.remove(alice, bob)
         people.connect(alice, carol)
         people.give(alice, tag, carol)
@@ -347,6 +357,16 @@ def test_a_backup_brings_back_who_was_erased_until_they_are_erased_again(loss: L
         pair.feed.DeleteUser(feed_pb2.DeleteUserRequest(user_id=dave))
 
         assert (came_back, _posts_of(restored["feed"], dave)) == (1, 0)
+
+
+def test_nothing_new_has_the_id_of_what_the_backup_has_not_got(loss: Loss) -> None:
+    restored = {**loss.urls, **loss.backups.restore("feed")}
+
+    with _running(restored) as pair:
+        people = People(pair)
+
+        assert people.post(loss.frank) > loss.lost_post
+        assert people.tag(loss.frank, "new") > loss.lost_tag
 
 
 def test_the_doctor_fails_on_a_database_without_a_schema(
