@@ -113,7 +113,8 @@ class GraphClient:
             *_UNPROBED,
         ]
         self._channels = [open_channel(target, access, options) for _ in range(_CHANNELS)]
-        self._stubs = cycle(map(graph_pb2_grpc.GraphServiceStub, self._channels))
+        # Now: a stub that is made on a closed channel crashes the process.
+        self._stubs = cycle([graph_pb2_grpc.GraphServiceStub(each) for each in self._channels])
         self._health = health_pb2_grpc.HealthStub(self._channels[0])
         self._timeout = timeout.total_seconds()
         self._circuit = Circuit(failures=_FAILURES, pause=_PAUSE)
