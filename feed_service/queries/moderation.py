@@ -224,6 +224,7 @@ def lock_retained_comment(
 
 
 # In a time that has passed once no hold keeps it: `purge_kept_comments` finds it by that.
+# The version stays: all readers get it, and could tell by another that the comment was hidden.
 _MODERATE_COMMENT = text(f"""
     UPDATE comments AS c
     SET moderated_at = CASE WHEN :is_hidden THEN {_NOW} END,
@@ -231,9 +232,7 @@ _MODERATE_COMMENT = text(f"""
         held_until = CAST(:held_until AS timestamptz),
         kept_until = coalesce(CAST(:held_until AS timestamptz),
                               CASE WHEN c.kept_until IS NOT NULL
-                              THEN least(c.kept_until, {_NOW}) END),
-        version = c.version
-                  + CASE WHEN (c.moderated_at IS NOT NULL) = :is_hidden THEN 0 ELSE 1 END
+                              THEN least(c.kept_until, {_NOW}) END)
     WHERE {_COMMENT}
     RETURNING {_of_comment(now=_NOW)}
 """)

@@ -258,6 +258,21 @@ def test_a_post_that_is_shown_again_is_what_it_was(
     assert people.feed(friend) == seen
 
 
+@_HIDING
+def test_no_reader_can_tell_that_a_comment_was_hidden_for_a_while(
+    pair: Pair, people: People, state: _State
+) -> None:
+    author, commenter, reader = people.connected(3)
+    post = _post(people, author)
+    comment_id = _comment(pair, commenter, post)
+    before = [_comments(pair, user, post) for user in (author, commenter, reader)]
+
+    _moderate(pair, post, state, comment_id=comment_id)
+    _moderate(pair, post, _VISIBLE, comment_id=comment_id)
+
+    assert [_comments(pair, user, post) for user in (author, commenter, reader)] == before
+
+
 def test_a_hidden_post_can_be_changed_and_stays_hidden(pair: Pair, people: People) -> None:
     author, friend, other = people.connected(3)
     family = people.tag(author, "family", friend)

@@ -847,7 +847,7 @@ class Comment(_message.Message):
     body: _builtins.str
     """The text, 1 to 2,000 characters."""
     etag: _builtins.str
-    """Changes with every change of the comment."""
+    """Changes with every change of the comment, but not when the comment is hidden or shown again."""
     parent_comment_id: _builtins.int
     """The comment to which this is a reply; 0 if it is not a reply."""
     reply_count: _builtins.int
