@@ -156,6 +156,8 @@ def _one(spans: Sequence[Received], title: str) -> Received:
 
 _GET_FEED = "kith.feed.v1.FeedService/GetFeed"
 _ASK = "kith.graph.v1.GraphService/GetConnectedUserIds"
+# The statement of a page.
+_PAGE = "feed_page" if LAYOUT is SINGLE else "author_posts"
 
 
 def test_a_collector_gets_spans_of_calls_and_of_what_they_ask_below_each_other(
@@ -173,7 +175,7 @@ def test_a_collector_gets_spans_of_calls_and_of_what_they_ask_below_each_other(
     first, *_ = asked = [each for each in collector.below(page) if each.span.name == _ASK]
     assert {each.title for each in collector.below(page)} == {
         f"feed_service {_ASK}",
-        "feed_service feed_page",
+        f"feed_service {_PAGE}",
     }
     assert {each.span.kind for each in asked} == {Span.SPAN_KIND_CLIENT}
     [answered] = collector.below(first)
