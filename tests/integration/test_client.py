@@ -3,7 +3,9 @@
 import asyncio
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
+from itertools import chain, count, repeat
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from tests.support.processes import Session
 
 _GUIDE = Path(__file__).parents[2] / "docs" / "clients.md"
 _NOBODY = TargetSettings.read(Environment({}))
+_CEILING_SECONDS = 60
 
 
 class _Lost(grpc.RpcError):
@@ -179,17 +182,33 @@ def test_a_stream_that_breaks_off_goes_on_behind_its_last_message(
     assert told == peers
 
 
+def _changes(kith: Any, *, seconds: float) -> Generator[graph.WatchConnectionsResponse, None, None]:
+    """Return a stream with so much time, which goes on with one that has enough."""
+    times = chain([seconds], repeat(_CEILING_SECONDS))
+    return resumed(
+        lambda asked: kith.graph.WatchConnections(asked, timeout=next(times)),
+        graph.WatchConnectionsRequest(),
+    )
+
+
+def _changes_whose_time_is_over(kith: Any) -> Generator[graph.WatchConnectionsResponse, None, None]:
+    """Return a stream that has brought a message before its time was over."""
+    for seconds in (0.2 * 2**number for number in count()):
+        changes = _changes(kith, seconds=seconds)
+        # On a busy machine none comes in so short a time.
+        with suppress(DeadlineError):
+            next(changes)
+            time.sleep(seconds)
+            return changes
+    raise AssertionError
+
+
 def test_a_stream_whose_time_is_over_goes_on_behind_its_last_message(
     pair: Pair, people: People
 ) -> None:
     first, second = people.new(2)
     with _client(ThreadsLibrary, pair) as kith:
-        changes = resumed(
-            lambda asked: kith.graph.WatchConnections(asked, timeout=0.2),
-            graph.WatchConnectionsRequest(),
-        )
-        next(changes)
-        time.sleep(0.3)
+        changes = _changes_whose_time_is_over(kith)
 
         people.connect(first, second)
         events = next(chunk.events for chunk in changes if chunk.events)
