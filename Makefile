@@ -53,7 +53,8 @@ test-tools: .venv/dev-installed ## Run the tests of what measures, breaks and pr
 test-citus: .venv/dev-installed ## Run the tests with the feed on the Citus of KITH_TEST_CITUS_URL
 	@test -n "$$KITH_TEST_CITUS_URL" || \
 		{ echo 'usage: make test-citus KITH_TEST_CITUS_URL=postgresql://postgres@127.0.0.1:5432/postgres' >&2; exit 2; }
-	KITH_TEST_CITUS_URL="$$KITH_TEST_CITUS_URL" $(BIN)/python -m pytest -rs tests/integration tests/e2e/test_stateful.py
+	KITH_TEST_CITUS_URL="$$KITH_TEST_CITUS_URL" $(BIN)/python -m pytest -rs tests/integration tests/e2e/test_retries.py \
+		tests/e2e/test_stateful.py
 
 model: .venv/dev-installed ## Search the protocol of fences, with and without each of its rules
 	$(BIN)/python -m tests.models.fences

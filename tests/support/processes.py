@@ -20,7 +20,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from kith.feed.v1.feed_pb2_grpc import FeedServiceStub
 from kith.graph.v1.graph_pb2_grpc import GraphServiceStub
-from tests.support import programs
+from tests.support import citus, programs
 
 # Ceilings that only something broken reaches: beside many other processes, a start takes a minute.
 _WITHIN_SECONDS = 240
@@ -35,6 +35,7 @@ _ENVIRONMENT = {
     "FEED_WORKERS": "1",
     "FEED_PORT": "0",
     "FEED_METRICS_PORT": "0",
+    "FEED_LAYOUT": "distributed" if citus.URL else "single",
     "DRAIN_SECONDS": "0.2",
     "GRACE_SECONDS": "20",
     # A stop does not wait for clients that stay connected.
