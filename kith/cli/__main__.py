@@ -1,5 +1,6 @@
 """The script `kith`: the client's commands, and the operator's where the services are."""
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -13,6 +14,9 @@ _OPERATORS = "shared.cli.__main__"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command, of this process's arguments for None; returns the exit status."""
+    # What fails is told in a line of ours. gRPC reads this when it is imported, and would write
+    # others beside it, also of a gateway that does not tell its health.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         commands = import_module(_OPERATORS if _has_services() else "kith.cli.commands")
     except ModuleNotFoundError as error:

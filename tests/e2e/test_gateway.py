@@ -6,6 +6,8 @@ import json
 import re
 import ssl
 import struct
+import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -162,6 +164,22 @@ def test_an_export_of_ones_own_comes_over_grpc_alone(
     path = f"/{rpc.method.containing_service.full_name}/{rpc.name}"
     assert through == directly != []
     assert behind.gateway.call("POST", path, {}).status == 404
+
+
+def test_the_command_line_writes_no_line_of_grpc_beside_its_answer(behind: Behind) -> None:
+    [user] = behind.people.new(1)
+    gateway = f"127.0.0.1:{behind.gateway.port}"
+
+    # A process of its own: gRPC decides what it writes when it is imported.
+    answer = subprocess.run(
+        [sys.executable, "-m", "kith.cli", "feed", str(user), "--feed", gateway],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert answer.stdout.endswith("This is the end of the feed.\n")
+    assert answer.stderr == ""
 
 
 @pytest.mark.parametrize(
