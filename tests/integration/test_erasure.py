@@ -120,6 +120,7 @@ def _import_past(world: World, *author_ids: int) -> None:
 
 def _live(world: World) -> Life:
     feed, people = world.pair.feed, world.people
+    lower = people.new(_MEETINGS)
     user, alice, bob = people.connected(3)
     people.connect(alice, bob)
     family = people.tag(user, "family", alice, bob)
@@ -154,19 +155,42 @@ def _live(world: World) -> Life:
     feed.SetDigestSubscription(
         pb.SetDigestSubscriptionRequest(user_id=user, request_id=str(uuid.uuid4()))
     )
-    # A user in between, so that there are endings and events in the graph.
-    [carol] = people.new(1)
-    people.connect(user, carol)
-    people.remove(user, carol)
-    for asking, asked in ((user, carol), (carol, user)):
-        world.pair.graph.RequestConnection(
-            graph_pb2.RequestConnectionRequest(
-                user_id=asking, peer_id=asked, request_id=str(uuid.uuid4())
-            )
-        )
-    people.remove(user, carol)
-    people.block(carol, user)
+    # Of a pair the lower id comes first in the graph's tables, and each side is erased by itself.
+    for others in (lower, people.new(_MEETINGS)):
+        _meet(world, user, others)
     return Life(user, (alice, bob), with_photo.photos[0].key, (shown, unused))
+
+
+# With how many others there is something in the graph.
+_MEETINGS = 8
+
+
+def _meet(world: World, user: int, others: list[int]) -> None:
+    """Leave a row of every kind in the graph between a user and others."""
+    friend, parted, asking, asked, declining, declined, blocker, blocked = others
+    people, graph = world.people, world.pair.graph
+    people.connect(user, friend, parted)
+    people.remove(user, parted)
+    for first, second in ((user, parted), (parted, user)):
+        _ask(world, first, second)
+    people.remove(user, parted)
+    for first, second in ((asking, user), (user, asked), (user, declining), (declined, user)):
+        _ask(world, first, second)
+    for first, second in ((user, declining), (declined, user)):
+        graph.DeclineConnection(graph_pb2.DeclineConnectionRequest(user_id=second, peer_id=first))
+    people.block(blocker, user)
+    people.block(user, blocked)
+    # These are withheld.
+    _ask(world, user, blocker)
+    _ask(world, blocked, user)
+
+
+def _ask(world: World, user_id: int, peer_id: int) -> None:
+    world.pair.graph.RequestConnection(
+        graph_pb2.RequestConnectionRequest(
+            user_id=user_id, peer_id=peer_id, request_id=str(uuid.uuid4())
+        )
+    )
 
 
 def _delete(world: World, user_id: int) -> None:

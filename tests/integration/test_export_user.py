@@ -57,13 +57,14 @@ def life(pair: Pair, people: People) -> int:
     user, alice, bob = people.connected(3)
     people.connect(alice, bob)
     family, work = people.tag(user, "family", alice, bob), people.tag(user, "work", alice)
-    people.post(user, tagged(family, without=(work,)), body="for some")
+    for_some = people.post(user, tagged(family, without=(work,)), body="for some")
     shown = people.post(user, PRIVATE, body="for nobody")
     theirs = people.post(alice)
     people.tag(alice, "not the user's", user)
     _comment(pair, user, user, shown, "mine on mine")
     _comment(pair, user, alice, theirs, "mine on theirs")
     _comment(pair, alice, alice, theirs, "theirs")
+    _comment(pair, bob, user, for_some, "theirs on mine")
     return user
 
 

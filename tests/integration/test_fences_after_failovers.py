@@ -17,8 +17,8 @@ from tests.support.errors import succeeds
 from tests.support.pair import ENVIRONMENT, Databases, Pair, anywhere, running_pair
 from tests.support.people import People
 from tests.support.ports import free_port
-from tests.support.processes import until
-from tests.support.replication import ReplicatedCluster, replicated_cluster
+from tests.support.processes import Session, until
+from tests.support.replication import ReplicatedCluster, Server, replicated_cluster
 from tests.support.roles import serving
 
 pytestmark = pytest.mark.usefixtures("single_node")
@@ -35,7 +35,8 @@ def replicated() -> Iterator[ReplicatedCluster]:
 def fenced(databases: Databases, replicated: ReplicatedCluster) -> Iterator[Pair]:
     """A pair with fences, whose feed is on the cluster, and whose graph is not."""
     port = str(free_port())
-    url = serving("feed", Databases(replicated).new("feed"))
+    feed_url = Databases(replicated).new("feed")
+    url = serving("feed", feed_url)
     with running_pair(databases, {"FENCE_KEEPERS": f"127.0.0.1:{port}"}) as pair:
         settings = FeedSettings.read(
             {
@@ -51,7 +52,12 @@ def fenced(databases: Databases, replicated: ReplicatedCluster) -> Iterator[Pair
                 grpc.insecure_channel(server.address) as feed,
                 grpc.insecure_channel(pair.graph_server.address, client_options("graph")) as graph,
             ):
-                fenced = replace(pair, feed=FeedServiceStub(feed), graph=GraphServiceStub(graph))
+                fenced = replace(
+                    pair,
+                    feed=FeedServiceStub(feed),
+                    graph=GraphServiceStub(graph),
+                    feed_url=feed_url,
+                )
                 until(lambda: _is_registered(fenced))
                 yield fenced
         finally:
@@ -73,6 +79,13 @@ def _asks(pair: Pair, people: People, viewer: int) -> bool:
     return "GetConnectedUserIds" in asked
 
 
+def _generation(server: Server, pair: Pair, user_id: int) -> object:
+    """Return the last generation of a user's fence that a server knows."""
+    with Session(server.at(pair.feed_url)) as session:
+        [(generation,)] = session.rows(f"SELECT generation FROM fences WHERE user_id = {user_id}")
+    return generation
+
+
 def test_a_removal_whose_fences_a_failover_has_lost_is_seen_by_every_read(
     fenced: Pair, replicated: ReplicatedCluster
 ) -> None:
@@ -81,13 +94,16 @@ def test_a_removal_whose_fences_a_failover_has_lost_is_seen_by_every_read(
     post = people.post(alice)
     until(lambda: not _asks(fenced, people, bob))
     standby.catch_up(replicated.primary)
-    standby.pause()
+    generation = _generation(standby, fenced, bob)
+    # One that is only paused would receive the fence, and have it once it is promoted.
+    standby.stop()
     people.remove(alice, bob)
 
     replicated.primary.kill()
-    standby.let_go()
+    standby.start()
     standby.promote()
 
+    assert _generation(standby, fenced, bob) == generation
     until(lambda: succeeds(lambda: people.feed(bob)))
     assert [people.feed(bob) for _ in range(2)] == [[], []]
     until(lambda: succeeds(lambda: people.connect(alice, bob)))

@@ -19,7 +19,7 @@ from tests.support.errors import reason_of
 from tests.support.pair import Databases, Pair, another_feed, running_pair
 from tests.support.pauses import nothing_told
 from tests.support.people import ALL, People, tagged
-from tests.support.processes import until
+from tests.support.processes import Session, until
 
 _PAST_WEEK = Timestamp(seconds=int(datetime(2024, 3, 4, tzinfo=UTC).timestamp()))
 
@@ -45,8 +45,15 @@ class World:
         self.pair.feed.DeleteUser(pb.DeleteUserRequest(user_id=self.returning))
 
     def come_back(self) -> None:
-        """Connect the new user of the id with the friend."""
+        """Connect the new user of the id with the friend, by an import."""
         self.people.connect(self.returning, self.friend)
+
+    def be_accepted(self) -> None:
+        """Let the new user of the id ask the friend, who accepts."""
+        self.ask()
+        self.pair.graph.AcceptConnection(
+            graph_pb2.AcceptConnectionRequest(user_id=self.friend, peer_id=self.returning)
+        )
 
     def ask(self) -> None:
         """Let the new user of the id ask the friend for a connection, and do nothing else."""
@@ -62,6 +69,9 @@ class World:
 def pair(databases: Databases) -> Iterator[Pair]:
     """A pair whose follower a test may stop."""
     with running_pair(databases, {"WATCH_HEARTBEAT_SECONDS": "1"}) as running:
+        # A follower that begins finds erasures by itself, also those that it is not told of.
+        with Session(running.feed_url) as session:
+            until(lambda: session.rows("SELECT cursor FROM followed"))
         yield running
 
 
@@ -186,12 +196,16 @@ def _until_erased(world: World) -> None:
     until(lambda: _reason(lambda: world.people.feed(world.returning)) != "ERASURE_PENDING")
 
 
+_CONNECTS = pytest.mark.parametrize("connect", [World.come_back, World.be_accepted])
+
+
+@_CONNECTS
 def test_a_returning_id_shows_nothing_of_the_former_person_however_late_the_feed_learns_of_it(
-    world: World,
+    world: World, connect: Callable[[World], None]
 ) -> None:
     with nothing_told(world.pair):
         world.erase_in_graph()
-        world.come_back()
+        connect(world)
 
         assert _shown(world) == _NOTHING
 
@@ -385,9 +399,12 @@ def test_a_reader_who_is_connected_with_nobody_new_costs_no_statement_more(world
     assert not [statement for statement in statements if "erased_users" in statement]
 
 
-def test_the_graph_tells_an_erasure_to_those_who_are_connected_with_the_id(world: World) -> None:
+@_CONNECTS
+def test_the_graph_tells_an_erasure_to_those_who_are_connected_with_the_id(
+    world: World, connect: Callable[[World], None]
+) -> None:
     world.erase_in_graph()
-    world.come_back()
+    connect(world)
     queries = [
         graph_pb2.GetConnectedUserIdsRequest.UserQuery(user_id=user_id)
         for user_id in (world.returning, world.friend)
