@@ -278,11 +278,22 @@ def _columns(url: str) -> list[tuple[object, ...]]:
     )
 
 
+# The events of erasures stay; see _TOMBSTONE.
+_IS_NO_TOMBSTONE = {
+    "connection_events": "kind <> 'user_deleted'",
+    "content_events": "kind <> 'user_erased'",
+}
+
+
 def _found(url: str, user_id: int) -> set[str]:
-    """Return every column of every table that names a user, as table.column."""
+    """Return every column of every table that names a user, as table.column.
+
+    The event that they were erased is left out.
+    """
     looks = [
         f"(SELECT '{table}.{column}' FROM {table}"
-        f" WHERE {_mentions(str(column), str(kind), user_id)} LIMIT 1)"
+        f" WHERE {_mentions(str(column), str(kind), user_id)}"
+        f" AND {_IS_NO_TOMBSTONE.get(str(table), 'true')} LIMIT 1)"
         for table, column, kind in _columns(url)
         if kind not in _NO_IDS
     ]
@@ -301,12 +312,7 @@ def _found_in_feed(world: World, user_id: int) -> set[str]:
 
 
 # That the id was erased, and when: what is kept so that it can be issued anew.
-_TOMBSTONE = {
-    "graph connection_events.actor_id",
-    "graph erasures.user_id",
-    "feed content_events.author_id",
-    "feed erased_users.user_id",
-}
+_TOMBSTONE = {"graph erasures.user_id", "feed erased_users.user_id"}
 _REMOVALS = {"feed object_removals.owner_user_id", "feed object_removals.object_key"}
 
 
