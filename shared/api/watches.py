@@ -36,7 +36,7 @@ from kith.errors.v1 import errors_pb2
 from kith.exceptions import AppException, RateLimitError, UnavailableError, ValidationError
 from shared.api.paging import ByTime, PageTokens, Scope
 from shared.database.database import RETRY_AFTER
-from shared.database.event_log import EventLog
+from shared.database.event_log import End, EventLog
 from shared.periodic import seconds_to_tick
 
 _POLL_SECONDS = 0.25
@@ -170,7 +170,7 @@ class Watches:
         self._lock = threading.Lock()
         self._watches = set[_Watch]()
         self._thread: threading.Thread | None = None
-        self._settled: int | None = None
+        self._settled: End | None = None
         self._is_draining = False
         self._readers = threading.BoundedSemaphore(_READERS)
 
@@ -186,15 +186,18 @@ class Watches:
         this one's consumer is too slow, and UnavailableError when the server drains or the database
         cannot be reached; the consumer resumes from the last cursor it received.
         """
+        # A number means nothing in another history, also one that was read by the statement before.
+        history = self._events.end().history
         last = self._oldest() if from_oldest and not cursor else self._resumed(cursor)
         with self._joined(call) as watch:
             # What the thread found last may be a moment old; while others write it has to do.
-            after = last.seq if last else _Frontier(self._events).advance()
+            begun = None if last else _Frontier(self._events).advance()
+            after = last.seq if last else begun and begun.number
             for settled in self._turns(watch):
-                after = settled if after is None else after
-                page = self._page(read, after=after, until=settled)
+                after = settled.number if after is None else after
+                page = self._page(read, after=after, until=settled.number)
                 after = page.until
-                if after < settled:
+                if after < settled.number:
                     watch.woken.set()
                 if page.events:
                     last = _position(page.events[-1].seq, page.events[-1].occurred_at)
@@ -202,6 +205,8 @@ class Watches:
                     continue
                 elif last is None or last.seq < after:
                     last = self._newest(until=after)
+                if not settled.history == self._events.end().history == history:
+                    raise _replaced()
                 cursor = self._tokens.issue(self._scope, last)
                 yield from self._sent(watch, Changes(events=page.events, cursor=cursor))
 
@@ -268,7 +273,7 @@ class Watches:
                 self._watches.remove(watch)
                 self._metrics.streams.dec()
 
-    def _turns(self, watch: "_Watch") -> Iterator[int]:
+    def _turns(self, watch: "_Watch") -> Iterator[End]:
         """Yield what is settled whenever there may be something to send, until the call is over."""
         while True:
             # Cleared before anything is looked at, so that nothing can be missed.
@@ -336,7 +341,7 @@ class Watches:
                 self._thread = None
             return bool(self._watches)
 
-    def _tell(self, settled: int | None) -> bool:
+    def _tell(self, settled: End | None) -> bool:
         """Wake the streams if there is something to send; return whether there is."""
         with self._lock:
             is_new = settled != self._settled
@@ -393,14 +398,13 @@ class _Frontier:
 
     def __init__(self, log: EventLog) -> None:
         self._events = log
-        self._settled: int | None = None
-        self._history: str | None = None
-        self._candidate = 0
+        self._settled: End | None = None
+        self._candidate: End | None = None
         self._looks: Iterator[Callable[[], set[str]]] = iter(())
         self._look: Callable[[], set[str]] = set
         self._left = set[str]()
 
-    def advance(self) -> int | None:
+    def advance(self) -> End | None:
         """Return how far it is now, after another look at who is writing.
 
         Raises UnavailableError when another database took the place of the one before: it may give
@@ -408,11 +412,11 @@ class _Frontier:
         """
         if self._left:
             self._left &= self._look()
-        elif (end := self._events.end()).history != (self._history or end.history):
-            raise UnavailableError("the database was restarted or replaced")
-        elif end.number != self._settled:
+        elif (end := self._events.end()) != self._settled:
+            if self._settled is not None and end.history != self._settled.history:
+                raise _replaced()
             # Only now, or a transaction could draw a number and commit it in between unseen.
-            self._history, self._candidate = end.history, end.number
+            self._candidate = end
             self._looks = iter(self._events.writers)
         while not self._left and (look := next(self._looks, None)):
             self._look = look
@@ -433,6 +437,10 @@ def _of_another_history() -> ValidationError:
         "again with an empty cursor, then compare everything with what is stored",
         reason=errors_pb2.ERROR_REASON_CURSOR_OF_ANOTHER_HISTORY,
     )
+
+
+def _replaced() -> UnavailableError:
+    return UnavailableError("the database was restarted or replaced", retry_after=RETRY_AFTER)
 
 
 def _draining() -> UnavailableError:

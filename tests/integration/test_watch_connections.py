@@ -22,7 +22,7 @@ from shared.api.paging import PageTokens, Scope
 from shared.server.server import RunningServer
 from tests.support.engines import engine_to
 from tests.support.errors import decoded, fields_of, reason_of
-from tests.support.pair import Databases, running_pair
+from tests.support.pair import Databases, running_pair, tapped
 from tests.support.processes import Session, until
 from tests.support.scrape import scrape
 
@@ -643,6 +643,47 @@ def test_a_stream_ends_when_another_database_takes_the_place_of_its_own(
             _events(stream, 1)
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
         assert _refused(graph, cursor) == "CURSOR_OF_ANOTHER_HISTORY"
+
+
+@pytest.mark.parametrize(
+    ("statement", "is_wanted"),
+    [
+        ("WHERE seq <= 1 ORDER BY seq DESC LIMIT 1) UNION ALL", True),
+        ("FROM connection_events WHERE seq > 1", True),
+        ("FROM connection_events WHERE seq <= 2", False),
+    ],
+    ids=["after the cursor was found", "before a page is read", "before a heartbeat"],
+)
+def test_a_stream_passes_over_nothing_when_its_database_is_replaced_between_two_statements(
+    databases: Databases, statement: str, *, is_wanted: bool
+) -> None:
+    url = databases.new("graph")
+    is_replaced = threading.Event()
+
+    def replaced_before(sent: str) -> str:
+        if statement in " ".join(sent.split()) and not is_replaced.is_set():
+            is_replaced.set()
+            # The numbers are given to other events, in another file.
+            with engine_to(url).connect() as connection:
+                for change in ("UPDATE {} SET occurred_at = now()", "VACUUM FULL {}"):
+                    connection.execute(sqlalchemy.text(change.format("connection_events")))
+        return sent
+
+    alice, bob, carol, nobody = _new(4)
+    with _running_on(url) as graph:
+        graph.change("RequestConnection", alice, bob)
+        _, cursor = graph.begun()
+        graph.change("RequestConnection", alice, carol)
+    with tapped(url) as (tap, through), _running_on(through, DATABASE_PREPARE="off") as graph:
+        tap.rewritten = replaced_before
+        stream = graph.watch(cursor, user_ids=[alice if is_wanted else nobody])
+        cursors = [cursor]
+        with pytest.raises(grpc.RpcError) as caught:
+            cursors.extend(next(stream).cursor for _ in range(_PATIENCE))
+
+        assert is_replaced.is_set()
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert _refused(graph, cursors[-1]) == "CURSOR_OF_ANOTHER_HISTORY"
 
 
 def test_a_stream_ends_when_the_database_is_gone(databases: Databases) -> None:
