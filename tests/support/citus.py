@@ -26,6 +26,7 @@ URL: Final = os.environ.get("KITH_TEST_CITUS_URL", "")
 SINGLE_NODE: Final = "KITH_TEST_CITUS_URL is set, and this is about one PostgreSQL"
 NO_CITUS: Final = "KITH_TEST_CITUS_URL names no coordinator of a Citus"
 _SHARDS: Final = 4
+_PREFIX: Final = "kith_test_"
 
 Node = tuple[str, int]
 
@@ -36,7 +37,7 @@ class Citus:
     def __init__(self, url: str, *, shard_count: int = _SHARDS) -> None:
         self._shard_count = shard_count
         self._url = sqlalchemy.make_url(url).set(drivername="postgresql+psycopg2")
-        self._prefix = f"kith_test_{secrets.token_hex(4)}"
+        self._prefix = f"{_PREFIX}{secrets.token_hex(4)}"
         self._numbers = count(1)
         self.coordinator: Node = (self._url.host or "127.0.0.1", self._url.port or 5432)
         with _session(self._url) as session:
@@ -137,6 +138,11 @@ class Citus:
     def _run(self, node: Node, statement: str) -> None:
         with _session(self._at(node, self._url.database)) as session:
             session.exec_driver_sql(statement)
+
+
+def layout_of(url: str) -> str:
+    """Return the layout of a feed database by its name, which is the same behind a proxy."""
+    return "distributed" if _PREFIX in url else "single"
 
 
 @contextmanager

@@ -35,12 +35,16 @@ _ENVIRONMENT = {
     "FEED_WORKERS": "1",
     "FEED_PORT": "0",
     "FEED_METRICS_PORT": "0",
-    "FEED_LAYOUT": "distributed" if citus.URL else "single",
     "DRAIN_SECONDS": "0.2",
     "GRACE_SECONDS": "20",
     # A stop does not wait for clients that stay connected.
     "MAX_CONNECTION_AGE_SECONDS": "0",
 }
+
+
+def _variables(environment: Mapping[str, str]) -> dict[str, str]:
+    layout = citus.layout_of(environment.get("FEED_DATABASE_URL", ""))
+    return {**os.environ, **_ENVIRONMENT, "FEED_LAYOUT": layout, **environment}
 
 
 def until(is_true: Callable[[], object], *, within_seconds: float = _WITHIN_SECONDS) -> float:
@@ -56,7 +60,7 @@ def run(
     module: str, environment: Mapping[str, str], *arguments: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a service, or the command line, which is expected to end by itself."""
-    variables = {**os.environ, **_ENVIRONMENT, **environment}
+    variables = _variables(environment)
     return programs.run(module, *arguments, environment=variables, together=True)
 
 
@@ -76,7 +80,7 @@ class ServiceProcess:
         with log.open("wb") as output:
             self._process = programs.start(
                 service,
-                environment={**os.environ, **_ENVIRONMENT, **environment},
+                environment=_variables(environment),
                 output=output,
                 by_exec=by_exec,
             )
