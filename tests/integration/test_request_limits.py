@@ -38,7 +38,7 @@ def _decline(pair: Pair, user: int, peer: int) -> None:
     pair.graph.DeclineConnection(pb.DeclineConnectionRequest(user_id=user, peer_id=peer))
 
 
-def _age(pair: Pair, *, days: int) -> None:
+def _age(pair: Pair, *, days: float) -> None:
     """Let all declines be older than they are."""
     with engine_to(pair.graph_url).connect() as connection:
         connection.execute(
@@ -168,8 +168,10 @@ def test_declines_are_forgotten_after_the_pause(databases: Databases) -> None:
         people = People(before)
         alice, bob, carol = people.new(3)
         _declines(before, alice, bob)
-        _age(before, days=7)
+        _age(before, days=1)
         _declines(before, alice, carol)
+        # The pause is 7 days.
+        _age(before, days=6.99)
         assert _number_of_declines(before) == 2
 
         with cleaning(before) as upkeep:
