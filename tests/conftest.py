@@ -7,10 +7,8 @@ the whole server's. Starting one costs two seconds, less than what tests would w
 
 import gc
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -21,7 +19,7 @@ from shared.database.embedded_postgres import EmbeddedPostgres
 from tests.support.citus import NO_CITUS, SINGLE_NODE, URL, Citus, running_citus
 from tests.support.clients import ThreadsLibrary, running_aio_library
 from tests.support.credentials import Issuer
-from tests.support.memory import folder_in_memory, free_memory_of_killed_runs
+from tests.support.memory import folder_for_postgres, free_memory_of_killed_runs
 from tests.support.pair import Databases, Pair, running_pair
 from tests.support.people import People
 from tests.support.rows import row_counts
@@ -65,13 +63,9 @@ def cluster() -> Iterator[EmbeddedPostgres]:
     """One PostgreSQL for all tests of this process."""
     # pytest's own temporary directories are closed to the account that PostgreSQL runs as when the
     # tests run as root.
-    directory = Path(tempfile.mkdtemp(prefix="kith-test-", dir=folder_in_memory()))
-    directory.chmod(0o755)
-    with EmbeddedPostgres(directory / "postgres") as running:
+    with folder_for_postgres() as directory, EmbeddedPostgres(directory / "postgres") as running:
         _prepare(running.url("postgres"))
         yield running
-    # Its ten thousands of files take a disk up to a minute; no test waits for it.
-    os.posix_spawnp("rm", ["rm", "-rf", str(directory)], os.environ, setsid=True)
 
 
 @pytest.fixture(scope="session")

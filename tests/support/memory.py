@@ -4,13 +4,12 @@ Files of a database are made there with half the CPU, and none is written to a d
 """
 
 import fcntl
+import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Thread
 
 _FOLDER = Path("/dev/shm")  # noqa: S108 -- what is made in it has a random name and an owner
 _PREFIX = "kith-test-"
@@ -30,7 +29,7 @@ def folder_in_memory() -> Path | None:
 def folder_for_postgres() -> Iterator[Path]:
     """Make a folder that the account of PostgreSQL may enter, and remove it after the block.
 
-    It is removed beside the next tests, because of how many files a server has.
+    No test waits for its removal, which takes a disk up to a minute: a server has many files.
     """
     directory = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=folder_in_memory()))
     directory.chmod(0o755)
@@ -39,8 +38,7 @@ def folder_for_postgres() -> Iterator[Path]:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield directory
     finally:
-        removal = ["rm", "-rf", str(directory)]
-        Thread(target=subprocess.run, args=(removal,), kwargs={"check": False}).start()
+        os.posix_spawnp("rm", ["rm", "-rf", str(directory)], os.environ, setsid=True)
 
 
 def free_memory_of_killed_runs() -> None:
