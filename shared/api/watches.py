@@ -195,7 +195,7 @@ class Watches:
             after = last.seq if last else begun and begun.number
             for settled in self._turns(watch):
                 after = settled.number if after is None else after
-                page = self._page(read, after=after, until=settled.number)
+                told, page = last, self._page(read, after=after, until=settled.number)
                 after = page.until
                 if after < settled.number:
                     watch.woken.set()
@@ -205,7 +205,8 @@ class Watches:
                     continue
                 elif last is None or last.seq < after:
                     last = self._newest(until=after)
-                if not settled.history == self._events.end().history == history:
+                is_new = last is not told
+                if is_new and not settled.history == self._events.end().history == history:
                     raise _replaced()
                 cursor = self._tokens.issue(self._scope, last)
                 yield from self._sent(watch, Changes(events=page.events, cursor=cursor))
