@@ -33,17 +33,19 @@ _SPANS: Final = {
     for method in _METHODS
 }
 _PAGE: Final = limits(pb.CloseFencesRequest, "change_ids").max_items
-# Two users are locked meanwhile, and registrations keep all changes waiting.
-_OPEN_SECONDS: Final = 1.0
+# Two users are locked meanwhile, and registrations keep all changes waiting. But a connection may
+# take a second: its first packet is dropped and sent again if a worker of the keeper is leaving.
+_OPEN_SECONDS: Final = 1.5
 # What has no caller may take longer than that.
 _UPKEEP_SECONDS: Final = 5.0
-# A connection that a restarted keeper has closed is noticed by the first call over it.
+# A connection that a restarted keeper has closed is noticed by the first call over it. A worker
+# that is stopped cancels those calls that cross with its farewell.
 _RETRIES: Final = {
     "maxAttempts": 3,
     "initialBackoff": "0.02s",
     "maxBackoff": "0.2s",
     "backoffMultiplier": 2,
-    "retryableStatusCodes": ["UNAVAILABLE"],
+    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
 }
 
 

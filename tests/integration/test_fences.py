@@ -2,11 +2,13 @@
 
 import logging
 import re
+import socket
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from threading import Event
 
 import grpc
@@ -16,6 +18,7 @@ from sqlalchemy import text
 
 from graph_service import fence_keepers, fence_registrations
 from graph_service.fences import FenceClosing
+from graph_service.queries.fences import ToldChange
 from kith.exceptions import UnavailableError
 from kith.graph.v1 import fence_keeper_pb2 as pb_keeper
 from kith.graph.v1 import graph_pb2 as pb
@@ -28,11 +31,13 @@ from tests.support.pauses import removing
 from tests.support.people import People
 from tests.support.processes import run, until
 from tests.support.roles import owner
-from tests.support.upkeep import closing_alone, closing_fences
+from tests.support.upkeep import closing_alone, closing_fences, keepers_alone
 
 _UNAVAILABLE = "FENCE_KEEPER_UNAVAILABLE"
 # A ceiling that only something broken reaches.
 _WITHIN_SECONDS = 60
+# The least time to live of packets that a socket of Linux takes.
+_IP_MINTTL = 21
 # A registration waits for the lock that changes have.
 _WAITING = "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
 _WAITING_FOR_TABLE = (
@@ -337,6 +342,56 @@ def test_answers_of_the_primary_name_the_keeper(pair: Pair, people: People, keep
 
     assert list(ask(pair, one).fence_keepers) == [keeper.name]
     assert list(suspended.fence_keepers) == [keeper.name]
+
+
+def test_a_keeper_is_told_again_whose_worker_cancels_calls_as_it_stops(
+    people: People, keeper: Keeper
+) -> None:
+    one, two = people.connected(2)
+    told = list[str]()
+
+    def cancel_first(request: pb_keeper.OpenFencesRequest, context: grpc.ServicerContext) -> None:
+        told.append(request.change_id)
+        if len(told) == 1:
+            context.abort(grpc.StatusCode.CANCELLED, "")
+
+    keeper.before_open = cancel_first
+
+    people.remove(one, two)
+
+    assert len(told) == 2
+    assert len(set(told)) == 1
+
+
+def test_a_keeper_is_told_although_the_first_packet_to_it_was_dropped() -> None:
+    change = ToldChange(uuid.uuid4(), "1", "this")
+    with keepers_alone() as keepers, ThreadPoolExecutor(1) as threads:
+        with _dropping_first_packets() as port:
+            # As when the worker that it was connected with is replaced, and then the next one.
+            target = f"127.0.0.1:{port}"
+            told = threads.submit(keepers.open, change, [1, 2], targets=[target])
+            until(lambda: _connects(port))
+        with serving_keeper(port=port) as keeper:
+            [name] = told.result()
+
+    assert name == (keeper.keeper_id, keeper.name.history)
+
+
+@contextmanager
+def _dropping_first_packets() -> Iterator[int]:
+    """Yield the port of a listener that lets nobody in, as one does that a worker is leaving."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.IPPROTO_IP, _IP_MINTTL, 255)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield listener.getsockname()[1]
+
+
+def _connects(port: int) -> bool:
+    """Whether somebody has sent a first packet to a port of this machine, which nobody answers."""
+    tables = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+    sockets = [line.split() for table in tables for line in table.read_text().splitlines()]
+    return any(peer.endswith(f":{port:04X}") and state == "02" for _, _, peer, state, *_ in sockets)
 
 
 def test_fences_are_closed_after_their_changes_without_upkeep() -> None:

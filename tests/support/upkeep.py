@@ -57,13 +57,21 @@ def closing_fences(pair: Pair, target: str) -> Iterator[FenceUpkeep]:
 
 
 @contextmanager
-def closing_alone() -> Iterator[FenceClosing]:
-    """Yield what closes fences after their changes, with no upkeep that would do it later."""
+def keepers_alone() -> Iterator[FenceKeepers]:
+    """Yield what calls keepers, without a service."""
     access = TargetSettings.read(Environment({}))
     keepers = FenceKeepers(access, ClientMetrics(CollectorRegistry()))
-    closing_after = FenceClosing(keepers)
-    with ExitStack() as stack:
-        stack.callback(keepers.shut)
+    try:
+        yield keepers
+    finally:
+        keepers.shut()
+
+
+@contextmanager
+def closing_alone() -> Iterator[FenceClosing]:
+    """Yield what closes fences after their changes, with no upkeep that would do it later."""
+    with keepers_alone() as keepers, ExitStack() as stack:
+        closing_after = FenceClosing(keepers)
         closing_after.start()
         stack.callback(closing_after.stop)
         yield closing_after
