@@ -274,6 +274,8 @@ class Supervisor:
         return True
 
     def _start(self) -> Worker:
+        # A worker that has ended a moment ago still has its number.
+        self._reap()
         taken = {worker.slot for worker in self._workers}
         slot = next(slot for slot in count() if slot not in taken)
         worker = Worker(self._settings.module, slot=slot, environment=self._environment)
