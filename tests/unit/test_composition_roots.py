@@ -69,12 +69,28 @@ def closed_pools() -> Iterator[list[int]]:
     event.remove(Engine, "engine_disposed", note)
 
 
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[threading.Thread]:
+    """The threads that the test starts: services of other tests may run, and start some, beside."""
+    threads, here = list[threading.Thread](), threading.current_thread()
+    start = threading.Thread.start
+
+    def note(thread: threading.Thread) -> None:
+        if threading.current_thread() is here:
+            threads.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", note)
+    return threads
+
+
 @_BUILDS
 def test_building_starts_no_thread_and_opens_no_connection(
-    build: Callable[[Mapping[str, str]], Service], listener: socket.socket
+    build: Callable[[Mapping[str, str]], Service],
+    listener: socket.socket,
+    started: list[threading.Thread],
 ) -> None:
     host, port = listener.getsockname()
-    threads = set(threading.enumerate())
 
     service = build(
         {
@@ -89,7 +105,7 @@ def test_building_starts_no_thread_and_opens_no_connection(
     )
 
     with closing(service):
-        assert set(threading.enumerate()) <= threads
+        assert started == []
         with pytest.raises(BlockingIOError):
             listener.accept()
 
@@ -112,18 +128,17 @@ def test_a_build_that_fails_closes_what_it_has_built(
 
 
 def test_a_server_that_cannot_listen_closes_its_service_and_starts_nothing(
-    listener: socket.socket, closed_pools: list[int]
+    listener: socket.socket, closed_pools: list[int], started: list[threading.Thread]
 ) -> None:
     settings = GraphSettings.read(
         {**_ENVIRONMENT, "GRAPH_METRICS_PORT": str(listener.getsockname()[1])}
     )
-    threads = set(threading.enumerate())
 
     with pytest.raises(ListenError):
         RunningServer(settings.server, graph.build(settings, settings.database.url))
 
     assert closed_pools == [1, 8]
-    assert set(threading.enumerate()) <= threads
+    assert [thread for thread in started if thread.is_alive()] == []
 
 
 class _Work:
