@@ -17,8 +17,11 @@ from tests.support.upkeep import cleaning
 
 @pytest.fixture
 def own_pair(databases: Databases) -> Iterator[Pair]:
-    """Services whose events are of this test alone."""
-    with running_pair(databases) as running:
+    """Services whose events are of this test alone, and which purge none of them by themselves.
+
+    Their own upkeep may run at any moment, also between two steps of a test.
+    """
+    with running_pair(databases, {"CONNECTION_EVENTS_DAYS": "3650"}) as running:
         yield running
 
 
