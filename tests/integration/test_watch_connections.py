@@ -3,6 +3,7 @@
 import contextlib
 import random
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -421,11 +422,18 @@ def _read_to_the_end(stream: _Stream) -> tuple[list[int], str, grpc.RpcError]:
     raise AssertionError("the stream ended without an error")
 
 
-def _has_stalled(graph: _Graph) -> bool:
-    """Whether a stream has sent as much as fits between a server and a client who does not read."""
-    before = scrape(graph.server).value("watch_events_total")
-    threading.Event().wait(1)
-    return 0 < before == scrape(graph.server).value("watch_events_total")
+def _until_stalled(graph: _Graph, *, seconds: float) -> None:
+    """Wait until a stream has waited so long for a client who does not read."""
+    sent, since = 0.0, time.monotonic()
+
+    def has_stalled() -> bool:
+        nonlocal sent, since
+        before, sent = sent, scrape(graph.server).value("watch_events_total")
+        if sent != before:
+            since = time.monotonic()
+        return sent > 0 and time.monotonic() - since > seconds
+
+    until(has_stalled)
 
 
 def test_a_slow_consumer_is_cut_off_and_resumes_without_loss(databases: Databases) -> None:
@@ -435,8 +443,8 @@ def test_a_slow_consumer_is_cut_off_and_resumes_without_loss(databases: Database
         until(lambda: scrape(graph.server).value("watch_streams") == 0)
         numbers = graph.backlog()
         stream = graph.watch(start)
-        until(lambda: _has_stalled(graph))
-        threading.Event().wait(4.5)  # longer than a message may wait, shorter than twice that
+        # Longer than a message may wait, shorter than twice that.
+        _until_stalled(graph, seconds=4.5)
 
         told, cursor, error = _read_to_the_end(stream)
         rest = _events(graph.watch(cursor), _BACKLOG - len(told))
