@@ -23,6 +23,7 @@ from tests.support.examples import seeds
 from tests.support.pair import Databases, Pair, another_graph, running_fenced_pair, running_pair
 from tests.support.people import ALL, PRIVATE, People, all_without, tagged
 from tests.support.processes import until
+from tests.support.rows import row_counts
 from tests.support.scrape import scrape
 from tests.support.tokens import integers_in
 
@@ -837,13 +838,12 @@ def test_suspending_twice_keeps_the_time_and_replaces_the_reason(
     assert _answer(pair, friend).revision == revision
 
 
-def test_restoring_somebody_who_is_not_suspended_changes_nothing(
-    pair: Pair, people: People, unchanged: None
-) -> None:
-    del unchanged
-    [bob] = people.new(1)
+def test_restoring_somebody_who_is_not_suspended_changes_nothing(own_pair: Pair) -> None:
+    [bob] = People(own_pair).new(1)
+    before = row_counts(own_pair)
 
-    assert not pair.graph.RestoreUser(pb.RestoreUserRequest(user_id=bob)).restored
+    assert not own_pair.graph.RestoreUser(pb.RestoreUserRequest(user_id=bob)).restored
+    assert row_counts(own_pair) == before
 
 
 def test_suspended_users_are_listed_in_pages_last_suspended_first(databases: Databases) -> None:

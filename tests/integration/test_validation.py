@@ -1,7 +1,7 @@
 """Bad input gets an INVALID_ARGUMENT that names its fields, and leaves no row behind."""
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import grpc
 import pytest
@@ -10,11 +10,18 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from kith.feed.v1 import feed_pb2 as feed
 from kith.graph.v1 import graph_pb2 as graph
 from tests.support.errors import decoded, fields_of
-from tests.support.pair import Pair
+from tests.support.pair import Databases, Pair, running_pair
 from tests.support.people import ALL, PRIVATE, People, tagged
 from tests.support.rows import row_counts
 
 _FOREIGN = "a tag of somebody else"
+
+
+@pytest.fixture(scope="module")
+def pair(databases: Databases) -> Iterator[Pair]:
+    """A pair in which nothing that another file has done is finished while rows are counted."""
+    with running_pair(databases) as running:
+        yield running
 
 
 def _draft(**changes: object) -> feed.CreatePostRequest:
