@@ -16,6 +16,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from kith.feed.v1 import feed_pb2 as pb
 from kith.graph.v1 import graph_pb2
 from tests.support.errors import reason_of
+from tests.support.following import until_followed
 from tests.support.pair import Databases, Pair, another_feed, running_pair
 from tests.support.pauses import nothing_told
 from tests.support.people import ALL, People, tagged
@@ -322,11 +323,7 @@ def test_when_both_services_have_erased_the_user_the_new_one_is_seen_before_anyb
         assert world.people.feed(world.friend) == [post, world.for_tag]
         assert world.people.feed(world.returning) == [post]
     # The news of the erasure comes late, and does the new person no harm.
-    marker = world.people.connected(2)
-    tag = world.people.tag(marker[0], "marker", marker[1])
-    world.people.remove(*marker)
-    members = pb.ListTagMembersRequest(user_id=marker[0], tag_id=tag)
-    until(lambda: not world.pair.feed.ListTagMembers(members).members)
+    until_followed(world.pair)
     assert world.people.feed(world.friend) == [post, world.for_tag]
 
 

@@ -20,11 +20,11 @@ from kith.graph.v1.graph_pb2_grpc import GraphServiceStub
 from tests.support.engines import engine_to
 from tests.support.errors import decoded, fields_of, refusal
 from tests.support.examples import seeds
+from tests.support.following import until_followed
 from tests.support.pair import Databases, Pair, another_graph, running_fenced_pair, running_pair
 from tests.support.people import ALL, PRIVATE, People, all_without, tagged
 from tests.support.processes import until
 from tests.support.rows import row_counts
-from tests.support.scrape import scrape
 from tests.support.tokens import integers_in
 
 _Answer = pb.GetConnectedUserIdsResponse.ConnectedUsers
@@ -1009,7 +1009,7 @@ def test_suspending_and_restoring_leaves_every_table_and_every_answer_as_it_was(
     ids = _live(own_pair, people, pick)
     # Everybody has a row before, as those have whom the graph knows.
     people.connect(ids[0], *(user for user in ids[1:] if pick.random() < 0.5))
-    _until_followed(own_pair)
+    until_followed(own_pair)
     stored, seen = _contents(own_pair), _seen(own_pair, people, ids)
 
     suspended = pick.sample(ids, pick.randint(1, len(ids)))
@@ -1026,26 +1026,15 @@ def test_suspending_and_restoring_leaves_every_table_and_every_answer_as_it_was(
             - {""}
         )
     )
-    _until_followed(own_pair)
+    until_followed(own_pair)
 
     assert during != stored
     assert _contents(own_pair) == stored
     assert _seen(own_pair, people, ids) == seen
 
 
-def _until_followed(pair: Pair) -> None:
-    """Wait until the feed has followed what has happened in the graph so far."""
-    for _ in range(3):
-        known = _followed_at(pair)
-        until(lambda known=known: _followed_at(pair) != known)  # type: ignore[misc]  # the default binds
-
-
-def _followed_at(pair: Pair) -> float:
-    return scrape(pair.feed_server).value("connections_followed_timestamp_seconds")
-
-
 @pytest.fixture(scope="module")
 def own_pair(databases: Databases) -> Iterator[Pair]:
     """A pair without other people."""
-    with running_pair(databases, {"WATCH_HEARTBEAT_SECONDS": "0.3"}) as running:
+    with running_pair(databases) as running:
         yield running
