@@ -22,6 +22,7 @@ from tests.support.credentials import Issuer
 from tests.support.memory import folder_for_postgres, free_memory_of_killed_runs
 from tests.support.pair import Databases, Pair, running_pair
 from tests.support.people import People
+from tests.support.processes import is_ready, until
 from tests.support.rows import row_counts
 
 # However busy the machine is, an example that takes long is no failure.
@@ -116,6 +117,7 @@ def databases(cluster: EmbeddedPostgres, _citus: Citus | None) -> Databases:
 def pair(databases: Databases) -> Iterator[Pair]:
     """The two services, shared by all tests that keep to people of their own."""
     with running_pair(databases) as running:
+        until(lambda: is_ready(running.feed_server.address))
         yield running
 
 

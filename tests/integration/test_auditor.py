@@ -5,10 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import grpc
 import pytest
-from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
-from grpc_health.v1.health_pb2_grpc import HealthStub
 from psycopg2.errors import InsufficientPrivilege
 
 from feed_service.auditor.__main__ import RunningAuditor
@@ -30,7 +27,7 @@ from tests.support.auditing import (
 from tests.support.mutants import MUTANTS, Mutant, believing_the_cache
 from tests.support.pair import Pair
 from tests.support.people import People, tagged
-from tests.support.processes import Session, until
+from tests.support.processes import Session, is_ready, until
 from tests.support.roles import make_auditor
 
 _ROUNDS = int(os.environ.get("KITH_AUDIT_ROUNDS", "4"))
@@ -199,11 +196,7 @@ def test_a_running_auditor_finds_a_wrong_clause_among_a_minutes_decisions_and_lo
 def test_a_running_auditor_is_ready_while_it_reaches_databases_and_service(
     running: RunningAuditor,
 ) -> None:
-    with grpc.insecure_channel(running.address) as channel:
-        health = HealthStub(channel)
-        status = health.Check(HealthCheckRequest(service="ready")).status
-
-    assert status == HealthCheckResponse.SERVING
+    until(lambda: is_ready(running.address))
     assert _value(running, "readiness_check_passing") == 3
 
 

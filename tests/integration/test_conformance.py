@@ -31,6 +31,7 @@ from kith.graph.v1 import graph_pb2
 from tests.support.credentials import Issuer, put
 from tests.support.liar import Honest, Lie, lying, unimplemented
 from tests.support.pair import Databases, Pair
+from tests.support.processes import is_ready, until
 from tests.support.rows import row_counts
 from tests.support.secured import SecuredPair, secured_pair
 
@@ -96,6 +97,7 @@ def _secured(
     graph = {**issuer.environment, "AUTH_SERVICES": f"feed; {scope}"}
     feed = {**graph, "TARGET_TOKEN_FILE": str(folder / "feed")}
     with secured_pair(databases, graph=graph, feed=feed) as pair:
+        until(lambda: is_ready(pair.feed_server.address))
         yield pair
 
 

@@ -56,6 +56,18 @@ def until(is_true: Callable[[], object], *, within_seconds: float = _WITHIN_SECO
     return time.monotonic() - started
 
 
+def is_ready(address: str) -> bool:
+    """Whether a service without certificates says that it is ready.
+
+    One that was started on a busy machine may say so later: the first round of its checks may be
+    too slow for it. Until then clients that heed health make no calls.
+    """
+    with grpc.insecure_channel(address) as channel:
+        request = health_pb2.HealthCheckRequest(service="ready")
+        response = health_pb2_grpc.HealthStub(channel).Check(request, timeout=_CALL_SECONDS)
+        return bool(response.status == health_pb2.HealthCheckResponse.SERVING)
+
+
 def run(
     module: str, environment: Mapping[str, str], *arguments: str
 ) -> subprocess.CompletedProcess[str]:
