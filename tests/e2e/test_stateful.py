@@ -124,16 +124,15 @@ class Lives(RuleBasedStateMachine):
 
     @rule(person=_person)
     def suspend_or_restore(self, person: int) -> None:
-        user, calls = self._ids[person], self.pair.feed
-        request = feed.ListTagsRequest(user_id=user)
+        user = self._ids[person]
         if user in self._oracle.suspended:
             self._people.restore(user)
             self._oracle.restore(user)
-            until(lambda: not refusal(calls.ListTags, request))
+            until(lambda: self._refusals(user) == {""})
         else:
             self._people.suspend(user)
             self._oracle.suspend(user)
-            until(lambda: refusal(calls.ListTags, request) == "USER_SUSPENDED")
+            until(lambda: self._refusals(user) == {"USER_SUSPENDED"})
 
     @rule(owner=_person)
     def create_tag(self, owner: int) -> None:
@@ -523,6 +522,14 @@ class Lives(RuleBasedStateMachine):
             assert refused == "USER_SUSPENDED"
             return
         assert refused == getattr(self._oracle, change)(user, peer)
+
+    def _refusals(self, user: int) -> set[str]:
+        """Return how the services, each of which learns it by itself, refuse calls of a user."""
+        calls = self.pair
+        return {
+            refusal(calls.graph.ListConnections, graph.ListConnectionsRequest(user_id=user)),
+            refusal(calls.feed.ListTags, feed.ListTagsRequest(user_id=user)),
+        }
 
     def _is_suspended_author(self, post: str) -> bool:
         return self._oracle.posts[post].author in self._oracle.suspended
