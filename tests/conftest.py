@@ -19,11 +19,13 @@ from shared.database.embedded_postgres import EmbeddedPostgres
 from tests.support.citus import NO_CITUS, SINGLE_NODE, URL, Citus, running_citus
 from tests.support.clients import ThreadsLibrary, running_aio_library
 from tests.support.credentials import Issuer
+from tests.support.following import until_followed
 from tests.support.memory import folder_for_postgres, free_memory_of_killed_runs
 from tests.support.pair import Databases, Pair, running_pair
 from tests.support.people import People
 from tests.support.processes import is_ready, until
 from tests.support.rows import row_counts
+from tests.support.upkeep import cleaning, cleaning_feed
 
 # However busy the machine is, an example that takes long is no failure.
 hypothesis.settings.register_profile("kith", deadline=None)
@@ -143,8 +145,17 @@ def issuer(tmp_path_factory: pytest.TempPathFactory) -> Issuer:
     return issuer
 
 
+@pytest.fixture(scope="module")
+def _finished(pair: Pair) -> None:
+    """What earlier files have left to the work beside the calls is done."""
+    until_followed(pair)
+    with cleaning(pair) as of_graph, cleaning_feed(pair) as of_feed:
+        of_graph.run()
+        of_feed.run()
+
+
 @pytest.fixture
-def unchanged(pair: Pair) -> Iterator[None]:
+def unchanged(pair: Pair, _finished: None) -> Iterator[None]:
     """Fails the test when it leaves another number of rows in any table of either database."""
     before = row_counts(pair)
     yield
