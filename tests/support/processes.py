@@ -246,7 +246,8 @@ class Session:
         """Run one statement in the transaction that the session is in, and return its rows."""
         with self._connection.cursor() as cursor:
             cursor.execute(statement)
-            return cursor.fetchall() if cursor.description else []
+            # A row of no columns is a row: its description is empty, and that of no rows is None.
+            return [] if cursor.description is None else cursor.fetchall()
 
     def commit(self) -> None:
         """End the transaction, and so let go of its locks."""
