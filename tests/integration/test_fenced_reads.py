@@ -359,6 +359,8 @@ def test_what_a_restored_feed_has_of_erased_users_is_shown_to_nobody_whose_conne
     finally:
         _run(fenced, f"INSERT INTO erased_users (user_id, revision) VALUES ({alice}, {revision})")
         until(lambda: circle.feed(bob) == [post])
+        # Until the keeper is registered again, nothing can be changed.
+        until(lambda: succeeds(lambda: circle.connected(2)))
 
 
 def _open_changes(pair: Pair) -> object:
