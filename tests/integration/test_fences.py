@@ -570,10 +570,28 @@ def test_fences_of_another_history_stay_open_until_the_keeper_is_registered_in_t
     assert told.change_id in keeper.closed
 
 
+@contextmanager
+def _telling_nobody(databases: Databases, keeper: Keeper) -> Iterator[Pair]:
+    """Start a pair with an empty setting, which has ended the registration of a keeper.
+
+    Not until then would it leave alone one that is registered.
+    """
+    urls = {service: databases.new(service) for service in ("graph", "feed")}
+    with engine_to(urls["graph"]).begin() as connection:
+        connection.execute(
+            text("INSERT INTO fence_keepers VALUES (:target, :id, 'earlier', 'earlier')"),
+            {"target": keeper.target, "id": keeper.keeper_id},
+        )
+    with running_pair_on(urls) as pair:
+        until(lambda: not registered(pair))
+        keeper.forget()
+        yield pair
+
+
 def test_a_keeper_is_registered_only_after_the_changes_that_are_under_way(
     databases: Databases,
 ) -> None:
-    with running_pair(databases) as pair, serving_keeper() as keeper:
+    with serving_keeper() as keeper, _telling_nobody(databases, keeper) as pair:
         one, two, three = People(pair).connected(3)
         # Statements are prepared now, which would wait for the table as well.
         People(pair).remove(one, three)
@@ -597,7 +615,7 @@ def test_a_keeper_is_registered_only_after_the_changes_that_are_under_way(
 def test_a_process_that_knows_of_no_keeper_tells_one_that_has_been_registered(
     databases: Databases,
 ) -> None:
-    with running_pair(databases) as pair, serving_keeper() as keeper:
+    with serving_keeper() as keeper, _telling_nobody(databases, keeper) as pair:
         people = People(pair)
         one, two = people.connected(2)
         with closing_fences(pair, keeper.target) as upkeep:
