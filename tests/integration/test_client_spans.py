@@ -23,14 +23,21 @@ Spans = Callable[[str], list[ReadableSpan]]
 
 
 @pytest.fixture(scope="module")
-def spans() -> Spans:
-    """Returns the spans of a method. The provider is the process's, as in a program.
+def made() -> InMemorySpanExporter:
+    """Keeps all spans. Their provider is the process's, as in a program.
 
     The instrumentation of calls without asyncio knows no other, and a process has one for good.
     """
     provider, made = TracerProvider(), InMemorySpanExporter()
     provider.add_span_processor(SimpleSpanProcessor(made))
     trace.set_tracer_provider(provider)
+    return made
+
+
+@pytest.fixture
+def spans(made: InMemorySpanExporter) -> Spans:
+    """Returns the spans of a method that the test has made."""
+    made.clear()
 
     def named(method: str) -> list[ReadableSpan]:
         name = f"/kith.feed.v1.FeedService/{method}"
@@ -97,4 +104,5 @@ def test_a_call_of_asyncio_is_a_span_that_the_services_continue(
     with _instrumented(GrpcAioInstrumentorClient()):
         asyncio.run(call())
 
-    assert _is_continued(pair, spans("CreatePost")[-1])
+    [created] = spans("CreatePost")
+    assert _is_continued(pair, created)
