@@ -25,9 +25,9 @@ from kith.feed.v1 import feed_pb2
 from kith.graph.v1 import graph_pb2
 from shared.cli.__main__ import main
 from shared.processes.workers import Options
-from tests.support.pair import Pair
+from tests.support.pair import Databases, Pair, running_pair
 from tests.support.people import People
-from tests.support.processes import until
+from tests.support.processes import is_ready, until
 
 HEADER = "first_user_id,second_user_id,connect_time\n"
 TOO_LARGE = str(2**63)
@@ -36,6 +36,14 @@ NOWHERE = "127.0.0.1:1"
 _SECONDS = 240
 
 Kith = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def pair(databases: Databases) -> Iterator[Pair]:
+    """A pair in which nothing that another file has done is finished while rows are counted."""
+    with running_pair(databases) as running:
+        until(lambda: is_ready(running.feed_server.address))
+        yield running
 
 
 @pytest.fixture
