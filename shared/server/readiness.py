@@ -30,6 +30,7 @@ class Readiness:
         ready_interval_seconds: float = 1.0,
         when_ready: Callable[[], None] = lambda: None,
         report: Callable[[str, int], None] = lambda _name, _passes: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._servicer = servicer
         self._checks = checks
@@ -38,6 +39,7 @@ class Readiness:
         self._ready_interval_seconds = ready_interval_seconds
         self._when_ready: Callable[[], None] | None = when_ready
         self._report = report
+        self._clock = clock
         self._last_good: dict[str, float] = {}
         self._failures: dict[str, str] | None = None
         self._stopping = threading.Event()
@@ -78,7 +80,7 @@ class Readiness:
                 continue
             try:
                 check()
-                self._last_good[name] = time.monotonic()
+                self._last_good[name] = self._clock()
                 self._report(name, 1)
             except Exception as error:  # noqa: BLE001 -- any error of a check means not ready
                 self._report(name, 0)
@@ -102,4 +104,4 @@ class Readiness:
         return self._age(name) < self._grace_seconds.get(name, 0.0) - rounds
 
     def _age(self, name: str) -> float:
-        return time.monotonic() - self._last_good.get(name, float("-inf"))
+        return self._clock() - self._last_good.get(name, float("-inf"))

@@ -1,6 +1,5 @@
 """What the health protocol answers, and that nothing keeps it from answering."""
 
-import itertools
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -15,6 +14,8 @@ from grpc_health.v1 import health_pb2_grpc
 from kith.exceptions import UnavailableError
 from shared.server.health import HealthServicer, add_to_server
 from shared.server.readiness import Readiness
+from tests.support.errors import succeeds
+from tests.support.processes import until
 
 _SERVICE = "kith.test.v1.TestService"
 _TIMEOUT = 30
@@ -220,11 +221,11 @@ def watched(served: Served) -> Iterator[Callable[..., Iterator[object]]]:
     """Starts checking dependencies, and returns the statuses that a watcher sees."""
     with ExitStack() as stack:
 
-        def start(grace_seconds: float = 0, **dependencies: Dependency) -> Iterator[object]:
+        def start(**dependencies: Dependency) -> Iterator[object]:
             readiness = Readiness(
                 served.servicer,
                 checks={name: dependency.check for name, dependency in dependencies.items()},
-                grace_seconds=dict.fromkeys(dependencies, grace_seconds),
+                grace_seconds={},
                 interval_seconds=0.01,
             )
             stack.callback(readiness.join, _TIMEOUT)
@@ -269,18 +270,28 @@ def test_a_check_that_fails_unexpectedly_makes_not_ready_and_is_run_again(
     assert (broken, next(statuses)) == (_NOT_SERVING, _SERVING)
 
 
-def test_a_dependency_that_was_good_may_fail_for_its_grace_period(
-    watched: Callable[..., Iterator[object]],
-) -> None:
+def test_a_dependency_that_was_good_may_fail_for_its_grace_period(served: Served) -> None:
     graph = Dependency()
-    later = _eventually(watched(grace_seconds=2, graph=graph))
-    assert later.get(timeout=_TIMEOUT) == _SERVING
-
+    now = 100.0
+    readiness = Readiness(
+        served.servicer,
+        checks={"graph": graph.check},
+        grace_seconds={"graph": 10},
+        clock=lambda: now,
+    )
+    readiness.check()
     graph.is_broken = True
-    with pytest.raises(queue.Empty):
-        later.get(timeout=0.2)
 
-    assert later.get(timeout=_TIMEOUT) == _NOT_SERVING
+    seen = list[object]()
+    for seconds in (0, 9.9, 10, 11):
+        now = 100.0 + seconds
+        readiness.check()
+        seen.append(served.check("ready"))
+    graph.is_broken = False
+    readiness.check()
+
+    assert seen == [_SERVING, _SERVING, _NOT_SERVING, _NOT_SERVING]
+    assert served.check("ready") == _SERVING
 
 
 def test_a_good_dependency_is_left_alone_while_its_grace_would_cover_a_failure(
@@ -347,11 +358,6 @@ def _eventually(statuses: Iterator[object]) -> "queue.Queue[object]":
 
 def _first_status_that_comes(served: Served) -> object:
     """Try again until the server has noticed that a watcher left."""
-    for attempt in itertools.count():
-        try:
-            return next(served.watch("ready"))
-        except grpc.RpcError:
-            if attempt > 100:
-                raise
-            threading.Event().wait(0.05)
-    raise AssertionError
+    came = list[object]()
+    until(lambda: succeeds(lambda: came.append(next(served.watch("ready")))))
+    return came[0]
