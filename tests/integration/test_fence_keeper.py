@@ -78,10 +78,12 @@ def _listed(keeper: FenceKeeperServiceStub) -> list[pb.ListOpenFencesResponse.Op
 
 
 def test_the_keeper_has_the_same_name_in_every_answer(keeper: FenceKeeperServiceStub) -> None:
+    # The first of a history may give it another name.
+    opened = keeper.OpenFences(_opening(next(_numbers))).keeper
     named = keeper.Identify(pb.IdentifyRequest()).keeper
-    opened = keeper.OpenFences(_opening(next(_numbers)))
+    again = keeper.OpenFences(_opening(next(_numbers))).keeper
 
-    assert opened.keeper == named
+    assert opened == named == again
     assert str(uuid.UUID(named.keeper_id)) == named.keeper_id
     assert named.history
 
