@@ -14,6 +14,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message_factory import GetMessageClass
 
 from kith.feed.v1 import feed_pb2
+from kith.graph.v1 import graph_pb2
 from kith.options.v1 import options_pb2
 from tests.support.errors import decoded
 from tests.support.pair import Pair
@@ -196,8 +197,12 @@ def _item(field: FieldDescriptor) -> Any:
 
 def _refusals(pair: Pair, rpc: Rpc, way: _Way, path: str, value: Any) -> set[str]:
     """Return what a call with this value is told of the field, without what was sent."""
+    request = _request(rpc, way, value)
     try:
-        rpc.send(pair, _request(rpc, way, value), messages=1)
+        rpc.send(pair, request, messages=1)
+        if rpc.name == "SuspendUser":
+            # The least id that is allowed is that of a user of other tests too.
+            pair.graph.RestoreUser(graph_pb2.RestoreUserRequest(user_id=request.user_id))
     except grpc.RpcError as error:
         status = decoded(error)
         if status.reason_name != "INVALID_FIELD":
