@@ -39,6 +39,8 @@ ENVIRONMENT = {
     "GRAPH_METRICS_PORT": "0",
     "FEED_PORT": "0",
     "FEED_METRICS_PORT": "0",
+    # A busy machine is not to pass for a graph that hangs.
+    "GRAPH_TIMEOUT_SECONDS": "20",
     # The same few users make many calls.
     "RATE_LIMITS": "off",
     "DRAIN_SECONDS": "0",
