@@ -21,7 +21,7 @@ _TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 # All that docs/gateway.md and docs/clients.md have callers send.
 _SENT = {
     "baggage": "tenant=1",
-    "grpc-timeout": "1500m",
+    "grpc-timeout": "60S",
     "kith-position": "any",
     "traceparent": _TRACE,
     "tracestate": "vendor=1",
