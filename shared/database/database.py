@@ -235,7 +235,13 @@ def _opener(endpoint: Endpoint, name: str) -> Callable[[], Any]:
             endpoint.begin_session(session)
         return session
 
-    return lambda: guard.connect(open_session)
+    def open_watched() -> Any:
+        session = guard.connect(open_session)
+        # SQLAlchemy asks the first session of a pool about the server. That ends with the call too.
+        guard.watch(session)
+        return session
+
+    return open_watched
 
 
 def address(url: str) -> dict[str, Any]:
@@ -410,6 +416,8 @@ class _Statements:
         event.listen(engine, "handle_error", self._failed)
 
     def _connected(self, driver: Any, record: ConnectionPoolEntry) -> None:
+        # One that was shut down fails its next statement.
+        self._guard.release(driver)
         record.info[_SESSION] = Session(driver, self._endpoint)
 
     def _before(

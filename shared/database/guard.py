@@ -20,6 +20,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Final
+from weakref import WeakSet
 
 import psycopg2
 
@@ -56,7 +57,8 @@ class StatementGuard:
     def __init__(self, statement_timeout: timedelta) -> None:
         self._most_seconds = statement_timeout.total_seconds() + _STATEMENT_GRACE_SECONDS
         self._watched: dict[Any, CallEnd] = {}
-        self._ended = set[Any]()
+        # Of a session that was shut down while it was opened, nobody tells the end.
+        self._ended = WeakSet[Any]()
         # For what is watched and what is ended: between a look and what follows from it, another
         # call may have taken the session.
         self._lock = threading.Lock()

@@ -157,6 +157,14 @@ def test_a_database_that_says_nothing_keeps_no_thread_beyond_the_deadline(
     assert _code(lambda: call(narrow, _CEILING_SECONDS)) == grpc.StatusCode.OK
 
 
+def test_a_database_that_says_nothing_keeps_the_first_call_no_longer(databases: Databases) -> None:
+    with running_pair(databases, {"FEED_THREADS": "1"}) as new, _black_hole(new):
+        _runs_out_of_time(new, READS["in a transaction"])
+        refused = _code(lambda: new.feed.GetPost(feed.GetPostRequest(), timeout=_CEILING_SECONDS))
+
+    assert refused == grpc.StatusCode.INVALID_ARGUMENT
+
+
 def test_a_call_with_too_little_time_left_is_refused_before_anything_is_done(pair: Pair) -> None:
     pair.feed_tap.reset()
 
