@@ -170,9 +170,9 @@ def test_a_sweep_of_everything_decides_by_each_clause_and_finds_nothing_wrong(
 def test_a_sweep_finds_each_clause_that_is_wrong(
     pair: Pair, people: People, swept: Sweeps, everything: Changes, mutant: Mutant
 ) -> None:
+    # What is cached was answered before the mutant, which is to be in no change: that would stay.
+    _join(people, everything)
     with mutant.applied(pair):
-        # What is cached was answered before the mutant.
-        _join(people, everything)
         found_wrong = any(tally.wrong for tally in swept.sweep(everything))
     # What is cached was answered by the mutant.
     _join(people, everything)
