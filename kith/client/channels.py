@@ -59,7 +59,7 @@ class _Front(grpc.Channel):
 
     def close(self) -> None:
         """Close it."""
-        for channel in self._renewed.open():
+        for channel in self._renewed.end():
             channel.close()
 
     def __enter__(self) -> Self:

@@ -23,6 +23,7 @@ Endless streams are broken off then: they begin again, with what is shown now.
 """
 
 C = TypeVar("C")
+M = TypeVar("M")
 
 
 class Renewed(Generic[C]):
@@ -51,9 +52,12 @@ class Renewed(Generic[C]):
         self._retire = retire
         self._lock = threading.Lock()
         self._open = [self._channels.current()]
+        self._is_over = False
 
     def channel(self) -> C:
         """Return the channel to make a call on."""
+        if self._is_over:
+            return self._open[-1]
         current = self._channels.current()
         if current is not self._open[-1]:
             self._replace(current)
@@ -65,9 +69,18 @@ class Renewed(Generic[C]):
             return given
         return (*(given or ()), ("authorization", self._token.current()))
 
-    def open(self) -> list[C]:
-        """Return the channels that are not closed yet, the one of now being the last."""
+    def made(self, channel: C, make: Callable[[C], M]) -> M | None:
+        """Return what is made of a channel that stays open meanwhile; None when all are closed.
+
+        gRPC for Python crashes when it makes a method of a closed channel.
+        """
         with self._lock:
+            return None if self._is_over else make(channel)
+
+    def end(self) -> list[C]:
+        """Return the channels to be closed, the one of now being the last; no other follows it."""
+        with self._lock:
+            self._is_over = True
             return list(self._open)
 
     def forget(self, former: C) -> None:
@@ -90,7 +103,8 @@ class RenewedMethod(Generic[C]):
     def __init__(self, renewed: Renewed[C], make: Callable[[C], Any]) -> None:
         self._renewed = renewed
         self._make = make
-        self._made = self._make_on(renewed.channel())
+        channel = renewed.channel()
+        self._made = channel, make(channel)
 
     def __call__(
         self, request: Any = None, timeout: float | None = None, metadata: Any = None, **others: Any
@@ -116,11 +130,11 @@ class RenewedMethod(Generic[C]):
     def _now(self) -> Any:
         channel = self._renewed.channel()
         if self._made[0] is not channel:
-            self._made = self._make_on(channel)
+            method = self._renewed.made(channel, self._make)
+            # At the end it stays that of a closed channel, which says so when it is called.
+            if method is not None:
+                self._made = channel, method
         return self._made[1]
-
-    def _make_on(self, channel: C) -> tuple[C, Any]:
-        return channel, self._make(channel)
 
 
 def _authorization(token: Path | None) -> WatchedFiles[str] | None:

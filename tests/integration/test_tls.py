@@ -298,6 +298,25 @@ def test_a_client_shows_the_certificate_that_it_is_given_meanwhile(
         until(is_let_in)
 
 
+def test_a_closed_channel_refuses_calls_of_methods_that_have_not_seen_its_last_certificate(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kith.tls.watched_files._LOOK_SECONDS", 0)
+    files = _files(tmp_path)
+    files.renew(authority, believed=authority.certificate)
+    target = f"127.0.0.1:{free_port()}"
+    settings = TargetSettings.read(Environment(files.client("feed")), target)
+
+    with open_channel(target, settings, ()) as channel:
+        stub = GraphServiceStub(channel)
+        files.renew(authority, believed=authority.certificate)
+        with pytest.raises(grpc.RpcError):
+            stub.ListConnections(graph_pb2.ListConnectionsRequest(user_id=17), timeout=30)
+
+    with pytest.raises(ValueError, match="closed channel"):
+        stub.CountConnections(graph_pb2.CountConnectionsRequest(user_id=17), timeout=30)
+
+
 def test_no_call_fails_while_all_certificates_and_their_authority_are_renewed(
     databases: Databases, authority: Authority, tmp_path: Path
 ) -> None:

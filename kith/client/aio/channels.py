@@ -65,7 +65,7 @@ class _Front(grpc.aio.Channel):
         """Close it."""
         for task in self._closing:
             task.cancel()
-        for channel in self._renewed.open():
+        for channel in self._renewed.end():
             await channel.close(grace)
 
     async def __aenter__(self) -> Self:
