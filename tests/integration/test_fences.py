@@ -420,7 +420,9 @@ def test_fences_that_stay_open_are_logged_once_for_each_outage_of_their_keeper(
             keeper.is_closing = True
             _close(closing, keeper, keeper.closed)
 
-    assert caplog.messages == ["fences are left open"] * 2
+    # The pair may register its own keeper again meanwhile.
+    of_keeper = [each for each in caplog.records if vars(each).get("target") == keeper.target]
+    assert [each.message for each in of_keeper] == ["fences are left open"] * 2
 
 
 def _close(closing: FenceClosing, keeper: Keeper, answered: list[str]) -> None:
@@ -443,7 +445,8 @@ def test_fences_that_a_change_has_left_open_are_closed_once_it_is_over(
     with closing_fences(pair, keeper.target) as upkeep:
         upkeep.run()
 
-    assert not keeper.open
+    # The upkeep of the pair may be at it: one process closes them at a time.
+    keeper.wait_until_closed()
 
 
 def test_fences_that_are_opened_after_their_change_was_given_up_are_closed(
@@ -463,7 +466,7 @@ def test_fences_that_are_opened_after_their_change_was_given_up_are_closed(
     with closing_fences(pair, keeper.target) as upkeep:
         upkeep.run()
 
-    assert not keeper.open
+    keeper.wait_until_closed()
     assert is_connected(pair, one, two)
 
 
@@ -501,7 +504,7 @@ def test_fences_of_a_transaction_that_is_lost_are_closed(
     with closing_fences(pair, keeper.target) as upkeep:
         upkeep.run()
 
-    assert not keeper.open
+    keeper.wait_until_closed()
 
 
 def test_fences_of_another_history_of_the_graph_are_closed(
@@ -516,7 +519,7 @@ def test_fences_of_another_history_of_the_graph_are_closed(
     with closing_fences(pair, keeper.target) as upkeep:
         upkeep.run()
 
-    assert not keeper.open
+    keeper.wait_until_closed()
 
 
 def test_fences_of_another_history_stay_open_while_its_graph_has_the_claim(
@@ -812,7 +815,7 @@ def test_a_fence_of_no_transaction_keeps_no_other_from_being_closed(
     with closing_fences(pair, keeper.target) as upkeep:
         upkeep.run()
 
-    assert [*keeper.open] == [nobodys.change_id]
+    until(lambda: [*keeper.open] == [nobodys.change_id])
     keeper.open.clear()
 
 
