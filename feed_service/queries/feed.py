@@ -28,22 +28,26 @@ from shared.database.reader import Reader, Statement
 class FeedPart:
     """A part of a feed: the posts between two positions in its order.
 
-    `seen_ids` are posts that are left out because the reader has them already.
+    `seen_ids` are posts that are left out because the reader has them already. `guess` is a time
+    down to which a page of posts is expected, if there is any expectation: it changes what the page
+    costs, never what is on it.
     """
 
     before: tuple[datetime, int]
     after: tuple[datetime, int]
     seen_ids: Sequence[int] = ()
+    guess: datetime | None = None
 
     @property
     def parameters(self) -> dict[str, object]:
-        """What IN_PART has to be bound to."""
+        """What IN_PART and the guess have to be bound to."""
         return {
             "before_time": self.before[0],
             "before_id": self.before[1],
             "after_time": self.after[0],
             "after_id": self.after[1],
             "seen_ids": array_literal(self.seen_ids),
+            "guessed_time": self.guess,
         }
 
 
@@ -72,6 +76,8 @@ _ABOVE_THRESHOLD: Final = """(created_at, id) <= (head.created_at, head.id)
           AND (created_at, id) > (:after_time, :after_id)
           AND id <> ALL (CAST(:seen_ids AS bigint[]))"""
 
+_DOWN_TO_GUESS: Final = f"{IN_PART} AND created_at >= :guessed_time"
+
 NEWEST: Final = "ORDER BY created_at DESC, id DESC LIMIT"
 """The order of a feed, and how many of its first ones."""
 
@@ -94,6 +100,12 @@ _BEHIND_SAMPLE: Final = """(created_at, id) < (
                   (SELECT id FROM sample ORDER BY created_at, id LIMIT 1))"""
 
 
+_MOST_ENTRIES: Final = "(12 * :limit)"
+"""How many entries a guess may cost; of a good one there are about three times :limit."""
+
+_IS_SHORT: Final = "(SELECT count(*) FROM recent) < :limit"
+"""Whether what was found without the streams does not fill the page."""
+
 _TELLS_ITS_HEAD: Final = "open_until > '-infinity' AND open_until <= :before_time"
 """Whether a bound is not far from the newest open post of its author in the part."""
 
@@ -111,6 +123,9 @@ def _of_everybody(part: str, *, most: str) -> str:
 
 # The steps of a page, in their order:
 #
+# all_given   behind the first page alone: the tags that the connections have given to the viewer.
+# guessed     behind the first page alone: the entries of all streams down to the guessed time, with
+#             one scan of an index for the posts for ALL. Without a guess there are none.
 # sample      for hubs alone: the visible ones among the newest posts of everybody, a sixteenth
 #             of :hub_scan_rows.
 # recent      for hubs alone: these and, unless they fill the page, the visible ones among the rest
@@ -154,12 +169,38 @@ _NO_RECENT: Final = """
         WHERE false
     ),"""
 
+# OFFSET 0 makes each tag a probe of its index, whatever PostgreSQL expects.
+_GUESSED: Final = f"""
+    all_given AS MATERIALIZED ({given(by="connections")}),
+    guessed AS MATERIALIZED (
+        SELECT author_id, CAST(NULL AS bigint) AS tag_id, id, created_at
+        FROM posts AS p
+        WHERE author_id = ANY (ARRAY(SELECT id FROM connections))
+          AND audience = '{ALL}' AND deleted_at IS NULL AND {_DOWN_TO_GUESS}
+        UNION ALL
+        SELECT given.author_id, given.tag_id, entry.id, entry.created_at
+        FROM all_given AS given CROSS JOIN LATERAL (
+            {tag_entries(author="given.author_id", tag="given.tag_id", part=_DOWN_TO_GUESS)}
+            OFFSET 0) AS entry
+        LIMIT {_MOST_ENTRIES}
+    ),
+    recent AS MATERIALIZED (
+        SELECT entry.author_id, entry.id, entry.created_at
+        FROM (SELECT DISTINCT ON (created_at, id) author_id, tag_id, id, created_at FROM guessed
+              ORDER BY created_at DESC, id DESC OFFSET 0) AS entry
+        WHERE (SELECT count(*) FROM guessed) < {_MOST_ENTRIES}
+          AND CASE WHEN entry.tag_id IS NULL
+                   THEN (SELECT {NOT_EXCLUDED} FROM (SELECT entry.author_id, entry.id) AS p)
+                   ELSE EXISTS ({shown_post("entry", audiences=(ALL, TAGS))}) END
+        LIMIT :limit
+    ),"""
+
 _BOUNDS: Final = f"""
     bounds AS MATERIALIZED (
         SELECT author_id, open_until, tagged_until, named_tags FROM authors
         WHERE author_id = ANY (ARRAY(SELECT id FROM connections))
           AND greatest(open_until, tagged_until) >= :after_time
-          AND (SELECT count(*) FROM recent) < :limit
+          AND {_IS_SHORT}
     ),
     floor AS MATERIALIZED (
         SELECT CASE WHEN count(*) = :limit THEN min(created_at) ELSE '-infinity' END AS created_at
@@ -189,10 +230,10 @@ _NO_BOUNDS: Final = f"""
     bounds AS NOT MATERIALIZED (
         SELECT id AS author_id, CAST('infinity' AS timestamptz) AS open_until,
                CAST('infinity' AS timestamptz) AS tagged_until
-        FROM connections
+        FROM connections WHERE {_IS_SHORT}
     ),
     floor AS NOT MATERIALIZED (SELECT CAST('-infinity' AS timestamptz) AS created_at),
-    given AS MATERIALIZED ({given(by="connections")}),"""
+    given AS NOT MATERIALIZED (SELECT author_id, tag_id FROM all_given WHERE {_IS_SHORT}),"""
 
 
 def _page(name: str, *, recent: str, bounds: str) -> Statement:
@@ -256,8 +297,9 @@ def _page(name: str, *, recent: str, bounds: str) -> Statement:
 
 _FIRST_PAGE: Final = _page("feed_page", recent=_NO_RECENT, bounds=_BOUNDS)
 
-_FURTHER_PAGE: Final = _page("further_feed_page", recent=_NO_RECENT, bounds=_NO_BOUNDS)
-"""Behind the first page most bounds are above :before_time and leave out few authors."""
+_FURTHER_PAGE: Final = _page("further_feed_page", recent=_GUESSED, bounds=_NO_BOUNDS)
+"""Behind the first page most bounds are above :before_time and leave out few authors; but the page
+before tells how far this one is likely to reach."""
 
 _PAGE_OF_HUB: Final = _page("feed_page_of_hub", recent=_RECENT, bounds=_BOUNDS)
 

@@ -97,6 +97,8 @@ class PageTokens:
     def read(self, scope: "Scope", token: str, *, start: P, field: str = "page_token") -> P:
         """Return the position in a token, which is of the kind of `start`; that for the empty one.
 
+        Fields with defaults are those of `start` where a token of an earlier version lacks them.
+
         Raises ValidationError naming the field when the token is damaged, made up, or was issued
         for other arguments.
         """
@@ -106,9 +108,9 @@ class PageTokens:
         if len(integers) == len(start) + 1:
             seal, *masked = integers
             integers = _masked(signer, scope, seal, masked)
-        if len(integers) != len(start):
+        if not 0 <= len(start) - len(integers) <= len(start._field_defaults):
             raise _invalid_token(field)
-        return start._make(integers)
+        return start._make([*integers, *start[len(integers) :]])
 
     def read_integers(self, scope: "Scope", token: str, *, field: str) -> tuple[int, ...]:
         """Return what is in a token whose positions differ in length; nothing for the empty one.

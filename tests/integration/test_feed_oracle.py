@@ -130,10 +130,12 @@ class _Worlds:
         positions = sorted((row.created_at, row.id) for row in rows) or [_BEGINNING]
         after, before = sorted([pick.choice(positions), pick.choice(positions)])
         seen = [row.id for row in rows if pick.random() < 0.2]
+        guess = _NOON - timedelta(minutes=pick.randint(0, 100))
         return FeedPart(
             before=pick.choice([_END_OF_TIME, before]),
             after=pick.choice([_BEGINNING, _BEGINNING, after]),
             seen_ids=pick.choice([(), (), seen]),
+            guess=pick.choice([None, guess, guess, after[0]]),
         )
 
     def limit(self) -> int:

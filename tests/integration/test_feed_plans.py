@@ -6,6 +6,7 @@ the numbers of connections; in the end a part of all posts has been changed and 
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -36,6 +37,10 @@ _HUB_SCAN = HubScan(degree=500, rows=8_000)
 _STREAMS_ALONE = HubScan(degree=500, rows=0)
 _RULES = DigestRules.read(Environment({}))
 _DEEP = FeedPart(before=ByTime(1_770_000_000_000_000, 0).key, after=OLDER_THAN_ALL.key)
+# Down to here 150 connections have entries for two pages.
+_GUESSED = replace(_DEEP, guess=ByTime(1_770_000_000_000_000 - 2 * 86_400_000_000, 0).key[0])
+_GUESSED_TOO_FAR = replace(_DEEP, guess=OLDER_THAN_ALL.key[0])
+_GUESSED_TOO_NEAR = replace(_DEEP, guess=_DEEP.before[0])
 _NEWEST = FeedPart(before=NEWER_THAN_ALL.key, after=OLDER_THAN_ALL.key)
 
 # Every third author has given the viewer a tag; every fifth sometimes excludes by it. A tenth of
@@ -228,7 +233,7 @@ def test_the_fence_beside_a_page_costs_two_probes_and_leaves_its_plan_and_order(
 
 @pytest.mark.parametrize("degree", _DEGREES)
 @pytest.mark.parametrize("hub_scan", [_STREAMS_ALONE, _HUB_SCAN])
-@pytest.mark.parametrize("part", [_NEWEST, _DEEP])
+@pytest.mark.parametrize("part", [_NEWEST, _DEEP, _GUESSED, _GUESSED_TOO_FAR, _GUESSED_TOO_NEAR])
 def test_a_page_costs_a_few_buffers_for_each_connection(
     stale: Connection, degree: int, hub_scan: HubScan, part: FeedPart
 ) -> None:
@@ -252,7 +257,7 @@ def test_a_viewer_without_mutes_pays_one_probe_of_an_index_at_every_degree(
 
 @pytest.mark.parametrize("degree", _DEGREES)
 @pytest.mark.parametrize("hub_scan", [_STREAMS_ALONE, _HUB_SCAN])
-@pytest.mark.parametrize("part", [_NEWEST, _DEEP])
+@pytest.mark.parametrize("part", [_NEWEST, _DEEP, _GUESSED, _GUESSED_TOO_FAR, _GUESSED_TOO_NEAR])
 def test_a_burst_of_changes_without_vacuum_costs_a_look_at_the_rows_of_each_stream(
     changed: Connection, degree: int, hub_scan: HubScan, part: FeedPart
 ) -> None:
@@ -303,6 +308,33 @@ def test_a_page_looks_at_the_streams_of_a_few_authors_alone(stale: Connection, d
     assert plan["Actual Rows"] == _PAGE
     assert _loops_of(plan, "idx_post_open") <= 5 * _PAGE
     assert _loops_of(plan, "idx_post_audience_tag_lookup") <= 5 * _PAGE
+
+
+@pytest.mark.parametrize("state", ["stale", "changed"])
+def test_a_page_that_reaches_as_far_as_guessed_reads_the_open_posts_by_one_scan(
+    request: pytest.FixtureRequest, state: str
+) -> None:
+    connection = request.getfixturevalue(state)
+    plan, unguessed = [
+        _page_plan(connection, range(1, 151), part=part) for part in (_GUESSED, _DEEP)
+    ]
+
+    assert plan["Actual Rows"] == _PAGE
+    assert _loops_of(plan, "idx_post_open") == 1
+    assert _loops_of(plan, "idx_post_audience_tag_lookup") <= 50
+    assert _buffers(plan) <= 0.8 * _buffers(unguessed)
+
+
+@pytest.mark.parametrize("part", [_DEEP, _GUESSED_TOO_FAR, _GUESSED_TOO_NEAR])
+def test_without_a_good_guess_a_page_reads_the_streams_and_few_entries_for_the_guess(
+    stale: Connection, part: FeedPart
+) -> None:
+    plan = _page_plan(stale, range(1, 151), part=part)
+    [guessed] = [node for node in _nodes(plan) if node.get("Subplan Name") == "CTE guessed"]
+
+    assert plan["Actual Rows"] == _PAGE
+    assert _loops_of(plan, "idx_post_open") > 150
+    assert guessed["Actual Rows"] <= 12 * _PAGE
 
 
 @pytest.mark.parametrize(("part", "has_bounds"), [(_NEWEST, True), (_DEEP, False)])
@@ -358,7 +390,7 @@ def test_no_table_is_ever_gone_through(
     authors = range(1, degree + 1)
     pages = [
         _page_plan(connection, authors, is_prepared=is_prepared, part=part)
-        for part in (_NEWEST, _DEEP)
+        for part in (_NEWEST, _DEEP, _GUESSED, _GUESSED_TOO_FAR, _GUESSED_TOO_NEAR)
     ]
     digest = _digest_plan(connection, authors, is_prepared=is_prepared)
 

@@ -317,6 +317,25 @@ def test_a_page_is_full_although_its_authors_are_removed_while_it_is_read(
 def test_a_page_that_is_short_because_its_authors_keep_changing_has_a_token(
     pair: Pair, people: People
 ) -> None:
+    bob, posts, page = _short_page(pair, people)
+
+    rest = feed_pb2.GetFeedRequest(user_id=bob, page_token=page.next_page_token)
+    shown = [post.post_id for post in (*page.posts, *pair.feed.GetFeed(rest).posts)]
+    assert shown == posts[: len(posts) - 8][::-1]
+
+
+@pytest.mark.usefixtures("pause")
+def test_the_token_of_a_page_from_which_a_post_was_dropped_does_not_tell_its_time(
+    pair: Pair, people: People
+) -> None:
+    _, _, page = _short_page(pair, people)
+
+    [_, last, pace] = integers_in(page.next_page_token)
+    assert (last, pace) == (page.posts[0].post_id, 0)
+
+
+def _short_page(pair: Pair, people: People) -> tuple[int, list[int], feed_pb2.GetFeedResponse]:
+    """Return a viewer, posts of others, and a page from which the newest post was dropped."""
     bob, *authors = people.connected(12)
     posts = [people.post(author) for author in authors]
     people.feed(bob)
@@ -329,11 +348,8 @@ def test_a_page_that_is_short_because_its_authors_keep_changing_has_a_token(
     pair.feed_tap.before_statement = remove_the_newest
     page = pair.feed.GetFeed(feed_pb2.GetFeedRequest(user_id=bob, page_size=2))
     pair.feed_tap.before_statement = lambda _statement: None
-
     assert len(page.posts) == 1
-    rest = feed_pb2.GetFeedRequest(user_id=bob, page_token=page.next_page_token)
-    shown = [post.post_id for post in (*page.posts, *pair.feed.GetFeed(rest).posts)]
-    assert shown == posts[: len(posts) - 8][::-1]
+    return bob, posts, page
 
 
 @pytest.mark.usefixtures("pause")

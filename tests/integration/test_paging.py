@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import grpc
 import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
 from sqlalchemy import text
 
 from kith.client import items, pages
@@ -15,6 +16,7 @@ from tests.support.engines import engine_to
 from tests.support.errors import fields_of, reason_of
 from tests.support.pair import Pair
 from tests.support.people import ALL, PRIVATE, People, tagged
+from tests.support.tokens import integers_in
 
 
 def _pages(pair: Pair, viewer_id: int, page_size: int) -> list[list[int]]:
@@ -46,6 +48,46 @@ def test_pages_are_full_until_the_feed_ends_and_hold_every_visible_post_once(
     assert [post for page in pages for post in page] == visible
     assert all(len(page) == page_size for page in pages[:-1])
     assert pages[-1]
+
+
+def test_a_token_tells_the_mean_time_between_the_posts_of_its_page(
+    pair: Pair, people: People
+) -> None:
+    viewer, author = people.connected(2)
+    for _ in range(6):
+        people.post(author)
+
+    page = pair.feed.GetFeed(feed.GetFeedRequest(user_id=viewer, page_size=5))
+
+    newest, *_, oldest = [post.create_time.ToMicroseconds() for post in page.posts]
+    assert integers_in(page.next_page_token) == [
+        oldest,
+        page.posts[-1].post_id,
+        (newest - oldest) // 4,
+    ]
+
+
+def test_a_page_is_right_whatever_became_of_the_posts_that_were_expected_on_it(
+    pair: Pair, people: People
+) -> None:
+    viewer, author = people.connected(2)
+    posts = [people.post(author, PRIVATE if index < 8 else ALL) for index in range(40)]
+    first = pair.feed.GetFeed(feed.GetFeedRequest(user_id=viewer, page_size=5))
+    for post in posts[15:35]:
+        pair.feed.DeletePost(feed.DeletePostRequest(user_id=author, post_id=post))
+    shown = feed.Post(post_id=posts[3], audience=ALL)
+    pair.feed.UpdatePost(
+        feed.UpdatePostRequest(
+            user_id=author, post=shown, update_mask=FieldMask(paths=["audience"])
+        )
+    )
+    people.post(author)
+
+    rest = pair.feed.GetFeed(
+        feed.GetFeedRequest(user_id=viewer, page_token=first.next_page_token, page_size=20)
+    )
+
+    assert [post.post_id for post in rest.posts] == [*posts[14:7:-1], posts[3]]
 
 
 def test_an_empty_feed_is_one_empty_page(pair: Pair, people: People) -> None:

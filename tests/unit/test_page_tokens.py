@@ -1,6 +1,7 @@
 """Page tokens: only a service with the key can read and make them."""
 
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given
@@ -22,6 +23,13 @@ _OLD, _NEW = b"an old key of some length", b"a new key of some length"
 _TOKENS = PageTokens(keys=[_NEW, _OLD])
 _SCOPE = Scope.of("feed", 7, [1, 2])
 
+
+class _ByTimeAndPace(NamedTuple):
+    micros: int
+    id: int
+    pace: int = 0
+
+
 _integers = st.integers(-(2**63), 2**63 - 1)
 _lists = st.lists(_integers, min_size=1, max_size=3)
 
@@ -41,6 +49,14 @@ def test_a_sealed_token_brings_back_its_position_and_does_not_show_it(
 
     assert _TOKENS.read(_SCOPE, token, start=position._replace(id=0)) == position
     assert not {*position} & {*integers_in(token)}
+
+
+def test_a_token_of_an_earlier_version_brings_back_what_is_in_it_and_no_more() -> None:
+    token = _TOKENS.issue(_SCOPE, ByTime(5, 7))
+
+    assert _TOKENS.read(_SCOPE, token, start=_ByTimeAndPace(1, 2, 3)) == (5, 7, 3)
+    with pytest.raises(ValidationError):
+        _TOKENS.read(_SCOPE, _TOKENS.issue(_SCOPE, ById(5)), start=_ByTimeAndPace(1, 2, 3))
 
 
 def test_the_empty_token_is_for_the_start() -> None:
