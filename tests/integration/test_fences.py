@@ -123,6 +123,16 @@ def say_unavailable(_request: object, context: grpc.ServicerContext) -> None:
     context.abort(grpc.StatusCode.UNAVAILABLE, "away")
 
 
+@contextmanager
+def not_registered_again(keeper: Keeper) -> Iterator[None]:
+    """Keep the pair's upkeep from mending a registration in the block, which it may do at once."""
+    keeper.before_open = lambda told, context: (
+        say_unavailable(told, context) if told.everybody else None
+    )
+    yield
+    keeper.before_open = lambda *_: None
+
+
 def test_every_change_is_fenced_for_exactly_those_whose_revision_it_raises(
     pair: Pair, people: People, keeper: Keeper
 ) -> None:
@@ -637,10 +647,11 @@ def test_a_keeper_with_another_history_is_registered_again_before_changes_go_on(
     one, two = people.connected(2)
     keeper.forget()
     generation = keeper.generations.get(EVERYBODY)
-    keeper.history = f"promoted {uuid.uuid4()}"
 
-    with refused():
-        people.remove(one, two)
+    with not_registered_again(keeper):
+        keeper.history = f"promoted {uuid.uuid4()}"
+        with refused():
+            people.remove(one, two)
 
     until(lambda: not _fails(lambda: people.remove(one, two)))
     assert registered(pair) == [(keeper.target, keeper.keeper_id, keeper.name.history)]
@@ -668,12 +679,12 @@ def test_answers_name_no_keeper_that_is_registered_in_another_history_of_the_gra
     one, two = people.connected(2)
     keeper.forget()
     generation = keeper.generations.get(EVERYBODY)
-    with engine_to(pair.graph_url).connect() as connection:
-        connection.execute(text("UPDATE fence_keepers SET graph_history = 'before a failover'"))
 
-    assert not ask(pair, one).fence_keepers
-    with refused():
-        people.remove(one, two)
+    with not_registered_again(keeper):
+        rows(pair, "UPDATE fence_keepers SET graph_history = 'before a failover' RETURNING target")
+        assert not ask(pair, one).fence_keepers
+        with refused():
+            people.remove(one, two)
 
     until(lambda: not _fails(lambda: people.remove(one, two)))
     assert ask(pair, one).fence_keepers
@@ -685,12 +696,13 @@ def test_a_registration_that_is_lost_is_made_again_before_changes_go_on(
 ) -> None:
     one, two = people.connected(2)
     keeper.forget()
-    with engine_to(pair.graph_url).connect() as connection:
-        # As in a backup from before the registration, whose table has another file.
-        connection.execute(text("TRUNCATE fence_keepers"))
 
-    with refused():
-        people.remove(one, two)
+    with not_registered_again(keeper):
+        with engine_to(pair.graph_url).connect() as connection:
+            # As in a backup from before the registration, whose table has another file.
+            connection.execute(text("TRUNCATE fence_keepers"))
+        with refused():
+            people.remove(one, two)
 
     until(lambda: not _fails(lambda: people.remove(one, two)))
     assert registered(pair) == [(keeper.target, keeper.keeper_id, keeper.name.history)]
