@@ -15,6 +15,7 @@ from kith.exceptions import DeadlineError
 from kith.feed.v1 import feed_pb2 as feed
 from kith.feed.v1.feed_pb2_grpc import FeedServiceStub
 from kith.graph.v1 import graph_pb2 as graph
+from tests.support.errors import succeeds
 from tests.support.pair import Databases, Pair, running_pair
 from tests.support.people import People
 from tests.support.processes import until
@@ -192,6 +193,8 @@ def test_a_graph_that_says_nothing_is_told_of_before_the_deadline(
     finally:
         pair.gate.before_call = lambda _method: None
         reopened.set()
+    # Until then later tests could find that the feed does not ask the graph.
+    until(lambda: succeeds(lambda: pair.feed.GetFeed(feed.GetFeedRequest(user_id=viewer))))
 
     # A busy machine may tell the caller too late, but not each time.
     assert grpc.StatusCode.UNAVAILABLE in codes

@@ -699,7 +699,10 @@ def test_a_restored_post_keeps_its_photos(album: Album, store: S3Server) -> None
     restored = album.undelete(post)
 
     assert list(listed.photos) == list(restored.photos) == list(post.photos)
+    other = album.post(album.upload())
+    album.delete(other)
     _hurry_removals(album.pair)
+    until(lambda: other.photos[0].key not in store.objects)
     assert [_count(album.pair, "object_removals", photo.key) for photo in post.photos] == [0, 0]
     assert {photo.key for photo in post.photos} <= set(store.objects)
 
