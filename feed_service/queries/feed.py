@@ -128,11 +128,12 @@ def _of_everybody(part: str, *, most: str) -> str:
 #             one scan of an index for the posts for ALL. Without a guess there are none.
 # sample      for hubs alone: the visible ones among the newest posts of everybody, a sixteenth
 #             of :hub_scan_rows.
-# recent      for hubs alone: these and, unless they fill the page, the visible ones among the rest
-#             of :hub_scan_rows; but the rest is read only if the sample says that it fills the
-#             page. A hub that hears from many often finds its page here; then nothing of the
-#             streams is read, nor what they start from. A hub that hears from few goes on to the
-#             streams.
+# recent      behind the first page: the newest visible ones of the guessed, unless these are too
+#             many. For hubs: the sample and, unless it fills the page, the visible ones among the
+#             rest of :hub_scan_rows; but the rest is read only if the sample says that it fills the
+#             page. If the page is found here, nothing of the streams is read, nor what they start
+#             from. A hub that hears from few goes on to the streams, and so does everybody after a
+#             bad guess.
 # bounds      how new the posts of each connection are at most, without those that have none. They
 #             are never too low, and a bound that is too high costs a probe below.
 # floor       the oldest of :limit visible posts, of the authors whose bounds are the highest. No
